@@ -1,0 +1,14 @@
+//! The core of Tessera: nouns, the pure brain, the one mouth that speaks SQL, the one door through which things leave.
+//!
+//! Each module uses only what stands to its left: `models < lifecycle < scrip < plan < db < delivery < dispatch`.
+
+pub mod db;
+pub mod delivery;
+pub mod dispatch;
+pub mod error;
+pub mod lifecycle;
+pub mod models;
+pub mod plan;
+pub mod scrip;
+
+pub use error::{Error, Fault, Kind, Result};

@@ -1,0 +1,194 @@
+//! Deliveries: messages that leave, exactly as they will leave. Made by a plan, immutable from then on.
+
+use super::id::{DeliveryId, ScripVersionId, TicketId, TransactionId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use time::OffsetDateTime;
+
+/// What carries a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryKind {
+    /// A mail server.
+    Email,
+    /// An HTTP POST.
+    Webhook,
+}
+
+impl DeliveryKind {
+    /// The word in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// The kind of a word in the database.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Email, Self::Webhook].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+impl fmt::Display for DeliveryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A message that leaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Its id: in the Message-ID of a mail and the `webhook-id` of a webhook, the same at every attempt.
+    pub id: DeliveryId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// The transaction whose scrip made it.
+    pub transaction: TransactionId,
+    /// The version of that scrip.
+    pub scrip_version: ScripVersionId,
+    /// The message.
+    pub payload: Payload,
+    /// When it was made. `Date` of a mail.
+    pub created_at: OffsetDateTime,
+}
+
+/// The message itself, as stored in `deliveries.payload` (a webhook's body apart, as bytes).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Payload {
+    /// A mail.
+    Email(Email),
+    /// A webhook.
+    Webhook(Webhook),
+}
+
+impl Payload {
+    /// What carries it.
+    pub fn kind(&self) -> DeliveryKind {
+        match self {
+            Self::Email(_) => DeliveryKind::Email,
+            Self::Webhook(_) => DeliveryKind::Webhook,
+        }
+    }
+
+    /// Where it goes, for breakers and lists: scheme, host and port of a webhook, or `smtp`.
+    pub fn endpoint(&self) -> String {
+        match self {
+            Self::Email(_) => "smtp".to_owned(),
+            Self::Webhook(webhook) => url::Url::parse(&webhook.url)
+                .map_or_else(|_| webhook.url.clone(), |url| url.origin().ascii_serialization()),
+        }
+    }
+}
+
+/// A mail in parts. What an attempt sends is a pure function of this and the delivery's id and time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Email {
+    /// The `From` mailbox: `"Name" <address>` or an address.
+    pub from: String,
+    /// Bare addresses.
+    pub to: Vec<String>,
+    /// Bare addresses.
+    pub cc: Vec<String>,
+    /// Bare addresses; in the envelope only.
+    pub bcc: Vec<String>,
+    /// One line, with `[name #number]`.
+    pub subject: String,
+    /// Further headers in order of name: `Message-ID`, `In-Reply-To`, `References`, `Auto-Submitted`, `Precedence`,
+    /// `X-Tessera-*` and those of the template. Values are one line each.
+    pub headers: BTreeMap<String, String>,
+    /// The text part.
+    pub text: String,
+    /// The HTML part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    /// Every address that was considered, and what became of it.
+    pub recipients: Vec<Recipient>,
+    /// Recorded as `CommentEmailRecord`.
+    #[serde(default)]
+    pub as_comment: bool,
+}
+
+/// An address that was considered for a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The address; empty where somebody has none.
+    pub address: String,
+    /// What they are: `requestor`, `owner`, `cc`, `admin_cc`, `queue_cc`, `queue_admin_cc`, `creator`, `address`.
+    pub role: String,
+    /// Whether it gets the mail.
+    pub outcome: RecipientOutcome,
+    /// Where it stands (`To`, `Cc`, `Bcc`), or why it was dropped.
+    pub reason: String,
+}
+
+/// Whether an address gets a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecipientOutcome {
+    /// It gets it.
+    Included,
+    /// It does not; the reason says why.
+    Dropped,
+}
+
+/// A webhook. Its secret is a name: only the transport resolves it, at the moment of sending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// `POST` unless the scrip says otherwise.
+    pub method: String,
+    /// Complete.
+    pub url: String,
+    /// Header values: text, or the name of a secret.
+    pub headers: BTreeMap<String, HeaderValue>,
+    /// The body, byte for byte what is signed and sent. Stored apart (`deliveries.body`).
+    #[serde(skip)]
+    pub body: String,
+    /// The name of the secret that signs it (Standard Webhooks).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+/// The value of a webhook's header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderValue {
+    /// Text.
+    Text(String),
+    /// The value of the secret of this name.
+    Secret {
+        /// Its name.
+        secret: String,
+    },
+}
+
+/// Where a delivery stands; derived from the three tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// Due now or later.
+    Available,
+    /// Leased by a worker.
+    Running,
+    /// Delivered.
+    Completed,
+    /// Given up.
+    Discarded,
+}
+
+impl DeliveryState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Available, Self::Running, Self::Completed, Self::Discarded];
+
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Discarded => "discarded",
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! A page of a list, and the cursor that asks for the next one.
+
+use serde::Serialize;
+
+/// Items per page when none is asked for.
+pub const LIMIT_DEFAULT: i64 = 50;
+/// Items per page at the most.
+pub const LIMIT_MAX: i64 = 200;
+
+/// One page of a list. `next_cursor` is `None` on the last one.
+#[derive(Debug, Clone, Serialize)]
+pub struct Page<T> {
+    /// The items, in the order of the list.
+    pub items: Vec<T>,
+    /// What to pass as `cursor` for the page after this one.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Cuts `rows`, read with one more than `limit`, into a page; `key` names the last item shown.
+    pub fn cut(mut rows: Vec<T>, limit: i64, key: impl Fn(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = if more { rows.last().map(key) } else { None };
+        Self { items: rows, next_cursor }
+    }
+
+    /// The same page of other items.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
+    }
+}

@@ -1,0 +1,54 @@
+//! Text as it is compared and limited: folding, lengths, forbidden characters.
+
+/// The form in which text is compared: made here and stored, so that SQL and memory compare the same bytes.
+pub fn fold(text: &str) -> String {
+    text.to_lowercase()
+}
+
+/// The longest subject, in bytes of UTF-8.
+pub const SUBJECT_MAX: usize = 1_000;
+/// The longest value of a custom field, in bytes of UTF-8, folded or not.
+pub const VALUE_MAX: usize = 2_000;
+/// The longest comment or reply, in bytes of UTF-8.
+pub const CONTENT_MAX: usize = 1_048_576;
+/// The longest name of a thing that is configured, in bytes of UTF-8.
+pub const NAME_MAX: usize = 200;
+/// The longest mail address, in bytes (RFC 5321).
+pub const ADDRESS_MAX: usize = 254;
+
+/// Says why a text cannot be taken, if it cannot: too long for `max` bytes, or holding U+0000, which PostgreSQL cannot store.
+pub fn fault(text: &str, max: usize) -> Option<String> {
+    if text.len() > max {
+        return Some(format!("is {} bytes long; at most {max} are allowed", text.len()));
+    }
+    text.contains('\0').then(|| "holds the character U+0000, which cannot be stored; remove it".to_owned())
+}
+
+/// The same, for a line: a subject, a name, an address. Line breaks are refused too.
+pub fn line_fault(text: &str, max: usize) -> Option<String> {
+    fault(text, max).or_else(|| {
+        text.chars()
+            .any(|c| c.is_control())
+            .then(|| "holds a line break or another control character; it must be one line".to_owned())
+    })
+}
+
+/// Whether this reads as a bare mail address (`local@domain`), as far as is needed to send to it and to keep it out of headers.
+pub fn is_address(text: &str) -> bool {
+    line_fault(text, ADDRESS_MAX).is_none() && text.parse::<lettre::Address>().is_ok()
+}
+
+/// "a, b and c", for messages that name what exists.
+pub fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    const SHOWN: usize = 20;
+    let names: Vec<String> = names.into_iter().map(|name| format!("\"{}\"", name.as_ref())).collect();
+    match names.split_last() {
+        None => "none".to_owned(),
+        Some((only, [])) => only.clone(),
+        Some((last, rest)) if names.len() <= SHOWN => format!("{} and {last}", rest.join(", ")),
+        Some(_) => {
+            let shown: Vec<_> = names.iter().take(SHOWN).cloned().collect();
+            format!("{} and {} more", shown.join(", "), names.len() - SHOWN)
+        }
+    }
+}
