@@ -125,6 +125,8 @@ pub enum Change {
         old: String,
         /// To.
         new: String,
+        /// The class of the old status.
+        old_class: StatusClass,
         /// The class of the new status.
         class: StatusClass,
         /// The version of the lifecycle that allowed it.

@@ -1,0 +1,262 @@
+//! The catalog: the whole configuration, compiled, as one value that is never changed, only replaced.
+
+use crate::lifecycle::Lifecycle;
+use crate::models::text::fold;
+use crate::models::{
+    CustomField, CustomFieldId, LifecycleId, Queue, QueueId, ScripId, ScripVersionId, TemplateId, TransactionType, User,
+    UserId,
+};
+use crate::scrip::evaluation::Stage;
+use crate::scrip::template::Template;
+use crate::scrip::{Scrip, State};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// The most scrips of a desk.
+pub const SCRIPS_MAX: usize = 2_000;
+/// The most templates of a desk.
+pub const TEMPLATES_MAX: usize = 2_000;
+/// The most queues of a desk.
+pub const QUEUES_MAX: usize = 500;
+/// The most custom fields of a desk.
+pub const FIELDS_MAX: usize = 1_000;
+/// The most privileged users of a desk.
+pub const AGENTS_MAX: usize = 20_000;
+
+/// What an installation is called and where it is; from the settings, not from the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// RT: `$rtname`.
+    pub name: String,
+    /// Without a slash at the end.
+    pub base_url: String,
+    /// `From` where a queue has no address.
+    pub mail_from: String,
+}
+
+/// Things of one kind by id and by name, the name compared without case.
+#[derive(Debug, Clone)]
+pub struct Named<I, T> {
+    by_id: BTreeMap<I, Arc<T>>,
+    by_name: HashMap<String, I>,
+}
+
+impl<I: Copy + Ord + Hash, T> Named<I, T> {
+    /// Makes one of things with the id and the name of each.
+    pub fn new(things: impl IntoIterator<Item = (I, String, Arc<T>)>) -> Self {
+        let mut named = Self { by_id: BTreeMap::new(), by_name: HashMap::new() };
+        for (id, name, thing) in things {
+            named.by_name.insert(fold(&name), id);
+            named.by_id.insert(id, thing);
+        }
+        named
+    }
+
+    /// The thing of an id.
+    pub fn get(&self, id: I) -> Option<&Arc<T>> {
+        self.by_id.get(&id)
+    }
+
+    /// Every thing, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.by_id.values()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+impl<I: Copy + Ord + Hash + From<uuid::Uuid>, T> Named<I, T> {
+    /// The thing of a name, or of an id written out.
+    pub fn find(&self, word: &str) -> Option<&Arc<T>> {
+        let id = self.by_name.get(&fold(word)).copied().or_else(|| uuid::Uuid::parse_str(word).ok().map(I::from));
+        id.and_then(|id| self.by_id.get(&id))
+    }
+}
+
+/// A scrip at a place of a stage.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The scrip.
+    pub scrip: Arc<Scrip>,
+    /// Its place.
+    pub sort_order: i32,
+}
+
+/// The configuration.
+#[derive(Debug)]
+pub struct Catalog {
+    /// The version of the configuration in the database.
+    pub version: i64,
+    /// What the installation is called.
+    pub installation: Installation,
+    /// Queues.
+    pub queues: Named<QueueId, Queue>,
+    /// Lifecycles.
+    pub lifecycles: Named<LifecycleId, Lifecycle>,
+    /// Custom fields.
+    pub fields: Named<CustomFieldId, CustomField>,
+    /// Privileged users and the system user.
+    pub agents: Named<UserId, User>,
+    /// Scrips.
+    pub scrips: Named<ScripId, Scrip>,
+    /// Templates.
+    pub templates: BTreeMap<TemplateId, Arc<Template>>,
+    template_names: HashMap<(String, Option<QueueId>), TemplateId>,
+    agent_addresses: HashMap<String, UserId>,
+    own_addresses: Vec<String>,
+    scrip_names: HashMap<ScripVersionId, ScripId>,
+    candidates: HashMap<(QueueId, Stage, TransactionType), Vec<Candidate>>,
+    uses_messages: bool,
+}
+
+/// What a catalog is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The version of the configuration.
+    pub version: i64,
+    /// What the installation is called.
+    pub installation: Installation,
+    /// Queues.
+    pub queues: Vec<Arc<Queue>>,
+    /// Lifecycles.
+    pub lifecycles: Vec<Arc<Lifecycle>>,
+    /// Custom fields.
+    pub fields: Vec<Arc<CustomField>>,
+    /// Users who may own or act.
+    pub agents: Vec<Arc<User>>,
+    /// Scrips.
+    pub scrips: Vec<Arc<Scrip>>,
+    /// Templates.
+    pub templates: Vec<Arc<Template>>,
+}
+
+impl Catalog {
+    /// Puts a catalog together: every name, and the scrips of every queue, stage and type in their order.
+    pub fn new(parts: Parts) -> Self {
+        let live_templates = parts.templates.iter().filter(|template| !template.source().disabled);
+        let template_names = live_templates
+            .map(|template| {
+                let source = template.source();
+                ((source.name.clone(), source.queue), source.id)
+            })
+            .collect();
+        let mut own_addresses: Vec<String> = parts
+            .queues
+            .iter()
+            .flat_map(|queue| [&queue.correspond_address, &queue.comment_address])
+            .flatten()
+            .map(|address| fold(address))
+            .collect();
+        own_addresses.push(fold(bare_address(&parts.installation.mail_from)));
+        own_addresses.sort();
+        let agent_addresses = parts
+            .agents
+            .iter()
+            .filter_map(|agent| agent.email.as_deref().map(|email| (fold(email), agent.id)))
+            .collect();
+        let uses_messages = parts.templates.iter().any(|template| template.uses_messages())
+            || parts.scrips.iter().any(|scrip| scrip.action.texts().iter().any(|text| text.uses_messages()));
+        Self {
+            version: parts.version,
+            candidates: candidates(&parts.queues, &parts.scrips),
+            template_names,
+            agent_addresses,
+            own_addresses,
+            uses_messages,
+            scrip_names: parts.scrips.iter().map(|scrip| (scrip.version_id, scrip.id)).collect(),
+            queues: Named::new(parts.queues.into_iter().map(|queue| (queue.id, queue.name.clone(), queue))),
+            lifecycles: Named::new(
+                parts.lifecycles.into_iter().map(|life| (life.id(), life.name().to_owned(), life)),
+            ),
+            fields: Named::new(parts.fields.into_iter().map(|field| (field.id, field.name.clone(), field))),
+            agents: Named::new(parts.agents.into_iter().map(|user| (user.id, user.username.clone(), user))),
+            scrips: Named::new(parts.scrips.into_iter().map(|scrip| (scrip.id, scrip.name.clone(), scrip))),
+            templates: parts.templates.into_iter().map(|template| (template.source().id, template)).collect(),
+            installation: parts.installation,
+        }
+    }
+
+    /// The lifecycle of a queue.
+    pub fn lifecycle_of(&self, queue: QueueId) -> Option<&Arc<Lifecycle>> {
+        self.queues.get(queue).and_then(|queue| self.lifecycles.get(queue.lifecycle))
+    }
+
+    /// The scrips to consider for a type of transaction in a queue and stage, in their order.
+    pub fn candidates(&self, queue: QueueId, stage: Stage, kind: TransactionType) -> &[Candidate] {
+        self.candidates.get(&(queue, stage, kind)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The template of a name for a ticket in `queue`: the queue's own, else the global one.
+    pub fn template(&self, name: &str, queue: QueueId) -> Option<&Arc<Template>> {
+        let id = [Some(queue), None].into_iter().find_map(|queue| self.template_names.get(&(name.to_owned(), queue)));
+        id.and_then(|id| self.templates.get(id))
+    }
+
+    /// The agent of a username or an address.
+    pub fn agent(&self, word: &str) -> Option<&Arc<User>> {
+        self.agents.find(word).or_else(|| self.agent_addresses.get(&fold(word)).and_then(|id| self.agents.get(*id)))
+    }
+
+    /// Whether mail to this address would come back to us.
+    pub fn is_own_address(&self, address: &str) -> bool {
+        self.own_addresses.binary_search(&fold(address)).is_ok()
+    }
+
+    /// The scrip whose current version this is.
+    pub fn scrip_of_version(&self, version: ScripVersionId) -> Option<&Arc<Scrip>> {
+        self.scrip_names.get(&version).and_then(|id| self.scrips.get(*id))
+    }
+
+    /// Whether any text uses the ticket's past messages; the load fetches them only then.
+    pub fn uses_messages(&self) -> bool {
+        self.uses_messages
+    }
+
+    /// The names of the queues, for messages that say what exists.
+    pub fn queue_names(&self) -> Vec<&str> {
+        self.queues.iter().filter(|queue| !queue.disabled).map(|queue| queue.name.as_str()).collect()
+    }
+}
+
+fn candidates(
+    queues: &[Arc<Queue>],
+    scrips: &[Arc<Scrip>],
+) -> HashMap<(QueueId, Stage, TransactionType), Vec<Candidate>> {
+    let mut candidates: HashMap<_, Vec<Candidate>> = HashMap::new();
+    for queue in queues {
+        for scrip in scrips.iter().filter(|scrip| scrip.state != State::Disabled) {
+            // An attachment to the queue itself decides its stage and place there; else the global one does.
+            let Some(attachment) = [Some(queue.id), None]
+                .into_iter()
+                .find_map(|at| scrip.attachments.iter().find(|attachment| attachment.queue == at))
+            else {
+                continue;
+            };
+            for kind in &scrip.applicable {
+                let candidate = Candidate { scrip: Arc::clone(scrip), sort_order: attachment.sort_order };
+                candidates.entry((queue.id, attachment.stage, *kind)).or_default().push(candidate);
+            }
+        }
+    }
+    for list in candidates.values_mut() {
+        list.sort_by_key(|candidate| (candidate.sort_order, candidate.scrip.id));
+    }
+    candidates
+}
+
+/// The address within `"Name" <address>`, or the text itself.
+pub fn bare_address(mailbox: &str) -> &str {
+    match mailbox.rsplit_once('<') {
+        Some((_, address)) => address.trim_end().trim_end_matches('>'),
+        None => mailbox.trim(),
+    }
+}

@@ -1,0 +1,317 @@
+//! Effects: what an action comes to when its words are rendered against the snapshot of a pass. Nothing is applied here.
+
+use super::RENDERED_MAX;
+use super::command::{Difference, FieldChange};
+use super::draft::{Draft, date, parse_date};
+use super::mail::{self, Mail};
+use super::variables::{Tense, Variables};
+use crate::models::delivery::{HeaderValue, Webhook};
+use crate::models::transaction::Content;
+use crate::models::{Delivery, Role, ScripId, Transaction, TransactionType};
+use crate::scrip::Scrip;
+use crate::scrip::action::{self, Action, Column, Message, Mode, SetCustomField, SetStatusConfig, WebhookHeader};
+use crate::scrip::template::{Compiled, Template, Values};
+use serde_json::{Value, json};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use url::Url;
+
+/// What an action will do if nothing forbids it.
+#[derive(Debug)]
+pub(super) enum Intent<'a> {
+    Email(Box<Mail>, Value),
+    Webhook(Box<Webhook>, Value),
+    Status(&'a SetStatusConfig),
+    Field(&'a str, FieldChange),
+    Column(Column, String),
+    Message(TransactionType, Content),
+    AddWatcher(Role, String),
+    RemoveWatcher(Role, String),
+}
+
+/// Why an action comes to nothing.
+#[derive(Debug)]
+pub(super) enum Unready {
+    /// There is nothing to do.
+    Declined(&'static str, String),
+    /// It is not allowed.
+    Refused(&'static str, String),
+    /// Its words broke.
+    Failed(String),
+    /// The request's budget of rendered text is used up.
+    OverBudget,
+}
+
+/// What the hash needs beyond the plan: deliveries in canonical form, and fixed texts for rendered ones.
+#[derive(Debug, Default)]
+pub(super) struct Canonical {
+    pub deliveries: Vec<Value>,
+    pub fixed: HashMap<String, String>,
+}
+
+/// One pass: a snapshot of the ticket and one transaction, the values of which are made when first asked for.
+pub(super) struct Snapshot<'d, 'a> {
+    pub draft: &'d Draft<'a>,
+    pub transaction: &'d Transaction,
+    /// Who was mailed by which scrip in this request.
+    pub mailed: &'d HashSet<(ScripId, String)>,
+    real: OnceCell<Values>,
+    fixed: OnceCell<Values>,
+}
+
+impl<'d, 'a> Snapshot<'d, 'a> {
+    pub fn new(draft: &'d Draft<'a>, transaction: &'d Transaction, mailed: &'d HashSet<(ScripId, String)>) -> Self {
+        Self { draft, transaction, mailed, real: OnceCell::new(), fixed: OnceCell::new() }
+    }
+
+    fn values(&self, tense: Tense) -> &Values {
+        let cell = match tense {
+            Tense::Real => &self.real,
+            Tense::Fixed => &self.fixed,
+        };
+        cell.get_or_init(|| Values::new(Variables::new(self.draft, tense).of(self.transaction)))
+    }
+}
+
+/// Renders the texts of one scrip in one tense.
+pub(super) struct Words<'s, 'd, 'a> {
+    pub snapshot: &'s Snapshot<'d, 'a>,
+    pub scrip: &'a Scrip,
+    pub tense: Tense,
+    values: Values,
+    /// Bytes rendered by the request so far.
+    spent: &'s mut usize,
+}
+
+impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
+    fn new(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, tense: Tense, spent: &'s mut usize) -> Self {
+        let comments = matches!(&scrip.action, Action::SendEmail(send) if send.as_comment);
+        let mut values = snapshot.values(tense).clone();
+        values.insert("scrip", Variables::scrip(scrip));
+        if snapshot.draft.catalog.uses_messages() {
+            values.insert("messages", Variables::new(snapshot.draft, tense).messages(comments));
+        }
+        Self { snapshot, scrip, tense, values, spent }
+    }
+
+    pub fn render(&mut self, what: &str, text: &Compiled) -> Result<String, Unready> {
+        let rendered = text.render(&self.values).map_err(|failure| Unready::Failed(format!("{what}: {failure}")))?;
+        *self.spent = self.spent.saturating_add(rendered.len());
+        if *self.spent > RENDERED_MAX {
+            return Err(Unready::OverBudget);
+        }
+        Ok(rendered)
+    }
+
+    /// The template of the scrip, resolved by name in the ticket's queue.
+    pub fn template(&self) -> Result<Option<&'a Template>, Unready> {
+        let Some(name) = &self.scrip.template else { return Ok(None) };
+        let draft = self.snapshot.draft;
+        let found = draft.catalog.template(name, draft.ticket.queue);
+        found.map(|template| Some(template.as_ref())).ok_or_else(|| Unready::Failed(format!("there is no template {name}")))
+    }
+}
+
+/// What a scrip's action comes to.
+pub(super) fn intend<'a>(
+    snapshot: &Snapshot<'_, 'a>,
+    scrip: &'a Scrip,
+    spent: &mut usize,
+    canonical: &mut Canonical,
+) -> Result<Intent<'a>, Unready> {
+    let is_new = snapshot.draft.situation.is_new();
+    let mut words = Words::new(snapshot, scrip, Tense::Real, spent);
+    let template = words.template()?;
+    let is_volatile = |text: &Compiled| text.is_volatile(is_new);
+    match &scrip.action {
+        Action::SendEmail(send) => {
+            let template = template.ok_or_else(|| Unready::Failed("the scrip names no template".to_owned()))?;
+            let mail = mail::compose(&mut words, send, template)?;
+            let fixed = if template.is_volatile(is_new) || scrip.action.texts().into_iter().any(is_volatile) {
+                let fixed = mail::compose(&mut Words::new(snapshot, scrip, Tense::Fixed, spent), send, template)?;
+                mail::canonical(&fixed, template)
+            } else {
+                mail::canonical(&mail, template)
+            };
+            Ok(Intent::Email(Box::new(mail), fixed))
+        }
+        Action::Webhook(action) => {
+            let webhook = compose_webhook(&mut words, action, template)?;
+            let template_is_volatile = template.is_some_and(|template| template.is_volatile(is_new));
+            let has_own_body = action.body.is_some();
+            let is_fixed_same = (has_own_body || (template.is_some() && !template_is_volatile))
+                && !scrip.action.texts().into_iter().any(is_volatile);
+            let fixed = if is_fixed_same {
+                canonical_webhook(&webhook)
+            } else {
+                canonical_webhook(&compose_webhook(&mut Words::new(snapshot, scrip, Tense::Fixed, spent), action, template)?)
+            };
+            Ok(Intent::Webhook(Box::new(webhook), fixed))
+        }
+        Action::SetStatus(config) => set_status(snapshot, config),
+        Action::SetCustomField(set) => {
+            let values = set.values.iter().map(|text| value(snapshot, scrip, text, spent, canonical));
+            let values = values.collect::<Result<Vec<_>, _>>()?;
+            Ok(Intent::Field(&set.field, field_change(set, values)))
+        }
+        Action::Set(column, text) => Ok(Intent::Column(*column, value(snapshot, scrip, text, spent, canonical)?)),
+        Action::AddMessage(message, content) => {
+            if snapshot.transaction.scrip_version.is_some() {
+                let reason = "a scrip's own change does not make messages, so that scrips do not talk to each other";
+                return Err(Unready::Refused("trigger", reason.to_owned()));
+            }
+            let text = match (content, template) {
+                (Some(text), _) => text,
+                (None, Some(template)) => template.body(),
+                (None, None) => return Err(Unready::Failed("the scrip has neither content nor template".to_owned())),
+            };
+            let body = value(snapshot, scrip, text, spent, canonical)?;
+            if body.is_empty() {
+                return Err(Unready::Declined("content", "template rendered nothing".to_owned()));
+            }
+            let kind = match message {
+                Message::Comment => TransactionType::Comment,
+                Message::Correspondence => TransactionType::Correspond,
+            };
+            Ok(Intent::Message(kind, Content { content_type: "text/plain".to_owned(), body }))
+        }
+        Action::AddWatcher(role, who) => Ok(Intent::AddWatcher(*role, value(snapshot, scrip, who, spent, canonical)?)),
+        Action::RemoveWatcher(role, who) => Ok(Intent::RemoveWatcher(*role, value(snapshot, scrip, who, spent, canonical)?)),
+    }
+}
+
+/// Renders a value, trimmed; where it holds an id, a time or a new number, the hash learns what stands for it.
+fn value(
+    snapshot: &Snapshot<'_, '_>,
+    scrip: &Scrip,
+    text: &Compiled,
+    spent: &mut usize,
+    canonical: &mut Canonical,
+) -> Result<String, Unready> {
+    let mut rendered = |tense| {
+        Words::new(snapshot, scrip, tense, spent).render("value", text).map(|text| text.trim().to_owned())
+    };
+    let real = rendered(Tense::Real)?;
+    if text.is_volatile(snapshot.draft.situation.is_new()) {
+        let fixed = rendered(Tense::Fixed)?;
+        if let Ok(Some(due)) = parse_date(&real) {
+            canonical.fixed.insert(date(due), fixed.clone());
+        }
+        canonical.fixed.insert(real.clone(), fixed);
+    }
+    Ok(real)
+}
+
+fn set_status<'a>(snapshot: &Snapshot<'_, 'a>, config: &'a SetStatusConfig) -> Result<Intent<'a>, Unready> {
+    let ticket = &snapshot.draft.ticket;
+    let is_from = config.from.is_empty()
+        || config.from.iter().any(|word| {
+            word.eq_ignore_ascii_case(&ticket.status) || word.eq_ignore_ascii_case(ticket.status_class.as_str())
+        });
+    if is_from {
+        return Ok(Intent::Status(config));
+    }
+    let reason = format!("status is {} ({}), not {}", ticket.status, ticket.status_class, config.from.join(" or "));
+    Err(Unready::Declined("from", reason))
+}
+
+fn field_change(set: &SetCustomField, values: Vec<String>) -> FieldChange {
+    let values = values.into_iter().filter(|value| !value.is_empty()).collect();
+    match set.mode {
+        Mode::Set => FieldChange::Replace(values),
+        Mode::Clear => FieldChange::Replace(Vec::new()),
+        Mode::Add => FieldChange::Difference(Difference { add: values, remove: Vec::new() }),
+        Mode::Remove => FieldChange::Difference(Difference { add: Vec::new(), remove: values }),
+    }
+}
+
+fn compose_webhook(
+    words: &mut Words<'_, '_, '_>,
+    action: &action::Webhook,
+    template: Option<&Template>,
+) -> Result<Webhook, Unready> {
+    let target = words.render("url", &action.target)?;
+    let origin = action.origin.as_str().trim_end_matches('/');
+    let separator = if target.is_empty() || target.starts_with(['/', '?']) { "" } else { "/" };
+    let url = Url::parse(&format!("{origin}{separator}{target}"))
+        .ok()
+        .filter(|url| url.origin() == action.origin.origin())
+        .ok_or_else(|| Unready::Failed(format!("url: {origin}{target} is not a URL of {origin}")))?;
+    let mut headers = BTreeMap::new();
+    for (name, header) in &action.headers {
+        let value = match header {
+            WebhookHeader::Text(text) => HeaderValue::Text(words.render(&format!("headers.{name}"), text)?),
+            WebhookHeader::Secret(secret) => HeaderValue::Secret { secret: secret.clone() },
+        };
+        headers.insert(name.clone(), value);
+    }
+    if !headers.keys().any(|name| name.eq_ignore_ascii_case("content-type")) {
+        headers.insert("Content-Type".to_owned(), HeaderValue::Text("application/json".to_owned()));
+    }
+    let body = match (&action.body, template) {
+        (Some(text), _) => words.render("body", text)?,
+        (None, Some(template)) => {
+            let text = template.json_body().map_err(|fault| Unready::Failed(format!("body: {fault}")))?;
+            words.render("body", text)?
+        }
+        (None, None) => default_body(words),
+    };
+    Ok(Webhook { method: action.method.clone(), url: url.into(), headers, body, secret: action.secret.clone() })
+}
+
+/// What a webhook without words of its own says: the event, in the shape that Standard Webhooks recommends.
+fn default_body(words: &mut Words<'_, '_, '_>) -> String {
+    let snapshot = words.snapshot;
+    let mut values = Variables::new(snapshot.draft, words.tense).of(snapshot.transaction);
+    let mut take = |name: &str| values.remove(name).unwrap_or_default();
+    let kind = snapshot.transaction.transaction_type.as_str().to_lowercase();
+    let document = json!({
+        "type": format!("ticket.{kind}"),
+        "timestamp": take("now"),
+        "data": { "ticket": take("ticket"), "transaction": take("transaction"), "actor": take("actor") },
+    });
+    let body = document.to_string();
+    *words.spent = words.spent.saturating_add(body.len());
+    body
+}
+
+fn canonical_webhook(webhook: &Webhook) -> Value {
+    json!(["webhook", webhook.method, webhook.url, webhook.headers, webhook.body, webhook.secret])
+}
+
+/// What an intent would do, for the answer about a scrip on trial.
+pub(super) fn describe(intent: &Intent<'_>) -> Value {
+    match intent {
+        Intent::Email(mail, _) => json!({ "kind": "email", "email": mail.email }),
+        Intent::Webhook(webhook, _) => {
+            json!({ "kind": "webhook", "method": webhook.method, "url": webhook.url, "headers": webhook.headers, "body": webhook.body })
+        }
+        Intent::Status(config) => json!({ "status": config.status }),
+        Intent::Field(name, FieldChange::Replace(values)) => json!({ "field": name, "values": values }),
+        Intent::Field(name, FieldChange::Difference(difference)) => {
+            json!({ "field": name, "add": difference.add, "remove": difference.remove })
+        }
+        Intent::Column(column, value) => json!({ "column": format!("{column:?}").to_lowercase(), "value": value }),
+        Intent::Message(kind, content) => json!({ "message": kind, "content": content.body }),
+        Intent::AddWatcher(role, who) => json!({ "role": role, "add": who }),
+        Intent::RemoveWatcher(role, who) => json!({ "role": role, "remove": who }),
+    }
+}
+
+/// Makes the delivery of a message.
+pub(super) fn deliver(
+    draft: &mut Draft<'_>,
+    transaction: &Transaction,
+    scrip: &Scrip,
+    message: impl FnOnce(crate::models::DeliveryId) -> crate::models::delivery::Payload,
+) -> Delivery {
+    let id = draft.ids.draw();
+    Delivery {
+        id,
+        ticket: draft.ticket.id,
+        transaction: transaction.id,
+        scrip_version: scrip.version_id,
+        payload: message(id),
+        created_at: draft.context.now,
+    }
+}

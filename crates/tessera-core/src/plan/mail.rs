@@ -1,0 +1,248 @@
+//! Mail: who gets it and why, and what it says. The transport sends exactly these parts.
+
+use super::catalog::bare_address;
+use super::effects::{Unready, Words};
+use super::variables::{NEW_NUMBER, Tense, same_address};
+use crate::models::delivery::{Email, Recipient, RecipientOutcome};
+use crate::models::text::{fold, is_address};
+use crate::models::{DeliveryId, TransactionType, UserId, Watcher};
+use crate::scrip::action::{Addressee, Header, MailRole, SendEmail};
+use crate::scrip::template::{Template, html_to_text};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Addresses considered for one mail.
+const RECIPIENTS_MAX: usize = 1_000;
+
+/// A mail, and its subject without the ticket's number, which the hash of a create must not hold.
+#[derive(Debug)]
+pub(super) struct Mail {
+    pub email: Email,
+    bare_subject: String,
+    number: String,
+}
+
+/// Composes a mail, or says why there is none to send.
+pub(super) fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template: &Template) -> Result<Mail, Unready> {
+    let chosen = choose(words, send)?;
+    if chosen.iter().all(Vec::is_empty) {
+        let reasons: Vec<_> = chosen.considered.iter().map(|one| format!("{}: {}", one.shown(), one.reason)).collect();
+        let reason = if reasons.is_empty() { "nobody is in these roles".to_owned() } else { reasons.join("; ") };
+        return Err(Unready::Declined("recipients", format!("no recipients ({reason})")));
+    }
+    let body = words.render("body_template", template.body())?;
+    if body.trim().is_empty() {
+        return Err(Unready::Declined("template", "template rendered nothing".to_owned()));
+    }
+    let (text, html) = if template.is_html() { (html_to_text(&body), Some(body)) } else { (body, None) };
+    let draft = words.snapshot.draft;
+    let mut bare_subject = words.render("subject_template", template.subject())?.trim().to_owned();
+    if bare_subject.is_empty() {
+        bare_subject.clone_from(&draft.ticket.subject);
+    }
+    let number = match draft.ticket.number {
+        Some(number) if !(draft.situation.is_new() && words.tense == Tense::Fixed) => number.to_string(),
+        _ => NEW_NUMBER.trim_start_matches('#').to_owned(),
+    };
+    let tag = format!("[{} #{number}]", draft.catalog.installation.name);
+    let subject = if bare_subject.contains(&tag) { bare_subject.clone() } else { format!("{tag} {bare_subject}") };
+    let mut headers = standing_headers(words, send, &number);
+    for (name, text) in template.headers() {
+        headers.insert(name.clone(), words.render(&format!("headers.{name}"), text)?);
+    }
+    let [to, cc, bcc] = chosen.lists;
+    let from = sender(words, send);
+    let recipients = chosen.considered;
+    let email = Email { from, to, cc, bcc, subject, headers, text, html, recipients, as_comment: send.as_comment };
+    Ok(Mail { email, bare_subject, number })
+}
+
+impl Mail {
+    /// The mail with its identity: the Message-ID carries ticket, delivery and installation, the same at every attempt.
+    pub fn identified(mut self, id: DeliveryId, installation: &str) -> Email {
+        let message_id = format!("<ticket-{}.{id}@{}>", self.number, host_part(installation));
+        self.email.headers.insert("Message-ID".to_owned(), message_id);
+        self.email
+    }
+}
+
+/// The headers that every mail has. A template's own may not replace them, but for `Reply-To` and the like.
+fn standing_headers(words: &Words<'_, '_, '_>, send: &SendEmail, number: &str) -> BTreeMap<String, String> {
+    let draft = words.snapshot.draft;
+    let name = &draft.catalog.installation.name;
+    let thread = format!("<ticket-{}@{}>", draft.ticket.id, host_part(name));
+    let speaks_to_requestor = send.lists.iter().flat_map(|(_, list)| list).any(|addressee| {
+        matches!(addressee, Addressee::Role(MailRole::Ticket(crate::models::Role::Requestor)))
+    });
+    // RFC 3834: an answer to who just wrote is a reply; everything else that a scrip sends is generated.
+    let is_reply = words.snapshot.transaction.transaction_type == TransactionType::Create && speaks_to_requestor;
+    let headers = [
+        ("Auto-Submitted", if is_reply { "auto-replied" } else { "auto-generated" }.to_owned()),
+        ("In-Reply-To", thread.clone()),
+        ("Precedence", "bulk".to_owned()),
+        ("References", thread),
+        ("X-Auto-Response-Suppress", "All".to_owned()),
+        ("X-Tessera-Loop-Prevention", name.clone()),
+        ("X-Tessera-Scrip", format!("{} v{}", words.scrip.name, words.scrip.version)),
+        ("X-Tessera-Ticket", number.to_owned()),
+    ];
+    headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// `From`: the queue's address for this kind of mail, else the installation's.
+fn sender(words: &Words<'_, '_, '_>, send: &SendEmail) -> String {
+    let draft = words.snapshot.draft;
+    let queue = draft.queue_now().ok();
+    let address = queue.and_then(|queue| {
+        if send.as_comment { queue.comment_address.clone() } else { queue.correspond_address.clone() }
+    });
+    address.unwrap_or_else(|| draft.catalog.installation.mail_from.clone())
+}
+
+/// The mail in the form that is hashed: without its ids, its time and a new ticket's number.
+pub(super) fn canonical(mail: &Mail, template: &Template) -> Value {
+    let email = &mail.email;
+    let own: BTreeMap<_, _> = email.headers.iter().filter(|(name, _)| template.headers().contains_key(*name)).collect();
+    json!([
+        "email",
+        template.source().version_id,
+        email.from,
+        email.to,
+        email.cc,
+        email.bcc,
+        mail.bare_subject,
+        own,
+        email.headers.get("Auto-Submitted"),
+        email.text,
+        email.html,
+        email.recipients,
+        email.as_comment,
+    ])
+}
+
+/// Who gets the mail: To, Cc, Bcc, and everybody considered with the reason.
+struct Chosen {
+    lists: [Vec<String>; 3],
+    considered: Vec<Recipient>,
+}
+
+impl Chosen {
+    fn iter(&self) -> impl Iterator<Item = &Vec<String>> {
+        self.lists.iter()
+    }
+}
+
+/// Somebody a mail may go to.
+struct Person {
+    user: Option<UserId>,
+    address: Option<String>,
+}
+
+fn choose(words: &mut Words<'_, '_, '_>, send: &SendEmail) -> Result<Chosen, Unready> {
+    let mut chosen = Chosen { lists: Default::default(), considered: Vec::new() };
+    for (index, (header, addressees)) in send.lists.iter().enumerate() {
+        for addressee in addressees {
+            let (role, people) = expand(words, addressee)?;
+            for person in people {
+                if chosen.considered.len() >= RECIPIENTS_MAX {
+                    return Err(Unready::Failed(format!("more than {RECIPIENTS_MAX} recipients")));
+                }
+                let (outcome, reason) = match objection(words, send, &chosen, &person) {
+                    Some(reason) => (RecipientOutcome::Dropped, reason),
+                    None => (RecipientOutcome::Included, header.as_str().to_owned()),
+                };
+                let address = person.address.unwrap_or_default();
+                if let (RecipientOutcome::Included, Some(list)) = (outcome, chosen.lists.get_mut(index)) {
+                    list.push(address.clone());
+                }
+                chosen.considered.push(Recipient { address, role: role.to_owned(), outcome, reason });
+            }
+        }
+    }
+    promote(&mut chosen);
+    Ok(chosen)
+}
+
+/// A mail that has Cc and no To is addressed to the Cc. RT: `Notify.pm`.
+fn promote(chosen: &mut Chosen) {
+    let [to, cc, _] = &mut chosen.lists;
+    if to.is_empty() && !cc.is_empty() {
+        std::mem::swap(to, cc);
+        let promoted = chosen.considered.iter_mut().filter(|one| one.reason == Header::Cc.as_str());
+        for recipient in promoted.filter(|one| one.outcome == RecipientOutcome::Included) {
+            Header::To.as_str().clone_into(&mut recipient.reason);
+        }
+    }
+}
+
+fn expand(words: &mut Words<'_, '_, '_>, addressee: &Addressee) -> Result<(&'static str, Vec<Person>), Unready> {
+    let draft = words.snapshot.draft;
+    let user = |id: UserId| Person {
+        user: Some(id),
+        address: draft.user(id).filter(|user| !user.disabled).and_then(|user| user.email.clone()),
+    };
+    let watchers = |watchers: &[Watcher]| -> Vec<Person> {
+        watchers.iter().map(|one| Person { user: one.user, address: draft.watcher_address(one) }).collect()
+    };
+    let queue = draft.queue_now().ok();
+    Ok(match addressee {
+        Addressee::Role(role) => {
+            let people = match role {
+                MailRole::Ticket(role) => watchers(draft.ticket.watchers(*role)),
+                MailRole::Owner => draft.ticket.owner.into_iter().map(user).collect(),
+                MailRole::Creator => vec![user(draft.ticket.creator)],
+                MailRole::QueueCc => queue.map(|queue| watchers(&queue.cc)).unwrap_or_default(),
+                MailRole::QueueAdminCc => queue.map(|queue| watchers(&queue.admin_cc)).unwrap_or_default(),
+            };
+            (role.as_str(), people)
+        }
+        Addressee::Address(address) => ("address", vec![Person { user: None, address: Some(address.clone()) }]),
+        Addressee::Template(text) => {
+            let rendered = words.render("recipients", text)?;
+            let addresses = rendered.split([',', ';']).map(str::trim).filter(|address| !address.is_empty());
+            let person = |address: &str| Person { user: None, address: Some(bare_address(address).to_owned()) };
+            ("address", addresses.map(person).collect())
+        }
+    })
+}
+
+/// Why somebody does not get the mail, if so. RT: `SendEmail.pm`, `RecipientFilter`.
+fn objection(words: &Words<'_, '_, '_>, send: &SendEmail, chosen: &Chosen, person: &Person) -> Option<String> {
+    let snapshot = words.snapshot;
+    let actor = &snapshot.draft.context.actor;
+    let Some(address) = person.address.as_deref().filter(|address| !address.is_empty()) else {
+        return Some("has no mail address".to_owned());
+    };
+    let is_actor = person.user == Some(actor.id) || actor.email.as_deref().is_some_and(|own| same_address(own, address));
+    if !is_address(address) {
+        return Some("is not a mail address".to_owned());
+    }
+    if snapshot.draft.catalog.is_own_address(address) {
+        return Some("is an address of this desk".to_owned());
+    }
+    if is_actor && !send.notify_actor {
+        return Some("made this change, and notify_actor is false".to_owned());
+    }
+    if snapshot.mailed.contains(&(words.scrip.id, fold(address))) {
+        return Some("was mailed by this scrip in this request already".to_owned());
+    }
+    let headers = [Header::To, Header::Cc, Header::Bcc];
+    let there = headers.into_iter().zip(&chosen.lists).find(|(_, list)| list.iter().any(|one| same_address(one, address)));
+    there.map(|(header, _)| format!("is in {} already", header.as_str()))
+}
+
+impl Recipient {
+    fn shown(&self) -> &str {
+        if self.address.is_empty() { &self.role } else { &self.address }
+    }
+}
+
+/// A name as the right side of a Message-ID.
+fn host_part(name: &str) -> String {
+    let safe: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c.to_ascii_lowercase() } else { '-' })
+        .collect();
+    let safe = safe.trim_matches(['.', '-']);
+    if safe.is_empty() { "tessera".to_owned() } else { safe.to_owned() }
+}

@@ -1,0 +1,183 @@
+//! What a request itself changes: the whole of it, in one order whatever the order of its JSON, or nothing.
+
+use super::command::{CreateTicket, FieldChange, UpdateTicket};
+use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, role_field, wanted_values};
+use crate::error::{Error, Kind, Result};
+use crate::lifecycle::Lifecycle;
+use crate::models::text::{self, CONTENT_MAX};
+use crate::models::{Queue, Role, StatusClass, Ticket, TransactionType, Watcher};
+
+/// Collects what is wrong with a request, so that it is refused once, with everything.
+#[derive(Default)]
+struct Refusals {
+    faults: Vec<crate::error::Fault>,
+    other: Option<Error>,
+}
+
+impl Refusals {
+    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => return Some(value),
+            Err(error) if error.kind() == Kind::Invalid => self.faults.extend_from_slice(error.faults()),
+            Err(error) => {
+                self.other.get_or_insert(error);
+            }
+        }
+        None
+    }
+
+    /// What cannot be read right is said before what the state of things does not allow.
+    fn finish(self) -> Result<()> {
+        match (self.faults.is_empty(), self.other) {
+            (false, _) => Err(Error::invalid(self.faults)),
+            (true, Some(error)) => Err(error),
+            (true, None) => Ok(()),
+        }
+    }
+}
+
+/// Applies an update: messages; queue; status; owner; subject; priority; due; people; fields in the queue's order.
+pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTicket) -> Result<()> {
+    let cause = Cause::REQUEST;
+    let mut refusals = Refusals::default();
+    let messages = [(TransactionType::Correspond, &command.reply), (TransactionType::Comment, &command.comment)];
+    for (kind, content) in messages {
+        if let Some(content) = content {
+            refusals.take(draft.message(kind, content.clone(), cause));
+        }
+    }
+    if let Some(queue) = &command.queue {
+        refusals.take(draft.move_to_queue(queue, cause));
+    }
+    if let Some(status) = &command.status {
+        refusals.take(draft.set_status(status, cause));
+    }
+    if let Some(owner) = &command.owner {
+        refusals.take(draft.set_owner(owner.as_deref(), cause));
+    }
+    if let Some(subject) = &command.subject {
+        refusals.take(draft.set_subject(subject, cause));
+    }
+    if let Some(priority) = command.priority {
+        refusals.take(draft.set_priority(priority, cause));
+    }
+    if let Some(due) = command.due_at {
+        refusals.take(draft.set_due(due, cause));
+    }
+    for (role, difference) in &command.watchers {
+        for word in &difference.remove {
+            refusals.take(draft.remove_watcher(*role, word, cause));
+        }
+        for word in &difference.add {
+            refusals.take(draft.add_watcher(*role, word, cause));
+        }
+    }
+    for (name, change) in in_queue_order(draft, &command.custom_fields)? {
+        refusals.take(draft.change_field(name, change, cause));
+    }
+    refusals.finish()
+}
+
+/// The changes of fields in the queue's order; unknown fields last, to be refused.
+fn in_queue_order<'c>(
+    draft: &Draft<'_>,
+    changes: &'c std::collections::BTreeMap<String, FieldChange>,
+) -> Result<Vec<(&'c String, &'c FieldChange)>> {
+    let order = &draft.queue_now()?.custom_fields;
+    let place = |name: &str| {
+        let field = draft.catalog.fields.find(name)?;
+        order.iter().position(|id| *id == field.id)
+    };
+    let mut changes: Vec<_> = changes.iter().collect();
+    changes.sort_by_key(|(name, _)| place(name).unwrap_or(usize::MAX));
+    Ok(changes)
+}
+
+/// The ticket that a create begins with; `draft.ticket` is a blank of the right queue.
+pub(super) fn create(draft: &mut Draft<'_>, queue: &Queue, lifecycle: &Lifecycle, command: &CreateTicket) -> Result<()> {
+    let mut refusals = Refusals::default();
+    refusals.take(check_subject(&command.subject));
+    draft.ticket.subject.clone_from(&command.subject);
+    if let Some(status) = refusals.take(lifecycle.create_status(command.status.as_deref())) {
+        let now = Some(draft.context.now);
+        draft.ticket.status = status.status().to_owned();
+        draft.ticket.status_class = status.class();
+        draft.ticket.started_at = now.filter(|_| status.class() != StatusClass::Initial);
+        draft.ticket.resolved_at = now.filter(|_| status.class() == StatusClass::Inactive);
+        refusals.take(permit(draft, status.right(), queue));
+    }
+    if let Some(owner) = &command.owner {
+        draft.ticket.owner = refusals.take(draft.owner_of(owner)).flatten();
+    }
+    draft.ticket.priority = command.priority.unwrap_or(0);
+    draft.ticket.due_at = command.due_at.map(super::context::to_micros);
+    for role in Role::ALL {
+        let people = refusals.take(watchers(draft, role, command.people(role))).unwrap_or_default();
+        *draft.ticket.watchers_mut(role) = people;
+    }
+    for (name, values) in &command.custom_fields {
+        let field = draft.field(name);
+        let wanted = field.and_then(|field| Ok((field.id, wanted_values(field, &[], &FieldChange::Replace(values.clone()))?)));
+        if let Some((field, values)) = refusals.take(wanted).filter(|(_, values)| !values.is_empty()) {
+            draft.ticket.values.insert(field, values);
+        }
+    }
+    if let Some(fault) = command.content.as_ref().and_then(|content| text::fault(&content.body, CONTENT_MAX)) {
+        refusals.take::<()>(Err(Error::invalid_field("content", fault)));
+    }
+    refusals.finish()?;
+    draft.push_create(command.content.clone().filter(|content| !content.body.trim().is_empty()));
+    Ok(())
+}
+
+fn permit(draft: &Draft<'_>, right: &str, queue: &Queue) -> Result<()> {
+    if draft.context.access.has(right, queue.id) {
+        return Ok(());
+    }
+    let detail = format!("You need {right} in {} to make a ticket there. Ask an administrator.", queue.name);
+    Err(Error::new(Kind::Forbidden, "permission_denied", detail))
+}
+
+fn watchers(draft: &mut Draft<'_>, role: Role, words: &[String]) -> Result<Vec<Watcher>> {
+    if words.len() > WATCHERS_MAX {
+        let message = format!("names {} people; at most {WATCHERS_MAX} are allowed", words.len());
+        return Err(Error::invalid_field(role_field(role), message));
+    }
+    let mut people: Vec<Watcher> = Vec::with_capacity(words.len());
+    let mut refusals = Refusals::default();
+    for word in words {
+        if let Some(watcher) = refusals.take(draft.watcher(role, word, Cause::REQUEST))
+            && !people.iter().any(|there| there.is_same_person(&watcher))
+        {
+            people.push(watcher);
+        }
+    }
+    refusals.finish()?;
+    Ok(people)
+}
+
+/// A ticket before anything was said of it.
+pub(super) fn blank(draft_queue: &Queue, number: Option<i64>, context: &super::Context, ids: &mut crate::models::Ids) -> Ticket {
+    Ticket {
+        id: ids.draw(),
+        number,
+        version: 1,
+        subject: String::new(),
+        queue: draft_queue.id,
+        status: String::new(),
+        status_class: StatusClass::Initial,
+        owner: None,
+        creator: context.actor.id,
+        priority: 0,
+        created_at: context.now,
+        updated_at: context.now,
+        started_at: None,
+        resolved_at: None,
+        due_at: None,
+        told_at: None,
+        requestors: Vec::new(),
+        cc: Vec::new(),
+        admin_cc: Vec::new(),
+        values: std::collections::BTreeMap::new(),
+    }
+}

@@ -1,0 +1,248 @@
+//! The values that templates speak of, built from the ticket as it is when a pass begins.
+
+use super::LIST_MAX;
+use super::draft::{Draft, date};
+use crate::models::text;
+use crate::models::user::NOBODY;
+use crate::models::{Change, Role, Transaction, TransactionType, User, UserId, Watcher};
+use crate::scrip::Scrip;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+/// How the values are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tense {
+    /// As they are.
+    Real,
+    /// With fixed values in place of ids, of the request's time and of a new ticket's number: what the hash is over.
+    Fixed,
+}
+
+/// The time that stands for the request's in [`Tense::Fixed`].
+const FIXED_TIME: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+/// What stands for the number of a ticket that has none yet.
+pub(super) const NEW_NUMBER: &str = "#new";
+
+/// Makes the values for one transaction.
+pub(super) struct Variables<'d, 'a> {
+    draft: &'d Draft<'a>,
+    tense: Tense,
+}
+
+impl<'d, 'a> Variables<'d, 'a> {
+    pub fn new(draft: &'d Draft<'a>, tense: Tense) -> Self {
+        Self { draft, tense }
+    }
+
+    /// Everything but the scrip and the messages, which differ from scrip to scrip.
+    pub fn of(&self, transaction: &Transaction) -> Map<String, Value> {
+        let Value::Object(values) = json!({
+            "ticket": self.ticket(),
+            "transaction": self.transaction(transaction),
+            "batch": self.draft.transactions.iter().take(LIST_MAX).map(|one| self.transaction(one)).collect::<Vec<_>>(),
+            "queue": self.queue(),
+            "actor": person(&self.draft.context.actor),
+            "tessera": {
+                "name": self.draft.catalog.installation.name,
+                "base_url": self.draft.catalog.installation.base_url,
+            },
+            "now": self.time(self.draft.context.now),
+        }) else {
+            return Map::new();
+        };
+        values
+    }
+
+    /// The scrip itself.
+    pub fn scrip(scrip: &Scrip) -> Value {
+        json!({ "id": scrip.id, "name": scrip.name, "version": scrip.version, "description": scrip.description })
+    }
+
+    /// The ticket's past messages; comments only for a mail that is sent as a comment.
+    pub fn messages(&self, comments: bool) -> Value {
+        let shown = |kind: TransactionType| comments || kind != TransactionType::Comment;
+        let messages = self.draft.situation.messages.iter().filter(|message| shown(message.transaction_type));
+        messages
+            .map(|message| {
+                json!({
+                    "type": message.transaction_type.as_str(),
+                    "content": message.content,
+                    "creator": self.username(Some(message.creator)),
+                    "created_at": date(message.created_at),
+                })
+            })
+            .collect()
+    }
+
+    fn ticket(&self) -> Value {
+        let ticket = &self.draft.ticket;
+        let time = |time: Option<OffsetDateTime>| time.map(|time| self.time(time));
+        json!({
+            "id": self.id(ticket.id.0),
+            "number": self.number(),
+            "url": self.url(),
+            "subject": ticket.subject,
+            "status": ticket.status,
+            "priority": ticket.priority,
+            "queue": self.draft.queue_now().map(|queue| queue.name.clone()).unwrap_or_default(),
+            "owner": self.person(ticket.owner),
+            "creator": self.person(Some(ticket.creator)),
+            "requestors": self.watchers(Role::Requestor),
+            "cc": self.watchers(Role::Cc),
+            "admin_cc": self.watchers(Role::AdminCc),
+            "requestor_addresses": self.addresses(Role::Requestor),
+            "cc_addresses": self.addresses(Role::Cc),
+            "admin_cc_addresses": self.addresses(Role::AdminCc),
+            "created_at": self.time(ticket.created_at),
+            "updated_at": self.time(ticket.updated_at),
+            "started_at": time(ticket.started_at),
+            "resolved_at": time(ticket.resolved_at),
+            "due_at": time(ticket.due_at),
+            "told_at": time(ticket.told_at),
+            "cf": self.fields(),
+        })
+    }
+
+    /// The ticket's number, or what stands for it.
+    fn number(&self) -> Value {
+        let is_new = self.draft.situation.is_new();
+        match self.draft.ticket.number {
+            Some(number) if !(is_new && self.tense == Tense::Fixed) => json!(number),
+            _ => json!(NEW_NUMBER),
+        }
+    }
+
+    fn url(&self) -> String {
+        let number = match self.number() {
+            Value::Number(number) => number.to_string(),
+            _ => "new".to_owned(),
+        };
+        format!("{}/t/{number}", self.draft.catalog.installation.base_url)
+    }
+
+    /// The values of the fields of the ticket's queue; a field of another queue is undefined.
+    fn fields(&self) -> Value {
+        let Ok(queue) = self.draft.queue_now() else { return Value::Null };
+        let fields = queue.custom_fields.iter().filter_map(|id| self.draft.catalog.fields.get(*id));
+        let values = fields.map(|field| {
+            let values = self.draft.ticket.values_of(field.id);
+            let value = if field.max_values == 1 { json!(values.first()) } else { json!(values.get(..LIST_MAX).unwrap_or(values)) };
+            (field.name.clone(), value)
+        });
+        Value::Object(values.collect())
+    }
+
+    fn transaction(&self, transaction: &Transaction) -> Value {
+        json!({
+            "id": self.id(transaction.id.0),
+            "type": transaction.transaction_type.as_str(),
+            "field": transaction.field,
+            "old_value": transaction.old_value,
+            "new_value": transaction.new_value,
+            "content": transaction.content.as_ref().map(|content| cut(&content.body)),
+            "description": describe(transaction),
+            "created_at": self.time(transaction.created_at),
+            "creator": self.person(Some(transaction.creator)),
+            "derived": transaction.derived,
+        })
+    }
+
+    fn queue(&self) -> Value {
+        match self.draft.queue_now() {
+            Ok(queue) => json!({
+                "id": queue.id,
+                "name": queue.name,
+                "description": queue.description,
+                "correspond_address": queue.correspond_address,
+                "comment_address": queue.comment_address,
+            }),
+            Err(_) => Value::Null,
+        }
+    }
+
+    fn person(&self, id: Option<UserId>) -> Value {
+        match id.and_then(|id| self.draft.user(id)) {
+            Some(user) => person(user),
+            None => json!({ "username": NOBODY, "name": NOBODY, "email": null }),
+        }
+    }
+
+    fn username(&self, id: Option<UserId>) -> String {
+        id.and_then(|id| self.draft.user(id)).map_or_else(|| NOBODY.to_owned(), |user| user.username.clone())
+    }
+
+    fn watchers(&self, role: Role) -> Vec<Value> {
+        let one = |watcher: &Watcher| {
+            let user = watcher.user.and_then(|id| self.draft.user(id));
+            json!({
+                "address": self.draft.watcher_address(watcher),
+                "username": user.map(|user| user.username.clone()),
+                "name": user.map(|user| user.display_name().to_owned()),
+            })
+        };
+        self.draft.ticket.watchers(role).iter().take(LIST_MAX).map(one).collect()
+    }
+
+    fn addresses(&self, role: Role) -> String {
+        let watchers = self.draft.ticket.watchers(role).iter().take(LIST_MAX);
+        watchers.filter_map(|watcher| self.draft.watcher_address(watcher)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn id(&self, id: uuid::Uuid) -> Value {
+        match self.tense {
+            Tense::Real => json!(id),
+            Tense::Fixed => json!(uuid::Uuid::nil()),
+        }
+    }
+
+    fn time(&self, time: OffsetDateTime) -> String {
+        let is_request = time == self.draft.context.now;
+        date(if is_request && self.tense == Tense::Fixed { FIXED_TIME } else { time })
+    }
+}
+
+fn person(user: &User) -> Value {
+    json!({ "username": user.username, "name": user.display_name(), "email": user.email })
+}
+
+/// A message as templates get it: at most 64 KiB, cut at a character with a mark.
+fn cut(body: &str) -> &str {
+    const MESSAGE_MAX: usize = 64 * 1024;
+    let mut end = body.len().min(MESSAGE_MAX);
+    while !body.is_char_boundary(end) {
+        end -= 1;
+    }
+    body.get(..end).unwrap_or(body)
+}
+
+/// What a transaction did, in words. RT: `RT::Transaction::BriefDescription`.
+pub(super) fn describe(transaction: &Transaction) -> String {
+    let old = transaction.old_value.as_deref();
+    let new = transaction.new_value.as_deref();
+    let field = transaction.field.as_deref().unwrap_or_default();
+    match (&transaction.change, old, new) {
+        (Change::Create(_), ..) => "Ticket created".to_owned(),
+        (Change::Correspond, ..) => "Correspondence added".to_owned(),
+        (Change::Comment, ..) => "Comments added".to_owned(),
+        (Change::Status { old, new, .. }, ..) => format!("Status changed from {old} to {new}"),
+        (Change::AddWatcher { .. }, _, Some(who)) => format!("{field} {who} added"),
+        (Change::DelWatcher { .. }, Some(who), _) => format!("{field} {who} deleted"),
+        (Change::CustomField { .. }, None, Some(new)) => format!("{field} {new} added"),
+        (Change::CustomField { .. }, Some(old), None) => format!("{field} {old} deleted"),
+        (Change::SystemError { .. }, _, Some(what)) => format!("System error: {what}"),
+        (Change::Outcome(outcome), ..) => format!("{} {}", transaction.transaction_type, outcome.to.join(", ")),
+        (_, Some(old), Some(new)) => format!("{field} changed from {} to {}", quoted(old), quoted(new)),
+        (_, None, Some(new)) => format!("{field} set to {}", quoted(new)),
+        (_, Some(old), None) => format!("{field} {} deleted", quoted(old)),
+        _ => transaction.transaction_type.to_string(),
+    }
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{value}'")
+}
+
+/// Whether two addresses are the same for mail.
+pub(super) fn same_address(one: &str, other: &str) -> bool {
+    text::fold(one) == text::fold(other)
+}

@@ -1,0 +1,301 @@
+//! Conditions: when a scrip fires. Each is a few predicates over one transaction, evaluated to a tree that says why.
+
+use super::evaluation::Why;
+use crate::error::Fault;
+use crate::models::text::fold;
+use crate::models::{Change, StatusClass, Transaction, TransactionType};
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// A condition, parsed from `condition_type` and `condition_config`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// The ticket was made. RT: On Create.
+    OnCreate,
+    /// Anything of the scrip's `applicable_types`. RT: On Transaction.
+    OnTransaction,
+    /// The status changed, from and to given statuses or classes. RT: On Status Change, `StatusChange`.
+    OnStatusChange(StatusChangeConfig),
+    /// The status became `resolved`. RT: On Resolve.
+    OnResolve,
+    /// The status became `rejected`. RT: On Reject.
+    OnReject,
+    /// The status went from active to inactive. RT: On Close.
+    OnClose,
+    /// The status went from inactive to active. RT: On Reopen.
+    OnReopen,
+    /// A comment was made. RT: On Comment.
+    OnComment,
+    /// A reply was made. RT: On Correspond.
+    OnCorrespond,
+    /// The owner changed. RT: On Owner Change.
+    OnOwnerChange,
+    /// The queue changed. RT: On Queue Change.
+    OnQueueChange,
+    /// The priority changed. RT: On Priority Change.
+    OnPriorityChange,
+    /// A custom field changed.
+    OnCustomFieldChange(CustomFieldChangeConfig),
+}
+
+/// The configuration of `OnStatusChange`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusChangeConfig {
+    /// Statuses, or `initial`, `active`, `inactive`; none = any. RT's argument `old: a, b; new: c` is read into both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
+    #[schemars(with = "Words")]
+    pub from: Vec<String>,
+    /// The same, for the new status.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
+    #[schemars(with = "Words")]
+    pub to: Vec<String>,
+}
+
+/// The configuration of `OnCustomFieldChange`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CustomFieldChangeConfig {
+    /// The field's name.
+    pub field: String,
+    /// Old values; none = any, also no value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
+    #[schemars(with = "Words")]
+    pub from: Vec<String>,
+    /// New values; none = any, also no value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
+    #[schemars(with = "Words")]
+    pub to: Vec<String>,
+}
+
+/// One word or several.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum Words {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(match Words::deserialize(deserializer)? {
+        Words::One(word) => vec![word],
+        Words::Many(words) => words,
+    })
+}
+
+/// The configuration of a condition that needs none.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoConfig {}
+
+/// The most words in a `from` or `to`.
+const WORDS_MAX: usize = 100;
+
+impl Condition {
+    /// Every type, in the order of the documentation.
+    pub const TYPES: [&str; 13] = [
+        "OnCreate",
+        "OnTransaction",
+        "OnStatusChange",
+        "OnResolve",
+        "OnReject",
+        "OnClose",
+        "OnReopen",
+        "OnComment",
+        "OnCorrespond",
+        "OnOwnerChange",
+        "OnQueueChange",
+        "OnPriorityChange",
+        "OnCustomFieldChange",
+    ];
+
+    /// Reads a condition as it is stored.
+    ///
+    /// # Errors
+    /// Faults of `condition_type` or `condition_config`, with what is known instead.
+    pub fn parse(condition_type: &str, config: &Value) -> Result<Self, Vec<Fault>> {
+        let plain = |condition: Self| read::<NoConfig>(config).map(|_| condition);
+        match condition_type {
+            "OnCreate" => plain(Self::OnCreate),
+            "OnTransaction" => plain(Self::OnTransaction),
+            "OnStatusChange" => read_status_change(config).map(Self::OnStatusChange),
+            "OnResolve" => plain(Self::OnResolve),
+            "OnReject" => plain(Self::OnReject),
+            "OnClose" => plain(Self::OnClose),
+            "OnReopen" => plain(Self::OnReopen),
+            "OnComment" => plain(Self::OnComment),
+            "OnCorrespond" => plain(Self::OnCorrespond),
+            "OnOwnerChange" => plain(Self::OnOwnerChange),
+            "OnQueueChange" => plain(Self::OnQueueChange),
+            "OnPriorityChange" => plain(Self::OnPriorityChange),
+            "OnCustomFieldChange" => read::<CustomFieldChangeConfig>(config)
+                .and_then(|config| {
+                    bounded("from", &config.from)?;
+                    bounded("to", &config.to)?;
+                    Ok(Self::OnCustomFieldChange(config))
+                }),
+            unknown => Err(vec![Fault::new(
+                "condition_type",
+                format!("there is no condition {unknown}; there are {}", Self::TYPES.join(", ")),
+            )]),
+        }
+    }
+
+    /// The JSON Schema of the configuration of a type.
+    pub fn schema(condition_type: &str) -> Option<Schema> {
+        match condition_type {
+            "OnStatusChange" => Some(schema_for!(StatusChangeConfig)),
+            "OnCustomFieldChange" => Some(schema_for!(CustomFieldChangeConfig)),
+            other => Self::TYPES.contains(&other).then(|| schema_for!(NoConfig)),
+        }
+    }
+
+    /// The transaction types that the condition can hold for; a scrip of it is a candidate for no others.
+    /// RT: `ScripConditions.ApplicableTransTypes`.
+    pub fn natural_types(&self) -> BTreeSet<TransactionType> {
+        match self {
+            Self::OnCreate => BTreeSet::from([TransactionType::Create]),
+            Self::OnTransaction => {
+                TransactionType::ALL.into_iter().filter(|kind| kind.is_activating()).collect()
+            }
+            Self::OnStatusChange(_) | Self::OnResolve | Self::OnReject | Self::OnClose | Self::OnReopen => {
+                BTreeSet::from([TransactionType::Status])
+            }
+            Self::OnComment => BTreeSet::from([TransactionType::Comment]),
+            Self::OnCorrespond => BTreeSet::from([TransactionType::Correspond]),
+            Self::OnOwnerChange | Self::OnQueueChange | Self::OnPriorityChange => {
+                BTreeSet::from([TransactionType::Set])
+            }
+            Self::OnCustomFieldChange(_) => BTreeSet::from([TransactionType::CustomField]),
+        }
+    }
+
+    /// Tries the condition on a transaction of a type it is applicable to.
+    pub fn evaluate(&self, transaction: &Transaction) -> Why {
+        match self {
+            Self::OnCreate => of_type(transaction, TransactionType::Create),
+            Self::OnComment => of_type(transaction, TransactionType::Comment),
+            Self::OnCorrespond => of_type(transaction, TransactionType::Correspond),
+            Self::OnTransaction => {
+                Why::leaf("transaction.type", "any", transaction.transaction_type.as_str(), true)
+            }
+            Self::OnStatusChange(config) => status(transaction, &config.from, &config.to),
+            Self::OnResolve => status(transaction, &[], &["resolved"]),
+            Self::OnReject => status(transaction, &[], &["rejected"]),
+            Self::OnClose => status(transaction, &[StatusClass::Active.as_str()], &[StatusClass::Inactive.as_str()]),
+            Self::OnReopen => status(transaction, &[StatusClass::Inactive.as_str()], &[StatusClass::Active.as_str()]),
+            Self::OnOwnerChange => set_of(transaction, "Owner"),
+            Self::OnQueueChange => set_of(transaction, "Queue"),
+            Self::OnPriorityChange => set_of(transaction, "Priority"),
+            Self::OnCustomFieldChange(config) => custom_field(transaction, config),
+        }
+    }
+}
+
+fn of_type(transaction: &Transaction, wanted: TransactionType) -> Why {
+    let found = transaction.transaction_type;
+    Why::leaf("transaction.type", wanted.as_str(), found.as_str(), wanted == found)
+}
+
+fn set_of(transaction: &Transaction, column: &'static str) -> Why {
+    let found = transaction.field.as_deref();
+    let holds = transaction.transaction_type == TransactionType::Set && found == Some(column);
+    Why::leaf("transaction.field", column, found, holds)
+}
+
+fn status<W: AsRef<str>>(transaction: &Transaction, from: &[W], to: &[W]) -> Why {
+    let Change::Status { old, new, old_class, class, .. } = &transaction.change else {
+        return of_type(transaction, TransactionType::Status);
+    };
+    let side = |predicate, words: &[W], status: &str, class: StatusClass| {
+        let holds = words.is_empty()
+            || words.iter().any(|word| fold(word.as_ref()) == fold(status) || fold(word.as_ref()) == class.as_str());
+        Why::leaf(predicate, any_of(words), format!("{status} ({class})"), holds)
+    };
+    Why::all(vec![side("status.from", from, old, *old_class), side("status.to", to, new, *class)])
+}
+
+fn custom_field(transaction: &Transaction, config: &CustomFieldChangeConfig) -> Why {
+    let name = transaction.field.as_deref();
+    let side = |predicate, words: &[String], value: Option<&str>| {
+        let holds = words.is_empty() || value.is_some_and(|value| words.iter().any(|word| fold(word) == fold(value)));
+        Why::leaf(predicate, any_of(words), value, holds)
+    };
+    Why::all(vec![
+        Why::leaf(
+            "transaction.field",
+            config.field.as_str(),
+            name,
+            name.is_some_and(|name| fold(name) == fold(&config.field)),
+        ),
+        side("value.from", &config.from, transaction.old_value.as_deref()),
+        side("value.to", &config.to, transaction.new_value.as_deref()),
+    ])
+}
+
+fn any_of<W: AsRef<str>>(words: &[W]) -> Value {
+    match words {
+        [] => json!("any"),
+        [one] => json!(one.as_ref()),
+        many => many.iter().map(AsRef::as_ref).collect::<Vec<_>>().into(),
+    }
+}
+
+/// Reads a configuration; serde's own words are the message, and they name the field and what is known.
+pub(super) fn read<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T, Vec<Fault>> {
+    if config.get("query").is_some() {
+        return Err(vec![Fault::new(
+            "condition_config.query",
+            "a query in a condition comes with TicketSQL and is not understood by this version; remove it",
+        )]);
+    }
+    T::deserialize(config).map_err(|error| vec![Fault::new("condition_config", error.to_string())])
+}
+
+fn read_status_change(config: &Value) -> Result<StatusChangeConfig, Vec<Fault>> {
+    let config = match config.as_str() {
+        Some(argument) => read_rt_argument(argument)?,
+        None => match config.get("argument").and_then(Value::as_str) {
+            Some(argument) => read_rt_argument(argument)?,
+            None => read(config)?,
+        },
+    };
+    bounded("from", &config.from)?;
+    bounded("to", &config.to)?;
+    Ok(config)
+}
+
+/// RT's `old: a, b; new: c`, or one status alone, which means the new one.
+fn read_rt_argument(argument: &str) -> Result<StatusChangeConfig, Vec<Fault>> {
+    let list = |text: &str| text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect();
+    let mut config = StatusChangeConfig::default();
+    for part in argument.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once(':').map(|(side, text)| (side.trim().to_ascii_lowercase(), text)) {
+            Some((side, text)) if side == "old" => config.from = list(text),
+            Some((side, text)) if side == "new" => config.to = list(text),
+            None => config.to = list(part),
+            Some((side, _)) => {
+                return Err(vec![Fault::new(
+                    "condition_config",
+                    format!("{side}: is not understood; write `old: a, b; new: c`"),
+                )]);
+            }
+        }
+    }
+    Ok(config)
+}
+
+fn bounded(side: &str, words: &[String]) -> Result<(), Vec<Fault>> {
+    if words.len() > WORDS_MAX {
+        return Err(vec![Fault::new(
+            format!("condition_config.{side}"),
+            format!("has {} values; at most {WORDS_MAX} are allowed", words.len()),
+        )]);
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What a scrip was found to be worth: the verdict, and the why.
+
+use crate::models::{DeliveryId, ScripId, ScripVersionId, TransactionId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// When a scrip runs: once for each transaction, or once for all that a request made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Stage {
+    /// After each transaction. RT: `TransactionCreate`.
+    #[default]
+    TransactionCreate,
+    /// Once, after all of a request. RT: `TransactionBatch`.
+    TransactionBatch,
+}
+
+impl Stage {
+    /// The name in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TransactionCreate => "TransactionCreate",
+            Self::TransactionBatch => "TransactionBatch",
+        }
+    }
+
+    /// The stage of a name in the database.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::TransactionCreate, Self::TransactionBatch].into_iter().find(|stage| stage.as_str() == name)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What became of a scrip that was considered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Its effects are in the plan.
+    Fired,
+    /// Its condition does not hold.
+    NotApplicable,
+    /// Its condition holds and there is nothing to do: no recipients, no change, an empty template.
+    Declined,
+    /// A lifecycle or a field definition does not allow its effect.
+    Refused,
+    /// Its template or condition broke.
+    Failed,
+    /// It is on trial: what it would do is listed and not done.
+    Shadow,
+    /// A budget of the request is used up.
+    Stopped,
+}
+
+impl Verdict {
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fired => "fired",
+            Self::NotApplicable => "not_applicable",
+            Self::Declined => "declined",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Shadow => "shadow",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether it stands in `scrips_fired`, and its whole trace is kept.
+    pub fn is_notable(self) -> bool {
+        !matches!(self, Self::NotApplicable | Self::Declined)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One predicate with what was expected and what was found, or a group of them; nothing is hidden by short-circuit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// What was asked: `transaction.type`, `status.to`, `recipients`; `all` for a group.
+    pub predicate: Cow<'static, str>,
+    /// What would make it hold.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub expected: Value,
+    /// What was found.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub actual: Value,
+    /// Whether it holds.
+    pub result: bool,
+    /// The sentence for a person, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The predicates of a group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Why>,
+}
+
+impl Why {
+    /// One predicate.
+    pub fn leaf(
+        predicate: impl Into<Cow<'static, str>>,
+        expected: impl Into<Value>,
+        actual: impl Into<Value>,
+        result: bool,
+    ) -> Self {
+        Self {
+            predicate: predicate.into(),
+            expected: expected.into(),
+            actual: actual.into(),
+            result,
+            reason: None,
+            children: Vec::new(),
+        }
+    }
+
+    /// A group that holds when all of its predicates hold.
+    pub fn all(children: Vec<Self>) -> Self {
+        let result = children.iter().all(|child| child.result);
+        Self { children, ..Self::leaf("all", Value::Null, Value::Null, result) }
+    }
+
+    /// The same with a sentence.
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Adds what the action said to the condition's tree: `action` did not hold, because.
+    pub fn with_action(mut self, predicate: &'static str, reason: impl Into<String>) -> Self {
+        let leaf = Self::leaf(predicate, Value::Null, Value::Null, false).because(reason);
+        if self.children.is_empty() {
+            self = Self::all(vec![self]);
+        }
+        self.result = false;
+        self.children.push(leaf);
+        self
+    }
+}
+
+/// A scrip that was considered, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The scrip.
+    pub scrip: ScripId,
+    /// Its name at that version.
+    pub name: String,
+    /// The number of its version.
+    pub version: i32,
+    /// The version.
+    pub version_id: ScripVersionId,
+    /// The stage of its attachment.
+    pub stage: Stage,
+    /// The type of its action.
+    pub action_type: String,
+    /// The transaction it was tried on.
+    pub transaction: TransactionId,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why.
+    pub why: Why,
+    /// The deliveries that it made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deliveries: Vec<DeliveryId>,
+    /// The transactions that it made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transactions: Vec<TransactionId>,
+    /// What it would have done, for a scrip on trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would: Vec<Value>,
+}
