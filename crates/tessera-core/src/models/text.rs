@@ -33,6 +33,23 @@ pub fn line_fault(text: &str, max: usize) -> Option<String> {
     })
 }
 
+/// The same, for the name of a thing that is configured: 1 to [`NAME_MAX`] bytes with no space around them.
+pub fn name_fault(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some(format!("is empty; a name has 1 to {NAME_MAX} bytes"));
+    }
+    line_fault(name, NAME_MAX)
+        .or_else(|| (name.trim() != name).then(|| "begins or ends with a space; remove it".to_owned()))
+}
+
+/// A text that somebody sent, as messages quote it: what cannot be printed escaped, and cut after 80 characters.
+pub fn quote(text: &str) -> String {
+    const SHOWN: usize = 80;
+    let shown: String = text.chars().take(SHOWN).collect();
+    let rest = if shown.len() < text.len() { "..." } else { "" };
+    format!("{:?}", shown + rest)
+}
+
 /// Whether this reads as a bare mail address (`local@domain`), as far as is needed to send to it and to keep it out of headers.
 pub fn is_address(text: &str) -> bool {
     line_fault(text, ADDRESS_MAX).is_none() && text.parse::<lettre::Address>().is_ok()

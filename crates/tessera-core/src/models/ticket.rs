@@ -39,6 +39,14 @@ impl StatusClass {
         }
     }
 
+    /// Every class, in the order of a lifecycle's lists.
+    pub const ALL: [Self; 3] = [Self::Initial, Self::Active, Self::Inactive];
+
+    /// The class of its word, in any case.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str().eq_ignore_ascii_case(word))
+    }
+
     /// The word: `initial`, `active`, `inactive`.
     pub fn as_str(self) -> &'static str {
         match self {
