@@ -1,7 +1,49 @@
 //! The only mouth that speaks SQL: free functions over a connection or a pool, one file a family of tables.
 
+pub mod catalog;
+pub mod plans;
+pub mod tickets;
+
 use crate::error::{Error, Kind};
 use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::time::Duration;
+
+/// The two pools of a process: what writes plans, and what can only read.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// READ COMMITTED, generic plans, short timeouts.
+    pub write: PgPool,
+    /// Read-only transactions, so that a preview cannot write.
+    pub read: PgPool,
+}
+
+/// Connections of each pool.
+const CONNECTIONS_MAX: u32 = 16;
+/// How long a request waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Pools {
+    /// Makes both pools; they connect when first used.
+    pub fn new(options: PgConnectOptions) -> Self {
+        // No ping before a connection is handed out: that would be a round trip each.
+        let pool = || {
+            PgPoolOptions::new()
+                .max_connections(CONNECTIONS_MAX)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .test_before_acquire(false)
+        };
+        let write = options.clone().options([
+            ("default_transaction_isolation", "read committed"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("statement_timeout", "5s"),
+            ("lock_timeout", "2s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ]);
+        let read = options.options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")]);
+        Self { write: pool().connect_lazy_with(write), read: pool().connect_lazy_with(read) }
+    }
+}
 
 /// Brings a database to this program's schema, under an advisory lock.
 ///
@@ -26,7 +68,10 @@ pub fn error(source: sqlx::Error) -> Error {
             Error::new(Kind::Unavailable, "database_unavailable", "The database does not answer. Send the request again.")
         }
         sqlx::Error::Database(fault) => match fault.code().as_deref() {
-            Some(LOCK_NOT_AVAILABLE | QUERY_CANCELED | DEADLOCK) => {
+            Some(LOCK_NOT_AVAILABLE) => {
+                Error::new(Kind::Busy, LOCKED, "Somebody else is changing this. Send the request again.")
+            }
+            Some(QUERY_CANCELED | DEADLOCK) => {
                 Error::new(Kind::Busy, "busy", "The database is busy with this. Send the request again.")
             }
             // Class 57P: the server is shutting down or starting; 53: out of connections, disk or memory.
@@ -40,8 +85,10 @@ pub fn error(source: sqlx::Error) -> Error {
     .with_source(source)
 }
 
+/// The code of an error that means: a lock was not to be had within `lock_timeout`.
+pub const LOCKED: &str = "locked";
 /// `lock_timeout` passed.
-pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// `statement_timeout` passed.
 const QUERY_CANCELED: &str = "57014";
 /// Two writers waited for each other.

@@ -1,1 +1,376 @@
-//! dispatch
+//! Dispatch: the story of a request. Load, prepare, and write exactly what was prepared; or stop before the write.
+
+pub mod clock;
+pub mod configure;
+pub mod current;
+pub mod planner;
+pub mod turns;
+
+#[cfg(test)]
+mod tests;
+
+use crate::db::plans::{self, Key, Written};
+use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
+use crate::db::{Pools, error};
+use crate::delivery::guard::Guard;
+use crate::error::{Error, Kind, Result};
+use crate::models::user::ADMIN_USER;
+use crate::models::{Ids, RequestId, User};
+use crate::plan::command::{CreateTicket, UpdateTicket};
+use crate::plan::{Access, Catalog, Command, Context, Installation, PlanHash, Subject};
+use current::Current;
+use planner::Planner;
+pub use planner::Prepared;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use turns::Turns;
+
+/// How often a write is tried again when the ticket or the configuration moved, before it locks first.
+const TRIES: usize = 3;
+/// How often a write may find that the configuration moved before it is told to come again.
+const MOVES_MAX: usize = 20;
+
+/// A desk: its database, its configuration, and the way everything is changed.
+#[derive(Debug)]
+pub struct Tessera {
+    pools: Pools,
+    current: Current,
+    turns: Arc<Turns>,
+    planner: Planner,
+    guard: Arc<Guard>,
+    deliveries: Arc<Notify>,
+}
+
+/// Who asks, and through what.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The person or program.
+    pub user: User,
+    /// Through what.
+    pub channel: &'static str,
+    /// What they may do.
+    pub access: Access,
+}
+
+/// What must hold for a change to be made.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    /// The ticket has this version (`If-Match`).
+    pub version: Option<i64>,
+    /// The plan has this hash (`If-Plan`).
+    pub plan: Option<PlanHash>,
+    /// This key was not used before (`Idempotency-Key`).
+    pub key: Option<IdempotencyKey>,
+}
+
+/// A key that makes a request safe to send again.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    /// The key, 1 to 255 bytes.
+    pub key: String,
+    /// SHA-256 over method, path and body.
+    pub body_hash: Vec<u8>,
+}
+
+/// An answer, as it is sent and as it is kept under an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was made; this is the answer, and the ticket's version.
+    Made(Answer, i64),
+    /// It was made before under the same key; this was the answer.
+    Replayed(Answer),
+    /// Nothing was made: the plan is no longer the one that was named. This is the new one.
+    PlanChanged(Box<Prepared>),
+}
+
+/// Makes the answer of a plan, before it is written.
+pub type Render<'r> = &'r (dyn Fn(&Prepared) -> Answer + Send + Sync);
+
+impl Tessera {
+    /// Opens a desk on a migrated database, and seeds an empty one.
+    ///
+    /// # Errors
+    /// Those of the database, and of a configuration that cannot be understood.
+    pub async fn open(pools: Pools, installation: Installation, guard: Arc<Guard>) -> Result<Self> {
+        configure::seed(&pools.write).await?;
+        let current = Current::read(&pools.read, installation).await?;
+        let (turns, planner, deliveries) = (Arc::default(), Planner::new(), Arc::new(Notify::new()));
+        Ok(Self { pools, current, turns, planner, guard, deliveries })
+    }
+
+    /// The database.
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// Rung when there is something to deliver.
+    pub fn deliveries(&self) -> &Arc<Notify> {
+        &self.deliveries
+    }
+
+    /// The addresses that webhooks may reach.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// The configuration as this process knows it; another process may have changed it a moment ago.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.current.get()
+    }
+
+    /// The configuration as it is.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn fresh_catalog(&self) -> Result<Arc<Catalog>> {
+        let version = crate::db::catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await?;
+        self.current.at_least(&self.pools.read, version).await
+    }
+
+    /// The one administrator, until there are log-ins.
+    pub fn administrator(&self) -> Result<Caller> {
+        let user = self.catalog().agents.get(ADMIN_USER).map(|user| User::clone(user));
+        let user = user.ok_or_else(|| Error::internal("There is no administrator.", "the stock user is missing"))?;
+        Ok(Caller { user, channel: "rest", access: Access::All })
+    }
+
+    /// Makes a ticket.
+    ///
+    /// # Errors
+    /// Refusals of [`crate::plan::prepare`]; `idempotency_key_reused`; `busy`; those of the database.
+    pub async fn create(&self, caller: &Caller, command: CreateTicket, conditions: &Conditions, render: Render<'_>) -> Result<Outcome> {
+        let command = Arc::new(Command::Create(command));
+        let people = owned(&command);
+        let mut loaded = {
+            let mut db = self.pools.write.acquire().await.map_err(error)?;
+            tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?
+        };
+        for _ in 0..MOVES_MAX {
+            if let Some(outcome) = replayed(conditions, loaded.replay.take())? {
+                return Ok(outcome);
+            }
+            let prepared = self.prepare(caller, &loaded, &command).await?;
+            if conditions.plan.is_some_and(|hash| hash != prepared.plan.hash) {
+                return Ok(Outcome::PlanChanged(prepared));
+            }
+            let answer = render(&prepared);
+            let written = {
+                let mut db = self.pools.write.acquire().await.map_err(error)?;
+                plans::create(&mut db, &prepared.plan, kept(conditions, &answer)).await?
+            };
+            match written {
+                Written::Yes => return Ok(self.made(&prepared, answer)),
+                Written::ConfigurationMoved | Written::TicketMoved => {
+                    // The number is drawn already; only the configuration is to be read again.
+                    loaded.config_version = self.fresh_catalog().await?.version;
+                }
+                Written::KeyUsed => {
+                    let mut db = self.pools.write.acquire().await.map_err(error)?;
+                    loaded.replay = tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?.replay;
+                }
+            }
+        }
+        Err(moving())
+    }
+
+    /// Changes a ticket.
+    ///
+    /// # Errors
+    /// `not_found`; refusals of [`crate::plan::prepare`]; `version_mismatch` when the ticket is not at the version that
+    /// was named; `idempotency_key_reused`; `busy`; those of the database.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        command: UpdateTicket,
+        conditions: &Conditions,
+        render: Render<'_>,
+    ) -> Result<Outcome> {
+        let change = Change { caller, ticket, command: Arc::new(Command::Update(command)), conditions, render };
+        let people = owned(&change.command);
+        let _turn = self.turns.take(ticket).await?;
+        let mut moved = 0;
+        for _ in 0..MOVES_MAX {
+            let step = if moved < TRIES { self.try_update(&change, &people).await } else { self.update_locked(&change, &people).await };
+            match step {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => moved += 1,
+                // Somebody else holds the row; that counts as moved, until this is the one that waits in the lock.
+                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => moved += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(moving())
+    }
+
+    /// Load, prepare, write in two round trips; `None` when something moved.
+    async fn try_update(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
+        let loaded = {
+            let mut db = self.pools.write.acquire().await.map_err(error)?;
+            tickets::load(&mut db, change.ticket, self.load_of(change.caller, change.conditions, people)).await?
+        };
+        match self.plan_update(change, loaded).await? {
+            Step::Done(outcome) => Ok(Some(outcome)),
+            Step::Write(prepared, answer) => {
+                let mut db = self.pools.write.acquire().await.map_err(error)?;
+                let written = plans::update(&mut db, std::slice::from_ref(&prepared.plan), kept(change.conditions, &answer)).await?;
+                Ok(self.settle(&written, &prepared, answer))
+            }
+        }
+    }
+
+    /// The same with the row locked first, in a statement of its own: nobody can move it any more.
+    async fn update_locked(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
+        let mut db = self.pools.write.begin().await.map_err(error)?;
+        let load = self.load_of(change.caller, change.conditions, people);
+        let found = tickets::load(&mut db, change.ticket, load).await?;
+        if let Subject::Existing(ticket) = &found.situation.ticket {
+            plans::lock(&mut db, ticket.id).await?;
+        }
+        let loaded = tickets::load(&mut db, change.ticket, load).await?;
+        match self.plan_update(change, loaded).await? {
+            Step::Done(outcome) => Ok(Some(outcome)),
+            Step::Write(prepared, answer) => {
+                let written = plans::update(&mut db, std::slice::from_ref(&prepared.plan), kept(change.conditions, &answer)).await?;
+                db.commit().await.map_err(error)?;
+                Ok(self.settle(&written, &prepared, answer))
+            }
+        }
+    }
+
+    /// What a loaded ticket and a command come to: an answer at once, or a plan to write.
+    async fn plan_update(&self, change: &Change<'_>, mut loaded: Loaded) -> Result<Step> {
+        if let Some(outcome) = replayed(change.conditions, loaded.replay.take())? {
+            return Ok(Step::Done(outcome));
+        }
+        if let (Some(wanted), Subject::Existing(ticket)) = (change.conditions.version, &loaded.situation.ticket)
+            && wanted != ticket.version
+        {
+            let detail = format!("The ticket is at version {}, not {wanted}. Read it again and decide anew.", ticket.version);
+            return Err(Error::new(Kind::Precondition, "version_mismatch", detail));
+        }
+        let prepared = self.prepare(change.caller, &loaded, &change.command).await?;
+        if change.conditions.plan.is_some_and(|hash| hash != prepared.plan.hash) {
+            return Ok(Step::Done(Outcome::PlanChanged(prepared)));
+        }
+        let answer = (change.render)(&prepared);
+        if prepared.plan.transactions.is_empty() && change.conditions.key.is_none() {
+            // Everything is as it was asked to be: there is nothing to write.
+            return Ok(Step::Done(Outcome::Made(answer, prepared.plan.ticket.version)));
+        }
+        Ok(Step::Write(prepared, answer))
+    }
+
+    /// What a create would do. Nothing is written and no number is drawn.
+    ///
+    /// # Errors
+    /// Refusals of [`crate::plan::prepare`]; `busy`; those of the database.
+    pub async fn preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
+        let command = Arc::new(Command::Create(command));
+        let people = owned(&command);
+        let loaded = {
+            let mut db = self.pools.read.acquire().await.map_err(error)?;
+            tickets::load_blank(&mut db, self.load_of(caller, &Conditions::default(), &people)).await?
+        };
+        self.prepare(caller, &loaded, &command).await
+    }
+
+    /// What an update would do. Nothing is written: the load reads through a connection that cannot.
+    ///
+    /// # Errors
+    /// `not_found`; refusals of [`crate::plan::prepare`]; `busy`; those of the database.
+    pub async fn preview_update(&self, caller: &Caller, ticket: TicketRef, command: UpdateTicket) -> Result<Box<Prepared>> {
+        let command = Arc::new(Command::Update(command));
+        let people = owned(&command);
+        let loaded = {
+            let mut db = self.pools.read.acquire().await.map_err(error)?;
+            tickets::load(&mut db, ticket, self.load_of(caller, &Conditions::default(), &people)).await?
+        };
+        self.prepare(caller, &loaded, &command).await
+    }
+
+    async fn prepare(&self, caller: &Caller, loaded: &Loaded, command: &Arc<Command>) -> Result<Box<Prepared>> {
+        let catalog = self.current.at_least(&self.pools.read, loaded.config_version).await?;
+        let not_before = match &loaded.situation.ticket {
+            Subject::Existing(ticket) => Some(ticket.updated_at),
+            Subject::New { .. } => None,
+        };
+        // A ticket's history never runs backwards, whatever the clocks of two nodes say.
+        let now = not_before.map_or_else(clock::now, |not_before| clock::now().max(not_before));
+        let mut ids = Ids::new(now, clock::seed());
+        let request: RequestId = ids.draw();
+        let Caller { user, channel, access } = caller.clone();
+        let context = Context { actor: user, channel, now, request, ids, access };
+        self.planner.prepare(catalog, loaded.situation.clone(), command, context).await
+    }
+
+    fn load_of<'l>(&self, caller: &Caller, conditions: &'l Conditions, people: &'l [String]) -> Load<'l> {
+        let key = conditions.key.as_ref().map(|key| key.key.as_str());
+        Load { actor: caller.user.id, key, people, messages: self.current.get().uses_messages() }
+    }
+
+    fn settle(&self, written: &[Written], prepared: &Prepared, answer: Answer) -> Option<Outcome> {
+        match written {
+            [Written::Yes] => Some(self.made(prepared, answer)),
+            // A used key is found by the next load, which answers what was answered.
+            _ => None,
+        }
+    }
+
+    fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
+        if !prepared.plan.deliveries.is_empty() {
+            self.deliveries.notify_one();
+        }
+        Outcome::Made(answer, prepared.plan.ticket.version)
+    }
+}
+
+/// An update on its way.
+struct Change<'c> {
+    caller: &'c Caller,
+    ticket: TicketRef,
+    command: Arc<Command>,
+    conditions: &'c Conditions,
+    render: Render<'c>,
+}
+
+/// What a planned update comes to.
+enum Step {
+    Done(Outcome),
+    Write(Box<Prepared>, Answer),
+}
+
+fn owned(command: &Command) -> Vec<String> {
+    command.people().into_iter().map(str::to_owned).collect()
+}
+
+fn kept<'k>(conditions: &'k Conditions, answer: &'k Answer) -> Option<Key<'k>> {
+    conditions.key.as_ref().map(|key| Key { key: &key.key, body_hash: &key.body_hash, status: answer.status, response: &answer.body })
+}
+
+/// The answer of before, when the key was used for the same request.
+fn replayed(conditions: &Conditions, replay: Option<Replay>) -> Result<Option<Outcome>> {
+    match (&conditions.key, replay) {
+        (Some(key), Some(replay)) if key.body_hash == replay.body_hash => {
+            Ok(Some(Outcome::Replayed(Answer { status: replay.status, body: replay.response })))
+        }
+        (Some(key), Some(_)) => {
+            let detail = format!("The Idempotency-Key {} was used for another request. Use a new key for a new request.", key.key);
+            Err(Error::new(Kind::Invalid, "idempotency_key_reused", detail))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn moving() -> Error {
+    Error::new(Kind::Busy, "busy", "The ticket or the configuration kept changing meanwhile. Send the request again.")
+}

@@ -315,6 +315,7 @@ impl StatusChange {
             mapped: self.is_mapped(),
             old: self.old,
             new: self.new,
+            old_class: self.old_class,
             class: self.class,
             lifecycle_version: self.lifecycle_version,
         }

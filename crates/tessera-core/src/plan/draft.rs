@@ -10,7 +10,7 @@ use crate::models::text::{self, CONTENT_MAX, SUBJECT_MAX};
 use crate::models::transaction::Content;
 use crate::models::user::{NOBODY, SYSTEM_USER};
 use crate::models::{
-    Change, CustomField, Ids, Queue, QueueId, Role, ScripVersionId, Ticket, Transaction, TransactionId, TransactionType,
+    Change, CustomField, Ids, Queue, QueueId, Role, ScripVersionId, StatusClass, Ticket, Transaction, TransactionId, TransactionType,
     User, UserId, Watcher,
 };
 use std::sync::Arc;
@@ -19,8 +19,6 @@ use time::format_description::well_known::Rfc3339;
 
 /// People per role of a ticket.
 pub(super) const WATCHERS_MAX: usize = 200;
-/// Values per field of a ticket, also where the field sets no limit.
-const FIELD_VALUES_MAX: usize = 200;
 /// Bytes of a date that a template renders to.
 const DATE_MAX: usize = 64;
 
@@ -192,13 +190,13 @@ impl<'a> Draft<'a> {
     }
 
     /// The first status of the class that the lifecycle allows from here.
-    pub fn first_allowed(&self, class: crate::models::StatusClass) -> Result<Option<&'a str>> {
+    pub fn first_allowed(&self, class: StatusClass) -> Result<Option<&'a str>> {
         Ok(self.lifecycle_of(self.queue_now()?)?.first_allowed(&self.ticket.status, class))
     }
 
     fn push_status(&mut self, change: StatusChange, cause: Cause) {
         let (leaves_initial, enters_inactive) = (change.leaves_initial(), change.enters_inactive());
-        let line = Line { old: Some(change.old().to_owned()), new: Some(change.new_status().to_owned()), ..Line::default() };
+        let line = Line { old: Some(change.old_status().to_owned()), new: Some(change.new_status().to_owned()), ..Line::default() };
         let id = self.push(TransactionType::Status, change.into_change(), line, cause);
         let now = Some(self.context.now);
         if leaves_initial && self.ticket.started_at.is_none() {
@@ -333,7 +331,7 @@ impl<'a> Draft<'a> {
         }
         self.demand("ModifyCustomField", self.ticket.queue, cause)?;
         // One value that gives way to another is one line of history, so that a condition sees from and to.
-        if field.max_values == 1 && removed.len() == 1 && added.len() == 1 {
+        if !field.is_multiple() && removed.len() == 1 && added.len() == 1 {
             self.push_value(field, removed.pop(), added.pop(), cause);
         }
         for value in removed {
@@ -441,9 +439,7 @@ pub(super) fn wanted_values(field: &CustomField, before: &[String], change: &Fie
             after
         }
     };
-    if after.len() > FIELD_VALUES_MAX {
-        faults.push(Fault::new(&place, format!("would have {} values; at most {FIELD_VALUES_MAX} are allowed", after.len())));
-    } else if let Err(message) = field.check_count(after.len()) {
+    if let Err(message) = field.check_count(after.len()) {
         faults.push(Fault::new(&place, message));
     }
     if faults.is_empty() { Ok(after) } else { Err(Error::invalid(faults)) }

@@ -10,8 +10,9 @@ use crate::models::transaction::Content;
 use crate::models::{Delivery, Role, ScripId, Transaction, TransactionType};
 use crate::scrip::Scrip;
 use crate::scrip::action::{self, Action, Column, Message, Mode, SetCustomField, SetStatusConfig, WebhookHeader};
-use crate::scrip::template::{Compiled, Template, Values};
+use crate::scrip::template::{Compiled, Failure, Rendered, Template};
 use serde_json::{Value, json};
+use tera::Context as Values;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use url::Url;
@@ -69,7 +70,13 @@ impl<'d, 'a> Snapshot<'d, 'a> {
             Tense::Real => &self.real,
             Tense::Fixed => &self.fixed,
         };
-        cell.get_or_init(|| Values::new(Variables::new(self.draft, tense).of(self.transaction)))
+        cell.get_or_init(|| {
+            let mut values = Values::new();
+            for (name, value) in Variables::new(self.draft, tense).of(self.transaction) {
+                values.insert(name, &value);
+            }
+            values
+        })
     }
 }
 
@@ -87,20 +94,32 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     fn new(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, tense: Tense, spent: &'s mut usize) -> Self {
         let comments = matches!(&scrip.action, Action::SendEmail(send) if send.as_comment);
         let mut values = snapshot.values(tense).clone();
-        values.insert("scrip", Variables::scrip(scrip));
+        values.insert("scrip", &Variables::scrip(scrip));
         if snapshot.draft.catalog.uses_messages() {
-            values.insert("messages", Variables::new(snapshot.draft, tense).messages(comments));
+            values.insert("messages", &Variables::new(snapshot.draft, tense).messages(comments));
         }
         Self { snapshot, scrip, tense, values, spent }
     }
 
     pub fn render(&mut self, what: &str, text: &Compiled) -> Result<String, Unready> {
-        let rendered = text.render(&self.values).map_err(|failure| Unready::Failed(format!("{what}: {failure}")))?;
-        *self.spent = self.spent.saturating_add(rendered.len());
-        if *self.spent > RENDERED_MAX {
-            return Err(Unready::OverBudget);
-        }
+        let named = |failure: Failure| Unready::Failed(Failure { field: what.to_owned(), ..failure }.to_string());
+        let rendered = text.render(&self.values).map_err(named)?;
+        self.spend(rendered.len())?;
         Ok(rendered)
+    }
+
+    /// Renders a whole template.
+    pub fn render_all(&mut self, template: &Template) -> Result<Rendered, Unready> {
+        let name = &template.source().name;
+        let rendered =
+            template.render(&self.values).map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;
+        self.spend(rendered.subject.len() + rendered.body.len() + rendered.headers.values().map(String::len).sum::<usize>())?;
+        Ok(rendered)
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Unready> {
+        *self.spent = self.spent.saturating_add(bytes);
+        if *self.spent > RENDERED_MAX { Err(Unready::OverBudget) } else { Ok(()) }
     }
 
     /// The template of the scrip, resolved by name in the ticket's queue.
@@ -251,16 +270,16 @@ fn compose_webhook(
     let body = match (&action.body, template) {
         (Some(text), _) => words.render("body", text)?,
         (None, Some(template)) => {
-            let text = template.json_body().map_err(|fault| Unready::Failed(format!("body: {fault}")))?;
-            words.render("body", text)?
+            let text = template.json_body().map_err(|fault| Unready::Failed(format!("body_template as JSON: {fault}")))?;
+            words.render("body_template", text)?
         }
-        (None, None) => default_body(words),
+        (None, None) => default_body(words)?,
     };
     Ok(Webhook { method: action.method.clone(), url: url.into(), headers, body, secret: action.secret.clone() })
 }
 
 /// What a webhook without words of its own says: the event, in the shape that Standard Webhooks recommends.
-fn default_body(words: &mut Words<'_, '_, '_>) -> String {
+fn default_body(words: &mut Words<'_, '_, '_>) -> Result<String, Unready> {
     let snapshot = words.snapshot;
     let mut values = Variables::new(snapshot.draft, words.tense).of(snapshot.transaction);
     let mut take = |name: &str| values.remove(name).unwrap_or_default();
@@ -271,8 +290,8 @@ fn default_body(words: &mut Words<'_, '_, '_>) -> String {
         "data": { "ticket": take("ticket"), "transaction": take("transaction"), "actor": take("actor") },
     });
     let body = document.to_string();
-    *words.spent = words.spent.saturating_add(body.len());
-    body
+    words.spend(body.len())?;
+    Ok(body)
 }
 
 fn canonical_webhook(webhook: &Webhook) -> Value {

@@ -4,6 +4,7 @@ use super::catalog::bare_address;
 use super::effects::{Unready, Words};
 use super::variables::{NEW_NUMBER, Tense, same_address};
 use crate::models::delivery::{Email, Recipient, RecipientOutcome};
+use crate::models::template::ContentType;
 use crate::models::text::{fold, is_address};
 use crate::models::{DeliveryId, TransactionType, UserId, Watcher};
 use crate::scrip::action::{Addressee, Header, MailRole, SendEmail};
@@ -30,13 +31,16 @@ pub(super) fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template:
         let reason = if reasons.is_empty() { "nobody is in these roles".to_owned() } else { reasons.join("; ") };
         return Err(Unready::Declined("recipients", format!("no recipients ({reason})")));
     }
-    let body = words.render("body_template", template.body())?;
-    if body.trim().is_empty() {
+    let rendered = words.render_all(template)?;
+    if rendered.is_blank() {
         return Err(Unready::Declined("template", "template rendered nothing".to_owned()));
     }
-    let (text, html) = if template.is_html() { (html_to_text(&body), Some(body)) } else { (body, None) };
+    let (text, html) = match template.content_type() {
+        ContentType::Html => (html_to_text(&rendered.body), Some(rendered.body)),
+        ContentType::Text => (rendered.body, None),
+    };
     let draft = words.snapshot.draft;
-    let mut bare_subject = words.render("subject_template", template.subject())?.trim().to_owned();
+    let mut bare_subject = rendered.subject.trim().to_owned();
     if bare_subject.is_empty() {
         bare_subject.clone_from(&draft.ticket.subject);
     }
@@ -47,9 +51,7 @@ pub(super) fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template:
     let tag = format!("[{} #{number}]", draft.catalog.installation.name);
     let subject = if bare_subject.contains(&tag) { bare_subject.clone() } else { format!("{tag} {bare_subject}") };
     let mut headers = standing_headers(words, send, &number);
-    for (name, text) in template.headers() {
-        headers.insert(name.clone(), words.render(&format!("headers.{name}"), text)?);
-    }
+    headers.extend(rendered.headers);
     let [to, cc, bcc] = chosen.lists;
     let from = sender(words, send);
     let recipients = chosen.considered;
@@ -102,7 +104,7 @@ fn sender(words: &Words<'_, '_, '_>, send: &SendEmail) -> String {
 /// The mail in the form that is hashed: without its ids, its time and a new ticket's number.
 pub(super) fn canonical(mail: &Mail, template: &Template) -> Value {
     let email = &mail.email;
-    let own: BTreeMap<_, _> = email.headers.iter().filter(|(name, _)| template.headers().contains_key(*name)).collect();
+    let own: BTreeMap<_, _> = email.headers.iter().filter(|(name, _)| template.source().headers.contains_key(*name)).collect();
     json!([
         "email",
         template.source().version_id,

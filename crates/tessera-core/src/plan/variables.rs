@@ -126,7 +126,7 @@ impl<'d, 'a> Variables<'d, 'a> {
         let fields = queue.custom_fields.iter().filter_map(|id| self.draft.catalog.fields.get(*id));
         let values = fields.map(|field| {
             let values = self.draft.ticket.values_of(field.id);
-            let value = if field.max_values == 1 { json!(values.first()) } else { json!(values.get(..LIST_MAX).unwrap_or(values)) };
+            let value = if !field.is_multiple() { json!(values.first()) } else { json!(values.get(..LIST_MAX).unwrap_or(values)) };
             (field.name.clone(), value)
         });
         Value::Object(values.collect())

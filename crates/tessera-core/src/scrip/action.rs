@@ -1,6 +1,6 @@
 //! Actions: what a scrip does. Parsed and compiled when the scrip is saved; the plan renders and carries them out.
 
-use super::template::{Compiled, Escape};
+use super::template::{Compiled, Mode as Escape};
 use crate::error::Fault;
 use crate::models::text::is_address;
 use crate::models::{Role, StatusClass};

@@ -1,0 +1,569 @@
+//! Writes plans: one data-modifying statement each for a create and for updates, all of it or nothing (write-path.md).
+
+use super::error;
+use crate::error::{Error, Result};
+use crate::models::delivery::Payload;
+use crate::models::text::fold;
+use crate::models::{Delivery, RequestId, Ticket, Transaction, UserId};
+use crate::plan::Plan;
+use crate::scrip::evaluation::{Evaluation, Verdict, Why};
+use serde_json::Value;
+use sqlx::{Acquire, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// The most plans in one statement.
+pub const PLANS_MAX: usize = 100;
+
+/// An idempotency key and the answer to keep under it.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// SHA-256 over method, path and body.
+    pub body_hash: &'a [u8],
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// The answer.
+    pub response: &'a [u8],
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It stands.
+    Yes,
+    /// The configuration moved since the plan was prepared; nothing was written.
+    ConfigurationMoved,
+    /// The ticket moved or is gone; nothing was written.
+    TicketMoved,
+    /// The key was used before; nothing was written.
+    KeyUsed,
+}
+
+/// Writes the plan of a create.
+///
+/// # Errors
+/// Those of the database.
+pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) -> Result<Written> {
+    let ticket = &plan.ticket;
+    let lines = Lines::of(std::slice::from_ref(plan));
+    let row = sqlx::query!(
+        r#"
+        WITH
+        -- The gate: a plain snapshot read, so writers never queue on the one-row table.
+        guard AS MATERIALIZED (
+          SELECT version FROM config_version WHERE version = $1::bigint
+        ),
+        -- Waits for a concurrent holder of the same key.
+        idem AS (
+          INSERT INTO idempotency_keys (actor_id, key, body_hash, request_id, status, response, created_at)
+          SELECT $2::uuid, $3::text, $4::bytea, $5::uuid, $6::int, $7::bytea, $8::timestamptz
+          FROM guard WHERE $3::text IS NOT NULL
+          ON CONFLICT ON CONSTRAINT idempotency_keys_pk DO NOTHING
+          RETURNING request_id
+        ),
+        -- The only CTE that reads the gates; everything after it reads "head", so no head means no row anywhere.
+        head AS (
+          INSERT INTO tickets (id, number, version, subject, subject_folded, queue_id, status, status_class, priority, owner_id,
+                               creator_id, created_at, updated_at, started_at, resolved_at, due_at, told_at)
+          SELECT $9::uuid, $10::bigint, $11::bigint, $12::text, $13::text, $14::uuid, $15::text, $16::"char", $17::int, $18::uuid,
+                 $2, $8, $8, $19::timestamptz, $20::timestamptz, $21::timestamptz, $22::timestamptz
+          FROM guard
+          WHERE $3 IS NULL OR EXISTS (SELECT FROM idem)
+          RETURNING id
+        ),
+        request AS (
+          INSERT INTO requests (id, ticket_id, actor_id, channel, plan_hash, config_version, created_at)
+          SELECT $5, head.id, $2, $23::text, $24::bytea, $1, $8 FROM head
+        ),
+        trace AS (
+          INSERT INTO request_traces (request_id, evaluations)
+          SELECT $5, $25::jsonb FROM head WHERE $25 IS NOT NULL
+        ),
+        content AS (
+          INSERT INTO transaction_contents (transaction_id, content_type, body)
+          SELECT c.tx, c.type, c.body FROM head CROSS JOIN unnest($26::uuid[], $27::text[], $28::text[]) AS c (tx, type, body)
+        ),
+        history AS (
+          INSERT INTO transactions (id, ticket_id, seq, request_id, batch_seq, transaction_type, field, old_value, new_value,
+                                    data, creator_id, created_at, caused_by, scrip_version_id, derived)
+          SELECT t.id, head.id, t.ord, $5, t.ord, t.type, t.field, t.old, t.new, t.data, t.creator, $8, t.caused, t.scrip, t.derived
+          FROM head CROSS JOIN
+               unnest($29::uuid[], $30::text[], $31::text[], $32::text[], $33::text[], $34::jsonb[], $35::uuid[], $36::uuid[], $37::uuid[], $38::bool[])
+               WITH ORDINALITY AS t (id, type, field, old, new, data, creator, caused, scrip, derived, ord)
+        ),
+        value_in AS (
+          INSERT INTO custom_field_values (id, custom_field_id, ticket_id, value, value_folded, created_at)
+          SELECT v.id, v.field, head.id, v.value, v.folded, $8
+          FROM head CROSS JOIN unnest($39::uuid[], $40::uuid[], $41::text[], $42::text[]) AS v (id, field, value, folded)
+        ),
+        watcher_in AS (
+          INSERT INTO ticket_watchers (id, ticket_id, role, user_id, address)
+          SELECT w.id, head.id, w.role, w.usr, w.addr
+          FROM head CROSS JOIN unnest($43::uuid[], $44::text[], $45::uuid[], $46::text[]) AS w (id, role, usr, addr)
+        ),
+        delivery AS (
+          INSERT INTO deliveries (id, transaction_id, ticket_id, scrip_version_id, kind, endpoint, payload, body, created_at)
+          SELECT d.id, d.tx, head.id, d.scrip, d.kind, d.endpoint, d.payload, d.body, $8
+          FROM head CROSS JOIN
+               unnest($47::uuid[], $48::uuid[], $49::uuid[], $50::text[], $51::text[], $52::jsonb[], $53::bytea[])
+               AS d (id, tx, scrip, kind, endpoint, payload, body)
+        ),
+        queued AS (
+          INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at)
+          SELECT d.id, d.kind, d.endpoint, $8
+          FROM head CROSS JOIN unnest($47, $50, $51) AS d (id, kind, endpoint)
+        )
+        SELECT EXISTS (SELECT FROM guard) AS "config_current!", EXISTS (SELECT FROM idem) AS "key_new!",
+               EXISTS (SELECT FROM head) AS "written!"
+        "#,
+        plan.config_version,
+        plan.actor.0,
+        key.map(|key| key.key),
+        key.map(|key| key.body_hash),
+        plan.request.0,
+        key.map(|key| i32::from(key.status)),
+        key.map(|key| key.response),
+        plan.now,
+        ticket.id.0,
+        ticket.number,
+        ticket.version,
+        ticket.subject,
+        fold(&ticket.subject),
+        ticket.queue.0,
+        ticket.status,
+        ticket.status_class.as_char() as _,
+        ticket.priority,
+        ticket.owner.map(|owner| owner.0),
+        ticket.started_at,
+        ticket.resolved_at,
+        ticket.due_at,
+        ticket.told_at,
+        plan.channel,
+        &plan.hash.0[..],
+        trace(plan),
+        &lines.content_tx,
+        &lines.content_type,
+        &lines.content_body,
+        &lines.tx_id,
+        &lines.tx_type,
+        &lines.tx_field as _,
+        &lines.tx_old as _,
+        &lines.tx_new as _,
+        &lines.tx_data,
+        &lines.tx_creator,
+        &lines.tx_caused as _,
+        &lines.tx_scrip as _,
+        &lines.tx_derived,
+        &lines.value_id,
+        &lines.value_field,
+        &lines.value,
+        &lines.value_folded,
+        &lines.watcher_id,
+        &lines.watcher_role,
+        &lines.watcher_user as _,
+        &lines.watcher_address as _,
+        &lines.delivery_id,
+        &lines.delivery_tx,
+        &lines.delivery_scrip,
+        &lines.delivery_kind,
+        &lines.delivery_endpoint,
+        &lines.delivery_payload,
+        &lines.delivery_body as _,
+    )
+    .fetch_one(db)
+    .await
+    .map_err(error)?;
+    Ok(match (row.config_current, row.written, key.is_some() && !row.key_new) {
+        (false, ..) => Written::ConfigurationMoved,
+        (true, true, _) => Written::Yes,
+        (true, false, true) => Written::KeyUsed,
+        (true, false, false) => Written::TicketMoved,
+    })
+}
+
+/// Writes the plans of 1 to [`PLANS_MAX`] updates, of different tickets, prepared by one actor against one
+/// configuration. A key goes with one plan only.
+///
+/// Answers for each plan, in their order.
+///
+/// # Errors
+/// `internal` when more plans are handed in, or a key with several; those of the database.
+pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>) -> Result<Vec<Written>> {
+    let Some(first) = plans.first() else { return Ok(Vec::new()) };
+    if plans.len() > PLANS_MAX || (key.is_some() && plans.len() > 1) {
+        return Err(Error::internal("A write was asked for that there is not.", "too many plans in one statement"));
+    }
+    let (lines, heads) = (Lines::of(plans), Heads::of(plans));
+    let row = sqlx::query!(
+        r#"
+        WITH
+        guard AS MATERIALIZED (
+          SELECT version FROM config_version WHERE version = $1::bigint
+        ),
+        plan AS MATERIALIZED (
+          SELECT * FROM unnest($9::uuid[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::uuid[], $15::text[], $16::"char"[],
+                               $17::int[], $18::uuid[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
+                               $23::timestamptz[], $24::uuid[], $25::bytea[], $26::jsonb[])
+            AS p (id, version, n, subject, subject_folded, queue, status, class, priority, owner, updated, started, resolved, due,
+                  told, request, hash, evaluations)
+        ),
+        -- The lock. If another writer holds the row this waits, and PostgreSQL then checks the WHERE again on the newest
+        -- row version: a moved version gives no row. The order is what prevents deadlocks.
+        held AS MATERIALIZED (
+          SELECT t.id FROM tickets t JOIN plan p ON p.id = t.id AND p.version = t.version
+          WHERE EXISTS (SELECT FROM guard)
+          ORDER BY t.id FOR NO KEY UPDATE OF t
+        ),
+        -- Asked for only after the lock, so a lost race leaves no key.
+        idem AS (
+          INSERT INTO idempotency_keys (actor_id, key, body_hash, request_id, status, response, created_at)
+          SELECT $2::uuid, $3::text, $4::bytea, $5::uuid, $6::int, $7::bytea, $8::timestamptz
+          FROM held WHERE $3::text IS NOT NULL
+          ON CONFLICT ON CONSTRAINT idempotency_keys_pk DO NOTHING
+          RETURNING request_id
+        ),
+        head AS (
+          UPDATE tickets t
+          SET version = t.version + p.n, subject = p.subject, subject_folded = p.subject_folded, queue_id = p.queue,
+              status = p.status, status_class = p.class, priority = p.priority, owner_id = p.owner, updated_at = p.updated,
+              started_at = p.started, resolved_at = p.resolved, due_at = p.due, told_at = p.told
+          FROM held JOIN plan p ON p.id = held.id
+          WHERE t.id = held.id AND t.version = p.version
+            AND ($3 IS NULL OR EXISTS (SELECT FROM idem))
+          RETURNING t.id, p.version AS base, p.request, p.hash, p.evaluations
+        ),
+        request AS (
+          INSERT INTO requests (id, ticket_id, actor_id, channel, plan_hash, config_version, created_at)
+          SELECT head.request, head.id, $2, $27::text, head.hash, $1, $8 FROM head
+        ),
+        trace AS (
+          INSERT INTO request_traces (request_id, evaluations)
+          SELECT head.request, head.evaluations FROM head WHERE head.evaluations IS NOT NULL
+        ),
+        content AS (
+          INSERT INTO transaction_contents (transaction_id, content_type, body)
+          SELECT c.tx, c.type, c.body
+          FROM head JOIN unnest($28::uuid[], $29::uuid[], $30::text[], $31::text[]) AS c (ticket, tx, type, body) ON c.ticket = head.id
+        ),
+        history AS (
+          INSERT INTO transactions (id, ticket_id, seq, request_id, batch_seq, transaction_type, field, old_value, new_value,
+                                    data, creator_id, created_at, caused_by, scrip_version_id, derived)
+          SELECT t.id, head.id, head.base + t.ord, head.request, t.ord, t.type, t.field, t.old, t.new, t.data, t.creator, $8,
+                 t.caused, t.scrip, t.derived
+          FROM head JOIN
+               unnest($32::uuid[], $33::int[], $34::uuid[], $35::text[], $36::text[], $37::text[], $38::text[], $39::jsonb[],
+                      $40::uuid[], $41::uuid[], $42::uuid[], $43::bool[])
+               AS t (ticket, ord, id, type, field, old, new, data, creator, caused, scrip, derived) ON t.ticket = head.id
+        ),
+        value_out AS (
+          DELETE FROM custom_field_values v
+          USING head JOIN unnest($44::uuid[], $45::uuid[], $46::text[]) AS gone (ticket, field, value) ON gone.ticket = head.id
+          WHERE v.ticket_id = head.id AND v.custom_field_id = gone.field AND v.value = gone.value
+        ),
+        watcher_out AS (
+          DELETE FROM ticket_watchers w USING head WHERE w.ticket_id = head.id AND w.id = ANY ($47::uuid[])
+        ),
+        value_in AS (
+          INSERT INTO custom_field_values (id, custom_field_id, ticket_id, value, value_folded, created_at)
+          SELECT v.id, v.field, head.id, v.value, v.folded, $8
+          FROM head JOIN unnest($48::uuid[], $49::uuid[], $50::uuid[], $51::text[], $52::text[])
+               AS v (ticket, id, field, value, folded) ON v.ticket = head.id
+        ),
+        watcher_in AS (
+          INSERT INTO ticket_watchers (id, ticket_id, role, user_id, address)
+          SELECT w.id, head.id, w.role, w.usr, w.addr
+          FROM head JOIN unnest($53::uuid[], $54::uuid[], $55::text[], $56::uuid[], $57::text[])
+               AS w (ticket, id, role, usr, addr) ON w.ticket = head.id
+        ),
+        delivery AS (
+          INSERT INTO deliveries (id, transaction_id, ticket_id, scrip_version_id, kind, endpoint, payload, body, created_at)
+          SELECT d.id, d.tx, head.id, d.scrip, d.kind, d.endpoint, d.payload, d.body, $8
+          FROM head JOIN
+               unnest($58::uuid[], $59::uuid[], $60::uuid[], $61::uuid[], $62::text[], $63::text[], $64::jsonb[], $65::bytea[])
+               AS d (ticket, id, tx, scrip, kind, endpoint, payload, body) ON d.ticket = head.id
+        ),
+        queued AS (
+          INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at)
+          SELECT d.id, d.kind, d.endpoint, $8
+          FROM head JOIN unnest($58, $59, $62, $63) AS d (ticket, id, kind, endpoint) ON d.ticket = head.id
+        )
+        SELECT EXISTS (SELECT FROM guard) AS "config_current!", ARRAY(SELECT id FROM held) AS "held!: Vec<Uuid>",
+               EXISTS (SELECT FROM idem) AS "key_new!", ARRAY(SELECT id FROM head) AS "written!: Vec<Uuid>"
+        "#,
+        first.config_version,
+        first.actor.0,
+        key.map(|key| key.key),
+        key.map(|key| key.body_hash),
+        first.request.0,
+        key.map(|key| i32::from(key.status)),
+        key.map(|key| key.response),
+        first.now,
+        &heads.id,
+        &heads.version,
+        &heads.n,
+        &heads.subject,
+        &heads.subject_folded,
+        &heads.queue,
+        &heads.status,
+        &heads.class as _,
+        &heads.priority,
+        &heads.owner as _,
+        &heads.updated,
+        &heads.started as _,
+        &heads.resolved as _,
+        &heads.due as _,
+        &heads.told as _,
+        &heads.request,
+        &heads.hash,
+        &heads.evaluations as _,
+        first.channel,
+        &lines.content_ticket,
+        &lines.content_tx,
+        &lines.content_type,
+        &lines.content_body,
+        &lines.tx_ticket,
+        &lines.tx_ord,
+        &lines.tx_id,
+        &lines.tx_type,
+        &lines.tx_field as _,
+        &lines.tx_old as _,
+        &lines.tx_new as _,
+        &lines.tx_data,
+        &lines.tx_creator,
+        &lines.tx_caused as _,
+        &lines.tx_scrip as _,
+        &lines.tx_derived,
+        &lines.gone_ticket,
+        &lines.gone_field,
+        &lines.gone_value,
+        &lines.watcher_out,
+        &lines.value_ticket,
+        &lines.value_id,
+        &lines.value_field,
+        &lines.value,
+        &lines.value_folded,
+        &lines.watcher_ticket,
+        &lines.watcher_id,
+        &lines.watcher_role,
+        &lines.watcher_user as _,
+        &lines.watcher_address as _,
+        &lines.delivery_ticket,
+        &lines.delivery_id,
+        &lines.delivery_tx,
+        &lines.delivery_scrip,
+        &lines.delivery_kind,
+        &lines.delivery_endpoint,
+        &lines.delivery_payload,
+        &lines.delivery_body as _,
+    )
+    .fetch_one(db)
+    .await
+    .map_err(error)?;
+    let outcome = |plan: &Plan| match plan.ticket.id.0 {
+        _ if !row.config_current => Written::ConfigurationMoved,
+        id if row.written.contains(&id) => Written::Yes,
+        id if row.held.contains(&id) && key.is_some() && !row.key_new => Written::KeyUsed,
+        _ => Written::TicketMoved,
+    };
+    Ok(plans.iter().map(outcome).collect())
+}
+
+/// Locks a ticket in a statement of its own, for the path that gave up on being lucky. Waits at most `lock_timeout`.
+///
+/// # Errors
+/// `busy` when the lock is not to be had; those of the database.
+pub async fn lock<'c>(db: impl Acquire<'c, Database = sqlx::Postgres>, ticket: crate::models::TicketId) -> Result<()> {
+    let mut db = db.acquire().await.map_err(error)?;
+    sqlx::query!("SELECT id FROM tickets WHERE id = $1 FOR NO KEY UPDATE", ticket.0).fetch_optional(&mut *db).await.map_err(error)?;
+    Ok(())
+}
+
+/// What is kept of the evaluations: whole for those that did or would do something, the bare verdict of those that
+/// declined, nothing of those that did not apply (it follows from the configuration's version).
+fn trace(plan: &Plan) -> Option<Value> {
+    let kept: Vec<_> = plan
+        .evaluations
+        .iter()
+        .filter(|evaluation| evaluation.verdict != Verdict::NotApplicable)
+        .map(|evaluation| match evaluation.verdict {
+            Verdict::Declined => Evaluation { why: Why::leaf("not kept", Value::Null, Value::Null, false), ..evaluation.clone() },
+            _ => evaluation.clone(),
+        })
+        .collect();
+    if kept.is_empty() { None } else { serde_json::to_value(kept).ok() }
+}
+
+/// The heads of plans, a column each.
+#[derive(Default)]
+struct Heads {
+    id: Vec<Uuid>,
+    version: Vec<i64>,
+    n: Vec<i64>,
+    subject: Vec<String>,
+    subject_folded: Vec<String>,
+    queue: Vec<Uuid>,
+    status: Vec<String>,
+    class: Vec<i8>,
+    priority: Vec<i32>,
+    owner: Vec<Option<Uuid>>,
+    updated: Vec<OffsetDateTime>,
+    started: Vec<Option<OffsetDateTime>>,
+    resolved: Vec<Option<OffsetDateTime>>,
+    due: Vec<Option<OffsetDateTime>>,
+    told: Vec<Option<OffsetDateTime>>,
+    request: Vec<Uuid>,
+    hash: Vec<Vec<u8>>,
+    evaluations: Vec<Option<Value>>,
+}
+
+impl Heads {
+    fn of(plans: &[Plan]) -> Self {
+        let mut heads = Self::default();
+        for plan in plans {
+            heads.push(plan, &plan.ticket);
+        }
+        heads
+    }
+
+    fn push(&mut self, plan: &Plan, ticket: &Ticket) {
+        self.id.push(ticket.id.0);
+        self.version.push(plan.before.as_ref().map_or(0, |before| before.version));
+        self.n.push(i64::try_from(plan.transactions.len()).unwrap_or(i64::MAX));
+        self.subject.push(ticket.subject.clone());
+        self.subject_folded.push(fold(&ticket.subject));
+        self.queue.push(ticket.queue.0);
+        self.status.push(ticket.status.clone());
+        self.class.push(ticket.status_class.as_char());
+        self.priority.push(ticket.priority);
+        self.owner.push(ticket.owner.map(|UserId(owner)| owner));
+        self.updated.push(ticket.updated_at);
+        self.started.push(ticket.started_at);
+        self.resolved.push(ticket.resolved_at);
+        self.due.push(ticket.due_at);
+        self.told.push(ticket.told_at);
+        let RequestId(request) = plan.request;
+        self.request.push(request);
+        self.hash.push(plan.hash.0.to_vec());
+        self.evaluations.push(trace(plan));
+    }
+}
+
+/// The rows below the heads, a column each.
+#[derive(Default)]
+struct Lines {
+    content_ticket: Vec<Uuid>,
+    content_tx: Vec<Uuid>,
+    content_type: Vec<String>,
+    content_body: Vec<String>,
+    tx_ticket: Vec<Uuid>,
+    tx_ord: Vec<i32>,
+    tx_id: Vec<Uuid>,
+    tx_type: Vec<String>,
+    tx_field: Vec<Option<String>>,
+    tx_old: Vec<Option<String>>,
+    tx_new: Vec<Option<String>>,
+    tx_data: Vec<Value>,
+    tx_creator: Vec<Uuid>,
+    tx_caused: Vec<Option<Uuid>>,
+    tx_scrip: Vec<Option<Uuid>>,
+    tx_derived: Vec<bool>,
+    gone_ticket: Vec<Uuid>,
+    gone_field: Vec<Uuid>,
+    gone_value: Vec<String>,
+    value_ticket: Vec<Uuid>,
+    value_id: Vec<Uuid>,
+    value_field: Vec<Uuid>,
+    value: Vec<String>,
+    value_folded: Vec<String>,
+    watcher_out: Vec<Uuid>,
+    watcher_ticket: Vec<Uuid>,
+    watcher_id: Vec<Uuid>,
+    watcher_role: Vec<String>,
+    watcher_user: Vec<Option<Uuid>>,
+    watcher_address: Vec<Option<String>>,
+    delivery_ticket: Vec<Uuid>,
+    delivery_id: Vec<Uuid>,
+    delivery_tx: Vec<Uuid>,
+    delivery_scrip: Vec<Uuid>,
+    delivery_kind: Vec<String>,
+    delivery_endpoint: Vec<String>,
+    delivery_payload: Vec<Value>,
+    delivery_body: Vec<Option<Vec<u8>>>,
+}
+
+impl Lines {
+    fn of(plans: &[Plan]) -> Self {
+        let mut lines = Self::default();
+        for plan in plans {
+            for transaction in &plan.transactions {
+                lines.transaction(transaction);
+            }
+            for delivery in &plan.deliveries {
+                lines.delivery(delivery);
+            }
+            lines.rows(plan);
+        }
+        lines
+    }
+
+    fn transaction(&mut self, transaction: &Transaction) {
+        if let Some(content) = &transaction.content {
+            self.content_ticket.push(transaction.ticket.0);
+            self.content_tx.push(transaction.id.0);
+            self.content_type.push(content.content_type.clone());
+            self.content_body.push(content.body.clone());
+        }
+        self.tx_ticket.push(transaction.ticket.0);
+        self.tx_ord.push(transaction.batch_seq);
+        self.tx_id.push(transaction.id.0);
+        self.tx_type.push(transaction.transaction_type.as_str().to_owned());
+        self.tx_field.push(transaction.field.clone());
+        self.tx_old.push(transaction.old_value.clone());
+        self.tx_new.push(transaction.new_value.clone());
+        self.tx_data.push(serde_json::to_value(&transaction.change).unwrap_or_default());
+        self.tx_creator.push(transaction.creator.0);
+        self.tx_caused.push(transaction.caused_by.map(|id| id.0));
+        self.tx_scrip.push(transaction.scrip_version.map(|id| id.0));
+        self.tx_derived.push(transaction.derived);
+    }
+
+    fn delivery(&mut self, delivery: &Delivery) {
+        self.delivery_ticket.push(delivery.ticket.0);
+        self.delivery_id.push(delivery.id.0);
+        self.delivery_tx.push(delivery.transaction.0);
+        self.delivery_scrip.push(delivery.scrip_version.0);
+        self.delivery_kind.push(delivery.payload.kind().as_str().to_owned());
+        self.delivery_endpoint.push(delivery.payload.endpoint());
+        self.delivery_payload.push(serde_json::to_value(&delivery.payload).unwrap_or_default());
+        self.delivery_body.push(match &delivery.payload {
+            Payload::Webhook(webhook) => Some(webhook.body.clone().into_bytes()),
+            Payload::Email(_) => None,
+        });
+    }
+
+    fn rows(&mut self, plan: &Plan) {
+        let ticket = plan.ticket.id.0;
+        for (id, field, value) in &plan.rows.values_in {
+            self.value_ticket.push(ticket);
+            self.value_id.push(*id);
+            self.value_field.push(field.0);
+            self.value.push(value.clone());
+            self.value_folded.push(fold(value));
+        }
+        for (field, value) in &plan.rows.values_out {
+            self.gone_ticket.push(ticket);
+            self.gone_field.push(field.0);
+            self.gone_value.push(value.clone());
+        }
+        for (role, watcher) in &plan.rows.watchers_in {
+            self.watcher_ticket.push(ticket);
+            self.watcher_id.push(watcher.id.0);
+            self.watcher_role.push(role.as_str().to_owned());
+            self.watcher_user.push(watcher.user.map(|user| user.0));
+            self.watcher_address.push(watcher.address.clone());
+        }
+        self.watcher_out.extend(plan.rows.watchers_out.iter().map(|id| id.0));
+    }
+}

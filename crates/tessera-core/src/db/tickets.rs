@@ -1,0 +1,310 @@
+//! Tickets as the database has them: the one load of a plan, and reading for answers and lists.
+
+use super::error;
+use crate::error::{Error, Kind, Result};
+use crate::models::user::User;
+use crate::models::{CustomFieldId, QueueId, RequestId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher};
+use crate::plan::situation::PastMessage;
+use crate::plan::{People, Situation, Subject};
+use serde::Deserialize;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use std::collections::BTreeMap;
+use std::fmt;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// How a ticket is named: by its number or its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TicketRef {
+    /// What people say.
+    Number(i64),
+    /// Its id.
+    Id(TicketId),
+}
+
+impl TicketRef {
+    fn split(self) -> (Option<i64>, Option<Uuid>) {
+        match self {
+            Self::Number(number) => (Some(number), None),
+            Self::Id(id) => (None, Some(id.0)),
+        }
+    }
+}
+
+impl std::str::FromStr for TicketRef {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        let number = || word.strip_prefix('#').unwrap_or(word).parse().ok().filter(|number| *number > 0).map(Self::Number);
+        let id = || Uuid::parse_str(word).ok().map(|id| Self::Id(TicketId(id)));
+        number().or_else(id).ok_or_else(|| Error::not_found("ticket", word))
+    }
+}
+
+impl fmt::Display for TicketRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "#{number}"),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What one load brings.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the plan is made from.
+    pub situation: Situation,
+    /// The request that used the idempotency key before, if one did.
+    pub replay: Option<Replay>,
+    /// The version of the configuration.
+    pub config_version: i64,
+}
+
+/// A request that was answered before under the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// SHA-256 over its method, path and body.
+    pub body_hash: Vec<u8>,
+    /// The request.
+    pub request: RequestId,
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// The answer, byte for byte.
+    pub response: Vec<u8>,
+}
+
+/// What a load needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Load<'a> {
+    /// Who asks: keys are per actor.
+    pub actor: UserId,
+    /// The idempotency key, if one was sent.
+    pub key: Option<&'a str>,
+    /// The usernames and addresses that the command names.
+    pub people: &'a [String],
+    /// Whether any template uses past messages.
+    pub messages: bool,
+}
+
+/// Bytes of one past message given to templates.
+const MESSAGE_MAX: i32 = 64 * 1024;
+
+/// A user as a load brings it.
+#[derive(Debug, Deserialize)]
+struct Person {
+    id: UserId,
+    username: String,
+    email: Option<String>,
+    name: Option<String>,
+    privileged: bool,
+    disabled: bool,
+}
+
+impl From<Person> for User {
+    fn from(row: Person) -> Self {
+        let Person { id, username, email, name, privileged, disabled } = row;
+        Self { id, username, email, name, privileged, disabled }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct WatcherRow {
+    id: crate::models::WatcherId,
+    role: Role,
+    user: Option<UserId>,
+    address: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ValueRow {
+    field: CustomFieldId,
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct MessageRow {
+    kind: TransactionType,
+    creator: UserId,
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+    body: String,
+    cut: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReplayRow {
+    body_hash: String,
+    request: RequestId,
+    status: u16,
+    response: String,
+}
+
+impl TryFrom<ReplayRow> for Replay {
+    type Error = hex::FromHexError;
+
+    fn try_from(row: ReplayRow) -> Result<Self, hex::FromHexError> {
+        let body_hash = hex::decode(row.body_hash)?;
+        Ok(Self { body_hash, request: row.request, status: row.status, response: hex::decode(row.response)? })
+    }
+}
+
+fn replay(row: Option<Json<ReplayRow>>) -> Result<Option<Replay>> {
+    row.map(|Json(row)| Replay::try_from(row)).transpose().map_err(|source| Error::internal("A stored answer cannot be read.", source))
+}
+
+fn people(rows: Option<Json<Vec<Person>>>) -> People {
+    rows.map(|Json(rows)| rows.into_iter().map(User::from).collect()).unwrap_or_default()
+}
+
+fn folded(people: &[String]) -> Vec<String> {
+    people.iter().map(|word| word.trim().to_lowercase()).collect()
+}
+
+/// Loads what a create is prepared from, and draws the ticket's number. One statement.
+///
+/// # Errors
+/// Those of the database.
+pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
+    let row = sqlx::query!(
+        r#"
+        SELECT c.version AS "config!", nextval('ticket_number') AS "number!",
+               (SELECT jsonb_build_object('body_hash', encode(k.body_hash, 'hex'), 'request', k.request_id,
+                                          'status', k.status, 'response', encode(k.response, 'hex'))
+                FROM idempotency_keys k WHERE k.actor_id = $1 AND k.key = $2::text) AS "replay: Json<ReplayRow>",
+               (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
+                                                    'privileged', u.privileged, 'disabled', u.disabled))
+                FROM users u WHERE lower(u.username) = ANY ($3::text[]) OR lower(u.email) = ANY ($3::text[])) AS "people: Json<Vec<Person>>"
+        FROM config_version c
+        "#,
+        load.actor.0,
+        load.key,
+        &folded(load.people),
+    )
+    .fetch_one(db)
+    .await
+    .map_err(error)?;
+    Ok(Loaded {
+        situation: Situation { ticket: Subject::New { number: Some(row.number) }, people: people(row.people), messages: Vec::new() },
+        replay: replay(row.replay)?,
+        config_version: row.config,
+    })
+}
+
+/// The same for a preview: draws no number, writes nothing. One statement.
+///
+/// # Errors
+/// Those of the database.
+pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
+    let row = sqlx::query!(
+        r#"
+        SELECT c.version AS "config!",
+               (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
+                                                    'privileged', u.privileged, 'disabled', u.disabled))
+                FROM users u WHERE lower(u.username) = ANY ($1::text[]) OR lower(u.email) = ANY ($1::text[])) AS "people: Json<Vec<Person>>"
+        FROM config_version c
+        "#,
+        &folded(load.people),
+    )
+    .fetch_one(db)
+    .await
+    .map_err(error)?;
+    let situation = Situation { ticket: Subject::New { number: None }, people: people(row.people), messages: Vec::new() };
+    Ok(Loaded { situation, replay: None, config_version: row.config })
+}
+
+/// Loads what an update is prepared from: ticket, values, people, key, configuration version. One statement, no lock.
+///
+/// # Errors
+/// `not_found`; those of the database.
+pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> Result<Loaded> {
+    let (number, id) = ticket.split();
+    let row = sqlx::query!(
+        r#"
+        SELECT c.version AS "config!",
+               t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "status_class!: i8", t.priority,
+               t.owner_id, t.creator_id, t.created_at, t.updated_at, t.started_at, t.resolved_at, t.due_at, t.told_at,
+               (SELECT jsonb_build_object('body_hash', encode(k.body_hash, 'hex'), 'request', k.request_id,
+                                          'status', k.status, 'response', encode(k.response, 'hex'))
+                FROM idempotency_keys k WHERE k.actor_id = $3 AND k.key = $4::text) AS "replay: Json<ReplayRow>",
+               (SELECT jsonb_agg(jsonb_build_object('field', v.custom_field_id, 'value', v.value) ORDER BY v.id)
+                FROM custom_field_values v WHERE v.ticket_id = t.id) AS "field_values: Json<Vec<ValueRow>>",
+               (SELECT jsonb_agg(jsonb_build_object('id', w.id, 'role', w.role, 'user', w.user_id, 'address', w.address) ORDER BY w.id)
+                FROM ticket_watchers w WHERE w.ticket_id = t.id) AS "watchers: Json<Vec<WatcherRow>>",
+               (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
+                                                    'privileged', u.privileged, 'disabled', u.disabled))
+                FROM users u
+                WHERE u.id = ANY (ARRAY(SELECT w.user_id FROM ticket_watchers w WHERE w.ticket_id = t.id) || t.owner_id || t.creator_id)
+                   OR lower(u.username) = ANY ($5::text[]) OR lower(u.email) = ANY ($5::text[])) AS "people: Json<Vec<Person>>",
+               (SELECT jsonb_agg(jsonb_build_object('kind', m.transaction_type, 'creator', m.creator_id, 'at', m.created_at,
+                                                    'body', left(m.body, $7), 'cut', length(m.body) > $7) ORDER BY m.seq)
+                FROM (SELECT h.seq, h.transaction_type, h.creator_id, h.created_at, b.body,
+                             row_number() OVER (ORDER BY h.seq) AS first, row_number() OVER (ORDER BY h.seq DESC) AS newest
+                      FROM transactions h JOIN transaction_contents b ON b.transaction_id = h.id
+                      WHERE $6::boolean AND h.ticket_id = t.id AND h.seq IS NOT NULL) m
+                WHERE m.first = 1 OR m.newest <= 5) AS "messages: Json<Vec<MessageRow>>"
+        FROM config_version c
+        JOIN tickets t ON t.number = $1::bigint OR t.id = $2::uuid
+        "#,
+        number,
+        id,
+        load.actor.0,
+        load.key,
+        &folded(load.people),
+        load.messages,
+        MESSAGE_MAX,
+    )
+    .fetch_optional(db)
+    .await
+    .map_err(error)?
+    .ok_or_else(|| Error::not_found("ticket", ticket))?;
+    let mut loaded = Ticket {
+        id: TicketId(row.id),
+        number: Some(row.number),
+        version: row.version,
+        subject: row.subject,
+        queue: QueueId(row.queue_id),
+        status: row.status,
+        status_class: class(row.status_class)?,
+        owner: row.owner_id.map(UserId),
+        creator: UserId(row.creator_id),
+        priority: row.priority,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        started_at: row.started_at,
+        resolved_at: row.resolved_at,
+        due_at: row.due_at,
+        told_at: row.told_at,
+        requestors: Vec::new(),
+        cc: Vec::new(),
+        admin_cc: Vec::new(),
+        values: BTreeMap::new(),
+    };
+    for Json(rows) in row.watchers {
+        for one in rows {
+            loaded.watchers_mut(one.role).push(Watcher { id: one.id, user: one.user, address: one.address });
+        }
+    }
+    for Json(rows) in row.field_values {
+        for one in rows {
+            loaded.values.entry(one.field).or_default().push(one.value);
+        }
+    }
+    let messages = row.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
+    Ok(Loaded {
+        situation: Situation { ticket: Subject::Existing(Box::new(loaded)), people: people(row.people), messages },
+        replay: replay(row.replay)?,
+        config_version: row.config,
+    })
+}
+
+fn past(row: MessageRow) -> PastMessage {
+    let content = if row.cut { format!("{}\n[cut]", row.body) } else { row.body };
+    PastMessage { transaction_type: row.kind, creator: row.creator, created_at: row.at, content }
+}
+
+fn class(letter: i8) -> Result<StatusClass> {
+    StatusClass::from_char(letter)
+        .ok_or_else(|| Error::new(Kind::Internal, "internal", "A ticket has a status class that is none."))
+}
