@@ -7,8 +7,9 @@ use crate::models::custom_field;
 use crate::models::template::ContentType;
 use crate::models::user::SYSTEM_USER;
 use crate::models::{
-    CustomField, CustomFieldId, FieldType, LifecycleId, LifecycleVersionId, Queue, QueueId, Role, ScripId, ScripVersionId,
-    TemplateId, TemplateSource, TemplateVersionId, TransactionType, User, UserId, Watcher, WatcherId,
+    CustomField, CustomFieldId, FieldType, LifecycleId, LifecycleVersionId, Queue, QueueId, Role, ScripId,
+    ScripVersionId, TemplateId, TemplateSource, TemplateVersionId, TransactionType, User, UserId, Watcher,
+    WatcherId,
 };
 use crate::plan::catalog::Parts;
 use crate::plan::{Catalog, Installation};
@@ -39,7 +40,10 @@ pub async fn version(db: &mut PgConnection) -> Result<i64> {
 /// be understood is logged and left out: the desk goes on without it.
 pub async fn read(pool: &PgPool, previous: Option<&Catalog>, installation: Installation) -> Result<Catalog> {
     let mut db = pool.begin().await.map_err(error)?;
-    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *db).await.map_err(error)?;
+    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .execute(&mut *db)
+        .await
+        .map_err(error)?;
     let version = version(&mut db).await?;
     let since = previous.map_or(-1, |catalog| catalog.version);
     let lifecycles = lifecycles(&mut db, since).await?;
@@ -60,7 +64,9 @@ pub async fn read(pool: &PgPool, previous: Option<&Catalog>, installation: Insta
             .filter(|user| user.privileged || user.id == SYSTEM_USER)
             .collect(),
         scrips: merge(previous.map(|catalog| catalog.scrips.iter()), scrips, |scrip| scrip.id),
-        templates: merge(previous.map(|catalog| catalog.templates.values()), templates, |template| template.source().id),
+        templates: merge(previous.map(|catalog| catalog.templates.values()), templates, |template| {
+            template.source().id
+        }),
     };
     Ok(Catalog::new(parts))
 }
@@ -79,7 +85,11 @@ fn merge<'a, T: 'a, I: Ord>(
 /// A stored thing that this program cannot understand.
 fn broken(what: &str, name: &str, faults: &[Fault]) -> Error {
     let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
-    Error::new(Kind::Internal, "internal", format!("The stored {what} {name} cannot be understood: {}", faults.join("; ")))
+    Error::new(
+        Kind::Internal,
+        "internal",
+        format!("The stored {what} {name} cannot be understood: {}", faults.join("; ")),
+    )
 }
 
 async fn lifecycles(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Lifecycle>>> {
@@ -179,14 +189,18 @@ async fn templates(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Template
         };
         match Template::compile(&source) {
             Ok(template) => templates.push(Arc::new(template)),
-            Err(faults) => tracing::error!(template = source.name, ?faults, "left out a stored template that does not compile"),
+            Err(faults) => tracing::error!(
+                template = source.name,
+                ?faults,
+                "left out a stored template that does not compile"
+            ),
         }
     }
     Ok(templates)
 }
 
 /// Where a scrip is attached, as the database puts it.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct AttachmentRow {
     queue: Option<QueueId>,
     stage: Stage,
@@ -220,11 +234,17 @@ async fn scrips(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Scrip>>> {
             }
         };
         let applicable = match row.applicable_types {
-            Some(types) => types.iter().filter_map(|name| TransactionType::parse(name)).collect::<BTreeSet<_>>(),
+            Some(types) => {
+                types.iter().filter_map(|name| TransactionType::parse(name)).collect::<BTreeSet<_>>()
+            }
             None => condition.natural_types(),
         };
         let attachments = row.attachments.map(|Json(rows)| rows).unwrap_or_default();
-        let attachment = |row: AttachmentRow| Attachment { queue: row.queue, stage: row.stage, sort_order: row.sort_order };
+        let attachment = |row: AttachmentRow| Attachment {
+            queue: row.queue,
+            stage: row.stage,
+            sort_order: row.sort_order,
+        };
         scrips.push(Arc::new(Scrip {
             id: ScripId(row.id),
             version_id: ScripVersionId(row.version_id),
@@ -243,7 +263,7 @@ async fn scrips(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Scrip>>> {
 }
 
 /// A person of a queue, as the database puts it.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct QueueWatcherRow {
     id: WatcherId,
     role: Role,

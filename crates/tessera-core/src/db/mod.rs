@@ -63,9 +63,15 @@ pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
 /// What a database error means to a caller: not reachable, busy, or a fault of ours.
 pub fn error(source: sqlx::Error) -> Error {
     match &source {
-        sqlx::Error::PoolTimedOut => Error::new(Kind::Busy, "busy", "All database connections are in use. Send the request again."),
+        sqlx::Error::PoolTimedOut => {
+            Error::new(Kind::Busy, "busy", "All database connections are in use. Send the request again.")
+        }
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            Error::new(Kind::Unavailable, "database_unavailable", "The database does not answer. Send the request again.")
+            Error::new(
+                Kind::Unavailable,
+                "database_unavailable",
+                "The database does not answer. Send the request again.",
+            )
         }
         sqlx::Error::Database(fault) => match fault.code().as_deref() {
             Some(LOCK_NOT_AVAILABLE) => {
@@ -76,7 +82,11 @@ pub fn error(source: sqlx::Error) -> Error {
             }
             // Class 57P: the server is shutting down or starting; 53: out of connections, disk or memory.
             Some(code) if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
-                Error::new(Kind::Unavailable, "database_unavailable", "The database cannot take this now. Send the request again.")
+                Error::new(
+                    Kind::Unavailable,
+                    "database_unavailable",
+                    "The database cannot take this now. Send the request again.",
+                )
             }
             _ => Error::new(Kind::Internal, "internal", "The database refused a statement."),
         },

@@ -193,7 +193,10 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
 pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>) -> Result<Vec<Written>> {
     let Some(first) = plans.first() else { return Ok(Vec::new()) };
     if plans.len() > PLANS_MAX || (key.is_some() && plans.len() > 1) {
-        return Err(Error::internal("A write was asked for that there is not.", "too many plans in one statement"));
+        return Err(Error::internal(
+            "A write was asked for that there is not.",
+            "too many plans in one statement",
+        ));
     }
     let (lines, heads) = (Lines::of(plans), Heads::of(plans));
     let row = sqlx::query!(
@@ -374,9 +377,15 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
 ///
 /// # Errors
 /// `busy` when the lock is not to be had; those of the database.
-pub async fn lock<'c>(db: impl Acquire<'c, Database = sqlx::Postgres>, ticket: crate::models::TicketId) -> Result<()> {
+pub async fn lock<'c>(
+    db: impl Acquire<'c, Database = sqlx::Postgres>,
+    ticket: crate::models::TicketId,
+) -> Result<()> {
     let mut db = db.acquire().await.map_err(error)?;
-    sqlx::query!("SELECT id FROM tickets WHERE id = $1 FOR NO KEY UPDATE", ticket.0).fetch_optional(&mut *db).await.map_err(error)?;
+    sqlx::query!("SELECT id FROM tickets WHERE id = $1 FOR NO KEY UPDATE", ticket.0)
+        .fetch_optional(&mut *db)
+        .await
+        .map_err(error)?;
     Ok(())
 }
 
@@ -388,7 +397,10 @@ fn trace(plan: &Plan) -> Option<Value> {
         .iter()
         .filter(|evaluation| evaluation.verdict != Verdict::NotApplicable)
         .map(|evaluation| match evaluation.verdict {
-            Verdict::Declined => Evaluation { why: Why::leaf("not kept", Value::Null, Value::Null, false), ..evaluation.clone() },
+            Verdict::Declined => Evaluation {
+                why: Why::leaf("not kept", Value::Null, Value::Null, false),
+                ..evaluation.clone()
+            },
             _ => evaluation.clone(),
         })
         .collect();

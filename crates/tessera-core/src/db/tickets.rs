@@ -3,7 +3,9 @@
 use super::error;
 use crate::error::{Error, Kind, Result};
 use crate::models::user::User;
-use crate::models::{CustomFieldId, QueueId, RequestId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher};
+use crate::models::{
+    CustomFieldId, QueueId, RequestId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher,
+};
 use crate::plan::situation::PastMessage;
 use crate::plan::{People, Situation, Subject};
 use serde::Deserialize;
@@ -36,7 +38,9 @@ impl std::str::FromStr for TicketRef {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Self> {
-        let number = || word.strip_prefix('#').unwrap_or(word).parse().ok().filter(|number| *number > 0).map(Self::Number);
+        let number = || {
+            word.strip_prefix('#').unwrap_or(word).parse().ok().filter(|number| *number > 0).map(Self::Number)
+        };
         let id = || Uuid::parse_str(word).ok().map(|id| Self::Id(TicketId(id)));
         number().or_else(id).ok_or_else(|| Error::not_found("ticket", word))
     }
@@ -151,7 +155,9 @@ impl TryFrom<ReplayRow> for Replay {
 }
 
 fn replay(row: Option<Json<ReplayRow>>) -> Result<Option<Replay>> {
-    row.map(|Json(row)| Replay::try_from(row)).transpose().map_err(|source| Error::internal("A stored answer cannot be read.", source))
+    row.map(|Json(row)| Replay::try_from(row))
+        .transpose()
+        .map_err(|source| Error::internal("A stored answer cannot be read.", source))
 }
 
 fn people(rows: Option<Json<Vec<Person>>>) -> People {
@@ -186,7 +192,11 @@ pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
     .await
     .map_err(error)?;
     Ok(Loaded {
-        situation: Situation { ticket: Subject::New { number: Some(row.number) }, people: people(row.people), messages: Vec::new() },
+        situation: Situation {
+            ticket: Subject::New { number: Some(row.number) },
+            people: people(row.people),
+            messages: Vec::new(),
+        },
         replay: replay(row.replay)?,
         config_version: row.config,
     })
@@ -210,7 +220,8 @@ pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded>
     .fetch_one(db)
     .await
     .map_err(error)?;
-    let situation = Situation { ticket: Subject::New { number: None }, people: people(row.people), messages: Vec::new() };
+    let situation =
+        Situation { ticket: Subject::New { number: None }, people: people(row.people), messages: Vec::new() };
     Ok(Loaded { situation, replay: None, config_version: row.config })
 }
 
@@ -281,19 +292,19 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
         admin_cc: Vec::new(),
         values: BTreeMap::new(),
     };
-    for Json(rows) in row.watchers {
-        for one in rows {
-            loaded.watchers_mut(one.role).push(Watcher { id: one.id, user: one.user, address: one.address });
-        }
+    for one in row.watchers.into_iter().flat_map(|Json(rows)| rows) {
+        loaded.watchers_mut(one.role).push(Watcher { id: one.id, user: one.user, address: one.address });
     }
-    for Json(rows) in row.field_values {
-        for one in rows {
-            loaded.values.entry(one.field).or_default().push(one.value);
-        }
+    for one in row.field_values.into_iter().flat_map(|Json(rows)| rows) {
+        loaded.values.entry(one.field).or_default().push(one.value);
     }
     let messages = row.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
     Ok(Loaded {
-        situation: Situation { ticket: Subject::Existing(Box::new(loaded)), people: people(row.people), messages },
+        situation: Situation {
+            ticket: Subject::Existing(Box::new(loaded)),
+            people: people(row.people),
+            messages,
+        },
         replay: replay(row.replay)?,
         config_version: row.config,
     })

@@ -1,1 +1,14 @@
-//! delivery
+//! Deliveries: the one door through which anything leaves. Transports make attempts; workers lease, send and settle.
+//!
+//! Nothing here runs inside a request: a delivery is a row that was written with the change that caused it.
+
+pub mod email;
+pub mod guard;
+pub mod retry;
+pub mod sign;
+pub mod smtp;
+pub mod webhook;
+
+use crate::models::delivery::{
+    Attempt, AttemptOutcome as Outcome, Leased, RecipientAnswer, excerpt, sentence,
+};

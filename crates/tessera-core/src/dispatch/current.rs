@@ -56,7 +56,11 @@ impl Current {
         let fresh = Arc::new(db::catalog::read(pool, Some(&catalog), catalog.installation.clone()).await?);
         self.catalog.store(Arc::clone(&fresh));
         if fresh.version < version {
-            return Err(Error::new(Kind::Busy, "busy", "The configuration is being read. Send the request again."));
+            return Err(Error::new(
+                Kind::Busy,
+                "busy",
+                "The configuration is being read. Send the request again.",
+            ));
         }
         Ok(fresh)
     }

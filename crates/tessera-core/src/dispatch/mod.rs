@@ -132,14 +132,16 @@ impl Tessera {
     /// # Errors
     /// Those of the database.
     pub async fn fresh_catalog(&self) -> Result<Arc<Catalog>> {
-        let version = crate::db::catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await?;
+        let version =
+            crate::db::catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await?;
         self.current.at_least(&self.pools.read, version).await
     }
 
     /// The one administrator, until there are log-ins.
     pub fn administrator(&self) -> Result<Caller> {
         let user = self.catalog().agents.get(ADMIN_USER).map(|user| User::clone(user));
-        let user = user.ok_or_else(|| Error::internal("There is no administrator.", "the stock user is missing"))?;
+        let user =
+            user.ok_or_else(|| Error::internal("There is no administrator.", "the stock user is missing"))?;
         Ok(Caller { user, channel: "rest", access: Access::All })
     }
 
@@ -147,7 +149,13 @@ impl Tessera {
     ///
     /// # Errors
     /// Refusals of [`crate::plan::prepare`]; `idempotency_key_reused`; `busy`; those of the database.
-    pub async fn create(&self, caller: &Caller, command: CreateTicket, conditions: &Conditions, render: Render<'_>) -> Result<Outcome> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        command: CreateTicket,
+        conditions: &Conditions,
+        render: Render<'_>,
+    ) -> Result<Outcome> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
         let mut loaded = {
@@ -175,7 +183,8 @@ impl Tessera {
                 }
                 Written::KeyUsed => {
                     let mut db = self.pools.write.acquire().await.map_err(error)?;
-                    loaded.replay = tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?.replay;
+                    loaded.replay =
+                        tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?.replay;
                 }
             }
         }
@@ -195,12 +204,17 @@ impl Tessera {
         conditions: &Conditions,
         render: Render<'_>,
     ) -> Result<Outcome> {
-        let change = Change { caller, ticket, command: Arc::new(Command::Update(command)), conditions, render };
+        let change =
+            Change { caller, ticket, command: Arc::new(Command::Update(command)), conditions, render };
         let people = owned(&change.command);
         let _turn = self.turns.take(ticket).await?;
         let mut moved = 0;
         for _ in 0..MOVES_MAX {
-            let step = if moved < TRIES { self.try_update(&change, &people).await } else { self.update_locked(&change, &people).await };
+            let step = if moved < TRIES {
+                self.try_update(&change, &people).await
+            } else {
+                self.update_locked(&change, &people).await
+            };
             match step {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => moved += 1,
@@ -216,13 +230,19 @@ impl Tessera {
     async fn try_update(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
         let loaded = {
             let mut db = self.pools.write.acquire().await.map_err(error)?;
-            tickets::load(&mut db, change.ticket, self.load_of(change.caller, change.conditions, people)).await?
+            tickets::load(&mut db, change.ticket, self.load_of(change.caller, change.conditions, people))
+                .await?
         };
         match self.plan_update(change, loaded).await? {
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
                 let mut db = self.pools.write.acquire().await.map_err(error)?;
-                let written = plans::update(&mut db, std::slice::from_ref(&prepared.plan), kept(change.conditions, &answer)).await?;
+                let written = plans::update(
+                    &mut db,
+                    std::slice::from_ref(&prepared.plan),
+                    kept(change.conditions, &answer),
+                )
+                .await?;
                 Ok(self.settle(&written, &prepared, answer))
             }
         }
@@ -240,7 +260,12 @@ impl Tessera {
         match self.plan_update(change, loaded).await? {
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
-                let written = plans::update(&mut db, std::slice::from_ref(&prepared.plan), kept(change.conditions, &answer)).await?;
+                let written = plans::update(
+                    &mut db,
+                    std::slice::from_ref(&prepared.plan),
+                    kept(change.conditions, &answer),
+                )
+                .await?;
                 db.commit().await.map_err(error)?;
                 Ok(self.settle(&written, &prepared, answer))
             }
@@ -252,10 +277,14 @@ impl Tessera {
         if let Some(outcome) = replayed(change.conditions, loaded.replay.take())? {
             return Ok(Step::Done(outcome));
         }
-        if let (Some(wanted), Subject::Existing(ticket)) = (change.conditions.version, &loaded.situation.ticket)
+        if let (Some(wanted), Subject::Existing(ticket)) =
+            (change.conditions.version, &loaded.situation.ticket)
             && wanted != ticket.version
         {
-            let detail = format!("The ticket is at version {}, not {wanted}. Read it again and decide anew.", ticket.version);
+            let detail = format!(
+                "The ticket is at version {}, not {wanted}. Read it again and decide anew.",
+                ticket.version
+            );
             return Err(Error::new(Kind::Precondition, "version_mismatch", detail));
         }
         let prepared = self.prepare(change.caller, &loaded, &change.command).await?;
@@ -288,7 +317,12 @@ impl Tessera {
     ///
     /// # Errors
     /// `not_found`; refusals of [`crate::plan::prepare`]; `busy`; those of the database.
-    pub async fn preview_update(&self, caller: &Caller, ticket: TicketRef, command: UpdateTicket) -> Result<Box<Prepared>> {
+    pub async fn preview_update(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        command: UpdateTicket,
+    ) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Update(command));
         let people = owned(&command);
         let loaded = {
@@ -298,7 +332,12 @@ impl Tessera {
         self.prepare(caller, &loaded, &command).await
     }
 
-    async fn prepare(&self, caller: &Caller, loaded: &Loaded, command: &Arc<Command>) -> Result<Box<Prepared>> {
+    async fn prepare(
+        &self,
+        caller: &Caller,
+        loaded: &Loaded,
+        command: &Arc<Command>,
+    ) -> Result<Box<Prepared>> {
         let catalog = self.current.at_least(&self.pools.read, loaded.config_version).await?;
         let not_before = match &loaded.situation.ticket {
             Subject::Existing(ticket) => Some(ticket.updated_at),
@@ -354,7 +393,12 @@ fn owned(command: &Command) -> Vec<String> {
 }
 
 fn kept<'k>(conditions: &'k Conditions, answer: &'k Answer) -> Option<Key<'k>> {
-    conditions.key.as_ref().map(|key| Key { key: &key.key, body_hash: &key.body_hash, status: answer.status, response: &answer.body })
+    conditions.key.as_ref().map(|key| Key {
+        key: &key.key,
+        body_hash: &key.body_hash,
+        status: answer.status,
+        response: &answer.body,
+    })
 }
 
 /// The answer of before, when the key was used for the same request.
@@ -364,7 +408,10 @@ fn replayed(conditions: &Conditions, replay: Option<Replay>) -> Result<Option<Ou
             Ok(Some(Outcome::Replayed(Answer { status: replay.status, body: replay.response })))
         }
         (Some(key), Some(_)) => {
-            let detail = format!("The Idempotency-Key {} was used for another request. Use a new key for a new request.", key.key);
+            let detail = format!(
+                "The Idempotency-Key {} was used for another request. Use a new key for a new request.",
+                key.key
+            );
             Err(Error::new(Kind::Invalid, "idempotency_key_reused", detail))
         }
         _ => Ok(None),
@@ -372,5 +419,9 @@ fn replayed(conditions: &Conditions, replay: Option<Replay>) -> Result<Option<Ou
 }
 
 fn moving() -> Error {
-    Error::new(Kind::Busy, "busy", "The ticket or the configuration kept changing meanwhile. Send the request again.")
+    Error::new(
+        Kind::Busy,
+        "busy",
+        "The ticket or the configuration kept changing meanwhile. Send the request again.",
+    )
 }

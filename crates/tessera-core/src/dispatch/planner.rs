@@ -43,7 +43,13 @@ impl Planner {
     ///
     /// # Errors
     /// Those of [`plan::prepare`]; `busy` when too many wait or a plan takes longer than [`DEADLINE`].
-    pub async fn prepare(&self, catalog: Arc<Catalog>, situation: Situation, command: &Arc<Command>, context: Context) -> Result<Box<Prepared>> {
+    pub async fn prepare(
+        &self,
+        catalog: Arc<Catalog>,
+        situation: Situation,
+        command: &Arc<Command>,
+        context: Context,
+    ) -> Result<Box<Prepared>> {
         let _place = Place::take(&self.waiting)?;
         let permit = Arc::clone(&self.cores).acquire_owned().await;
         let command = Arc::clone(command);
@@ -56,7 +62,8 @@ impl Planner {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(join)) => Err(Error::internal("The plan could not be made.", join)),
             Err(_) => {
-                let detail = "The plan of this request takes too long. Look for a scrip with a very large template.";
+                let detail =
+                    "The plan of this request takes too long. Look for a scrip with a very large template.";
                 Err(Error::new(Kind::Busy, "plan_too_slow", detail))
             }
         }
@@ -76,7 +83,11 @@ impl<'p> Place<'p> {
     fn take(waiting: &'p AtomicUsize) -> Result<Self> {
         let place = Self(waiting);
         if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            return Err(Error::new(Kind::Busy, "busy", "Too many requests wait to be planned. Send it again in a moment."));
+            return Err(Error::new(
+                Kind::Busy,
+                "busy",
+                "Too many requests wait to be planned. Send it again in a moment.",
+            ));
         }
         Ok(place)
     }

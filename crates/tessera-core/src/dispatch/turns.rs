@@ -42,9 +42,12 @@ impl Turns {
 
     fn enter(&self, ticket: TicketRef) -> Result<Arc<Semaphore>> {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = queues.entry(ticket).or_insert_with(|| Queue { turn: Arc::new(Semaphore::new(1)), writers: 0 });
+        let queue =
+            queues.entry(ticket).or_insert_with(|| Queue { turn: Arc::new(Semaphore::new(1)), writers: 0 });
         if queue.writers > WAITING_MAX {
-            let detail = format!("{WAITING_MAX} changes of ticket {ticket} wait already. Send the request again in a moment.");
+            let detail = format!(
+                "{WAITING_MAX} changes of ticket {ticket} wait already. Send the request again in a moment."
+            );
             return Err(Error::new(Kind::Busy, "busy", detail));
         }
         queue.writers += 1;

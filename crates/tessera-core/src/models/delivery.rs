@@ -4,6 +4,7 @@ use super::id::{DeliveryId, ScripVersionId, TicketId, TransactionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// What carries a delivery.
@@ -190,5 +191,135 @@ impl DeliveryState {
             Self::Completed => "completed",
             Self::Discarded => "discarded",
         }
+    }
+}
+
+/// The longest sentence kept of an attempt, in characters.
+pub const DETAIL_MAX: usize = 500;
+/// The most that is kept of what a receiver answered, in bytes.
+pub const EXCERPT_MAX: usize = 4_096;
+
+/// A delivery in the hands of a worker.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    /// What is to be sent.
+    pub delivery: Delivery,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+    /// The number of the lease; it only grows. A failure is believed from the holder of the newest only.
+    pub token: i64,
+    /// What earlier attempts learned about single recipients of a mail; final answers are not asked for again.
+    pub answered: Vec<RecipientAnswer>,
+}
+
+/// What an attempt, or one recipient of a mail, came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttemptOutcome {
+    /// The receiver took it.
+    Delivered,
+    /// Not now; the schedule says when again.
+    Retry,
+    /// Never; trying again cannot help.
+    Permanent,
+}
+
+impl AttemptOutcome {
+    /// The word in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry => "retry",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// What a mail server said of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientAnswer {
+    /// The recipient.
+    pub address: String,
+    /// What it came to.
+    pub outcome: AttemptOutcome,
+    /// The server's words, at most [`DETAIL_MAX`] characters.
+    pub answer: String,
+}
+
+/// One attempt, as recorded. No text in it holds a secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// What it came to.
+    pub outcome: AttemptOutcome,
+    /// The status code of HTTP or SMTP, when the receiver answered.
+    pub status_code: Option<i32>,
+    /// One sentence for a person, at most [`DETAIL_MAX`] characters.
+    pub detail: String,
+    /// The beginning of what the receiver answered, at most [`EXCERPT_MAX`] bytes.
+    pub response: Option<String>,
+    /// What is known of each recipient of a mail after this attempt; empty for a webhook.
+    pub recipients: Vec<RecipientAnswer>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Attempt {
+    /// An attempt that came to `outcome`; `detail` is cut to what is kept.
+    pub fn new(outcome: AttemptOutcome, detail: impl AsRef<str>) -> Self {
+        Self {
+            outcome,
+            status_code: None,
+            detail: sentence(detail.as_ref()),
+            response: None,
+            recipients: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// The same, with the receiver's status code.
+    pub fn with_status(mut self, code: impl Into<i32>) -> Self {
+        self.status_code = Some(code.into());
+        self
+    }
+
+    /// The same, with what is known of each recipient.
+    pub fn with_recipients(mut self, recipients: Vec<RecipientAnswer>) -> Self {
+        self.recipients = recipients;
+        self
+    }
+}
+
+/// One line of at most [`DETAIL_MAX`] characters that PostgreSQL can store.
+pub fn sentence(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = line.trim();
+    if line.chars().count() <= DETAIL_MAX {
+        return line.to_owned();
+    }
+    line.chars().take(DETAIL_MAX - 1).chain(['…']).collect()
+}
+
+/// The beginning of an answer, at most [`EXCERPT_MAX`] bytes, cut between characters and without U+0000.
+pub fn excerpt(text: &str) -> String {
+    let text = text.replace('\0', "\u{fffd}");
+    let end = (0..=EXCERPT_MAX.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_attempt_is_bounded_and_can_be_stored() {
+        let kept = sentence(&format!("a\r\nb\0{}", "é".repeat(2 * DETAIL_MAX)));
+        assert!(kept.starts_with("a  b é") && kept.ends_with('…'));
+        assert_eq!(kept.chars().count(), DETAIL_MAX);
+        assert_eq!(sentence(" short\n"), "short");
+
+        let kept = excerpt(&format!("\0{}", "é".repeat(EXCERPT_MAX)));
+        assert!(kept.len() <= EXCERPT_MAX && kept.len() > EXCERPT_MAX - 4);
+        assert!(!kept.contains('\0'));
+        assert_eq!(excerpt("ok\n"), "ok\n");
     }
 }

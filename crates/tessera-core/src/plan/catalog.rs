@@ -3,8 +3,8 @@
 use crate::lifecycle::Lifecycle;
 use crate::models::text::fold;
 use crate::models::{
-    CustomField, CustomFieldId, LifecycleId, Queue, QueueId, ScripId, ScripVersionId, TemplateId, TransactionType, User,
-    UserId,
+    CustomField, CustomFieldId, LifecycleId, Queue, QueueId, ScripId, ScripVersionId, TemplateId,
+    TransactionType, User, UserId,
 };
 use crate::scrip::evaluation::Stage;
 use crate::scrip::template::Template;
@@ -77,7 +77,8 @@ impl<I: Copy + Ord + Hash, T> Named<I, T> {
 impl<I: Copy + Ord + Hash + From<uuid::Uuid>, T> Named<I, T> {
     /// The thing of a name, or of an id written out.
     pub fn find(&self, word: &str) -> Option<&Arc<T>> {
-        let id = self.by_name.get(&fold(word)).copied().or_else(|| uuid::Uuid::parse_str(word).ok().map(I::from));
+        let id =
+            self.by_name.get(&fold(word)).copied().or_else(|| uuid::Uuid::parse_str(word).ok().map(I::from));
         id.and_then(|id| self.by_id.get(&id))
     }
 }
@@ -197,13 +198,17 @@ impl Catalog {
 
     /// The template of a name for a ticket in `queue`: the queue's own, else the global one.
     pub fn template(&self, name: &str, queue: QueueId) -> Option<&Arc<Template>> {
-        let id = [Some(queue), None].into_iter().find_map(|queue| self.template_names.get(&(name.to_owned(), queue)));
+        let id = [Some(queue), None]
+            .into_iter()
+            .find_map(|queue| self.template_names.get(&(name.to_owned(), queue)));
         id.and_then(|id| self.templates.get(id))
     }
 
     /// The agent of a username or an address.
     pub fn agent(&self, word: &str) -> Option<&Arc<User>> {
-        self.agents.find(word).or_else(|| self.agent_addresses.get(&fold(word)).and_then(|id| self.agents.get(*id)))
+        self.agents
+            .find(word)
+            .or_else(|| self.agent_addresses.get(&fold(word)).and_then(|id| self.agents.get(*id)))
     }
 
     /// Whether mail to this address would come back to us.

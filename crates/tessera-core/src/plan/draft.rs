@@ -10,8 +10,8 @@ use crate::models::text::{self, CONTENT_MAX, SUBJECT_MAX};
 use crate::models::transaction::Content;
 use crate::models::user::{NOBODY, SYSTEM_USER};
 use crate::models::{
-    Change, CustomField, Ids, Queue, QueueId, Role, ScripVersionId, StatusClass, Ticket, Transaction, TransactionId, TransactionType,
-    User, UserId, Watcher,
+    Change, CustomField, Ids, Queue, QueueId, Role, ScripVersionId, StatusClass, Ticket, Transaction,
+    TransactionId, TransactionType, User, UserId, Watcher,
 };
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -73,7 +73,10 @@ impl<'a> Draft<'a> {
     }
 
     fn lifecycle_of(&self, queue: &Queue) -> Result<&'a Arc<Lifecycle>> {
-        self.catalog.lifecycles.get(queue.lifecycle).ok_or_else(|| broken(format!("lifecycle of queue {}", queue.name)))
+        self.catalog
+            .lifecycles
+            .get(queue.lifecycle)
+            .ok_or_else(|| broken(format!("lifecycle of queue {}", queue.name)))
     }
 
     pub fn user(&self, id: UserId) -> Option<&'a User> {
@@ -83,7 +86,10 @@ impl<'a> Draft<'a> {
     }
 
     fn username(&self, id: Option<UserId>) -> String {
-        id.map_or_else(|| NOBODY.to_owned(), |id| self.user(id).map_or_else(|| id.to_string(), |user| user.username.clone()))
+        id.map_or_else(
+            || NOBODY.to_owned(),
+            |id| self.user(id).map_or_else(|| id.to_string(), |user| user.username.clone()),
+        )
     }
 
     /// What to call a watcher in history: the username, else the address.
@@ -156,14 +162,20 @@ impl<'a> Draft<'a> {
     }
 
     pub fn move_to_queue(&mut self, name: &str, cause: Cause) -> Result<bool> {
-        let target = self.catalog.queues.find(name).filter(|queue| !queue.disabled).ok_or_else(|| self.unknown_queue(name))?;
+        let target = self
+            .catalog
+            .queues
+            .find(name)
+            .filter(|queue| !queue.disabled)
+            .ok_or_else(|| self.unknown_queue(name))?;
         if target.id == self.ticket.queue {
             return Ok(false);
         }
         self.demand("ModifyTicket", self.ticket.queue, cause)?;
         self.demand("CreateTicket", target.id, cause)?;
         let here = self.queue_now()?;
-        let mapped = self.lifecycle_of(here)?.map_to(self.lifecycle_of(target)?.as_ref(), &self.ticket.status)?;
+        let mapped =
+            self.lifecycle_of(here)?.map_to(self.lifecycle_of(target)?.as_ref(), &self.ticket.status)?;
         let change = Change::Queue { old: here.id, new: target.id };
         self.push(TransactionType::Set, change, Line::set("Queue", &here.name, &target.name), cause);
         if let Some(change) = mapped {
@@ -196,7 +208,11 @@ impl<'a> Draft<'a> {
 
     fn push_status(&mut self, change: StatusChange, cause: Cause) {
         let (leaves_initial, enters_inactive) = (change.leaves_initial(), change.enters_inactive());
-        let line = Line { old: Some(change.old_status().to_owned()), new: Some(change.new_status().to_owned()), ..Line::default() };
+        let line = Line {
+            old: Some(change.old_status().to_owned()),
+            new: Some(change.new_status().to_owned()),
+            ..Line::default()
+        };
         let id = self.push(TransactionType::Status, change.into_change(), line, cause);
         let now = Some(self.context.now);
         if leaves_initial && self.ticket.started_at.is_none() {
@@ -228,11 +244,15 @@ impl<'a> Draft<'a> {
         }
         let agent = self.catalog.agent(word).filter(|agent| agent.privileged && !agent.disabled);
         agent.map(|agent| Some(agent.id)).ok_or_else(|| {
-            let message = if self.situation.people.find(word).is_some() || self.catalog.agent(word).is_some() {
+            let message = if self.situation.people.find(word).is_some() || self.catalog.agent(word).is_some()
+            {
                 format!("{word} may not own tickets: only privileged users that are not disabled may")
             } else {
                 let agents = self.catalog.agents.iter().filter(|agent| agent.privileged && !agent.disabled);
-                format!("there is no user \"{word}\"; these may own tickets: {}", text::list(agents.map(|a| a.username.as_str())))
+                format!(
+                    "there is no user \"{word}\"; these may own tickets: {}",
+                    text::list(agents.map(|a| a.username.as_str()))
+                )
             };
             Error::invalid_field("owner", message)
         })
@@ -268,7 +288,8 @@ impl<'a> Draft<'a> {
             return Ok(false);
         }
         self.demand("ModifyTicket", self.ticket.queue, cause)?;
-        let line = Line { field: Some("Due".to_owned()), old: old.map(date), new: new.map(date), ..Line::default() };
+        let line =
+            Line { field: Some("Due".to_owned()), old: old.map(date), new: new.map(date), ..Line::default() };
         self.push(TransactionType::Set, Change::Due { old, new }, line, cause);
         Ok(true)
     }
@@ -284,18 +305,28 @@ impl<'a> Draft<'a> {
             return Err(Error::invalid_field(role_field(role), message));
         }
         self.demand("ModifyTicket", self.ticket.queue, cause)?;
-        let line = Line { field: Some(role.rt_name().to_owned()), new: Some(self.watcher_name(&watcher)), ..Line::default() };
+        let line = Line {
+            field: Some(role.rt_name().to_owned()),
+            new: Some(self.watcher_name(&watcher)),
+            ..Line::default()
+        };
         self.push(TransactionType::AddWatcher, Change::AddWatcher { role, watcher }, line, cause);
         Ok(true)
     }
 
     pub fn remove_watcher(&mut self, role: Role, word: &str, cause: Cause) -> Result<bool> {
         let wanted = self.watcher(role, word, cause)?;
-        let Some(watcher) = self.ticket.watchers(role).iter().find(|there| there.is_same_person(&wanted)).cloned() else {
+        let Some(watcher) =
+            self.ticket.watchers(role).iter().find(|there| there.is_same_person(&wanted)).cloned()
+        else {
             return Ok(false);
         };
         self.demand("ModifyTicket", self.ticket.queue, cause)?;
-        let line = Line { field: Some(role.rt_name().to_owned()), old: Some(self.watcher_name(&watcher)), ..Line::default() };
+        let line = Line {
+            field: Some(role.rt_name().to_owned()),
+            old: Some(self.watcher_name(&watcher)),
+            ..Line::default()
+        };
         self.push(TransactionType::DelWatcher, Change::DelWatcher { role, watcher }, line, cause);
         Ok(true)
     }
@@ -304,9 +335,17 @@ impl<'a> Draft<'a> {
     pub fn watcher(&mut self, role: Role, word: &str, cause: Cause) -> Result<Watcher> {
         let word = word.trim();
         // A scrip's words were not looked up by the load: it may name agents, the ticket's people, and bare addresses.
-        let user = self.situation.people.find(word).map(|user| user.id).or_else(|| self.catalog.agent(word).map(|agent| agent.id));
+        let user = self
+            .situation
+            .people
+            .find(word)
+            .map(|user| user.id)
+            .or_else(|| self.catalog.agent(word).map(|agent| agent.id));
         if user == Some(SYSTEM_USER) {
-            return Err(Error::invalid_field(role_field(role), format!("{word} is the system and cannot watch a ticket")));
+            return Err(Error::invalid_field(
+                role_field(role),
+                format!("{word} is the system and cannot watch a ticket"),
+            ));
         }
         if user.is_none() && !text::is_address(word) {
             let message = if cause.is_request() {
@@ -343,8 +382,19 @@ impl<'a> Draft<'a> {
         Ok(true)
     }
 
-    fn push_value(&mut self, field: &CustomField, removed: Option<String>, added: Option<String>, cause: Cause) {
-        let line = Line { field: Some(field.name.clone()), old: removed.clone(), new: added.clone(), ..Line::default() };
+    fn push_value(
+        &mut self,
+        field: &CustomField,
+        removed: Option<String>,
+        added: Option<String>,
+        cause: Cause,
+    ) {
+        let line = Line {
+            field: Some(field.name.clone()),
+            old: removed.clone(),
+            new: added.clone(),
+            ..Line::default()
+        };
         let change = Change::CustomField { field: field.id, removed, added };
         self.push(TransactionType::CustomField, change, line, cause);
     }
@@ -352,7 +402,12 @@ impl<'a> Draft<'a> {
     /// Says in the ticket's history that automation could not do something.
     pub fn system_error(&mut self, reason: &'static str, sentence: String, cause: Cause) -> TransactionId {
         let change = Change::SystemError { reason: reason.to_owned() };
-        self.push(TransactionType::SystemError, change, Line { new: Some(sentence), ..Line::default() }, cause)
+        self.push(
+            TransactionType::SystemError,
+            change,
+            Line { new: Some(sentence), ..Line::default() },
+            cause,
+        )
     }
 
     /// The first line of a ticket's history.
@@ -370,7 +425,13 @@ impl<'a> Draft<'a> {
         by: TransactionId,
         cause: Cause,
     ) {
-        let line = Line { field: Some(field.to_owned()), old: old.map(date), new: new.map(date), derived: true, content: None };
+        let line = Line {
+            field: Some(field.to_owned()),
+            old: old.map(date),
+            new: new.map(date),
+            derived: true,
+            content: None,
+        };
         self.push(TransactionType::Set, change, line, Cause { transaction: Some(by), ..cause });
     }
 
@@ -402,19 +463,29 @@ impl<'a> Draft<'a> {
 
 impl Line {
     fn set(field: &str, old: &str, new: &str) -> Self {
-        Self { field: Some(field.to_owned()), old: Some(old.to_owned()), new: Some(new.to_owned()), ..Self::default() }
+        Self {
+            field: Some(field.to_owned()),
+            old: Some(old.to_owned()),
+            new: Some(new.to_owned()),
+            ..Self::default()
+        }
     }
 }
 
 /// Refuses a subject that cannot be one.
 pub(super) fn check_subject(subject: &str) -> Result<()> {
-    let fault = text::line_fault(subject, SUBJECT_MAX)
-        .or_else(|| subject.trim().is_empty().then(|| "is empty; it is what people see in the list".to_owned()));
+    let fault = text::line_fault(subject, SUBJECT_MAX).or_else(|| {
+        subject.trim().is_empty().then(|| "is empty; it is what people see in the list".to_owned())
+    });
     fault.map_or(Ok(()), |fault| Err(Error::invalid_field("subject", fault)))
 }
 
 /// The values of a field after a change, each in the spelling of the field, checked.
-pub(super) fn wanted_values(field: &CustomField, before: &[String], change: &FieldChange) -> Result<Vec<String>> {
+pub(super) fn wanted_values(
+    field: &CustomField,
+    before: &[String],
+    change: &FieldChange,
+) -> Result<Vec<String>> {
     let place = format!("custom_fields.{}", field.name);
     let mut faults = Vec::new();
     let mut checked = |values: &[String]| -> Vec<String> {

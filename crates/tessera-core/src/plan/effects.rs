@@ -9,12 +9,14 @@ use crate::models::delivery::{HeaderValue, Webhook};
 use crate::models::transaction::Content;
 use crate::models::{Delivery, Role, ScripId, Transaction, TransactionType};
 use crate::scrip::Scrip;
-use crate::scrip::action::{self, Action, Column, Message, Mode, SetCustomField, SetStatusConfig, WebhookHeader};
+use crate::scrip::action::{
+    self, Action, Column, Message, Mode, SetCustomField, SetStatusConfig, WebhookHeader,
+};
 use crate::scrip::template::{Compiled, Failure, Rendered, Template};
 use serde_json::{Value, json};
-use tera::Context as Values;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use tera::Context as Values;
 use url::Url;
 
 /// What an action will do if nothing forbids it.
@@ -61,7 +63,11 @@ pub(super) struct Snapshot<'d, 'a> {
 }
 
 impl<'d, 'a> Snapshot<'d, 'a> {
-    pub fn new(draft: &'d Draft<'a>, transaction: &'d Transaction, mailed: &'d HashSet<(ScripId, String)>) -> Self {
+    pub fn new(
+        draft: &'d Draft<'a>,
+        transaction: &'d Transaction,
+        mailed: &'d HashSet<(ScripId, String)>,
+    ) -> Self {
         Self { draft, transaction, mailed, real: OnceCell::new(), fixed: OnceCell::new() }
     }
 
@@ -102,7 +108,8 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     }
 
     pub fn render(&mut self, what: &str, text: &Compiled) -> Result<String, Unready> {
-        let named = |failure: Failure| Unready::Failed(Failure { field: what.to_owned(), ..failure }.to_string());
+        let named =
+            |failure: Failure| Unready::Failed(Failure { field: what.to_owned(), ..failure }.to_string());
         let rendered = text.render(&self.values).map_err(named)?;
         self.spend(rendered.len())?;
         Ok(rendered)
@@ -111,9 +118,14 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     /// Renders a whole template.
     pub fn render_all(&mut self, template: &Template) -> Result<Rendered, Unready> {
         let name = &template.source().name;
-        let rendered =
-            template.render(&self.values).map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;
-        self.spend(rendered.subject.len() + rendered.body.len() + rendered.headers.values().map(String::len).sum::<usize>())?;
+        let rendered = template
+            .render(&self.values)
+            .map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;
+        self.spend(
+            rendered.subject.len()
+                + rendered.body.len()
+                + rendered.headers.values().map(String::len).sum::<usize>(),
+        )?;
         Ok(rendered)
     }
 
@@ -127,7 +139,9 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
         let Some(name) = &self.scrip.template else { return Ok(None) };
         let draft = self.snapshot.draft;
         let found = draft.catalog.template(name, draft.ticket.queue);
-        found.map(|template| Some(template.as_ref())).ok_or_else(|| Unready::Failed(format!("there is no template {name}")))
+        found
+            .map(|template| Some(template.as_ref()))
+            .ok_or_else(|| Unready::Failed(format!("there is no template {name}")))
     }
 }
 
@@ -144,10 +158,12 @@ pub(super) fn intend<'a>(
     let is_volatile = |text: &Compiled| text.is_volatile(is_new);
     match &scrip.action {
         Action::SendEmail(send) => {
-            let template = template.ok_or_else(|| Unready::Failed("the scrip names no template".to_owned()))?;
+            let template =
+                template.ok_or_else(|| Unready::Failed("the scrip names no template".to_owned()))?;
             let mail = mail::compose(&mut words, send, template)?;
             let fixed = if template.is_volatile(is_new) || scrip.action.texts().into_iter().any(is_volatile) {
-                let fixed = mail::compose(&mut Words::new(snapshot, scrip, Tense::Fixed, spent), send, template)?;
+                let fixed =
+                    mail::compose(&mut Words::new(snapshot, scrip, Tense::Fixed, spent), send, template)?;
                 mail::canonical(&fixed, template)
             } else {
                 mail::canonical(&mail, template)
@@ -163,7 +179,11 @@ pub(super) fn intend<'a>(
             let fixed = if is_fixed_same {
                 canonical_webhook(&webhook)
             } else {
-                canonical_webhook(&compose_webhook(&mut Words::new(snapshot, scrip, Tense::Fixed, spent), action, template)?)
+                canonical_webhook(&compose_webhook(
+                    &mut Words::new(snapshot, scrip, Tense::Fixed, spent),
+                    action,
+                    template,
+                )?)
             };
             Ok(Intent::Webhook(Box::new(webhook), fixed))
         }
@@ -173,16 +193,21 @@ pub(super) fn intend<'a>(
             let values = values.collect::<Result<Vec<_>, _>>()?;
             Ok(Intent::Field(&set.field, field_change(set, values)))
         }
-        Action::Set(column, text) => Ok(Intent::Column(*column, value(snapshot, scrip, text, spent, canonical)?)),
+        Action::Set(column, text) => {
+            Ok(Intent::Column(*column, value(snapshot, scrip, text, spent, canonical)?))
+        }
         Action::AddMessage(message, content) => {
             if snapshot.transaction.scrip_version.is_some() {
-                let reason = "a scrip's own change does not make messages, so that scrips do not talk to each other";
+                let reason =
+                    "a scrip's own change does not make messages, so that scrips do not talk to each other";
                 return Err(Unready::Refused("trigger", reason.to_owned()));
             }
             let text = match (content, template) {
                 (Some(text), _) => text,
                 (None, Some(template)) => template.body(),
-                (None, None) => return Err(Unready::Failed("the scrip has neither content nor template".to_owned())),
+                (None, None) => {
+                    return Err(Unready::Failed("the scrip has neither content nor template".to_owned()));
+                }
             };
             let body = value(snapshot, scrip, text, spent, canonical)?;
             if body.is_empty() {
@@ -194,8 +219,12 @@ pub(super) fn intend<'a>(
             };
             Ok(Intent::Message(kind, Content { content_type: "text/plain".to_owned(), body }))
         }
-        Action::AddWatcher(role, who) => Ok(Intent::AddWatcher(*role, value(snapshot, scrip, who, spent, canonical)?)),
-        Action::RemoveWatcher(role, who) => Ok(Intent::RemoveWatcher(*role, value(snapshot, scrip, who, spent, canonical)?)),
+        Action::AddWatcher(role, who) => {
+            Ok(Intent::AddWatcher(*role, value(snapshot, scrip, who, spent, canonical)?))
+        }
+        Action::RemoveWatcher(role, who) => {
+            Ok(Intent::RemoveWatcher(*role, value(snapshot, scrip, who, spent, canonical)?))
+        }
     }
 }
 
@@ -225,12 +254,14 @@ fn set_status<'a>(snapshot: &Snapshot<'_, 'a>, config: &'a SetStatusConfig) -> R
     let ticket = &snapshot.draft.ticket;
     let is_from = config.from.is_empty()
         || config.from.iter().any(|word| {
-            word.eq_ignore_ascii_case(&ticket.status) || word.eq_ignore_ascii_case(ticket.status_class.as_str())
+            word.eq_ignore_ascii_case(&ticket.status)
+                || word.eq_ignore_ascii_case(ticket.status_class.as_str())
         });
     if is_from {
         return Ok(Intent::Status(config));
     }
-    let reason = format!("status is {} ({}), not {}", ticket.status, ticket.status_class, config.from.join(" or "));
+    let reason =
+        format!("status is {} ({}), not {}", ticket.status, ticket.status_class, config.from.join(" or "));
     Err(Unready::Declined("from", reason))
 }
 
@@ -270,12 +301,20 @@ fn compose_webhook(
     let body = match (&action.body, template) {
         (Some(text), _) => words.render("body", text)?,
         (None, Some(template)) => {
-            let text = template.json_body().map_err(|fault| Unready::Failed(format!("body_template as JSON: {fault}")))?;
+            let text = template
+                .json_body()
+                .map_err(|fault| Unready::Failed(format!("body_template as JSON: {fault}")))?;
             words.render("body_template", text)?
         }
         (None, None) => default_body(words)?,
     };
-    Ok(Webhook { method: action.method.clone(), url: url.into(), headers, body, secret: action.secret.clone() })
+    Ok(Webhook {
+        method: action.method.clone(),
+        url: url.into(),
+        headers,
+        body,
+        secret: action.secret.clone(),
+    })
 }
 
 /// What a webhook without words of its own says: the event, in the shape that Standard Webhooks recommends.
@@ -310,7 +349,9 @@ pub(super) fn describe(intent: &Intent<'_>) -> Value {
         Intent::Field(name, FieldChange::Difference(difference)) => {
             json!({ "field": name, "add": difference.add, "remove": difference.remove })
         }
-        Intent::Column(column, value) => json!({ "column": format!("{column:?}").to_lowercase(), "value": value }),
+        Intent::Column(column, value) => {
+            json!({ "column": format!("{column:?}").to_lowercase(), "value": value })
+        }
         Intent::Message(kind, content) => json!({ "message": kind, "content": content.body }),
         Intent::AddWatcher(role, who) => json!({ "role": role, "add": who }),
         Intent::RemoveWatcher(role, who) => json!({ "role": role, "remove": who }),

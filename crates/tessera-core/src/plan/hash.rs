@@ -91,13 +91,15 @@ impl Form<'_> {
     }
 
     fn transaction(&self, transaction: &Transaction) -> Value {
-        let text = |value: &Option<String>| value.as_ref().map(|value| self.text(value));
-        let content = transaction.content.as_ref().map(|content| json!([content.content_type, self.text(&content.body)]));
+        let content = transaction
+            .content
+            .as_ref()
+            .map(|content| json!([content.content_type, self.text(&content.body)]));
         json!([
             transaction.transaction_type,
             transaction.field,
-            text(&transaction.old_value).map(|value| self.timeless(value)),
-            text(&transaction.new_value).map(|value| self.timeless(value)),
+            transaction.old_value.as_deref().map(|value| self.timeless(self.text(value))),
+            transaction.new_value.as_deref().map(|value| self.timeless(self.text(value))),
             self.change(&transaction.change),
             content,
             transaction.derived,
@@ -122,7 +124,9 @@ impl Form<'_> {
         match value {
             Value::String(text) => Value::String(self.timeless(self.text(&text).to_owned())),
             Value::Array(items) => items.into_iter().map(|item| self.normal(item)).collect(),
-            Value::Object(entries) => entries.into_iter().map(|(key, value)| (key, self.normal(value))).collect(),
+            Value::Object(entries) => {
+                entries.into_iter().map(|(key, value)| (key, self.normal(value))).collect()
+            }
             other => other,
         }
     }

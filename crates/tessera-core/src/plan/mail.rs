@@ -24,11 +24,17 @@ pub(super) struct Mail {
 }
 
 /// Composes a mail, or says why there is none to send.
-pub(super) fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template: &Template) -> Result<Mail, Unready> {
+pub(super) fn compose(
+    words: &mut Words<'_, '_, '_>,
+    send: &SendEmail,
+    template: &Template,
+) -> Result<Mail, Unready> {
     let chosen = choose(words, send)?;
     if chosen.iter().all(Vec::is_empty) {
-        let reasons: Vec<_> = chosen.considered.iter().map(|one| format!("{}: {}", one.shown(), one.reason)).collect();
-        let reason = if reasons.is_empty() { "nobody is in these roles".to_owned() } else { reasons.join("; ") };
+        let reasons: Vec<_> =
+            chosen.considered.iter().map(|one| format!("{}: {}", one.shown(), one.reason)).collect();
+        let reason =
+            if reasons.is_empty() { "nobody is in these roles".to_owned() } else { reasons.join("; ") };
         return Err(Unready::Declined("recipients", format!("no recipients ({reason})")));
     }
     let rendered = words.render_all(template)?;
@@ -49,13 +55,15 @@ pub(super) fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template:
         _ => NEW_NUMBER.trim_start_matches('#').to_owned(),
     };
     let tag = format!("[{} #{number}]", draft.catalog.installation.name);
-    let subject = if bare_subject.contains(&tag) { bare_subject.clone() } else { format!("{tag} {bare_subject}") };
+    let subject =
+        if bare_subject.contains(&tag) { bare_subject.clone() } else { format!("{tag} {bare_subject}") };
     let mut headers = standing_headers(words, send, &number);
     headers.extend(rendered.headers);
     let [to, cc, bcc] = chosen.lists;
     let from = sender(words, send);
     let recipients = chosen.considered;
-    let email = Email { from, to, cc, bcc, subject, headers, text, html, recipients, as_comment: send.as_comment };
+    let email =
+        Email { from, to, cc, bcc, subject, headers, text, html, recipients, as_comment: send.as_comment };
     Ok(Mail { email, bare_subject, number })
 }
 
@@ -77,7 +85,8 @@ fn standing_headers(words: &Words<'_, '_, '_>, send: &SendEmail, number: &str) -
         matches!(addressee, Addressee::Role(MailRole::Ticket(crate::models::Role::Requestor)))
     });
     // RFC 3834: an answer to who just wrote is a reply; everything else that a scrip sends is generated.
-    let is_reply = words.snapshot.transaction.transaction_type == TransactionType::Create && speaks_to_requestor;
+    let is_reply =
+        words.snapshot.transaction.transaction_type == TransactionType::Create && speaks_to_requestor;
     let headers = [
         ("Auto-Submitted", if is_reply { "auto-replied" } else { "auto-generated" }.to_owned()),
         ("In-Reply-To", thread.clone()),
@@ -104,7 +113,8 @@ fn sender(words: &Words<'_, '_, '_>, send: &SendEmail) -> String {
 /// The mail in the form that is hashed: without its ids, its time and a new ticket's number.
 pub(super) fn canonical(mail: &Mail, template: &Template) -> Value {
     let email = &mail.email;
-    let own: BTreeMap<_, _> = email.headers.iter().filter(|(name, _)| template.source().headers.contains_key(*name)).collect();
+    let own: BTreeMap<_, _> =
+        email.headers.iter().filter(|(name, _)| template.source().headers.contains_key(*name)).collect();
     json!([
         "email",
         template.source().version_id,
@@ -177,7 +187,10 @@ fn promote(chosen: &mut Chosen) {
     }
 }
 
-fn expand(words: &mut Words<'_, '_, '_>, addressee: &Addressee) -> Result<(&'static str, Vec<Person>), Unready> {
+fn expand(
+    words: &mut Words<'_, '_, '_>,
+    addressee: &Addressee,
+) -> Result<(&'static str, Vec<Person>), Unready> {
     let draft = words.snapshot.draft;
     let user = |id: UserId| Person {
         user: Some(id),
@@ -198,24 +211,33 @@ fn expand(words: &mut Words<'_, '_, '_>, addressee: &Addressee) -> Result<(&'sta
             };
             (role.as_str(), people)
         }
-        Addressee::Address(address) => ("address", vec![Person { user: None, address: Some(address.clone()) }]),
+        Addressee::Address(address) => {
+            ("address", vec![Person { user: None, address: Some(address.clone()) }])
+        }
         Addressee::Template(text) => {
             let rendered = words.render("recipients", text)?;
             let addresses = rendered.split([',', ';']).map(str::trim).filter(|address| !address.is_empty());
-            let person = |address: &str| Person { user: None, address: Some(bare_address(address).to_owned()) };
+            let person =
+                |address: &str| Person { user: None, address: Some(bare_address(address).to_owned()) };
             ("address", addresses.map(person).collect())
         }
     })
 }
 
 /// Why somebody does not get the mail, if so. RT: `SendEmail.pm`, `RecipientFilter`.
-fn objection(words: &Words<'_, '_, '_>, send: &SendEmail, chosen: &Chosen, person: &Person) -> Option<String> {
+fn objection(
+    words: &Words<'_, '_, '_>,
+    send: &SendEmail,
+    chosen: &Chosen,
+    person: &Person,
+) -> Option<String> {
     let snapshot = words.snapshot;
     let actor = &snapshot.draft.context.actor;
     let Some(address) = person.address.as_deref().filter(|address| !address.is_empty()) else {
         return Some("has no mail address".to_owned());
     };
-    let is_actor = person.user == Some(actor.id) || actor.email.as_deref().is_some_and(|own| same_address(own, address));
+    let is_actor =
+        person.user == Some(actor.id) || actor.email.as_deref().is_some_and(|own| same_address(own, address));
     if !is_address(address) {
         return Some("is not a mail address".to_owned());
     }
@@ -229,7 +251,10 @@ fn objection(words: &Words<'_, '_, '_>, send: &SendEmail, chosen: &Chosen, perso
         return Some("was mailed by this scrip in this request already".to_owned());
     }
     let headers = [Header::To, Header::Cc, Header::Bcc];
-    let there = headers.into_iter().zip(&chosen.lists).find(|(_, list)| list.iter().any(|one| same_address(one, address)));
+    let there = headers
+        .into_iter()
+        .zip(&chosen.lists)
+        .find(|(_, list)| list.iter().any(|one| same_address(one, address)));
     there.map(|(header, _)| format!("is in {} already", header.as_str()))
 }
 
@@ -241,10 +266,12 @@ impl Recipient {
 
 /// A name as the right side of a Message-ID.
 fn host_part(name: &str) -> String {
-    let safe: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c.to_ascii_lowercase() } else { '-' })
-        .collect();
+    let safe: String =
+        name.chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c.to_ascii_lowercase() } else { '-' }
+            })
+            .collect();
     let safe = safe.trim_matches(['.', '-']);
     if safe.is_empty() { "tessera".to_owned() } else { safe.to_owned() }
 }

@@ -5,7 +5,9 @@ use super::draft::{Cause, Draft};
 use super::effects::{self, Canonical, Intent, Snapshot, Unready};
 use super::hash::{PlanHash, hash};
 use super::situation::{Situation, Subject};
-use super::{CASCADE_DEPTH_MAX, Catalog, Context, DELIVERIES_MAX, FIRED_MAX, Plan, Rows, SHADOWS_MAX, request};
+use super::{
+    CASCADE_DEPTH_MAX, Catalog, Context, DELIVERIES_MAX, FIRED_MAX, Plan, Rows, SHADOWS_MAX, request,
+};
 use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
 use crate::models::text::fold;
@@ -20,7 +22,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 /// # Errors
 /// A refusal of the whole request, with every field at fault: `invalid`, `transition_denied`, `no_status_map`,
 /// `permission_denied`. A broken scrip is never an error: it is a verdict in the plan.
-pub fn prepare(catalog: &Catalog, situation: &Situation, command: &Command, context: &Context) -> Result<Plan> {
+pub fn prepare(
+    catalog: &Catalog,
+    situation: &Situation,
+    command: &Command,
+    context: &Context,
+) -> Result<Plan> {
     let mut ids = context.ids.clone();
     let (before, draft) = match (&situation.ticket, command) {
         (Subject::New { number }, Command::Create(create)) => {
@@ -31,7 +38,9 @@ pub fn prepare(catalog: &Catalog, situation: &Situation, command: &Command, cont
                 let message = format!("there is no queue \"{}\"; there are {known}", create.queue);
                 return Err(Error::invalid_field("queue", message));
             };
-            let lifecycle = catalog.lifecycle_of(queue.id).ok_or_else(|| Error::not_found("lifecycle of queue", &queue.name))?;
+            let lifecycle = catalog
+                .lifecycle_of(queue.id)
+                .ok_or_else(|| Error::not_found("lifecycle of queue", &queue.name))?;
             let mut draft = draft(catalog, situation, context, ids, ticket);
             request::create(&mut draft, queue, lifecycle, create)?;
             (None, draft)
@@ -41,14 +50,25 @@ pub fn prepare(catalog: &Catalog, situation: &Situation, command: &Command, cont
             request::update(&mut draft, update)?;
             (Some((**ticket).clone()), draft)
         }
-        _ => return Err(Error::internal("The command does not fit the situation.", "create of a ticket that is, or update of none")),
+        _ => {
+            return Err(Error::internal(
+                "The command does not fit the situation.",
+                "create of a ticket that is, or update of none",
+            ));
+        }
     };
     let mut automation = Automation::new(draft);
     automation.run();
     Ok(automation.into_plan(before))
 }
 
-fn draft<'a>(catalog: &'a Catalog, situation: &'a Situation, context: &'a Context, ids: crate::models::Ids, ticket: Ticket) -> Draft<'a> {
+fn draft<'a>(
+    catalog: &'a Catalog,
+    situation: &'a Situation,
+    context: &'a Context,
+    ids: crate::models::Ids,
+    ticket: Ticket,
+) -> Draft<'a> {
     Draft { catalog, situation, context, ids, ticket, transactions: Vec::new(), depths: Vec::new() }
 }
 
@@ -68,8 +88,12 @@ impl Budget {
             Self::Depth => format!("automation stopped at depth {CASCADE_DEPTH_MAX}"),
             Self::Fired => format!("automation stopped after {FIRED_MAX} scrips fired"),
             Self::Deliveries => format!("automation stopped after {DELIVERIES_MAX} deliveries"),
-            Self::Rendered => format!("automation stopped after {} bytes of rendered text", super::RENDERED_MAX),
-            Self::Shadows => format!("{SHADOWS_MAX} scrips on trial were tried, which is the most of a request"),
+            Self::Rendered => {
+                format!("automation stopped after {} bytes of rendered text", super::RENDERED_MAX)
+            }
+            Self::Shadows => {
+                format!("{SHADOWS_MAX} scrips on trial were tried, which is the most of a request")
+            }
         }
     }
 }
@@ -127,10 +151,16 @@ impl<'a> Automation<'a> {
             let Some(transaction) = self.draft.transactions.get(index).cloned() else { continue };
             let depth = self.draft.depths.get(index).copied().unwrap_or_default();
             let queue = self.draft.ticket.queue;
-            let candidates = self.draft.catalog.candidates(queue, Stage::TransactionCreate, transaction.transaction_type);
+            let candidates =
+                self.draft.catalog.candidates(queue, Stage::TransactionCreate, transaction.transaction_type);
             let tries = candidates
                 .iter()
-                .map(|candidate| Try { scrip: &candidate.scrip, transaction: transaction.clone(), depth, why: candidate.scrip.condition.evaluate(&transaction) })
+                .map(|candidate| Try {
+                    scrip: &candidate.scrip,
+                    transaction: transaction.clone(),
+                    depth,
+                    why: candidate.scrip.condition.evaluate(&transaction),
+                })
                 .collect();
             self.pass(Stage::TransactionCreate, tries);
             self.enqueue();
@@ -145,16 +175,25 @@ impl<'a> Automation<'a> {
 
     /// One pass over all that the request made: each scrip is tried on the transactions in order; the first match is its own.
     fn run_batch(&mut self) {
-        let batch: Vec<(Transaction, u32)> = self.draft.transactions.iter().cloned().zip(self.draft.depths.iter().copied())
+        let batch: Vec<(Transaction, u32)> = self
+            .draft
+            .transactions
+            .iter()
+            .cloned()
+            .zip(self.draft.depths.iter().copied())
             .filter(|(transaction, _)| starts_pass(transaction))
             .collect();
         let tries = batch_candidates(self.draft.catalog, self.draft.ticket.queue, &batch)
             .into_iter()
             .filter_map(|scrip| {
-                let mut tried = batch.iter().filter(|(transaction, _)| scrip.applicable.contains(&transaction.transaction_type));
+                let mut tried = batch
+                    .iter()
+                    .filter(|(transaction, _)| scrip.applicable.contains(&transaction.transaction_type));
                 let first = tried.next()?;
                 let mut choice = (first, scrip.condition.evaluate(&first.0));
-                while !choice.1.result && let Some(next) = tried.next() {
+                while !choice.1.result
+                    && let Some(next) = tried.next()
+                {
                     let why = scrip.condition.evaluate(&next.0);
                     if why.result {
                         choice = (next, why);
@@ -227,7 +266,8 @@ impl<'a> Automation<'a> {
             Err(unready) => {
                 let report = match &unready {
                     Unready::Failed(message) => {
-                        let sentence = format!("scrip {} v{} failed: {message}", one.scrip.name, one.scrip.version);
+                        let sentence =
+                            format!("scrip {} v{} failed: {message}", one.scrip.name, one.scrip.version);
                         Some(Act::Report("failed", sentence, one.scrip))
                     }
                     _ => None,
@@ -247,7 +287,12 @@ impl<'a> Automation<'a> {
     }
 
     /// A scrip that a budget stops; the first of each budget is told of in the ticket's history.
-    fn stop(&mut self, one: &Try<'a>, why: Why, budget: Budget) -> (Verdict, Why, Vec<serde_json::Value>, Option<Act<'a>>) {
+    fn stop(
+        &mut self,
+        one: &Try<'a>,
+        why: Why,
+        budget: Budget,
+    ) -> (Verdict, Why, Vec<serde_json::Value>, Option<Act<'a>>) {
         let sentence = match budget {
             Budget::Depth => format!("{}: {}", budget.sentence(), self.chain(one)),
             _ => format!("{}; next was {}", budget.sentence(), one.scrip.name),
@@ -261,7 +306,8 @@ impl<'a> Automation<'a> {
         let mut names = vec![one.scrip.name.as_str()];
         let mut at = Some(&one.transaction);
         while let Some(transaction) = at
-            && let Some(scrip) = transaction.scrip_version.and_then(|version| self.draft.catalog.scrip_of_version(version))
+            && let Some(scrip) =
+                transaction.scrip_version.and_then(|version| self.draft.catalog.scrip_of_version(version))
             && names.len() <= CASCADE_DEPTH_MAX as usize
         {
             names.push(&scrip.name);
@@ -284,9 +330,15 @@ impl<'a> Automation<'a> {
                 self.amend(index, |evaluation| evaluation.transactions.push(id));
             }
             Act::Do(scrip, Intent::Email(mail, canonical)) => {
-                let addresses: Vec<_> = [&mail.email.to, &mail.email.cc, &mail.email.bcc].into_iter().flatten().map(|a| (scrip.id, fold(a))).collect();
+                let addresses: Vec<_> = [&mail.email.to, &mail.email.cc, &mail.email.bcc]
+                    .into_iter()
+                    .flatten()
+                    .map(|a| (scrip.id, fold(a)))
+                    .collect();
                 let installation = &self.draft.catalog.installation.name;
-                if self.deliver(index, one, scrip, canonical, |id| Payload::Email(mail.identified(id, installation))) {
+                if self.deliver(index, one, scrip, canonical, |id| {
+                    Payload::Email(mail.identified(id, installation))
+                }) {
                     self.mailed.extend(addresses);
                 }
             }
@@ -296,7 +348,8 @@ impl<'a> Automation<'a> {
             Act::Do(scrip, intent) => {
                 let from = self.draft.transactions.len();
                 let result = carry_out(&mut self.draft, &intent, cause(scrip));
-                let made: Vec<_> = self.draft.transactions.iter().skip(from).map(|transaction| transaction.id).collect();
+                let made: Vec<_> =
+                    self.draft.transactions.iter().skip(from).map(|transaction| transaction.id).collect();
                 self.amend(index, |evaluation| match result {
                     Ok(true) => evaluation.transactions.extend(made),
                     Ok(false) => evaluation.overrule(Verdict::Declined, "effect", "no change".to_owned()),
@@ -380,11 +433,18 @@ fn starts_pass(transaction: &Transaction) -> bool {
 }
 
 /// The scrips of the batch stage that are candidates for any of the transactions, in their order.
-fn batch_candidates<'a>(catalog: &'a Catalog, queue: QueueId, batch: &[(Transaction, u32)]) -> Vec<&'a Scrip> {
-    let kinds: BTreeSet<TransactionType> = batch.iter().map(|(transaction, _)| transaction.transaction_type).collect();
-    let candidates = kinds.into_iter().flat_map(|kind| catalog.candidates(queue, Stage::TransactionBatch, kind));
-    let ordered: BTreeMap<_, _> =
-        candidates.map(|candidate| ((candidate.sort_order, candidate.scrip.id), candidate.scrip.as_ref())).collect();
+fn batch_candidates<'a>(
+    catalog: &'a Catalog,
+    queue: QueueId,
+    batch: &[(Transaction, u32)],
+) -> Vec<&'a Scrip> {
+    let kinds: BTreeSet<TransactionType> =
+        batch.iter().map(|(transaction, _)| transaction.transaction_type).collect();
+    let candidates =
+        kinds.into_iter().flat_map(|kind| catalog.candidates(queue, Stage::TransactionBatch, kind));
+    let ordered: BTreeMap<_, _> = candidates
+        .map(|candidate| ((candidate.sort_order, candidate.scrip.id), candidate.scrip.as_ref()))
+        .collect();
     ordered.into_values().collect()
 }
 
@@ -396,7 +456,10 @@ fn carry_out(draft: &mut Draft<'_>, intent: &Intent<'_>, cause: Cause) -> Result
             Some(class) => match draft.first_allowed(class)? {
                 Some(status) => draft.set_status(status, cause),
                 None => {
-                    let reason = format!("no transition leads from {} to a status that is {class}", draft.ticket.status);
+                    let reason = format!(
+                        "no transition leads from {} to a status that is {class}",
+                        draft.ticket.status
+                    );
                     Err(Error::invalid_field("status", reason))
                 }
             },
@@ -418,7 +481,9 @@ fn set_column(draft: &mut Draft<'_>, column: Column, value: &str, cause: Cause) 
         Column::Queue => draft.move_to_queue(value, cause),
         Column::Due => draft.set_due(super::draft::parse_date(value)?, cause),
         Column::Priority => {
-            let priority = value.parse().map_err(|_| Error::invalid_field("priority", format!("\"{value}\" is not a whole number")))?;
+            let priority = value.parse().map_err(|_| {
+                Error::invalid_field("priority", format!("\"{value}\" is not a whole number"))
+            })?;
             draft.set_priority(priority, cause)
         }
     }
@@ -459,7 +524,9 @@ impl Unready {
 
     fn explain(self, why: Why) -> Why {
         match self {
-            Self::Declined(predicate, reason) | Self::Refused(predicate, reason) => why.with_action(predicate, reason),
+            Self::Declined(predicate, reason) | Self::Refused(predicate, reason) => {
+                why.with_action(predicate, reason)
+            }
             Self::Failed(message) => why.with_action("template", message),
             Self::OverBudget => why.with_action("budget", Budget::Rendered.sentence()),
         }

@@ -40,7 +40,8 @@ impl Refusals {
 pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTicket) -> Result<()> {
     let cause = Cause::REQUEST;
     let mut refusals = Refusals::default();
-    let messages = [(TransactionType::Correspond, &command.reply), (TransactionType::Comment, &command.comment)];
+    let messages =
+        [(TransactionType::Correspond, &command.reply), (TransactionType::Comment, &command.comment)];
     for (kind, content) in messages {
         if let Some(content) = content {
             refusals.take(draft.message(kind, content.clone(), cause));
@@ -94,7 +95,12 @@ fn in_queue_order<'c>(
 }
 
 /// The ticket that a create begins with; `draft.ticket` is a blank of the right queue.
-pub(super) fn create(draft: &mut Draft<'_>, queue: &Queue, lifecycle: &Lifecycle, command: &CreateTicket) -> Result<()> {
+pub(super) fn create(
+    draft: &mut Draft<'_>,
+    queue: &Queue,
+    lifecycle: &Lifecycle,
+    command: &CreateTicket,
+) -> Result<()> {
     let mut refusals = Refusals::default();
     refusals.take(check_subject(&command.subject));
     draft.ticket.subject.clone_from(&command.subject);
@@ -117,12 +123,15 @@ pub(super) fn create(draft: &mut Draft<'_>, queue: &Queue, lifecycle: &Lifecycle
     }
     for (name, values) in &command.custom_fields {
         let field = draft.field(name);
-        let wanted = field.and_then(|field| Ok((field.id, wanted_values(field, &[], &FieldChange::Replace(values.clone()))?)));
+        let wanted = field.and_then(|field| {
+            Ok((field.id, wanted_values(field, &[], &FieldChange::Replace(values.clone()))?))
+        });
         if let Some((field, values)) = refusals.take(wanted).filter(|(_, values)| !values.is_empty()) {
             draft.ticket.values.insert(field, values);
         }
     }
-    if let Some(fault) = command.content.as_ref().and_then(|content| text::fault(&content.body, CONTENT_MAX)) {
+    if let Some(fault) = command.content.as_ref().and_then(|content| text::fault(&content.body, CONTENT_MAX))
+    {
         refusals.take::<()>(Err(Error::invalid_field("content", fault)));
     }
     refusals.finish()?;
@@ -157,7 +166,12 @@ fn watchers(draft: &mut Draft<'_>, role: Role, words: &[String]) -> Result<Vec<W
 }
 
 /// A ticket before anything was said of it.
-pub(super) fn blank(draft_queue: &Queue, number: Option<i64>, context: &super::Context, ids: &mut crate::models::Ids) -> Ticket {
+pub(super) fn blank(
+    draft_queue: &Queue,
+    number: Option<i64>,
+    context: &super::Context,
+    ids: &mut crate::models::Ids,
+) -> Ticket {
     Ticket {
         id: ids.draw(),
         number,

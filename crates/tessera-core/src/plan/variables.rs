@@ -126,7 +126,11 @@ impl<'d, 'a> Variables<'d, 'a> {
         let fields = queue.custom_fields.iter().filter_map(|id| self.draft.catalog.fields.get(*id));
         let values = fields.map(|field| {
             let values = self.draft.ticket.values_of(field.id);
-            let value = if !field.is_multiple() { json!(values.first()) } else { json!(values.get(..LIST_MAX).unwrap_or(values)) };
+            let value = if !field.is_multiple() {
+                json!(values.first())
+            } else {
+                json!(values.get(..LIST_MAX).unwrap_or(values))
+            };
             (field.name.clone(), value)
         });
         Value::Object(values.collect())
@@ -230,7 +234,9 @@ pub(super) fn describe(transaction: &Transaction) -> String {
         (Change::CustomField { .. }, None, Some(new)) => format!("{field} {new} added"),
         (Change::CustomField { .. }, Some(old), None) => format!("{field} {old} deleted"),
         (Change::SystemError { .. }, _, Some(what)) => format!("System error: {what}"),
-        (Change::Outcome(outcome), ..) => format!("{} {}", transaction.transaction_type, outcome.to.join(", ")),
+        (Change::Outcome(outcome), ..) => {
+            format!("{} {}", transaction.transaction_type, outcome.to.join(", "))
+        }
         (_, Some(old), Some(new)) => format!("{field} changed from {} to {}", quoted(old), quoted(new)),
         (_, None, Some(new)) => format!("{field} set to {}", quoted(new)),
         (_, Some(old), None) => format!("{field} {} deleted", quoted(old)),

@@ -487,13 +487,20 @@ fn bounded(place: &str, items: usize) -> Result<(), Vec<Fault>> {
 fn send_email(config: SendEmailConfig) -> Result<SendEmail, Vec<Fault>> {
     let list = |header: Header, place: &str, words: &[String]| -> Result<_, Vec<Fault>> {
         bounded(place, words.len())?;
-        let addressees = words.iter().enumerate().map(|(index, word)| addressee(&format!("{place}[{index}]"), word));
+        let addressees =
+            words.iter().enumerate().map(|(index, word)| addressee(&format!("{place}[{index}]"), word));
         Ok((header, addressees.collect::<Result<Vec<_>, _>>()?))
     };
-    let lists =
-        [list(Header::To, "to", &config.to)?, list(Header::Cc, "cc", &config.cc)?, list(Header::Bcc, "bcc", &config.bcc)?];
+    let lists = [
+        list(Header::To, "to", &config.to)?,
+        list(Header::Cc, "cc", &config.cc)?,
+        list(Header::Bcc, "bcc", &config.bcc)?,
+    ];
     if lists.iter().all(|(_, list)| list.is_empty()) {
-        return Err(vec![Fault::new("action_config.to", "names nobody; give at least one role or address in to, cc or bcc")]);
+        return Err(vec![Fault::new(
+            "action_config.to",
+            "names nobody; give at least one role or address in to, cc or bcc",
+        )]);
     }
     Ok(SendEmail { lists, notify_actor: config.notify_actor, as_comment: config.as_comment })
 }
@@ -539,7 +546,14 @@ fn webhook(config: WebhookConfig) -> Result<Webhook, Vec<Fault>> {
     }
     let escape = if json { Escape::Json } else { Escape::Text };
     let body = config.body.map(|text| template("body", &text, escape)).transpose()?;
-    Ok(Webhook { origin, target: template("url", &target, Escape::UrlPart)?, method, headers, body, secret: config.secret })
+    Ok(Webhook {
+        origin,
+        target: template("url", &target, Escape::UrlPart)?,
+        method,
+        headers,
+        body,
+        secret: config.secret,
+    })
 }
 
 fn check_header_name(place: &str, name: &str) -> Result<(), Vec<Fault>> {
@@ -556,7 +570,10 @@ fn check_header_name(place: &str, name: &str) -> Result<(), Vec<Fault>> {
 /// Cuts a URL where its path begins. What stands before must be literal.
 fn split_url(url: &str) -> Result<(Url, String), Vec<Fault>> {
     let fault = |message: &str| vec![Fault::new("action_config.url", message)];
-    let authority = url.find("://").map(|scheme| scheme + 3).ok_or_else(|| fault("must begin with https:// or http://"))?;
+    let authority = url
+        .find("://")
+        .map(|scheme| scheme + 3)
+        .ok_or_else(|| fault("must begin with https:// or http://"))?;
     let end = url
         .char_indices()
         .find(|(at, c)| *at >= authority && matches!(c, '/' | '?' | '#' | '\\'))
@@ -590,7 +607,10 @@ fn set_custom_field(config: SetCustomFieldConfig) -> Result<SetCustomField, Vec<
             return Err(vec![Fault::new("action_config.value", "mode clear takes no value; remove it")]);
         }
         (Mode::Set | Mode::Add | Mode::Remove, true) => {
-            return Err(vec![Fault::new("action_config.value", "is missing; give a template, or mode clear")]);
+            return Err(vec![Fault::new(
+                "action_config.value",
+                "is missing; give a template, or mode clear",
+            )]);
         }
         _ => {}
     }

@@ -133,12 +133,11 @@ impl Condition {
             "OnOwnerChange" => plain(Self::OnOwnerChange),
             "OnQueueChange" => plain(Self::OnQueueChange),
             "OnPriorityChange" => plain(Self::OnPriorityChange),
-            "OnCustomFieldChange" => read::<CustomFieldChangeConfig>(config)
-                .and_then(|config| {
-                    bounded("from", &config.from)?;
-                    bounded("to", &config.to)?;
-                    Ok(Self::OnCustomFieldChange(config))
-                }),
+            "OnCustomFieldChange" => read::<CustomFieldChangeConfig>(config).and_then(|config| {
+                bounded("from", &config.from)?;
+                bounded("to", &config.to)?;
+                Ok(Self::OnCustomFieldChange(config))
+            }),
             unknown => Err(vec![Fault::new(
                 "condition_type",
                 format!("there is no condition {unknown}; there are {}", Self::TYPES.join(", ")),
@@ -187,8 +186,12 @@ impl Condition {
             Self::OnStatusChange(config) => status(transaction, &config.from, &config.to),
             Self::OnResolve => status(transaction, &[], &["resolved"]),
             Self::OnReject => status(transaction, &[], &["rejected"]),
-            Self::OnClose => status(transaction, &[StatusClass::Active.as_str()], &[StatusClass::Inactive.as_str()]),
-            Self::OnReopen => status(transaction, &[StatusClass::Inactive.as_str()], &[StatusClass::Active.as_str()]),
+            Self::OnClose => {
+                status(transaction, &[StatusClass::Active.as_str()], &[StatusClass::Inactive.as_str()])
+            }
+            Self::OnReopen => {
+                status(transaction, &[StatusClass::Inactive.as_str()], &[StatusClass::Active.as_str()])
+            }
             Self::OnOwnerChange => set_of(transaction, "Owner"),
             Self::OnQueueChange => set_of(transaction, "Queue"),
             Self::OnPriorityChange => set_of(transaction, "Priority"),
@@ -214,7 +217,9 @@ fn status<W: AsRef<str>>(transaction: &Transaction, from: &[W], to: &[W]) -> Why
     };
     let side = |predicate, words: &[W], status: &str, class: StatusClass| {
         let holds = words.is_empty()
-            || words.iter().any(|word| fold(word.as_ref()) == fold(status) || fold(word.as_ref()) == class.as_str());
+            || words
+                .iter()
+                .any(|word| fold(word.as_ref()) == fold(status) || fold(word.as_ref()) == class.as_str());
         Why::leaf(predicate, any_of(words), format!("{status} ({class})"), holds)
     };
     Why::all(vec![side("status.from", from, old, *old_class), side("status.to", to, new, *class)])
@@ -223,7 +228,8 @@ fn status<W: AsRef<str>>(transaction: &Transaction, from: &[W], to: &[W]) -> Why
 fn custom_field(transaction: &Transaction, config: &CustomFieldChangeConfig) -> Why {
     let name = transaction.field.as_deref();
     let side = |predicate, words: &[String], value: Option<&str>| {
-        let holds = words.is_empty() || value.is_some_and(|value| words.iter().any(|word| fold(word) == fold(value)));
+        let holds =
+            words.is_empty() || value.is_some_and(|value| words.iter().any(|word| fold(word) == fold(value)));
         Why::leaf(predicate, any_of(words), value, holds)
     };
     Why::all(vec![
@@ -272,7 +278,9 @@ fn read_status_change(config: &Value) -> Result<StatusChangeConfig, Vec<Fault>> 
 
 /// RT's `old: a, b; new: c`, or one status alone, which means the new one.
 fn read_rt_argument(argument: &str) -> Result<StatusChangeConfig, Vec<Fault>> {
-    let list = |text: &str| text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect();
+    let list = |text: &str| {
+        text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+    };
     let mut config = StatusChangeConfig::default();
     for part in argument.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         match part.split_once(':').map(|(side, text)| (side.trim().to_ascii_lowercase(), text)) {

@@ -7,7 +7,20 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// When a scrip runs: once for each transaction, or once for all that a request made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 pub enum Stage {
     /// After each transaction. RT: `TransactionCreate`.
     #[default]

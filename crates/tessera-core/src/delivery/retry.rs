@@ -1,0 +1,106 @@
+//! When a delivery that failed is tried again, and when it is given up.
+
+use crate::models::delivery::DeliveryKind;
+use crate::models::id::DeliveryId;
+use std::time::Duration;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+/// Seconds before each attempt of a webhook: the schedule that Standard Webhooks gives as its example (75 h 35 min).
+const WEBHOOK: [u64; 10] =
+    [0, 5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+/// Seconds before the first attempts of a mail; from then on every hour.
+const EMAIL: [u64; 6] = [0, MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR];
+/// How long a mail is tried before it is given up (RFC 5321, 4.5.4.1: at least four to five days).
+const EMAIL_FOR: u64 = 5 * 24 * HOUR;
+/// How far a delay may lie from the schedule, in percent either way, so that what failed together does not return together.
+const JITTER_PERCENT: u64 = 20;
+
+/// How long to wait after `attempt` (from 1) failed; `None` when it was the last one.
+///
+/// The jitter follows from the delivery and the attempt, so the same failure is always put off to the same moment.
+pub fn next(kind: DeliveryKind, attempt: i32, delivery: DeliveryId) -> Option<Duration> {
+    let failed = usize::try_from(attempt).ok()?;
+    let base = match kind {
+        DeliveryKind::Webhook => *WEBHOOK.get(failed)?,
+        DeliveryKind::Email => match EMAIL.get(failed) {
+            Some(delay) => *delay,
+            None if failed < email_attempts() => HOUR,
+            None => return None,
+        },
+    };
+    Some(jittered(Duration::from_secs(base), delivery, attempt))
+}
+
+/// How many attempts a mail gets: the first ones, and one an hour for the rest of [`EMAIL_FOR`].
+fn email_attempts() -> usize {
+    let first: u64 = EMAIL.iter().sum();
+    EMAIL.len() + usize::try_from((EMAIL_FOR - first) / HOUR).unwrap_or(usize::MAX)
+}
+
+fn jittered(delay: Duration, delivery: DeliveryId, attempt: i32) -> Duration {
+    let (high, low) = delivery.0.as_u64_pair();
+    let spread =
+        mix(high ^ low.rotate_left(32) ^ u64::from(attempt.unsigned_abs())) % (2 * JITTER_PERCENT * 100 + 1);
+    let parts = 10_000 - JITTER_PERCENT * 100 + spread;
+    delay.mul_f64(parts as f64 / 10_000.0)
+}
+
+/// The finisher of SplitMix64: neighbouring inputs give unrelated outputs.
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn delays(kind: DeliveryKind, id: u128) -> Vec<u64> {
+        (1..=1_000)
+            .map_while(|attempt| next(kind, attempt, Uuid::from_u128(id).into()))
+            .map(|d| d.as_secs())
+            .collect()
+    }
+
+    fn near(delays: &[u64], schedule: &[u64]) -> bool {
+        delays.len() == schedule.len()
+            && delays
+                .iter()
+                .zip(schedule)
+                .all(|(delay, base)| (base * 8 / 10..=base * 12 / 10).contains(delay))
+    }
+
+    #[test]
+    fn a_webhook_is_tried_ten_times_and_then_given_up() {
+        let got = delays(DeliveryKind::Webhook, 7);
+        assert!(near(&got, &[5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]), "{got:?}");
+    }
+
+    #[test]
+    fn a_mail_is_tried_hourly_until_five_days_have_passed() {
+        let got = delays(DeliveryKind::Email, 7);
+        let mut schedule = vec![60, 300, 900, 1800, 3600];
+        schedule.extend(std::iter::repeat_n(3600, 118));
+        assert!(near(&got, &schedule), "{} delays: {:?}", got.len(), &got[..8]);
+        let days = got.iter().sum::<u64>() as f64 / 86_400.0;
+        assert!((4.5..5.5).contains(&days), "{days} days");
+    }
+
+    #[test]
+    fn jitter_repeats_for_a_delivery_and_spreads_over_many() {
+        assert_eq!(delays(DeliveryKind::Webhook, 7), delays(DeliveryKind::Webhook, 7));
+        let second = |id: u128| next(DeliveryKind::Webhook, 9, Uuid::from_u128(id).into()).unwrap().as_secs();
+        let spread: std::collections::BTreeSet<u64> = (0..1_000).map(second).collect();
+        assert!(spread.len() > 500 && *spread.first().unwrap() < 72_000 && *spread.last().unwrap() > 100_000);
+    }
+
+    #[test]
+    fn an_attempt_that_cannot_be_is_not_tried_again() {
+        assert_eq!(next(DeliveryKind::Webhook, -1, Uuid::nil().into()), None);
+        assert_eq!(next(DeliveryKind::Email, i32::MAX, Uuid::nil().into()), None);
+    }
+}

@@ -1,0 +1,355 @@
+//! Mail by SMTP: one conversation per attempt, in which every recipient gets an answer of its own.
+
+use super::email::{Built, build};
+use super::{Attempt, Leased, Outcome, RecipientAnswer, sentence};
+use crate::error::{Error, Result};
+use crate::models::delivery::Payload;
+use lettre::Address;
+use lettre::transport::smtp;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Tls, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use lettre::transport::smtp::response::Response;
+use percent_encoding::percent_decode_str;
+use std::error::Error as _;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+use url::Url;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long all that comes before the message may take, from the greeting to the last recipient (RFC 5321: minutes).
+const DIALOGUE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How long the server may take over the message itself. RFC 5321, 4.5.3.2.6: ten minutes, since leaving earlier makes doubles.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// How many connections wait for the next mail.
+const IDLE_MAX: usize = 8;
+/// How long one waits.
+const IDLE_FOR: Duration = Duration::from_secs(30);
+/// "Authentication required" or "must issue STARTTLS first": it is about the connection, though it answers MAIL.
+const NOT_AUTHENTICATED: u16 = 530;
+/// "Closing": what a server says on a connection that lay idle too long for its taste.
+const CLOSING: u16 = 421;
+
+/// Sends mail through one mail server. One for the whole process: it keeps connections open between mails.
+pub struct SmtpTransport {
+    host: String,
+    port: u16,
+    tls: Tls,
+    credentials: Option<Credentials>,
+    hello: ClientId,
+    dialogue: Duration,
+    idle: Mutex<Vec<(Instant, AsyncSmtpConnection)>>,
+}
+
+impl SmtpTransport {
+    /// A transport to `smtp://[user:password@]host[:port][?tls=required|opportunistic|none]` or `smtps://…`. `hello` is the
+    /// name it gives in EHLO: the machine's, or the domain mail comes from.
+    ///
+    /// `smtp` takes STARTTLS when the server offers it, without looking at its certificate, since whoever could forge that
+    /// could also hide the offer. With `tls=required`, with `smtps`, and when a password goes to another machine, the
+    /// connection is encrypted and the certificate checked, or nothing is sent. Ports: 25, with a user 587, `smtps` 465.
+    ///
+    /// # Errors
+    /// A sentence that names `mail.smtp_url` and never repeats the password.
+    pub fn new(url: &str, hello: &str) -> Result<Self> {
+        let fault = |message: String| Error::invalid_field("mail.smtp_url", message);
+        let url =
+            Url::parse(url).map_err(|error| fault(format!("is not a URL: {error}; use smtp://host:port")))?;
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        if host.is_empty() {
+            return Err(fault("names no host; use smtp://host:port".to_owned()));
+        }
+        if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+            return Err(fault("holds more than a host and a port; use smtp://host:port".to_owned()));
+        }
+        let credentials = credentials(&url).map_err(fault)?;
+        let wish = wish(&url).map_err(fault)?;
+        let tls = tls(&url, &host, wish.as_deref(), credentials.is_some()).map_err(fault)?;
+        let port = url.port().unwrap_or(match (url.scheme(), &credentials) {
+            ("smtps", _) => smtp::SUBMISSIONS_PORT,
+            (_, Some(_)) => smtp::SUBMISSION_PORT,
+            (_, None) => smtp::SMTP_PORT,
+        });
+        let hello = match hello.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => ClientId::Ipv4(ip),
+            Ok(IpAddr::V6(ip)) => ClientId::Ipv6(ip),
+            Err(_) if hello.is_empty() || hello.contains(|c: char| !c.is_ascii_graphic()) => {
+                ClientId::default()
+            }
+            Err(_) => ClientId::Domain(hello.to_owned()),
+        };
+        Ok(Self { host, port, tls, credentials, hello, dialogue: DIALOGUE_TIMEOUT, idle: Mutex::default() })
+    }
+
+    /// Makes one attempt, at the recipients that have no final answer yet. Nothing fails: whatever happens is what the
+    /// attempt came to.
+    pub async fn send(&self, leased: &Leased) -> Attempt {
+        let started = Instant::now();
+        let Payload::Email(email) = &leased.delivery.payload else {
+            return Attempt::new(Outcome::Permanent, "this delivery is no mail");
+        };
+        let mut attempt = match build(leased.delivery.id, leased.delivery.created_at, email) {
+            Ok(built) => {
+                let (open, settled) = divide(built.envelope.to(), &leased.answered);
+                match self.converse(&built, &open).await {
+                    Ok(answers) => conclude(settled.into_iter().chain(answers).collect()),
+                    Err(attempt) => Attempt { recipients: settled, ..attempt },
+                }
+            }
+            Err(fault) => Attempt::new(Outcome::Permanent, fault),
+        };
+        attempt.duration = started.elapsed();
+        attempt
+    }
+
+    /// The whole conversation: what came of each recipient, or the attempt that ended before any had an answer.
+    async fn converse(
+        &self,
+        built: &Built,
+        recipients: &[Address],
+    ) -> std::result::Result<Vec<RecipientAnswer>, Attempt> {
+        if recipients.is_empty() {
+            return Ok(Vec::new());
+        }
+        let silent =
+            |_| Attempt::new(Outcome::Retry, format!("the mail server {} did not answer in time", self.host));
+        let (mut connection, mut answers) =
+            timeout(self.dialogue, self.introduce(built, recipients)).await.map_err(silent)??;
+        if answers.iter().all(|answer| answer.outcome != Outcome::Delivered) {
+            if let Ok(Ok(_)) = timeout(self.dialogue, connection.command(Rset)).await {
+                self.keep(connection);
+            }
+            return Ok(answers);
+        }
+        let verdict = match timeout(MESSAGE_TIMEOUT, hand_over(&mut connection, &built.message)).await {
+            Ok(Ok(response)) => {
+                self.keep(connection);
+                (Outcome::Delivered, said(&response))
+            }
+            Ok(Err(error)) => (severity(&error), self.words(&error)),
+            Err(elapsed) => return Err(silent(elapsed)),
+        };
+        // What the server says of the message holds for everybody it had taken as a recipient.
+        for answer in answers.iter_mut().filter(|answer| answer.outcome == Outcome::Delivered) {
+            (answer.outcome, answer.answer) = verdict.clone();
+        }
+        Ok(answers)
+    }
+
+    /// MAIL and a RCPT for each recipient.
+    async fn introduce(
+        &self,
+        built: &Built,
+        recipients: &[Address],
+    ) -> std::result::Result<(AsyncSmtpConnection, Vec<RecipientAnswer>), Attempt> {
+        let mut connection = self.begin(built).await?;
+        let mut answers = Vec::with_capacity(recipients.len());
+        for recipient in recipients {
+            let (outcome, answer) = match connection.command(Rcpt::new(recipient.clone(), Vec::new())).await {
+                Ok(response) => (Outcome::Delivered, said(&response)),
+                Err(error) if error.status().is_some() => (severity(&error), self.words(&error)),
+                Err(error) => return Err(self.broken(&error)),
+            };
+            answers.push(RecipientAnswer { address: recipient.to_string(), outcome, answer });
+        }
+        Ok((connection, answers))
+    }
+
+    /// A connection on which the server has taken MAIL.
+    async fn begin(&self, built: &Built) -> std::result::Result<AsyncSmtpConnection, Attempt> {
+        while let Some(mut connection) = self.take_idle() {
+            match connection.command(self.mail(&connection, built)?).await {
+                Ok(_) => return Ok(connection),
+                Err(error) if code(&error).is_some_and(|code| code != CLOSING) => {
+                    return Err(self.refused(&error));
+                }
+                // The server gave this connection up while it lay idle; nothing has been said of this mail.
+                Err(_) => {}
+            }
+        }
+        let mut connection = self.connect().await.map_err(|error| self.broken(&error))?;
+        let mail = self.mail(&connection, built)?;
+        connection.command(mail).await.map_err(|error| self.refused(&error))?;
+        Ok(connection)
+    }
+
+    fn mail(&self, connection: &AsyncSmtpConnection, built: &Built) -> std::result::Result<Mail, Attempt> {
+        let ascii = |address: &Address| address.to_string().is_ascii();
+        let plain =
+            built.message.is_ascii() && built.envelope.to().iter().chain(built.envelope.from()).all(ascii);
+        if plain {
+            return Ok(Mail::new(built.envelope.from().cloned(), Vec::new()));
+        }
+        if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+            let detail =
+                "an address is not ASCII, and the mail server does not take such addresses (SMTPUTF8)";
+            return Err(Attempt::new(Outcome::Permanent, detail));
+        }
+        Ok(Mail::new(built.envelope.from().cloned(), vec![MailParameter::SmtpUtfEight]))
+    }
+
+    async fn connect(&self) -> std::result::Result<AsyncSmtpConnection, smtp::Error> {
+        let wrapped = match &self.tls {
+            Tls::Wrapper(parameters) => Some(parameters.clone()),
+            _ => None,
+        };
+        let server = (self.host.as_str(), self.port);
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_TIMEOUT), &self.hello, wrapped, None)
+                .await?;
+        match &self.tls {
+            Tls::Opportunistic(parameters) if connection.can_starttls() => {
+                connection.starttls(parameters.clone(), &self.hello).await?;
+            }
+            // Fails when the server does not offer it, before anything is said that others should not hear.
+            Tls::Required(parameters) => connection.starttls(parameters.clone(), &self.hello).await?,
+            _ => {}
+        }
+        if let Some(credentials) = &self.credentials {
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await?;
+        }
+        Ok(connection)
+    }
+
+    fn take_idle(&self) -> Option<AsyncSmtpConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(since, _)| since.elapsed() < IDLE_FOR);
+        idle.pop().map(|(_, connection)| connection)
+    }
+
+    fn keep(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX && !connection.has_broken() {
+            idle.push((Instant::now(), connection));
+        }
+    }
+
+    /// The server answered MAIL with a refusal: final for this mail when it is a 5xx about the mail.
+    fn refused(&self, error: &smtp::Error) -> Attempt {
+        let outcome = if code(error) == Some(NOT_AUTHENTICATED) { Outcome::Retry } else { severity(error) };
+        Attempt { outcome, ..self.broken(error) }
+    }
+
+    /// Nothing could be said about this mail. Even a 5xx (a greeting of 554, a wrong password) is put right by an operator, so
+    /// the mail waits.
+    fn broken(&self, error: &smtp::Error) -> Attempt {
+        let attempt = Attempt::new(Outcome::Retry, self.words(error));
+        match code(error) {
+            Some(code) => attempt.with_status(code),
+            None => attempt,
+        }
+    }
+
+    fn words(&self, error: &smtp::Error) -> String {
+        let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        match error.status() {
+            Some(code) => sentence(&format!("{code} {cause}")),
+            None => sentence(&format!("mail server {}:{}: {cause}", self.host, self.port)),
+        }
+    }
+}
+
+async fn hand_over(
+    connection: &mut AsyncSmtpConnection,
+    message: &[u8],
+) -> std::result::Result<Response, smtp::Error> {
+    connection.command(Data).await?;
+    connection.message(message).await
+}
+
+/// The recipients to ask, and what is settled about the others.
+fn divide(recipients: &[Address], answered: &[RecipientAnswer]) -> (Vec<Address>, Vec<RecipientAnswer>) {
+    let settled: Vec<RecipientAnswer> =
+        answered.iter().filter(|answer| answer.outcome != Outcome::Retry).cloned().collect();
+    let asked = |address: &&Address| settled.iter().all(|answer| answer.address != address.to_string());
+    (recipients.iter().filter(asked).cloned().collect(), settled)
+}
+
+/// An attempt of a mail is done when every recipient has a final answer, and has delivered when one took it.
+fn conclude(recipients: Vec<RecipientAnswer>) -> Attempt {
+    let of = |outcome: Outcome| recipients.iter().filter(move |answer| answer.outcome == outcome);
+    let outcome = [Outcome::Retry, Outcome::Delivered]
+        .into_iter()
+        .find(|outcome| of(*outcome).next().is_some())
+        .unwrap_or(Outcome::Permanent);
+    let decisive = of(outcome).next().map_or("", |answer| answer.answer.as_str());
+    let mut detail = decisive.to_owned();
+    for answer in recipients.iter().filter(|answer| answer.answer != decisive) {
+        detail.push_str(&format!("; {}: {}", answer.address, answer.answer));
+    }
+    let status_code = decisive.get(..3).and_then(|code| code.parse().ok());
+    Attempt { status_code, ..Attempt::new(outcome, detail) }.with_recipients(recipients)
+}
+
+fn code(error: &smtp::Error) -> Option<u16> {
+    error.status().map(u16::from)
+}
+
+fn severity(error: &smtp::Error) -> Outcome {
+    if error.is_permanent() { Outcome::Permanent } else { Outcome::Retry }
+}
+
+fn said(response: &Response) -> String {
+    sentence(&format!("{} {}", response.code(), response.message().collect::<Vec<_>>().join(" ")))
+}
+
+fn credentials(url: &Url) -> std::result::Result<Option<Credentials>, String> {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|text| text.into_owned());
+    match (url.username(), url.password()) {
+        ("", None) => Ok(None),
+        (user, Some(password)) if !user.is_empty() => match (decode(user), decode(password)) {
+            (Ok(user), Ok(password)) => Ok(Some(Credentials::new(user, password))),
+            _ => Err("holds a user or password that is not UTF-8 when its %-escapes are undone".to_owned()),
+        },
+        _ => Err("needs a user and a password, or neither: smtp://user:password@host:port".to_owned()),
+    }
+}
+
+/// What the URL asks for with `?tls=`.
+fn wish(url: &Url) -> std::result::Result<Option<String>, String> {
+    let mut wish = None;
+    for (key, value) in url.query_pairs() {
+        if key != "tls" || wish.is_some() {
+            return Err(format!(
+                "has \"{key}\" in its query; only one tls=required, opportunistic or none may stand there"
+            ));
+        }
+        wish = Some(value.into_owned());
+    }
+    Ok(wish)
+}
+
+fn tls(url: &Url, host: &str, wish: Option<&str>, password: bool) -> std::result::Result<Tls, String> {
+    let checked = || {
+        TlsParameters::new(host.to_owned()).map_err(|error| format!("names a host TLS cannot use: {error}"))
+    };
+    let unchecked = || {
+        TlsParameters::builder(host.to_owned())
+            .dangerous_accept_invalid_certs(true)
+            .dangerous_accept_invalid_hostnames(true)
+            .build()
+            .map_err(|error| format!("names a host TLS cannot use: {error}"))
+    };
+    let here =
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match (url.scheme(), wish) {
+        ("smtps", None | Some("required")) => Ok(Tls::Wrapper(checked()?)),
+        ("smtp", Some("required")) => Ok(Tls::Required(checked()?)),
+        ("smtp", None) if password && !here => Ok(Tls::Required(checked()?)),
+        ("smtp", None | Some("opportunistic")) => Ok(Tls::Opportunistic(unchecked()?)),
+        ("smtp", Some("none")) => Ok(Tls::None),
+        ("smtp", Some(other)) => {
+            Err(format!("asks for tls={other}; required, opportunistic and none are known"))
+        }
+        ("smtps", Some(other)) => Err(format!("asks for smtps and tls={other}; smtps is always encrypted")),
+        (scheme, _) => Err(format!("begins with {scheme}:; use smtp://host:port or smtps://host:port")),
+    }
+}
+
+#[cfg(test)]
+#[path = "smtp_tests.rs"]
+mod tests;

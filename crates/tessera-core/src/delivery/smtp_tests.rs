@@ -1,0 +1,390 @@
+//! Mail against a server on loopback that answers as each test wants, and writes down what it heard.
+
+use super::super::email::build;
+use super::*;
+use crate::models::delivery::{Delivery, Email};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use time::macros::datetime;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+/// What a server answers to a line; `None` hangs up. `.` stands for the end of the message, the empty line for the greeting.
+type Script = fn(&str) -> Option<&'static str>;
+
+/// A mail server that accepts bare LF as a line end wherever it comes, as careless ones do.
+struct Server {
+    url: String,
+    /// Commands, and each message as one entry, over all connections.
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start(script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("smtp://{}", listener.local_addr().unwrap());
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let ear = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, script, Arc::clone(&ear)));
+            }
+        });
+        Self { url, heard }
+    }
+
+    fn transport(&self) -> SmtpTransport {
+        SmtpTransport::new(&self.url, "desk.example.com").unwrap()
+    }
+
+    /// What was heard so far, without the messages.
+    fn commands(&self) -> Vec<String> {
+        self.heard.lock().unwrap().iter().filter(|line| !line.contains('\n')).cloned().collect()
+    }
+
+    fn messages(&self) -> Vec<String> {
+        self.heard.lock().unwrap().iter().filter(|line| line.contains('\n')).cloned().collect()
+    }
+}
+
+async fn serve(socket: TcpStream, script: Script, heard: Arc<Mutex<Vec<String>>>) {
+    let mut socket = BufReader::new(socket);
+    let mut next = script("");
+    loop {
+        let Some(answer) = next else { return };
+        if socket.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() {
+            return;
+        }
+        next = if answer.starts_with("354") {
+            let mut message = String::new();
+            loop {
+                let mut line = String::new();
+                if socket.read_line(&mut line).await.unwrap_or(0) == 0 {
+                    return;
+                }
+                if line.trim_end_matches(['\r', '\n']) == "." {
+                    break;
+                }
+                message.push_str(line.strip_prefix('.').unwrap_or(&line));
+            }
+            heard.lock().unwrap().push(message);
+            script(".")
+        } else {
+            let mut line = String::new();
+            if socket.read_line(&mut line).await.unwrap_or(0) == 0 {
+                return;
+            }
+            let line = line.trim_end().to_owned();
+            heard.lock().unwrap().push(line.clone());
+            script(&line)
+        };
+    }
+}
+
+/// A server that takes everything.
+fn willing(line: &str) -> Option<&'static str> {
+    Some(match line.get(..4).unwrap_or(line) {
+        "" => "220 mx.example.org ESMTP",
+        "EHLO" => "250-mx.example.org\r\n250 8BITMIME",
+        "DATA" => "354 go on",
+        "." => "250 2.0.0 queued as 42",
+        _ => "250 ok",
+    })
+}
+
+fn leased(change: impl FnOnce(&mut Email)) -> Leased {
+    let mut email = Email {
+        from: "Desk <help@example.com>".into(),
+        to: vec!["a@example.org".into(), "b@example.org".into()],
+        cc: Vec::new(),
+        bcc: vec!["c@example.org".into()],
+        subject: "[tessera #7] It works".into(),
+        headers: BTreeMap::from([("Message-ID".into(), "<tessera-7@example.com>".into())]),
+        text: "Hello".into(),
+        html: None,
+        recipients: Vec::new(),
+        as_comment: false,
+    };
+    change(&mut email);
+    let delivery = Delivery {
+        id: Uuid::from_u128(7).into(),
+        ticket: Uuid::nil().into(),
+        transaction: Uuid::nil().into(),
+        scrip_version: Uuid::nil().into(),
+        payload: Payload::Email(email),
+        created_at: datetime!(2026-11-23 12:00 UTC),
+    };
+    Leased { delivery, attempt: 1, token: 1, answered: Vec::new() }
+}
+
+fn bytes_of(leased: &Leased) -> String {
+    let Payload::Email(email) = &leased.delivery.payload else { unreachable!() };
+    String::from_utf8(build(leased.delivery.id, leased.delivery.created_at, email).unwrap().message).unwrap()
+}
+
+const CONVERSATION: [&str; 6] = [
+    "EHLO desk.example.com",
+    "MAIL FROM:<help@example.com>",
+    "RCPT TO:<a@example.org>",
+    "RCPT TO:<b@example.org>",
+    "RCPT TO:<c@example.org>",
+    "DATA",
+];
+
+#[tokio::test]
+async fn a_mail_is_handed_over_whole_and_a_connection_serves_many() {
+    let server = Server::start(willing).await;
+    let (transport, leased) = (server.transport(), leased(|_| {}));
+    let attempt = transport.send(&leased).await;
+    assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Delivered, Some(250)));
+    assert_eq!(attempt.detail, "250 2.0.0 queued as 42");
+    assert_eq!(attempt.recipients.len(), 3);
+    assert_eq!(transport.send(&leased).await.outcome, Outcome::Delivered);
+    assert_eq!(server.commands(), [&CONVERSATION[..], &CONVERSATION[1..]].concat());
+    // The blank line is SMTP's own: the message ends in CRLF before its final dot.
+    let mail = bytes_of(&leased);
+    assert_eq!(server.messages(), [format!("{mail}\r\n"), format!("{mail}\r\n")]);
+}
+
+#[tokio::test]
+async fn no_text_can_speak_to_the_server() {
+    let server = Server::start(willing).await;
+    let hostile =
+        "x\n.\nMAIL FROM:<evil@example.net>\nRCPT TO:<victim@example.net>\nDATA\n\r.\r.\r\n.\r\nQUIT\n";
+    let leased = leased(|email| {
+        email.subject = hostile.into();
+        email.text = hostile.into();
+        email.html = Some(hostile.into());
+        email.headers.insert("X-Note".into(), hostile.into());
+    });
+    assert_eq!(server.transport().send(&leased).await.outcome, Outcome::Delivered);
+    assert_eq!(server.commands(), CONVERSATION);
+    assert_eq!(server.messages(), [format!("{}\r\n", bytes_of(&leased))]);
+}
+
+#[tokio::test]
+async fn each_recipient_has_an_answer_and_only_open_ones_are_asked_again() {
+    let server = Server::start(|line| match line {
+        "RCPT TO:<a@example.org>" => Some("550 5.1.1 no such user"),
+        "RCPT TO:<b@example.org>" => Some("450 4.2.1 greylisted"),
+        line => willing(line),
+    })
+    .await;
+    let (transport, mut leased) = (server.transport(), leased(|_| {}));
+    let attempt = transport.send(&leased).await;
+    assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Retry, Some(450)));
+    let outcomes = |attempt: &Attempt| -> Vec<(String, Outcome)> {
+        attempt.recipients.iter().map(|answer| (answer.address.clone(), answer.outcome)).collect()
+    };
+    assert_eq!(
+        outcomes(&attempt),
+        [
+            ("a@example.org".into(), Outcome::Permanent),
+            ("b@example.org".into(), Outcome::Retry),
+            ("c@example.org".into(), Outcome::Delivered),
+        ]
+    );
+    for words in
+        ["450 4.2.1 greylisted", "a@example.org: 550 5.1.1 no such user", "c@example.org: 250 2.0.0 queued"]
+    {
+        assert!(attempt.detail.contains(words), "{}", attempt.detail);
+    }
+
+    let willing = Server::start(willing).await;
+    leased.answered = attempt.recipients;
+    let second = willing.transport().send(&leased).await;
+    assert_eq!(second.outcome, Outcome::Delivered, "all have a final answer, and somebody took it");
+    assert_eq!(willing.commands()[2..], ["RCPT TO:<b@example.org>", "DATA"]);
+    assert_eq!(second.recipients.len(), 3);
+
+    leased.answered = second.recipients;
+    let third = willing.transport().send(&leased).await;
+    assert_eq!(third.outcome, Outcome::Delivered);
+    assert_eq!(willing.messages().len(), 1, "nobody is left to ask");
+}
+
+#[tokio::test]
+async fn a_mail_that_every_recipient_refuses_is_given_up_and_the_connection_lives_on() {
+    let server = Server::start(|line| match line {
+        "RCPT TO:<gone@example.org>" => Some("550 5.1.1 no such user"),
+        line => willing(line),
+    })
+    .await;
+    let transport = server.transport();
+    let gone = leased(|email| (email.to, email.bcc) = (vec!["gone@example.org".into()], Vec::new()));
+    let attempt = transport.send(&gone).await;
+    assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Permanent, Some(550)));
+    assert_eq!(attempt.detail, "550 5.1.1 no such user");
+    assert_eq!(transport.send(&leased(|_| {})).await.outcome, Outcome::Delivered);
+    let hellos = server.commands().iter().filter(|line| line.starts_with("EHLO")).count();
+    assert_eq!(hellos, 1);
+    assert!(server.commands().contains(&"RSET".to_owned()));
+}
+
+#[tokio::test]
+async fn what_the_server_says_decides_whether_the_mail_waits() {
+    let cases: [(&str, Script, Outcome, Option<i32>); 11] = [
+        (
+            "greeting 554",
+            |l| if l.is_empty() { Some("554 no") } else { willing(l) },
+            Outcome::Retry,
+            Some(554),
+        ),
+        (
+            "greeting 421",
+            |l| if l.is_empty() { Some("421 busy") } else { willing(l) },
+            Outcome::Retry,
+            Some(421),
+        ),
+        (
+            "no SMTP",
+            |l| if l.is_empty() { Some("HTTP/1.1 400 Bad Request") } else { willing(l) },
+            Outcome::Retry,
+            None,
+        ),
+        (
+            "MAIL 451",
+            |l| if l.starts_with("MAIL") { Some("451 later") } else { willing(l) },
+            Outcome::Retry,
+            Some(451),
+        ),
+        (
+            "MAIL 550",
+            |l| if l.starts_with("MAIL") { Some("550 no") } else { willing(l) },
+            Outcome::Permanent,
+            Some(550),
+        ),
+        (
+            "MAIL 530",
+            |l| if l.starts_with("MAIL") { Some("530 log in") } else { willing(l) },
+            Outcome::Retry,
+            Some(530),
+        ),
+        ("DATA 452", |l| if l == "DATA" { Some("452 full") } else { willing(l) }, Outcome::Retry, Some(452)),
+        (
+            "message 552",
+            |l| if l == "." { Some("552 too big") } else { willing(l) },
+            Outcome::Permanent,
+            Some(552),
+        ),
+        ("message 451", |l| if l == "." { Some("451 later") } else { willing(l) }, Outcome::Retry, Some(451)),
+        ("hangs up at RCPT", |l| if l.starts_with("RCPT") { None } else { willing(l) }, Outcome::Retry, None),
+        ("hangs up before 250", |l| if l == "." { None } else { willing(l) }, Outcome::Retry, None),
+    ];
+    for (name, script, outcome, code) in cases {
+        let server = Server::start(script).await;
+        let attempt = server.transport().send(&leased(|_| {})).await;
+        assert_eq!((attempt.outcome, attempt.status_code), (outcome, code), "{name}: {attempt:?}");
+        assert!(!attempt.detail.is_empty(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_died_while_idle_costs_no_attempt() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let tired: Script = |line| if line.starts_with("MAIL FROM:<again") { None } else { willing(line) };
+    tokio::spawn(async move {
+        for script in [tired, willing] {
+            let (socket, _) = listener.accept().await.unwrap();
+            serve(socket, script, Arc::default()).await;
+        }
+    });
+    let transport = SmtpTransport::new(&url, "").unwrap();
+    assert_eq!(transport.send(&leased(|_| {})).await.outcome, Outcome::Delivered);
+    let attempt = transport.send(&leased(|email| email.from = "again@example.com".into())).await;
+    assert_eq!(attempt.outcome, Outcome::Delivered, "{attempt:?}");
+}
+
+#[tokio::test]
+async fn a_silent_or_absent_server_costs_an_attempt_and_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let silent = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.read(&mut [0; 1]).await;
+    });
+    let mut transport = SmtpTransport::new(&url, "").unwrap();
+    transport.dialogue = Duration::from_millis(300);
+    let attempt = transport.send(&leased(|_| {})).await;
+    assert_eq!(
+        (attempt.outcome, attempt.detail.as_str()),
+        (Outcome::Retry, "the mail server 127.0.0.1 did not answer in time")
+    );
+    silent.await.unwrap();
+
+    let attempt = transport.send(&leased(|_| {})).await;
+    assert_eq!(attempt.outcome, Outcome::Retry);
+    assert!(attempt.detail.contains("refused"), "{}", attempt.detail);
+}
+
+#[tokio::test]
+async fn required_encryption_that_is_not_offered_sends_nothing() {
+    let server = Server::start(willing).await;
+    let transport = SmtpTransport::new(&format!("{}?tls=required", server.url), "desk.example.com").unwrap();
+    let attempt = transport.send(&leased(|_| {})).await;
+    assert_eq!(attempt.outcome, Outcome::Retry);
+    assert!(attempt.detail.contains("STARTTLS is not supported"), "{}", attempt.detail);
+    assert_eq!(server.commands(), ["EHLO desk.example.com"]);
+}
+
+#[tokio::test]
+async fn a_user_logs_in_and_a_wrong_password_makes_the_mail_wait() {
+    fn asking(line: &str) -> Option<&'static str> {
+        match line {
+            // base64 of NUL user@x NUL p:w
+            "AUTH PLAIN AHVzZXJAeABwOnc=" => Some("235 welcome"),
+            line if line.starts_with("AUTH") => Some("535 5.7.8 wrong"),
+            line if line.starts_with("EHLO") => Some("250-mx\r\n250 AUTH PLAIN LOGIN"),
+            line => willing(line),
+        }
+    }
+    let server = Server::start(asking).await;
+    let with = |user: &str| SmtpTransport::new(&server.url.replace("//", &format!("//{user}@")), "").unwrap();
+    assert_eq!(with("user%40x:p%3Aw").send(&leased(|_| {})).await.outcome, Outcome::Delivered);
+    let attempt = with("user%40x:canary").send(&leased(|_| {})).await;
+    assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Retry, Some(535)));
+    assert!(!format!("{attempt:?}").contains("canary"));
+}
+
+#[test]
+fn the_url_says_how_to_connect() {
+    let of = |url: &str| SmtpTransport::new(url, "desk").unwrap();
+    let way = |transport: &SmtpTransport| match transport.tls {
+        Tls::None => "none",
+        Tls::Opportunistic(_) => "opportunistic",
+        Tls::Required(_) => "required",
+        Tls::Wrapper(_) => "wrapped",
+    };
+    for (url, host, port, tls) in [
+        ("smtp://mail.example.org", "mail.example.org", 25, "opportunistic"),
+        ("smtp://mail.example.org:2525/", "mail.example.org", 2525, "opportunistic"),
+        ("smtp://mail.example.org?tls=required", "mail.example.org", 25, "required"),
+        ("smtp://mail.example.org?tls=none", "mail.example.org", 25, "none"),
+        ("smtps://mail.example.org", "mail.example.org", 465, "wrapped"),
+        ("smtp://u:p@mail.example.org", "mail.example.org", 587, "required"),
+        ("smtp://u:p@mail.example.org?tls=opportunistic", "mail.example.org", 587, "opportunistic"),
+        ("smtp://u:p@127.0.0.1:2525", "127.0.0.1", 2525, "opportunistic"),
+        ("smtp://[::1]:2525", "::1", 2525, "opportunistic"),
+    ] {
+        let transport = of(url);
+        assert_eq!((transport.host.as_str(), transport.port, way(&transport)), (host, port, tls), "{url}");
+    }
+    for (url, words) in [
+        ("mail.example.org", "smtp://host:port"),
+        ("http://mail.example.org", "begins with http:"),
+        ("smtp://", "host"),
+        ("smtp://mail.example.org/path", "more than a host"),
+        ("smtp://mail.example.org?tls=maybe", "tls=maybe"),
+        ("smtps://mail.example.org?tls=none", "always encrypted"),
+        ("smtp://mail.example.org?ssl=1", "\"ssl\""),
+        ("smtp://canary@mail.example.org", "a user and a password"),
+    ] {
+        let error = SmtpTransport::new(url, "desk").err().unwrap().to_string();
+        assert!(
+            error.starts_with("mail.smtp_url: ") && error.contains(words) && !error.contains("canary"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! Webhooks: one HTTP request per attempt, signed, guarded, within one deadline, and read no further than a limit.
+
+use super::guard::{Guard, GuardedResolver, Refused, SystemResolver};
+use super::sign::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
+use super::{Attempt, Leased, Outcome, excerpt, sentence};
+use crate::error::{Error, Result};
+use crate::models::delivery::{HeaderValue, Payload, Webhook};
+use crate::models::secret::Secret;
+use reqwest::dns::Resolve;
+use reqwest::header::{self, HeaderMap, HeaderName};
+use reqwest::{Method, Request, Response, StatusCode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use tokio::time::Instant as Moment;
+use url::Url;
+
+/// How long an attempt may take: resolving, connecting, the request, the answer and its body together.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+/// How much of that resolving and connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of an answer's body is read, in bytes; what comes after it is left on the wire.
+const READ_MAX: usize = 64 * 1024;
+/// How long a connection waits for the next webhook to the same host.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many such connections a host may have.
+const IDLE_PER_HOST: usize = 4;
+/// What the sender calls itself.
+const USER_AGENT: &str = concat!("tessera/", env!("CARGO_PKG_VERSION"));
+
+/// Headers that belong to the transport; a scrip cannot set them.
+const RESERVED: [&str; 13] = [
+    ID_HEADER,
+    TIMESTAMP_HEADER,
+    SIGNATURE_HEADER,
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Secrets by name, read just before an attempt and dropped after it.
+pub type Secrets = BTreeMap<String, Secret>;
+
+/// Whether a header belongs to the transport, so that a scrip cannot set it.
+pub fn is_reserved_header(name: &str) -> bool {
+    RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
+
+/// The names of the secrets that an attempt needs.
+pub fn secret_names(webhook: &Webhook) -> BTreeSet<&str> {
+    let in_headers = webhook.headers.values().filter_map(|value| match value {
+        HeaderValue::Secret { secret } => Some(secret.as_str()),
+        HeaderValue::Text(_) => None,
+    });
+    in_headers.chain(webhook.secret.as_deref()).collect()
+}
+
+/// Sends webhooks. One for the whole process: it keeps connections open between attempts.
+pub struct WebhookTransport {
+    client: reqwest::Client,
+    guard: Guard,
+    deadline: Duration,
+}
+
+impl WebhookTransport {
+    /// A transport that reaches what the guard lets through.
+    pub fn new(guard: Guard) -> Result<Self> {
+        Self::with_resolver(guard, Arc::new(SystemResolver), DEADLINE)
+    }
+
+    fn with_resolver(guard: Guard, resolver: Arc<dyn Resolve>, deadline: Duration) -> Result<Self> {
+        // The client takes the process's provider; that another part has installed the same one already is no error.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let resolver = Arc::new(GuardedResolver::new(guard.clone(), resolver));
+        let builder = || {
+            reqwest::Client::builder()
+                .dns_resolver(Arc::clone(&resolver))
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(IDLE_PER_HOST)
+                .user_agent(USER_AGENT)
+        };
+        let client = builder().build().or_else(|error| {
+            tracing::warn!(%error, "no certificates of authorities found, so https webhooks will fail; install ca-certificates");
+            builder().tls_certs_only([]).build()
+        });
+        let client = client.map_err(|error| Error::internal("the HTTP client cannot be made", error))?;
+        Ok(Self { client, guard, deadline })
+    }
+
+    /// Makes one attempt. `now` is what the receiver compares with its clock; `secrets` holds those of [`secret_names`] that
+    /// exist. Nothing fails: whatever happens is what the attempt came to.
+    pub async fn send(&self, leased: &Leased, secrets: &Secrets, now: OffsetDateTime) -> Attempt {
+        let started = Instant::now();
+        let Payload::Webhook(webhook) = &leased.delivery.payload else {
+            return Attempt::new(Outcome::Permanent, "this delivery is no webhook");
+        };
+        let attempt = match self.request(leased, webhook, secrets, now) {
+            Ok(request) => self.exchange(request).await,
+            Err(attempt) => attempt,
+        };
+        let mut attempt = without_secrets(attempt, webhook, secrets);
+        attempt.duration = started.elapsed();
+        attempt
+    }
+
+    /// The request, or the attempt that ended before it could be made.
+    fn request(
+        &self,
+        leased: &Leased,
+        webhook: &Webhook,
+        secrets: &Secrets,
+        now: OffsetDateTime,
+    ) -> std::result::Result<Request, Attempt> {
+        let permanent = |detail: String| Attempt::new(Outcome::Permanent, detail);
+        let url = Url::parse(&webhook.url)
+            .map_err(|error| permanent(format!("the URL cannot be read: {error}")))?;
+        self.guard
+            .check_literal(&url)
+            .map_err(|refused| Attempt::new(Outcome::Retry, refused.to_string()))?;
+        let method = Method::from_bytes(webhook.method.as_bytes())
+            .map_err(|_| permanent(format!("\"{}\" is no HTTP method", webhook.method)))?;
+
+        let mut request = Request::new(method, url);
+        *request.headers_mut() = headers(webhook, secrets)?;
+        let (id, timestamp) = (leased.delivery.id.to_string(), now.unix_timestamp());
+        let mut ours = vec![(TIMESTAMP_HEADER, timestamp.to_string())];
+        if let Some(name) = &webhook.secret {
+            let key = SigningKey::parse(secret(secrets, name)?).map_err(|fault| {
+                Attempt::new(Outcome::Retry, format!("secret \"{name}\" cannot sign: {fault}"))
+            })?;
+            ours.push((SIGNATURE_HEADER, key.sign(&id, timestamp, webhook.body.as_bytes())));
+        }
+        ours.push((ID_HEADER, id));
+        for (name, value) in ours {
+            let value = value.parse().map_err(|_| permanent(format!("{name} cannot be written")))?;
+            request.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        *request.body_mut() = Some(webhook.body.clone().into());
+        Ok(request)
+    }
+
+    async fn exchange(&self, request: Request) -> Attempt {
+        let deadline = Moment::now() + self.deadline;
+        let response = match tokio::time::timeout_at(deadline, self.client.execute(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Attempt::new(Outcome::Retry, why(&error)),
+            Err(_) => {
+                return Attempt::new(
+                    Outcome::Retry,
+                    format!("no answer within {} s", self.deadline.as_secs_f32()),
+                );
+            }
+        };
+        let status = response.status();
+        let (outcome, detail) = judge(status);
+        let (body, cut) = read(response, deadline).await;
+        let mut attempt = Attempt::new(outcome, format!("{detail}{cut}")).with_status(status.as_u16());
+        attempt.response = Some(body);
+        attempt
+    }
+}
+
+/// What a status means. Standard Webhooks: only 2xx is success, 410 asks to stop, all else is tried again by schedule.
+fn judge(status: StatusCode) -> (Outcome, String) {
+    match status {
+        status if status.is_success() => (Outcome::Delivered, status.to_string()),
+        StatusCode::GONE => {
+            (Outcome::Permanent, "410 Gone: the receiver does not want this webhook any more".to_owned())
+        }
+        status if status.is_redirection() => (
+            Outcome::Retry,
+            format!("{status}: redirects are not followed; put the address it leads to into the scrip"),
+        ),
+        status => (Outcome::Retry, status.to_string()),
+    }
+}
+
+/// The scrip's headers with their secrets in place, `Content-Type: application/json` where it has none.
+fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Result<HeaderMap, Attempt> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    for (name, value) in &webhook.headers {
+        let key = HeaderName::from_bytes(name.as_bytes())
+            .ok()
+            .filter(|_| !is_reserved_header(name))
+            .ok_or_else(|| {
+                Attempt::new(Outcome::Permanent, format!("the header \"{name}\" cannot be set by a scrip"))
+            })?;
+        let mut line = match value {
+            HeaderValue::Text(text) => header::HeaderValue::from_str(text).map_err(|_| {
+                Attempt::new(
+                    Outcome::Permanent,
+                    format!("the value of the header \"{name}\" holds a control character"),
+                )
+            })?,
+            // A secret can be put right, so the delivery waits for that.
+            HeaderValue::Secret { secret: of } => {
+                header::HeaderValue::from_str(secret(secrets, of)?.expose()).map_err(|_| {
+                    Attempt::new(
+                        Outcome::Retry,
+                        format!("secret \"{of}\" holds a line break and cannot be a header"),
+                    )
+                })?
+            }
+        };
+        line.set_sensitive(matches!(value, HeaderValue::Secret { .. }));
+        headers.insert(key, line);
+    }
+    Ok(headers)
+}
+
+fn secret<'a>(secrets: &'a Secrets, name: &str) -> std::result::Result<&'a Secret, Attempt> {
+    secrets.get(name).ok_or_else(|| {
+        Attempt::new(
+            Outcome::Retry,
+            format!("secret \"{name}\" does not exist; make it with PUT /api/secrets/{name}"),
+        )
+    })
+}
+
+/// Reads an answer up to [`READ_MAX`] and the deadline. What the status says stands whatever the body does, or a receiver
+/// that took the webhook would get it again; the second text says where reading stopped.
+async fn read(mut response: Response, deadline: Moment) -> (String, &'static str) {
+    let mut body = Vec::new();
+    let cut = loop {
+        match tokio::time::timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(chunk))) if body.len() + chunk.len() < READ_MAX => body.extend_from_slice(&chunk),
+            Ok(Ok(Some(chunk))) => {
+                body.extend(chunk.iter().take(READ_MAX - body.len()));
+                break "; its body is longer than is read";
+            }
+            Ok(Ok(None)) => break "",
+            Ok(Err(_)) => break "; its body broke off",
+            Err(_) => break "; its body did not end in time",
+        }
+    };
+    (String::from_utf8_lossy(&body).into_owned(), cut)
+}
+
+/// Why no answer came: a refusal of the guard in its own words, else what lies at the bottom.
+fn why(error: &reqwest::Error) -> String {
+    let mut cause: Option<&dyn StdError> = Some(error);
+    let mut bottom = String::new();
+    while let Some(error) = cause {
+        if let Some(refused) = error.downcast_ref::<Refused>() {
+            return refused.to_string();
+        }
+        bottom = error.to_string();
+        cause = error.source();
+    }
+    if error.is_timeout() {
+        format!("could not connect within {} s", CONNECT_TIMEOUT.as_secs())
+    } else if error.is_connect() {
+        format!("could not connect: {bottom}")
+    } else {
+        format!("the exchange broke off: {bottom}")
+    }
+}
+
+/// The attempt with the secrets it used blotted out, and the answer cut: a receiver may send back what it got.
+fn without_secrets(mut attempt: Attempt, webhook: &Webhook, secrets: &Secrets) -> Attempt {
+    let blot = |text: String| {
+        secret_names(webhook).into_iter().fold(text, |text, name| {
+            let value = secrets.get(name).map_or("", Secret::expose);
+            let key = value.strip_prefix("whsec_").unwrap_or(value);
+            let escaped = serde_json::Value::from(key).to_string();
+            let forms = [value, key, escaped.trim_matches('"')].into_iter().filter(|form| !form.is_empty());
+            forms.fold(text, |text, form| text.replace(form, &format!("(secret {name})")))
+        })
+    };
+    attempt.detail = sentence(&blot(attempt.detail));
+    attempt.response = attempt.response.map(|text| excerpt(&blot(text)));
+    attempt
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

@@ -1,0 +1,53 @@
+//! The names of RT's Simple templates, and what they are here.
+
+/// An RT name (`{$TicketSubject}`) and the path it stands for. `TicketCF<Name>` is known besides these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alias {
+    /// RT's name.
+    pub name: &'static str,
+    /// The path in [`super::VARIABLES`].
+    pub path: &'static str,
+}
+
+const fn alias(name: &'static str, path: &'static str) -> Alias {
+    Alias { name, path }
+}
+
+/// Every RT name that has an equivalent. RT: `RT::Template::_ParseContentSimple`.
+pub const ALIASES: &[Alias] = &[
+    alias("TicketId", "ticket.number"),
+    alias("TicketSubject", "ticket.subject"),
+    alias("TicketStatus", "ticket.status"),
+    alias("TicketPriority", "ticket.priority"),
+    alias("TicketTold", "ticket.told_at"),
+    alias("TicketStarted", "ticket.started_at"),
+    alias("TicketDue", "ticket.due_at"),
+    alias("TicketResolved", "ticket.resolved_at"),
+    alias("TicketRequestorAddresses", "ticket.requestor_addresses"),
+    alias("TicketCcAddresses", "ticket.cc_addresses"),
+    alias("TicketAdminCcAddresses", "ticket.admin_cc_addresses"),
+    alias("TicketQueueId", "queue.id"),
+    alias("TicketQueueName", "queue.name"),
+    alias("TicketOwnerName", "ticket.owner.username"),
+    alias("TicketOwnerEmailAddress", "ticket.owner.email"),
+    alias("TransactionId", "transaction.id"),
+    alias("TransactionType", "transaction.type"),
+    alias("TransactionField", "transaction.field"),
+    alias("TransactionOldValue", "transaction.old_value"),
+    alias("TransactionNewValue", "transaction.new_value"),
+    alias("TransactionContent", "transaction.content"),
+    alias("TransactionDescription", "transaction.description"),
+    alias("TransactionBriefDescription", "transaction.description"),
+    alias("rtname", "tessera.name"),
+    alias("Requestor", "ticket.requestor_addresses"),
+];
+
+/// The path an RT name stands for. `TicketCFSeverity` is `ticket.cf.Severity`: RT strips other characters from the
+/// name of a field, so a field whose name has any is to be written `{$ticket.cf["First Name"]}`.
+pub(super) fn path_of(name: &str) -> Option<String> {
+    if let Some(alias) = ALIASES.iter().find(|alias| alias.name == name) {
+        return Some(alias.path.to_owned());
+    }
+    let field = name.strip_prefix("TicketCF").filter(|field| !field.is_empty())?;
+    Some(format!("ticket.cf.{field}"))
+}

@@ -1,0 +1,188 @@
+//! Reads an expression: every path, filter, test, function and argument in it is one that exists.
+
+use super::filters::{self, Offered};
+use super::lex::Kind;
+use super::scan::Scan;
+use super::variables::{self, Meaning};
+use super::{BRACKETS_MAX, aliases};
+
+/// What an open bracket is.
+enum Bracket {
+    /// `(` of a call, with the names of its arguments.
+    Call(&'static [&'static str]),
+    /// `[` of a list of literals.
+    List,
+    /// Another `(`, or `[` of an index.
+    Other,
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct State {
+    brackets: Vec<Bracket>,
+    /// Whether the token before ends an operand.
+    operand: bool,
+}
+
+impl Scan<'_> {
+    /// Reads, checks and copies up to the end of the tag, which stays.
+    pub(super) fn expression(&mut self) {
+        let mut state = State::default();
+        while let Some(token) = self.peek().filter(|token| token.kind != Kind::Close) {
+            match token.kind {
+                Kind::Name => self.read_name(&mut state),
+                Kind::Sign => self.read_sign(&mut state),
+                _ => {
+                    self.copy();
+                    state.operand = true;
+                }
+            }
+            if state.brackets.len() > BRACKETS_MAX {
+                return self
+                    .trouble(token.range.start, format!("more than {BRACKETS_MAX} brackets are open here"));
+            }
+        }
+    }
+
+    fn read_name(&mut self, state: &mut State) {
+        let (name, at) = (self.name().unwrap_or_default(), self.here());
+        let next = self.peek_after(1).map(|token| self.word(token)).unwrap_or_default();
+        match name.as_str() {
+            "true" | "True" | "false" | "False" | "none" | "None" | "null" => {
+                self.copy();
+                state.operand = true;
+            }
+            "is" => self.read_test(state),
+            "and" | "or" | "not" | "in" | "if" | "else" => {
+                self.copy();
+                state.operand = false;
+            }
+            "for" => {
+                self.trouble(at, "a list cannot be made by a loop; use {% for %}");
+                self.copy();
+            }
+            _ if next == "=" && matches!(state.brackets.last(), Some(Bracket::Call(_))) => {
+                if let Some(Bracket::Call(arguments)) = state.brackets.last()
+                    && !arguments.contains(&name.as_str())
+                {
+                    self.trouble(at, variables::unknown(&name, "argument", &name, arguments.to_vec()));
+                }
+                self.copy();
+                state.operand = false;
+            }
+            _ if next == "(" => self.read_offered(state, "function", filters::FUNCTIONS),
+            _ if matches!(state.brackets.last(), Some(Bracket::List)) => {
+                self.trouble(at, "a list in brackets holds only texts and numbers");
+                self.copy();
+            }
+            _ => {
+                self.read_path();
+                state.operand = true;
+            }
+        }
+    }
+
+    fn read_sign(&mut self, state: &mut State) {
+        let at = self.here();
+        let sign = self.peek().map(|token| self.word(&token).to_owned()).unwrap_or_default();
+        let operand = std::mem::replace(&mut state.operand, matches!(sign.as_str(), ")" | "]"));
+        let refused = match sign.as_str() {
+            "~" => Some("\"~\" is not offered; write {{ a }}{{ b }}, or a | append(text=b)"),
+            "{" | "}" => Some("a map cannot be written here"),
+            "@" | "</" => Some("components are not offered"),
+            "<" if !operand => Some("components are not offered"),
+            "." | "?." if !operand => Some("a dot follows a name"),
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            self.trouble(at, reason);
+        }
+        self.copy();
+        match sign.as_str() {
+            "(" => state.brackets.push(Bracket::Other),
+            "[" | "?[" if operand => state.brackets.push(Bracket::Other),
+            "[" | "?[" => state.brackets.push(Bracket::List),
+            ")" | "]" => drop(state.brackets.pop()),
+            "|" if self.name().is_some() => self.read_offered(state, "filter", filters::FILTERS),
+            "." | "?." if self.name().is_some() => {
+                self.copy();
+                state.operand = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// `is defined`, `is not containing(pat="x")`.
+    fn read_test(&mut self, state: &mut State) {
+        self.copy();
+        if self.name().as_deref() == Some("not") {
+            self.copy();
+        }
+        if self.name().is_some() {
+            self.read_offered(state, "test", filters::TESTS);
+        }
+    }
+
+    /// The name of a filter, a test or a function, and the bracket after it.
+    fn read_offered(&mut self, state: &mut State, what: &str, offered: &'static [Offered]) {
+        let (name, at) = (self.name().unwrap_or_default(), self.here());
+        let found = offered.iter().find(|one| one.name == name);
+        if found.is_none() {
+            let known = offered.iter().map(|one| one.name).collect();
+            self.trouble(at, variables::unknown(&name, what, &name, known));
+        }
+        self.copy();
+        state.operand = true;
+        if self.is_sign("(") {
+            self.copy();
+            state.brackets.push(found.map_or(Bracket::Other, |one| Bracket::Call(one.arguments)));
+            state.operand = false;
+        }
+    }
+
+    /// A name that holds something, with the parts that are written out after it.
+    fn read_path(&mut self) {
+        let (root, at, prints) = (self.name().unwrap_or_default(), self.here(), self.begins_print());
+        if self.is_bound(&root) {
+            return self.copy();
+        }
+        let alias = if root == "cf" { Some("ticket.cf".to_owned()) } else { aliases::path_of(&root) };
+        match &alias {
+            Some(path) => self.replace(path),
+            None => self.copy(),
+        }
+        let mut path: Vec<String> = alias.unwrap_or(root).split('.').map(str::to_owned).collect();
+        while let Some(part) = self.read_part() {
+            path.push(part);
+        }
+        let ends = self.peek().is_none_or(|token| token.kind == Kind::Close);
+        match variables::meaning(&path) {
+            Err(reason) => self.trouble(at, reason),
+            Ok(Meaning::Group(parts)) if prints && ends => {
+                self.trouble(at, format!("\"{}\" has parts; name one: {parts}", path.join(".")));
+            }
+            Ok(Meaning::Field(name)) => {
+                self.facts.paths.insert("ticket.cf".to_owned());
+                self.facts.custom_fields.insert(name);
+            }
+            Ok(_) => drop(self.facts.paths.insert(path.join("."))),
+        }
+    }
+
+    /// `.part` or `["part"]`.
+    fn read_part(&mut self) -> Option<String> {
+        let after = self.peek_after(1)?;
+        let part = self.word(after).to_owned();
+        if after.kind == Kind::Name && (self.is_sign(".") || self.is_sign("?.")) {
+            self.copy();
+            self.copy();
+            return Some(part);
+        }
+        let closed = self.peek_after(2).is_some_and(|token| self.word(token) == "]");
+        if after.kind == Kind::Quoted && closed && (self.is_sign("[") || self.is_sign("?[")) {
+            (0..3).for_each(|_| self.copy());
+            return Some(filters::unquoted(&part));
+        }
+        None
+    }
+}

@@ -1,0 +1,387 @@
+//! What can be done with a value: the closed set of filters, functions and tests, each bounded.
+
+use super::{FILTERED_MAX, LIST_MAX, STEPS_MAX};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::cell::Cell;
+use tera::{Error, Kwargs, State, Tera, TeraResult, Value};
+use time::OffsetDateTime;
+use time::format_description::{parse_strftime_owned, well_known::Rfc3339};
+
+/// A filter, function or test, for the documentation and for the check at save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offered {
+    /// Its name.
+    pub name: &'static str,
+    /// The names of its arguments.
+    pub arguments: &'static [&'static str],
+    /// How it is written.
+    pub example: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const fn offer(
+    name: &'static str,
+    arguments: &'static [&'static str],
+    example: &'static str,
+    doc: &'static str,
+) -> Offered {
+    Offered { name, arguments, example, doc }
+}
+
+/// Every filter. A filter of texts lets null through, which prints empty.
+pub const FILTERS: &[Offered] = &[
+    offer("append", &["text"], "queue.name | append(text=\"!\")", "The text with another after it."),
+    offer(
+        "date",
+        &["format", "timezone"],
+        "ticket.due_at | date(format=\"%d.%m.%Y\")",
+        "A time by strftime's letters, in UTC, the only time zone; without a format %Y-%m-%d %H:%M.",
+    ),
+    offer(
+        "default",
+        &["value", "boolean"],
+        "ticket.due_at | default(value=\"no date\")",
+        "Another value for null and for what is not defined; with boolean=true also for empty, 0 and false.",
+    ),
+    offer("first", &[], "batch | first", "The first of a list; null where it is empty."),
+    offer("join", &["sep"], "cf[\"Components\"] | join(sep=\", \")", "A list as one text."),
+    offer("json", &[], "ticket.cf | json", "The value as JSON, texts with their quotes."),
+    offer("last", &[], "messages | last", "The last of a list; null where it is empty."),
+    offer("length", &[], "batch | length", "How many things a list has, or characters a text."),
+    offer("lower", &[], "ticket.status | lower", "In small letters."),
+    offer("quote", &[], "transaction.content | quote", "Each line behind \"> \", for replies."),
+    offer(
+        "replace",
+        &["from", "to"],
+        "ticket.queue | replace(from=\" \", to=\"-\")",
+        "The text with each \"from\" made \"to\".",
+    ),
+    offer("trim", &[], "transaction.content | trim", "Without blanks at both ends."),
+    offer(
+        "truncate",
+        &["length", "end"],
+        "ticket.subject | truncate(length=40)",
+        "At most so many characters (255), then \"...\" or \"end\" where something was cut.",
+    ),
+    offer("upper", &[], "ticket.status | upper", "In capital letters."),
+    offer("urlencode", &[], "ticket.subject | urlencode", "Percent-encoded for a URL; a / too."),
+];
+
+/// Every function.
+pub const FUNCTIONS: &[Offered] = &[offer(
+    "range",
+    &["start", "end"],
+    "range(end=3)",
+    "The whole numbers from start (0) up to, without, end: at most 200.",
+)];
+
+/// Every test, for `is` and `is not`.
+pub const TESTS: &[Offered] = &[
+    offer(
+        "containing",
+        &["pat"],
+        "ticket.subject is containing(pat=\"fire\")",
+        "Has it in it; of texts and lists.",
+    ),
+    offer("defined", &[], "cf[\"Severity\"] is defined", "This ticket's queue has it, with a value or null."),
+    offer("ending_with", &["pat"], "actor.email is ending_with(pat=\"example.com\")", "Ends so."),
+    offer("none", &[], "ticket.due_at is none", "Is null."),
+    offer("number", &[], "ticket.number is number", "Is a number."),
+    offer("starting_with", &["pat"], "ticket.subject is starting_with(pat=\"Re:\")", "Begins so."),
+    offer("string", &[], "cf[\"Severity\"] is string", "Is a text."),
+    offer("undefined", &[], "cf[\"Severity\"] is undefined", "This ticket's queue has no such field."),
+];
+
+/// Everything but RFC 3986's unreserved characters.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes a value.
+pub(super) fn percent(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+/// A text as Tera writes it, short, for the argument `of` of the filters that print.
+pub(super) fn literal(text: &str) -> String {
+    const SHOWN: usize = 80;
+    let mut quoted = String::from("\"");
+    for c in text.chars().take(SHOWN) {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            _ if c.is_control() => quoted.push(' '),
+            _ => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+/// What a text in quotes says.
+pub(super) fn unquoted(quoted: &str) -> String {
+    let mut inside = quoted.chars();
+    (inside.next(), inside.next_back());
+    let mut text = String::new();
+    while let Some(c) = inside.next() {
+        text.push(match c {
+            '\\' => match inside.next() {
+                Some('n') => '\n',
+                Some('t') => '\t',
+                Some('r') => '\r',
+                Some(other) => other,
+                None => break,
+            },
+            _ => c,
+        });
+    }
+    text
+}
+
+thread_local! {
+    /// Steps left of the rendering on this thread. Filters are called with nothing that could carry a counter, and a
+    /// rendering never leaves its thread.
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Runs a rendering with all its steps before it.
+pub(super) fn with_all_steps<T>(render: impl FnOnce() -> T) -> T {
+    STEPS.set(STEPS_MAX);
+    render()
+}
+
+fn spend(steps: u64) -> TeraResult<()> {
+    let left = STEPS.get().checked_sub(steps);
+    STEPS.set(left.unwrap_or(0));
+    left.map(drop)
+        .ok_or_else(|| Error::message(format!("this template takes more than {STEPS_MAX} steps (STEPS_MAX)")))
+}
+
+/// Registers all of the above and the filters that the scan writes itself.
+pub(super) fn register(tera: &mut Tera) {
+    tera.register_filter("append", append);
+    tera.register_filter("date", date);
+    tera.register_filter("default", default);
+    tera.register_filter("first", |list: &Value, _: Kwargs, _: &State| end_of(list, <[Value]>::first));
+    tera.register_filter("join", join);
+    tera.register_filter("json", |value: &Value, _: Kwargs, _: &State| json(value).map(Value::from));
+    tera.register_filter("last", |list: &Value, _: Kwargs, _: &State| end_of(list, <[Value]>::last));
+    tera.register_filter("length", length);
+    tera.register_filter("lower", |value: &Value, _: Kwargs, _: &State| text(value, str::to_lowercase));
+    tera.register_filter("quote", |value: &Value, _: Kwargs, _: &State| text(value, quote));
+    tera.register_filter("replace", replace);
+    tera.register_filter("trim", |value: &Value, _: Kwargs, _: &State| {
+        text(value, |text| text.trim().to_owned())
+    });
+    tera.register_filter("truncate", truncate);
+    tera.register_filter("upper", |value: &Value, _: Kwargs, _: &State| text(value, str::to_uppercase));
+    tera.register_filter("urlencode", |value: &Value, _: Kwargs, _: &State| text(value, percent));
+    tera.register_filter("each", each);
+    tera.register_filter("show", show);
+    tera.register_filter("json_inside", json_inside);
+    tera.register_filter("json_value", json_value);
+    tera.register_function("range", range);
+}
+
+/// In JSON the filter `json` makes what is printed as it is.
+pub(super) fn register_for_json(tera: &mut Tera) {
+    tera.register_filter("json", |value: &Value, _: Kwargs, _: &State| {
+        json(value).map(|json| Value::safe_string(&json))
+    });
+}
+
+/// A value as a text: what Tera would print of it. Lists and maps are not texts.
+fn plain(value: &Value) -> TeraResult<String> {
+    if value.is_undefined() {
+        return Err(Error::message("this is not defined"));
+    }
+    if value.is_array() || value.is_map() {
+        return Err(Error::message("this is a list or has parts, and a text is needed"));
+    }
+    spend(1 + value.as_str().map_or(0, |text| text.len() as u64 / 256))?;
+    Ok(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+fn bounded(text: String) -> TeraResult<String> {
+    if text.len() <= FILTERED_MAX {
+        return Ok(text);
+    }
+    Err(too_long())
+}
+
+fn too_long() -> Error {
+    Error::message(format!("a filter makes more than {FILTERED_MAX} bytes (FILTERED_MAX)"))
+}
+
+/// A change of a text; null stays null.
+fn text(value: &Value, change: impl FnOnce(&str) -> String) -> TeraResult<Value> {
+    if value.is_none() {
+        return Ok(Value::none());
+    }
+    bounded(change(&plain(value)?)).map(Value::from)
+}
+
+fn append(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    let more = plain(kwargs.must_get::<&Value>("text")?)?;
+    bounded(plain(value)? + &more).map(Value::from)
+}
+
+fn date(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    if value.is_none() {
+        return Ok(Value::none());
+    }
+    let format = kwargs.get::<&str>("format")?.unwrap_or("%Y-%m-%d %H:%M");
+    if kwargs.get::<&str>("timezone")?.is_some_and(|zone| zone != "UTC") {
+        return Err(Error::message("dates are in UTC; no other time zone is known"));
+    }
+    let written = plain(value)?;
+    let time = OffsetDateTime::parse(&written, &Rfc3339)
+        .map_err(|_| Error::message(format!("\"{}\" is not a time", short(&written))))?;
+    let format = parse_strftime_owned(format).map_err(|reason| {
+        Error::message(format!("the format \"{}\" cannot be read: {reason}", short(format)))
+    })?;
+    let shown = time
+        .format(&format)
+        .map_err(|reason| Error::message(format!("the time cannot be shown in this format: {reason}")))?;
+    bounded(shown).map(Value::from)
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+fn default(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    let other = kwargs.must_get::<&Value>("value")?;
+    let also_empty = kwargs.get::<bool>("boolean")?.unwrap_or(false);
+    let absent = value.is_undefined() || value.is_none() || (also_empty && !value.is_truthy());
+    Ok(if absent { other.clone() } else { value.clone() })
+}
+
+fn items(value: &Value) -> TeraResult<&[Value]> {
+    if value.is_none() {
+        return Ok(&[]);
+    }
+    value.as_array().ok_or_else(|| Error::message(format!("a list is needed, this is {}", value.name())))
+}
+
+fn end_of(list: &Value, which: fn(&[Value]) -> Option<&Value>) -> TeraResult<Value> {
+    Ok(which(items(list)?).cloned().unwrap_or_else(Value::none))
+}
+
+fn join(list: &Value, kwargs: Kwargs, _: &State) -> TeraResult<String> {
+    let separator = kwargs.get::<&str>("sep")?.unwrap_or("");
+    let mut joined = String::new();
+    for (index, item) in items(list)?.iter().enumerate() {
+        if index > 0 {
+            joined.push_str(separator);
+        }
+        joined.push_str(&plain(item)?);
+        if joined.len() > FILTERED_MAX {
+            return Err(too_long());
+        }
+    }
+    Ok(joined)
+}
+
+fn length(value: &Value, _: Kwargs, _: &State) -> TeraResult<usize> {
+    if value.is_none() {
+        return Ok(0);
+    }
+    match value.as_array() {
+        Some(list) => Ok(list.len()),
+        None => plain(value).map(|text| text.chars().count()),
+    }
+}
+
+fn quote(text: &str) -> String {
+    text.lines().map(|line| format!("> {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn replace(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    let (from, to) = (kwargs.must_get::<&str>("from")?, kwargs.must_get::<&str>("to")?);
+    if value.is_none() || from.is_empty() {
+        return Ok(value.clone());
+    }
+    let text = plain(value)?;
+    let grown = text.matches(from).count().saturating_mul(to.len());
+    if grown > FILTERED_MAX {
+        return Err(too_long());
+    }
+    bounded(text.replace(from, to)).map(Value::from)
+}
+
+fn truncate(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    let length = kwargs.get::<usize>("length")?.unwrap_or(255);
+    let end = kwargs.get::<&str>("end")?.unwrap_or("...");
+    text(value, |text| match text.char_indices().nth(length) {
+        Some((cut, _)) => text.get(..cut).unwrap_or("").to_owned() + end,
+        None => text.to_owned(),
+    })
+}
+
+fn range(kwargs: Kwargs, _: &State) -> TeraResult<Vec<i64>> {
+    let (start, end) = (kwargs.get::<i64>("start")?.unwrap_or(0), kwargs.must_get::<i64>("end")?);
+    let length = i128::from(end) - i128::from(start);
+    if length > LIST_MAX as i128 {
+        return Err(Error::message(format!(
+            "range makes {length} numbers; at most {LIST_MAX} are allowed (LIST_MAX)"
+        )));
+    }
+    Ok((start..end).collect())
+}
+
+/// Written by the scan around the list of every loop: it bounds the turns, and pays for what they run.
+fn each(list: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    let turns = match list.as_map() {
+        Some(fields) => fields.len(),
+        None => items(list)?.len(),
+    };
+    if turns > LIST_MAX {
+        return Err(Error::message(format!(
+            "this has {turns} things; a loop takes at most {LIST_MAX} (LIST_MAX)"
+        )));
+    }
+    spend(kwargs.must_get::<u64>("steps")?.saturating_mul(turns as u64))?;
+    Ok(if list.is_none() { Value::from(Vec::<Value>::new()) } else { list.clone() })
+}
+
+/// Written by the scan around every value printed: null is empty, a list is its values with commas.
+fn show(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    let of = kwargs.must_get::<&str>("of")?;
+    if value.is_undefined() {
+        return Err(Error::message(format!("{of} is not defined")));
+    }
+    let Some(list) = value.as_array() else {
+        return match value.as_map() {
+            Some(_) => Err(Error::message(format!("{of} has parts; name one of them"))),
+            None => Ok(value.clone()),
+        };
+    };
+    if list.iter().any(|item| item.is_map() || item.is_array()) {
+        return Err(Error::message(format!("{of} is a list of things with parts; loop over it")));
+    }
+    let texts = list.iter().map(plain).collect::<TeraResult<Vec<_>>>()?;
+    bounded(texts.join(", ")).map(Value::from)
+}
+
+/// Written by the scan around a value printed inside a JSON string.
+fn json_inside(value: &Value, kwargs: Kwargs, state: &State) -> TeraResult<Value> {
+    let shown = show(value, kwargs, state)?;
+    let quoted = json(&Value::from(plain(&shown)?))?;
+    Ok(Value::from(quoted.get(1..quoted.len() - 1).unwrap_or("")))
+}
+
+/// Written by the scan around a value printed in JSON outside of a string.
+fn json_value(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+    if value.is_undefined() {
+        return Err(Error::message(format!("{} is not defined", kwargs.must_get::<&str>("of")?)));
+    }
+    if value.is_safe() { Ok(value.clone()) } else { json(value).map(Value::from) }
+}
+
+fn json(value: &Value) -> TeraResult<String> {
+    if value.is_undefined() {
+        return Err(Error::message("this is not defined"));
+    }
+    let json = serde_json::to_string(value)
+        .map_err(|reason| Error::message(format!("this is no JSON: {reason}")))?;
+    spend(1 + json.len() as u64 / 256)?;
+    bounded(json)
+}

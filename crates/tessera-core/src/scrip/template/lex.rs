@@ -1,0 +1,194 @@
+//! Cuts the text of a template into tokens, the way Tera does, and `{$ticket.id}` too.
+
+use super::Place;
+use std::ops::Range;
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// What stands between tags.
+    Text,
+    /// `{# ... #}`
+    Comment,
+    /// `{{`
+    Print,
+    /// `{$`
+    Short,
+    /// `{%`
+    Tag,
+    /// The end of any of the three.
+    Close,
+    /// A word.
+    Name,
+    /// A text in quotes, with its quotes.
+    Quoted,
+    /// Digits.
+    Number,
+    /// Punctuation, one or two bytes.
+    Sign,
+}
+
+/// A piece of the source, by its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) kind: Kind,
+    pub(super) range: Range<usize>,
+}
+
+/// A sentence and the byte it is about.
+pub(super) type Trouble = (usize, String);
+
+/// Cuts the whole text. Fails at the first thing that is never closed, or that no expression can hold.
+pub(super) fn lex(source: &str) -> Result<Vec<Token>, Trouble> {
+    let mut lexer = Lexer { source, at: 0, tokens: Vec::new() };
+    while lexer.at < source.len() {
+        lexer.text();
+        lexer.marked()?;
+    }
+    Ok(lexer.tokens)
+}
+
+/// Line and column (from 1, in characters) of a byte.
+pub(super) fn place(source: &str, byte: usize) -> Place {
+    let before = source.get(..source.floor_char_boundary(byte)).unwrap_or(source);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
+    Place { line: before.matches('\n').count() + 1, column }
+}
+
+struct Lexer<'s> {
+    source: &'s str,
+    at: usize,
+    tokens: Vec<Token>,
+}
+
+impl<'s> Lexer<'s> {
+    fn rest(&self) -> &'s str {
+        self.source.get(self.at..).unwrap_or("")
+    }
+
+    fn push(&mut self, kind: Kind, length: usize) {
+        if length > 0 {
+            self.tokens.push(Token { kind, range: self.at..self.at + length });
+            self.at += length;
+        }
+    }
+
+    /// Everything up to the next mark.
+    fn text(&mut self) {
+        let rest = self.rest();
+        let length = rest
+            .match_indices('{')
+            .map(|(index, _)| index)
+            .find(|index| rest.get(*index..).is_some_and(|from| mark(from).is_some()))
+            .unwrap_or(rest.len());
+        self.push(Kind::Text, length);
+    }
+
+    /// The mark that stands here, with what belongs to it.
+    fn marked(&mut self) -> Result<(), Trouble> {
+        let (rest, opened) = (self.rest(), self.at);
+        match mark(rest) {
+            None => Ok(()),
+            Some(Kind::Comment) => {
+                let body = opening(rest);
+                let end = rest.get(body..).and_then(|inside| inside.find("#}"));
+                let end =
+                    end.ok_or_else(|| (opened, "this comment is never closed; add \"#}\"".to_owned()))?;
+                self.push(Kind::Comment, body + end + 2);
+                Ok(())
+            }
+            Some(Kind::Short) => {
+                self.push(Kind::Short, 2);
+                self.expression(opened, "}")
+            }
+            Some(kind) => {
+                self.push(kind, opening(rest));
+                self.expression(opened, if kind == Kind::Tag { "%}" } else { "}}" })
+            }
+        }
+    }
+
+    /// Tokens up to `close`.
+    fn expression(&mut self, opened: usize, close: &str) -> Result<(), Trouble> {
+        loop {
+            let blank = self.rest().len() - self.rest().trim_ascii_start().len();
+            self.at += blank;
+            let rest = self.rest();
+            if rest.is_empty() {
+                return Err((opened, format!("this is never closed; add \"{close}\"")));
+            }
+            let trimming = usize::from(close != "}" && rest.starts_with('-'));
+            if rest.get(trimming..).is_some_and(|from| from.starts_with(close)) {
+                self.push(Kind::Close, trimming + close.len());
+                return Ok(());
+            }
+            let (kind, length) = self.word(rest)?;
+            self.push(kind, length);
+        }
+    }
+
+    /// The kind and length of the token that stands here.
+    fn word(&self, rest: &str) -> Result<(Kind, usize), Trouble> {
+        const PAIRS: [&str; 9] = ["//", "**", "==", "!=", ">=", "<=", "</", "?.", "?["];
+        let first = rest.chars().next().unwrap_or(' ');
+        let run = |allowed: fn(char) -> bool| rest.find(|c| !allowed(c)).unwrap_or(rest.len());
+        if matches!(first, '"' | '\'' | '`') {
+            return match quoted_length(rest, first) {
+                Some(length) => Ok((Kind::Quoted, length)),
+                None => Err((self.at, format!("this text is never closed; add {first}"))),
+            };
+        }
+        if first.is_ascii_digit() {
+            return Ok((Kind::Number, number_length(rest)));
+        }
+        if first.is_ascii_alphabetic() || first == '_' {
+            return Ok((Kind::Name, run(|c| c.is_ascii_alphanumeric() || c == '_')));
+        }
+        if PAIRS.iter().any(|pair| rest.starts_with(pair)) {
+            return Ok((Kind::Sign, 2));
+        }
+        if "+-*/%!.,:~|=><()[]{}@".contains(first) {
+            return Ok((Kind::Sign, 1));
+        }
+        Err((self.at, format!("\"{first}\" cannot stand here")))
+    }
+}
+
+/// Which mark a text begins with. `{$` is one only before a letter, so that "${$1}" stays what it is.
+fn mark(text: &str) -> Option<Kind> {
+    match text.get(..2)? {
+        "{{" => Some(Kind::Print),
+        "{%" => Some(Kind::Tag),
+        "{#" => Some(Kind::Comment),
+        "{$" => {
+            let next = text.get(2..)?.chars().next()?;
+            (next.is_ascii_alphabetic() || next == '_').then_some(Kind::Short)
+        }
+        _ => None,
+    }
+}
+
+/// The length of an opening mark with its `-`.
+fn opening(text: &str) -> usize {
+    if text.as_bytes().get(2) == Some(&b'-') { 3 } else { 2 }
+}
+
+fn quoted_length(rest: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    for (index, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if c == quote => return Some(index + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn number_length(rest: &str) -> usize {
+    let mut dot = false;
+    rest.find(|c: char| !(c.is_ascii_digit() || (c == '.' && !std::mem::replace(&mut dot, true))))
+        .unwrap_or(rest.len())
+}

@@ -1,0 +1,221 @@
+//! A template as mail needs it: subject, body and headers together, and text made from HTML.
+
+use super::{Compiled, Failure, Mode};
+use crate::error::Fault;
+use crate::models::TemplateSource;
+use crate::models::template::ContentType;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use tera::Context;
+
+/// How many headers a template may have.
+pub const HEADERS_MAX: usize = 20;
+/// The longest name of a header, in bytes.
+const HEADER_NAME_MAX: usize = 76;
+/// Headers that Tessera writes itself; also everything that begins with one of [`OWNED_PREFIXES`].
+const OWNED: [&str; 17] = [
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "subject",
+    "date",
+    "message-id",
+    "in-reply-to",
+    "references",
+    "mime-version",
+    "return-path",
+    "sender",
+    "received",
+    "auto-submitted",
+    "precedence",
+    "delivered-to",
+    "dkim-signature",
+];
+const OWNED_PREFIXES: [&str; 4] = ["content-", "resent-", "x-tessera-", "arc-"];
+
+/// A stored template, compiled.
+#[derive(Debug)]
+pub struct Template {
+    source: TemplateSource,
+    subject: Compiled,
+    body: Compiled,
+    /// The body once more as JSON, for webhooks; made when one first asks.
+    json_body: OnceLock<Result<Compiled, Vec<Fault>>>,
+    headers: BTreeMap<String, Compiled>,
+}
+
+/// What a template rendered to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// One line.
+    pub subject: String,
+    /// Text or HTML, as the template says.
+    pub body: String,
+    /// Values by name, each one line.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Rendered {
+    /// Whether there is nothing to say, which silences the scrip. RT: the same.
+    pub fn is_blank(&self) -> bool {
+        self.body.trim().is_empty()
+    }
+}
+
+impl Template {
+    /// Checks and compiles subject, body and headers.
+    ///
+    /// # Errors
+    /// All faults, in the fields `subject_template`, `body_template` and `headers.NAME`.
+    pub fn compile(source: &TemplateSource) -> Result<Self, Vec<Fault>> {
+        let body_mode = match source.content_type {
+            ContentType::Text => Mode::Text,
+            ContentType::Html => Mode::Html,
+        };
+        let mut faults = header_faults(source.headers.keys());
+        let subject = compiled("subject_template", &source.subject, Mode::Line, &mut faults);
+        let body = compiled("body_template", &source.body, body_mode, &mut faults);
+        let mut headers = BTreeMap::new();
+        for (name, value) in &source.headers {
+            let header = compiled(&format!("headers.{name}"), value, Mode::Line, &mut faults);
+            headers.extend(header.map(|header| (name.clone(), header)));
+        }
+        match (subject, body) {
+            (Some(subject), Some(body)) if faults.is_empty() => {
+                Ok(Self { source: source.clone(), subject, body, json_body: OnceLock::new(), headers })
+            }
+            _ => Err(faults),
+        }
+    }
+
+    /// Renders all of it.
+    ///
+    /// # Errors
+    /// The first failure, with its field.
+    pub fn render(&self, variables: &Context) -> Result<Rendered, Failure> {
+        let render = |field: &str, text: &Compiled| {
+            text.render(variables).map_err(|failure| Failure { field: field.to_owned(), ..failure })
+        };
+        let headers = self.headers.iter().map(|(name, value)| {
+            render(&format!("headers.{name}"), value).map(|value| (name.clone(), value))
+        });
+        Ok(Rendered {
+            subject: render("subject_template", &self.subject)?,
+            body: render("body_template", &self.body)?,
+            headers: headers.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// What it was compiled from.
+    pub fn source(&self) -> &TemplateSource {
+        &self.source
+    }
+
+    /// What its body is.
+    pub fn content_type(&self) -> ContentType {
+        self.source.content_type
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Compiled {
+        &self.body
+    }
+
+    /// The body as the JSON of a webhook: values are escaped as JSON.
+    ///
+    /// # Errors
+    /// Why it does not compile as JSON.
+    pub fn json_body(&self) -> Result<&Compiled, &str> {
+        let compiled = self.json_body.get_or_init(|| Compiled::compile(&self.source.body, Mode::Json));
+        compiled.as_ref().map_err(|faults| faults.first().map_or("", |fault| fault.message.as_str()))
+    }
+
+    /// The custom fields it names.
+    pub fn custom_fields(&self) -> BTreeSet<&str> {
+        self.texts().flat_map(Compiled::custom_fields).map(String::as_str).collect()
+    }
+
+    /// See [`Compiled::uses_messages`].
+    pub fn uses_messages(&self) -> bool {
+        self.texts().any(Compiled::uses_messages)
+    }
+
+    /// See [`Compiled::is_volatile`].
+    pub fn is_volatile(&self, create: bool) -> bool {
+        self.texts().any(|text| text.is_volatile(create))
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &Compiled> {
+        [&self.subject, &self.body].into_iter().chain(self.headers.values())
+    }
+}
+
+fn compiled(field: &str, source: &str, mode: Mode, faults: &mut Vec<Fault>) -> Option<Compiled> {
+    Compiled::compile(source, mode)
+        .map_err(|found| {
+            faults.extend(found.into_iter().map(|fault| Fault { field: field.to_owned(), ..fault }))
+        })
+        .ok()
+}
+
+fn header_faults<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> Vec<Fault> {
+    if names.len() > HEADERS_MAX {
+        return vec![Fault::new(
+            "headers",
+            format!("has {} headers; at most {HEADERS_MAX} are allowed", names.len()),
+        )];
+    }
+    let mut seen = BTreeSet::new();
+    let reason = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        let is_field_name = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        if name.is_empty() || name.len() > HEADER_NAME_MAX || !is_field_name {
+            Some("is not the name of a header; use letters, digits and hyphens")
+        } else if OWNED.contains(&lower.as_str())
+            || OWNED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+        {
+            Some("is a header that Tessera writes itself; leave it out")
+        } else if !seen.insert(lower) {
+            Some("stands here twice, in capitals and small letters; keep one")
+        } else {
+            None
+        }
+    };
+    let mut reason = reason;
+    names
+        .filter_map(|name| reason(name).map(|reason| Fault::new(format!("headers.{name}"), reason)))
+        .collect()
+}
+
+/// Plain text of an HTML body, in lines of at most 78 characters where words allow it.
+pub fn html_to_text(html: &str) -> String {
+    const WIDTH: usize = 78;
+    let html: &str = html.get(..html.floor_char_boundary(super::OUTPUT_MAX)).unwrap_or(html);
+    if tags_of(html) > TAGS_MAX {
+        return without_tags(html);
+    }
+    html2text::config::plain().string_from_read(html.as_bytes(), WIDTH).unwrap_or_else(|_| without_tags(html))
+}
+
+/// Above so many tags the text is cut out without a look at the structure, which is walked recursively.
+const TAGS_MAX: usize = 20_000;
+
+fn tags_of(html: &str) -> usize {
+    html.bytes().filter(|byte| *byte == b'<').count()
+}
+
+/// What stands between tags, with blank lines folded.
+fn without_tags(html: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for c in html.chars() {
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            _ if !inside => text.push(c),
+            _ => {}
+        }
+    }
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}

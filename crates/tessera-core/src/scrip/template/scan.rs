@@ -1,0 +1,416 @@
+//! Reads what was typed before Tera does: refuses what is not offered, notes what is used, and writes the text for Tera.
+
+use super::lex::{self, Kind, Token, Trouble};
+use super::{BLOCKS_MAX, FAULTS_MAX, LOOPS_MAX, Mode, aliases, filters, variables};
+use crate::models::text;
+use std::collections::BTreeSet;
+
+const TAGS: [&str; 10] =
+    ["if", "elif", "else", "endif", "for", "endfor", "set", "break", "continue", "{# a comment #}"];
+const KEYWORDS: [&str; 15] = [
+    "and", "or", "not", "in", "is", "if", "else", "for", "true", "True", "false", "False", "none", "None",
+    "null",
+];
+
+/// What a text uses.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    /// Paths on known roots, each cut at the first part that is only known at run time.
+    pub(super) paths: BTreeSet<String>,
+    /// Names of custom fields.
+    pub(super) custom_fields: BTreeSet<String>,
+}
+
+/// The text for Tera, and the way back from it.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) tera: String,
+    pub(super) positions: Positions,
+    pub(super) facts: Facts,
+}
+
+/// Reads a whole text.
+pub(super) fn scan(source: &str, mode: Mode) -> Result<Scanned, Vec<Trouble>> {
+    let tokens = lex::lex(source).map_err(|trouble| vec![trouble])?;
+    let mut scan = Scan::new(source, mode, tokens);
+    while let Some(token) = scan.peek() {
+        match token.kind {
+            Kind::Print | Kind::Short => scan.print(token.kind),
+            Kind::Tag => scan.tag(),
+            _ => scan.text(&token),
+        }
+    }
+    scan.finish()
+}
+
+/// From a byte of the text for Tera to the byte of what was typed.
+#[derive(Debug, Default)]
+pub(super) struct Positions(Vec<Stretch>);
+
+/// Bytes from `tera` on are those typed from `typed` on, if `copied`; else they all stand for that one byte.
+#[derive(Debug)]
+struct Stretch {
+    tera: usize,
+    typed: usize,
+    copied: bool,
+}
+
+impl Positions {
+    /// The byte that was typed.
+    pub(super) fn typed(&self, tera: usize) -> usize {
+        let before = self.0.partition_point(|stretch| stretch.tera <= tera).checked_sub(1);
+        match before.and_then(|index| self.0.get(index)) {
+            Some(stretch) if stretch.copied => stretch.typed + (tera - stretch.tera),
+            Some(stretch) => stretch.typed,
+            None => 0,
+        }
+    }
+}
+
+/// An open `{% if %}` or `{% for %}`.
+struct Block {
+    opened: usize,
+    is_loop: bool,
+    branches: usize,
+    bound: Vec<String>,
+    in_quotes: bool,
+}
+
+/// Whether the text stands inside a JSON string.
+#[derive(Default)]
+struct Quotes {
+    inside: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    fn read(&mut self, text: &str) {
+        for c in text.chars() {
+            match c {
+                _ if self.escaped => self.escaped = false,
+                '\\' if self.inside => self.escaped = true,
+                '"' => self.inside = !self.inside,
+                _ => {}
+            }
+        }
+        self.escaped = false;
+    }
+}
+
+pub(super) struct Scan<'s> {
+    pub(super) source: &'s str,
+    pub(super) at: usize,
+    pub(super) facts: Facts,
+    mode: Mode,
+    tokens: Vec<Token>,
+    tera: String,
+    positions: Positions,
+    /// How far the source has been copied.
+    copied: usize,
+    troubles: Vec<Trouble>,
+    blocks: Vec<Block>,
+    bound: Vec<String>,
+    quotes: Quotes,
+}
+
+impl<'s> Scan<'s> {
+    fn new(source: &'s str, mode: Mode, tokens: Vec<Token>) -> Self {
+        Self {
+            source,
+            at: 0,
+            facts: Facts::default(),
+            mode,
+            tokens,
+            tera: String::with_capacity(source.len() * 2),
+            positions: Positions::default(),
+            copied: 0,
+            troubles: Vec::new(),
+            blocks: Vec::new(),
+            bound: Vec::new(),
+            quotes: Quotes::default(),
+        }
+    }
+
+    fn finish(mut self) -> Result<Scanned, Vec<Trouble>> {
+        for block in std::mem::take(&mut self.blocks) {
+            let name = if block.is_loop { "for" } else { "if" };
+            self.trouble(block.opened, format!("this {name} is never closed; add {{% end{name} %}}"));
+        }
+        if self.mode == Mode::Json && self.quotes.inside {
+            self.trouble(self.source.len(), "the JSON ends inside a string; close its quotes");
+        }
+        if self.troubles.is_empty() {
+            return Ok(Scanned { tera: self.tera, positions: self.positions, facts: self.facts });
+        }
+        self.troubles.sort();
+        self.troubles.truncate(FAULTS_MAX);
+        Err(self.troubles)
+    }
+
+    /// What stands between tags, copied as it is.
+    fn text(&mut self, token: &Token) {
+        let text = self.word(token);
+        let refused = |c: char| c == '\0' || (self.mode.is_one_line() && c.is_control());
+        if let Some(index) = text.find(refused).filter(|_| token.kind == Kind::Text) {
+            self.trouble(
+                token.range.start + index,
+                "a control character cannot stand here; this must be one line without any",
+            );
+        }
+        if token.kind == Kind::Text {
+            self.quotes.read(text);
+        }
+        self.copy();
+    }
+
+    /// `{{ ... }}` or `{$...}`: the value goes through the filter that prints it for this mode.
+    fn print(&mut self, kind: Kind) {
+        let opened = self.here();
+        if kind == Kind::Short {
+            self.replace("{{ ");
+            self.only_a_path(opened);
+        } else {
+            self.copy();
+        }
+        let start = self.here();
+        self.insert("(", start);
+        self.expression();
+        let shown = self.source.get(start..self.here()).unwrap_or("").trim();
+        if shown.is_empty() {
+            self.trouble(opened, "there is nothing between these braces");
+        }
+        let filter = match self.mode {
+            Mode::Json if self.quotes.inside => "json_inside",
+            Mode::Json => "json_value",
+            _ => "show",
+        };
+        self.insert(&format!(") | {filter}(of={})", filters::literal(shown)), start);
+        if kind == Kind::Short { self.replace(" }}") } else { self.copy() }
+    }
+
+    fn only_a_path(&mut self, opened: usize) {
+        let rest = self.tokens.iter().skip(self.at).take_while(|token| token.kind != Kind::Close);
+        let is_path = rest.clone().all(|token| match token.kind {
+            Kind::Name | Kind::Quoted => true,
+            _ => matches!(self.word(token), "." | "[" | "]"),
+        });
+        if !is_path {
+            self.trouble(
+                opened,
+                "{$...} holds only a name such as ticket.id; write {{ ... }} for anything more",
+            );
+        }
+    }
+
+    /// `{% ... %}`.
+    fn tag(&mut self) {
+        let opened = self.here();
+        self.copy();
+        let name = self.name().unwrap_or_default();
+        if !TAGS.contains(&name.as_str()) {
+            self.trouble(opened, format!("there is no tag \"{name}\"; there are {}", text::list(TAGS)));
+            return self.copy_rest();
+        }
+        self.copy();
+        match name.as_str() {
+            "if" => {
+                self.open(opened, false, Vec::new());
+                self.expression();
+            }
+            "elif" => {
+                self.branch(opened);
+                self.expression();
+            }
+            "else" => self.branch(opened),
+            "endif" | "endfor" => self.close(opened, name == "endfor"),
+            "for" => self.for_each(opened),
+            "set" => self.set(opened),
+            _ => {}
+        }
+        self.copy_rest();
+    }
+
+    /// `x in list` or `key, x in fields`: the list goes through the filter that counts.
+    fn for_each(&mut self, opened: usize) {
+        let mut bound = Vec::new();
+        while let Some(name) = self.name().filter(|name| name != "in") {
+            self.check_new_name(&name);
+            bound.push(name);
+            self.copy();
+            if self.is_sign(",") {
+                self.copy();
+            }
+        }
+        if self.name().is_none() {
+            return self.trouble(opened, "write {% for one in list %}");
+        }
+        self.copy();
+        let start = self.here();
+        self.insert("(", start);
+        self.expression();
+        let steps = self.steps_of_body();
+        self.insert(&format!(") | each(steps={steps})"), start);
+        self.open(opened, true, bound);
+    }
+
+    fn set(&mut self, opened: usize) {
+        let Some(name) = self.name() else { return };
+        self.check_new_name(&name);
+        self.copy();
+        if !self.is_sign("=") {
+            return self.trouble(opened, "write {% set name = value %}; there is no {% endset %}");
+        }
+        self.copy();
+        self.expression();
+        let innermost = self.blocks.iter_mut().rev().find(|block| block.is_loop);
+        innermost.map_or(&mut self.bound, |block| &mut block.bound).push(name);
+    }
+
+    fn check_new_name(&mut self, name: &str) {
+        let taken =
+            variables::is_root(name) || KEYWORDS.contains(&name) || ["cf", "loop", "self"].contains(&name);
+        if taken || aliases::path_of(name).is_some() || name.starts_with("__") {
+            self.trouble(self.here(), format!("the name \"{name}\" is taken; choose another"));
+        }
+    }
+
+    fn open(&mut self, opened: usize, is_loop: bool, bound: Vec<String>) {
+        self.blocks.push(Block { opened, is_loop, branches: 1, bound, in_quotes: self.quotes.inside });
+        self.check_depth(opened);
+        if is_loop && self.blocks.iter().filter(|block| block.is_loop).count() > LOOPS_MAX {
+            self.trouble(opened, format!("loops may stand in each other {LOOPS_MAX} deep, no deeper"));
+        }
+    }
+
+    /// Each `elif` counts as a block inside the one before, which is how the engine keeps it.
+    fn check_depth(&mut self, opened: usize) {
+        if self.blocks.iter().map(|block| block.branches).sum::<usize>() > BLOCKS_MAX {
+            self.trouble(opened, format!("at most {BLOCKS_MAX} blocks and branches may be open at once"));
+        }
+    }
+
+    fn branch(&mut self, opened: usize) {
+        self.check_quotes(opened);
+        if let Some(block) = self.blocks.last_mut() {
+            block.branches += 1;
+        }
+        self.check_depth(opened);
+    }
+
+    fn close(&mut self, opened: usize, is_loop: bool) {
+        self.check_quotes(opened);
+        if self.blocks.last().is_some_and(|block| block.is_loop == is_loop) {
+            self.blocks.pop();
+        }
+    }
+
+    fn check_quotes(&mut self, opened: usize) {
+        let Some(block) = self.blocks.last() else { return };
+        let at_start = block.in_quotes;
+        if self.mode == Mode::Json && at_start != self.quotes.inside {
+            self.trouble(opened, "a JSON string must end in the block or branch in which it begins");
+        }
+        self.quotes.inside = at_start;
+    }
+
+    /// How many tokens one turn of the loop whose tag ends here runs at most.
+    fn steps_of_body(&self) -> usize {
+        let rest = self.tokens.get(self.at..).unwrap_or(&[]);
+        let mut depth = 1_usize;
+        let end = rest.windows(2).position(|pair| {
+            if let [Token { kind: Kind::Tag, .. }, name] = pair {
+                match self.word(name) {
+                    "for" => depth += 1,
+                    "endfor" => depth -= 1,
+                    _ => {}
+                }
+            }
+            depth == 0
+        });
+        end.unwrap_or(rest.len())
+    }
+}
+
+/// Reading and writing, token by token; the checks of expressions use these too.
+impl<'s> Scan<'s> {
+    pub(super) fn peek(&self) -> Option<Token> {
+        self.tokens.get(self.at).cloned()
+    }
+
+    pub(super) fn peek_after(&self, count: usize) -> Option<&Token> {
+        self.tokens.get(self.at + count)
+    }
+
+    pub(super) fn word(&self, token: &Token) -> &'s str {
+        self.source.get(token.range.clone()).unwrap_or("")
+    }
+
+    /// Where the next token begins.
+    pub(super) fn here(&self) -> usize {
+        self.peek().map_or(self.source.len(), |token| token.range.start)
+    }
+
+    pub(super) fn name(&self) -> Option<String> {
+        let token = self.peek().filter(|token| token.kind == Kind::Name)?;
+        Some(self.word(&token).to_owned())
+    }
+
+    pub(super) fn is_sign(&self, sign: &str) -> bool {
+        self.peek().is_some_and(|token| token.kind == Kind::Sign && self.word(&token) == sign)
+    }
+
+    /// Whether the token before opened a print.
+    pub(super) fn begins_print(&self) -> bool {
+        let before = self.at.checked_sub(1).and_then(|index| self.tokens.get(index));
+        before.is_some_and(|token| matches!(token.kind, Kind::Print | Kind::Short))
+    }
+
+    pub(super) fn is_bound(&self, name: &str) -> bool {
+        let in_loop = self.blocks.iter().any(|block| block.is_loop);
+        let mut names = self.blocks.iter().flat_map(|block| &block.bound).chain(&self.bound);
+        names.any(|bound| bound == name) || (name == "loop" && in_loop)
+    }
+
+    pub(super) fn trouble(&mut self, at: usize, message: impl Into<String>) {
+        if self.troubles.len() < FAULTS_MAX {
+            self.troubles.push((at, message.into()));
+        }
+    }
+
+    /// Copies the next token, with the blanks before it.
+    pub(super) fn copy(&mut self) {
+        let Some(token) = self.peek() else { return };
+        self.copy_to(token.range.end);
+        self.at += 1;
+    }
+
+    /// Writes another text instead of the next token.
+    pub(super) fn replace(&mut self, text: &str) {
+        let Some(token) = self.peek() else { return };
+        self.copy_to(token.range.start);
+        self.insert(text, token.range.start);
+        self.copied = token.range.end;
+        self.at += 1;
+    }
+
+    /// Writes a text that stands for the byte `typed`.
+    fn insert(&mut self, text: &str, typed: usize) {
+        self.positions.0.push(Stretch { tera: self.tera.len(), typed, copied: false });
+        self.tera.push_str(text);
+    }
+
+    fn copy_to(&mut self, end: usize) {
+        let copied = self.copied.min(end);
+        self.positions.0.push(Stretch { tera: self.tera.len(), typed: copied, copied: true });
+        self.tera.push_str(self.source.get(copied..end).unwrap_or(""));
+        self.copied = end;
+    }
+
+    /// Copies what is left of a tag, with its end.
+    fn copy_rest(&mut self) {
+        while self.peek().is_some_and(|token| token.kind != Kind::Close) {
+            self.copy();
+        }
+        self.copy();
+    }
+}

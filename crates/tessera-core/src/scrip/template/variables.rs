@@ -1,0 +1,228 @@
+//! What a template may speak of: the published table, and the check of a path against it.
+
+use super::aliases::ALIASES;
+use crate::models::text;
+
+/// What a variable holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VariableKind {
+    /// A text; null where there is none, which prints empty.
+    Text,
+    /// A whole number; null where there is none.
+    Number,
+    /// A time in RFC 3339, UTC; null where there is none. The filter `date` formats it.
+    Time,
+    /// A list, for `{% for %}`, `join`, `first`, `last`, `length`.
+    List,
+    /// The custom fields, by name: a text, a list of texts where the field takes several, or null.
+    Fields,
+}
+
+/// A variable. `[]` in a path stands for each thing of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// The path as it is written, dots between.
+    pub path: &'static str,
+    /// What it holds.
+    pub kind: VariableKind,
+    /// What it might print.
+    pub example: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+const fn text(path: &'static str, example: &'static str, doc: &'static str) -> Variable {
+    Variable { path, kind: VariableKind::Text, example, doc }
+}
+
+const fn number(path: &'static str, example: &'static str, doc: &'static str) -> Variable {
+    Variable { path, kind: VariableKind::Number, example, doc }
+}
+
+const fn time(path: &'static str, doc: &'static str) -> Variable {
+    Variable { path, kind: VariableKind::Time, example: "2026-03-04T09:30:00Z", doc }
+}
+
+const fn list(path: &'static str, doc: &'static str) -> Variable {
+    Variable { path, kind: VariableKind::List, example: "", doc }
+}
+
+const UUID: &str = "0195f0a2-5b1c-7d3e-8f00-3a9b5c7d9e01";
+
+/// Every variable, in the order of the documentation.
+pub const VARIABLES: &[Variable] = &[
+    text("ticket.id", UUID, "The ticket's id; people say its number."),
+    number("ticket.number", "42", "What people say and mail carries; #new in the preview of a create."),
+    text("ticket.url", "https://desk.example.com/tickets/42", "Where to see it."),
+    text("ticket.subject", "Printer on fire", "Its subject."),
+    text("ticket.status", "open", "Its status."),
+    number("ticket.priority", "50", "Its priority; larger is more urgent."),
+    text("ticket.queue", "Support", "The name of its queue."),
+    text("ticket.owner.username", "ann", "Who works on it; Nobody where nobody does."),
+    text("ticket.owner.name", "Ann Lee", "What people call the owner."),
+    text("ticket.owner.email", "ann@example.com", "The owner's address."),
+    text("ticket.creator.username", "bob", "Who made it."),
+    text("ticket.creator.name", "Bob Ray", "What people call who made it."),
+    text("ticket.creator.email", "bob@example.com", "The address of who made it."),
+    list("ticket.requestors", "Who asked."),
+    text("ticket.requestors[].address", "eve@example.net", "Their address."),
+    text("ticket.requestors[].username", "eve", "Their username; null for a bare address."),
+    text("ticket.requestors[].name", "Eve Poe", "What people call them; null for a bare address."),
+    list("ticket.cc", "Who is told what the requestor is told; parts as of requestors."),
+    list("ticket.admin_cc", "Who is told everything; parts as of requestors."),
+    text("ticket.requestor_addresses", "eve@example.net, joe@example.net", "The requestors' addresses."),
+    text("ticket.cc_addresses", "kim@example.net", "The addresses of cc."),
+    text("ticket.admin_cc_addresses", "lead@example.com", "The addresses of admin_cc."),
+    time("ticket.created_at", "When it was made."),
+    time("ticket.updated_at", "When it last changed."),
+    time("ticket.started_at", "When it first left an initial status."),
+    time("ticket.resolved_at", "When it last became inactive."),
+    time("ticket.due_at", "When it should be done."),
+    time("ticket.told_at", "When the requestor was last written to."),
+    Variable {
+        path: "ticket.cf",
+        kind: VariableKind::Fields,
+        example: "high",
+        doc: "Custom fields by name: ticket.cf[\"Severity\"], ticket.cf.Severity; cf[\"Severity\"] is short for it.",
+    },
+    text("transaction.id", UUID, "The id of the transaction that the scrip answers."),
+    text("transaction.type", "Status", "Its type: Create, Status, Correspond and so on."),
+    text("transaction.field", "Severity", "The field it changed."),
+    text("transaction.old_value", "low", "What the field was."),
+    text("transaction.new_value", "high", "What it became."),
+    text("transaction.content", "It burns again.", "The text of a Create, Comment or Correspond."),
+    text("transaction.description", "Status changed from new to open", "What it did, in words."),
+    time("transaction.created_at", "When it was made."),
+    text("transaction.creator.username", "bob", "Who made it."),
+    text("transaction.creator.name", "Bob Ray", "What people call who made it."),
+    text("transaction.creator.email", "bob@example.com", "The address of who made it."),
+    list("batch", "Every transaction of the request so far; parts as of transaction."),
+    list(
+        "messages",
+        "The first message and the newest 5, oldest first; comments only in mail sent as a comment.",
+    ),
+    text("messages[].type", "Correspond", "Create, Correspond or Comment."),
+    text("messages[].content", "It burns again.", "Its text, cut with a mark at 64 KiB."),
+    text("messages[].creator", "eve", "Who wrote it."),
+    time("messages[].created_at", "When it was written."),
+    text("queue.id", UUID, "The queue's id."),
+    text("queue.name", "Support", "Its name."),
+    text("queue.description", "Everything that is broken", "Its description."),
+    text("queue.correspond_address", "support@example.com", "The address of its replies."),
+    text("queue.comment_address", "support-team@example.com", "The address of its comments."),
+    text("actor.username", "bob", "Who made the request."),
+    text("actor.name", "Bob Ray", "What people call them."),
+    text("actor.email", "bob@example.com", "Their address."),
+    text("scrip.id", UUID, "The scrip's id."),
+    text("scrip.name", "Tell the team", "Its name."),
+    number("scrip.version", "3", "Its version."),
+    text("scrip.description", "On create, tell the team", "Its description."),
+    text("tessera.name", "tessera", "The name of this installation, as in [tessera #42]."),
+    text("tessera.base_url", "https://desk.example.com", "Where it lives."),
+    time("now", "When the request was made."),
+];
+
+/// What a path on a known root means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Something that prints.
+    Value,
+    /// Something with parts, which are named.
+    Group(String),
+    /// A custom field.
+    Field(String),
+}
+
+/// Whether a name is one of the roots.
+pub(super) fn is_root(name: &str) -> bool {
+    roots().contains(&name)
+}
+
+/// What a path means; else why there is no such thing, with what was perhaps meant.
+pub(super) fn meaning(path: &[String]) -> Result<Meaning, String> {
+    let joined = path.join(".");
+    let holder = path.split_last().map(|(_, holder)| holder.join(".")).unwrap_or_default();
+    if let ["ticket", "cf", field, more @ ..] = path.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
+    {
+        return match more {
+            [] => Ok(Meaning::Field((*field).to_owned())),
+            [part, ..] => Err(format!("a custom field has no part \"{part}\"; write ticket.cf[\"{field}\"]")),
+        };
+    }
+    match VARIABLES.iter().find(|variable| variable.path == joined).map(|variable| variable.kind) {
+        Some(VariableKind::Fields) => {
+            return Ok(Meaning::Group("a field, as in ticket.cf[\"Severity\"]".to_owned()));
+        }
+        Some(_) => return Ok(Meaning::Value),
+        None => {}
+    }
+    let parts = parts_of(&joined);
+    if !parts.is_empty() {
+        return Ok(Meaning::Group(text::list(parts)));
+    }
+    if path.len() < 2 {
+        return Err(unknown(&joined, "variable", &joined, roots()));
+    }
+    if VARIABLES.iter().any(|v| v.path == holder && v.kind == VariableKind::List) {
+        return Err(format!("\"{holder}\" is a list; loop over it: {{% for one in {holder} %}}"));
+    }
+    match meaning(path.split_last().map_or(&[], |(_, holder)| holder)) {
+        Err(reason) => Err(reason),
+        Ok(_) if parts_of(&holder).is_empty() => Err(format!("\"{holder}\" has no parts")),
+        Ok(_) => {
+            let last = path.last().map_or("", String::as_str);
+            Err(unknown(&joined, "variable", last, parts_of(&holder)))
+        }
+    }
+}
+
+/// "There is no x; did you mean y?", or what exists.
+pub(super) fn unknown(shown: &str, what: &str, name: &str, known: Vec<&'static str>) -> String {
+    const CLOSE: usize = 2;
+    let aliases = ALIASES.iter().map(|alias| alias.name).filter(|_| what == "variable" && shown == name);
+    let nearest = known
+        .iter()
+        .copied()
+        .chain(aliases)
+        .map(|candidate| (distance(&text::fold(name), &text::fold(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= CLOSE && *distance < candidate.len())
+        .min();
+    match nearest {
+        Some((_, near)) => format!("there is no {what} \"{shown}\"; did you mean \"{near}\"?"),
+        None => format!("there is no {what} \"{shown}\"; there are {}", text::list(known)),
+    }
+}
+
+fn roots() -> Vec<&'static str> {
+    let mut roots: Vec<_> = VARIABLES.iter().map(|v| v.path.split(['.', '[']).next().unwrap_or("")).collect();
+    roots.dedup();
+    roots
+}
+
+/// The names that may follow a path and a dot.
+fn parts_of(path: &str) -> Vec<&'static str> {
+    let mut parts: Vec<_> = VARIABLES
+        .iter()
+        .filter_map(|variable| variable.path.strip_prefix(path)?.strip_prefix('.'))
+        .filter_map(|rest| rest.split(['.', '[']).next())
+        .collect();
+    parts.dedup();
+    parts
+}
+
+/// How many letters must change to make one word of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    const LONGEST: usize = 64;
+    let other: Vec<char> = other.chars().take(LONGEST).collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().take(LONGEST).enumerate() {
+        let mut next = vec![i + 1];
+        for ((j, b), pair) in other.iter().enumerate().zip(row.windows(2)) {
+            let &[diagonal, above] = pair else { continue };
+            let left = next.get(j).copied().unwrap_or(0);
+            next.push((diagonal + usize::from(a != *b)).min(above + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
