@@ -69,6 +69,7 @@ fn a_transition_that_is_allowed_says_all_there_is_to_know() {
     let expected = Change::Status {
         old: "new".to_owned(),
         new: "open".to_owned(),
+        old_class: StatusClass::Initial,
         class: StatusClass::Active,
         lifecycle_version: support().version_id(),
         mapped: false,

@@ -13,7 +13,7 @@ use crate::scrip::action::{
     self, Action, Column, Message, Mode, SetCustomField, SetStatusConfig, WebhookHeader,
 };
 use crate::scrip::template::{Compiled, Failure, Rendered, Template};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tera::Context as Values;
@@ -52,14 +52,21 @@ pub(super) struct Canonical {
     pub fixed: HashMap<String, String>,
 }
 
+fn values(variables: Map<String, Value>) -> Values {
+    let mut values = Values::new();
+    for (name, value) in variables {
+        values.insert(name, &value);
+    }
+    values
+}
+
 /// One pass: a snapshot of the ticket and one transaction, the values of which are made when first asked for.
 pub(super) struct Snapshot<'d, 'a> {
     pub draft: &'d Draft<'a>,
     pub transaction: &'d Transaction,
     /// Who was mailed by which scrip in this request.
     pub mailed: &'d HashSet<(ScripId, String)>,
-    real: OnceCell<Values>,
-    fixed: OnceCell<Values>,
+    values: OnceCell<Values>,
 }
 
 impl<'d, 'a> Snapshot<'d, 'a> {
@@ -68,21 +75,7 @@ impl<'d, 'a> Snapshot<'d, 'a> {
         transaction: &'d Transaction,
         mailed: &'d HashSet<(ScripId, String)>,
     ) -> Self {
-        Self { draft, transaction, mailed, real: OnceCell::new(), fixed: OnceCell::new() }
-    }
-
-    fn values(&self, tense: Tense) -> &Values {
-        let cell = match tense {
-            Tense::Real => &self.real,
-            Tense::Fixed => &self.fixed,
-        };
-        cell.get_or_init(|| {
-            let mut values = Values::new();
-            for (name, value) in Variables::new(self.draft, tense).of(self.transaction) {
-                values.insert(name, &value);
-            }
-            values
-        })
+        Self { draft, transaction, mailed, values: OnceCell::new() }
     }
 }
 
@@ -90,21 +83,40 @@ impl<'d, 'a> Snapshot<'d, 'a> {
 pub(super) struct Words<'s, 'd, 'a> {
     pub snapshot: &'s Snapshot<'d, 'a>,
     pub scrip: &'a Scrip,
-    pub tense: Tense,
+    pub tense: Tense<'s>,
     values: Values,
     /// Bytes rendered by the request so far.
     spent: &'s mut usize,
 }
 
 impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
-    fn new(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, tense: Tense, spent: &'s mut usize) -> Self {
-        let comments = matches!(&scrip.action, Action::SendEmail(send) if send.as_comment);
-        let mut values = snapshot.values(tense).clone();
-        values.insert("scrip", &Variables::scrip(scrip));
-        if snapshot.draft.catalog.uses_messages() {
-            values.insert("messages", &Variables::new(snapshot.draft, tense).messages(comments));
+    /// The words as they will be.
+    fn real(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, spent: &'s mut usize) -> Self {
+        let made = || values(Variables::new(snapshot.draft, Tense::Real).of(snapshot.transaction));
+        let values = snapshot.values.get_or_init(made).clone();
+        Self { snapshot, scrip, tense: Tense::Real, values, spent }.with_scrip()
+    }
+
+    /// The words that stand for them in the hash.
+    fn fixed(
+        snapshot: &'s Snapshot<'d, 'a>,
+        scrip: &'a Scrip,
+        spent: &'s mut usize,
+        canonical: &'s Canonical,
+    ) -> Self {
+        let tense = Tense::Fixed(&canonical.fixed);
+        let values = values(Variables::new(snapshot.draft, tense).of(snapshot.transaction));
+        Self { snapshot, scrip, tense, values, spent }.with_scrip()
+    }
+
+    fn with_scrip(mut self) -> Self {
+        let (scrip, draft) = (self.scrip, self.snapshot.draft);
+        self.values.insert("scrip", &Variables::scrip(scrip));
+        if draft.catalog.uses_messages() {
+            let comments = matches!(&scrip.action, Action::SendEmail(send) if send.as_comment);
+            self.values.insert("messages", &Variables::new(draft, self.tense).messages(comments));
         }
-        Self { snapshot, scrip, tense, values, spent }
+        self
     }
 
     pub fn render(&mut self, what: &str, text: &Compiled) -> Result<String, Unready> {
@@ -153,17 +165,22 @@ pub(super) fn intend<'a>(
     canonical: &mut Canonical,
 ) -> Result<Intent<'a>, Unready> {
     let is_new = snapshot.draft.situation.is_new();
-    let mut words = Words::new(snapshot, scrip, Tense::Real, spent);
+    // Once a rendered text of this kind stands in the ticket, any other text may show it.
+    let is_spread = !canonical.fixed.is_empty();
+    let mut words = Words::real(snapshot, scrip, spent);
     let template = words.template()?;
-    let is_volatile = |text: &Compiled| text.is_volatile(is_new);
+    let is_volatile = |text: &Compiled| is_spread || text.is_volatile(is_new);
     match &scrip.action {
         Action::SendEmail(send) => {
             let template =
                 template.ok_or_else(|| Unready::Failed("the scrip names no template".to_owned()))?;
             let mail = mail::compose(&mut words, send, template)?;
-            let fixed = if template.is_volatile(is_new) || scrip.action.texts().into_iter().any(is_volatile) {
+            let fixed = if is_spread
+                || template.is_volatile(is_new)
+                || scrip.action.texts().into_iter().any(is_volatile)
+            {
                 let fixed =
-                    mail::compose(&mut Words::new(snapshot, scrip, Tense::Fixed, spent), send, template)?;
+                    mail::compose(&mut Words::fixed(snapshot, scrip, spent, canonical), send, template)?;
                 mail::canonical(&fixed, template)
             } else {
                 mail::canonical(&mail, template)
@@ -172,18 +189,16 @@ pub(super) fn intend<'a>(
         }
         Action::Webhook(action) => {
             let webhook = compose_webhook(&mut words, action, template)?;
-            let template_is_volatile = template.is_some_and(|template| template.is_volatile(is_new));
+            let template_is_volatile =
+                is_spread || template.is_some_and(|template| template.is_volatile(is_new));
             let has_own_body = action.body.is_some();
             let is_fixed_same = (has_own_body || (template.is_some() && !template_is_volatile))
                 && !scrip.action.texts().into_iter().any(is_volatile);
             let fixed = if is_fixed_same {
                 canonical_webhook(&webhook)
             } else {
-                canonical_webhook(&compose_webhook(
-                    &mut Words::new(snapshot, scrip, Tense::Fixed, spent),
-                    action,
-                    template,
-                )?)
+                let mut words = Words::fixed(snapshot, scrip, spent, canonical);
+                canonical_webhook(&compose_webhook(&mut words, action, template)?)
             };
             Ok(Intent::Webhook(Box::new(webhook), fixed))
         }
@@ -236,12 +251,11 @@ fn value(
     spent: &mut usize,
     canonical: &mut Canonical,
 ) -> Result<String, Unready> {
-    let mut rendered = |tense| {
-        Words::new(snapshot, scrip, tense, spent).render("value", text).map(|text| text.trim().to_owned())
-    };
-    let real = rendered(Tense::Real)?;
-    if text.is_volatile(snapshot.draft.situation.is_new()) {
-        let fixed = rendered(Tense::Fixed)?;
+    let rendered =
+        |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| text.trim().to_owned());
+    let real = rendered(Words::real(snapshot, scrip, spent))?;
+    if !canonical.fixed.is_empty() || text.is_volatile(snapshot.draft.situation.is_new()) {
+        let fixed = rendered(Words::fixed(snapshot, scrip, spent, canonical))?;
         if let Ok(Some(due)) = parse_date(&real) {
             canonical.fixed.insert(date(due), fixed.clone());
         }
@@ -320,7 +334,7 @@ fn compose_webhook(
 /// What a webhook without words of its own says: the event, in the shape that Standard Webhooks recommends.
 fn default_body(words: &mut Words<'_, '_, '_>) -> Result<String, Unready> {
     let snapshot = words.snapshot;
-    let mut values = Variables::new(snapshot.draft, words.tense).of(snapshot.transaction);
+    let mut values = Variables::new(words.snapshot.draft, words.tense).of(words.snapshot.transaction);
     let mut take = |name: &str| values.remove(name).unwrap_or_default();
     let kind = snapshot.transaction.transaction_type.as_str().to_lowercase();
     let document = json!({

@@ -2,7 +2,7 @@
 
 use super::catalog::bare_address;
 use super::effects::{Unready, Words};
-use super::variables::{NEW_NUMBER, Tense, same_address};
+use super::variables::{NEW_NUMBER, same_address};
 use crate::models::delivery::{Email, Recipient, RecipientOutcome};
 use crate::models::template::ContentType;
 use crate::models::text::{fold, is_address};
@@ -51,7 +51,7 @@ pub(super) fn compose(
         bare_subject.clone_from(&draft.ticket.subject);
     }
     let number = match draft.ticket.number {
-        Some(number) if !(draft.situation.is_new() && words.tense == Tense::Fixed) => number.to_string(),
+        Some(number) if !(draft.situation.is_new() && words.tense.is_fixed()) => number.to_string(),
         _ => NEW_NUMBER.trim_start_matches('#').to_owned(),
     };
     let tag = format!("[{} #{number}]", draft.catalog.installation.name);

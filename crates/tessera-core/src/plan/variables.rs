@@ -7,15 +7,46 @@ use crate::models::user::NOBODY;
 use crate::models::{Change, Role, Transaction, TransactionType, User, UserId, Watcher};
 use crate::scrip::Scrip;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use time::OffsetDateTime;
 
 /// How the values are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tense {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tense<'f> {
     /// As they are.
     Real,
-    /// With fixed values in place of ids, of the request's time and of a new ticket's number: what the hash is over.
-    Fixed,
+    /// With fixed values in place of ids, of the request's time, of a new ticket's number, and of the texts that were
+    /// rendered from these: what the hash is over.
+    Fixed(&'f HashMap<String, String>),
+}
+
+impl Tense<'_> {
+    /// Whether the values stand for others.
+    pub fn is_fixed(self) -> bool {
+        matches!(self, Self::Fixed(_))
+    }
+
+    /// Puts fixed texts in the place of rendered ones, wherever they stand.
+    fn fix(self, value: &mut Value) {
+        let Self::Fixed(fixes) = self else { return };
+        match value {
+            Value::String(text) => {
+                if let Some(fixed) = fixes.get(text) {
+                    text.clone_from(fixed);
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.fix(item)),
+            Value::Object(entries) => entries.values_mut().for_each(|entry| self.fix(entry)),
+            _ => {}
+        }
+    }
+
+    fn fixed<'t>(&'t self, text: Option<&'t str>) -> Option<&'t str> {
+        match self {
+            Self::Real => text,
+            Self::Fixed(fixes) => text.map(|text| fixes.get(text).map_or(text, String::as_str)),
+        }
+    }
 }
 
 /// The time that stands for the request's in [`Tense::Fixed`].
@@ -26,17 +57,17 @@ pub(super) const NEW_NUMBER: &str = "#new";
 /// Makes the values for one transaction.
 pub(super) struct Variables<'d, 'a> {
     draft: &'d Draft<'a>,
-    tense: Tense,
+    tense: Tense<'d>,
 }
 
 impl<'d, 'a> Variables<'d, 'a> {
-    pub fn new(draft: &'d Draft<'a>, tense: Tense) -> Self {
+    pub fn new(draft: &'d Draft<'a>, tense: Tense<'d>) -> Self {
         Self { draft, tense }
     }
 
     /// Everything but the scrip and the messages, which differ from scrip to scrip.
     pub fn of(&self, transaction: &Transaction) -> Map<String, Value> {
-        let Value::Object(values) = json!({
+        let mut values = json!({
             "ticket": self.ticket(),
             "transaction": self.transaction(transaction),
             "batch": self.draft.transactions.iter().take(LIST_MAX).map(|one| self.transaction(one)).collect::<Vec<_>>(),
@@ -47,10 +78,12 @@ impl<'d, 'a> Variables<'d, 'a> {
                 "base_url": self.draft.catalog.installation.base_url,
             },
             "now": self.time(self.draft.context.now),
-        }) else {
-            return Map::new();
-        };
-        values
+        });
+        self.tense.fix(&mut values);
+        match values {
+            Value::Object(values) => values,
+            _ => Map::new(),
+        }
     }
 
     /// The scrip itself.
@@ -107,7 +140,7 @@ impl<'d, 'a> Variables<'d, 'a> {
     fn number(&self) -> Value {
         let is_new = self.draft.situation.is_new();
         match self.draft.ticket.number {
-            Some(number) if !(is_new && self.tense == Tense::Fixed) => json!(number),
+            Some(number) if !(is_new && self.tense.is_fixed()) => json!(number),
             _ => json!(NEW_NUMBER),
         }
     }
@@ -144,11 +177,16 @@ impl<'d, 'a> Variables<'d, 'a> {
             "old_value": transaction.old_value,
             "new_value": transaction.new_value,
             "content": transaction.content.as_ref().map(|content| cut(&content.body)),
-            "description": describe(transaction),
+            "description": self.description(transaction),
             "created_at": self.time(transaction.created_at),
             "creator": self.person(Some(transaction.creator)),
             "derived": transaction.derived,
         })
+    }
+
+    fn description(&self, transaction: &Transaction) -> String {
+        let (old, new) = (transaction.old_value.as_deref(), transaction.new_value.as_deref());
+        describe(transaction, self.tense.fixed(old), self.tense.fixed(new))
     }
 
     fn queue(&self) -> Value {
@@ -195,13 +233,13 @@ impl<'d, 'a> Variables<'d, 'a> {
     fn id(&self, id: uuid::Uuid) -> Value {
         match self.tense {
             Tense::Real => json!(id),
-            Tense::Fixed => json!(uuid::Uuid::nil()),
+            Tense::Fixed(_) => json!(uuid::Uuid::nil()),
         }
     }
 
     fn time(&self, time: OffsetDateTime) -> String {
         let is_request = time == self.draft.context.now;
-        date(if is_request && self.tense == Tense::Fixed { FIXED_TIME } else { time })
+        date(if is_request && self.tense.is_fixed() { FIXED_TIME } else { time })
     }
 }
 
@@ -220,9 +258,7 @@ fn cut(body: &str) -> &str {
 }
 
 /// What a transaction did, in words. RT: `RT::Transaction::BriefDescription`.
-pub(super) fn describe(transaction: &Transaction) -> String {
-    let old = transaction.old_value.as_deref();
-    let new = transaction.new_value.as_deref();
+fn describe(transaction: &Transaction, old: Option<&str>, new: Option<&str>) -> String {
     let field = transaction.field.as_deref().unwrap_or_default();
     match (&transaction.change, old, new) {
         (Change::Create(_), ..) => "Ticket created".to_owned(),

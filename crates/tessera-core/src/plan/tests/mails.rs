@@ -1,0 +1,160 @@
+//! Who is mailed, what it says, and what a webhook carries.
+
+use super::*;
+use crate::models::delivery::{Email, HeaderValue, Payload, RecipientOutcome};
+
+fn mail_desk(config: Value) -> Catalog {
+    Desk::new()
+        .template("T", "About {{ ticket.subject }}", "Dear all,\n{{ transaction.description }}")
+        .scrip("Mail", ("OnCreate", json!({})), ("SendEmail", config), json!({"template": "T"}))
+        .open()
+}
+
+fn mail(plan: &Plan) -> &Email {
+    match &plan.deliveries[0].payload {
+        Payload::Email(email) => email,
+        Payload::Webhook(_) => panic!("a mail was expected"),
+    }
+}
+
+fn asked_by(requestors: &[&str]) -> CreateTicket {
+    CreateTicket { requestors: requestors.iter().map(|one| (*one).to_owned()).collect(), ..new_ticket() }
+}
+
+#[test]
+fn every_address_considered_is_listed_with_its_reason() {
+    let catalog = mail_desk(json!({
+        "to": ["requestor", "owner"], "cc": ["cc", "x@example.net"], "bcc": ["admin_cc", "queue_admin_cc", "creator", "{{ ticket.requestor_addresses }}"]
+    }));
+    let command = CreateTicket {
+        owner: Some("ann".to_owned()),
+        cc: vec!["EVE@example.net".to_owned(), "billing@desk.example".to_owned()],
+        ..asked_by(&["eve@example.net", "admin"])
+    };
+    let plan = create(&catalog, command).unwrap();
+    let email = mail(&plan);
+    let considered: Vec<_> = email
+        .recipients
+        .iter()
+        .map(|one| {
+            format!(
+                "{} {} {} ({})",
+                one.address,
+                one.role,
+                if one.outcome == RecipientOutcome::Included { "+" } else { "-" },
+                one.reason
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(considered.join("\n"));
+    assert_eq!((email.to.len(), email.cc.len(), email.bcc.len()), (2, 1, 1));
+}
+
+#[test]
+fn a_mail_without_recipients_is_declined_and_says_who_was_left_out() {
+    let plan = create(&mail_desk(json!({"to": ["requestor"]})), asked_by(&["admin"])).unwrap();
+    assert_eq!(verdict_of(&plan, "Mail"), Verdict::Declined);
+    assert!(
+        why_of(&plan, "Mail").contains("admin@desk.example: made this change, and notify_actor is false")
+    );
+    let plan =
+        create(&mail_desk(json!({"to": ["requestor"], "notify_actor": true})), asked_by(&["admin"])).unwrap();
+    assert_eq!(mail(&plan).to, ["admin@desk.example"]);
+}
+
+#[test]
+fn a_template_that_renders_nothing_silences_its_scrip() {
+    let catalog = Desk::new()
+        .template("T", "s", "{% if ticket.priority > 3 %}loud{% endif %}\n")
+        .scrip(
+            "Mail",
+            ("OnCreate", json!({})),
+            ("SendEmail", json!({"to": ["x@example.net"]})),
+            json!({"template": "T"}),
+        )
+        .open();
+    let plan = create(&catalog, new_ticket()).unwrap();
+    assert_eq!(verdict_of(&plan, "Mail"), Verdict::Declined);
+    assert!(why_of(&plan, "Mail").contains("template rendered nothing"));
+}
+
+#[test]
+fn a_mail_carries_number_thread_loop_guard_and_the_queues_address() {
+    let plan = create(&mail_desk(json!({"to": ["requestor"]})), asked_by(&["eve@example.net"])).unwrap();
+    let email = mail(&plan);
+    assert_eq!(email.subject, "[tessera #42] About Printer on fire");
+    assert_eq!(email.from, "support@desk.example");
+    assert_eq!(email.text, "Dear all,\nTicket created");
+    let delivery = plan.deliveries[0].id;
+    assert_eq!(email.headers["Message-ID"], format!("<ticket-42.{delivery}@tessera>"));
+    assert_eq!(email.headers["References"], format!("<ticket-{}@tessera>", plan.ticket.id));
+    let rest =
+        ["Auto-Submitted", "Precedence", "X-Tessera-Loop-Prevention", "X-Tessera-Scrip", "X-Tessera-Ticket"];
+    assert_eq!(
+        rest.map(|name| email.headers[name].as_str()),
+        ["auto-replied", "bulk", "tessera", "Mail v3", "42"]
+    );
+}
+
+#[test]
+fn only_cc_left_becomes_to() {
+    let plan = create(&mail_desk(json!({"to": ["owner"], "cc": ["x@example.net"]})), new_ticket()).unwrap();
+    let email = mail(&plan);
+    assert_eq!((email.to.as_slice(), email.cc.is_empty()), (&["x@example.net".to_owned()][..], true));
+}
+
+#[test]
+fn an_address_gets_one_mail_of_a_scrip_per_request() {
+    let catalog = Desk::new()
+        .template("T", "s", "b")
+        .scrip(
+            "Mail",
+            ("OnTransaction", json!({})),
+            ("SendEmail", json!({"to": ["x@example.net"]})),
+            json!({"template": "T"}),
+        )
+        .open();
+    let made = create(&Desk::new().open(), new_ticket()).unwrap();
+    let change = UpdateTicket { priority: Some(1), subject: Some("y".to_owned()), ..UpdateTicket::default() };
+    let plan = update(&catalog, &made.ticket, change).unwrap();
+    assert_eq!(plan.deliveries.len(), 1);
+    assert_eq!(verdicts(&plan), ["Mail: fired", "Mail: declined"]);
+}
+
+#[test]
+fn a_webhook_stays_at_its_origin_and_escapes_what_it_carries() {
+    let config = json!({
+        "url": "https://hooks.example:8443/t/{$ticket.subject}?s={{ ticket.status }}",
+        "headers": {"X-Subject": "{{ ticket.priority }}", "Authorization": {"secret": "crm"}},
+        "body": r#"{"subject": "{{ ticket.subject }}", "number": {{ ticket.number }}}"#,
+        "secret": "signing"
+    });
+    let catalog = Desk::new().scrip("Hook", ("OnCreate", json!({})), ("Webhook", config), json!({})).open();
+    let subject = "a/../b?c#d \"quoted\" \\ @evil.example".to_owned();
+    let plan = create(&catalog, CreateTicket { subject: subject.clone(), ..new_ticket() }).unwrap();
+    let Payload::Webhook(webhook) = &plan.deliveries[0].payload else { panic!("a webhook was expected") };
+    assert!(webhook.url.starts_with("https://hooks.example:8443/t/a%2F"), "{}", webhook.url);
+    assert!(webhook.url.ends_with("?s=new"), "{}", webhook.url);
+    let body: Value = serde_json::from_str(&webhook.body).unwrap();
+    assert_eq!(body, json!({ "subject": subject, "number": 42 }));
+    assert_eq!(webhook.headers["Authorization"], HeaderValue::Secret { secret: "crm".to_owned() });
+    assert_eq!(webhook.headers["Content-Type"], HeaderValue::Text("application/json".to_owned()));
+    assert_eq!(plan.deliveries[0].payload.endpoint(), "https://hooks.example:8443");
+}
+
+#[test]
+fn a_webhook_without_words_carries_the_event() {
+    let catalog = Desk::new()
+        .scrip(
+            "Hook",
+            ("OnCreate", json!({})),
+            ("Webhook", json!({"url": "https://hooks.example"})),
+            json!({}),
+        )
+        .open();
+    let plan = create(&catalog, new_ticket()).unwrap();
+    let Payload::Webhook(webhook) = &plan.deliveries[0].payload else { panic!("a webhook was expected") };
+    let body: Value = serde_json::from_str(&webhook.body).unwrap();
+    assert_eq!((&body["type"], &body["data"]["ticket"]["number"]), (&json!("ticket.create"), &json!(42)));
+    assert_eq!(webhook.url, "https://hooks.example/");
+}

@@ -1,0 +1,266 @@
+//! What a request itself changes.
+
+use super::*;
+use crate::error::Kind;
+use crate::plan::command::Difference;
+use std::collections::BTreeSet;
+
+#[test]
+fn a_create_is_one_transaction_that_holds_the_whole_first_state() {
+    let catalog = Desk::new().open();
+    let plan = create(
+        &catalog,
+        CreateTicket {
+            owner: Some("ann".to_owned()),
+            priority: Some(5),
+            requestors: vec![
+                "eve@example.net".to_owned(),
+                "ann@desk.example".to_owned(),
+                "EVE@example.net".to_owned(),
+            ],
+            custom_fields: BTreeMap::from([
+                ("severity".to_owned(), vec!["HIGH".to_owned()]),
+                ("Components".to_owned(), vec!["web".to_owned(), "db".to_owned()]),
+            ]),
+            content: Some(text("It burns.")),
+            ..new_ticket()
+        },
+    )
+    .unwrap();
+    assert_eq!(history(&plan), ["Create"]);
+    let ticket = &plan.ticket;
+    assert_eq!(
+        (ticket.status.as_str(), ticket.status_class, ticket.version),
+        ("new", StatusClass::Initial, 1)
+    );
+    assert_eq!(ticket.values_of(CustomFieldId(id(300))), ["high"]);
+    assert_eq!(ticket.requestors.len(), 2, "the same address in capitals is the same person");
+    assert_eq!(ticket.requestors[1].user, Some(UserId(id(11))), "an address of a user is the user");
+    assert_eq!(plan.transactions[0].content.as_ref().unwrap().body, "It burns.");
+    assert_eq!((plan.rows.values_in.len(), plan.rows.watchers_in.len()), (3, 2));
+    assert_folds(&[], &plan);
+}
+
+#[test]
+fn a_create_in_an_inactive_status_is_started_and_resolved() {
+    let catalog = Desk::new().open();
+    let plan =
+        create(&catalog, CreateTicket { status: Some("resolved".to_owned()), ..new_ticket() }).unwrap();
+    assert_eq!((plan.ticket.started_at, plan.ticket.resolved_at), (Some(NOW), Some(NOW)));
+    assert_folds(&[], &plan);
+}
+
+#[test]
+fn changes_come_in_one_order_whatever_the_request_says_first() {
+    let catalog = Desk::new().open();
+    let made = create(&catalog, new_ticket()).unwrap();
+    let plan = update(
+        &catalog,
+        &made.ticket,
+        UpdateTicket {
+            comment: Some(text("for us")),
+            reply: Some(text("for you")),
+            status: Some("resolved".to_owned()),
+            owner: Some(Some("bob".to_owned())),
+            subject: Some("Printer drowned".to_owned()),
+            priority: Some(9),
+            due_at: Some(Some(NOW)),
+            watchers: BTreeMap::from([
+                (Role::Cc, Difference { add: vec!["c@example.net".to_owned()], remove: Vec::new() }),
+                (Role::Requestor, Difference { add: vec!["r@example.net".to_owned()], remove: Vec::new() }),
+            ]),
+            custom_fields: BTreeMap::from([
+                ("Note".to_owned(), replace(&["wet"])),
+                ("Components".to_owned(), replace(&["mail"])),
+                ("Severity".to_owned(), replace(&["low"])),
+            ]),
+            ..UpdateTicket::default()
+        },
+    )
+    .unwrap();
+    insta::assert_snapshot!(history(&plan).join("\n"), @r"
+    Correspond
+    Set Told () -> 2026-11-23T11:00:00.123456Z *
+    Comment
+    Status new -> resolved
+    Set Started () -> 2026-11-23T11:00:00.123456Z *
+    Set Resolved () -> 2026-11-23T11:00:00.123456Z *
+    Set Owner Nobody -> bob
+    Set Subject Printer on fire -> Printer drowned
+    Set Priority 0 -> 9
+    Set Due () -> 2026-11-23T10:00:00.123456Z
+    AddWatcher Requestor () -> r@example.net
+    AddWatcher Cc () -> c@example.net
+    CustomField Severity () -> low
+    CustomField Components () -> mail
+    CustomField Note () -> wet
+    ");
+    assert_eq!(plan.ticket.version, 16);
+    assert_folds(&[&made], &plan);
+}
+
+#[test]
+fn what_is_as_it_is_asked_to_be_makes_no_transaction() {
+    let catalog = Desk::new().open();
+    let made = create(&catalog, new_ticket()).unwrap();
+    let same = UpdateTicket {
+        subject: Some(made.ticket.subject.clone()),
+        status: Some("NEW".to_owned()),
+        owner: Some(None),
+        queue: Some("support".to_owned()),
+        priority: Some(0),
+        due_at: Some(None),
+        custom_fields: BTreeMap::from([("Severity".to_owned(), replace(&[]))]),
+        ..UpdateTicket::default()
+    };
+    let plan = update(&catalog, &made.ticket, same).unwrap();
+    assert_eq!(plan.transactions, []);
+    assert_eq!(plan.ticket, made.ticket);
+}
+
+#[test]
+fn a_single_value_gives_way_in_one_line_and_many_change_by_their_difference() {
+    let catalog = Desk::new().open();
+    let fields = BTreeMap::from([
+        ("Severity".to_owned(), vec!["low".to_owned()]),
+        ("Components".to_owned(), vec!["web".to_owned(), "db".to_owned()]),
+    ]);
+    let made = create(&catalog, CreateTicket { custom_fields: fields, ..new_ticket() }).unwrap();
+    let change = UpdateTicket {
+        custom_fields: BTreeMap::from([
+            ("Severity".to_owned(), replace(&["high"])),
+            ("Components".to_owned(), replace(&["mail", "web"])),
+        ]),
+        ..UpdateTicket::default()
+    };
+    let plan = update(&catalog, &made.ticket, change).unwrap();
+    assert_eq!(
+        history(&plan),
+        [
+            "CustomField Severity low -> high",
+            "CustomField Components db -> ()",
+            "CustomField Components () -> mail"
+        ]
+    );
+    assert_eq!(plan.rows.values_out.len(), 2);
+    assert_folds(&[&made], &plan);
+}
+
+#[test]
+fn a_queue_move_maps_the_status_and_checks_the_transition_from_the_mapped_one() {
+    let catalog = Desk::new().open();
+    let fields = BTreeMap::from([("Note".to_owned(), vec!["kept, hidden".to_owned()])]);
+    let made = create(&catalog, CreateTicket { custom_fields: fields, ..new_ticket() }).unwrap();
+    let to_billing = |status: Option<&str>| UpdateTicket {
+        queue: Some("Billing".to_owned()),
+        status: status.map(str::to_owned),
+        ..UpdateTicket::default()
+    };
+    let plan = update(&catalog, &made.ticket, to_billing(Some("open"))).unwrap();
+    assert_eq!(
+        history(&plan),
+        [
+            "Set Queue Support -> Billing",
+            "Status new -> waiting",
+            "Status waiting -> open",
+            "Set Started () -> 2026-11-23T11:00:00.123456Z *"
+        ]
+    );
+    assert_eq!(plan.ticket.values_of(CustomFieldId(id(302))), ["kept, hidden"]);
+    assert_folds(&[&made], &plan);
+
+    let denied = update(&catalog, &made.ticket, to_billing(Some("paid"))).unwrap_err();
+    assert_eq!((denied.code(), denied.allowed().unwrap()), ("transition_denied", &["open".to_owned()][..]));
+
+    let resolved = update(&catalog, &made.ticket, status("resolved")).unwrap();
+    assert_eq!(update(&catalog, &resolved.ticket, to_billing(None)).unwrap_err().code(), "no_status_map");
+}
+
+#[test]
+fn reopening_keeps_resolved_and_closing_again_sets_it_anew() {
+    let catalog = Desk::new().open();
+    let made =
+        create(&catalog, CreateTicket { status: Some("resolved".to_owned()), ..new_ticket() }).unwrap();
+    let reopened = update(&catalog, &made.ticket, status("open")).unwrap();
+    assert_eq!(history(&reopened), ["Status resolved -> open"]);
+    assert_eq!(reopened.ticket.resolved_at, Some(NOW));
+    let rejected = update(&catalog, &reopened.ticket, status("rejected")).unwrap();
+    assert_eq!(rejected.ticket.resolved_at, Some(NOW + time::Duration::hours(1)));
+    assert_folds(&[&made, &reopened], &rejected);
+}
+
+#[test]
+fn a_request_is_refused_once_with_everything_that_is_wrong_and_what_exists() {
+    let catalog = Desk::new().open();
+    let error = create(
+        &catalog,
+        CreateTicket {
+            subject: " ".to_owned(),
+            owner: Some("nobody-knows".to_owned()),
+            requestors: vec!["not an address".to_owned()],
+            custom_fields: BTreeMap::from([
+                ("Severity".to_owned(), vec!["urgent".to_owned()]),
+                ("Color".to_owned(), vec!["red".to_owned()]),
+            ]),
+            content: Some(text("a\0b")),
+            ..new_ticket()
+        },
+    )
+    .unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    let faults: Vec<_> =
+        error.faults().iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+    insta::assert_snapshot!(faults.join("\n"));
+    let error = create(&catalog, CreateTicket { queue: "Nowhere".to_owned(), ..new_ticket() }).unwrap_err();
+    assert_eq!(
+        error.faults()[0].message,
+        r#"there is no queue "Nowhere"; there are "Support" and "Billing""#
+    );
+}
+
+#[test]
+fn nothing_is_half_applied_when_one_of_many_changes_is_refused() {
+    let catalog = Desk::new().open();
+    let made = create(&catalog, new_ticket()).unwrap();
+    let change =
+        UpdateTicket { status: Some("nonsense".to_owned()), priority: Some(3), ..UpdateTicket::default() };
+    let error = update(&catalog, &made.ticket, change).unwrap_err();
+    assert_eq!(error.faults()[0].field, "status");
+}
+
+#[test]
+fn rights_are_asked_of_the_person_and_not_of_scrips() {
+    let catalog = Desk::new()
+        .scrip("Raise", ("OnComment", json!({})), ("SetPriority", json!({"value": "7"})), json!({}))
+        .open();
+    let made = create(&catalog, new_ticket()).unwrap();
+    let with = |rights: &[&str], command| {
+        let ticket = Subject::Existing(Box::new(made.ticket.clone()));
+        let situation = Situation { ticket, people: People::default(), messages: Vec::new() };
+        let access = Access::Only(rights.iter().map(|right| (*right).to_owned()).collect::<BTreeSet<_>>());
+        prepare(&catalog, &situation, &Command::Update(command), &Context { access, ..context(2) })
+    };
+    let comment = || UpdateTicket { comment: Some(text("hm")), ..UpdateTicket::default() };
+    let field = || UpdateTicket {
+        custom_fields: BTreeMap::from([("Note".to_owned(), replace(&["x"]))]),
+        ..UpdateTicket::default()
+    };
+    let table = [
+        ("CommentOnTicket", comment()),
+        ("ReplyToTicket", UpdateTicket { reply: Some(text("hm")), ..UpdateTicket::default() }),
+        ("ModifyTicket", status("open")),
+        ("DeleteTicket", status("deleted")),
+        ("ModifyTicket", UpdateTicket { priority: Some(1), ..UpdateTicket::default() }),
+        ("ModifyTicket", UpdateTicket { subject: Some("x".to_owned()), ..UpdateTicket::default() }),
+        ("ModifyTicket", UpdateTicket { owner: Some(Some("ann".to_owned())), ..UpdateTicket::default() }),
+        ("ModifyCustomField", field()),
+    ];
+    for (right, command) in table {
+        let denied = with(&[], command.clone()).unwrap_err();
+        assert_eq!((denied.kind(), denied.code()), (Kind::Forbidden, "permission_denied"), "{right}");
+        assert!(denied.detail().contains(right), "{denied} names {right}");
+        assert!(with(&[right], command).is_ok(), "{right} suffices");
+    }
+    let plan = with(&["CommentOnTicket"], comment()).unwrap();
+    assert_eq!(plan.ticket.priority, 7, "the scrip acts for the configuration");
+}
