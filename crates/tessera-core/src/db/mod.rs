@@ -1,6 +1,7 @@
 //! The only mouth that speaks SQL: free functions over a connection or a pool, one file a family of tables.
 
 pub mod catalog;
+pub mod check;
 pub mod plans;
 pub mod tickets;
 
