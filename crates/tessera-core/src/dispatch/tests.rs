@@ -1,1 +1,356 @@
+//! The concurrency cases of the write path, on a real database.
 
+use super::*;
+use crate::db::tickets::Load;
+use crate::models::TicketId;
+use crate::plan::command::{CreateTicket, UpdateTicket};
+use crate::plan::{Plan, context::to_micros};
+use crate::testing::TestDb;
+use serde_json::json;
+use sqlx::PgPool;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+async fn desk(db: &TestDb) -> Arc<Tessera> {
+    let installation = Installation {
+        name: "test".to_owned(),
+        base_url: "http://desk.example".to_owned(),
+        mail_from: "desk@desk.example".to_owned(),
+    };
+    Arc::new(Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap())
+}
+
+fn answer(prepared: &Prepared) -> Answer {
+    let body = json!({ "number": prepared.plan.ticket.number, "request": prepared.plan.request });
+    Answer { status: 201, body: body.to_string().into_bytes() }
+}
+
+fn new_ticket() -> CreateTicket {
+    let requestors = vec!["eve@example.net".to_owned()];
+    CreateTicket { queue: "General".to_owned(), subject: "Printer".to_owned(), requestors, ..CreateTicket::default() }
+}
+
+fn priority(priority: i32) -> UpdateTicket {
+    UpdateTicket { priority: Some(priority), ..UpdateTicket::default() }
+}
+
+fn to_status(status: &str) -> UpdateTicket {
+    UpdateTicket { status: Some(status.to_owned()), ..UpdateTicket::default() }
+}
+
+async fn make(desk: &Tessera) -> TicketRef {
+    let made = desk.create(&desk.administrator().unwrap(), new_ticket(), &Conditions::default(), &answer).await.unwrap();
+    let Outcome::Made(answer, 1) = made else { panic!("made at version 1: {made:?}") };
+    TicketRef::Number(serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["number"].as_i64().unwrap())
+}
+
+fn with_key(key: &str, body: &[u8]) -> Conditions {
+    Conditions { key: Some(IdempotencyKey { key: key.to_owned(), body_hash: body.to_vec() }), ..Conditions::default() }
+}
+
+/// Rows of every table that a plan writes.
+async fn rows(pool: &PgPool) -> BTreeMap<&'static str, i64> {
+    let tables = [
+        "tickets",
+        "requests",
+        "request_traces",
+        "transactions",
+        "transaction_contents",
+        "custom_field_values",
+        "ticket_watchers",
+        "deliveries",
+        "delivery_queue",
+        "idempotency_keys",
+    ];
+    let mut rows = BTreeMap::new();
+    for table in tables {
+        let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        rows.insert(table, sqlx::query_scalar(count).fetch_one(pool).await.unwrap());
+    }
+    rows
+}
+
+/// A plan of an update, prepared and not written.
+async fn planned(desk: &Tessera, ticket: TicketRef, command: UpdateTicket) -> Plan {
+    desk.preview_update(&desk.administrator().unwrap(), ticket, command).await.unwrap().plan
+}
+
+async fn write(desk: &Tessera, plan: &Plan, key: Option<Key<'_>>) -> Written {
+    let mut db = desk.pools.write.acquire().await.unwrap();
+    plans::update(&mut db, std::slice::from_ref(plan), key).await.unwrap()[0]
+}
+
+async fn bump(desk: &Tessera) {
+    sqlx::query("UPDATE config_version SET version = version + 1").execute(&desk.pools.write).await.unwrap();
+}
+
+async fn assert_clean(desk: &Tessera) {
+    let report = crate::db::check::check(&desk.pools.write).await.unwrap();
+    assert!(report.tickets > 0 && report.violations.is_empty(), "{report:#?}");
+}
+
+const KEY: Key<'static> = Key { key: "k", body_hash: b"h", status: 200, response: b"{}" };
+
+#[tokio::test]
+async fn a_plan_of_a_moved_ticket_or_configuration_writes_nothing_at_all() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let ticket = make(&desk).await;
+    let comment = UpdateTicket {
+        comment: Some(crate::models::transaction::Content { content_type: "text/plain".to_owned(), body: "hm".to_owned() }),
+        ..to_status("open")
+    };
+    let stale = planned(&desk, ticket, comment.clone()).await;
+    let winner = planned(&desk, ticket, priority(5)).await;
+    assert_eq!(write(&desk, &winner, None).await, Written::Yes);
+    let before = rows(&desk.pools.read).await;
+    assert_eq!(write(&desk, &stale, Some(KEY)).await, Written::TicketMoved);
+    assert_eq!(rows(&desk.pools.read).await, before, "moved version");
+
+    let fresh = planned(&desk, ticket, comment.clone()).await;
+    bump(&desk).await;
+    assert_eq!(write(&desk, &fresh, Some(KEY)).await, Written::ConfigurationMoved);
+    assert_eq!(write(&desk, &stale, Some(KEY)).await, Written::ConfigurationMoved);
+    assert_eq!(rows(&desk.pools.read).await, before, "moved configuration, and both");
+
+    let last = planned(&desk, ticket, comment).await;
+    assert_eq!(write(&desk, &last, Some(KEY)).await, Written::Yes);
+    let another = planned(&desk, ticket, priority(6)).await;
+    let before = rows(&desk.pools.read).await;
+    assert_eq!(write(&desk, &another, Some(KEY)).await, Written::KeyUsed);
+    assert_eq!(rows(&desk.pools.read).await, before, "used key");
+    assert_clean(&desk).await;
+}
+
+#[tokio::test]
+async fn many_plans_are_written_in_one_statement_and_a_moved_one_drops_out_alone() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let mut plans = Vec::new();
+    for _ in 0..5 {
+        let ticket = make(&desk).await;
+        plans.push(planned(&desk, ticket, to_status("open")).await);
+    }
+    let moved = TicketRef::Id(plans[2].ticket.id);
+    assert_eq!(write(&desk, &planned(&desk, moved, priority(1)).await, None).await, Written::Yes);
+    let mut conn = desk.pools.write.acquire().await.unwrap();
+    // One request each, one time for all: the statement takes it from the first plan.
+    let now = plans.iter().map(|plan| plan.now).max().unwrap();
+    for plan in &mut plans {
+        plan.now = now;
+        plan.ticket.updated_at = now;
+    }
+    let written = plans::update(&mut conn, &plans, None).await.unwrap();
+    assert_eq!(written, [Written::Yes, Written::Yes, Written::TicketMoved, Written::Yes, Written::Yes]);
+}
+
+#[tokio::test]
+async fn the_same_key_twice_at_once_has_one_effect_and_one_answer() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let before = rows(&desk.pools.read).await["tickets"];
+    let conditions = with_key("once", b"body");
+    let creates = (0..8).map(|_| desk.create(&caller, new_ticket(), &conditions, &answer));
+    let outcomes = futures::future::join_all(creates).await;
+    let mut bodies = Vec::new();
+    let mut made = 0;
+    for outcome in outcomes {
+        match outcome.unwrap() {
+            Outcome::Made(answer, _) => {
+                made += 1;
+                bodies.push(answer.body);
+            }
+            Outcome::Replayed(answer) => bodies.push(answer.body),
+            Outcome::PlanChanged(_) => panic!("no plan was named"),
+        }
+    }
+    assert_eq!(made, 1);
+    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(rows(&desk.pools.read).await["tickets"], before + 1);
+
+    let other = desk.create(&caller, new_ticket(), &with_key("once", b"another"), &answer).await.unwrap_err();
+    assert_eq!(other.code(), "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn a_retry_is_replayed_before_anything_else_is_looked_at() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    let conditions = Conditions { version: Some(1), ..with_key("u", b"b") };
+    let first = desk.update(&caller, ticket, priority(3), &conditions, &answer).await.unwrap();
+    let Outcome::Made(first, 2) = first else { panic!("made: {first:?}") };
+    let again = desk.update(&caller, ticket, priority(3), &conditions, &answer).await.unwrap();
+    assert!(matches!(again, Outcome::Replayed(ref answer) if *answer == first), "not 412: {again:?}");
+    let stale = Conditions { version: Some(1), ..Conditions::default() };
+    let refused = desk.update(&caller, ticket, priority(4), &stale, &answer).await.unwrap_err();
+    assert_eq!(refused.code(), "version_mismatch");
+}
+
+#[tokio::test]
+async fn only_the_plan_that_was_shown_is_committed() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    let shown = planned(&desk, ticket, to_status("resolved")).await.hash;
+    let named = Conditions { plan: Some(shown), ..Conditions::default() };
+    desk.update(&caller, ticket, priority(8), &Conditions::default(), &answer).await.unwrap();
+    let before = rows(&desk.pools.read).await;
+    let changed = desk.update(&caller, ticket, to_status("resolved"), &named, &answer).await.unwrap();
+    let Outcome::PlanChanged(new) = changed else { panic!("the ticket has another priority now: {changed:?}") };
+    assert_eq!(rows(&desk.pools.read).await, before);
+    let named = Conditions { plan: Some(new.plan.hash), ..Conditions::default() };
+    let made = desk.update(&caller, ticket, to_status("resolved"), &named, &answer).await.unwrap();
+    assert!(matches!(made, Outcome::Made(..)));
+
+    let shown = desk.preview_create(&caller, new_ticket()).await.unwrap().plan;
+    assert_eq!(shown.ticket.number, None);
+    let named = Conditions { plan: Some(shown.hash), ..Conditions::default() };
+    assert!(matches!(desk.create(&caller, new_ticket(), &named, &answer).await.unwrap(), Outcome::Made(..)));
+}
+
+#[tokio::test]
+async fn sixty_four_writers_of_one_ticket_all_succeed() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    let none = Conditions::default();
+    let writers = (1..=64).map(|n| desk.update(&caller, ticket, priority(n), &none, &answer));
+    for outcome in futures::future::join_all(writers).await {
+        assert!(matches!(outcome.unwrap(), Outcome::Made(..)));
+    }
+    assert_clean(&desk).await;
+}
+
+#[tokio::test]
+async fn writers_of_two_processes_succeed_by_locking_first() {
+    let db = TestDb::new().await;
+    let nodes = [desk(&db).await, desk(&db).await];
+    let caller = nodes[0].administrator().unwrap();
+    let ticket = make(&nodes[0]).await;
+    let none = Conditions::default();
+    // Every writer of both nodes names the ticket in a way of its own, so that no turn protects it.
+    let id = planned(&nodes[0], ticket, priority(1)).await.ticket.id;
+    let writers = (1..=64).map(|n| {
+        let by = if n % 4 < 2 { ticket } else { TicketRef::Id(id) };
+        nodes[n as usize % 2].update(&caller, by, priority(n), &none, &answer)
+    });
+    for outcome in futures::future::join_all(writers).await {
+        assert!(matches!(outcome.unwrap(), Outcome::Made(..)));
+    }
+    assert_clean(&nodes[0]).await;
+}
+
+#[tokio::test]
+async fn sixty_four_writers_of_status_are_written_or_refused_by_the_lifecycle() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    let none = Conditions::default();
+    let statuses = ["open", "stalled", "resolved", "rejected", "new", "deleted"];
+    let (made, denied) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let writers = (0..64).map(|n| {
+        let (desk, caller, none, made, denied) = (&desk, &caller, &none, &made, &denied);
+        async move {
+            match desk.update(caller, ticket, to_status(statuses[n % statuses.len()]), none, &answer).await {
+                Ok(_) => made.fetch_add(1, Ordering::Relaxed),
+                Err(error) if error.code() == "transition_denied" => denied.fetch_add(1, Ordering::Relaxed),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    assert_eq!(made.into_inner() + denied.into_inner(), 64);
+    assert_clean(&desk).await;
+}
+
+#[tokio::test]
+async fn updates_go_on_while_the_configuration_is_edited() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    let none = Conditions::default();
+    let edits = async {
+        for _ in 0..20 {
+            bump(&desk).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let writers = futures::future::join_all((1..=32).map(|n| desk.update(&caller, ticket, priority(n), &none, &answer)));
+    let (outcomes, ()) = tokio::join!(writers, edits);
+    for outcome in outcomes {
+        assert!(matches!(outcome.unwrap(), Outcome::Made(..)));
+    }
+    assert_clean(&desk).await;
+}
+
+#[tokio::test]
+async fn a_preview_takes_no_transaction_id_and_changes_no_row_and_no_sequence() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    let state = || async {
+        let next: String = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetch_one(&desk.pools.read).await.unwrap();
+        let number: i64 = sqlx::query_scalar("SELECT last_value FROM ticket_number").fetch_one(&desk.pools.read).await.unwrap();
+        (next, number, rows(&desk.pools.read).await)
+    };
+    let before = state().await;
+    let update = desk.preview_update(&caller, ticket, to_status("resolved")).await.unwrap();
+    let create = desk.preview_create(&caller, new_ticket()).await.unwrap();
+    assert!(!update.plan.transactions.is_empty() && !create.plan.deliveries.is_empty());
+    // Other tests of this run share the server, so a transaction id may be taken by them; ours read through a session
+    // that cannot take one.
+    let after = state().await;
+    assert_eq!((before.1, before.2), (after.1, after.2));
+    let is_read_only: String = sqlx::query_scalar("SHOW transaction_read_only").fetch_one(&desk.pools.read).await.unwrap();
+    assert_eq!(is_read_only, "on");
+}
+
+#[tokio::test]
+async fn what_is_loaded_again_is_what_was_written() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    let plan = planned(&desk, ticket, to_status("resolved")).await;
+    assert_eq!(write(&desk, &plan, None).await, Written::Yes);
+    let mut conn = desk.pools.read.acquire().await.unwrap();
+    let load = Load { actor: caller.user.id, key: None, people: &[], messages: false };
+    let loaded = tickets::load(&mut conn, TicketRef::Id(TicketId(plan.ticket.id.0)), load).await.unwrap();
+    let Subject::Existing(found) = loaded.situation.ticket else { panic!("the ticket is there") };
+    assert_eq!(*found, plan.ticket);
+    assert_eq!(plan.now, to_micros(plan.now));
+}
+
+/// P3: two statements a create and an update, one a preview.
+#[tokio::test]
+async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let none = Conditions::default();
+    let ticket = make(&desk).await;
+    // Warm: every pool has a connection, the catalog is read.
+    desk.update(&caller, ticket, priority(1), &none, &answer).await.unwrap();
+    desk.preview_update(&caller, ticket, priority(2)).await.unwrap();
+    let statements = || async {
+        let sql = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+                   WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&desk.pools.read).await.unwrap()
+    };
+    let start = statements().await;
+    make(&desk).await;
+    let created = statements().await;
+    desk.update(&caller, ticket, priority(7), &none, &answer).await.unwrap();
+    let updated = statements().await;
+    desk.preview_update(&caller, ticket, priority(8)).await.unwrap();
+    let previewed = statements().await;
+    assert_eq!([created - start, updated - created, previewed - updated], [2, 2, 1]);
+}
