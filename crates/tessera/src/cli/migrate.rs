@@ -1,12 +1,17 @@
 //! `tessera migrate`: brings the database to this version's schema.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
 use crate::config::Config;
 use crate::database::Database;
 
-/// Applies what is missing, and says so when nothing is.
+/// How long to try to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Applies what is missing; a second run changes nothing.
 ///
 /// # Errors
 /// The database cannot be reached, is newer than this program, or refuses a migration.
@@ -18,13 +23,10 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn migrate(database: &Database) -> anyhow::Result<()> {
-    let pool = PgPool::connect_with(database.options()).await.context("cannot connect to the database")?;
-    apply(&pool).await?;
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
+    let pool = pool.connect_with(database.options()).await.context("cannot connect to the database")?;
+    tessera_core::db::migrate(&pool).await?;
     pool.close().await;
     tracing::info!("the database is up to date");
     Ok(())
-}
-
-async fn apply(_pool: &PgPool) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no migrations yet")
 }
