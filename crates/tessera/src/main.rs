@@ -1,2 +1,27 @@
-//! The `tessera` program.
-fn main() {}
+//! The `tessera` program: settings, log, database and the commands.
+
+mod admin_token;
+mod cli;
+mod config;
+mod database;
+mod postgres;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Before anything speaks TLS. It fails only where a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = cli::Cli::parse();
+    match cli::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tessera: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

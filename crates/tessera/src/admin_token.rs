@@ -1,0 +1,131 @@
+//! The administrator's token: the configured one, or a file in the data directory that the first start makes.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use tessera_core::models::secret::Secret;
+
+use crate::config::Config;
+
+/// The file's name in the data directory.
+const FILE: &str = "admin-token";
+/// What a token begins with, so that scanners for leaked secrets know it.
+const PREFIX: &str = "tessera_";
+/// How many random bytes follow, in hex.
+const RANDOM_BYTES: usize = 32;
+
+/// The token that the server accepts, if there is one yet.
+///
+/// # Errors
+/// The file is there, and cannot be read or is empty.
+pub fn find(config: &Config) -> anyhow::Result<Option<Secret>> {
+    if let Some(token) = &config.admin_token {
+        return Ok(Some(token.clone()));
+    }
+    let path = config.data_dir.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    if text.trim().is_empty() {
+        bail!("{} is empty. Remove it; the next start makes another.", path.display());
+    }
+    Ok(Some(Secret::new(text.trim())))
+}
+
+/// The token that the server accepts; the first start makes the file, which only its owner may read.
+///
+/// # Errors
+/// The file cannot be read or made.
+pub fn find_or_make(config: &Config) -> anyhow::Result<Secret> {
+    if let Some(token) = find(config)? {
+        return Ok(token);
+    }
+    let dir = &config.data_dir;
+    make(dir).with_context(|| format!("cannot make {}", dir.join(FILE).display()))?;
+    find(config)?.with_context(|| format!("{} went away", dir.join(FILE).display()))
+}
+
+/// Writes the file aside and links it to its name: whoever reads it reads all of it, and of two that make it at the
+/// same time one wins for both.
+fn make(dir: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let aside = dir.join(format!("{FILE}.{}", std::process::id()));
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    writeln!(file, "{}", random()?)?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&aside, dir.join(FILE));
+    fs::remove_file(&aside)?;
+    linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+}
+
+fn random() -> std::io::Result<String> {
+    let mut bytes = [0; RANDOM_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().fold(PREFIX.to_owned(), |mut token, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(token, "{byte:02x}");
+        token
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::config::Surroundings;
+
+    fn config(dir: &Path, token: Option<&str>) -> Config {
+        let mut vars = vec![("TESSERA_DATA_DIR".to_owned(), dir.display().to_string())];
+        vars.extend(token.map(|token| ("TESSERA_AUTH__ADMIN_TOKEN".to_owned(), token.to_owned())));
+        Config::load(&Surroundings { vars: vars.into_iter().collect(), ..Surroundings::default() }).unwrap()
+    }
+
+    #[test]
+    fn the_first_start_makes_a_token_and_the_next_finds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir.path().join("new"), None);
+        assert_eq!(find(&config).unwrap(), None);
+        let token = find_or_make(&config).unwrap();
+        assert_eq!(token.expose().len(), PREFIX.len() + 2 * RANDOM_BYTES);
+        assert!(token.expose().starts_with(PREFIX));
+        assert_eq!(find_or_make(&config).unwrap(), token);
+        assert_eq!(find(&config).unwrap(), Some(token));
+
+        let files: Vec<_> = fs::read_dir(&config.data_dir).unwrap().map(Result::unwrap).collect();
+        let [file] = files.as_slice() else { panic!("{files:?}") };
+        assert_eq!(file.file_name(), FILE);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_two_that_make_it_one_wins_for_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), None);
+        make(dir.path()).unwrap();
+        let token = find(&config).unwrap();
+        make(dir.path()).unwrap();
+        assert_eq!(find(&config).unwrap(), token);
+    }
+
+    #[test]
+    fn a_configured_token_makes_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), Some("1234567890123456"));
+        assert_eq!(find_or_make(&config).unwrap().expose(), "1234567890123456");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_empty_file_is_no_token() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "\n").unwrap();
+        assert!(find(&config(dir.path(), None)).unwrap_err().to_string().contains("is empty"));
+    }
+}

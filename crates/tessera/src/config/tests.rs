@@ -1,0 +1,181 @@
+//! What the settings come to, from which source, and what a fault says.
+
+use std::io::Write as _;
+
+use super::*;
+
+fn surroundings(vars: &[(&str, &str)]) -> Surroundings {
+    let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Surroundings { file: None, vars, is_root: true, hostname: "desk".into() }
+}
+
+fn with_file(text: &str, vars: &[(&str, &str)]) -> (Surroundings, tempfile::NamedTempFile) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    (Surroundings { file: Some(file.path().to_owned()), ..surroundings(vars) }, file)
+}
+
+fn load(vars: &[(&str, &str)]) -> Result<Config, String> {
+    Config::load(&surroundings(vars)).map_err(|error| error.to_string())
+}
+
+fn load_file(text: &str, vars: &[(&str, &str)]) -> Result<Config, String> {
+    let (surroundings, file) = with_file(text, vars);
+    let name = file.path().display().to_string();
+    Config::load(&surroundings).map_err(|error| error.to_string().replace(&name, "FILE"))
+}
+
+#[test]
+fn the_defaults_stand_alone() {
+    let config = load(&[("PATH", "/bin")]).unwrap();
+    assert_eq!(config.name, "tessera");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.base_url, "http://127.0.0.1:8080");
+    assert_eq!(config.data_dir, Path::new("/var/lib/tessera"));
+    assert_eq!(config.mail_from, "tessera@desk");
+    assert!(config.database_url.is_none() && config.admin_token.is_none() && config.smtp_url.is_none());
+    assert!(config.bin_dir.is_none() && config.webhook_allow.is_empty());
+}
+
+#[test]
+fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
+    let uncommented: String = DEFAULT
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.split(' ').nth(1) == Some("=") => setting,
+            _ => line,
+        })
+        .fold(String::new(), |text, line| text + line + "\n");
+    let settings: Settings = Figment::from(Toml::string(&uncommented)).extract().unwrap();
+    let Settings { name, base_url, data_dir, http, database, auth, mail, webhook: Webhook { allow } } =
+        settings;
+    let all =
+        [name, base_url, data_dir, http.listen, database.url, database.url_file, database.embedded.bin_dir];
+    assert!(all.iter().all(Option::is_some), "{all:?}");
+    let Mail { smtp_url, smtp_url_file, from } = mail;
+    let all = [auth.admin_token, auth.admin_token_file, smtp_url, smtp_url_file, from];
+    assert!(all.iter().all(Option::is_some), "{all:?}");
+    assert!(uncommented.contains("\nallow = ") && allow.is_empty());
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let file = "name = \"file\"\nbase_url = \"https://file.example/\"\n[http]\nlisten = \"127.0.0.1:1\"\n\
+                [webhook]\nallow = [\"10.0.0.0/8\", \"192.168.1.1/32\"]\n[mail]\nfrom = \"file@example.org\"";
+    let config = load_file(file, &[("TESSERA_NAME", "env"), ("TESSERA_HTTP__LISTEN", "[::1]:2")]).unwrap();
+    assert_eq!(config.name, "env");
+    assert_eq!(config.listen.to_string(), "[::1]:2");
+    assert_eq!(config.base_url, "https://file.example");
+    assert_eq!(config.mail_from, "file@example.org");
+    assert_eq!(config.webhook_allow.len(), 2);
+
+    let config = load_file(file, &[("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8, 10.1.0.0/16")]).unwrap();
+    let allowed: Vec<_> = config.webhook_allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["127.0.0.0/8", "10.1.0.0/16"]);
+    assert!(load_file(file, &[("TESSERA_WEBHOOK__ALLOW", "")]).unwrap().webhook_allow.is_empty());
+}
+
+#[test]
+fn text_from_the_environment_stays_text() {
+    for text in ["12345678901234567890", "true_true_true_true", "[1,2,3,4,5,6,7,8]", "0x10_0x10_0x10_0x10"] {
+        let config = load(&[("TESSERA_AUTH__ADMIN_TOKEN", text), ("TESSERA_NAME", text)]).unwrap();
+        assert_eq!(config.admin_token.unwrap().expose(), text);
+        assert_eq!(config.name, text);
+    }
+}
+
+#[test]
+fn a_fault_names_the_setting_and_the_source() {
+    let environment = [
+        ("TESSERA_HTTP__PORT", "1", "TESSERA_HTTP__PORT: there is no such setting; here are listen"),
+        (
+            "TESSERA_NAMES",
+            "1",
+            "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, database, auth, \
+             mail, webhook",
+        ),
+        ("TESSERA_MAIL", "x", "TESSERA_MAIL: this is a section with settings of its own, not a value"),
+        (
+            "TESSERA_WEBHOOK__ALLOW",
+            "127.0.0.0/8,10.0.0.0/40",
+            "TESSERA_WEBHOOK__ALLOW: \"10.0.0.0/40\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32",
+        ),
+        (
+            "TESSERA_HTTP__LISTEN",
+            "8080",
+            "TESSERA_HTTP__LISTEN: \"8080\" is no address and port, as in 127.0.0.1:8080",
+        ),
+        ("TESSERA_BASE_URL", "tickets", "TESSERA_BASE_URL: \"tickets\" is no http or https URL"),
+        (
+            "TESSERA_DATABASE__URL",
+            "mysql://u:hunter2@h/d",
+            "TESSERA_DATABASE__URL: is no postgres://user:password@host/name URL",
+        ),
+        (
+            "TESSERA_MAIL__SMTP_URL",
+            "http://u:hunter2@h",
+            "TESSERA_MAIL__SMTP_URL: is no smtp:// or smtps:// URL with a host",
+        ),
+        ("TESSERA_MAIL__FROM", "desk", "TESSERA_MAIL__FROM: \"desk\" is no mail address"),
+        ("TESSERA_AUTH__ADMIN_TOKEN", "short", "TESSERA_AUTH__ADMIN_TOKEN: is shorter than 16 characters"),
+        ("TESSERA_AUTH__ADMIN_TOKEN", "", "TESSERA_AUTH__ADMIN_TOKEN: is empty; leave it out to go without"),
+        ("TESSERA_NAME", "a\r\nBcc: x", "TESSERA_NAME: contains a control character"),
+    ];
+    for (name, value, message) in environment {
+        assert_eq!(load(&[(name, value)]).unwrap_err(), message);
+    }
+
+    let files = [
+        ("[http]\nport = 1", "http.port in FILE: there is no such setting; here are listen"),
+        ("[auth]\nadmin_token = 1234567890123456", "auth.admin_token in FILE: expected text, in quotes"),
+        (
+            "[webhook]\nallow = [\"x\"]",
+            "webhook.allow in FILE: \"x\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32",
+        ),
+        ("[webhook]\nallow = \"10.0.0.0/8\"", "webhook.allow in FILE: expected a sequence"),
+    ];
+    for (text, message) in files {
+        assert_eq!(load_file(text, &[]).unwrap_err(), message);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_with_line_and_column_and_not_shown() {
+    let message = load_file("[auth]\nadmin_token = \"hunter2hunter2", &[]).unwrap_err();
+    assert!(message.starts_with("FILE: ") && message.contains("line 2"), "{message}");
+    assert!(!message.contains("hunter2") && !message.contains('\n'), "{message}");
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let surroundings = Surroundings { file: Some("/nowhere/tessera.toml".into()), ..surroundings(&[]) };
+    let message = Config::load(&surroundings).unwrap_err().to_string();
+    assert!(message.starts_with("/nowhere/tessera.toml: cannot be read"), "{message}");
+}
+
+#[test]
+fn secrets_may_stand_in_files_and_print_as_dots() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"0123456789abcdef0123\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let config = load(&[("TESSERA_AUTH__ADMIN_TOKEN_FILE", path)]).unwrap();
+    assert_eq!(config.admin_token.as_ref().unwrap().expose(), "0123456789abcdef0123");
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+
+    let both = [("TESSERA_AUTH__ADMIN_TOKEN_FILE", path), ("TESSERA_AUTH__ADMIN_TOKEN", "0123456789abcdef")];
+    let message = "TESSERA_AUTH__ADMIN_TOKEN_FILE: auth.admin_token is set too; keep one of the two";
+    assert_eq!(load(&both).unwrap_err(), message);
+    let message = load(&[("TESSERA_MAIL__SMTP_URL_FILE", "/nowhere/url")]).unwrap_err();
+    assert!(message.starts_with("TESSERA_MAIL__SMTP_URL_FILE: /nowhere/url cannot be read"), "{message}");
+}
+
+#[test]
+fn data_has_a_place_for_root_and_for_everybody_else() {
+    let place = |vars: &[(&str, &str)]| {
+        Config::load(&Surroundings { is_root: false, ..surroundings(vars) }).map(|config| config.data_dir)
+    };
+    assert_eq!(place(&[("HOME", "/home/a")]).unwrap(), Path::new("/home/a/.local/share/tessera"));
+    assert_eq!(place(&[("HOME", "/home/a"), ("XDG_DATA_HOME", "/d")]).unwrap(), Path::new("/d/tessera"));
+    assert_eq!(place(&[("HOME", "/home/a"), ("TESSERA_DATA_DIR", "/e")]).unwrap(), Path::new("/e"));
+    assert!(place(&[]).unwrap_err().to_string().starts_with("TESSERA_DATA_DIR: "));
+}

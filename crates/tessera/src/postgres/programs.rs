@@ -1,0 +1,145 @@
+//! Where PostgreSQL's programs are on this machine, and as whom they run.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::{Uid, User};
+
+use super::PostgresError;
+
+/// The oldest major version that Tessera's SQL runs on.
+const OLDEST_MAJOR: u32 = 15;
+
+/// Directories that hold one folder per installed version, and what stands before and after the version's name.
+const VERSIONED: [(&str, &str, &str); 4] = [
+    ("/usr/lib/postgresql", "", "bin"),
+    ("/opt/homebrew/opt", "postgresql@", "bin"),
+    ("/usr/local/opt", "postgresql@", "bin"),
+    ("/usr", "pgsql-", "bin"),
+];
+
+/// One installation: `initdb` and `postgres`, of one major version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Programs {
+    pub(super) bin: PathBuf,
+    pub(super) major: u32,
+}
+
+impl Programs {
+    /// The installation to use: the configured one, else the newest that is installed. A cluster that exists
+    /// decides the major version, so that a second PostgreSQL on the machine never locks anybody out.
+    pub(super) fn find(configured: Option<&Path>, data: &Path) -> Result<Self, PostgresError> {
+        let found = match configured {
+            Some(dir) => vec![Self::configured(dir)?],
+            None => Self::usable(candidates()),
+        };
+        Self::choose(found, data)
+    }
+
+    /// The best of those found, for the cluster in `data` if there is one.
+    pub(super) fn choose(mut found: Vec<Self>, data: &Path) -> Result<Self, PostgresError> {
+        // Stable: of one major version, the first that was found wins.
+        found.sort_by_key(|programs| std::cmp::Reverse(programs.major));
+        let Ok(version) = fs::read_to_string(data.join("PG_VERSION")) else {
+            return found.into_iter().next().ok_or(PostgresError::NoPrograms { install: install_command() });
+        };
+        let cluster = version.trim().to_owned();
+        if let Some(programs) = found.iter().find(|programs| programs.major.to_string() == cluster) {
+            return Ok(programs.clone());
+        }
+        if found.is_empty() {
+            return Err(PostgresError::NoPrograms { install: install_command() });
+        }
+        let majors: Vec<_> = found.iter().map(|programs| programs.major.to_string()).collect();
+        Err(PostgresError::OtherMajor { data: data.to_owned(), cluster, found: majors.join(", ") })
+    }
+
+    fn configured(dir: &Path) -> Result<Self, PostgresError> {
+        let problem = match Self::at(dir) {
+            Some(programs) if programs.major >= OLDEST_MAJOR => return Ok(programs),
+            Some(programs) => {
+                format!("holds PostgreSQL {}, and Tessera needs {OLDEST_MAJOR} or newer", programs.major)
+            }
+            None => "does not hold the programs initdb and postgres".to_owned(),
+        };
+        Err(PostgresError::BinDir { dir: dir.to_owned(), problem })
+    }
+
+    fn usable(dirs: impl IntoIterator<Item = PathBuf>) -> Vec<Self> {
+        dirs.into_iter()
+            .filter_map(|dir| Self::at(&dir))
+            .filter(|programs| programs.major >= OLDEST_MAJOR)
+            .collect()
+    }
+
+    /// The installation in `dir`, if both programs are there: client packages bring a `pg_config` whose directory
+    /// holds no server.
+    fn at(dir: &Path) -> Option<Self> {
+        if !dir.join("initdb").is_file() {
+            return None;
+        }
+        let output = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let (_, version) = text.split_once("(PostgreSQL) ")?;
+        let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+        Some(Self { bin: dir.to_owned(), major: digits.parse().ok()? })
+    }
+}
+
+/// Every directory in which the programs may be, the likeliest first.
+fn candidates() -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = Vec::new();
+    if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
+        dirs.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    }
+    for (root, prefix, bin) in VERSIONED {
+        let Ok(entries) = fs::read_dir(root) else { continue };
+        let versions = entries.flatten().filter(|entry| starts_with(&entry.file_name(), prefix));
+        dirs.extend(versions.map(|entry| entry.path().join(bin)));
+    }
+    if let Some(path) = std::env::var_os("PATH") {
+        dirs.extend(std::env::split_paths(&path));
+    }
+    dirs
+}
+
+fn starts_with(name: &OsStr, prefix: &str) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(prefix))
+}
+
+fn install_command() -> &'static str {
+    if cfg!(target_os = "macos") {
+        "brew install postgresql@17"
+    } else if Path::new("/usr/bin/dnf").exists() {
+        "dnf install postgresql-server"
+    } else {
+        "apt-get install -y postgresql"
+    }
+}
+
+/// The user as whom the programs run where Tessera itself is root, which PostgreSQL refuses to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RunAs {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) name: String,
+}
+
+impl RunAs {
+    /// Nobody else for an ordinary user. For root: the owner of the cluster in `data`, else `postgres`, else
+    /// `nobody`; so a cluster stays with its owner when the package `postgresql` later brings its user.
+    pub(super) fn find(data: &Path) -> Result<Option<Self>, PostgresError> {
+        if !Uid::effective().is_root() {
+            return Ok(None);
+        }
+        let owner = fs::metadata(data).ok().map(|metadata| Uid::from_raw(metadata.uid()));
+        let owner = owner.filter(|uid| !uid.is_root()).and_then(|uid| User::from_uid(uid).ok().flatten());
+        let named = |name| User::from_name(name).ok().flatten();
+        let user = owner.or_else(|| named("postgres")).or_else(|| named("nobody"));
+        let user = user.ok_or(PostgresError::NoUser)?;
+        Ok(Some(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw(), name: user.name }))
+    }
+}

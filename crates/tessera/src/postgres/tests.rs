@@ -1,0 +1,377 @@
+//! The embedded cluster, with real PostgreSQL programs: each thing that a machine, a crash or a second Tessera can do.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User};
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+
+use super::cluster::{Cluster, Layout, State, check_way};
+use super::programs::{Programs, RunAs};
+use super::*;
+
+/// A directory that every user can enter, as the server's user must.
+fn place() -> TempDir {
+    let open = fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().prefix("tessera-").permissions(open).tempdir().unwrap()
+}
+
+fn start(place: &TempDir) -> Embedded {
+    Embedded::start(&place.path().join("postgres"), None).unwrap()
+}
+
+fn layout(place: &TempDir) -> Layout {
+    Layout::make(&place.path().join("postgres")).unwrap()
+}
+
+fn cluster(place: &TempDir) -> Cluster {
+    Cluster::prepare(layout(place), None).unwrap()
+}
+
+/// The first column of the first row, as text.
+fn ask(options: PgConnectOptions, sql: &'static str) -> sqlx::Result<String> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let answer = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(answer)
+    })
+}
+
+/// Waits for what another process does; the limit is far above what any of it takes.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < limit, "{what}: not within 60 s");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// The postmaster once it is ready, and not one of `not`.
+fn ready(layout: &Layout, not: &[Pid]) -> Pid {
+    eventually("a server that is ready", || {
+        layout.postmaster().filter(|it| it.state == State::Ready && !not.contains(&it.pid)).map(|it| it.pid)
+    })
+}
+
+fn log(layout: &Layout) -> String {
+    fs::read_to_string(&layout.log).unwrap()
+}
+
+#[test]
+fn the_cluster_is_private_durable_and_not_roots() {
+    let place = place();
+    let embedded = start(&place);
+    let setting = |sql| ask(embedded.connect_options(), sql).unwrap();
+    assert_eq!(setting("SELECT current_database()::text"), "tessera");
+    assert_eq!(setting("SELECT current_setting('application_name')"), "tessera");
+    assert_eq!(setting("SHOW fsync"), "on");
+    assert_eq!(setting("SHOW synchronous_commit"), "on");
+    assert_eq!(setting("SHOW data_checksums"), "on");
+    assert_eq!(setting("SHOW listen_addresses"), "");
+    assert_eq!(setting("SHOW server_encoding"), "UTF8");
+    assert_eq!(setting("SHOW lc_collate"), "C.UTF-8");
+
+    let Layout { data, socket_dir, log, .. } = layout(&place);
+    for dir in [&data, &socket_dir] {
+        let metadata = fs::metadata(dir).unwrap();
+        assert_eq!(metadata.mode() & 0o777, 0o700, "{}", dir.display());
+        assert_ne!(metadata.uid(), 0, "{} is not root's", dir.display());
+    }
+    assert_eq!(fs::metadata(log).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_stop_is_orderly_and_the_next_start_finds_the_data() {
+    let place = place();
+    let embedded = start(&place);
+    assert_ne!(ask(embedded.connect_options(), "SELECT lo_create(42)::text").unwrap(), "0");
+    let pid = ready(&layout(&place), &[]);
+    embedded.stop();
+    assert_eq!(kill(pid, None), Err(nix::errno::Errno::ESRCH));
+    assert!(log(&layout(&place)).contains("database system is shut down"));
+
+    let again = start(&place);
+    let kept = "SELECT oid::text FROM pg_largeobject_metadata";
+    assert_eq!(ask(again.connect_options(), kept).unwrap(), "42");
+    assert!(!log(&layout(&place)).contains("was not properly shut down"));
+}
+
+#[test]
+fn a_killed_initdb_leaves_nothing_in_the_way() {
+    let place = place();
+    let half = place.path().join("postgres/data.init/base");
+    fs::create_dir_all(&half).unwrap();
+    fs::write(half.join("1"), "half").unwrap();
+    let embedded = start(&place);
+    assert_eq!(ask(embedded.connect_options(), "SELECT 'up'").unwrap(), "up");
+    assert!(!place.path().join("postgres/data.init").exists());
+}
+
+#[test]
+fn a_killed_server_is_started_again_with_all_that_was_committed() {
+    let place = place();
+    let embedded = start(&place);
+    let layout = layout(&place);
+    let first = ready(&layout, &[]);
+    let filled = "WITH rows AS (SELECT lo_from_bytea(0, decode(repeat('ab', 1000), 'hex')) FROM generate_series(1, 500)) \
+                  SELECT count(*)::text FROM rows";
+    assert_eq!(ask(embedded.connect_options(), filled).unwrap(), "500");
+    kill(first, Signal::SIGKILL).unwrap();
+    let second = ready(&layout, &[first]);
+    let count = "SELECT count(*)::text FROM pg_largeobject_metadata";
+    assert_eq!(ask(embedded.connect_options(), count).unwrap(), "500");
+
+    // A second death soon after the first: with a pause, and the stop works at any time of the recovery.
+    kill(second, Signal::SIGKILL).unwrap();
+    embedded.stop();
+    assert_eq!(ask(start(&place).connect_options(), count).unwrap(), "500");
+}
+
+#[test]
+fn waits_between_attempts_double_up_to_a_limit() {
+    let waits: Vec<_> = (0..9).map(|failures| supervisor::backoff(failures).as_millis()).collect();
+    assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+    assert_eq!(supervisor::backoff(u32::MAX).as_secs(), 10);
+}
+
+#[test]
+fn a_server_that_was_left_behind_is_taken_over_kept_alive_and_stopped() {
+    let place = place();
+    let mut left = cluster(&place).server().unwrap().spawn().unwrap();
+    let pid = Pid::from_raw(left.id().cast_signed());
+    let embedded = start(&place);
+    assert_eq!(ready(&layout(&place), &[]), pid);
+    assert_eq!(ask(embedded.connect_options(), "SELECT 'same'").unwrap(), "same");
+
+    // Its death is seen also where nobody reaps it.
+    kill(pid, Signal::SIGKILL).unwrap();
+    let next = ready(&layout(&place), &[pid]);
+    embedded.stop();
+    assert_eq!(kill(next, None), Err(nix::errno::Errno::ESRCH));
+    left.wait().unwrap();
+}
+
+#[test]
+fn a_server_that_is_still_stopping_is_waited_for() {
+    let place = place();
+    let mut left = cluster(&place).server().unwrap().spawn().unwrap();
+    let pid = ready(&layout(&place), &[]);
+    kill(pid, Signal::SIGTERM).unwrap();
+    let reaper = std::thread::spawn(move || left.wait().unwrap());
+    let embedded = start(&place);
+    assert_eq!(ask(embedded.connect_options(), "SELECT 'up'").unwrap(), "up");
+    let next = ready(&layout(&place), &[pid]);
+    assert_ne!(next, pid);
+    reaper.join().unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_pid_that_is_somebody_elses_or_a_zombies_is_no_server_and_stale_locks_go() {
+    let place = place();
+    cluster(&place);
+    let layout = layout(&place);
+    let stranger = std::process::id();
+    let mut zombie = Command::new("true").spawn().unwrap();
+    eventually("a zombie", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", zombie.id())).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+    for stale in [stranger, zombie.id()] {
+        let data = layout.data.display();
+        let socket_dir = layout.socket_dir.display();
+        let text = format!("{stale}\n{data}\n1700000000\n5432\n{socket_dir}\n\n  1234 5678\nready   \n");
+        let lock = layout.socket_dir.join(".s.PGSQL.5432.lock");
+        for path in [layout.data.join("postmaster.pid"), lock] {
+            fs::write(&path, &text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::write(layout.socket_dir.join(".s.PGSQL.5432"), "").unwrap();
+        assert_eq!(layout.postmaster(), None);
+        let embedded = start(&place);
+        assert_eq!(ask(embedded.connect_options(), "SELECT 'up'").unwrap(), "up");
+    }
+    zombie.wait().unwrap();
+}
+
+#[test]
+fn two_tesseras_are_kept_apart_and_other_commands_share() {
+    let place = place();
+    let serving = start(&place);
+    let dir = place.path().join("postgres");
+    let refused = Embedded::start(&dir, None).unwrap_err();
+    assert!(matches!(&refused, PostgresError::Locked { .. }), "{refused}");
+    assert!(refused.to_string().contains(dir.to_str().unwrap()));
+
+    let pid = ready(&layout(&place), &[]);
+    let sharing = Embedded::adopt_or_start(&dir, None).unwrap();
+    assert!(sharing.supervisor.is_none() && serving.supervisor.is_some());
+    assert_eq!(ask(sharing.connect_options(), "SELECT 'shared'").unwrap(), "shared");
+    sharing.stop();
+    assert_eq!(ready(&layout(&place), &[]), pid);
+    serving.stop();
+
+    let alone = Embedded::adopt_or_start(&dir, None).unwrap();
+    assert!(alone.supervisor.is_some());
+    alone.stop();
+    assert_eq!(layout(&place).pid_file(), None);
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_gets_a_short_one() {
+    let place = place();
+    let deep = place.path().join("d".repeat(60)).join("e".repeat(60));
+    let embedded = Embedded::start(&deep, None).unwrap();
+    assert_eq!(ask(embedded.connect_options(), "SELECT 'up'").unwrap(), "up");
+    let socket_dir = Layout::make(&deep).unwrap().socket_dir;
+    assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
+    let metadata = fs::symlink_metadata(&socket_dir).unwrap();
+    assert!(metadata.is_dir() && metadata.mode() & 0o777 == 0o700);
+    embedded.stop();
+
+    // What somebody else has put there is not used.
+    fs::remove_dir_all(&socket_dir).unwrap();
+    std::os::unix::fs::symlink(place.path(), &socket_dir).unwrap();
+    let refused = Embedded::start(&deep, None).unwrap_err();
+    fs::remove_file(&socket_dir).unwrap();
+    assert!(matches!(refused, PostgresError::SocketDir { .. }), "{refused}");
+}
+
+#[test]
+fn the_parent_that_blocks_the_servers_user_is_named() {
+    let place = place();
+    let closed = place.path().join("closed");
+    let dir = closed.join("postgres");
+    fs::create_dir_all(&dir).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let own = fs::metadata(&closed).unwrap().uid();
+    let other = RunAs { uid: own + 1, gid: own + 1, name: "somebody".into() };
+    let refused = check_way(&dir, &other).unwrap_err().to_string();
+    assert!(refused.starts_with(&format!("{} (mode 700)", closed.display())), "{refused}");
+    assert!(refused.contains("somebody"), "{refused}");
+    let owner = RunAs { uid: own, gid: own + 1, name: "owner".into() };
+    check_way(&dir, &owner).unwrap();
+    if Uid::effective().is_root() {
+        let refused = Embedded::start(&dir, None).unwrap_err();
+        assert!(matches!(refused, PostgresError::Blocked { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn a_machine_without_postgresql_is_told_what_to_install() {
+    let nothing = Programs::choose(vec![], std::path::Path::new("/nonexistent")).unwrap_err().to_string();
+    for part in ["install", "postgresql", "database.embedded.bin_dir", "database.url"] {
+        assert!(nothing.contains(part), "{nothing}");
+    }
+    let place = place();
+    let refused =
+        Embedded::start(&place.path().join("postgres"), Some(place.path())).unwrap_err().to_string();
+    assert!(refused.starts_with("database.embedded.bin_dir is "), "{refused}");
+    assert!(refused.contains("does not hold the programs initdb and postgres"), "{refused}");
+}
+
+#[test]
+fn the_newest_postgresql_makes_a_cluster_and_its_own_version_opens_it() {
+    let at = |major| Programs { bin: format!("/pg/{major}").into(), major };
+    let place = place();
+    let choose = || Programs::choose(vec![at(15), at(18), at(17)], place.path());
+    assert_eq!(choose().unwrap(), at(18));
+    fs::write(place.path().join("PG_VERSION"), "15\n").unwrap();
+    assert_eq!(choose().unwrap(), at(15));
+    fs::write(place.path().join("PG_VERSION"), "16\n").unwrap();
+    let refused = choose().unwrap_err().to_string();
+    assert!(refused.contains("made by PostgreSQL 16, and only 18, 17, 15 is installed"), "{refused}");
+}
+
+#[test]
+fn a_server_that_cannot_start_shows_the_end_of_its_log() {
+    let place = place();
+    cluster(&place);
+    let layout = layout(&place);
+    let conf = layout.data.join("postgresql.conf");
+    fs::File::options().append(true).open(conf).unwrap().write_all(b"\nwork_mem = 'much'\n").unwrap();
+    let refused = Embedded::start(&layout.dir, None).unwrap_err();
+    assert!(matches!(refused, PostgresError::Died { .. }), "{refused}");
+    assert!(refused.to_string().contains("invalid value for parameter \"work_mem\""), "{refused}");
+    assert!(layout.lock().unwrap().is_some(), "the lock is free again");
+}
+
+#[test]
+fn a_large_log_is_put_aside() {
+    let place = place();
+    let layout = layout(&place);
+    fs::File::create(&layout.log).unwrap().set_len(17 * 1024 * 1024).unwrap();
+    start(&place).stop();
+    assert!(log(&layout).contains("ready to accept connections"));
+    assert!(layout.log_bytes() < 1024 * 1024);
+    assert!(layout.dir.join("postgres.log.1").exists());
+}
+
+/// Not a test: the process that `a_killed_tessera_takes_its_server_with_it` kills.
+#[test]
+#[ignore = "is run by another test, in a process of its own"]
+fn serve_until_killed() {
+    let dir = std::env::var("EMBEDDED_DIR").unwrap();
+    let _embedded = Embedded::start(Path::new(&dir), None).unwrap();
+    println!("\nserving");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_killed_tessera_takes_its_server_with_it_in_order() {
+    let place = place();
+    let layout = layout(&place);
+    let mut tessera = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "postgres::tests::serve_until_killed"])
+        .env("EMBEDDED_DIR", &layout.dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tessera.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "serving"));
+    let pid = ready(&layout, &[]);
+    tessera.kill().unwrap();
+    tessera.wait().unwrap();
+    // The next start need not wait for that to end: it does so itself.
+    let next = start(&place);
+    assert_ne!(ready(&layout, &[pid]), pid);
+    assert_eq!(ask(next.connect_options(), "SELECT 'up'").unwrap(), "up");
+    let log = log(&layout);
+    assert!(log.contains("received fast shutdown request") && log.contains("database system is shut down"));
+    assert!(!log.contains("was not properly shut down"), "{log}");
+}
+
+#[test]
+fn all_of_this_holds_for_an_ordinary_user_too() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let nobody = User::from_name("nobody").unwrap().unwrap();
+    let place = place();
+    let exe = place.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    let output = {
+        use std::os::unix::process::CommandExt as _;
+        Command::new(exe)
+            .args(["postgres::tests::", "--skip", "ordinary_user"])
+            .uid(nobody.uid.as_raw())
+            .gid(nobody.gid.as_raw())
+            .current_dir("/")
+            .output()
+            .unwrap()
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("16 passed"), "{text}");
+}
