@@ -10,5 +10,7 @@ pub mod lifecycle;
 pub mod models;
 pub mod plan;
 pub mod scrip;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use error::{Error, Fault, Kind, Result};

@@ -27,7 +27,12 @@ fn answer(prepared: &Prepared) -> Answer {
 
 fn new_ticket() -> CreateTicket {
     let requestors = vec!["eve@example.net".to_owned()];
-    CreateTicket { queue: "General".to_owned(), subject: "Printer".to_owned(), requestors, ..CreateTicket::default() }
+    CreateTicket {
+        queue: "General".to_owned(),
+        subject: "Printer".to_owned(),
+        requestors,
+        ..CreateTicket::default()
+    }
 }
 
 fn priority(priority: i32) -> UpdateTicket {
@@ -39,13 +44,21 @@ fn to_status(status: &str) -> UpdateTicket {
 }
 
 async fn make(desk: &Tessera) -> TicketRef {
-    let made = desk.create(&desk.administrator().unwrap(), new_ticket(), &Conditions::default(), &answer).await.unwrap();
+    let made = desk
+        .create(&desk.administrator().unwrap(), new_ticket(), &Conditions::default(), &answer)
+        .await
+        .unwrap();
     let Outcome::Made(answer, 1) = made else { panic!("made at version 1: {made:?}") };
-    TicketRef::Number(serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["number"].as_i64().unwrap())
+    TicketRef::Number(
+        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["number"].as_i64().unwrap(),
+    )
 }
 
 fn with_key(key: &str, body: &[u8]) -> Conditions {
-    Conditions { key: Some(IdempotencyKey { key: key.to_owned(), body_hash: body.to_vec() }), ..Conditions::default() }
+    Conditions {
+        key: Some(IdempotencyKey { key: key.to_owned(), body_hash: body.to_vec() }),
+        ..Conditions::default()
+    }
 }
 
 /// Rows of every table that a plan writes.
@@ -97,7 +110,10 @@ async fn a_plan_of_a_moved_ticket_or_configuration_writes_nothing_at_all() {
     let desk = desk(&db).await;
     let ticket = make(&desk).await;
     let comment = UpdateTicket {
-        comment: Some(crate::models::transaction::Content { content_type: "text/plain".to_owned(), body: "hm".to_owned() }),
+        comment: Some(crate::models::transaction::Content {
+            content_type: "text/plain".to_owned(),
+            body: "hm".to_owned(),
+        }),
         ..to_status("open")
     };
     let stale = planned(&desk, ticket, comment.clone()).await;
@@ -200,7 +216,9 @@ async fn only_the_plan_that_was_shown_is_committed() {
     desk.update(&caller, ticket, priority(8), &Conditions::default(), &answer).await.unwrap();
     let before = rows(&desk.pools.read).await;
     let changed = desk.update(&caller, ticket, to_status("resolved"), &named, &answer).await.unwrap();
-    let Outcome::PlanChanged(new) = changed else { panic!("the ticket has another priority now: {changed:?}") };
+    let Outcome::PlanChanged(new) = changed else {
+        panic!("the ticket has another priority now: {changed:?}")
+    };
     assert_eq!(rows(&desk.pools.read).await, before);
     let named = Conditions { plan: Some(new.plan.hash), ..Conditions::default() };
     let made = desk.update(&caller, ticket, to_status("resolved"), &named, &answer).await.unwrap();
@@ -282,7 +300,9 @@ async fn updates_go_on_while_the_configuration_is_edited() {
             tokio::task::yield_now().await;
         }
     };
-    let writers = futures::future::join_all((1..=32).map(|n| desk.update(&caller, ticket, priority(n), &none, &answer)));
+    let writers = futures::future::join_all(
+        (1..=32).map(|n| desk.update(&caller, ticket, priority(n), &none, &answer)),
+    );
     let (outcomes, ()) = tokio::join!(writers, edits);
     for outcome in outcomes {
         assert!(matches!(outcome.unwrap(), Outcome::Made(..)));
@@ -297,8 +317,14 @@ async fn a_preview_takes_no_transaction_id_and_changes_no_row_and_no_sequence() 
     let caller = desk.administrator().unwrap();
     let ticket = make(&desk).await;
     let state = || async {
-        let next: String = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetch_one(&desk.pools.read).await.unwrap();
-        let number: i64 = sqlx::query_scalar("SELECT last_value FROM ticket_number").fetch_one(&desk.pools.read).await.unwrap();
+        let next: String = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+            .fetch_one(&desk.pools.read)
+            .await
+            .unwrap();
+        let number: i64 = sqlx::query_scalar("SELECT last_value FROM ticket_number")
+            .fetch_one(&desk.pools.read)
+            .await
+            .unwrap();
         (next, number, rows(&desk.pools.read).await)
     };
     let before = state().await;
@@ -309,7 +335,8 @@ async fn a_preview_takes_no_transaction_id_and_changes_no_row_and_no_sequence() 
     // that cannot take one.
     let after = state().await;
     assert_eq!((before.1, before.2), (after.1, after.2));
-    let is_read_only: String = sqlx::query_scalar("SHOW transaction_read_only").fetch_one(&desk.pools.read).await.unwrap();
+    let is_read_only: String =
+        sqlx::query_scalar("SHOW transaction_read_only").fetch_one(&desk.pools.read).await.unwrap();
     assert_eq!(is_read_only, "on");
 }
 

@@ -20,7 +20,9 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let server = Server::new(config)?;
     let there = server.send(Method::GET, "/api/tickets?limit=1", None).await?;
     if there["items"].as_array().is_some_and(|items| !items.is_empty()) {
-        println!("The demo is made only in a database without tickets; this one has some. Nothing was changed.");
+        println!(
+            "The demo is made only in a database without tickets; this one has some. Nothing was changed."
+        );
         return Ok(());
     }
     let steps: Vec<(String, String, Value)> = serde_json::from_str(STEPS).context("demo.json")?;
@@ -60,7 +62,8 @@ impl Server {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let mut request = self.client.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut request =
+            self.client.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);
         }

@@ -1,0 +1,199 @@
+//! For tests: a database of its own for each, cloned from a migrated one, on a private server that all test programs share.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests say what went wrong by panicking"
+)]
+
+use crate::db::{Pools, migrate};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// The user of the private server, and of the databases in it.
+const USER: &str = "tessera";
+/// How long the server may take to start.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A database of one test. It stays when the test ends, and is dropped by the next run of a test program.
+#[derive(Debug)]
+pub struct TestDb {
+    /// How to connect.
+    pub options: PgConnectOptions,
+    /// Both pools.
+    pub pools: Pools,
+}
+
+impl TestDb {
+    /// Clones the migrated database.
+    ///
+    /// # Panics
+    /// PostgreSQL is not installed or does not start; the message says what to do.
+    pub async fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
+        let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut db = PgConnection::connect_with(&server.options("postgres")).await.unwrap();
+        let template = server.template(&mut db).await;
+        run(&mut db, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        run(&mut db, format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")).await;
+        let options = server.options(&name);
+        Self { pools: Pools::new(options.clone()), options }
+    }
+}
+
+async fn run(db: &mut PgConnection, statement: String) {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(db).await.unwrap();
+}
+
+/// The private server: fsync off, a Unix socket only, adopted where it runs already.
+struct Server {
+    dir: PathBuf,
+}
+
+impl Server {
+    fn start() -> Self {
+        let uid = fs::metadata("/proc/self").map_or(0, |own| own.uid());
+        let dir = std::env::temp_dir().join(format!("tessera-test-postgres-{uid}"));
+        fs::create_dir_all(&dir).unwrap();
+        let lock = File::create(dir.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let server = Self { dir };
+        if !server.answers() {
+            server.launch(uid == 0);
+        }
+        server
+    }
+
+    fn socket_dir(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// Whether the server runs and takes queries: its pid file says so in a line of its own.
+    fn answers(&self) -> bool {
+        let state = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
+        state.lines().any(|line| line.trim() == "ready")
+            && std::os::unix::net::UnixStream::connect(self.socket_dir().join(".s.PGSQL.5432")).is_ok()
+    }
+
+    fn launch(&self, is_root: bool) {
+        let bin = programs();
+        let owner = is_root.then(postgres_user);
+        let run = self.socket_dir();
+        let data = self.dir.join("data");
+        // What a killed run left behind is not worth recovering.
+        let _ = fs::remove_dir_all(&data);
+        let _ = fs::remove_dir_all(&run);
+        fs::create_dir_all(&run).unwrap();
+        fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).unwrap();
+        if let Some((uid, gid)) = owner {
+            fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o711)).unwrap();
+            chown(&run, Some(uid), Some(gid)).unwrap();
+            fs::create_dir_all(&data).unwrap();
+            chown(&data, Some(uid), Some(gid)).unwrap();
+        }
+        let command = |program: &str| {
+            let mut command = Command::new(bin.join(program));
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+            if let Some((uid, gid)) = owner {
+                command.uid(uid).gid(gid);
+            }
+            command
+        };
+        let made = command("initdb")
+            .args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
+            .arg(&data)
+            .status();
+        assert!(made.is_ok_and(|status| status.success()), "initdb failed in {}", data.display());
+        let mut postgres = command("postgres");
+        postgres.arg("-D").arg(&data).arg("-k").arg(&run).process_group(0);
+        for setting in [
+            "listen_addresses=",
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "max_connections=400",
+            "shared_preload_libraries=pg_stat_statements",
+            "pg_stat_statements.track=top",
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        postgres.spawn().expect("postgres starts");
+        let begun = std::time::Instant::now();
+        while !self.answers() {
+            assert!(begun.elapsed() < START_MAX, "PostgreSQL did not start in {}", self.dir.display());
+            std::thread::yield_now();
+        }
+    }
+
+    fn options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass().socket(self.socket_dir()).username(USER).database(database)
+    }
+
+    /// The name of the migrated database, made by the first test program that needs it.
+    async fn template(&self, db: &mut PgConnection) -> String {
+        // One number for all: whoever makes the template keeps the others waiting.
+        const TEMPLATE_LOCK: i64 = 7_465_737_365_726_101;
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *db).await.unwrap();
+        let checksums = sqlx::migrate!("../../migrations").iter().fold(0_u64, |sum, migration| {
+            migration
+                .checksum
+                .iter()
+                .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
+        });
+        let name = format!("template_{checksums:x}");
+        let there: Vec<String> =
+            sqlx::query_scalar("SELECT datname FROM pg_database").fetch_all(&mut *db).await.unwrap();
+        for old in there.iter().filter(|name| is_left_behind(name)) {
+            run(db, format!("DROP DATABASE IF EXISTS {old} WITH (FORCE)")).await;
+        }
+        if !there.contains(&name) {
+            run(db, format!("DROP DATABASE IF EXISTS {name}_new WITH (FORCE)")).await;
+            run(db, format!("CREATE DATABASE {name}_new")).await;
+            let fresh =
+                PgPoolOptions::new().connect_with(self.options(&format!("{name}_new"))).await.unwrap();
+            migrate(&fresh).await.unwrap();
+            sqlx::raw_sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").execute(&fresh).await.unwrap();
+            fresh.close().await;
+            run(db, format!("ALTER DATABASE {name}_new RENAME TO {name}")).await;
+        }
+        sqlx::query("SELECT pg_advisory_unlock($1)").bind(TEMPLATE_LOCK).execute(&mut *db).await.unwrap();
+        name
+    }
+}
+
+/// Whether this is the database of a test program that is gone.
+fn is_left_behind(database: &str) -> bool {
+    let program = database.strip_prefix("test_").and_then(|rest| rest.split('_').next());
+    program.is_some_and(|program| !Path::new("/proc").join(program).exists())
+}
+
+/// The directory of `initdb` and `postgres`.
+fn programs() -> PathBuf {
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
+    versions.sort();
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = versions.into_iter().rev().chain(std::env::split_paths(&paths));
+    let found = places.find(|place| place.join("initdb").exists() && place.join("postgres").exists());
+    found.unwrap_or_else(|| panic!("PostgreSQL is not installed: run scripts/dev-setup.sh"))
+}
+
+/// Who runs the server where we are root, which PostgreSQL refuses.
+fn postgres_user() -> (u32, u32) {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let of = |name: &str| {
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut ids = line.split(':').skip(2).filter_map(|id| id.parse().ok());
+        Some((ids.next()?, ids.next()?))
+    };
+    of("postgres").or_else(|| of("nobody")).expect("a user postgres or nobody")
+}
