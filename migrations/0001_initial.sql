@@ -316,6 +316,7 @@ CREATE INDEX delivery_queue_due_idx ON delivery_queue (due_at);
 CREATE SEQUENCE delivery_lease AS BIGINT;
 
 -- Every lease that was ever issued, and what came of it. Append-only but for the one settling of each row.
+-- `recipients` is what is known of each recipient of a mail after the attempt.
 CREATE TABLE delivery_attempts (
     delivery_id UUID NOT NULL,
     lease_token BIGINT NOT NULL,
@@ -326,6 +327,7 @@ CREATE TABLE delivery_attempts (
     status_code INT,
     detail      TEXT,
     response    BYTEA,
+    recipients  JSONB,
     CONSTRAINT delivery_attempts_pk PRIMARY KEY (delivery_id, lease_token)
 ) PARTITION BY RANGE (delivery_id);
 CREATE TABLE delivery_attempts_default PARTITION OF delivery_attempts DEFAULT;

@@ -2,8 +2,13 @@
 
 pub mod catalog;
 pub mod check;
+pub mod deliveries;
 pub mod plans;
+pub mod secrets;
 pub mod tickets;
+
+#[cfg(test)]
+pub(crate) mod delivery_fixtures;
 
 use crate::error::{Error, Kind};
 use sqlx::PgPool;

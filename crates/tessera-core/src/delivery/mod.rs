@@ -8,6 +8,7 @@ pub mod retry;
 pub mod sign;
 pub mod smtp;
 pub mod webhook;
+pub mod worker;
 
 use crate::models::delivery::{
     Attempt, AttemptOutcome as Outcome, Leased, RecipientAnswer, excerpt, sentence,

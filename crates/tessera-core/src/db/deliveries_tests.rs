@@ -1,0 +1,308 @@
+//! Leasing and settling against a real database, with two workers at once where it matters.
+
+use super::*;
+use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
+use crate::models::Ids;
+use crate::testing::TestDb;
+use std::collections::BTreeSet;
+
+const LEASE: Duration = Duration::from_secs(30);
+const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
+
+fn room(webhooks: i64, per_endpoint: i64) -> Room {
+    Room {
+        kinds: vec![(DeliveryKind::Email, 10), (DeliveryKind::Webhook, webhooks)],
+        per_endpoint: vec![(DeliveryKind::Email, 10), (DeliveryKind::Webhook, per_endpoint)],
+        running: Vec::new(),
+    }
+}
+
+async fn take(pool: &PgPool) -> Vec<Leased> {
+    lease(pool, &room(10, 10), LEASE).await.unwrap()
+}
+
+fn ended(leased: &Leased, outcome: AttemptOutcome, again: Option<Duration>, seed: u64) -> Settlement {
+    let attempt = Attempt::new(outcome, format!("told by lease {}", leased.token)).with_status(200);
+    Settlement { leased: Arc::new(leased.clone()), attempt, again, transaction: Ids::new(NOW, seed).draw() }
+}
+
+async fn settled(pool: &PgPool, leased: &Leased, outcome: AttemptOutcome, again: Option<Duration>) {
+    // The lease's number makes ids that differ.
+    let seed = leased.token.unsigned_abs();
+    settle(pool, &[ended(leased, outcome, again, seed)], NOW).await.unwrap();
+}
+
+/// The outcomes in the ticket's history, in the order in which they were recorded.
+async fn outcomes(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT transaction_type FROM transactions WHERE seq IS NULL ORDER BY xmin::text::bigint, id",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap()
+}
+
+async fn states(pool: &PgPool) -> Vec<&'static str> {
+    let page = list(pool, Filter::default(), 100, None).await.unwrap();
+    page.items.iter().map(|listed| listed.state.as_str()).collect()
+}
+
+/// Ends every lease and delay, as the passing of time would.
+async fn time_passes(pool: &PgPool) {
+    sqlx::query("UPDATE delivery_queue SET due_at = now()").execute(pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_carries_the_delivery_and_keeps_it_from_others() {
+    let pool = TestDb::new().await.pools.write;
+    let ids = queue(&pool, vec![webhook("https://a.example/x?key=1"), mail(&["a@example.org"])]).await;
+    let leased = take(&pool).await;
+    assert_eq!(leased.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), ids);
+    assert_eq!(leased[0].delivery.payload, webhook("https://a.example/x?key=1"), "body and all");
+    assert_eq!((leased[0].attempt, leased[0].delivery.created_at), (1, NOW));
+    assert!(leased[0].token < leased[1].token);
+    assert!(take(&pool).await.is_empty(), "they are taken");
+    assert_eq!(states(&pool).await, ["running", "running"]);
+    time_passes(&pool).await;
+    let again = take(&pool).await;
+    assert_eq!(again.len(), 2, "the first worker is thought dead");
+    assert!(again[0].token > leased[1].token && again[0].attempt == 2);
+}
+
+#[tokio::test]
+async fn workers_that_lease_at_once_get_different_deliveries() {
+    let pool = TestDb::new().await.pools.write;
+    let ids = queue(&pool, (0..60).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
+    let room = room(7, 1);
+    let leases = (0..12).map(|_| lease(&pool, &room, LEASE));
+    let taken: Vec<Leased> =
+        futures::future::join_all(leases).await.into_iter().flat_map(Result::unwrap).collect();
+    assert!(taken.len() >= 7);
+    let distinct: BTreeSet<DeliveryId> = taken.iter().map(|one| one.delivery.id).collect();
+    let tokens: BTreeSet<i64> = taken.iter().map(|one| one.token).collect();
+    assert_eq!((distinct.len(), tokens.len()), (taken.len(), taken.len()), "nothing was leased twice");
+    assert!(distinct.is_subset(&ids.into_iter().collect()));
+}
+
+#[tokio::test]
+async fn an_endpoint_gets_its_share_and_a_kind_its_places() {
+    let pool = TestDb::new().await.pools.write;
+    let slow = (0..20).map(|n| webhook(&format!("https://slow.example/{n}")));
+    let others = (0..6).map(|n| webhook(&format!("https://h{n}.example/")));
+    queue(&pool, slow.chain(others).chain([mail(&["a@example.org"])]).collect()).await;
+    let endpoints = |leased: &[Leased]| -> Vec<String> {
+        leased.iter().map(|one| one.delivery.payload.endpoint()).collect()
+    };
+    let first = endpoints(&lease(&pool, &room(5, 3), LEASE).await.unwrap());
+    let slow = "https://slow.example";
+    assert_eq!(first.iter().filter(|&one| one == slow).count(), 3, "{first:?}");
+    assert_eq!(first.iter().filter(|&one| one != slow && one != "smtp").count(), 2, "{first:?}");
+    assert!(first.contains(&"smtp".to_owned()), "a mail has places of its own");
+    let busy = Room { running: vec![(slow.to_owned(), 3)], ..room(5, 3) };
+    let second = endpoints(&lease(&pool, &busy, LEASE).await.unwrap());
+    assert_eq!(
+        second,
+        ["https://h2.example", "https://h3.example", "https://h4.example", "https://h5.example"]
+    );
+}
+
+#[tokio::test]
+async fn a_success_is_recorded_once_in_the_tickets_history() {
+    let pool = TestDb::new().await.pools.write;
+    let ids = queue(&pool, vec![mail(&["a@example.org"]), webhook("https://a.example/x?key=1")]).await;
+    let leased = take(&pool).await;
+    let batch = [
+        ended(&leased[0], AttemptOutcome::Delivered, None, 1),
+        ended(&leased[1], AttemptOutcome::Delivered, None, 2),
+    ];
+    settle(&pool, &batch, NOW).await.unwrap();
+    settle(&pool, &batch, NOW).await.expect("the answer of the first call was lost");
+    assert_eq!(states(&pool).await, ["completed", "completed"]);
+    let rows: Vec<(Uuid, String, Option<i64>, Uuid, Uuid, serde_json::Value)> = sqlx::query_as(
+        "SELECT delivery_id, transaction_type, seq, request_id, caused_by, data FROM transactions
+         WHERE delivery_id IS NOT NULL ORDER BY delivery_id",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[0].0, rows[0].1.as_str(), rows[0].2), (ids[0].0, "EmailRecord", None));
+    assert_eq!(rows[1].1, "WebhookDelivery");
+    assert_eq!(rows[0].4, leased[0].delivery.transaction.0, "caused by what caused the delivery");
+    let Change::Outcome(outcome) = serde_json::from_value(rows[1].5.clone()).unwrap() else {
+        panic!("no outcome")
+    };
+    assert_eq!(
+        (outcome.attempts, outcome.to),
+        (1, vec!["https://a.example/x".to_owned()]),
+        "the query stays out"
+    );
+    let version: i64 = sqlx::query_scalar("SELECT version FROM tickets").fetch_one(&pool).await.unwrap();
+    assert_eq!(version, 1, "settling does not touch the ticket");
+}
+
+#[tokio::test]
+async fn a_failure_is_put_off_and_then_given_up_with_a_record() {
+    let pool = TestDb::new().await.pools.write;
+    queue(&pool, vec![webhook("https://a.example/")]).await;
+    let first = take(&pool).await;
+    settled(&pool, &first[0], AttemptOutcome::Retry, MINUTE).await;
+    assert_eq!((states(&pool).await, outcomes(&pool).await), (vec!["available"], vec![]));
+    assert!(take(&pool).await.is_empty(), "not before its minute");
+    let waiting: bool = sqlx::query_scalar(
+        "SELECT due_at > now() + interval '50 s' AND due_at <= now() + interval '60 s' FROM delivery_queue",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert!(waiting);
+    time_passes(&pool).await;
+    let second = take(&pool).await;
+    assert_eq!(second[0].attempt, 2);
+    settled(&pool, &second[0], AttemptOutcome::Retry, None).await;
+    assert_eq!(
+        (states(&pool).await, outcomes(&pool).await),
+        (vec!["discarded"], vec!["DeliveryFailed".to_owned()])
+    );
+    let listed = list(&pool, Filter::default(), 10, None).await.unwrap().items;
+    assert_eq!((listed[0].attempts, listed[0].due_at), (2, None));
+    let last = listed[0].last.clone().unwrap();
+    assert_eq!((last.outcome.as_str(), last.status_code), ("retry", Some(200)));
+}
+
+#[tokio::test]
+async fn a_stale_failure_changes_nothing_and_a_stale_success_counts() {
+    let pool = TestDb::new().await.pools.write;
+    queue(&pool, vec![webhook("https://a.example/")]).await;
+    let stale = take(&pool).await.remove(0);
+    time_passes(&pool).await;
+    let current = take(&pool).await.remove(0);
+    settled(&pool, &stale, AttemptOutcome::Permanent, None).await;
+    assert_eq!((states(&pool).await, outcomes(&pool).await.len()), (vec!["running"], 0));
+
+    time_passes(&pool).await;
+    let newest = take(&pool).await.remove(0);
+    settled(&pool, &current, AttemptOutcome::Delivered, None).await;
+    assert_eq!(
+        (states(&pool).await, outcomes(&pool).await),
+        (vec!["completed"], vec!["WebhookDelivery".to_owned()])
+    );
+    settled(&pool, &newest, AttemptOutcome::Permanent, None).await;
+    assert_eq!(outcomes(&pool).await, ["WebhookDelivery"], "a failure never follows a success");
+    time_passes(&pool).await;
+    assert!(take(&pool).await.is_empty(), "once succeeded, never tried again");
+}
+
+#[tokio::test]
+async fn a_late_success_may_follow_a_failure() {
+    let pool = TestDb::new().await.pools.write;
+    queue(&pool, vec![webhook("https://a.example/")]).await;
+    let late = take(&pool).await.remove(0);
+    time_passes(&pool).await;
+    let current = take(&pool).await.remove(0);
+    settled(&pool, &current, AttemptOutcome::Permanent, None).await;
+    assert_eq!(states(&pool).await, ["discarded"]);
+    settled(&pool, &late, AttemptOutcome::Delivered, None).await;
+    assert_eq!(outcomes(&pool).await, ["DeliveryFailed", "WebhookDelivery"]);
+    assert_eq!(states(&pool).await, ["completed"]);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_never_issued_has_no_say() {
+    let pool = TestDb::new().await.pools.write;
+    queue(&pool, vec![webhook("https://a.example/")]).await;
+    let mut forged = take(&pool).await.remove(0);
+    forged.token += 1_000;
+    settled(&pool, &forged, AttemptOutcome::Delivered, None).await;
+    assert_eq!((states(&pool).await, outcomes(&pool).await.len()), (vec!["running"], 0));
+}
+
+#[tokio::test]
+async fn of_a_success_and_a_failure_at_once_exactly_one_end_stands() {
+    let pool = TestDb::new().await.pools.write;
+    let many = 40;
+    queue(&pool, (0..many).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
+    let big = room(many, 1);
+    let old = lease(&pool, &big, LEASE).await.unwrap();
+    time_passes(&pool).await;
+    let new = lease(&pool, &big, LEASE).await.unwrap();
+    assert_eq!((old.len(), new.len()), (40, 40));
+    let won: Vec<_> =
+        old.iter().map(|one| ended(one, AttemptOutcome::Delivered, None, one.token as u64)).collect();
+    // The other way round, so that the two would wait for each other if rows were not locked in one order.
+    let lost: Vec<_> =
+        new.iter().rev().map(|one| ended(one, AttemptOutcome::Permanent, None, one.token as u64)).collect();
+    let (a, b) = tokio::join!(settle(&pool, &won, NOW), settle(&pool, &lost, NOW));
+    a.unwrap();
+    b.unwrap();
+    assert!(states(&pool).await.iter().all(|state| *state == "completed"));
+    let successes = outcomes(&pool).await.iter().filter(|kind| *kind == "WebhookDelivery").count();
+    assert_eq!(successes, 40);
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM delivery_queue").fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn what_recipients_answered_is_remembered_and_decides_the_end() {
+    let pool = TestDb::new().await.pools.write;
+    queue(&pool, vec![mail(&["a@example.org", "b@example.org"])]).await;
+    let answer =
+        |address: &str, outcome| RecipientAnswer { address: address.into(), outcome, answer: "said".into() };
+    let answers = vec![
+        answer("a@example.org", AttemptOutcome::Delivered),
+        answer("b@example.org", AttemptOutcome::Retry),
+    ];
+    let first = take(&pool).await.remove(0);
+    let mut settlement = ended(&first, AttemptOutcome::Retry, MINUTE, 1);
+    settlement.attempt.recipients = answers.clone();
+    settle(&pool, &[settlement], NOW).await.unwrap();
+    time_passes(&pool).await;
+    let second = take(&pool).await.remove(0);
+    assert_eq!(second.answered, answers);
+    let mut settlement = ended(&second, AttemptOutcome::Retry, None, 2);
+    settlement.attempt.recipients = answers;
+    settle(&pool, &[settlement], NOW).await.unwrap();
+    assert_eq!(outcomes(&pool).await, ["EmailRecord"], "one took it, and for the other no attempt is left");
+}
+
+#[tokio::test]
+async fn leases_are_kept_alive_and_given_back() {
+    let pool = TestDb::new().await.pools.write;
+    queue(&pool, vec![webhook("https://a.example/"), webhook("https://b.example/")]).await;
+    let leased = lease(&pool, &room(10, 10), Duration::ZERO).await.unwrap();
+    let held: Vec<_> = leased.iter().map(|one| (one.delivery.id, one.token)).collect();
+    extend(&pool, &held[..1], LEASE).await.unwrap();
+    let retaken = take(&pool).await;
+    assert_eq!(
+        retaken.iter().map(|one| one.delivery.id).collect::<Vec<_>>(),
+        [held[1].0],
+        "only the other ran out"
+    );
+    release(&pool, &held).await.unwrap();
+    let again = take(&pool).await;
+    assert_eq!(
+        again.iter().map(|one| one.delivery.id).collect::<Vec<_>>(),
+        [held[0].0],
+        "whoever lost a lease cannot give it back"
+    );
+    assert_eq!(again[0].attempt, 1, "an attempt that did not come to an end does not count");
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_paged() {
+    let pool = TestDb::new().await.pools.write;
+    let first = queue(&pool, vec![webhook("https://a.example/"), mail(&["a@example.org"])]).await;
+    let ticket = take(&pool).await[0].delivery.ticket;
+    queue(&pool, vec![mail(&["b@example.org"])]).await;
+    let of = async |filter: Filter| -> Vec<DeliveryId> {
+        list(&pool, filter, 100, None).await.unwrap().items.iter().map(|one| one.delivery.id).collect()
+    };
+    assert_eq!(of(Filter { ticket: Some(ticket), ..Filter::default() }).await.len(), 2);
+    assert_eq!(of(Filter { kind: Some(DeliveryKind::Webhook), ..Filter::default() }).await, [first[0]]);
+    assert_eq!(of(Filter { state: Some(DeliveryState::Available), ..Filter::default() }).await.len(), 1);
+    assert_eq!(of(Filter { state: Some(DeliveryState::Running), ..Filter::default() }).await.len(), 2);
+    let page = list(&pool, Filter::default(), 2, None).await.unwrap();
+    let rest = list(&pool, Filter::default(), 2, page.next_cursor.as_deref()).await.unwrap();
+    assert_eq!((page.items.len(), rest.items.len(), rest.next_cursor), (2, 1, None));
+    assert_eq!(list(&pool, Filter::default(), 2, Some("x")).await.unwrap_err().code(), "invalid");
+}

@@ -1,0 +1,388 @@
+//! Workers: lease what is due, send it, settle what came of it. Losing the database or the process loses nothing.
+//!
+//! One task leases and keeps the leases alive, each attempt is a task of its own, and one task settles in batches. Whatever
+//! is not settled when a process ends is leased again by another when its lease has run out.
+
+use super::email::FileTransport;
+use super::smtp::SmtpTransport;
+use super::webhook::{Secrets, WebhookTransport, secret_names};
+use super::{Attempt, Leased, Outcome, retry};
+use crate::db::deliveries::{self, Room, Settlement};
+use crate::db::secrets;
+use crate::models::delivery::{DeliveryKind, Payload};
+use crate::models::{DeliveryId, Ids};
+use sqlx::PgPool;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Webhooks that a process sends at a time.
+const WEBHOOKS_MAX: usize = 64;
+/// Of these, those to one endpoint: a receiver that hangs holds an eighth of the places and no more.
+const WEBHOOKS_PER_ENDPOINT: usize = 8;
+/// Mails that a process sends at a time.
+const EMAILS_MAX: usize = 8;
+/// How long a lease holds when its worker dies.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often the leases of running attempts are put off.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long the queue is left alone when nobody rings; up to a fifth more, so that processes do not ask together.
+const POLL: Duration = Duration::from_millis(1_000);
+/// Attempts settled by one statement.
+const BATCH_MAX: usize = 100;
+/// How long the first of a batch waits for others.
+const BATCH_WAIT: Duration = Duration::from_millis(10);
+/// Attempts that wait to be settled; when the database is away, workers stop here.
+const UNSETTLED_MAX: usize = 200;
+/// The first and the longest pause after a failure of the database; each is twice the one before.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a stop waits for attempts to end before it gives their leases back, if nobody says otherwise.
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// How long a stop then tries to settle what has ended.
+const SETTLE_DRAIN: Duration = Duration::from_secs(10);
+
+/// Where mail goes.
+pub enum MailTransport {
+    /// To a mail server.
+    Smtp(SmtpTransport),
+    /// Into a folder.
+    File(FileTransport),
+}
+
+/// How things leave.
+pub struct Transports {
+    /// Mail.
+    pub mail: MailTransport,
+    /// Webhooks.
+    pub webhook: WebhookTransport,
+}
+
+impl Transports {
+    async fn attempt(&self, pool: &PgPool, leased: &Leased, now: OffsetDateTime) -> Attempt {
+        match (&leased.delivery.payload, &self.mail) {
+            (Payload::Email(_), MailTransport::Smtp(smtp)) => smtp.send(leased).await,
+            (Payload::Email(_), MailTransport::File(file)) => file.send(leased).await,
+            (Payload::Webhook(webhook), _) => {
+                let names: Vec<String> = secret_names(webhook).into_iter().map(str::to_owned).collect();
+                let secrets =
+                    if names.is_empty() { Ok(Secrets::new()) } else { secrets::values(pool, &names).await };
+                match secrets {
+                    Ok(secrets) => self.webhook.send(leased, &secrets, now).await,
+                    Err(_) => Attempt::new(
+                        Outcome::Retry,
+                        "the secrets cannot be read: the database does not answer",
+                    ),
+                }
+            }
+        }
+    }
+}
+
+/// What workers work with.
+#[derive(Clone)]
+pub struct Tools {
+    /// The database, for writing.
+    pub pool: PgPool,
+    /// How things leave.
+    pub transports: Arc<Transports>,
+    /// Rung after a commit that made deliveries.
+    pub wake: Arc<Notify>,
+    /// The time.
+    pub clock: fn() -> OffsetDateTime,
+    /// A number nobody else draws, for the ids of outcomes.
+    pub seed: fn() -> u64,
+    /// How long a stop waits for attempts to end; [`DRAIN`] is a good value.
+    pub drain: Duration,
+}
+
+/// The workers of this process.
+pub struct Workers {
+    stop: CancellationToken,
+    leaser: JoinHandle<()>,
+    settler: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts them; must be called on a Tokio runtime.
+    pub fn start(tools: Tools) -> Self {
+        let stop = CancellationToken::new();
+        let (ended, unsettled) = mpsc::channel(UNSETTLED_MAX);
+        let settler = tokio::spawn(settle_all(tools.clone(), unsettled, stop.clone()));
+        let leaser = Leaser { tools, ended, running: JoinSet::new(), places: HashMap::new(), broken: None };
+        Self { leaser: tokio::spawn(leaser.run(stop.clone())), settler, stop }
+    }
+
+    /// Stops leasing, lets running attempts end for as long as was said, gives back the leases of those that did not, and
+    /// settles the others.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for task in [self.leaser, self.settler] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a delivery worker did not stop in order; its leases run out by themselves");
+            }
+        }
+    }
+}
+
+/// An attempt that came to an end.
+type Ended = (Arc<Leased>, Attempt);
+
+/// A place that an attempt takes.
+struct Place {
+    leased: Arc<Leased>,
+    endpoint: String,
+}
+
+impl Place {
+    fn kind(&self) -> DeliveryKind {
+        self.leased.delivery.payload.kind()
+    }
+}
+
+/// Leases deliveries, runs their attempts and keeps their leases alive.
+struct Leaser {
+    tools: Tools,
+    ended: mpsc::Sender<Ended>,
+    running: JoinSet<()>,
+    places: HashMap<Id, Place>,
+    /// The pause after the last failure of the database, while it lasts.
+    broken: Option<Duration>,
+}
+
+impl Leaser {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut more = self.lease().await;
+        let mut poll = Instant::now() + self.pause();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = heartbeat.tick() => self.extend().await,
+                Some(ended) = self.running.join_next_with_id() => {
+                    self.vacate(ended).await;
+                    if !more || self.broken.is_some() {
+                        continue;
+                    }
+                    more = self.lease().await;
+                }
+                () = self.tools.wake.notified(), if self.broken.is_none() => more = self.lease().await,
+                () = sleep_until(poll) => more = self.lease().await,
+            }
+            poll = Instant::now() + self.pause();
+        }
+        self.drain().await;
+    }
+
+    /// Leases as much as there is room for, and starts it. Answers whether more may be waiting for room.
+    async fn lease(&mut self) -> bool {
+        let Some(room) = self.room() else { return true };
+        match deliveries::lease(&self.tools.pool, &room, LEASE).await {
+            Ok(leased) => {
+                self.recovered();
+                let any = !leased.is_empty();
+                for leased in leased {
+                    self.begin(leased);
+                }
+                any
+            }
+            Err(error) => {
+                self.fell_out("lease deliveries", &error);
+                false
+            }
+        }
+    }
+
+    /// What there is room for; `None` when every place is taken.
+    fn room(&self) -> Option<Room> {
+        let taken = |kind| self.places.values().filter(|place| place.kind() == kind).count();
+        let free = |kind, max: usize| (kind, i64::try_from(max.saturating_sub(taken(kind))).unwrap_or(0));
+        let kinds = [free(DeliveryKind::Email, EMAILS_MAX), free(DeliveryKind::Webhook, WEBHOOKS_MAX)];
+        let kinds: Vec<_> = kinds.into_iter().filter(|(_, places)| *places > 0).collect();
+        if kinds.is_empty() {
+            return None;
+        }
+        let mut running: HashMap<String, i64> = HashMap::new();
+        for place in self.places.values() {
+            *running.entry(place.endpoint.clone()).or_default() += 1;
+        }
+        Some(Room {
+            kinds,
+            per_endpoint: vec![
+                (DeliveryKind::Email, EMAILS_MAX as i64),
+                (DeliveryKind::Webhook, WEBHOOKS_PER_ENDPOINT as i64),
+            ],
+            running: running.into_iter().collect(),
+        })
+    }
+
+    fn begin(&mut self, leased: Leased) {
+        let (tools, ended) = (self.tools.clone(), self.ended.clone());
+        let endpoint = leased.delivery.payload.endpoint();
+        let leased = Arc::new(leased);
+        let job = Arc::clone(&leased);
+        let task = self.running.spawn(async move {
+            let attempt = tools.transports.attempt(&tools.pool, &job, (tools.clock)()).await;
+            // Fails only when the settler is gone, and then the lease runs out.
+            let _ = ended.send((job, attempt)).await;
+        });
+        self.places.insert(task.id(), Place { leased, endpoint });
+    }
+
+    async fn vacate(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let place = self.places.remove(&id);
+        if let (Some(place), Err(error)) = (place, ended)
+            && error.is_panic()
+        {
+            tracing::error!(%error, delivery = %place.leased.delivery.id, "an attempt broke inside Tessera");
+            let attempt = Attempt::new(Outcome::Retry, "the attempt broke inside Tessera; the log says more");
+            let _ = self.ended.send((place.leased, attempt)).await;
+        }
+    }
+
+    fn held(&self) -> Vec<(DeliveryId, i64)> {
+        self.places.values().map(|place| (place.leased.delivery.id, place.leased.token)).collect()
+    }
+
+    async fn extend(&mut self) {
+        if self.places.is_empty() {
+            return;
+        }
+        match deliveries::extend(&self.tools.pool, &self.held(), LEASE).await {
+            Ok(()) => self.recovered(),
+            Err(error) => self.fell_out("keep the leases of deliveries", &error),
+        }
+    }
+
+    async fn drain(&mut self) {
+        let until = Instant::now() + self.tools.drain;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(until, self.running.join_next_with_id()).await {
+            self.vacate(ended).await;
+        }
+        let held = self.held();
+        self.running.shutdown().await;
+        if held.is_empty() {
+            return;
+        }
+        tracing::info!(
+            deliveries = held.len(),
+            "giving back deliveries whose receivers did not answer in time"
+        );
+        if let Err(error) = deliveries::release(&self.tools.pool, &held).await {
+            tracing::warn!(%error, "the leases could not be given back; they run out by themselves");
+        }
+    }
+
+    /// How long until the queue is looked at again.
+    fn pause(&self) -> Duration {
+        self.broken.unwrap_or_else(|| POLL + POLL.mul_f64(((self.tools.seed)() % 200) as f64 / 1_000.0))
+    }
+
+    fn recovered(&mut self) {
+        if self.broken.take().is_some() {
+            tracing::info!("deliveries go on: the database answers again");
+        }
+    }
+
+    /// Notes a failure of the database: logged once, until it answers again.
+    fn fell_out(&mut self, doing: &str, error: &crate::Error) {
+        let next = match self.broken {
+            None => {
+                tracing::error!(error = error as &dyn std::error::Error, "cannot {doing}; trying again");
+                BACKOFF.0
+            }
+            Some(pause) => (pause * 2).min(BACKOFF.1),
+        };
+        self.broken = Some(next);
+    }
+}
+
+/// Settles attempts until all workers are gone and nothing is left.
+async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: CancellationToken) {
+    let mut next = Vec::new();
+    loop {
+        if next.is_empty() {
+            match unsettled.recv().await {
+                Some(first) => next.push(first),
+                None => return,
+            }
+            gather(&mut next, &mut unsettled).await;
+        }
+        let (now, seed) = ((tools.clock)(), (tools.seed)());
+        let mut ids = Ids::new(now, seed);
+        let (batch, later) = without_doubles(std::mem::take(&mut next));
+        next = later;
+        let batch: Vec<Settlement> =
+            batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, &mut ids)).collect();
+        if !settle(&tools, &batch, now, &stop).await {
+            tracing::error!(
+                deliveries = batch.len() + next.len(),
+                "the database does not answer, so attempts stay unrecorded; the deliveries will be made again"
+            );
+            return;
+        }
+    }
+}
+
+/// Takes what ends within [`BATCH_WAIT`], up to [`BATCH_MAX`].
+async fn gather(batch: &mut Vec<Ended>, unsettled: &mut mpsc::Receiver<Ended>) {
+    let until = Instant::now() + BATCH_WAIT;
+    while batch.len() < BATCH_MAX {
+        match tokio::time::timeout_at(until, unsettled.recv()).await {
+            Ok(Some(ended)) => batch.push(ended),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// One attempt of each delivery, and what has to wait for the next batch: a delivery whose lease ran out may have two.
+fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
+    let mut seen = BTreeSet::new();
+    ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id))
+}
+
+fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlement {
+    let again = match attempt.outcome {
+        Outcome::Retry => retry::next(leased.delivery.payload.kind(), leased.attempt, leased.delivery.id),
+        Outcome::Delivered | Outcome::Permanent => None,
+    };
+    Settlement { leased, attempt, again, transaction: ids.draw() }
+}
+
+/// Settles a batch, however long the database takes to come back; while stopping, for [`SETTLE_DRAIN`]. Answers whether it
+/// is done.
+async fn settle(tools: &Tools, batch: &[Settlement], now: OffsetDateTime, stop: &CancellationToken) -> bool {
+    let mut pause = Duration::ZERO;
+    let attempts = async {
+        while let Err(error) = deliveries::settle(&tools.pool, batch, now).await {
+            if pause.is_zero() {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot settle deliveries; trying again"
+                );
+            }
+            pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
+            sleep(pause).await;
+        }
+    };
+    tokio::pin!(attempts);
+    tokio::select! {
+        () = &mut attempts => return true,
+        () = stop.cancelled() => {}
+    }
+    timeout(tools.drain + SETTLE_DRAIN, attempts).await.is_ok()
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -1,0 +1,277 @@
+//! Workers against a real database and real receivers on loopback. What happens is waited for, never slept for.
+
+use super::super::guard::Guard;
+use super::*;
+use crate::db::deliveries::{Filter, list};
+use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
+use crate::testing::TestDb;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// An HTTP receiver that tells of every request, and answers when it is open.
+struct Receiver {
+    url: String,
+    arrivals: mpsc::UnboundedReceiver<String>,
+    open: watch::Sender<bool>,
+}
+
+impl Receiver {
+    async fn start(status: &'static str, open: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (tell, arrivals) = mpsc::unbounded_channel();
+        let (open, door) = watch::channel(open);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, status, tell.clone(), door.clone()));
+            }
+        });
+        Self { url, arrivals, open }
+    }
+
+    /// The `webhook-id`s of the next arrivals.
+    async fn next(&mut self, n: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        for _ in 0..n {
+            ids.push(self.arrivals.recv().await.unwrap());
+        }
+        ids
+    }
+}
+
+async fn serve(
+    mut socket: TcpStream,
+    status: &str,
+    tell: mpsc::UnboundedSender<String>,
+    mut door: watch::Receiver<bool>,
+) {
+    let mut got = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&got).into_owned();
+        // The test webhook's body ends in the only brace of the request.
+        let Some((request, rest)) = text.split_once('}') else {
+            if socket.read_buf(&mut got).await.unwrap_or(0) == 0 {
+                return;
+            }
+            continue;
+        };
+        let id = request.lines().find_map(|line| line.strip_prefix("webhook-id: ")).unwrap();
+        let _ = tell.send(id.to_owned());
+        if door.wait_for(|open| *open).await.is_err() {
+            return;
+        }
+        got = rest.as_bytes().to_vec();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        if socket.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn tools(pool: &PgPool, folder: &tempfile::TempDir, drain: Duration) -> Tools {
+    static SEED: AtomicU64 = AtomicU64::new(1);
+    let guard = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    Tools {
+        pool: pool.clone(),
+        transports: Arc::new(Transports {
+            mail: MailTransport::File(FileTransport::new(folder.path())),
+            webhook: WebhookTransport::new(guard).unwrap(),
+        }),
+        wake: Arc::new(Notify::new()),
+        clock: || NOW,
+        seed: || SEED.fetch_add(1, Ordering::Relaxed),
+        drain,
+    }
+}
+
+/// How many deliveries stand where, and how many outcomes of each type the history has.
+async fn tally(pool: &PgPool) -> (BTreeMap<&'static str, usize>, BTreeMap<String, i64>) {
+    let mut states = BTreeMap::new();
+    for listed in list(pool, Filter::default(), 1_000, None).await.unwrap().items {
+        *states.entry(listed.state.as_str()).or_default() += 1;
+    }
+    let outcomes: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT transaction_type, count(*) FROM transactions WHERE delivery_id IS NOT NULL GROUP BY transaction_type",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    (states, outcomes.into_iter().collect())
+}
+
+#[tokio::test]
+async fn what_is_queued_before_and_after_the_start_arrives_and_is_recorded_once() {
+    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let mut receiver = Receiver::start("200 OK", true).await;
+    let mut expected: Vec<String> =
+        queue(&pool, vec![webhook(&receiver.url); 30]).await.iter().map(ToString::to_string).collect();
+    let tools = tools(&pool, &folder, DRAIN);
+    let wake = Arc::clone(&tools.wake);
+    let workers = Workers::start(tools);
+    let mut arrived = receiver.next(30).await;
+    let later = queue(&pool, vec![webhook(&receiver.url), mail(&["a@example.org"])]).await;
+    expected.push(later[0].to_string());
+    wake.notify_one();
+    arrived.extend(receiver.next(1).await);
+    workers.stop().await;
+    arrived.sort();
+    expected.sort();
+    assert_eq!(arrived, expected);
+    let (states, outcomes) = tally(&pool).await;
+    assert_eq!(states, BTreeMap::from([("completed", 32)]));
+    assert_eq!(outcomes, BTreeMap::from([("EmailRecord".into(), 1), ("WebhookDelivery".into(), 31)]));
+    assert!(folder.path().join(format!("{}.eml", later[1])).exists());
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_holds_its_share_and_nobody_else_up() {
+    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let mut hanging = Receiver::start("200 OK", false).await;
+    let mut healthy = Receiver::start("200 OK", true).await;
+    queue(&pool, vec![webhook(&hanging.url); 30]).await;
+    queue(&pool, vec![webhook(&healthy.url); 20]).await;
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    // All of the healthy one's arrive while the other has not answered one.
+    healthy.next(20).await;
+    assert!(hanging.arrivals.len() <= WEBHOOKS_PER_ENDPOINT);
+    hanging.open.send(true).unwrap();
+    hanging.next(30).await;
+    workers.stop().await;
+    assert_eq!(tally(&pool).await.1, BTreeMap::from([("WebhookDelivery".into(), 50)]));
+    assert!(hanging.arrivals.is_empty(), "each arrived once");
+}
+
+#[tokio::test]
+async fn a_failure_is_put_off_by_the_schedule_and_a_410_is_final() {
+    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let mut failing = Receiver::start("500 Oh", true).await;
+    let mut gone = Receiver::start("410 Gone", true).await;
+    queue(&pool, vec![webhook(&failing.url)]).await;
+    queue(&pool, vec![webhook(&gone.url)]).await;
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    failing.next(1).await;
+    gone.next(1).await;
+    workers.stop().await;
+    let (states, outcomes) = tally(&pool).await;
+    assert_eq!(states, BTreeMap::from([("available", 1), ("discarded", 1)]));
+    assert_eq!(outcomes, BTreeMap::from([("DeliveryFailed".into(), 1)]));
+    let soon: bool = sqlx::query_scalar(
+        "SELECT due_at BETWEEN now() + '1 s' AND now() + '6 s' AND attempts = 1 FROM delivery_queue",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert!(soon, "about 5 s later");
+}
+
+#[tokio::test]
+async fn a_stop_gives_back_what_receivers_hold_up() {
+    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let mut hanging = Receiver::start("200 OK", false).await;
+    queue(&pool, vec![webhook(&hanging.url); 3]).await;
+    let workers = Workers::start(tools(&pool, &folder, Duration::ZERO));
+    let mut first = hanging.next(3).await;
+    workers.stop().await;
+    let (states, _) = tally(&pool).await;
+    assert_eq!(states, BTreeMap::from([("available", 3)]), "due at once, for whoever comes next");
+    hanging.open.send(true).unwrap();
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    let mut second = hanging.next(3).await;
+    workers.stop().await;
+    first.sort();
+    second.sort();
+    assert_eq!(first, second, "the same ids at every attempt");
+    assert_eq!(tally(&pool).await.1, BTreeMap::from([("WebhookDelivery".into(), 3)]));
+}
+
+#[tokio::test]
+async fn what_a_killed_process_held_is_delivered_by_another_and_recorded_once() {
+    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let mut receiver = Receiver::start("200 OK", false).await;
+    queue(&pool, vec![webhook(&receiver.url); 5]).await;
+    let killed = Workers::start(tools(&pool, &folder, DRAIN));
+    receiver.next(5).await;
+    killed.leaser.abort();
+    killed.settler.abort();
+    assert!(killed.leaser.await.unwrap_err().is_cancelled());
+    assert_eq!(tally(&pool).await.0, BTreeMap::from([("running", 5)]));
+    receiver.open.send(true).unwrap();
+    // The leases run out.
+    sqlx::query("UPDATE delivery_queue SET due_at = now()").execute(&pool).await.unwrap();
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    receiver.next(5).await;
+    workers.stop().await;
+    let (states, outcomes) = tally(&pool).await;
+    assert_eq!(states, BTreeMap::from([("completed", 5)]));
+    assert_eq!(outcomes, BTreeMap::from([("WebhookDelivery".into(), 5)]));
+}
+
+#[tokio::test]
+async fn a_database_that_drops_every_connection_loses_nothing() {
+    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let mut receiver = Receiver::start("200 OK", false).await;
+    queue(&pool, vec![webhook(&receiver.url); 8]).await;
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    receiver.next(8).await;
+    let options = (*pool.connect_options()).clone();
+    let own = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .execute(&own)
+    .await
+    .unwrap();
+    // What is settled over a broken connection is settled again over another.
+    receiver.open.send(true).unwrap();
+    queue(&own, vec![webhook(&receiver.url)]).await;
+    receiver.next(1).await;
+    workers.stop().await;
+    assert_eq!(tally(&own).await.1, BTreeMap::from([("WebhookDelivery".into(), 9)]));
+}
+
+#[tokio::test]
+async fn a_secret_is_read_at_the_moment_of_sending() {
+    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let mut receiver = Receiver::start("200 OK", true).await;
+    let mut signed = webhook(&receiver.url);
+    let Payload::Webhook(inner) = &mut signed else { unreachable!() };
+    inner.secret = Some("sign".into());
+    let secret = crate::models::secret::Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    assert!(secrets::put(&pool, "sign", &secret).await.unwrap());
+    assert!(!secrets::put(&pool, "sign", &secret).await.unwrap(), "it is there already");
+    queue(&pool, vec![signed]).await;
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    receiver.next(1).await;
+    workers.stop().await;
+    assert_eq!(tally(&pool).await.0, BTreeMap::from([("completed", 1)]));
+    let stored: String = sqlx::query_scalar("SELECT string_agg(to_jsonb(d)::text, '') FROM deliveries d")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!(stored.contains("sign") && !stored.contains("MfKQ9r8"));
+}
+
+#[test]
+fn a_delivery_that_ended_twice_is_settled_in_two_batches() {
+    let of = |id: u128, token: i64| -> Ended {
+        let delivery = crate::models::delivery::Delivery {
+            id: uuid::Uuid::from_u128(id).into(),
+            ticket: uuid::Uuid::nil().into(),
+            transaction: uuid::Uuid::nil().into(),
+            scrip_version: uuid::Uuid::nil().into(),
+            payload: webhook("http://a.example/"),
+            created_at: NOW,
+        };
+        (
+            Arc::new(Leased { delivery, attempt: 1, token, answered: Vec::new() }),
+            Attempt::new(Outcome::Delivered, ""),
+        )
+    };
+    let (batch, later) = without_doubles(vec![of(1, 1), of(2, 2), of(1, 3)]);
+    let tokens = |ended: &[Ended]| ended.iter().map(|(leased, _)| leased.token).collect::<Vec<_>>();
+    assert_eq!((tokens(&batch), tokens(&later)), (vec![1, 2], vec![3]));
+}
