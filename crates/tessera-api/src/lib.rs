@@ -1,1 +1,12 @@
-//! Tessera over HTTP.
+//! Tessera over HTTP: one table of routes, problem documents, OpenAPI.
+
+pub mod app;
+pub mod error;
+pub mod extract;
+pub mod openapi;
+pub mod routes;
+pub mod views;
+
+pub use app::App;
+pub use openapi::document;
+pub use routes::router;

@@ -1,0 +1,172 @@
+//! Errors as problem documents (RFC 9457), by one total match.
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+use std::error::Error as _;
+use tessera_core::{Error, Kind};
+use utoipa::ToSchema;
+
+/// What a handler answers where it can fail.
+pub type Result<T, E = Problem> = std::result::Result<T, E>;
+
+/// An error on its way to a client.
+#[derive(Debug)]
+pub struct Problem {
+    error: Error,
+    plan: Option<Value>,
+}
+
+/// The media type of a problem document.
+const PROBLEM_JSON: &str = "application/problem+json";
+/// The longest problem document that is given its request id, in bytes: a new plan may be large.
+const DOCUMENT_MAX: usize = 8 * 1024 * 1024;
+
+/// A problem document.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemDocument {
+    /// Names the kind of problem; a place in `docs/api.md`.
+    #[serde(rename = "type")]
+    #[schema(example = "https://tessera.example/problems/transition_denied")]
+    kind: String,
+    /// The kind in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What happened and what to do.
+    detail: String,
+    /// A stable name for programs.
+    code: &'static str,
+    /// The request, as in the header `X-Request-Id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    /// What is wrong where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// What would be allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<Vec<String>>,
+    /// With `plan_changed`: the plan as it would be now, as a preview shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Value>,
+}
+
+/// One thing wrong with a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The field, as a path.
+    field: String,
+    /// What is wrong and what would be right.
+    message: String,
+    /// Line in a text, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// Column in characters, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+}
+
+impl Problem {
+    /// The plan that was named is no longer the plan.
+    pub fn plan_changed(plan: Value) -> Self {
+        let detail = "Nothing was written: the same request would now do something else. See plan for what.";
+        Self { error: Error::new(Kind::Conflict, "plan_changed", detail), plan: Some(plan) }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self { error, plan: None }
+    }
+}
+
+/// Status and title of a class of errors.
+fn class(kind: Kind) -> (StatusCode, &'static str) {
+    match kind {
+        Kind::Malformed => (StatusCode::BAD_REQUEST, "The request cannot be read"),
+        Kind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "The request cannot be right"),
+        Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "Who are you?"),
+        Kind::Forbidden => (StatusCode::FORBIDDEN, "This is not allowed to you"),
+        Kind::NotFound => (StatusCode::NOT_FOUND, "There is no such thing"),
+        Kind::Conflict => (StatusCode::CONFLICT, "The state of things does not allow it"),
+        Kind::Precondition => (StatusCode::PRECONDITION_FAILED, "What must hold does not hold"),
+        Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large"),
+        Kind::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Not now"),
+        Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The database does not answer"),
+        Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side"),
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { error, plan } = self;
+        let (status, title) = class(error.kind());
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            log(&error);
+        }
+        let status = match error.code() {
+            // HTTP has words of its own for these two.
+            "unsupported_media_type" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
+            _ => status,
+        };
+        let document = ProblemDocument {
+            kind: format!("https://tessera.example/problems/{}", error.code()),
+            title,
+            status: status.as_u16(),
+            detail: error.detail().to_owned(),
+            code: error.code(),
+            request_id: None,
+            errors: error
+                .faults()
+                .iter()
+                .map(|fault| FieldError {
+                    field: fault.field.clone(),
+                    message: fault.message.clone(),
+                    line: fault.line,
+                    column: fault.column,
+                })
+                .collect(),
+            allowed: error.allowed().map(<[String]>::to_vec),
+            plan,
+        };
+        let mut response = (status, Json(document)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Logs a fault of ours once, with its causes, which never reach a client.
+fn log(error: &Error) {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        causes.push(source.to_string());
+        cause = source.source();
+    }
+    tracing::error!(code = error.code(), causes = causes.join(": "), "{error}");
+}
+
+/// Writes the request's id into a problem document.
+pub async fn with_request_id(response: Response, id: &str) -> Response {
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == PROBLEM_JSON);
+    if !is_problem {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(bytes) = to_bytes(body, DOCUMENT_MAX).await else {
+        return (parts, Body::empty()).into_response();
+    };
+    let Ok(Value::Object(mut document)) = serde_json::from_slice::<Value>(&bytes) else {
+        return (parts, Body::from(bytes)).into_response();
+    };
+    document.insert("request_id".to_owned(), Value::String(id.to_owned()));
+    parts.headers.remove(header::CONTENT_LENGTH);
+    (parts, Body::from(Value::Object(document).to_string())).into_response()
+}

@@ -1,0 +1,183 @@
+//! What handlers take out of a request: JSON bodies, conditions, tickets, pages; refused with a problem that says what to send.
+
+use crate::error::Problem;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use tessera_core::db::tickets::TicketRef;
+use tessera_core::dispatch::{Conditions, IdempotencyKey};
+use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
+use tessera_core::{Error, Kind};
+
+/// The longest idempotency key, in bytes.
+const KEY_MAX: usize = 255;
+
+/// A JSON body, with the hash of the request for idempotency.
+#[derive(Debug)]
+pub struct Body<T> {
+    /// What it says.
+    pub value: T,
+    /// SHA-256 over method, path and bytes.
+    pub hash: Vec<u8>,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        if media_type != "application/json" && !media_type.ends_with("+json") {
+            let detail = "Send the body as JSON, with the header Content-Type: application/json.";
+            return Err(Error::new(Kind::Malformed, "unsupported_media_type", detail).into());
+        }
+        let mut hasher = Sha256::new();
+        hasher.update(request.method().as_str());
+        hasher.update([0]);
+        hasher.update(request.uri().path());
+        hasher.update([0]);
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let is_large = axum::response::IntoResponse::into_response(rejection).status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
+            if is_large {
+                let detail = format!("The body is larger than {} bytes.", crate::app::BODY_MAX);
+                Error::new(Kind::TooLarge, "body_too_large", detail)
+            } else {
+                Error::new(Kind::Malformed, "malformed_body", "The body did not arrive whole. Send the request again.")
+            }
+        })?;
+        hasher.update(&bytes);
+        Ok(Self { value: parse(&bytes)?, hash: hasher.finalize().to_vec() })
+    }
+}
+
+/// Reads JSON; a fault names the place.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_data() {
+            let field = if path == "." { "body".to_owned() } else { path };
+            let message = inner.to_string();
+            // serde says "at line 1 column 7" of a body that no person typed; the path says it better.
+            let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+            return Error::invalid_field(field, message.to_owned());
+        }
+        Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {inner}."))
+    })?;
+    reader.end().map_err(|error| Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {error}.")))?;
+    Ok(parsed)
+}
+
+/// The ticket that a path names.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket(pub TicketRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ticket {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(word) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Error::not_found("ticket", "of this name"))?;
+        Ok(Self(word.parse()?))
+    }
+}
+
+/// `If-Match`, `If-Plan` and `Idempotency-Key`; the key gets its hash from the body.
+#[derive(Debug)]
+pub struct Given(Conditions);
+
+impl Given {
+    /// The conditions, with the hash of the request's body.
+    pub fn with(self, hash: Vec<u8>) -> Conditions {
+        let mut conditions = self.0;
+        if let Some(key) = &mut conditions.key {
+            key.body_hash = hash;
+        }
+        conditions
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Given {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        Ok(Self(Conditions { version: if_match(headers)?, plan: if_plan(headers)?, key: key(headers)? }))
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Error> {
+    let unreadable = |_| Error::new(Kind::Malformed, "malformed_header", format!("The header {name} holds what is not ASCII."));
+    headers.get(name).map(|value| value.to_str().map_err(unreadable)).transpose()
+}
+
+fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
+    let Some(value) = text(headers, "If-Match")?.map(str::trim).filter(|value| *value != "*") else { return Ok(None) };
+    let version = value.trim_start_matches("W/").trim_matches('"').parse();
+    version.map(Some).map_err(|_| {
+        let detail = format!("The header If-Match is {value}; send the ETag of the ticket, as \"7\".");
+        Error::new(Kind::Malformed, "malformed_header", detail)
+    })
+}
+
+fn if_plan(headers: &HeaderMap) -> Result<Option<tessera_core::plan::PlanHash>, Error> {
+    let Some(value) = text(headers, "If-Plan")? else { return Ok(None) };
+    value.parse().map(Some).map_err(|_| {
+        let detail = "The header If-Plan is not a plan_hash: 64 hex digits, as a preview answers them.";
+        Error::new(Kind::Malformed, "malformed_header", detail)
+    })
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
+    let Some(value) = text(headers, "Idempotency-Key")? else { return Ok(None) };
+    if value.is_empty() || value.len() > KEY_MAX || !value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        let detail = format!("The header Idempotency-Key must be 1 to {KEY_MAX} visible characters.");
+        return Err(Error::new(Kind::Malformed, "malformed_header", detail));
+    }
+    Ok(Some(IdempotencyKey { key: value.to_owned(), body_hash: Vec::new() }))
+}
+
+/// The query of a request; a fault names what is understood.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(value)| Self(value)).map_err(|rejection| {
+            let detail = format!("The query of the URL cannot be read: {}.", rejection.body_text());
+            Error::new(Kind::Malformed, "malformed_query", detail).into()
+        })
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Paging {
+    /// Items per page, 1 to 200; 50 when not given.
+    pub limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// The number of items asked for.
+///
+/// # Errors
+/// `422` outside 1 to 200.
+pub fn limit(limit: Option<i64>) -> Result<i64, Error> {
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Error::invalid_field("limit", format!("is {limit}; it must be 1 to {LIMIT_MAX}")))
+}
