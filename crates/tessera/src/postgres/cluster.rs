@@ -83,7 +83,8 @@ impl Layout {
         match fs::read_link(format!("/proc/{pid}/cwd")) {
             Ok(cwd) => {
                 let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                cwd == self.data && name.trim() == "postgres"
+                // The directory may be a link to another disk.
+                self.data.canonicalize().is_ok_and(|data| data == cwd) && name.trim() == "postgres"
             }
             // A zombie has no working directory any more.
             Err(error) if cfg!(target_os = "linux") && error.kind() == std::io::ErrorKind::NotFound => false,
