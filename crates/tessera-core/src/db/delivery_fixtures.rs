@@ -43,7 +43,7 @@ pub fn mail(to: &[&str]) -> Payload {
 pub async fn queue(pool: &PgPool, payloads: Vec<Payload>) -> Vec<DeliveryId> {
     // A number that nobody else draws makes ids that nobody else has.
     let drawn: i64 = sqlx::query_scalar("SELECT nextval('ticket_number')").fetch_one(pool).await.unwrap();
-    let mut ids = Ids::new(NOW, drawn.unsigned_abs());
+    let mut ids = Ids::new(NOW, drawn.unsigned_abs() << 40);
     let (user, ticket, transaction): (Uuid, Uuid, Uuid) = (SYSTEM_USER.0, ids.draw(), ids.draw());
     sqlx::raw_sql(AssertSqlSafe(format!(
         "INSERT INTO users (id, username) VALUES ('{user}', 'system') ON CONFLICT DO NOTHING;

@@ -9,10 +9,12 @@ use super::webhook::{Secrets, WebhookTransport, secret_names};
 use super::{Attempt, Leased, Outcome, retry};
 use crate::db::deliveries::{self, Room, Settlement};
 use crate::db::secrets;
+use crate::error::Kind;
 use crate::models::delivery::{DeliveryKind, Payload};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
 use std::collections::{BTreeSet, HashMap};
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -113,7 +115,8 @@ impl Workers {
         let stop = CancellationToken::new();
         let (ended, unsettled) = mpsc::channel(UNSETTLED_MAX);
         let settler = tokio::spawn(settle_all(tools.clone(), unsettled, stop.clone()));
-        let leaser = Leaser { tools, ended, running: JoinSet::new(), places: HashMap::new(), broken: None };
+        let (running, places) = (JoinSet::new(), HashMap::new());
+        let leaser = Leaser { tools, ended, running, places, brought: 0, ended_since: 0, broken: None };
         Self { leaser: tokio::spawn(leaser.run(stop.clone())), settler, stop }
     }
 
@@ -150,6 +153,9 @@ struct Leaser {
     ended: mpsc::Sender<Ended>,
     running: JoinSet<()>,
     places: HashMap<Id, Place>,
+    /// How many deliveries the last lease brought, and how many attempts ended since.
+    brought: usize,
+    ended_since: usize,
     /// The pause after the last failure of the database, while it lasts.
     broken: Option<Duration>,
 }
@@ -158,7 +164,7 @@ impl Leaser {
     async fn run(mut self, stop: CancellationToken) {
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut more = self.lease().await;
+        self.lease().await;
         let mut poll = Instant::now() + self.pause();
         loop {
             tokio::select! {
@@ -167,36 +173,40 @@ impl Leaser {
                 _ = heartbeat.tick() => self.extend().await,
                 Some(ended) = self.running.join_next_with_id() => {
                     self.vacate(ended).await;
-                    if !more || self.broken.is_some() {
+                    if !self.is_worth_asking() {
                         continue;
                     }
-                    more = self.lease().await;
+                    self.lease().await;
                 }
-                () = self.tools.wake.notified(), if self.broken.is_none() => more = self.lease().await,
-                () = sleep_until(poll) => more = self.lease().await,
+                () = self.tools.wake.notified(), if self.broken.is_none() => self.lease().await,
+                () = sleep_until(poll) => self.lease().await,
             }
             poll = Instant::now() + self.pause();
         }
         self.drain().await;
     }
 
-    /// Leases as much as there is room for, and starts it. Answers whether more may be waiting for room.
-    async fn lease(&mut self) -> bool {
-        let Some(room) = self.room() else { return true };
+    /// Leases as much as there is room for, and starts it.
+    async fn lease(&mut self) {
+        let Some(room) = self.room() else { return };
+        self.ended_since = 0;
         match deliveries::lease(&self.tools.pool, &room, LEASE).await {
             Ok(leased) => {
                 self.recovered();
-                let any = !leased.is_empty();
-                for leased in leased {
-                    self.begin(leased);
-                }
-                any
+                self.brought = leased.len();
+                leased.into_iter().for_each(|leased| self.begin(leased));
             }
             Err(error) => {
+                self.brought = 0;
                 self.fell_out("lease deliveries", &error);
-                false
             }
         }
+    }
+
+    /// Whether places that became free should be filled now: when the last lease brought something, there may be more, and
+    /// asking once for every half of it keeps the places busy with few statements.
+    fn is_worth_asking(&self) -> bool {
+        self.broken.is_none() && self.brought > 0 && self.ended_since * 2 >= self.brought
     }
 
     /// What there is room for; `None` when every place is taken.
@@ -241,6 +251,7 @@ impl Leaser {
             Err(error) => error.id(),
         };
         let place = self.places.remove(&id);
+        self.ended_since += 1;
         if let (Some(place), Err(error)) = (place, ended)
             && error.is_panic()
         {
@@ -298,7 +309,7 @@ impl Leaser {
     fn fell_out(&mut self, doing: &str, error: &crate::Error) {
         let next = match self.broken {
             None => {
-                tracing::error!(error = error as &dyn std::error::Error, "cannot {doing}; trying again");
+                tracing::error!(error = error as &dyn StdError, "cannot {doing}; trying again");
                 BACKOFF.0
             }
             Some(pause) => (pause * 2).min(BACKOFF.1),
@@ -362,25 +373,40 @@ fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlemen
 /// Settles a batch, however long the database takes to come back; while stopping, for [`SETTLE_DRAIN`]. Answers whether it
 /// is done.
 async fn settle(tools: &Tools, batch: &[Settlement], now: OffsetDateTime, stop: &CancellationToken) -> bool {
-    let mut pause = Duration::ZERO;
-    let attempts = async {
-        while let Err(error) = deliveries::settle(&tools.pool, batch, now).await {
-            if pause.is_zero() {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot settle deliveries; trying again"
-                );
-            }
-            pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
-            sleep(pause).await;
-        }
-    };
-    tokio::pin!(attempts);
+    let done = persist(&tools.pool, batch, now);
+    tokio::pin!(done);
     tokio::select! {
-        () = &mut attempts => return true,
+        () = &mut done => return true,
         () = stop.cancelled() => {}
     }
-    timeout(tools.drain + SETTLE_DRAIN, attempts).await.is_ok()
+    timeout(tools.drain + SETTLE_DRAIN, done).await.is_ok()
+}
+
+/// Settles a batch as soon as the database takes it. When it refuses the batch, each is tried alone, so that one that cannot
+/// be recorded does not hold up the others; its lease runs out, and it is attempted again.
+async fn persist(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) {
+    let mut pause = Duration::ZERO;
+    while let Err(error) = deliveries::settle(pool, batch, now).await {
+        match batch {
+            [one] if error.kind() == Kind::Internal => {
+                let delivery = one.leased.delivery.id;
+                tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded");
+                return;
+            }
+            many if error.kind() == Kind::Internal => {
+                for one in many {
+                    Box::pin(persist(pool, std::slice::from_ref(one), now)).await;
+                }
+                return;
+            }
+            _ if pause.is_zero() => {
+                tracing::error!(error = &error as &dyn StdError, "cannot settle deliveries; trying again");
+            }
+            _ => {}
+        }
+        pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
+        sleep(pause).await;
+    }
 }
 
 #[cfg(test)]

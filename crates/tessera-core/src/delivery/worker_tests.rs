@@ -275,3 +275,29 @@ fn a_delivery_that_ended_twice_is_settled_in_two_batches() {
     let tokens = |ended: &[Ended]| ended.iter().map(|(leased, _)| leased.token).collect::<Vec<_>>();
     assert_eq!((tokens(&batch), tokens(&later)), (vec![1, 2], vec![3]));
 }
+
+#[tokio::test]
+async fn one_settlement_that_the_database_refuses_holds_up_no_other() {
+    let pool = TestDb::new().await.pools.write;
+    let ids = queue(&pool, (0..3).map(|n| webhook(&format!("http://h{n}.example/"))).collect()).await;
+    let room = Room {
+        kinds: vec![(DeliveryKind::Webhook, 3)],
+        per_endpoint: vec![(DeliveryKind::Webhook, 1)],
+        running: Vec::new(),
+    };
+    let mut outcomes = Ids::new(NOW, u64::MAX);
+    let mut batch: Vec<Settlement> = deliveries::lease(&pool, &room, LEASE)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|leased| settlement(Arc::new(leased), Attempt::new(Outcome::Delivered, "200 OK"), &mut outcomes))
+        .collect();
+    // Takes the id of a transaction that is there already.
+    batch[1].transaction = batch[1].leased.delivery.transaction;
+    persist(&pool, &batch, NOW).await;
+    let states = list(&pool, Filter::default(), 10, None).await.unwrap().items;
+    let running: Vec<_> =
+        states.iter().filter(|one| one.state.as_str() == "running").map(|one| one.delivery.id).collect();
+    assert_eq!(running, [ids[1]], "its lease runs out, and it is attempted again");
+    assert_eq!(tally(&pool).await.1, BTreeMap::from([("WebhookDelivery".into(), 2)]));
+}
