@@ -1,0 +1,573 @@
+//! The JSON of answers: one view of each thing, whether it was just planned or is read.
+
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tessera_core::db::deliveries::Listed;
+use tessera_core::db::history::Recorded;
+use tessera_core::dispatch::Prepared;
+use tessera_core::models::delivery::{Payload, Recipient};
+use tessera_core::models::{self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, User, UserId};
+use tessera_core::plan::{Catalog, People};
+use tessera_core::scrip::evaluation::{Evaluation, Stage, Verdict, Why};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A ticket.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ticket {
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub id: TicketId,
+    /// What people say; null in the preview of a create.
+    pub number: Option<i64>,
+    /// One line.
+    pub subject: String,
+    /// Where it is.
+    pub queue: QueueRef,
+    /// A status of its queue's lifecycle.
+    pub status: String,
+    /// A username; null = nobody.
+    pub owner: Option<String>,
+    /// A username.
+    pub creator: String,
+    /// Larger is more urgent.
+    pub priority: i32,
+    /// Who asked.
+    pub requestors: Vec<Person>,
+    /// Who is told what the requestor is told.
+    pub cc: Vec<Person>,
+    /// Who is told everything.
+    pub admin_cc: Vec<Person>,
+    /// By name, the fields of its queue: a text or null, for several values a list.
+    #[schema(value_type = BTreeMap<String, Value>)]
+    pub custom_fields: BTreeMap<String, Value>,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When its last numbered transaction was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    /// When it first left an initial status.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When it last became inactive.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub resolved_at: Option<OffsetDateTime>,
+    /// When it should be done.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub due_at: Option<OffsetDateTime>,
+    /// When the requestor was last written to.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub told_at: Option<OffsetDateTime>,
+    /// The ETag: the number of its last numbered transaction.
+    pub version: i64,
+}
+
+/// A queue, named.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QueueRef {
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub id: QueueId,
+    /// Its name.
+    pub name: String,
+}
+
+/// A person of a ticket.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Person {
+    /// Their mail address, if they have one.
+    pub address: Option<String>,
+    /// Their username, if they are a user.
+    pub username: Option<String>,
+}
+
+/// A scrip, named.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ScripRef {
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub id: ScripId,
+    /// Its name at that version.
+    pub name: String,
+    /// The version.
+    pub version: i32,
+}
+
+/// A line of a ticket's history.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Transaction {
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub id: TransactionId,
+    /// The ticket.
+    #[schema(value_type = Uuid)]
+    pub ticket: TicketId,
+    /// Its place in the history, from 1; null for what became of a delivery.
+    pub seq: Option<i64>,
+    /// `Create`, `Status`, `Set` and so on.
+    pub transaction_type: String,
+    /// The column or field that changed.
+    pub field: Option<String>,
+    /// The readable old value.
+    pub old_value: Option<String>,
+    /// The readable new value.
+    pub new_value: Option<String>,
+    /// The exact change.
+    #[schema(value_type = Object)]
+    pub data: Value,
+    /// The message, of Create, Correspond and Comment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
+    /// A username.
+    pub creator: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// Followed from another change by a rule of tickets.
+    pub derived: bool,
+    /// The transaction that caused it.
+    #[schema(value_type = Option<Uuid>)]
+    pub caused_by: Option<TransactionId>,
+    /// The scrip that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrip: Option<ScripRef>,
+    /// The request it belongs to.
+    #[schema(value_type = Uuid)]
+    pub request: RequestId,
+}
+
+/// A message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Content {
+    /// `text/plain` or `text/html`.
+    pub content_type: String,
+    /// The text.
+    pub body: String,
+}
+
+/// A scrip that did something, would have, or could not.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScripFired {
+    /// The scrip.
+    pub scrip: ScripRef,
+    /// Its version.
+    pub version: i32,
+    /// `TransactionCreate` or `TransactionBatch`.
+    #[schema(value_type = String)]
+    pub stage: Stage,
+    /// The type of its action.
+    pub action_type: String,
+    /// `fired`, `refused`, `failed`, `stopped`, `shadow`.
+    #[schema(value_type = String)]
+    pub verdict: Verdict,
+    /// The deliveries that it made.
+    #[schema(value_type = Vec<Uuid>)]
+    pub delivery_ids: Vec<DeliveryId>,
+    /// What it would have done, for a scrip on trial.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would: Vec<Value>,
+}
+
+/// A scrip that was considered, and why it did what it did.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScripConsidered {
+    /// The scrip.
+    pub scrip: ScripRef,
+    /// Its version.
+    pub version: i32,
+    /// `TransactionCreate` or `TransactionBatch`.
+    #[schema(value_type = String)]
+    pub stage: Stage,
+    /// The transaction it was tried on.
+    #[schema(value_type = Uuid)]
+    pub transaction: TransactionId,
+    /// What became of it.
+    #[schema(value_type = String)]
+    pub verdict: Verdict,
+    /// Each predicate with what was expected and found.
+    #[schema(value_type = Object)]
+    pub why: Why,
+}
+
+/// A delivery in short.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryRef {
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub id: DeliveryId,
+    /// `email` or `webhook`.
+    pub kind: String,
+    /// The scrip that made it.
+    pub scrip: Option<ScripRef>,
+    /// `available`, `running`, `completed`, `discarded`.
+    pub state: String,
+}
+
+/// A delivery in full, as it will leave.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Delivery {
+    /// Its id: in the Message-ID of a mail, the `webhook-id` of a webhook.
+    #[schema(value_type = Uuid)]
+    pub id: DeliveryId,
+    /// The scrip that made it.
+    pub scrip: Option<ScripRef>,
+    /// The message.
+    #[serde(flatten)]
+    pub message: Message,
+}
+
+/// What leaves.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Message {
+    /// A mail.
+    Email {
+        /// The sender.
+        from: String,
+        /// Addresses.
+        to: Vec<String>,
+        /// Addresses.
+        cc: Vec<String>,
+        /// Addresses, in the envelope only.
+        bcc: Vec<String>,
+        /// One line.
+        subject: String,
+        /// Further headers.
+        headers: BTreeMap<String, String>,
+        /// The text part.
+        text: String,
+        /// The HTML part.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        html: Option<String>,
+        /// Every address considered, and what became of it.
+        #[schema(value_type = Vec<Object>)]
+        recipients: Vec<Recipient>,
+    },
+    /// An HTTP request.
+    Webhook {
+        /// The method.
+        method: String,
+        /// The URL.
+        url: String,
+        /// Text, or the name of a secret.
+        #[schema(value_type = Object)]
+        headers: Value,
+        /// The body, byte for byte.
+        body: String,
+        /// The name of the secret that signs it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
+    },
+}
+
+/// A delivery in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryListed {
+    /// What it is.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+    /// Where it stands: `available`, `running`, `completed`, `discarded`.
+    pub state: String,
+    /// The ticket's number.
+    pub ticket: i64,
+    /// The transaction whose scrip made it.
+    #[schema(value_type = Uuid)]
+    pub transaction: TransactionId,
+    /// Attempts begun.
+    pub attempts: i32,
+    /// When it is tried next; null when it is finished.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_attempt_at: Option<OffsetDateTime>,
+    /// What the last attempt came to.
+    pub last_attempt: Option<AttemptView>,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// An attempt that came to an end.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttemptView {
+    /// `delivered`, `retry`, `permanent`.
+    pub outcome: String,
+    /// Of HTTP or SMTP.
+    pub status_code: Option<i32>,
+    /// One sentence.
+    pub detail: String,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339")]
+    pub finished_at: OffsetDateTime,
+}
+
+/// What a change did.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Changed {
+    /// The ticket after.
+    pub ticket: Ticket,
+    /// What was added to its history.
+    pub transactions: Vec<Transaction>,
+    /// Scrips that fired, were refused, failed, were stopped, or are on trial.
+    pub scrips_fired: Vec<ScripFired>,
+    /// What leaves.
+    pub deliveries: Vec<DeliveryRef>,
+    /// Over all of this; 64 hex digits.
+    pub plan_hash: String,
+}
+
+/// What a change would do. Nothing else happened.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Preview {
+    /// The ticket after.
+    pub ticket: Ticket,
+    /// What would be added to its history.
+    pub transactions: Vec<Transaction>,
+    /// Scrips that would fire, be refused, fail, be stopped, or are on trial.
+    pub scrips_fired: Vec<ScripFired>,
+    /// What would leave, as it would leave.
+    pub deliveries: Vec<Delivery>,
+    /// Send it as `If-Plan` to commit exactly this; 64 hex digits.
+    pub plan_hash: String,
+    /// Every scrip considered, in order.
+    pub scrips_considered: Vec<ScripConsidered>,
+}
+
+/// The names behind ids.
+#[derive(Clone, Copy)]
+pub struct Names<'n> {
+    /// The configuration.
+    pub catalog: &'n Catalog,
+    /// Users that were loaded.
+    pub people: &'n People,
+    /// Who asks.
+    pub actor: Option<&'n User>,
+}
+
+impl<'n> Names<'n> {
+    /// The names of a plan.
+    pub fn of(prepared: &'n Prepared) -> Self {
+        Self { catalog: &prepared.catalog, people: &prepared.situation.people, actor: Some(&prepared.context.actor) }
+    }
+
+    fn user(&self, id: UserId) -> Option<&'n User> {
+        let agent = || self.catalog.agents.get(id).map(AsRef::as_ref);
+        self.people.get(id).or_else(agent).or(self.actor.filter(|actor| actor.id == id))
+    }
+
+    fn username(&self, id: UserId) -> String {
+        self.user(id).map_or_else(|| id.to_string(), |user| user.username.clone())
+    }
+
+    fn people(&self, watchers: &[models::Watcher]) -> Vec<Person> {
+        let person = |watcher: &models::Watcher| {
+            let user = watcher.user.and_then(|id| self.user(id));
+            Person {
+                address: user.map_or_else(|| watcher.address.clone(), |user| user.email.clone()),
+                username: user.map(|user| user.username.clone()),
+            }
+        };
+        watchers.iter().map(person).collect()
+    }
+
+    fn scrip(&self, evaluation: &Evaluation) -> ScripRef {
+        ScripRef { id: evaluation.scrip, name: evaluation.name.clone(), version: evaluation.version }
+    }
+
+    /// A ticket.
+    pub fn ticket(&self, ticket: &models::Ticket) -> Ticket {
+        let queue = self.catalog.queues.get(ticket.queue);
+        let fields = queue.iter().flat_map(|queue| &queue.custom_fields).filter_map(|id| self.catalog.fields.get(*id));
+        let custom_fields = fields
+            .map(|field| {
+                let values = ticket.values_of(field.id);
+                let value = if field.is_multiple() { Value::from(values) } else { Value::from(values.first().cloned()) };
+                (field.name.clone(), value)
+            })
+            .collect();
+        Ticket {
+            id: ticket.id,
+            number: ticket.number,
+            subject: ticket.subject.clone(),
+            queue: QueueRef { id: ticket.queue, name: queue.map(|queue| queue.name.clone()).unwrap_or_default() },
+            status: ticket.status.clone(),
+            owner: ticket.owner.map(|owner| self.username(owner)),
+            creator: self.username(ticket.creator),
+            priority: ticket.priority,
+            requestors: self.people(ticket.watchers(Role::Requestor)),
+            cc: self.people(ticket.watchers(Role::Cc)),
+            admin_cc: self.people(ticket.watchers(Role::AdminCc)),
+            custom_fields,
+            created_at: ticket.created_at,
+            updated_at: ticket.updated_at,
+            started_at: ticket.started_at,
+            resolved_at: ticket.resolved_at,
+            due_at: ticket.due_at,
+            told_at: ticket.told_at,
+            version: ticket.version,
+        }
+    }
+
+    /// A transaction that was just planned.
+    fn transaction(&self, transaction: &models::Transaction) -> Transaction {
+        let scrip = transaction.scrip_version.and_then(|version| self.catalog.scrip_of_version(version));
+        Transaction {
+            id: transaction.id,
+            ticket: transaction.ticket,
+            seq: transaction.seq,
+            transaction_type: transaction.transaction_type.to_string(),
+            field: transaction.field.clone(),
+            old_value: transaction.old_value.clone(),
+            new_value: transaction.new_value.clone(),
+            data: serde_json::to_value(&transaction.change).unwrap_or_default(),
+            content: transaction.content.as_ref().map(content),
+            creator: self.username(transaction.creator),
+            created_at: transaction.created_at,
+            derived: transaction.derived,
+            caused_by: transaction.caused_by,
+            scrip: scrip.map(|scrip| ScripRef { id: scrip.id, name: scrip.name.clone(), version: scrip.version }),
+            request: transaction.request,
+        }
+    }
+
+    fn fired(&self, evaluations: &[Evaluation]) -> Vec<ScripFired> {
+        let notable = evaluations.iter().filter(|evaluation| evaluation.verdict.is_notable());
+        notable
+            .map(|evaluation| ScripFired {
+                scrip: self.scrip(evaluation),
+                version: evaluation.version,
+                stage: evaluation.stage,
+                action_type: evaluation.action_type.clone(),
+                verdict: evaluation.verdict,
+                delivery_ids: evaluation.deliveries.clone(),
+                would: evaluation.would.clone(),
+            })
+            .collect()
+    }
+
+    fn maker(&self, prepared: &Prepared, delivery: &models::Delivery) -> Option<ScripRef> {
+        let made = |evaluation: &&Evaluation| evaluation.deliveries.contains(&delivery.id);
+        prepared.plan.evaluations.iter().find(made).map(|evaluation| self.scrip(evaluation))
+    }
+
+    /// The answer to a change.
+    pub fn changed(&self, prepared: &Prepared) -> Changed {
+        let plan = &prepared.plan;
+        Changed {
+            ticket: self.ticket(&plan.ticket),
+            transactions: plan.transactions.iter().map(|one| self.transaction(one)).collect(),
+            scrips_fired: self.fired(&plan.evaluations),
+            deliveries: plan
+                .deliveries
+                .iter()
+                .map(|delivery| DeliveryRef {
+                    id: delivery.id,
+                    kind: delivery.payload.kind().to_string(),
+                    scrip: self.maker(prepared, delivery),
+                    state: models::delivery::DeliveryState::Available.as_str().to_owned(),
+                })
+                .collect(),
+            plan_hash: plan.hash.to_string(),
+        }
+    }
+
+    /// The answer to a preview.
+    pub fn preview(&self, prepared: &Prepared) -> Preview {
+        let plan = &prepared.plan;
+        let considered = |evaluation: &Evaluation| ScripConsidered {
+            scrip: self.scrip(evaluation),
+            version: evaluation.version,
+            stage: evaluation.stage,
+            transaction: evaluation.transaction,
+            verdict: evaluation.verdict,
+            why: evaluation.why.clone(),
+        };
+        Preview {
+            ticket: self.ticket(&plan.ticket),
+            transactions: plan.transactions.iter().map(|one| self.transaction(one)).collect(),
+            scrips_fired: self.fired(&plan.evaluations),
+            deliveries: plan
+                .deliveries
+                .iter()
+                .map(|one| Delivery { id: one.id, scrip: self.maker(prepared, one), message: message(&one.payload) })
+                .collect(),
+            plan_hash: plan.hash.to_string(),
+            scrips_considered: plan.evaluations.iter().map(considered).collect(),
+        }
+    }
+}
+
+fn content(content: &models::transaction::Content) -> Content {
+    Content { content_type: content.content_type.clone(), body: content.body.clone() }
+}
+
+fn message(payload: &Payload) -> Message {
+    match payload.clone() {
+        Payload::Email(email) => Message::Email {
+            from: email.from,
+            to: email.to,
+            cc: email.cc,
+            bcc: email.bcc,
+            subject: email.subject,
+            headers: email.headers,
+            text: email.text,
+            html: email.html,
+            recipients: email.recipients,
+        },
+        Payload::Webhook(webhook) => Message::Webhook {
+            method: webhook.method,
+            url: webhook.url,
+            headers: serde_json::to_value(&webhook.headers).unwrap_or_default(),
+            body: webhook.body,
+            secret: webhook.secret,
+        },
+    }
+}
+
+impl From<Recorded> for Transaction {
+    fn from(row: Recorded) -> Self {
+        Self {
+            id: row.id,
+            ticket: row.ticket,
+            seq: row.seq,
+            transaction_type: row.transaction_type,
+            field: row.field,
+            old_value: row.old_value,
+            new_value: row.new_value,
+            data: row.data,
+            content: row.content.as_ref().map(content),
+            creator: row.creator,
+            created_at: row.created_at,
+            derived: row.derived,
+            caused_by: row.caused_by,
+            scrip: row.scrip.map(|(id, name, version)| ScripRef { id, name, version }),
+            request: row.request,
+        }
+    }
+}
+
+impl From<Listed> for DeliveryListed {
+    fn from(row: Listed) -> Self {
+        let delivery = row.delivery;
+        Self {
+            state: row.state.as_str().to_owned(),
+            ticket: row.number,
+            transaction: delivery.transaction,
+            attempts: row.attempts,
+            next_attempt_at: row.due_at,
+            last_attempt: row.last.map(|last| AttemptView {
+                outcome: last.outcome,
+                status_code: last.status_code,
+                detail: last.detail,
+                finished_at: last.finished_at,
+            }),
+            created_at: delivery.created_at,
+            delivery: Delivery {
+                id: delivery.id,
+                scrip: row.scrip.map(|(id, name, version)| ScripRef { id, name, version }),
+                message: message(&delivery.payload),
+            },
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Reads a ticket's history, and the causes of a line of it.
+
+use super::error;
+use super::tickets::TicketRef;
+use crate::error::{Error, Result};
+use crate::models::page::Page;
+use crate::models::transaction::Content;
+use crate::models::{RequestId, ScripId, TicketId, TransactionId};
+use crate::scrip::evaluation::Evaluation;
+use serde_json::Value;
+use sqlx::PgPool;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A transaction as it is recorded, with the names behind its ids.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Its id.
+    pub id: TransactionId,
+    /// The ticket.
+    pub ticket: TicketId,
+    /// Its place; `None` for outcomes of deliveries.
+    pub seq: Option<i64>,
+    /// RT's name of its type.
+    pub transaction_type: String,
+    /// The column or field.
+    pub field: Option<String>,
+    /// The readable old value.
+    pub old_value: Option<String>,
+    /// The readable new value.
+    pub new_value: Option<String>,
+    /// The exact change.
+    pub data: Value,
+    /// The message.
+    pub content: Option<Content>,
+    /// The username of who made it.
+    pub creator: String,
+    /// When.
+    pub created_at: OffsetDateTime,
+    /// Followed from another change.
+    pub derived: bool,
+    /// The transaction that caused it.
+    pub caused_by: Option<TransactionId>,
+    /// The scrip that made it: id, name and version then.
+    pub scrip: Option<(ScripId, String, i32)>,
+    /// The request.
+    pub request: RequestId,
+}
+
+/// A request, as it is recorded.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its id.
+    pub id: RequestId,
+    /// The username of who asked.
+    pub actor: String,
+    /// Through what.
+    pub channel: String,
+    /// When.
+    pub created_at: OffsetDateTime,
+    /// The hash of its plan.
+    pub plan_hash: Vec<u8>,
+    /// The configuration it was planned with.
+    pub config_version: i64,
+    /// What was kept of its evaluations; `None` when they are gone or there were none.
+    pub evaluations: Option<Vec<Evaluation>>,
+}
+
+/// A page of a ticket's history, oldest first, outcomes of deliveries among it by their time.
+///
+/// # Errors
+/// `not_found`; `malformed_cursor`; those of the database.
+pub async fn list(pool: &PgPool, ticket: TicketRef, limit: i64, cursor: Option<&str>) -> Result<Page<Recorded>> {
+    let ticket = super::tickets::id_of(pool, ticket).await?;
+    let after = cursor.map(Cursor::parse).transpose()?;
+    let rows = sqlx::query!(
+        r#"
+        SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
+               h.caused_by, h.request_id, u.username AS "creator?", c.content_type AS "content_type?", c.body AS "body?",
+               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS scrip_name, v.version AS "scrip_version?"
+        FROM transactions h
+        LEFT JOIN users u ON u.id = h.creator_id
+        LEFT JOIN transaction_contents c ON c.transaction_id = h.id
+        LEFT JOIN scrip_versions v ON v.id = h.scrip_version_id
+        WHERE h.ticket_id = $1 AND ($2::timestamptz IS NULL OR (h.created_at, h.id) > ($2, $3::uuid))
+        ORDER BY h.created_at, h.id
+        LIMIT $4
+        "#,
+        ticket.0,
+        after.as_ref().map(|after| after.at),
+        after.as_ref().map(|after| after.id),
+        limit + 1,
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    let rows = rows
+        .into_iter()
+        .map(|row| Recorded {
+            id: TransactionId(row.id),
+            ticket: TicketId(row.ticket_id),
+            seq: row.seq,
+            transaction_type: row.transaction_type,
+            field: row.field,
+            old_value: row.old_value,
+            new_value: row.new_value,
+            data: row.data,
+            content: row.content_type.zip(row.body).map(|(content_type, body)| Content { content_type, body }),
+            creator: row.creator.unwrap_or_default(),
+            created_at: row.created_at,
+            derived: row.derived,
+            caused_by: row.caused_by.map(TransactionId),
+            scrip: scrip(row.scrip_id, row.scrip_name, row.scrip_version),
+            request: RequestId(row.request_id),
+        })
+        .collect();
+    Ok(Page::cut(rows, limit, |last: &Recorded| Cursor { at: last.created_at, id: last.id.0 }.to_string()))
+}
+
+/// A transaction and everything that caused it, nearest first.
+///
+/// # Errors
+/// `not_found`; those of the database.
+pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Recorded>> {
+    // Causes come before what they cause, so the chain ends; its length is bounded all the same.
+    let rows = sqlx::query!(
+        r#"
+        WITH RECURSIVE chain AS (
+          SELECT h.id, h.caused_by, 0 AS depth FROM transactions h WHERE h.id = $1
+          UNION ALL
+          SELECT h.id, h.caused_by, chain.depth + 1 FROM transactions h JOIN chain ON h.id = chain.caused_by WHERE chain.depth < 64
+        )
+        SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
+               h.caused_by, h.request_id, u.username AS "creator?", c.content_type AS "content_type?", c.body AS "body?",
+               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS scrip_name, v.version AS "scrip_version?"
+        FROM chain
+        JOIN transactions h ON h.id = chain.id
+        LEFT JOIN users u ON u.id = h.creator_id
+        LEFT JOIN transaction_contents c ON c.transaction_id = h.id
+        LEFT JOIN scrip_versions v ON v.id = h.scrip_version_id
+        ORDER BY chain.depth
+        "#,
+        transaction.0,
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    if rows.is_empty() {
+        return Err(Error::not_found("transaction", transaction));
+    }
+    Ok(rows
+        .into_iter()
+        .map(|row| Recorded {
+            id: TransactionId(row.id),
+            ticket: TicketId(row.ticket_id),
+            seq: row.seq,
+            transaction_type: row.transaction_type,
+            field: row.field,
+            old_value: row.old_value,
+            new_value: row.new_value,
+            data: row.data,
+            content: row.content_type.zip(row.body).map(|(content_type, body)| Content { content_type, body }),
+            creator: row.creator.unwrap_or_default(),
+            created_at: row.created_at,
+            derived: row.derived,
+            caused_by: row.caused_by.map(TransactionId),
+            scrip: scrip(row.scrip_id, row.scrip_name, row.scrip_version),
+            request: RequestId(row.request_id),
+        })
+        .collect())
+}
+
+/// A request with what was kept of its evaluations.
+///
+/// # Errors
+/// `not_found`; those of the database.
+pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
+    let row = sqlx::query!(
+        r#"
+        SELECT r.id, u.username AS actor, r.channel, r.created_at, r.plan_hash, r.config_version,
+               t.evaluations AS "evaluations?: Json<Vec<Evaluation>>"
+        FROM requests r
+        JOIN users u ON u.id = r.actor_id
+        LEFT JOIN request_traces t ON t.request_id = r.id
+        WHERE r.id = $1
+        "#,
+        request.0,
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(error)?
+    .ok_or_else(|| Error::not_found("request", request))?;
+    Ok(Request {
+        id: RequestId(row.id),
+        actor: row.actor,
+        channel: row.channel,
+        created_at: row.created_at,
+        plan_hash: row.plan_hash,
+        config_version: row.config_version,
+        evaluations: row.evaluations.map(|Json(evaluations)| evaluations),
+    })
+}
+
+fn scrip(id: Option<Uuid>, name: Option<String>, version: Option<i32>) -> Option<(ScripId, String, i32)> {
+    id.zip(version).map(|(id, version)| (ScripId(id), name.unwrap_or_default(), version))
+}
+
+/// A place in a history: `microseconds.id`.
+struct Cursor {
+    at: OffsetDateTime,
+    id: Uuid,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Self> {
+        let read = || {
+            let (micros, id) = text.split_once('.')?;
+            let at = OffsetDateTime::from_unix_timestamp_nanos(micros.parse::<i128>().ok()?.checked_mul(1_000)?).ok()?;
+            Some(Self { at, id: Uuid::parse_str(id).ok()? })
+        };
+        read().ok_or_else(super::malformed_cursor)
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.at.unix_timestamp_nanos() / 1_000, self.id)
+    }
+}
