@@ -189,11 +189,14 @@ impl Leaser {
     /// Leases as much as there is room for, and starts it.
     async fn lease(&mut self) {
         let Some(room) = self.room() else { return };
+        // An endpoint with its share running may have more waiting, which this lease does not see.
+        let share = WEBHOOKS_PER_ENDPOINT.min(EMAILS_MAX) as i64;
+        let crowded = room.running.iter().any(|(_, running)| *running >= share);
         self.ended_since = 0;
         match deliveries::lease(&self.tools.pool, &room, LEASE).await {
             Ok(leased) => {
                 self.recovered();
-                self.brought = leased.len();
+                self.brought = leased.len().max(usize::from(crowded));
                 leased.into_iter().for_each(|leased| self.begin(leased));
             }
             Err(error) => {
