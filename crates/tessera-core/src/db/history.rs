@@ -71,14 +71,20 @@ pub struct Request {
 ///
 /// # Errors
 /// `not_found`; `malformed_cursor`; those of the database.
-pub async fn list(pool: &PgPool, ticket: TicketRef, limit: i64, cursor: Option<&str>) -> Result<Page<Recorded>> {
+pub async fn list(
+    pool: &PgPool,
+    ticket: TicketRef,
+    limit: i64,
+    cursor: Option<&str>,
+) -> Result<Page<Recorded>> {
     let ticket = super::tickets::id_of(pool, ticket).await?;
     let after = cursor.map(Cursor::parse).transpose()?;
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
         SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
                h.caused_by, h.request_id, u.username AS "creator?", c.content_type AS "content_type?", c.body AS "body?",
-               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS scrip_name, v.version AS "scrip_version?"
+               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?"
         FROM transactions h
         LEFT JOIN users u ON u.id = h.creator_id
         LEFT JOIN transaction_contents c ON c.transaction_id = h.id
@@ -95,26 +101,7 @@ pub async fn list(pool: &PgPool, ticket: TicketRef, limit: i64, cursor: Option<&
     .fetch_all(pool)
     .await
     .map_err(error)?;
-    let rows = rows
-        .into_iter()
-        .map(|row| Recorded {
-            id: TransactionId(row.id),
-            ticket: TicketId(row.ticket_id),
-            seq: row.seq,
-            transaction_type: row.transaction_type,
-            field: row.field,
-            old_value: row.old_value,
-            new_value: row.new_value,
-            data: row.data,
-            content: row.content_type.zip(row.body).map(|(content_type, body)| Content { content_type, body }),
-            creator: row.creator.unwrap_or_default(),
-            created_at: row.created_at,
-            derived: row.derived,
-            caused_by: row.caused_by.map(TransactionId),
-            scrip: scrip(row.scrip_id, row.scrip_name, row.scrip_version),
-            request: RequestId(row.request_id),
-        })
-        .collect();
+    let rows = rows.into_iter().map(Recorded::from).collect();
     Ok(Page::cut(rows, limit, |last: &Recorded| Cursor { at: last.created_at, id: last.id.0 }.to_string()))
 }
 
@@ -124,7 +111,8 @@ pub async fn list(pool: &PgPool, ticket: TicketRef, limit: i64, cursor: Option<&
 /// `not_found`; those of the database.
 pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Recorded>> {
     // Causes come before what they cause, so the chain ends; its length is bounded all the same.
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
         WITH RECURSIVE chain AS (
           SELECT h.id, h.caused_by, 0 AS depth FROM transactions h WHERE h.id = $1
@@ -133,7 +121,7 @@ pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Rec
         )
         SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
                h.caused_by, h.request_id, u.username AS "creator?", c.content_type AS "content_type?", c.body AS "body?",
-               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS scrip_name, v.version AS "scrip_version?"
+               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?"
         FROM chain
         JOIN transactions h ON h.id = chain.id
         LEFT JOIN users u ON u.id = h.creator_id
@@ -149,26 +137,7 @@ pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Rec
     if rows.is_empty() {
         return Err(Error::not_found("transaction", transaction));
     }
-    Ok(rows
-        .into_iter()
-        .map(|row| Recorded {
-            id: TransactionId(row.id),
-            ticket: TicketId(row.ticket_id),
-            seq: row.seq,
-            transaction_type: row.transaction_type,
-            field: row.field,
-            old_value: row.old_value,
-            new_value: row.new_value,
-            data: row.data,
-            content: row.content_type.zip(row.body).map(|(content_type, body)| Content { content_type, body }),
-            creator: row.creator.unwrap_or_default(),
-            created_at: row.created_at,
-            derived: row.derived,
-            caused_by: row.caused_by.map(TransactionId),
-            scrip: scrip(row.scrip_id, row.scrip_name, row.scrip_version),
-            request: RequestId(row.request_id),
-        })
-        .collect())
+    Ok(rows.into_iter().map(Recorded::from).collect())
 }
 
 /// A request with what was kept of its evaluations.
@@ -202,8 +171,52 @@ pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
     })
 }
 
-fn scrip(id: Option<Uuid>, name: Option<String>, version: Option<i32>) -> Option<(ScripId, String, i32)> {
-    id.zip(version).map(|(id, version)| (ScripId(id), name.unwrap_or_default(), version))
+/// A transaction as the database puts it.
+struct Row {
+    id: Uuid,
+    ticket_id: Uuid,
+    seq: Option<i64>,
+    transaction_type: String,
+    field: Option<String>,
+    old_value: Option<String>,
+    new_value: Option<String>,
+    data: Value,
+    created_at: OffsetDateTime,
+    derived: bool,
+    caused_by: Option<Uuid>,
+    request_id: Uuid,
+    creator: Option<String>,
+    content_type: Option<String>,
+    body: Option<String>,
+    scrip_id: Option<Uuid>,
+    scrip_name: Option<String>,
+    scrip_version: Option<i32>,
+}
+
+impl From<Row> for Recorded {
+    fn from(row: Row) -> Self {
+        let scrip = row.scrip_id.zip(row.scrip_version);
+        Self {
+            id: TransactionId(row.id),
+            ticket: TicketId(row.ticket_id),
+            seq: row.seq,
+            transaction_type: row.transaction_type,
+            field: row.field,
+            old_value: row.old_value,
+            new_value: row.new_value,
+            data: row.data,
+            content: row
+                .content_type
+                .zip(row.body)
+                .map(|(content_type, body)| Content { content_type, body }),
+            creator: row.creator.unwrap_or_default(),
+            created_at: row.created_at,
+            derived: row.derived,
+            caused_by: row.caused_by.map(TransactionId),
+            scrip: scrip.map(|(id, version)| (ScripId(id), row.scrip_name.unwrap_or_default(), version)),
+            request: RequestId(row.request_id),
+        }
+    }
 }
 
 /// A place in a history: `microseconds.id`.
@@ -216,7 +229,9 @@ impl Cursor {
     fn parse(text: &str) -> Result<Self> {
         let read = || {
             let (micros, id) = text.split_once('.')?;
-            let at = OffsetDateTime::from_unix_timestamp_nanos(micros.parse::<i128>().ok()?.checked_mul(1_000)?).ok()?;
+            let at =
+                OffsetDateTime::from_unix_timestamp_nanos(micros.parse::<i128>().ok()?.checked_mul(1_000)?)
+                    .ok()?;
             Some(Self { at, id: Uuid::parse_str(id).ok()? })
         };
         read().ok_or_else(super::malformed_cursor)

@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod check;
 pub mod deliveries;
+pub mod history;
 pub mod plans;
+pub mod search;
 pub mod secrets;
 pub mod tickets;
 
@@ -109,3 +111,9 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const QUERY_CANCELED: &str = "57014";
 /// Two writers waited for each other.
 const DEADLOCK: &str = "40P01";
+
+/// The refusal of a cursor that is none of ours.
+pub(crate) fn malformed_cursor() -> Error {
+    let detail = "The cursor is none of this list; take next_cursor of the page before, unchanged.";
+    Error::new(Kind::Malformed, "malformed_cursor", detail)
+}

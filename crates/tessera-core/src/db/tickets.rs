@@ -310,6 +310,20 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
     })
 }
 
+/// The id of a ticket.
+///
+/// # Errors
+/// `not_found`; those of the database.
+pub async fn id_of(pool: &sqlx::PgPool, ticket: TicketRef) -> Result<TicketId> {
+    let (number, id) = ticket.split();
+    let found =
+        sqlx::query_scalar!("SELECT id FROM tickets WHERE number = $1::bigint OR id = $2::uuid", number, id)
+            .fetch_optional(pool)
+            .await
+            .map_err(error)?;
+    found.map(TicketId).ok_or_else(|| Error::not_found("ticket", ticket))
+}
+
 fn past(row: MessageRow) -> PastMessage {
     let content = if row.cut { format!("{}\n[cut]", row.body) } else { row.body };
     PastMessage { transaction_type: row.kind, creator: row.creator, created_at: row.at, content }
