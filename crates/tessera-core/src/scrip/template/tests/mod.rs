@@ -18,7 +18,7 @@ fn values() -> Value {
         "ticket": {
             "id": "0195f0a2-5b1c-7d3e-8f00-3a9b5c7d9e01",
             "number": 42,
-            "url": "https://desk.example.com/tickets/42",
+            "url": "https://desk.example.com/t/42",
             "subject": "Prüfung <b>\"fire\"</b> & more",
             "status": "open",
             "priority": 50,
