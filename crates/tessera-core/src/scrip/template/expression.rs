@@ -8,8 +8,8 @@ use super::{BRACKETS_MAX, aliases};
 
 /// What an open bracket is.
 enum Bracket {
-    /// `(` of a call, with the names of its arguments.
-    Call(&'static [&'static str]),
+    /// `(` of a call, with the names of its arguments if they are known.
+    Call(Option<&'static [&'static str]>),
     /// `[` of a list of literals.
     List,
     /// Another `(`, or `[` of an index.
@@ -25,23 +25,32 @@ struct State {
 }
 
 impl Scan<'_> {
-    /// Reads, checks and copies up to the end of the tag, which stays.
+    /// Reads, checks and copies up to the end of the tag, which stays. Only the first trouble is told; the others often
+    /// follow from it.
     pub(super) fn expression(&mut self) {
+        let before = self.troubles();
         let mut state = State::default();
         while let Some(token) = self.peek().filter(|token| token.kind != Kind::Close) {
             match token.kind {
                 Kind::Name => self.read_name(&mut state),
                 Kind::Sign => self.read_sign(&mut state),
                 _ => {
+                    self.begin_operand(&mut state);
                     self.copy();
-                    state.operand = true;
                 }
             }
             if state.brackets.len() > BRACKETS_MAX {
-                return self
-                    .trouble(token.range.start, format!("more than {BRACKETS_MAX} brackets are open here"));
+                self.trouble(token.range.start, format!("more than {BRACKETS_MAX} brackets are open here"));
+                break;
             }
         }
+        if !state.operand {
+            self.trouble(self.here(), "a value is missing here");
+        }
+        if !state.brackets.is_empty() {
+            self.trouble(self.here(), "a bracket is still open here; close it");
+        }
+        self.keep_troubles(before + 1);
     }
 
     fn read_name(&mut self, state: &mut State) {
@@ -49,8 +58,8 @@ impl Scan<'_> {
         let next = self.peek_after(1).map(|token| self.word(token)).unwrap_or_default();
         match name.as_str() {
             "true" | "True" | "false" | "False" | "none" | "None" | "null" => {
+                self.begin_operand(state);
                 self.copy();
-                state.operand = true;
             }
             "is" => self.read_test(state),
             "and" | "or" | "not" | "in" | "if" | "else" => {
@@ -62,10 +71,10 @@ impl Scan<'_> {
                 self.copy();
             }
             _ if next == "=" && matches!(state.brackets.last(), Some(Bracket::Call(_))) => {
-                if let Some(Bracket::Call(arguments)) = state.brackets.last()
+                if let Some(Bracket::Call(Some(arguments))) = state.brackets.last()
                     && !arguments.contains(&name.as_str())
                 {
-                    self.trouble(at, variables::unknown(&name, "argument", &name, arguments.to_vec()));
+                    self.trouble(at, variables::unknown("", "argument", &name, arguments.to_vec()));
                 }
                 self.copy();
                 state.operand = false;
@@ -76,9 +85,15 @@ impl Scan<'_> {
                 self.copy();
             }
             _ => {
+                self.begin_operand(state);
                 self.read_path();
-                state.operand = true;
             }
+        }
+    }
+
+    fn begin_operand(&mut self, state: &mut State) {
+        if std::mem::replace(&mut state.operand, true) {
+            self.trouble(self.here(), "a sign such as + or | is missing before this");
         }
     }
 
@@ -92,6 +107,7 @@ impl Scan<'_> {
             "@" | "</" => Some("components are not offered"),
             "<" if !operand => Some("components are not offered"),
             "." | "?." if !operand => Some("a dot follows a name"),
+            ")" | "]" if state.brackets.is_empty() => Some("no bracket is open here"),
             _ => None,
         };
         if let Some(reason) = refused {
@@ -129,13 +145,13 @@ impl Scan<'_> {
         let found = offered.iter().find(|one| one.name == name);
         if found.is_none() {
             let known = offered.iter().map(|one| one.name).collect();
-            self.trouble(at, variables::unknown(&name, what, &name, known));
+            self.trouble(at, variables::unknown("", what, &name, known));
         }
         self.copy();
         state.operand = true;
         if self.is_sign("(") {
             self.copy();
-            state.brackets.push(found.map_or(Bracket::Other, |one| Bracket::Call(one.arguments)));
+            state.brackets.push(Bracket::Call(found.map(|one| one.arguments)));
             state.operand = false;
         }
     }

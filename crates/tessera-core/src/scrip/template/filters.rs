@@ -117,8 +117,7 @@ pub(super) fn literal(text: &str) -> String {
 
 /// What a text in quotes says.
 pub(super) fn unquoted(quoted: &str) -> String {
-    let mut inside = quoted.chars();
-    (inside.next(), inside.next_back());
+    let mut inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or("").chars();
     let mut text = String::new();
     while let Some(c) = inside.next() {
         text.push(match c {
@@ -190,7 +189,7 @@ pub(super) fn register_for_json(tera: &mut Tera) {
 /// A value as a text: what Tera would print of it. Lists and maps are not texts.
 fn plain(value: &Value) -> TeraResult<String> {
     if value.is_undefined() {
-        return Err(Error::message("this is not defined"));
+        return Err(Error::message("a value given to this filter is not defined"));
     }
     if value.is_array() || value.is_map() {
         return Err(Error::message("this is a list or has parts, and a text is needed"));
@@ -373,7 +372,8 @@ fn json_value(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     if value.is_undefined() {
         return Err(Error::message(format!("{} is not defined", kwargs.must_get::<&str>("of")?)));
     }
-    if value.is_safe() { Ok(value.clone()) } else { json(value).map(Value::from) }
+    // Only a text can be marked as JSON already; everything else calls itself safe.
+    if value.is_string() && value.is_safe() { Ok(value.clone()) } else { json(value).map(Value::from) }
 }
 
 fn json(value: &Value) -> TeraResult<String> {

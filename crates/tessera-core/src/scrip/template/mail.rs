@@ -1,6 +1,6 @@
 //! A template as mail needs it: subject, body and headers together, and text made from HTML.
 
-use super::{Compiled, Failure, Mode};
+use super::{Compiled, Failure, Mode, OUTPUT_MAX};
 use crate::error::Fault;
 use crate::models::TemplateSource;
 use crate::models::template::ContentType;
@@ -167,7 +167,7 @@ fn header_faults<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> Vec<Fa
         )];
     }
     let mut seen = BTreeSet::new();
-    let reason = |name: &str| {
+    let mut reason = |name: &str| {
         let lower = name.to_ascii_lowercase();
         let is_field_name = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if name.is_empty() || name.len() > HEADER_NAME_MAX || !is_field_name {
@@ -182,27 +182,29 @@ fn header_faults<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> Vec<Fa
             None
         }
     };
-    let mut reason = reason;
     names
         .filter_map(|name| reason(name).map(|reason| Fault::new(format!("headers.{name}"), reason)))
         .collect()
 }
 
-/// Plain text of an HTML body, in lines of at most 78 characters where words allow it.
+/// Plain text of an HTML body, in lines of at most 78 characters where words allow it; at most [`OUTPUT_MAX`] bytes.
 pub fn html_to_text(html: &str) -> String {
     const WIDTH: usize = 78;
-    let html: &str = html.get(..html.floor_char_boundary(super::OUTPUT_MAX)).unwrap_or(html);
-    if tags_of(html) > TAGS_MAX {
-        return without_tags(html);
-    }
-    html2text::config::plain().string_from_read(html.as_bytes(), WIDTH).unwrap_or_else(|_| without_tags(html))
+    let html = html.get(..html.floor_char_boundary(OUTPUT_MAX)).unwrap_or(html);
+    let rendered = (opening_tags(html) <= TAGS_MAX)
+        .then(|| html2text::config::plain().string_from_read(html.as_bytes(), WIDTH).ok())
+        .flatten();
+    let mut text = rendered.unwrap_or_else(|| without_tags(html));
+    text.truncate(text.floor_char_boundary(OUTPUT_MAX));
+    text
 }
 
-/// Above so many tags the text is cut out without a look at the structure, which is walked recursively.
-const TAGS_MAX: usize = 20_000;
+/// With more opening tags the text is cut out without a look at the structure: the time that html2text takes grows with
+/// the square of the depth, and only so many tags can be so deep.
+const TAGS_MAX: usize = 4_000;
 
-fn tags_of(html: &str) -> usize {
-    html.bytes().filter(|byte| *byte == b'<').count()
+fn opening_tags(html: &str) -> usize {
+    html.split('<').skip(1).filter(|tag| !tag.starts_with('/')).count()
 }
 
 /// What stands between tags, with blank lines folded.

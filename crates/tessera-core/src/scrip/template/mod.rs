@@ -104,7 +104,7 @@ pub struct Compiled {
     source: String,
     facts: Facts,
     positions: Positions,
-    tera: Tera,
+    tera: Box<Tera>,
 }
 
 impl Compiled {
@@ -125,7 +125,7 @@ impl Compiled {
         };
         let scanned = scan::scan(source, mode)
             .map_err(|troubles| troubles.into_iter().map(fault).collect::<Vec<_>>())?;
-        let mut tera = engine(mode).clone();
+        let mut tera = Box::new(engine(mode).clone());
         if let Err(error) = tera.add_raw_template(TEXT_NAME, &scanned.tera) {
             let (byte, message) = told(&error, &scanned.positions);
             return Err(vec![match byte {

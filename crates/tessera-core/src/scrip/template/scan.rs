@@ -5,8 +5,7 @@ use super::{BLOCKS_MAX, FAULTS_MAX, LOOPS_MAX, Mode, aliases, filters, variables
 use crate::models::text;
 use std::collections::BTreeSet;
 
-const TAGS: [&str; 10] =
-    ["if", "elif", "else", "endif", "for", "endfor", "set", "break", "continue", "{# a comment #}"];
+const TAGS: [&str; 9] = ["if", "elif", "else", "endif", "for", "endfor", "set", "break", "continue"];
 const KEYWORDS: [&str; 15] = [
     "and", "or", "not", "in", "is", "if", "else", "for", "true", "True", "false", "False", "none", "None",
     "null",
@@ -150,12 +149,11 @@ impl<'s> Scan<'s> {
     /// What stands between tags, copied as it is.
     fn text(&mut self, token: &Token) {
         let text = self.word(token);
-        let refused = |c: char| c == '\0' || (self.mode.is_one_line() && c.is_control());
-        if let Some(index) = text.find(refused).filter(|_| token.kind == Kind::Text) {
-            self.trouble(
-                token.range.start + index,
-                "a control character cannot stand here; this must be one line without any",
-            );
+        let one_line = self.mode.is_one_line();
+        let refused = text.find(|c: char| c == '\0' || (one_line && c.is_control()));
+        if let Some(index) = refused.filter(|_| token.kind == Kind::Text) {
+            let why = if one_line { "; this must be one line without any" } else { "; remove U+0000" };
+            self.trouble(token.range.start + index, format!("a control character cannot stand here{why}"));
         }
         if token.kind == Kind::Text {
             self.quotes.read(text);
@@ -176,9 +174,6 @@ impl<'s> Scan<'s> {
         self.insert("(", start);
         self.expression();
         let shown = self.source.get(start..self.here()).unwrap_or("").trim();
-        if shown.is_empty() {
-            self.trouble(opened, "there is nothing between these braces");
-        }
         let filter = match self.mode {
             Mode::Json if self.quotes.inside => "json_inside",
             Mode::Json => "json_value",
@@ -208,7 +203,7 @@ impl<'s> Scan<'s> {
         self.copy();
         let name = self.name().unwrap_or_default();
         if !TAGS.contains(&name.as_str()) {
-            self.trouble(opened, format!("there is no tag \"{name}\"; there are {}", text::list(TAGS)));
+            self.trouble(opened, format!("there is no tag \"{name}\"; known are {}", text::list(TAGS)));
             return self.copy_rest();
         }
         self.copy();
@@ -291,8 +286,9 @@ impl<'s> Scan<'s> {
 
     fn branch(&mut self, opened: usize) {
         self.check_quotes(opened);
-        if let Some(block) = self.blocks.last_mut() {
-            block.branches += 1;
+        match self.blocks.last_mut() {
+            Some(block) => block.branches += 1,
+            None => self.trouble(opened, "no if or for is open here"),
         }
         self.check_depth(opened);
     }
@@ -301,6 +297,8 @@ impl<'s> Scan<'s> {
         self.check_quotes(opened);
         if self.blocks.last().is_some_and(|block| block.is_loop == is_loop) {
             self.blocks.pop();
+        } else {
+            self.trouble(opened, format!("no {} is open here", if is_loop { "for" } else { "if" }));
         }
     }
 
@@ -369,6 +367,16 @@ impl<'s> Scan<'s> {
         let in_loop = self.blocks.iter().any(|block| block.is_loop);
         let mut names = self.blocks.iter().flat_map(|block| &block.bound).chain(&self.bound);
         names.any(|bound| bound == name) || (name == "loop" && in_loop)
+    }
+
+    /// How many troubles there are.
+    pub(super) fn troubles(&self) -> usize {
+        self.troubles.len()
+    }
+
+    /// Forgets all but the first so many.
+    pub(super) fn keep_troubles(&mut self, count: usize) {
+        self.troubles.truncate(count);
     }
 
     pub(super) fn trouble(&mut self, at: usize, message: impl Into<String>) {

@@ -53,7 +53,7 @@ const UUID: &str = "0195f0a2-5b1c-7d3e-8f00-3a9b5c7d9e01";
 pub const VARIABLES: &[Variable] = &[
     text("ticket.id", UUID, "The ticket's id; people say its number."),
     number("ticket.number", "42", "What people say and mail carries; #new in the preview of a create."),
-    text("ticket.url", "https://desk.example.com/tickets/42", "Where to see it."),
+    text("ticket.url", "https://desk.example.com/t/42", "Where to see it."),
     text("ticket.subject", "Printer on fire", "Its subject."),
     text("ticket.status", "open", "Its status."),
     number("ticket.priority", "50", "Its priority; larger is more urgent."),
@@ -161,7 +161,7 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, String> {
         return Ok(Meaning::Group(text::list(parts)));
     }
     if path.len() < 2 {
-        return Err(unknown(&joined, "variable", &joined, roots()));
+        return Err(unknown("", "variable", &joined, roots()));
     }
     if VARIABLES.iter().any(|v| v.path == holder && v.kind == VariableKind::List) {
         return Err(format!("\"{holder}\" is a list; loop over it: {{% for one in {holder} %}}"));
@@ -171,15 +171,15 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, String> {
         Ok(_) if parts_of(&holder).is_empty() => Err(format!("\"{holder}\" has no parts")),
         Ok(_) => {
             let last = path.last().map_or("", String::as_str);
-            Err(unknown(&joined, "variable", last, parts_of(&holder)))
+            Err(unknown(&format!("{holder}."), "variable", last, parts_of(&holder)))
         }
     }
 }
 
-/// "There is no x; did you mean y?", or what exists.
-pub(super) fn unknown(shown: &str, what: &str, name: &str, known: Vec<&'static str>) -> String {
+/// "There is no x; did you mean y?", or what exists. `holder` is what stands before the name, with its dot.
+pub(super) fn unknown(holder: &str, what: &str, name: &str, known: Vec<&'static str>) -> String {
     const CLOSE: usize = 2;
-    let aliases = ALIASES.iter().map(|alias| alias.name).filter(|_| what == "variable" && shown == name);
+    let aliases = ALIASES.iter().map(|alias| alias.name).filter(|_| what == "variable" && holder.is_empty());
     let nearest = known
         .iter()
         .copied()
@@ -188,8 +188,8 @@ pub(super) fn unknown(shown: &str, what: &str, name: &str, known: Vec<&'static s
         .filter(|(distance, candidate)| *distance <= CLOSE && *distance < candidate.len())
         .min();
     match nearest {
-        Some((_, near)) => format!("there is no {what} \"{shown}\"; did you mean \"{near}\"?"),
-        None => format!("there is no {what} \"{shown}\"; there are {}", text::list(known)),
+        Some((_, near)) => format!("there is no {what} \"{holder}{name}\"; did you mean \"{holder}{near}\"?"),
+        None => format!("there is no {what} \"{holder}{name}\"; known are {}", text::list(known)),
     }
 }
 

@@ -1,0 +1,286 @@
+//! Bombs, depths, injections and random sources: each ends at a counted limit, none panics.
+
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn bombs_stop_at_a_counted_limit() {
+    let loops = |body: &str| {
+        format!(
+            "{{% for a in range(end=200) %}}{{% for b in range(end=200) %}}{body}{{% endfor %}}{{% endfor %}}"
+        )
+    };
+    let cases = [
+        loops(&"x".repeat(1024)),
+        loops(&"{% if now %}{% endif %}".repeat(100)),
+        loops("{% set x = transaction.content | upper | lower | upper | lower | trim | upper %}"),
+        "{% for n in range(end=201) %}{% endfor %}".to_owned(),
+        format!("{{{{ 'aaaaaaaaaa'{} }}}}", " | replace(from='a', to='aaaaaaaaaa')".repeat(12)),
+        format!("{}{{{{ y }}}}", "{% set y = 'aaaaaaaaaa' | append(text='aaaaaaaaaa') %}")
+            + &"{% set y = y | append(text=y) %}".repeat(40),
+        format!("{{{{ '\"'{} }}}}", " | json".repeat(40)),
+    ];
+    let all: Vec<_> = cases.iter().map(|source| failure_of(source, Mode::Text)).collect();
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    renders more than 262144 bytes (OUTPUT_MAX)
+    this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 42)
+    this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 92)
+    range makes 201 numbers; at most 200 are allowed (LIST_MAX) (line 1, column 13)
+    a filter makes more than 2097152 bytes (FILTERED_MAX) (line 1, column 204)
+    a filter makes more than 2097152 bytes (FILTERED_MAX) (line 1, column 589)
+    a filter makes more than 2097152 bytes (FILTERED_MAX) (line 1, column 143)
+    "#);
+}
+
+#[test]
+fn deep_sources_are_refused_and_do_not_overflow_the_stack() {
+    let many = 10_000;
+    let cases = [
+        "{{ ".to_owned() + &"(".repeat(many) + "1" + &")".repeat(many) + " }}",
+        "{{ ".to_owned() + &"[".repeat(many) + &"]".repeat(many) + " }}",
+        "{{ ".to_owned() + &"not ".repeat(many) + "now }}",
+        "{{ 1".to_owned() + &" ** 2".repeat(many) + " }}",
+        "{{ 1".to_owned() + &" + 2".repeat(many) + " }}",
+        "{{ 1".to_owned() + &" if now else 2".repeat(3_000) + " }}",
+        "{{ now".to_owned() + &" | trim".repeat(many - 2_000) + " }}",
+        "{% if now %}".repeat(2_500) + &"{% endif %}".repeat(2_500),
+        "{% if now %}".to_owned() + &"{% elif now %}".repeat(4_000) + "{% endif %}",
+        "{{ batch".to_owned() + &"[0]".repeat(many) + " }}",
+        "x".repeat(SOURCE_MAX + 1),
+    ];
+    // As small as the stack of a thread is anywhere a template is compiled.
+    let told = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        cases
+            .iter()
+            .map(|source| faults(source, Mode::Text).lines().next().unwrap_or("").to_owned())
+            .collect::<Vec<_>>()
+    });
+    insta::assert_snapshot!(told.unwrap().join().unwrap().join("\n"), @r#"
+    1:20 more than 16 brackets are open here
+    1:20 more than 16 brackets are open here
+    1:8 "-" and "not" cannot be used consecutively.
+    1:196 The expression is too complex
+    1:1028 The expression is too complex
+    1:538 The expression is too complex
+    1:1795 The expression is too complex
+    1:385 at most 32 blocks and branches may be open at once
+    1:447 at most 32 blocks and branches may be open at once
+    1:776 The expression is too complex
+    0:0 is 65537 bytes long; at most 65536 are allowed (SOURCE_MAX)
+    "#);
+}
+
+#[test]
+fn html_becomes_text_and_never_panics() {
+    insta::assert_snapshot!(
+        html_to_text("<h1>Hello</h1><p>Your <b>ticket</b> <a href='https://x.example/1'>42</a></p><ul><li>one<li>two</ul>"),
+        @r#"
+    # Hello
+
+    Your **ticket** [42][1]
+    * one
+    * two
+
+    [1]: https://x.example/1
+    "#
+    );
+    for hostile in [
+        "<div>".repeat(50_000),
+        "<div></x>".repeat(20_000),
+        "<div>".repeat(4_000),
+        "<b></i>".repeat(4_000) + "x",
+        "<b><p>".repeat(2_000),
+        "<ul><li>".repeat(2_000) + "x",
+        "<table><tr><td>".repeat(1_300),
+        "<table><tr>".to_owned() + &"<td>a".repeat(3_900),
+        "<blockquote>".repeat(4_000) + "x",
+        "\u{0}<\u{fffd}&#0;&#x110000;<!--".to_owned(),
+    ] {
+        assert!(html_to_text(&hostile).len() <= OUTPUT_MAX);
+    }
+}
+
+#[test]
+fn one_compiled_text_renders_the_same_on_many_threads() {
+    let text =
+        Compiled::compile("{% for k, v in ticket.cf %}{{ k }}{% endfor %}{{ now | date }}", Mode::Text)
+            .unwrap();
+    let expected = text.render(&variables()).unwrap();
+    std::thread::scope(|scope| {
+        let renders: Vec<_> = (0..8).map(|_| scope.spawn(|| text.render(&variables()))).collect();
+        for render in renders {
+            assert_eq!(render.join().unwrap().as_ref(), Ok(&expected));
+        }
+    });
+}
+
+#[test]
+fn no_value_injects_a_header() {
+    let source = template("x", "x", ContentType::Text, &[("X-Lines", "{$cf.Lines}")]);
+    let failure = Template::compile(&source).unwrap().render(&variables()).unwrap_err();
+    assert_eq!((failure.field.as_str(), failure.line), ("headers.X-Lines", None));
+}
+
+/// Pieces that templates are made of, so that random ones get far.
+fn pieces() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{$",
+        "}",
+        "{#",
+        "#}",
+        "-",
+        " ",
+        "if ",
+        "elif ",
+        "else",
+        "endif",
+        "for ",
+        "endfor",
+        "in ",
+        "set ",
+        "x",
+        "y",
+        "=",
+        "==",
+        "ticket",
+        ".cf",
+        ".subject",
+        "[\"Severity\"]",
+        "[",
+        "]",
+        "(",
+        ")",
+        "|",
+        "json",
+        "default(value=",
+        "replace(from='a',to='b')",
+        "truncate(length=",
+        "9223372036854775807",
+        "0",
+        "-1",
+        "1.5",
+        "**",
+        "//",
+        "%",
+        "/",
+        "*",
+        "range(end=",
+        "range(start=",
+        "batch",
+        "messages",
+        "loop.index",
+        "is ",
+        "not ",
+        "defined",
+        "containing(pat=",
+        ",",
+        ":",
+        "'",
+        "\"",
+        "\\",
+        "null",
+        "ü",
+        "\n",
+        "~",
+        "date(format='%Q%')",
+        "now",
+        "break",
+        "first",
+        "join(sep=",
+        "?.",
+        "?[",
+        "<",
+        "{{ ticket.subject }}",
+        "{% if now %}",
+        "{% endif %}",
+        "{% for x in batch %}",
+        "{% endfor %}",
+        "{% set x = ",
+        "::",
+    ]);
+    let piece = prop_oneof![20 => known.prop_map(str::to_owned), 1 => any::<String>()];
+    prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+}
+
+/// Expressions, most of which compile.
+fn expressions() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "ticket.subject",
+        "ticket.number",
+        "ticket.due_at",
+        "cf.Nope",
+        "cf.Components",
+        "batch",
+        "1",
+        "-3",
+        "9223372036854775807",
+        "2.5",
+        "'ü'",
+        "now",
+        "ticket.cf",
+        "true",
+        "null",
+        "[1, 'a']",
+        "ticket",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 24, 2, |inner| {
+        let filter = prop::sample::select(
+            FILTERS.iter().map(|filter| filter.example.split_once('|').unwrap().1).collect::<Vec<_>>(),
+        );
+        let sign = prop::sample::select(vec![
+            "+", "-", "*", "/", "//", "%", "**", "==", "<", ">=", "in", "not in", "and", "or",
+        ]);
+        let test = prop::sample::select(
+            TESTS.iter().map(|test| test.example.split_once(" is ").unwrap().1).collect::<Vec<_>>(),
+        );
+        prop_oneof![
+            (inner.clone(), sign, inner.clone()).prop_map(|(a, sign, b)| format!("({a} {sign} {b})")),
+            (inner.clone(), filter).prop_map(|(a, filter)| format!("({a} | {filter})")),
+            (inner.clone(), test).prop_map(|(a, test)| format!("({a} is {test})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a})[{b}]")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a})[{b}:]")),
+            (inner.clone(), inner).prop_map(|(a, b)| format!("({a} | truncate(length={b}))")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_source_panics(source in pieces(), mode in prop::sample::select(vec![Mode::Text, Mode::Html, Mode::Json, Mode::UrlPart, Mode::Line])) {
+        if let Ok(text) = Compiled::compile(&source, mode) {
+            let variables = variables();
+            prop_assert_eq!(text.render(&variables), text.render(&variables));
+        }
+    }
+
+    #[test]
+    fn no_expression_panics(expression in expressions()) {
+        for source in [format!("{{{{ {expression} }}}}"), format!("{{% for x in {expression} %}}{{{{ x }}}}{{% endfor %}}")] {
+            if let Ok(text) = Compiled::compile(&source, Mode::Json) {
+                let variables = variables();
+                prop_assert_eq!(text.render(&variables), text.render(&variables));
+            }
+        }
+    }
+
+    #[test]
+    fn no_value_leaves_its_json_string(value in any::<String>()) {
+        let mut values = values();
+        values["ticket"]["subject"] = json!(value);
+        let text = Compiled::compile(r#"{"a": "{$ticket.subject}", "b": {$ticket.subject}}"#, Mode::Json).unwrap();
+        let rendered = text.render(&Context::from_serialize(&values).unwrap()).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Value>(&rendered).unwrap(), json!({"a": value, "b": value}));
+    }
+
+    #[test]
+    fn html_to_text_never_panics(html in any::<String>(), tags in "(<(p|b|table|tr|td|li|ul|pre|/p|/td|img src=x|a href=y)>|x| ){0,60}") {
+        html_to_text(&html);
+        html_to_text(&tags);
+    }
+}
