@@ -45,7 +45,9 @@ pub struct RequestId(pub String);
 /// Gives every request an id, its own or one of ours, and answers it.
 pub async fn identify(mut request: Request, next: Next) -> Response {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let is_usable = |id: &&str| !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_usable = |id: &&str| {
+        !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     let id = given.filter(is_usable).map_or_else(|| clock::ids().draw::<Uuid>().to_string(), str::to_owned);
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = crate::error::with_request_id(next.run(request).await, &id).await;
@@ -58,14 +60,17 @@ pub async fn identify(mut request: Request, next: Next) -> Response {
 /// Lets in who has the token.
 pub async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token = header
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let hash: [u8; 32] = Sha256::digest(token.map_or("", |(_, token)| token.trim())).into();
     // Hashes are compared, so how long it takes says nothing of the token.
     if hash == app.token {
         return next.run(request).await;
     }
     let detail = "Send the header Authorization: Bearer <token>; `tessera token` prints it.";
-    let mut response = Problem::from(Error::new(Kind::Unauthenticated, "unauthenticated", detail)).into_response();
+    let mut response =
+        Problem::from(Error::new(Kind::Unauthenticated, "unauthenticated", detail)).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
@@ -74,8 +79,12 @@ pub async fn authenticate(State(app): State<App>, request: Request, next: Next) 
 pub async fn limit_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(HANDLER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::from(Error::new(Kind::Busy, "timeout", "This took too long and was stopped. Send the request again."))
-            .into_response(),
+        Err(_) => Problem::from(Error::new(
+            Kind::Busy,
+            "timeout",
+            "This took too long and was stopped. Send the request again.",
+        ))
+        .into_response(),
     }
 }
 

@@ -29,7 +29,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let content_type =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if media_type != "application/json" && !media_type.ends_with("+json") {
             let detail = "Send the body as JSON, with the header Content-Type: application/json.";
@@ -41,12 +42,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         hasher.update(request.uri().path());
         hasher.update([0]);
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let is_large = axum::response::IntoResponse::into_response(rejection).status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
+            let is_large = axum::response::IntoResponse::into_response(rejection).status()
+                == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
             if is_large {
                 let detail = format!("The body is larger than {} bytes.", crate::app::BODY_MAX);
                 Error::new(Kind::TooLarge, "body_too_large", detail)
             } else {
-                Error::new(Kind::Malformed, "malformed_body", "The body did not arrive whole. Send the request again.")
+                Error::new(
+                    Kind::Malformed,
+                    "malformed_body",
+                    "The body did not arrive whole. Send the request again.",
+                )
             }
         })?;
         hasher.update(&bytes);
@@ -69,7 +75,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         }
         Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {inner}."))
     })?;
-    reader.end().map_err(|error| Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {error}.")))?;
+    reader.end().map_err(|error| {
+        Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {error}."))
+    })?;
     Ok(parsed)
 }
 
@@ -113,12 +121,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Given {
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Error> {
-    let unreadable = |_| Error::new(Kind::Malformed, "malformed_header", format!("The header {name} holds what is not ASCII."));
+    let unreadable = |_| {
+        Error::new(Kind::Malformed, "malformed_header", format!("The header {name} holds what is not ASCII."))
+    };
     headers.get(name).map(|value| value.to_str().map_err(unreadable)).transpose()
 }
 
 fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
-    let Some(value) = text(headers, "If-Match")?.map(str::trim).filter(|value| *value != "*") else { return Ok(None) };
+    let Some(value) = text(headers, "If-Match")?.map(str::trim).filter(|value| *value != "*") else {
+        return Ok(None);
+    };
     let version = value.trim_start_matches("W/").trim_matches('"').parse();
     version.map(Some).map_err(|_| {
         let detail = format!("The header If-Match is {value}; send the ETag of the ticket, as \"7\".");
@@ -136,7 +148,10 @@ fn if_plan(headers: &HeaderMap) -> Result<Option<tessera_core::plan::PlanHash>, 
 
 fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
     let Some(value) = text(headers, "Idempotency-Key")? else { return Ok(None) };
-    if value.is_empty() || value.len() > KEY_MAX || !value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+    if value.is_empty()
+        || value.len() > KEY_MAX
+        || !value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    {
         let detail = format!("The header Idempotency-Key must be 1 to {KEY_MAX} visible characters.");
         return Err(Error::new(Kind::Malformed, "malformed_header", detail));
     }

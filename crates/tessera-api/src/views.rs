@@ -7,12 +7,13 @@ use tessera_core::db::deliveries::Listed;
 use tessera_core::db::history::Recorded;
 use tessera_core::dispatch::Prepared;
 use tessera_core::models::delivery::{Payload, Recipient};
-use tessera_core::models::{self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, User, UserId};
+use tessera_core::models::{
+    self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, User, UserId,
+};
 use tessera_core::plan::{Catalog, People};
 use tessera_core::scrip::evaluation::{Evaluation, Stage, Verdict, Why};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 /// A ticket.
 #[derive(Debug, Serialize, ToSchema)]
@@ -348,7 +349,11 @@ pub struct Names<'n> {
 impl<'n> Names<'n> {
     /// The names of a plan.
     pub fn of(prepared: &'n Prepared) -> Self {
-        Self { catalog: &prepared.catalog, people: &prepared.situation.people, actor: Some(&prepared.context.actor) }
+        Self {
+            catalog: &prepared.catalog,
+            people: &prepared.situation.people,
+            actor: Some(&prepared.context.actor),
+        }
     }
 
     fn user(&self, id: UserId) -> Option<&'n User> {
@@ -378,11 +383,16 @@ impl<'n> Names<'n> {
     /// A ticket.
     pub fn ticket(&self, ticket: &models::Ticket) -> Ticket {
         let queue = self.catalog.queues.get(ticket.queue);
-        let fields = queue.iter().flat_map(|queue| &queue.custom_fields).filter_map(|id| self.catalog.fields.get(*id));
+        let fields =
+            queue.iter().flat_map(|queue| &queue.custom_fields).filter_map(|id| self.catalog.fields.get(*id));
         let custom_fields = fields
             .map(|field| {
                 let values = ticket.values_of(field.id);
-                let value = if field.is_multiple() { Value::from(values) } else { Value::from(values.first().cloned()) };
+                let value = if field.is_multiple() {
+                    Value::from(values)
+                } else {
+                    Value::from(values.first().cloned())
+                };
                 (field.name.clone(), value)
             })
             .collect();
@@ -390,7 +400,10 @@ impl<'n> Names<'n> {
             id: ticket.id,
             number: ticket.number,
             subject: ticket.subject.clone(),
-            queue: QueueRef { id: ticket.queue, name: queue.map(|queue| queue.name.clone()).unwrap_or_default() },
+            queue: QueueRef {
+                id: ticket.queue,
+                name: queue.map(|queue| queue.name.clone()).unwrap_or_default(),
+            },
             status: ticket.status.clone(),
             owner: ticket.owner.map(|owner| self.username(owner)),
             creator: self.username(ticket.creator),
@@ -426,7 +439,11 @@ impl<'n> Names<'n> {
             created_at: transaction.created_at,
             derived: transaction.derived,
             caused_by: transaction.caused_by,
-            scrip: scrip.map(|scrip| ScripRef { id: scrip.id, name: scrip.name.clone(), version: scrip.version }),
+            scrip: scrip.map(|scrip| ScripRef {
+                id: scrip.id,
+                name: scrip.name.clone(),
+                version: scrip.version,
+            }),
             request: transaction.request,
         }
     }
@@ -490,7 +507,11 @@ impl<'n> Names<'n> {
             deliveries: plan
                 .deliveries
                 .iter()
-                .map(|one| Delivery { id: one.id, scrip: self.maker(prepared, one), message: message(&one.payload) })
+                .map(|one| Delivery {
+                    id: one.id,
+                    scrip: self.maker(prepared, one),
+                    message: message(&one.payload),
+                })
                 .collect(),
             plan_hash: plan.hash.to_string(),
             scrips_considered: plan.evaluations.iter().map(considered).collect(),

@@ -1,0 +1,71 @@
+//! The one table of routes, and the layers around it.
+
+pub mod bodies;
+pub mod deliveries;
+pub mod health;
+pub mod search;
+pub mod tickets;
+pub mod transactions;
+
+use crate::app::{self, App};
+use crate::error::Problem;
+use crate::openapi::Document;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tessera_core::{Error, Kind};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Every route. All but the first demand the token.
+pub(crate) fn table() -> OpenApiRouter<App> {
+    open().merge(guarded())
+}
+
+fn open() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi()).routes(routes!(health::health))
+}
+
+fn guarded() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tickets::list, tickets::create))
+        .routes(routes!(tickets::preview_create))
+        .routes(routes!(search::search))
+        .routes(routes!(tickets::get, tickets::update))
+        .routes(routes!(tickets::preview_update))
+        .routes(routes!(tickets::comment))
+        .routes(routes!(tickets::correspond))
+        .routes(routes!(tickets::transactions))
+        .routes(routes!(tickets::deliveries))
+        .routes(routes!(transactions::why))
+        .routes(routes!(deliveries::list))
+}
+
+/// The whole API.
+pub fn router(app: App) -> Router {
+    let (guarded, _) = guarded().split_for_parts();
+    let (open, _) = open().split_for_parts();
+    guarded
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(app.clone(), app::authenticate))
+        .merge(open)
+        .layer(DefaultBodyLimit::max(app::BODY_MAX))
+        .layer(from_fn(app::limit_time))
+        .layer(CatchPanicLayer::custom(app::on_panic))
+        .layer(from_fn(app::identify))
+        .with_state(app)
+}
+
+async fn unknown(uri: axum::http::Uri) -> Response {
+    Problem::from(Error::not_found("resource", uri.path())).into_response()
+}
+
+async fn not_allowed(method: Method, uri: axum::http::Uri) -> Response {
+    let detail = format!("{} does not take {method}; docs/openapi.json lists what it takes.", uri.path());
+    Problem::from(Error::new(Kind::Malformed, "method_not_allowed", detail)).into_response()
+}

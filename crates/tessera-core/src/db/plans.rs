@@ -8,7 +8,7 @@ use crate::models::{Delivery, RequestId, Ticket, Transaction, UserId};
 use crate::plan::Plan;
 use crate::scrip::evaluation::{Evaluation, Verdict, Why};
 use serde_json::Value;
-use sqlx::{Acquire, PgConnection};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -112,7 +112,7 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         ),
         queued AS (
           INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at)
-          SELECT d.id, d.kind, d.endpoint, $8
+          SELECT d.id, d.kind, d.endpoint, now()
           FROM head CROSS JOIN unnest($47, $50, $51) AS d (id, kind, endpoint)
         )
         SELECT EXISTS (SELECT FROM guard) AS "config_current!", EXISTS (SELECT FROM idem) AS "key_new!",
@@ -289,7 +289,7 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         ),
         queued AS (
           INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at)
-          SELECT d.id, d.kind, d.endpoint, $8
+          SELECT d.id, d.kind, d.endpoint, now()
           FROM head JOIN unnest($58, $59, $62, $63) AS d (ticket, id, kind, endpoint) ON d.ticket = head.id
         )
         SELECT EXISTS (SELECT FROM guard) AS "config_current!", ARRAY(SELECT id FROM held) AS "held!: Vec<Uuid>",
@@ -377,13 +377,9 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
 ///
 /// # Errors
 /// `busy` when the lock is not to be had; those of the database.
-pub async fn lock<'c>(
-    db: impl Acquire<'c, Database = sqlx::Postgres>,
-    ticket: crate::models::TicketId,
-) -> Result<()> {
-    let mut db = db.acquire().await.map_err(error)?;
+pub async fn lock(db: &mut PgConnection, ticket: crate::models::TicketId) -> Result<()> {
     sqlx::query!("SELECT id FROM tickets WHERE id = $1 FOR NO KEY UPDATE", ticket.0)
-        .fetch_optional(&mut *db)
+        .fetch_optional(db)
         .await
         .map_err(error)?;
     Ok(())

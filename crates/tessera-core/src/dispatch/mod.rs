@@ -122,6 +122,14 @@ impl Tessera {
         &self.guard
     }
 
+    /// Asks the database for an answer.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn ping(&self) -> Result<()> {
+        crate::db::catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await.map(drop)
+    }
+
     /// The configuration as this process knows it; another process may have changed it a moment ago.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.current.get()

@@ -1,0 +1,268 @@
+//! What clients send about tickets, and how it becomes a command: parsed, not yet believed.
+
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tessera_core::error::{Error, Fault};
+use tessera_core::models::Role;
+use tessera_core::models::transaction::Content;
+use tessera_core::plan::command::{CreateTicket, Difference, FieldChange, UpdateTicket};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// A new ticket.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// Name or id of the queue.
+    queue: String,
+    /// One line.
+    subject: String,
+    /// A status that the lifecycle allows at create; its `on_create` when not given.
+    #[serde(default)]
+    status: Option<String>,
+    /// A username, or null or `Nobody`.
+    #[serde(default)]
+    owner: Option<String>,
+    /// 0 when not given.
+    #[serde(default)]
+    priority: Option<i32>,
+    /// RFC 3339.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    due_at: Option<OffsetDateTime>,
+    /// Usernames or mail addresses.
+    #[serde(default)]
+    requestors: Vec<String>,
+    /// Usernames or mail addresses.
+    #[serde(default)]
+    cc: Vec<String>,
+    /// Usernames or mail addresses.
+    #[serde(default)]
+    admin_cc: Vec<String>,
+    /// By name: a text, a number, a list, or null.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    custom_fields: BTreeMap<String, FieldBody>,
+    /// The first message: a text, or `{content, content_type?}`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    content: Option<MessageBody>,
+}
+
+/// A change of a ticket. What is not given stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    /// One line.
+    #[serde(default)]
+    subject: Option<String>,
+    /// A status that the lifecycle allows from here.
+    #[serde(default)]
+    status: Option<String>,
+    /// A username; null or `Nobody` for nobody.
+    #[serde(default, deserialize_with = "given")]
+    owner: Option<Option<String>>,
+    /// Name or id of another queue.
+    #[serde(default)]
+    queue: Option<String>,
+    /// Larger is more urgent.
+    #[serde(default)]
+    priority: Option<i32>,
+    /// RFC 3339; null clears.
+    #[serde(default, deserialize_with = "given_time")]
+    due_at: Option<Option<OffsetDateTime>>,
+    /// Who comes and goes.
+    #[serde(default)]
+    requestors: Option<DifferenceBody>,
+    /// Who comes and goes.
+    #[serde(default)]
+    cc: Option<DifferenceBody>,
+    /// Who comes and goes.
+    #[serde(default)]
+    admin_cc: Option<DifferenceBody>,
+    /// By name: a text, a number, a list, null to clear, or `{add?, remove?}`.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    custom_fields: BTreeMap<String, FieldBody>,
+    /// A message to the team: a text, or `{content, content_type?}`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    comment: Option<MessageBody>,
+    /// A message to the requestor: a text, or `{content, content_type?}`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    reply: Option<MessageBody>,
+}
+
+/// What comes and what goes.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DifferenceBody {
+    /// What comes.
+    #[serde(default)]
+    add: Vec<String>,
+    /// What goes.
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+impl From<DifferenceBody> for Difference {
+    fn from(body: DifferenceBody) -> Self {
+        Self { add: body.add, remove: body.remove }
+    }
+}
+
+/// A message as `/comment` and `/correspond` take it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContentBody {
+    /// The text.
+    content: String,
+    /// `text/plain` (or not given) or `text/html`.
+    #[serde(default)]
+    content_type: Option<String>,
+}
+
+impl ContentBody {
+    /// The message.
+    ///
+    /// # Errors
+    /// The content type is none of the two.
+    pub fn into_content(self, field: &str) -> Result<Content, Fault> {
+        let content_type = self.content_type.unwrap_or_else(|| "text/plain".to_owned());
+        if !matches!(content_type.as_str(), "text/plain" | "text/html") {
+            let message = format!("\"{content_type}\" is not understood; text/plain and text/html are");
+            return Err(Fault::new(format!("{field}.content_type"), message));
+        }
+        Ok(Content { content_type, body: self.content })
+    }
+}
+
+/// A text, or a message.
+#[derive(Debug)]
+pub struct MessageBody(ContentBody);
+
+impl<'de> Deserialize<'de> for MessageBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(content) => Ok(Self(ContentBody { content, content_type: None })),
+            object @ serde_json::Value::Object(_) => {
+                ContentBody::deserialize(object).map(Self).map_err(de::Error::custom)
+            }
+            _ => Err(de::Error::custom("must be a text or {content, content_type}")),
+        }
+    }
+}
+
+/// The values of a field, or a change of them.
+#[derive(Debug, Clone)]
+pub struct FieldBody(FieldChange);
+
+impl<'de> Deserialize<'de> for FieldBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde_json::Value;
+        let text = |value: Value| match value {
+            Value::String(text) => Ok(text),
+            Value::Number(number) => Ok(number.to_string()),
+            other => Err(de::Error::custom(format!("holds {other}; a value is a text or a number"))),
+        };
+        let change = match Value::deserialize(deserializer)? {
+            Value::Null => FieldChange::Replace(Vec::new()),
+            Value::Array(values) => {
+                FieldChange::Replace(values.into_iter().map(text).collect::<Result<_, _>>()?)
+            }
+            object @ Value::Object(_) => {
+                let difference = DifferenceBody::deserialize(object).map_err(de::Error::custom)?;
+                FieldChange::Difference(difference.into())
+            }
+            value => FieldChange::Replace(vec![text(value)?]),
+        };
+        Ok(Self(change))
+    }
+}
+
+/// `null` is something that was given.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+fn given_time<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<OffsetDateTime>>, D::Error> {
+    time::serde::rfc3339::option::deserialize(deserializer).map(Some)
+}
+
+/// Collects faults beside what could be read.
+fn taken<T>(result: Option<Result<T, Fault>>, faults: &mut Vec<Fault>) -> Option<T> {
+    result.and_then(|result| result.map_err(|fault| faults.push(fault)).ok())
+}
+
+impl TryFrom<CreateBody> for CreateTicket {
+    type Error = Error;
+
+    fn try_from(body: CreateBody) -> Result<Self, Error> {
+        let mut faults = Vec::new();
+        let content = taken(body.content.map(|message| message.0.into_content("content")), &mut faults);
+        let mut custom_fields = BTreeMap::new();
+        for (name, FieldBody(change)) in body.custom_fields {
+            match change {
+                FieldChange::Replace(values) => {
+                    custom_fields.insert(name, values);
+                }
+                FieldChange::Difference(_) => {
+                    let message = "a new ticket has no values to add to; give a value, a list or null";
+                    faults.push(Fault::new(format!("custom_fields.{name}"), message));
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::invalid(faults));
+        }
+        Ok(Self {
+            queue: body.queue,
+            subject: body.subject,
+            status: body.status,
+            owner: body.owner,
+            priority: body.priority,
+            due_at: body.due_at,
+            requestors: body.requestors,
+            cc: body.cc,
+            admin_cc: body.admin_cc,
+            custom_fields,
+            content,
+        })
+    }
+}
+
+impl TryFrom<UpdateBody> for UpdateTicket {
+    type Error = Error;
+
+    fn try_from(body: UpdateBody) -> Result<Self, Error> {
+        let mut faults = Vec::new();
+        let comment = taken(body.comment.map(|message| message.0.into_content("comment")), &mut faults);
+        let reply = taken(body.reply.map(|message| message.0.into_content("reply")), &mut faults);
+        if !faults.is_empty() {
+            return Err(Error::invalid(faults));
+        }
+        let roles = [(Role::Requestor, body.requestors), (Role::Cc, body.cc), (Role::AdminCc, body.admin_cc)];
+        Ok(Self {
+            subject: body.subject,
+            status: body.status,
+            owner: body.owner,
+            queue: body.queue,
+            priority: body.priority,
+            due_at: body.due_at,
+            watchers: roles
+                .into_iter()
+                .filter_map(|(role, body)| body.map(|body| (role, body.into())))
+                .collect(),
+            custom_fields: body
+                .custom_fields
+                .into_iter()
+                .map(|(name, FieldBody(change))| (name, change))
+                .collect(),
+            comment,
+            reply,
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! Whether this process serves.
+
+use crate::app::App;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// How long the database may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The state of this process.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`, or `unavailable`.
+    status: &'static str,
+    /// The version of Tessera.
+    version: &'static str,
+    /// `ok`, or `unavailable`.
+    database: &'static str,
+}
+
+/// Whether this process serves.
+#[utoipa::path(get, path = "/api/health", tag = "operations", security(()), responses(
+    (status = 200, body = Health, description = "It serves."),
+    (status = 503, body = Health, description = "The database does not answer.")
+))]
+pub async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
+    let answers = tokio::time::timeout(PATIENCE, app.tessera.ping()).await.is_ok_and(|answer| answer.is_ok());
+    let (code, word) =
+        if answers { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    (code, Json(Health { status: word, version: env!("CARGO_PKG_VERSION"), database: word }))
+}

@@ -1,0 +1,261 @@
+//! Tickets: made, changed, shown before they change, read, listed.
+
+use super::bodies::{ContentBody, CreateBody, UpdateBody};
+use super::search;
+use crate::app::App;
+use crate::error::{Problem, ProblemDocument, Result};
+use crate::extract::{Body, Given, Paging, Params, Ticket, limit};
+use crate::views::{self, Changed, DeliveryListed, Names, Preview, Transaction};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tessera_core::Error;
+use tessera_core::db;
+use tessera_core::dispatch::{Answer, Conditions, Outcome, Prepared};
+use tessera_core::models::page::Page;
+use tessera_core::plan::command::UpdateTicket;
+use utoipa::{IntoParams, ToSchema};
+
+/// Says that an answer was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A page of tickets.
+#[derive(Debug, serde::Serialize, ToSchema)]
+pub struct TicketPage {
+    /// The tickets.
+    pub items: Vec<views::Ticket>,
+    /// `cursor` of the next page; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// Which tickets.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {
+    /// Name or id of a queue.
+    queue: Option<String>,
+    /// A status. Deleted tickets are left out unless it is named.
+    status: Option<String>,
+    /// A username, or `Nobody`.
+    owner: Option<String>,
+    /// Items per page, 1 to 200; 50 when not given.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Lists tickets, newest first.
+#[utoipa::path(get, path = "/api/tickets", tag = "tickets", params(ListParams), responses(
+    (status = 200, body = TicketPage, description = "A page of tickets."),
+    (status = 422, body = ProblemDocument, description = "There is no such queue or user.")
+))]
+pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Result<Json<TicketPage>> {
+    let words = [("Queue", params.queue), ("Status", params.status), ("Owner", params.owner)];
+    let filter =
+        words.into_iter().filter_map(|(key, word)| word.map(|word| (key.to_owned(), word.into()))).collect();
+    search::run(&app, filter, params.limit, params.cursor.as_deref()).await.map(Json)
+}
+
+/// Makes a ticket.
+#[utoipa::path(post, path = "/api/tickets", tag = "tickets", request_body = CreateBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again."),
+           ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan.")),
+    responses(
+        (status = 201, body = Changed, description = "It is made."),
+        (status = 409, body = ProblemDocument, description = "`transition_denied`, `plan_changed`."),
+        (status = 422, body = ProblemDocument, description = "`invalid`, `idempotency_key_reused`.")
+))]
+pub async fn create(State(app): State<App>, given: Given, body: Body<CreateBody>) -> Result<Response> {
+    let caller = app.tessera.administrator()?;
+    let render = |prepared: &Prepared| answer(StatusCode::CREATED, prepared);
+    let outcome =
+        app.tessera.create(&caller, body.value.try_into()?, &given.with(body.hash), &render).await?;
+    respond(outcome)
+}
+
+/// Shows what making a ticket would do. Nothing else happens, and no number is drawn.
+#[utoipa::path(post, path = "/api/tickets/preview", tag = "tickets", request_body = CreateBody, responses(
+    (status = 200, body = Preview, description = "What would happen."),
+    (status = 422, body = ProblemDocument, description = "The request would be refused so.")
+))]
+pub async fn preview_create(State(app): State<App>, body: Body<CreateBody>) -> Result<Json<Preview>> {
+    let caller = app.tessera.administrator()?;
+    let prepared = app.tessera.preview_create(&caller, body.value.try_into()?).await?;
+    Ok(Json(Names::of(&prepared).preview(&prepared)))
+}
+
+/// Reads a ticket.
+#[utoipa::path(get, path = "/api/tickets/{ref}", tag = "tickets", params(("ref" = String, Path, description = "Number or id.")), responses(
+    (status = 200, body = views::Ticket, description = "The ticket, with its version as ETag."),
+    (status = 404, body = ProblemDocument, description = "There is none.")
+))]
+pub async fn get(State(app): State<App>, Ticket(ticket): Ticket) -> Result<Response> {
+    let catalog = app.tessera.fresh_catalog().await?;
+    let actor = app.tessera.administrator()?.user;
+    let (ticket, people) = db::search::get(&app.tessera.pools().read, ticket, actor.id).await?;
+    let names = Names { catalog: &catalog, people: &people, actor: Some(&actor) };
+    Ok(([etag(ticket.version)?], Json(names.ticket(&ticket))).into_response())
+}
+
+/// Changes a ticket: all of the request, or nothing.
+#[utoipa::path(patch, path = "/api/tickets/{ref}", tag = "tickets", request_body = UpdateBody,
+    params(("ref" = String, Path, description = "Number or id."),
+           ("If-Match" = Option<String>, Header, description = "The ETag that the ticket must have."),
+           ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
+           ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again.")),
+    responses(
+        (status = 200, body = Changed, description = "It is changed."),
+        (status = 409, body = ProblemDocument, description = "`transition_denied` with `allowed`, `no_status_map`, `plan_changed` with `plan`."),
+        (status = 412, body = ProblemDocument, description = "`version_mismatch`."),
+        (status = 422, body = ProblemDocument, description = "`invalid`, `idempotency_key_reused`.")
+))]
+pub async fn update(
+    State(app): State<App>,
+    Ticket(ticket): Ticket,
+    given: Given,
+    body: Body<UpdateBody>,
+) -> Result<Response> {
+    change(&app, ticket, body.value.try_into()?, &given.with(body.hash), StatusCode::OK).await
+}
+
+/// Shows what a change would do. Nothing else happens.
+#[utoipa::path(post, path = "/api/tickets/{ref}/preview", tag = "tickets", request_body = UpdateBody,
+    params(("ref" = String, Path, description = "Number or id.")), responses(
+    (status = 200, body = Preview, description = "What would happen."),
+    (status = 409, body = ProblemDocument, description = "The request would be refused so.")
+))]
+pub async fn preview_update(
+    State(app): State<App>,
+    Ticket(ticket): Ticket,
+    body: Body<UpdateBody>,
+) -> Result<Json<Preview>> {
+    let caller = app.tessera.administrator()?;
+    let prepared = app.tessera.preview_update(&caller, ticket, body.value.try_into()?).await?;
+    Ok(Json(Names::of(&prepared).preview(&prepared)))
+}
+
+/// Writes a message to the team.
+#[utoipa::path(post, path = "/api/tickets/{ref}/comment", tag = "tickets", request_body = ContentBody,
+    params(("ref" = String, Path, description = "Number or id.")), responses(
+    (status = 201, body = Changed, description = "It is written.")
+))]
+pub async fn comment(
+    State(app): State<App>,
+    Ticket(ticket): Ticket,
+    given: Given,
+    body: Body<ContentBody>,
+) -> Result<Response> {
+    let comment = Some(body.value.into_content("comment").map_err(|fault| Error::invalid(vec![fault]))?);
+    let command = UpdateTicket { comment, ..UpdateTicket::default() };
+    change(&app, ticket, command, &given.with(body.hash), StatusCode::CREATED).await
+}
+
+/// Writes a message to the requestor.
+#[utoipa::path(post, path = "/api/tickets/{ref}/correspond", tag = "tickets", request_body = ContentBody,
+    params(("ref" = String, Path, description = "Number or id.")), responses(
+    (status = 201, body = Changed, description = "It is written.")
+))]
+pub async fn correspond(
+    State(app): State<App>,
+    Ticket(ticket): Ticket,
+    given: Given,
+    body: Body<ContentBody>,
+) -> Result<Response> {
+    let reply = Some(body.value.into_content("reply").map_err(|fault| Error::invalid(vec![fault]))?);
+    let command = UpdateTicket { reply, ..UpdateTicket::default() };
+    change(&app, ticket, command, &given.with(body.hash), StatusCode::CREATED).await
+}
+
+/// A page of history.
+#[derive(Debug, serde::Serialize, ToSchema)]
+pub struct TransactionPage {
+    /// The transactions, oldest first.
+    items: Vec<Transaction>,
+    /// `cursor` of the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// Reads a ticket's history, oldest first, with what became of its deliveries.
+#[utoipa::path(get, path = "/api/tickets/{ref}/transactions", tag = "tickets",
+    params(("ref" = String, Path, description = "Number or id."), Paging), responses(
+    (status = 200, body = TransactionPage, description = "A page of its history.")
+))]
+pub async fn transactions(
+    State(app): State<App>,
+    Ticket(ticket): Ticket,
+    Params(paging): Params<Paging>,
+) -> Result<Json<TransactionPage>> {
+    let pool = &app.tessera.pools().read;
+    let page = db::history::list(pool, ticket, limit(paging.limit)?, paging.cursor.as_deref()).await?;
+    let Page { items, next_cursor } = page.map(Transaction::from);
+    Ok(Json(TransactionPage { items, next_cursor }))
+}
+
+/// A page of deliveries.
+#[derive(Debug, serde::Serialize, ToSchema)]
+pub struct DeliveryPage {
+    /// The deliveries, newest first.
+    pub items: Vec<DeliveryListed>,
+    /// `cursor` of the next page; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// Lists what left, or is to leave, because of a ticket.
+#[utoipa::path(get, path = "/api/tickets/{ref}/deliveries", tag = "deliveries",
+    params(("ref" = String, Path, description = "Number or id."), Paging), responses(
+    (status = 200, body = DeliveryPage, description = "A page of deliveries, newest first.")
+))]
+pub async fn deliveries(
+    State(app): State<App>,
+    Ticket(ticket): Ticket,
+    Params(paging): Params<Paging>,
+) -> Result<Json<DeliveryPage>> {
+    let pool = &app.tessera.pools().read;
+    let filter = db::deliveries::Filter {
+        ticket: Some(db::tickets::id_of(pool, ticket).await?),
+        ..Default::default()
+    };
+    let page = db::deliveries::list(pool, filter, limit(paging.limit)?, paging.cursor.as_deref()).await?;
+    let Page { items, next_cursor } = page.map(DeliveryListed::from);
+    Ok(Json(DeliveryPage { items, next_cursor }))
+}
+
+async fn change(
+    app: &App,
+    ticket: db::tickets::TicketRef,
+    command: UpdateTicket,
+    conditions: &Conditions,
+    status: StatusCode,
+) -> Result<Response> {
+    let caller = app.tessera.administrator()?;
+    let render = |prepared: &Prepared| answer(status, prepared);
+    respond(app.tessera.update(&caller, ticket, command, conditions, &render).await?)
+}
+
+fn answer(status: StatusCode, prepared: &Prepared) -> Answer {
+    let body = serde_json::to_vec(&Names::of(prepared).changed(prepared)).unwrap_or_default();
+    Answer { status: status.as_u16(), body }
+}
+
+fn respond(outcome: Outcome) -> Result<Response> {
+    let (answer, extra) = match outcome {
+        Outcome::Made(answer, version) => (answer, etag(version)?),
+        Outcome::Replayed(answer) => (answer, (REPLAYED, HeaderValue::from_static("true"))),
+        Outcome::PlanChanged(prepared) => {
+            let plan = serde_json::to_value(Names::of(&prepared).preview(&prepared)).unwrap_or_default();
+            return Err(Problem::plan_changed(plan));
+        }
+    };
+    let status = StatusCode::from_u16(answer.status)
+        .map_err(|source| Error::internal("A stored answer has no status.", source))?;
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((status, [json, extra], answer.body).into_response())
+}
+
+fn etag(version: i64) -> Result<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::from_str(&format!("\"{version}\""));
+    Ok((header::ETAG, value.map_err(|source| Error::internal("A version is no header.", source))?))
+}
