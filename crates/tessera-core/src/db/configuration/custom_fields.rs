@@ -76,7 +76,7 @@ pub async fn write(db: &mut PgConnection, field: &CustomField, changed_in: i64) 
         FieldType::SelectSingle => "SelectSingle",
         FieldType::SelectMulti => "SelectMulti",
     };
-    let choices = (!field.values.is_empty()).then(|| Json(&field.values));
+    let choices = (!field.values.is_empty()).then_some(Json(&field.values));
     sqlx::query!(
         r#"
         INSERT INTO custom_fields (id, name, field_type, values, max_values, pattern, disabled, changed_in)

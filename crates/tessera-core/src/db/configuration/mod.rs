@@ -7,7 +7,6 @@ pub mod custom_fields;
 pub mod lifecycles;
 pub mod queues;
 pub mod scrips;
-pub mod secrets;
 pub mod templates;
 pub mod tickets;
 pub mod users;

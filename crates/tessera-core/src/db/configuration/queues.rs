@@ -104,7 +104,12 @@ pub async fn write(
 ///
 /// # Errors
 /// Those of the database.
-pub async fn set_watchers(db: &mut PgConnection, queue: QueueId, role: &str, people: &[Watcher]) -> Result<()> {
+pub async fn set_watchers(
+    db: &mut PgConnection,
+    queue: QueueId,
+    role: &str,
+    people: &[Watcher],
+) -> Result<()> {
     let ids: Vec<_> = people.iter().map(|one| one.id.0).collect();
     let users: Vec<_> = people.iter().map(|one| one.user.map(|user| user.0)).collect();
     let addresses: Vec<_> = people.iter().map(|one| one.address.clone()).collect();
@@ -133,7 +138,11 @@ pub async fn set_watchers(db: &mut PgConnection, queue: QueueId, role: &str, peo
 ///
 /// # Errors
 /// Those of the database.
-pub async fn set_fields(db: &mut PgConnection, queue: QueueId, fields: &[(Uuid, CustomFieldId)]) -> Result<()> {
+pub async fn set_fields(
+    db: &mut PgConnection,
+    queue: QueueId,
+    fields: &[(Uuid, CustomFieldId)],
+) -> Result<()> {
     let ids: Vec<_> = fields.iter().map(|(id, _)| *id).collect();
     let fields: Vec<_> = fields.iter().map(|(_, field)| field.0).collect();
     sqlx::query!("DELETE FROM queue_custom_fields WHERE queue_id = $1", queue.0)

@@ -57,7 +57,12 @@ pub async fn statuses(db: &mut PgConnection, queues: &[Uuid]) -> Result<Vec<Stat
 ///
 /// # Errors
 /// Those of the database.
-pub async fn in_status(db: &mut PgConnection, queues: &[Uuid], status: &str, class: i8) -> Result<Vec<TicketId>> {
+pub async fn in_status(
+    db: &mut PgConnection,
+    queues: &[Uuid],
+    status: &str,
+    class: i8,
+) -> Result<Vec<TicketId>> {
     let ids = sqlx::query_scalar!(
         "SELECT id FROM tickets WHERE queue_id = ANY ($1) AND status = $2 AND status_class = $3 ORDER BY id",
         queues,
