@@ -294,14 +294,12 @@ impl ScripDocument {
 }
 
 impl Change<'_> {
-    /// The queues where a scrip runs.
+    /// The queues where a scrip runs; all of them where it names none that there is.
     fn queues_of(&self, scrip: &ScripDocument) -> Vec<QueueId> {
-        let places = scrip.places();
-        if places.iter().any(|place| place.queue.is_none()) {
-            return self.catalog.queues.iter().map(|queue| queue.id).collect();
-        }
-        let words = places.iter().filter_map(|place| place.queue.as_deref());
-        words.filter_map(|word| self.catalog.queues.find(word).map(|queue| queue.id)).collect()
+        let words: Option<Vec<String>> = scrip.places().into_iter().map(|place| place.queue).collect();
+        let found = words.into_iter().flatten().filter_map(|word| self.catalog.queues.find(&word));
+        let found: Vec<QueueId> = found.map(|queue| queue.id).collect();
+        if found.is_empty() { self.catalog.queues.iter().map(|queue| queue.id).collect() } else { found }
     }
 
     /// The lifecycles of the queues where a scrip runs.
