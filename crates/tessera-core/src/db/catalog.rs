@@ -44,15 +44,29 @@ pub async fn read(pool: &PgPool, previous: Option<&Catalog>, installation: Insta
         .execute(&mut *db)
         .await
         .map_err(error)?;
-    let version = version(&mut db).await?;
-    let since = previous.map_or(-1, |catalog| catalog.version);
-    let lifecycles = lifecycles(&mut db, since).await?;
-    let fields = fields(&mut db, since).await?;
-    let agents = agents(&mut db, since).await?;
-    let templates = templates(&mut db, since).await?;
-    let scrips = scrips(&mut db, since).await?;
-    let queues = queues(&mut db).await?;
+    let catalog = read_within(&mut db, previous, installation).await?;
     db.rollback().await.map_err(error)?;
+    Ok(catalog)
+}
+
+/// The same within a database transaction under way, with what that one wrote. It must hold the configuration (see
+/// [`super::configuration::lock`]), or see one snapshot.
+///
+/// # Errors
+/// Those of [`read`].
+pub async fn read_within(
+    db: &mut PgConnection,
+    previous: Option<&Catalog>,
+    installation: Installation,
+) -> Result<Catalog> {
+    let version = version(&mut *db).await?;
+    let since = previous.map_or(-1, |catalog| catalog.version);
+    let lifecycles = lifecycles(&mut *db, since).await?;
+    let fields = fields(&mut *db, since).await?;
+    let agents = agents(&mut *db, since).await?;
+    let templates = templates(&mut *db, since).await?;
+    let scrips = scrips(&mut *db, since).await?;
+    let queues = queues(db).await?;
     let parts = Parts {
         version,
         installation,

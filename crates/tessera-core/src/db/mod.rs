@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod check;
+pub mod configuration;
 pub mod deliveries;
 pub mod history;
 pub mod plans;

@@ -3,7 +3,7 @@
 use super::error;
 use crate::error::Result;
 use crate::models::secret::Secret;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use std::collections::BTreeMap;
 
 /// Stores a secret, in place of an earlier one of that name. Answers whether it is new.
@@ -35,4 +35,30 @@ pub async fn values(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String, 
         .await
         .map_err(error)?;
     Ok(rows.into_iter().map(|row| (row.name, Secret::new(row.value))).collect())
+}
+
+/// Names of secrets after one, in their order.
+///
+/// # Errors
+/// Those of the database.
+pub async fn names(pool: &PgPool, after: &str, limit: i64) -> Result<Vec<String>> {
+    sqlx::query_scalar!("SELECT name FROM secrets WHERE name > $1 ORDER BY name LIMIT $2", after, limit)
+        .fetch_all(pool)
+        .await
+        .map_err(error)
+}
+
+/// Whether there is a secret of this name, and if so whether its form is that of one that signs; its value stays where
+/// it is.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_signing(db: &mut PgConnection, name: &str) -> Result<Option<bool>> {
+    sqlx::query_scalar!(
+        r#"SELECT starts_with(value, 'whsec_') AS "signs!" FROM secrets WHERE name = $1"#,
+        name
+    )
+    .fetch_optional(db)
+    .await
+    .map_err(error)
 }

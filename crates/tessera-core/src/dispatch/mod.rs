@@ -101,7 +101,7 @@ impl Tessera {
     /// # Errors
     /// Those of the database, and of a configuration that cannot be understood.
     pub async fn open(pools: Pools, installation: Installation, guard: Arc<Guard>) -> Result<Self> {
-        configure::seed(&pools.write).await?;
+        configure::seed(&pools.write, &installation, &guard).await?;
         let current = Current::read(&pools.read, installation).await?;
         let (turns, planner, deliveries) = (Arc::default(), Planner::new(), Arc::new(Notify::new()));
         Ok(Self { pools, current, turns, planner, guard, deliveries })

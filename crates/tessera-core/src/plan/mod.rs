@@ -5,6 +5,7 @@
 pub mod catalog;
 pub mod command;
 pub mod context;
+pub mod documents;
 mod draft;
 mod effects;
 mod hash;

@@ -1,0 +1,141 @@
+//! What a change of the configuration asks of the tickets there are, and the one thing that it does to them.
+
+use crate::db::error;
+use crate::error::Result;
+use crate::models::user::SYSTEM_USER;
+use crate::models::{Change, RequestId, StatusClass, TicketId, TransactionId, UserId};
+use serde_json::Value;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Lets nobody write a ticket until the database transaction ends: writers wait, and then find that the configuration
+/// moved. Locking the rows there are would not do: a ticket that is being made, or that moves into the queue, has none
+/// to lock, and a plan of before could still be written to a row that was not changed.
+///
+/// # Errors
+/// `locked` when writers do not come to an end within `lock_timeout`; those of the database.
+pub async fn hold(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("LOCK TABLE tickets IN EXCLUSIVE MODE").execute(db).await.map_err(error)?;
+    Ok(())
+}
+
+/// How many tickets of some queues have a status, and in which class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusCount {
+    /// The status.
+    pub status: String,
+    /// The letter of its class.
+    pub class: i8,
+    /// How many.
+    pub tickets: i64,
+}
+
+/// The statuses that tickets of these queues have.
+///
+/// # Errors
+/// Those of the database.
+pub async fn statuses(db: &mut PgConnection, queues: &[Uuid]) -> Result<Vec<StatusCount>> {
+    sqlx::query_as!(
+        StatusCount,
+        r#"
+        SELECT status, status_class AS class, count(*) AS "tickets!"
+        FROM tickets
+        WHERE queue_id = ANY ($1)
+        GROUP BY status, status_class
+        ORDER BY status
+        "#,
+        queues
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)
+}
+
+/// The tickets of these queues in a status and a class, by id.
+///
+/// # Errors
+/// Those of the database.
+pub async fn in_status(
+    db: &mut PgConnection,
+    queues: &[Uuid],
+    status: &str,
+    class: i8,
+) -> Result<Vec<TicketId>> {
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM tickets WHERE queue_id = ANY ($1) AND status = $2 AND status_class = $3 ORDER BY id",
+        queues,
+        status,
+        class as _
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)?;
+    Ok(ids.into_iter().map(TicketId).collect())
+}
+
+/// Tickets whose status goes to another class, with the ids that the rows of their histories take.
+#[derive(Debug)]
+pub struct Reclass<'r> {
+    /// From.
+    pub old: StatusClass,
+    /// To.
+    pub new: StatusClass,
+    /// The tickets.
+    pub tickets: &'r [(TicketId, RequestId, TransactionId)],
+    /// Who changed the configuration.
+    pub actor: UserId,
+    /// The version of the configuration that does it.
+    pub config_version: i64,
+    /// When.
+    pub now: OffsetDateTime,
+}
+
+/// Writes the new class and a derived transaction that says so, for each ticket; the one change of tickets that no plan
+/// makes (write-path.md, rule 1). A request without a plan has a hash of zeros.
+///
+/// # Errors
+/// Those of the database.
+pub async fn reclass(db: &mut PgConnection, moved: &Reclass<'_>) -> Result<()> {
+    let tickets: Vec<_> = moved.tickets.iter().map(|(ticket, ..)| ticket.0).collect();
+    let requests: Vec<_> = moved.tickets.iter().map(|(_, request, _)| request.0).collect();
+    let transactions: Vec<_> = moved.tickets.iter().map(|(.., transaction)| transaction.0).collect();
+    let change: Json<Value> = Json(
+        serde_json::to_value(Change::StatusClass { old: moved.old, new: moved.new })
+            .map_err(|source| crate::Error::internal("A change could not be written down.", source))?,
+    );
+    sqlx::query!(
+        r#"
+        WITH moved AS (
+          UPDATE tickets t
+          SET status_class = $4, version = t.version + 1, updated_at = greatest(t.updated_at, $5)
+          FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS m (ticket, request, transaction)
+          WHERE t.id = m.ticket
+          RETURNING t.id, t.version, t.updated_at, m.request, m.transaction
+        ),
+        request AS (
+          INSERT INTO requests (id, ticket_id, actor_id, channel, plan_hash, config_version, created_at)
+          SELECT request, id, $6, 'configuration', decode(repeat('00', 32), 'hex'), $7, updated_at FROM moved
+        )
+        INSERT INTO transactions (id, ticket_id, seq, request_id, batch_seq, transaction_type, field, old_value, new_value, data,
+                                  creator_id, created_at, derived)
+        SELECT transaction, id, version, request, 1, 'Set', 'StatusClass', $8, $9, $10, $11, updated_at, TRUE FROM moved
+        "#,
+        &tickets,
+        &requests,
+        &transactions,
+        moved.new.as_char() as _,
+        moved.now,
+        moved.actor.0,
+        moved.config_version,
+        moved.old.as_str(),
+        moved.new.as_str(),
+        change as _,
+        SYSTEM_USER.0
+    )
+    .execute(db)
+    .await
+    .map_err(error)?;
+    Ok(())
+}

@@ -1,7 +1,0 @@
-//! configure
-use crate::error::Result;
-use sqlx::PgPool;
-/// Seeds.
-pub async fn seed(_pool: &PgPool) -> Result<()> {
-    Ok(())
-}

@@ -1,0 +1,114 @@
+//! Custom fields: what is taken from a field is in no ticket.
+
+use super::mentions::Thing;
+use super::{Change, Document, limit};
+use crate::db::configuration::{custom_fields, tickets};
+use crate::error::{Error, Kind, Result};
+use crate::models::custom_field::Definition;
+use crate::models::text::{fold, quote};
+use crate::models::{CustomField, CustomFieldId};
+use crate::plan::catalog::FIELDS_MAX;
+use crate::plan::documents::{CustomFieldDocument, Stored};
+use serde_json::{Map, Value};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+impl Document for CustomFieldDocument {
+    const WHAT: &'static str = "custom field";
+
+    async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
+        custom_fields::id_of(db, word).await
+    }
+
+    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
+        custom_fields::read(db, from, limit).await
+    }
+
+    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+        let id = before.map_or_else(|| change.ids.draw(), |before| CustomFieldId(before.id));
+        let definition = Definition {
+            name: self.name.clone(),
+            field_type: self.field_type,
+            values: self.values.clone(),
+            max_values: self.max_values,
+            pattern: self.pattern.clone(),
+        };
+        let mut field = CustomField::define(id, definition).map_err(Error::invalid)?;
+        field.disabled = self.disabled;
+        match before {
+            None => limit("custom fields", change.catalog.fields.len(), FIELDS_MAX)?,
+            Some(before) => {
+                self.check_scrips(change, &before.document).await?;
+                self.check_values(change, before).await?;
+            }
+        }
+        custom_fields::write(&mut change.db, &field, change.version).await?;
+        Ok(id.0)
+    }
+
+    fn make_room(document: &mut Map<String, Value>, patch: &Map<String, Value>) {
+        // What only the old type can have does not have to be taken away by hand.
+        let Some(wanted) =
+            patch.get("field_type").filter(|wanted| document.get("field_type") != Some(wanted))
+        else {
+            return;
+        };
+        document.remove("max_values");
+        document.remove(if wanted == "Freeform" { "values" } else { "pattern" });
+    }
+}
+
+impl CustomFieldDocument {
+    async fn check_scrips(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
+        let goes = fold(&self.name) != fold(&before.name) || (self.disabled && !before.disabled);
+        if !goes {
+            return Ok(());
+        }
+        let what = format!("the custom field {}", quote(&before.name));
+        let scrips = change.scrips_naming(Thing::Field, &before.name).await?;
+        change.scrips_in_use(&what, &scrips)?;
+        let reads = |template: &&std::sync::Arc<crate::scrip::template::Template>| {
+            template.custom_fields().iter().any(|field| fold(field) == fold(&before.name))
+        };
+        let templates: Vec<_> =
+            change.catalog.templates.values().filter(reads).map(|one| one.source().name.clone()).collect();
+        if templates.is_empty() {
+            return Ok(());
+        }
+        change.in_use(format!("Templates name {what}: {}.", crate::models::text::list(&templates)))
+    }
+
+    /// The type of a field with values stays, and so does a listed value that tickets have.
+    async fn check_values(&self, change: &mut Change<'_>, before: &Stored<Self>) -> Result<()> {
+        let is_listed =
+            |values: &[String], value: &str| values.iter().any(|listed| fold(listed) == fold(value));
+        let other_type = self.field_type != before.document.field_type;
+        let fewer = before.document.values.iter().any(|value| !is_listed(&self.values, value));
+        if !other_type && !fewer {
+            return Ok(());
+        }
+        tickets::hold(&mut change.db).await?;
+        let used = custom_fields::values_in_use(&mut change.db, before.id).await?;
+        let refused = |detail| Err(Error::new(Kind::Conflict, "in_use", detail));
+        if other_type && !used.is_empty() {
+            let total: i64 = used.values().sum();
+            return refused(format!(
+                "Tickets have {total} values of {}, so its type stays. Make another field, or clear those values first.",
+                quote(&before.document.name)
+            ));
+        }
+        let lost: Vec<_> = used
+            .iter()
+            .filter(|(value, _)| !is_listed(&self.values, value))
+            .map(|(value, tickets)| format!("{} on {tickets}", quote(value)))
+            .collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        refused(format!(
+            "Tickets have values that {} would not list any more: {}. Keep them, or change those tickets first.",
+            quote(&before.document.name),
+            lost.join(", ")
+        ))
+    }
+}

@@ -1,0 +1,150 @@
+//! Queues: their lifecycle, addresses, people and fields.
+
+use super::{Change, Document, limit};
+use crate::db::configuration::{queues, users};
+use crate::error::Result;
+use crate::models::text::{fold, is_address, list, name_fault, quote};
+use crate::models::{CustomFieldId, LifecycleId, QueueId, Watcher};
+use crate::plan::catalog::QUEUES_MAX;
+use crate::plan::documents::{QueueDocument, Stored};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// The most people of a queue in one role.
+pub const WATCHERS_MAX: usize = 200;
+/// The most fields of a queue.
+pub const QUEUE_FIELDS_MAX: usize = 200;
+
+impl Document for QueueDocument {
+    const WHAT: &'static str = "queue";
+
+    async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
+        queues::id_of(db, word).await
+    }
+
+    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
+        queues::read(db, from, limit).await
+    }
+
+    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+        change.fault_if("name", name_fault(&self.name));
+        change.description(self.description.as_deref());
+        for (field, address) in
+            [("correspond_address", &self.correspond_address), ("comment_address", &self.comment_address)]
+        {
+            let wrong = address.as_deref().filter(|address| !is_address(address));
+            change.fault_if(field, wrong.map(|address| format!("{} is not a mail address", quote(address))));
+        }
+        let lifecycle = self.lifecycle_of(change);
+        let fields = self.fields(change);
+        let cc = people(change, "cc", &self.cc).await?;
+        let admin_cc = people(change, "admin_cc", &self.admin_cc).await?;
+        change.check()?;
+        let Some(lifecycle) = lifecycle else {
+            return Err(crate::Error::not_found("lifecycle", &self.lifecycle));
+        };
+        let id = match before {
+            Some(before) => QueueId(before.id),
+            None => {
+                limit("queues", change.catalog.queues.len(), QUEUES_MAX)?;
+                change.ids.draw()
+            }
+        };
+        if let Some(before) = before {
+            self.check_use(change, &before.document).await?;
+            let target = change.catalog.lifecycles.get(lifecycle).cloned();
+            let is_moved = change.catalog.queues.get(id).is_some_and(|queue| queue.lifecycle != lifecycle);
+            if let Some(target) = target.filter(|_| is_moved) {
+                change.fit_tickets(&[id], &target).await?;
+            }
+        }
+        queues::write(&mut change.db, id, self, lifecycle, change.version).await?;
+        queues::set_watchers(&mut change.db, id, "cc", &cc).await?;
+        queues::set_watchers(&mut change.db, id, "admin_cc", &admin_cc).await?;
+        queues::set_fields(&mut change.db, id, &fields).await?;
+        Ok(id.0)
+    }
+}
+
+impl QueueDocument {
+    fn lifecycle_of(&self, change: &mut Change<'_>) -> Option<LifecycleId> {
+        let lifecycles = &change.catalog.lifecycles;
+        let found = lifecycles.find(&self.lifecycle).map(|lifecycle| lifecycle.id());
+        if found.is_none() {
+            let names = list(lifecycles.iter().map(|lifecycle| lifecycle.name()));
+            let message = format!("there is no lifecycle {}; there are {names}", quote(&self.lifecycle));
+            change.fault("lifecycle", message);
+        }
+        found
+    }
+
+    /// The fields by id, each with an id for its row.
+    fn fields(&self, change: &mut Change<'_>) -> Vec<(Uuid, CustomFieldId)> {
+        if self.custom_fields.len() > QUEUE_FIELDS_MAX {
+            let message =
+                format!("names {} fields; a queue has at most {QUEUE_FIELDS_MAX}", self.custom_fields.len());
+            change.fault("custom_fields", message);
+            return Vec::new();
+        }
+        let mut fields: Vec<(Uuid, CustomFieldId)> = Vec::new();
+        for (at, word) in self.custom_fields.iter().enumerate() {
+            let place = format!("custom_fields[{at}]");
+            match change.catalog.fields.find(word).map(|field| field.id) {
+                None => {
+                    let names = list(change.catalog.fields.iter().map(|field| field.name.as_str()));
+                    let message = format!("there is no custom field {}; there are {names}", quote(word));
+                    change.fault(place, message);
+                }
+                Some(id) if fields.iter().any(|(_, one)| *one == id) => {
+                    change.fault(
+                        place,
+                        format!("{} stands in this list already; remove one of them", quote(word)),
+                    );
+                }
+                Some(id) => fields.push((change.ids.draw(), id)),
+            }
+        }
+        fields
+    }
+
+    /// Scrips that move tickets to a queue name it in words.
+    async fn check_use(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
+        let goes = fold(&self.name) != fold(&before.name) || (self.disabled && !before.disabled);
+        if !goes {
+            return Ok(());
+        }
+        let scrips = change.scrips_naming(super::mentions::Thing::Queue, &before.name).await?;
+        change.scrips_in_use(&format!("the queue {}", quote(&before.name)), &scrips)
+    }
+}
+
+/// The people of usernames and addresses: an address that belongs to a user is that user.
+async fn people(change: &mut Change<'_>, role: &str, words: &[String]) -> Result<Vec<Watcher>> {
+    if words.len() > WATCHERS_MAX {
+        change.fault(
+            role,
+            format!("names {} people; a queue has at most {WATCHERS_MAX} in a role", words.len()),
+        );
+        return Ok(Vec::new());
+    }
+    let mut people: Vec<Watcher> = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let user = if word.contains('\0') { None } else { users::person(&mut change.db, word).await? };
+        let address = user.is_none().then(|| word.clone());
+        if address.as_deref().is_some_and(|address| !is_address(address)) {
+            let message = format!("{} is neither a username nor a mail address", quote(word));
+            change.fault(format!("{role}[{at}]"), message);
+            continue;
+        }
+        let person = Watcher { id: change.ids.draw(), user, address };
+        if people.iter().any(|other| other.is_same_person(&person)) {
+            change.fault(
+                format!("{role}[{at}]"),
+                format!("{} stands here already; remove one of them", quote(word)),
+            );
+        } else {
+            people.push(person);
+        }
+    }
+    Ok(people)
+}

@@ -1,0 +1,166 @@
+//! Templates: compiled before they are stored, and not taken from under a scrip.
+
+use super::mentions::Thing;
+use super::{Change, Document, limit};
+use crate::db::configuration::templates;
+use crate::error::{Error, Result};
+use crate::models::text::{fold, list, name_fault, quote};
+use crate::models::{QueueId, TemplateId, TemplateSource};
+use crate::plan::catalog::TEMPLATES_MAX;
+use crate::plan::documents::{ScripDocument, Stored, TemplateDocument};
+use crate::scrip::template::Template;
+use sqlx::PgConnection;
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+impl Document for TemplateDocument {
+    const WHAT: &'static str = "template";
+
+    async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
+        templates::id_of(db, word).await
+    }
+
+    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
+        templates::read(db, from, limit).await
+    }
+
+    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+        change.fault_if("name", name_fault(&self.name));
+        let queue = self.queue.as_deref().and_then(|word| change.queue("queue", word));
+        let source = TemplateSource {
+            id: before.map_or_else(|| change.ids.draw(), |before| TemplateId(before.id)),
+            version_id: change.ids.draw(),
+            version: before.and_then(|before| before.version).unwrap_or(0) + 1,
+            name: self.name.clone(),
+            queue,
+            subject: self.subject_template.clone(),
+            body: self.body_template.clone(),
+            content_type: self.content_type,
+            headers: self.headers.clone(),
+            disabled: self.disabled,
+        };
+        let compiled = Template::compile(&source);
+        let template = compiled.map_err(|faults| change.faults.extend(faults)).ok();
+        if let Some(template) = &template {
+            self.check_webhooks(change, template).await?;
+        }
+        change.check()?;
+        match before {
+            None => limit("templates", change.catalog.templates.len(), TEMPLATES_MAX)?,
+            Some(before) => self.check_use(change, before, queue).await?,
+        }
+        if let Some(template) = &template {
+            change.warn_of_fields(&template.custom_fields());
+        }
+        templates::write(&mut change.db, &source, change.actor, change.version).await?;
+        Ok(source.id.0)
+    }
+}
+
+impl TemplateDocument {
+    /// A template with which webhooks are filled must do as JSON too.
+    async fn check_webhooks(&self, change: &mut Change<'_>, template: &Template) -> Result<()> {
+        let Err(reason) = template.json_body() else { return Ok(()) };
+        let scrips: Vec<String> = change
+            .live_scrips()
+            .await?
+            .into_iter()
+            .filter(|scrip| scrip.document.takes_json_from(&self.name))
+            .map(|scrip| scrip.document.name)
+            .collect();
+        if !scrips.is_empty() {
+            let message = format!("is the JSON body of the webhooks of {}, where {reason}", list(&scrips));
+            change.fault("body_template", message);
+        }
+        Ok(())
+    }
+
+    /// Scrips find templates by name: one that goes from where it is must leave another of its name behind.
+    async fn check_use(
+        &self,
+        change: &mut Change<'_>,
+        before: &Stored<Self>,
+        queue: Option<QueueId>,
+    ) -> Result<()> {
+        let old = &before.document;
+        let old_queue =
+            change.catalog.templates.get(&TemplateId(before.id)).and_then(|one| one.source().queue);
+        let goes = self.name != old.name || queue != old_queue || self.disabled;
+        let steps_back = queue.is_none() && self.name == old.name && !self.disabled;
+        let global = change.catalog.templates.values().any(|one| {
+            let source = one.source();
+            source.id.0 != before.id && source.queue.is_none() && !source.disabled && source.name == old.name
+        });
+        if old.disabled || !goes || steps_back || global {
+            return Ok(());
+        }
+        let concerned: BTreeSet<String> = change
+            .live_scrips()
+            .await?
+            .into_iter()
+            .filter(|scrip| scrip.document.template.as_ref() == Some(&old.name))
+            .filter(|scrip| {
+                let places = scrip.document.places();
+                places
+                    .iter()
+                    .any(|place| place.queue.is_none() || old.queue.is_none() || place.queue == old.queue)
+            })
+            .map(|scrip| scrip.document.name)
+            .collect();
+        let concerned: Vec<_> = concerned.into_iter().collect();
+        change.scrips_in_use(&format!("the template {}", quote(&old.name)), &concerned)
+    }
+}
+
+impl ScripDocument {
+    /// Whether it is a webhook whose body is the template of this name.
+    pub(super) fn takes_json_from(&self, template: &str) -> bool {
+        self.action_type == "Webhook"
+            && self.template.as_deref() == Some(template)
+            && self.action_config.get("body").is_none_or(serde_json::Value::is_null)
+    }
+}
+
+impl Change<'_> {
+    /// Warns of custom fields that no queue has: a template that names one fails when it is used.
+    pub(super) fn warn_of_fields(&mut self, names: &BTreeSet<&str>) {
+        let attached: BTreeSet<_> =
+            self.catalog.queues.iter().flat_map(|queue| queue.custom_fields.iter().copied()).collect();
+        let is_had = |name: &str| {
+            self.catalog
+                .fields
+                .iter()
+                .any(|field| fold(&field.name) == fold(name) && attached.contains(&field.id))
+        };
+        let unknown: Vec<_> = names.iter().copied().filter(|name| !is_had(name)).collect();
+        if !unknown.is_empty() {
+            let sentence =
+                format!("No queue has a custom field {}; where it is used, the scrip fails.", list(&unknown));
+            self.warnings.push(sentence);
+        }
+    }
+}
+
+/// A template that is not there.
+pub(super) fn unknown_template(change: &Change<'_>, name: &str) -> String {
+    let live = change.catalog.templates.values().filter(|one| !one.source().disabled);
+    let names: BTreeSet<&str> = live.map(|one| one.source().name.as_str()).collect();
+    format!("there is no template {} in these queues or for all; there are {}", quote(name), list(names))
+}
+
+impl Change<'_> {
+    /// The scrips that run and name a thing in words.
+    pub(super) async fn scrips_naming(&mut self, thing: Thing, name: &str) -> Result<Vec<String>, Error> {
+        let names = |document: &ScripDocument| {
+            super::mentions::of(document)
+                .iter()
+                .any(|mention| mention.thing == thing && fold(&mention.name) == fold(name))
+        };
+        let scrips = self.live_scrips().await?;
+        Ok(scrips
+            .into_iter()
+            .filter(|scrip| names(&scrip.document))
+            .map(|scrip| scrip.document.name)
+            .collect())
+    }
+}

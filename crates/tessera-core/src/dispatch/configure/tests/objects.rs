@@ -1,0 +1,303 @@
+//! The seed, and queues, templates, fields, users and secrets by themselves.
+
+use super::*;
+use crate::models::secret::Secret;
+
+#[tokio::test]
+async fn an_empty_database_is_seeded_once_and_never_again() {
+    let db = TestDb::new().await;
+    let (one, other) = tokio::join!(open(&db), open(&db));
+    assert_eq!((version(&one).await, other.catalog().version), (1, 1));
+    let catalog = one.catalog();
+    let names: Vec<_> = {
+        let mut scrips: Vec<_> = catalog.scrips.iter().collect();
+        scrips.sort_by_key(|scrip| scrip.attachments[0].sort_order);
+        scrips.iter().map(|scrip| scrip.name.clone()).collect()
+    };
+    assert_eq!(names.len(), 9);
+    assert_eq!(names[0], "On Comment Notify AdminCcs as Comment");
+    assert_eq!(names[8], "On Resolve Notify Requestors");
+    assert_eq!((catalog.templates.len(), catalog.queues.len(), catalog.lifecycles.len()), (8, 1, 1));
+    assert_eq!(one.administrator().unwrap().user.username, "admin");
+    assert_eq!(count(&one, "SELECT count(*) FROM scrip_versions").await, 9);
+
+    change::<QueueDocument>(&one, "General", json!({ "description": "ours" })).await.unwrap();
+    let again = open(&db).await;
+    assert_eq!(version(&again).await, 2);
+    assert_eq!(again.object::<QueueDocument>("general").await.unwrap().document.description.unwrap(), "ours");
+}
+
+#[tokio::test]
+async fn what_is_answered_is_what_was_sent_and_each_change_raises_the_version_by_one() {
+    let desk = desk().await;
+    add::<UserDocument>(&desk, json!({ "username": "ann", "email": "ann@desk.example", "privileged": true }))
+        .await
+        .unwrap();
+    add::<CustomFieldDocument>(
+        &desk,
+        json!({ "name": "Severity", "field_type": "SelectSingle", "values": ["low", "high"] }),
+    )
+    .await
+    .unwrap();
+    let queue = json!({
+        "name": "Support", "description": "Faults", "lifecycle": "default", "correspond_address": "support@desk.example",
+        "cc": ["eve@example.net"], "admin_cc": ["ANN@desk.example"], "custom_fields": ["severity"]
+    });
+    let saved = add::<QueueDocument>(&desk, queue).await.unwrap();
+    let shown = serde_json::to_value(&saved).unwrap();
+    assert_eq!(shown["admin_cc"], json!(["ann"]), "the address of a user is that user");
+    assert_eq!(shown["cc"], json!(["eve@example.net"]));
+    assert_eq!(shown["custom_fields"], json!(["Severity"]));
+    assert_eq!((&shown["disabled"], shown.get("warnings")), (&json!(false), None));
+    assert_eq!(shown["id"], json!(saved.stored.id));
+    assert_eq!(version(&desk).await, 4);
+    assert_eq!(desk.catalog().version, 4);
+    assert_eq!(desk.object::<QueueDocument>(&saved.stored.id.to_string()).await.unwrap(), saved.stored);
+
+    let same = change::<QueueDocument>(&desk, "support", json!({ "description": "Faults" })).await.unwrap();
+    assert_eq!(
+        (same.stored, version(&desk).await),
+        (saved.stored, 4),
+        "nothing changed, so nothing is written"
+    );
+    let cleared =
+        change::<QueueDocument>(&desk, "support", json!({ "description": null, "cc": null })).await.unwrap();
+    assert_eq!((cleared.stored.document.description, cleared.stored.document.cc), (None, vec![]));
+    assert_eq!(cleared.stored.document.admin_cc, ["ann"]);
+}
+
+#[tokio::test]
+async fn lists_go_page_by_page() {
+    let desk = desk().await;
+    let first = desk.objects::<TemplateDocument>(None, 5).await.unwrap();
+    let rest = desk.objects::<TemplateDocument>(first.next_cursor.as_deref(), 5).await.unwrap();
+    assert_eq!((first.items.len(), rest.items.len(), rest.next_cursor), (5, 3, None));
+    assert_eq!(first.items[0].document.name, "Blank");
+    assert_eq!(rest.items[2].document.name, "Resolved");
+    let refused = desk.objects::<TemplateDocument>(Some("nonsense"), 5).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (Kind::Malformed, "bad_cursor"));
+    assert_eq!(
+        desk.object::<TemplateDocument>("Nope").await.unwrap_err().detail(),
+        "There is no template \"Nope\"."
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_a_missing_and_a_wrong_member_are_named() {
+    let desk = desk().await;
+    let (field, message) = fault(add::<QueueDocument>(&desk, json!({ "name": "A", "colour": "red" })).await);
+    assert!(
+        field == "colour" && message.starts_with("unknown field `colour`, expected one of"),
+        "{field}: {message}"
+    );
+    assert_eq!(fault(add::<QueueDocument>(&desk, json!({ "description": "x" })).await).0, "name");
+    let (field, message) = fault(add::<QueueDocument>(&desk, json!({ "name": "A", "cc": [7] })).await);
+    assert_eq!((field.as_str(), message.contains("expected a string")), ("cc[0]", true), "{message}");
+    let (field, _) = fault(change::<QueueDocument>(&desk, "General", json!({ "colour": "red" })).await);
+    assert_eq!(field, "colour");
+    assert_eq!(version(&desk).await, 1);
+}
+
+#[tokio::test]
+async fn every_fault_of_a_queue_is_told_at_once() {
+    let desk = desk().await;
+    let queue = json!({
+        "name": " A", "lifecycle": "nope", "correspond_address": "here", "cc": ["nobody here"], "custom_fields": ["Nope"]
+    });
+    let error = add::<QueueDocument>(&desk, queue).await.unwrap_err();
+    let told: Vec<_> = error.faults().iter().map(|one| format!("{}: {}", one.field, one.message)).collect();
+    assert_eq!(
+        told,
+        [
+            "name: begins or ends with a space; remove it",
+            "correspond_address: \"here\" is not a mail address",
+            "lifecycle: there is no lifecycle \"nope\"; there are \"default\"",
+            "custom_fields[0]: there is no custom field \"Nope\"; there are none",
+            "cc[0]: \"nobody here\" is neither a username nor a mail address",
+        ]
+    );
+    assert_eq!(count(&desk, "SELECT count(*) FROM queues").await, 1);
+}
+
+#[tokio::test]
+async fn names_are_unique_whatever_their_case_and_limits_hold() {
+    let desk = desk().await;
+    let taken = conflict(add::<QueueDocument>(&desk, json!({ "name": "GENERAL" })).await, "name_taken");
+    assert_eq!(taken, "There is a queue GENERAL already; names are compared without case.");
+    let scrip = a_scrip(json!({ "name": "on resolve notify requestors" }));
+    conflict(add::<ScripDocument>(&desk, scrip).await, "name_taken");
+    let template = json!({ "name": "Blank", "body_template": "x" });
+    conflict(add::<TemplateDocument>(&desk, template.clone()).await, "name_taken");
+    let mut in_queue = template;
+    in_queue["queue"] = json!("General");
+    add::<TemplateDocument>(&desk, in_queue).await.unwrap();
+    add::<UserDocument>(&desk, json!({ "username": "ann", "email": "a@b.example" })).await.unwrap();
+    let twin = add::<UserDocument>(&desk, json!({ "username": "bob", "email": "A@B.example" })).await;
+    assert_eq!(conflict(twin, "name_taken"), "There is a user with this mail address already.");
+    conflict(add::<UserDocument>(&desk, json!({ "username": "Ann" })).await, "name_taken");
+    let mut lifecycle = a_lifecycle();
+    lifecycle["name"] = json!("Default");
+    conflict(add::<LifecycleDocument>(&desk, lifecycle).await, "name_taken");
+
+    sqlx::query(
+        "INSERT INTO queues (name, lifecycle_id, changed_in) SELECT 'q' || n, l.id, 1 FROM lifecycles l, generate_series(1, 499) n",
+    )
+    .execute(&desk.pools.write)
+    .await
+    .unwrap();
+    let full = conflict(add::<QueueDocument>(&desk, json!({ "name": "One more" })).await, "limit_reached");
+    assert!(full.starts_with("There are 500 queues already, and a desk has at most 500."), "{full}");
+}
+
+#[tokio::test]
+async fn a_queue_that_a_scrip_names_is_not_taken_away_unless_forced() {
+    let desk = desk().await;
+    add::<QueueDocument>(&desk, json!({ "name": "Billing" })).await.unwrap();
+    let scrip = json!({ "name": "Move", "condition_type": "OnResolve", "action_type": "SetQueue", "action_config": { "value": "billing" } });
+    add::<ScripDocument>(&desk, scrip).await.unwrap();
+    let refused =
+        conflict(change::<QueueDocument>(&desk, "Billing", json!({ "disabled": true })).await, "in_use");
+    assert_eq!(
+        refused,
+        "The scrip \"Move\" names the queue \"Billing\". Change that first, or send ?force=true to do it all the same."
+    );
+    conflict(change::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await, "in_use");
+    let forced = force::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await.unwrap();
+    assert_eq!(forced.warnings, ["The scrip \"Move\" names the queue \"Billing\"."]);
+}
+
+#[tokio::test]
+async fn a_template_is_refused_with_line_and_column_and_warns_of_a_field_that_no_queue_has() {
+    let desk = desk().await;
+    let broken =
+        json!({ "name": "T", "subject_template": "{{ tickt.subject }}", "body_template": "one\n{% if %}" });
+    let error = add::<TemplateDocument>(&desk, broken).await.unwrap_err();
+    let places: Vec<_> =
+        error.faults().iter().map(|one| (one.field.as_str(), one.line, one.column)).collect();
+    assert_eq!(places[0], ("subject_template", Some(1), Some(4)), "{error:?}");
+    assert!(
+        places.iter().any(|(field, line, _)| *field == "body_template" && *line == Some(2)),
+        "{places:?}"
+    );
+    let header = json!({ "name": "T", "body_template": "x", "headers": { "From": "a@b.example" } });
+    assert_eq!(fault(add::<TemplateDocument>(&desk, header).await).0, "headers.From");
+    let unknown = json!({ "name": "T", "body_template": "{{ ticket.cf[\"Severity\"] }}" });
+    let saved = add::<TemplateDocument>(&desk, unknown).await.unwrap();
+    assert_eq!(
+        saved.warnings,
+        ["No queue has a custom field \"Severity\"; where it is used, the scrip fails."]
+    );
+    assert_eq!(saved.stored.version, Some(1));
+    let next = change::<TemplateDocument>(&desk, "T", json!({ "body_template": "plain" })).await.unwrap();
+    assert_eq!((next.stored.version, next.warnings.len()), (Some(2), 0));
+    assert_eq!(count(&desk, "SELECT count(*) FROM template_versions WHERE name = 'T'").await, 2);
+}
+
+#[tokio::test]
+async fn a_template_that_scrips_name_stays_unless_another_of_its_name_takes_over() {
+    let desk = desk().await;
+    let refused =
+        conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "name": "Done" })).await, "in_use");
+    assert_eq!(
+        refused,
+        "The scrip \"On Resolve Notify Requestors\" names the template \"Resolved\". Change that first, or send ?force=true to do it all the same."
+    );
+    conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "disabled": true })).await, "in_use");
+    let own = json!({ "name": "Resolved", "queue": "General", "body_template": "ours" });
+    let own = add::<TemplateDocument>(&desk, own).await.unwrap().stored.id.to_string();
+    change::<TemplateDocument>(&desk, &own, json!({ "disabled": true })).await.unwrap();
+    change::<TemplateDocument>(&desk, "Status Change", json!({ "name": "Status" })).await.unwrap();
+    force::<TemplateDocument>(&desk, "Resolved", json!({ "disabled": true })).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_custom_field_is_defined_well_and_not_taken_from_scrips_and_templates() {
+    let desk = desk().await;
+    let empty = json!({ "name": "Severity", "field_type": "SelectSingle" });
+    assert_eq!(fault(add::<CustomFieldDocument>(&desk, empty).await).0, "values");
+    let field = json!({ "name": "Severity", "field_type": "SelectSingle", "values": ["low", "high"] });
+    let saved = add::<CustomFieldDocument>(&desk, field).await.unwrap();
+    assert_eq!(saved.stored.document.max_values, Some(1));
+    let multi = change::<CustomFieldDocument>(&desk, "severity", json!({ "field_type": "SelectMulti" }))
+        .await
+        .unwrap();
+    assert_eq!((multi.stored.document.max_values, multi.stored.document.values.len()), (Some(0), 2));
+    let scrip = json!({ "name": "Note", "condition_type": "OnCustomFieldChange", "condition_config": { "field": "severity" }, "action_type": "SetPriority", "action_config": { "value": "3" } });
+    add::<ScripDocument>(&desk, scrip).await.unwrap();
+    let refused = conflict(
+        change::<CustomFieldDocument>(&desk, "Severity", json!({ "name": "Weight" })).await,
+        "in_use",
+    );
+    assert!(refused.starts_with("The scrip \"Note\" names the custom field \"Severity\"."), "{refused}");
+    change::<ScripDocument>(&desk, "Note", json!({ "disabled": true })).await.unwrap();
+    let template = json!({ "name": "T", "body_template": "{{ ticket.cf.Severity }}" });
+    add::<TemplateDocument>(&desk, template).await.unwrap();
+    let refused = conflict(
+        change::<CustomFieldDocument>(&desk, "Severity", json!({ "disabled": true })).await,
+        "in_use",
+    );
+    assert!(refused.starts_with("Templates name the custom field \"Severity\": \"T\"."), "{refused}");
+    let forced = force::<CustomFieldDocument>(&desk, "Severity", json!({ "name": "Weight" })).await.unwrap();
+    assert_eq!((forced.stored.document.name.as_str(), forced.warnings.len()), ("Weight", 1));
+}
+
+#[tokio::test]
+async fn only_privileged_users_are_configuration_and_two_users_always_stand() {
+    let desk = desk().await;
+    add::<UserDocument>(&desk, json!({ "username": "eve", "email": "eve@example.net" })).await.unwrap();
+    change::<UserDocument>(&desk, "eve", json!({ "name": "Eve" })).await.unwrap();
+    assert_eq!(version(&desk).await, 1, "rule 12");
+    change::<UserDocument>(&desk, "eve", json!({ "privileged": true })).await.unwrap();
+    assert_eq!(version(&desk).await, 2);
+    assert!(desk.catalog().agent("eve@example.net").is_some());
+    let scrip = json!({ "name": "Give", "condition_type": "OnCreate", "action_type": "SetOwner", "action_config": { "value": "eve" } });
+    add::<ScripDocument>(&desk, scrip).await.unwrap();
+    conflict(change::<UserDocument>(&desk, "eve", json!({ "privileged": false })).await, "in_use");
+    conflict(change::<UserDocument>(&desk, "eve", json!({ "username": "eva" })).await, "in_use");
+    force::<UserDocument>(&desk, "eve", json!({ "privileged": false })).await.unwrap();
+    assert!(desk.catalog().agent("eve").is_none());
+
+    let (field, message) = fault(change::<UserDocument>(&desk, "admin", json!({ "username": "root" })).await);
+    assert_eq!(
+        (field.as_str(), message.as_str()),
+        ("username", "admin is the administrator, and keeps that name")
+    );
+    assert_eq!(
+        fault(change::<UserDocument>(&desk, "admin", json!({ "disabled": true })).await).0,
+        "disabled"
+    );
+    assert_eq!(
+        fault(change::<UserDocument>(&desk, "admin", json!({ "privileged": false })).await).0,
+        "privileged"
+    );
+    assert_eq!(
+        fault(change::<UserDocument>(&desk, "tessera", json!({ "disabled": true })).await).0,
+        "disabled"
+    );
+    change::<UserDocument>(&desk, "admin", json!({ "email": "admin@desk.example" })).await.unwrap();
+    assert_eq!(fault(add::<UserDocument>(&desk, json!({ "username": "Nobody" })).await).0, "username");
+    let wrong = json!({ "username": "x", "email": "x@y@z" });
+    assert_eq!(
+        fault(add::<UserDocument>(&desk, wrong).await),
+        ("email".into(), "\"x@y@z\" is not a mail address".into())
+    );
+}
+
+#[tokio::test]
+async fn a_secret_is_written_and_named_and_never_shown() {
+    let desk = desk().await;
+    let signing = Secret::new("whsec_dGVzc2VyYS1kZW1vLXNpZ25pbmcta2V5LTAx");
+    assert!(desk.put_secret("crm", &signing).await.unwrap());
+    assert!(!desk.put_secret("crm", &signing).await.unwrap(), "the same once more is not new");
+    let (field, message) = fault(desk.put_secret("other", &Secret::new("whsec_short")).await);
+    assert!(field == "value" && message.contains("whsec_") && !message.contains("short"), "{message}");
+    assert_eq!(fault(desk.put_secret("other", &Secret::new("a\nb")).await).0, "value");
+    assert_eq!(fault(desk.put_secret("", &Secret::new("x")).await).0, "name");
+    desk.put_secret("api", &Secret::new("t0p")).await.unwrap();
+    let names = desk.secret_names(None, 1).await.unwrap();
+    assert_eq!(
+        (names.items.as_slice(), names.next_cursor.as_deref()),
+        (&["api".to_owned()][..], Some("api"))
+    );
+    assert_eq!(desk.secret_names(Some("api"), 1).await.unwrap().items, ["crm"]);
+}

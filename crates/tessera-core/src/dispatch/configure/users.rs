@@ -1,0 +1,89 @@
+//! Users: the people who own tickets, and those who are known by more than an address.
+
+use super::mentions::Thing;
+use super::{Change, Document, limit};
+use crate::db::configuration::users;
+use crate::error::Result;
+use crate::models::UserId;
+use crate::models::text::{NAME_MAX, fold, is_address, line_fault, name_fault, quote};
+use crate::models::user::{ADMIN_USER, NOBODY, SYSTEM_USER};
+use crate::plan::catalog::AGENTS_MAX;
+use crate::plan::documents::{Stored, UserDocument};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+impl Document for UserDocument {
+    const WHAT: &'static str = "user";
+
+    async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
+        users::id_of(db, word).await
+    }
+
+    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
+        users::read(db, from, limit).await
+    }
+
+    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+        change.fault_if("username", name_fault(&self.username));
+        if fold(&self.username) == fold(NOBODY) {
+            change.fault(
+                "username",
+                format!("{NOBODY} is the owner of tickets that nobody owns; take another name"),
+            );
+        }
+        let email = self.email.as_deref().filter(|email| !is_address(email));
+        change.fault_if("email", email.map(|email| format!("{} is not a mail address", quote(email))));
+        change.fault_if("name", self.name.as_deref().and_then(|name| line_fault(name, NAME_MAX)));
+        if let Some(before) = before {
+            self.keep_standing(change, before);
+        }
+        change.check()?;
+        let was_privileged = before.is_some_and(|before| before.document.privileged);
+        if self.privileged && !was_privileged {
+            limit("privileged users", change.catalog.agents.len(), AGENTS_MAX)?;
+        }
+        if let Some(before) = before {
+            self.check_use(change, &before.document).await?;
+        }
+        change.bumps = self.privileged || was_privileged || before.is_some_and(|one| one.id == SYSTEM_USER.0);
+        let id = before.map_or_else(|| change.ids.draw(), |before| UserId(before.id));
+        let changed_in = if change.bumps { change.version } else { change.version - 1 };
+        users::write(&mut change.db, id, self, changed_in).await?;
+        Ok(id.0)
+    }
+}
+
+impl UserDocument {
+    /// The administrator and the system user are always there, under their names.
+    fn keep_standing(&self, change: &mut Change<'_>, before: &Stored<Self>) {
+        let who = match UserId(before.id) {
+            SYSTEM_USER => "the system user, who makes what scrips do",
+            ADMIN_USER => "the administrator",
+            _ => return,
+        };
+        let old = &before.document;
+        if self.username != old.username {
+            change.fault("username", format!("{} is {who}, and keeps that name", old.username));
+        }
+        if self.disabled {
+            change.fault("disabled", format!("{} is {who}, and cannot be disabled", old.username));
+        }
+        if self.privileged != old.privileged {
+            let may = if old.privileged { "may" } else { "may not" };
+            change.fault("privileged", format!("{} is {who}, who {may} own tickets", old.username));
+        }
+    }
+
+    async fn check_use(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
+        let goes = fold(&self.username) != fold(&before.username) || (self.disabled && !before.disabled);
+        let falls = before.privileged && !self.privileged;
+        let mut scrips = Vec::new();
+        if goes || falls {
+            scrips.extend(change.scrips_naming(Thing::Owner, &before.username).await?);
+        }
+        if goes {
+            scrips.extend(change.scrips_naming(Thing::Person, &before.username).await?);
+        }
+        change.scrips_in_use(&format!("the user {}", quote(&before.username)), &scrips)
+    }
+}
