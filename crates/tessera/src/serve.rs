@@ -1,28 +1,147 @@
 //! `tessera serve`: wires settings, database, core, API and deliveries together, and runs them until it is told to stop.
 
-use anyhow::bail;
-
 use crate::admin_token;
 use crate::config::Config;
 use crate::database::Database;
+use anyhow::Context as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tessera_api::App;
+use tessera_core::db::{self, Pools, upkeep};
+use tessera_core::delivery::email::FileTransport;
+use tessera_core::delivery::guard::Guard;
+use tessera_core::delivery::smtp::SmtpTransport;
+use tessera_core::delivery::webhook::WebhookTransport;
+use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Workers};
+use tessera_core::dispatch::{Tessera, clock};
+use tessera_core::plan::Installation;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How often the upkeep of tables is done.
+const UPKEEP_EVERY: Duration = Duration::from_secs(3_600);
+/// How long a stop waits for requests that are under way.
+const REQUESTS_DRAIN: Duration = Duration::from_secs(10);
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// The database, the token's file or the address cannot be had. For now always: there is no API to serve.
+/// The database, the token's file or the address cannot be had.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
+    let stop = on_signal()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (http.listen, TESSERA_HTTP__LISTEN)", config.listen))?;
     let database = Database::own(config).await?;
-    admin_token::find_or_make(config)?;
-    tracing::info!(
-        name = config.name,
-        base_url = config.base_url,
-        listen = %config.listen,
-        embedded_database = database.is_embedded(),
-        mail_server = config.smtp_url.is_some(),
-        mail_from = config.mail_from,
-        webhook_allow = ?config.webhook_allow,
-        "settings"
-    );
+    let served = serve(config, &database, listener, stop).await;
     database.close().await?;
-    bail!("this build has no API to serve yet")
+    served
+}
+
+async fn serve(
+    config: &Config,
+    database: &Database,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let pools = Pools::new(database.options());
+    db::migrate(&pools.write).await?;
+    keep_up(&pools).await;
+    let guard = Guard::new(config.webhook_allow.clone());
+    let token = admin_token::find_or_make(config)?;
+    let installation = Installation {
+        name: config.name.clone(),
+        base_url: config.base_url.clone(),
+        mail_from: config.mail_from.clone(),
+    };
+    let (mail, mail_to) = mail_transport(config)?;
+    let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
+    let tessera = Arc::new(Tessera::open(pools.clone(), installation, Arc::new(guard)).await?);
+    let workers = Workers::start(Tools {
+        pool: pools.write.clone(),
+        transports,
+        wake: Arc::clone(tessera.deliveries()),
+        clock: clock::now,
+        seed: clock::seed,
+        drain: DRAIN,
+    });
+    let upkeep = tokio::spawn(keep_up_always(pools.clone()));
+    let address = listener.local_addr()?;
+    let place = if database.is_embedded() {
+        format!("embedded in {}", config.data_dir.join("postgres").display())
+    } else {
+        "as database.url says".to_owned()
+    };
+    tracing::info!("listening on http://{address}, database {place}, mail to {mail_to}");
+
+    let router = tessera_api::router(App::new(Arc::clone(&tessera), token.expose()));
+    let quiet = stop.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { quiet.cancelled().await });
+    let mut server = tokio::spawn(async move { server.await });
+    tokio::select! {
+        ended = &mut server => ended?.context("the HTTP server ended")?,
+        () = stop.cancelled() => {
+            tracing::info!("stopping: requests and deliveries under way are finished first");
+            if tokio::time::timeout(REQUESTS_DRAIN, &mut server).await.is_err() {
+                tracing::warn!("some requests did not end within {} s", REQUESTS_DRAIN.as_secs());
+                server.abort();
+            }
+        }
+    }
+    upkeep.abort();
+    workers.stop().await;
+    pools.read.close().await;
+    pools.write.close().await;
+    Ok(())
+}
+
+/// The mail server, or the folder that takes its place.
+fn mail_transport(config: &Config) -> anyhow::Result<(MailTransport, String)> {
+    match &config.smtp_url {
+        Some(url) => {
+            let hello = config.base_url.split("://").nth(1).unwrap_or_default();
+            let hello = hello.split([':', '/']).next().filter(|host| !host.is_empty()).unwrap_or("localhost");
+            let transport = SmtpTransport::new(url.expose(), hello)?;
+            Ok((MailTransport::Smtp(transport), "the server of mail.smtp_url".to_owned()))
+        }
+        None => {
+            let folder = config.data_dir.join("mail");
+            let told = format!("files in {} (no mail.smtp_url is set)", folder.display());
+            Ok((MailTransport::File(FileTransport::new(folder)), told))
+        }
+    }
+}
+
+/// What is done at the start and every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
+async fn keep_up(pools: &Pools) {
+    let now = clock::now();
+    if let Err(error) = upkeep::make_partitions(&pools.write, now).await {
+        tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
+    }
+    if let Err(error) = upkeep::forget_keys(&pools.write, now).await {
+        tracing::warn!(%error, "old idempotency keys were not deleted");
+    }
+}
+
+async fn keep_up_always(pools: Pools) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        keep_up(&pools).await;
+    }
+}
+
+/// Cancelled by the first SIGINT or SIGTERM.
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
 }

@@ -9,6 +9,7 @@ pub mod plans;
 pub mod search;
 pub mod secrets;
 pub mod tickets;
+pub mod upkeep;
 
 #[cfg(test)]
 pub(crate) mod delivery_fixtures;
