@@ -52,7 +52,7 @@ pub(super) fn compose(
     }
     let number = match draft.ticket.number {
         Some(number) if !(draft.situation.is_new() && words.tense.is_fixed()) => number.to_string(),
-        _ => NEW_NUMBER.trim_start_matches('#').to_owned(),
+        _ => NEW_NUMBER.to_owned(),
     };
     let tag = format!("[{} #{number}]", draft.catalog.installation.name);
     let subject =

@@ -52,7 +52,7 @@ const UUID: &str = "0195f0a2-5b1c-7d3e-8f00-3a9b5c7d9e01";
 /// Every variable, in the order of the documentation.
 pub const VARIABLES: &[Variable] = &[
     text("ticket.id", UUID, "The ticket's id; people say its number."),
-    number("ticket.number", "42", "What people say and mail carries; #new in the preview of a create."),
+    number("ticket.number", "42", "What people say and mail carries; new in the preview of a create."),
     text("ticket.url", "https://desk.example.com/t/42", "Where to see it."),
     text("ticket.subject", "Printer on fire", "Its subject."),
     text("ticket.status", "open", "Its status."),
