@@ -23,9 +23,11 @@ const USER: &str = "tessera";
 /// How long the server may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// A database of one test. It stays when the test ends, and is dropped by the next run of a test program.
+/// A database of one test, dropped with it; what a killed program leaves behind, the next one drops.
 #[derive(Debug)]
 pub struct TestDb {
+    name: String,
+    server: PgConnectOptions,
     /// How to connect.
     pub options: PgConnectOptions,
     /// Both pools.
@@ -46,7 +48,21 @@ impl TestDb {
         run(&mut db, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         run(&mut db, format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")).await;
         let options = server.options(&name);
-        Self { pools: Pools::new(options.clone()), options }
+        Self { name, server: server.options("postgres"), pools: Pools::new(options.clone()), options }
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        let (server, drop) =
+            (self.server.clone(), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        // The test's own runtime is on its way out, so this one has a thread and a runtime to itself.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime
+                .block_on(async { run(&mut PgConnection::connect_with(&server).await.unwrap(), drop).await });
+        });
+        let _ = dropped.join();
     }
 }
 
@@ -126,6 +142,7 @@ impl Server {
         ] {
             postgres.args(["-c", setting]);
         }
+        #[expect(clippy::zombie_processes, reason = "it outlives this program: the next one adopts it")]
         postgres.spawn().expect("postgres starts");
         let begun = std::time::Instant::now();
         while !self.answers() {
