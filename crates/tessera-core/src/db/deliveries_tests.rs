@@ -54,7 +54,8 @@ async fn time_passes(pool: &PgPool) {
 
 #[tokio::test]
 async fn a_lease_carries_the_delivery_and_keeps_it_from_others() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     let ids = queue(&pool, vec![webhook("https://a.example/x?key=1"), mail(&["a@example.org"])]).await;
     let leased = take(&pool).await;
     assert_eq!(leased.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), ids);
@@ -71,7 +72,8 @@ async fn a_lease_carries_the_delivery_and_keeps_it_from_others() {
 
 #[tokio::test]
 async fn workers_that_lease_at_once_get_different_deliveries() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     let ids = queue(&pool, (0..60).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
     let room = room(7, 1);
     let leases = (0..12).map(|_| lease(&pool, &room, LEASE));
@@ -86,7 +88,8 @@ async fn workers_that_lease_at_once_get_different_deliveries() {
 
 #[tokio::test]
 async fn an_endpoint_gets_its_share_and_a_kind_its_places() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     let slow = (0..20).map(|n| webhook(&format!("https://slow.example/{n}")));
     let others = (0..6).map(|n| webhook(&format!("https://h{n}.example/")));
     queue(&pool, slow.chain(others).chain([mail(&["a@example.org"])]).collect()).await;
@@ -108,7 +111,8 @@ async fn an_endpoint_gets_its_share_and_a_kind_its_places() {
 
 #[tokio::test]
 async fn a_success_is_recorded_once_in_the_tickets_history() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     let ids = queue(&pool, vec![mail(&["a@example.org"]), webhook("https://a.example/x?key=1")]).await;
     let leased = take(&pool).await;
     let batch = [
@@ -143,7 +147,8 @@ async fn a_success_is_recorded_once_in_the_tickets_history() {
 
 #[tokio::test]
 async fn a_failure_is_put_off_and_then_given_up_with_a_record() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     queue(&pool, vec![webhook("https://a.example/")]).await;
     let first = take(&pool).await;
     settled(&pool, &first[0], AttemptOutcome::Retry, MINUTE).await;
@@ -172,7 +177,8 @@ async fn a_failure_is_put_off_and_then_given_up_with_a_record() {
 
 #[tokio::test]
 async fn a_stale_failure_changes_nothing_and_a_stale_success_counts() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     queue(&pool, vec![webhook("https://a.example/")]).await;
     let stale = take(&pool).await.remove(0);
     time_passes(&pool).await;
@@ -195,7 +201,8 @@ async fn a_stale_failure_changes_nothing_and_a_stale_success_counts() {
 
 #[tokio::test]
 async fn a_late_success_may_follow_a_failure() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     queue(&pool, vec![webhook("https://a.example/")]).await;
     let late = take(&pool).await.remove(0);
     time_passes(&pool).await;
@@ -209,7 +216,8 @@ async fn a_late_success_may_follow_a_failure() {
 
 #[tokio::test]
 async fn a_lease_that_was_never_issued_has_no_say() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     queue(&pool, vec![webhook("https://a.example/")]).await;
     let mut forged = take(&pool).await.remove(0);
     forged.token += 1_000;
@@ -219,7 +227,8 @@ async fn a_lease_that_was_never_issued_has_no_say() {
 
 #[tokio::test]
 async fn of_a_success_and_a_failure_at_once_exactly_one_end_stands() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     let many = 40;
     queue(&pool, (0..many).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
     let big = room(many, 1);
@@ -244,7 +253,8 @@ async fn of_a_success_and_a_failure_at_once_exactly_one_end_stands() {
 
 #[tokio::test]
 async fn what_recipients_answered_is_remembered_and_decides_the_end() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     queue(&pool, vec![mail(&["a@example.org", "b@example.org"])]).await;
     let answer =
         |address: &str, outcome| RecipientAnswer { address: address.into(), outcome, answer: "said".into() };
@@ -267,7 +277,8 @@ async fn what_recipients_answered_is_remembered_and_decides_the_end() {
 
 #[tokio::test]
 async fn leases_are_kept_alive_and_given_back() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     queue(&pool, vec![webhook("https://a.example/"), webhook("https://b.example/")]).await;
     let leased = lease(&pool, &room(10, 10), Duration::ZERO).await.unwrap();
     let held: Vec<_> = leased.iter().map(|one| (one.delivery.id, one.token)).collect();
@@ -290,7 +301,8 @@ async fn leases_are_kept_alive_and_given_back() {
 
 #[tokio::test]
 async fn lists_are_filtered_and_paged() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     let first = queue(&pool, vec![webhook("https://a.example/"), mail(&["a@example.org"])]).await;
     let ticket = take(&pool).await[0].delivery.ticket;
     queue(&pool, vec![mail(&["b@example.org"])]).await;

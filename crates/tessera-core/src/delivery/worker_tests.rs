@@ -104,7 +104,8 @@ async fn tally(pool: &PgPool) -> (BTreeMap<&'static str, usize>, BTreeMap<String
 
 #[tokio::test]
 async fn what_is_queued_before_and_after_the_start_arrives_and_is_recorded_once() {
-    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
     let mut receiver = Receiver::start("200 OK", true).await;
     let mut expected: Vec<String> =
         queue(&pool, vec![webhook(&receiver.url); 30]).await.iter().map(ToString::to_string).collect();
@@ -128,7 +129,8 @@ async fn what_is_queued_before_and_after_the_start_arrives_and_is_recorded_once(
 
 #[tokio::test]
 async fn a_receiver_that_hangs_holds_its_share_and_nobody_else_up() {
-    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
     let mut hanging = Receiver::start("200 OK", false).await;
     let mut healthy = Receiver::start("200 OK", true).await;
     queue(&pool, vec![webhook(&hanging.url); 30]).await;
@@ -146,7 +148,8 @@ async fn a_receiver_that_hangs_holds_its_share_and_nobody_else_up() {
 
 #[tokio::test]
 async fn a_failure_is_put_off_by_the_schedule_and_a_410_is_final() {
-    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
     let mut failing = Receiver::start("500 Oh", true).await;
     let mut gone = Receiver::start("410 Gone", true).await;
     queue(&pool, vec![webhook(&failing.url)]).await;
@@ -169,7 +172,8 @@ async fn a_failure_is_put_off_by_the_schedule_and_a_410_is_final() {
 
 #[tokio::test]
 async fn a_stop_gives_back_what_receivers_hold_up() {
-    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
     let mut hanging = Receiver::start("200 OK", false).await;
     queue(&pool, vec![webhook(&hanging.url); 3]).await;
     let workers = Workers::start(tools(&pool, &folder, Duration::ZERO));
@@ -189,7 +193,8 @@ async fn a_stop_gives_back_what_receivers_hold_up() {
 
 #[tokio::test]
 async fn what_a_killed_process_held_is_delivered_by_another_and_recorded_once() {
-    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
     let mut receiver = Receiver::start("200 OK", false).await;
     queue(&pool, vec![webhook(&receiver.url); 5]).await;
     let killed = Workers::start(tools(&pool, &folder, DRAIN));
@@ -211,7 +216,8 @@ async fn what_a_killed_process_held_is_delivered_by_another_and_recorded_once() 
 
 #[tokio::test]
 async fn a_database_that_drops_every_connection_loses_nothing() {
-    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
     let mut receiver = Receiver::start("200 OK", false).await;
     queue(&pool, vec![webhook(&receiver.url); 8]).await;
     let workers = Workers::start(tools(&pool, &folder, DRAIN));
@@ -235,7 +241,8 @@ async fn a_database_that_drops_every_connection_loses_nothing() {
 
 #[tokio::test]
 async fn a_secret_is_read_at_the_moment_of_sending() {
-    let (pool, folder) = (TestDb::new().await.pools.write, tempfile::tempdir().unwrap());
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
     let mut receiver = Receiver::start("200 OK", true).await;
     let mut signed = webhook(&receiver.url);
     let Payload::Webhook(inner) = &mut signed else { unreachable!() };
@@ -278,7 +285,8 @@ fn a_delivery_that_ended_twice_is_settled_in_two_batches() {
 
 #[tokio::test]
 async fn one_settlement_that_the_database_refuses_holds_up_no_other() {
-    let pool = TestDb::new().await.pools.write;
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
     let ids = queue(&pool, (0..3).map(|n| webhook(&format!("http://h{n}.example/"))).collect()).await;
     let room = Room {
         kinds: vec![(DeliveryKind::Webhook, 3)],
