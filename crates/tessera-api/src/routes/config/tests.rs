@@ -19,12 +19,15 @@ async fn desk() -> axum::Router {
     };
     let db = TestDb::new().await;
     let tessera = Tessera::open(db.pools, installation, Arc::new(Guard::new(Vec::new()))).await.unwrap();
-    super::routes().with_state(App::new(Arc::new(tessera), "token")).into()
+    crate::router(App::new(Arc::new(tessera), "token"))
 }
 
 async fn send(desk: &axum::Router, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-    let request =
-        Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::AUTHORIZATION, "Bearer token");
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
     let response = desk.clone().oneshot(request.body(body).unwrap()).await.unwrap();
     let status = response.status();
