@@ -1,6 +1,7 @@
 //! The one table of routes, and the layers around it.
 
 pub mod bodies;
+pub mod config;
 pub mod deliveries;
 pub mod health;
 pub mod search;
@@ -43,6 +44,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(tickets::deliveries))
         .routes(routes!(transactions::why))
         .routes(routes!(deliveries::list))
+        .merge(config::routes())
 }
 
 /// The whole API.

@@ -167,6 +167,7 @@ pub struct ScripDocument {
     pub condition_type: String,
     /// What the condition needs to know.
     #[serde(default = "nothing")]
+    #[schemars(extend("type" = ["object", "string"]))]
     pub condition_config: Value,
     /// The transaction types it is tried on, of those that the condition can hold for; `null` = all of them.
     #[serde(default)]
@@ -175,6 +176,7 @@ pub struct ScripDocument {
     pub action_type: String,
     /// What the action needs to know.
     #[serde(default = "nothing")]
+    #[schemars(extend("type" = "object"))]
     pub action_config: Value,
     /// The name of the template with its words.
     #[serde(default)]

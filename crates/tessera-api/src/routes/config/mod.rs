@@ -1,0 +1,17 @@
+//! The routes of the configuration: the same four for each kind of object, and the few that a kind has besides.
+
+mod kinds;
+mod schema;
+mod scrips;
+mod secrets;
+
+#[cfg(test)]
+mod tests;
+
+use crate::app::App;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Every route of the configuration.
+pub fn routes() -> OpenApiRouter<App> {
+    kinds::routes().merge(scrips::routes()).merge(secrets::routes())
+}

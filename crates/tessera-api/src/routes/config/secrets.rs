@@ -1,0 +1,54 @@
+//! Secrets: stored and named; no route answers a value.
+
+use crate::app::App;
+use crate::error::{ProblemDocument, Result};
+use crate::extract::{Body, Paging, Params, limit};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tessera_core::models::page::Page;
+use tessera_core::models::secret::Secret;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The value of a secret.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SecretInput {
+    /// For one that signs webhooks: `whsec_` and the base64 of 24 to 64 random bytes.
+    value: String,
+}
+
+/// A secret, named.
+#[derive(Debug, Serialize, ToSchema)]
+struct SecretName {
+    /// Its name.
+    name: String,
+}
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(names)).routes(routes!(put))
+}
+
+#[utoipa::path(get, path = "/api/secrets", operation_id = "listSecrets", tag = "configuration", params(Paging), responses(
+    (status = 200, description = "A page of names: {items: [{name}], next_cursor}"),
+))]
+async fn names(State(app): State<App>, Params(paging): Params<Paging>) -> Result<Json<Page<SecretName>>> {
+    let page = app.tessera.secret_names(paging.cursor.as_deref(), limit(paging.limit)?).await?;
+    Ok(Json(page.map(|name| SecretName { name })))
+}
+
+#[utoipa::path(put, path = "/api/secrets/{name}", operation_id = "putSecret", tag = "configuration", request_body = SecretInput, responses(
+    (status = 204, description = "It is stored, in the place of one of that name"),
+    (status = 422, description = "It cannot be one", body = ProblemDocument),
+), params(("name" = String, Path, description = "The name that scrips use")))]
+async fn put(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    body: Body<SecretInput>,
+) -> Result<StatusCode> {
+    app.tessera.put_secret(&name, &Secret::new(body.value.value)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
