@@ -16,8 +16,23 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// A desk with the seed.
-async fn desk() -> Arc<Tessera> {
-    open(&TestDb::new().await).await
+async fn desk() -> Desk {
+    let db = TestDb::new().await;
+    Desk { tessera: open(&db).await, _db: db }
+}
+
+/// A desk and the database under it, which goes with it.
+struct Desk {
+    tessera: Arc<Tessera>,
+    _db: TestDb,
+}
+
+impl std::ops::Deref for Desk {
+    type Target = Arc<Tessera>;
+
+    fn deref(&self) -> &Arc<Tessera> {
+        &self.tessera
+    }
 }
 
 async fn open(db: &TestDb) -> Arc<Tessera> {
