@@ -15,7 +15,7 @@ pub(super) fn sent<D: JsonSchema>() -> RefOr<Schema> {
 /// The schema of a change: any of a document's members.
 pub(super) fn patch<D: JsonSchema>() -> RefOr<Schema> {
     let mut schema = document::<D>();
-    schema["required"].take();
+    without(&mut schema, "required");
     openapi(schema)
 }
 
@@ -31,11 +31,18 @@ pub(super) fn answered<D: JsonSchema>() -> RefOr<Schema> {
             "description": "After a change: what deserves a second look."
         }
     });
-    if let (Value::Object(added), Some(members)) = (added, schema["properties"].as_object_mut()) {
+    let members = schema.get_mut("properties").and_then(Value::as_object_mut);
+    if let (Value::Object(added), Some(members)) = (added, members) {
         members.extend(added);
     }
-    schema["additionalProperties"].take();
+    without(&mut schema, "additionalProperties");
     openapi(schema)
+}
+
+fn without(schema: &mut Value, keyword: &str) {
+    if let Some(keywords) = schema.as_object_mut() {
+        keywords.remove(keyword);
+    }
 }
 
 fn document<D: JsonSchema>() -> Value {
@@ -56,11 +63,5 @@ fn listed(schema: &mut schemars::Schema) {
 
 /// A schema of JSON as one of OpenAPI; anything, should OpenAPI not have it.
 fn openapi(schema: Value) -> RefOr<Schema> {
-    let without_nulls = match schema {
-        Value::Object(members) => {
-            Value::Object(members.into_iter().filter(|(_, value)| !value.is_null()).collect())
-        }
-        other => other,
-    };
-    serde_json::from_value(without_nulls).map_or_else(|_| ObjectBuilder::new().into(), RefOr::T)
+    serde_json::from_value(schema).map_or_else(|_| ObjectBuilder::new().into(), RefOr::T)
 }

@@ -11,25 +11,32 @@ use tessera_core::plan::Installation;
 use tessera_core::testing::TestDb;
 use tower::ServiceExt;
 
-async fn desk() -> axum::Router {
+/// The API of a desk, and the database under it, which goes with it.
+struct Desk {
+    router: axum::Router,
+    _db: TestDb,
+}
+
+async fn desk() -> Desk {
     let installation = Installation {
         name: "test".to_owned(),
         base_url: "http://desk.example".to_owned(),
         mail_from: "desk@desk.example".to_owned(),
     };
     let db = TestDb::new().await;
-    let tessera = Tessera::open(db.pools, installation, Arc::new(Guard::new(Vec::new()))).await.unwrap();
-    crate::router(App::new(Arc::new(tessera), "token"))
+    let guard = Arc::new(Guard::new(Vec::new()));
+    let tessera = Tessera::open(db.pools.clone(), installation, guard).await.unwrap();
+    Desk { router: crate::router(App::new(Arc::new(tessera), "token")), _db: db }
 }
 
-async fn send(desk: &axum::Router, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+async fn send(desk: &Desk, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::AUTHORIZATION, "Bearer token");
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-    let response = desk.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let response = desk.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
     let status = response.status();
     let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
