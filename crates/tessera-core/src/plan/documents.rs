@@ -226,16 +226,49 @@ pub struct PlaceAt {
 /// Reads a document from the members of a JSON object. A member that is `null` is as if it were not there.
 ///
 /// # Errors
-/// `422 invalid`, naming the member that is unknown, missing or of the wrong type.
+/// `422 invalid`, naming the member that is unknown, missing or of the wrong type, or every text that holds U+0000.
 pub fn read<D: DeserializeOwned>(members: Map<String, Value>) -> Result<D> {
-    let given = members.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {
+    let given = Value::Object(members.into_iter().filter(|(_, value)| !value.is_null()).collect());
+    let mut faults = Vec::new();
+    find_nul(String::new(), &given, &mut faults);
+    if !faults.is_empty() {
+        return Err(Error::invalid(faults));
+    }
+    serde_path_to_error::deserialize(given).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
         // For a member that is missing, the path ends before it.
         let named = message.split('`').nth(1).filter(|_| path == ".").unwrap_or(&path).to_owned();
         Error::invalid(vec![Fault::new(named, message)])
     })
+}
+
+/// Texts with U+0000, wherever they stand: PostgreSQL cannot store it, in JSON neither.
+fn find_nul(place: String, value: &Value, faults: &mut Vec<Fault>) {
+    let mut say = |place: &str, text: &str| {
+        if text.contains('\0') {
+            let message = "holds the character U+0000, which cannot be stored; remove it";
+            faults.push(Fault::new(place, message));
+        }
+    };
+    match value {
+        Value::String(text) => say(&place, text),
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                find_nul(format!("{place}[{at}]"), item, faults);
+            }
+        }
+        Value::Object(members) => {
+            for name in members.keys() {
+                say(&place, name);
+            }
+            for (name, member) in members {
+                let place = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
+                find_nul(place, member, faults);
+            }
+        }
+        _ => {}
+    }
 }
 
 impl ScripDocument {

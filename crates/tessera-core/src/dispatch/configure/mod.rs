@@ -22,7 +22,7 @@ use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::models::page::Page;
-use crate::models::text::{fault, list};
+use crate::models::text::{fault, list, quote};
 use crate::models::{Ids, QueueId, UserId};
 use crate::plan::Catalog;
 use crate::plan::documents::{self, ScripDocument, Stored};
@@ -139,10 +139,18 @@ impl Tessera {
 
 /// The object of a name or an id.
 async fn find<D: Document>(db: &mut PgConnection, word: &str) -> Result<Stored<D>> {
-    let id = D::id_of(&mut *db, word).await?;
-    let id = id.ok_or_else(|| Error::not_found(D::WHAT, crate::models::text::quote(word)))?;
-    let stored = D::read(db, id, 1).await?.into_iter().find(|stored| stored.id == id);
-    stored.ok_or_else(|| Error::not_found(D::WHAT, word))
+    let missing = || Error::not_found(D::WHAT, quote(word));
+    // A name cannot hold it, and a query cannot ask for it.
+    if word.contains('\0') {
+        return Err(missing());
+    }
+    let id = D::id_of(&mut *db, word).await?.ok_or_else(missing)?;
+    at(db, id).await?.ok_or_else(missing)
+}
+
+/// The object of an id.
+async fn at<D: Document>(db: &mut PgConnection, id: Uuid) -> Result<Option<Stored<D>>> {
+    Ok(D::read(db, id, 1).await?.into_iter().find(|stored| stored.id == id))
 }
 
 /// The members of a document with those of a patch in their place.
@@ -211,13 +219,16 @@ impl<'t> Change<'t> {
     }
 
     async fn commit<D: Document>(mut self, tessera: &Tessera, id: Uuid) -> Result<Saved<D>> {
-        let stored = find(&mut self.db, &id.to_string()).await?;
+        let stored = at(&mut self.db, id).await?.ok_or_else(|| Error::not_found(D::WHAT, id))?;
         if self.bumps {
             configuration::set_version(&mut self.db, self.version).await?;
         }
         self.db.commit().await.map_err(error)?;
         if self.bumps {
-            tessera.fresh_catalog().await?;
+            // The change stands; whoever uses the configuration next reads it again if this does not.
+            if let Err(error) = tessera.fresh_catalog().await {
+                tracing::warn!(%error, "the changed configuration could not be read at once");
+            }
         }
         Ok(Saved { stored, warnings: self.warnings })
     }

@@ -99,6 +99,22 @@ async fn an_unknown_a_missing_and_a_wrong_member_are_named() {
 }
 
 #[tokio::test]
+async fn the_character_that_postgresql_cannot_store_is_refused_wherever_it_stands() {
+    let desk = desk().await;
+    let scrip = a_scrip(json!({
+        "description": "a\0", "action_type": "Webhook",
+        "action_config": { "url": "https://crm.example/", "headers": { "X-A": "b\0" } }
+    }));
+    let error = add::<ScripDocument>(&desk, scrip).await.unwrap_err();
+    let fields: Vec<_> = error.faults().iter().map(|one| one.field.as_str()).collect();
+    assert_eq!((error.kind(), fields.len()), (Kind::Invalid, 2), "{fields:?}");
+    assert!(fields.contains(&"description") && fields.contains(&"action_config.headers.X-A"), "{fields:?}");
+    let missing = desk.object::<QueueDocument>("a\0").await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+    assert_eq!(fault(desk.put_secret("a\0", &Secret::new("x")).await).0, "name");
+}
+
+#[tokio::test]
 async fn every_fault_of_a_queue_is_told_at_once() {
     let desk = desk().await;
     let queue = json!({
