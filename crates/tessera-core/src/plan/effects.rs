@@ -4,7 +4,7 @@ use super::RENDERED_MAX;
 use super::command::{Difference, FieldChange};
 use super::draft::{Draft, date, parse_date};
 use super::mail::{self, Mail};
-use super::variables::{Tense, Variables};
+use super::variables::{FIXED_TIME, Tense, Variables};
 use crate::models::delivery::{HeaderValue, Webhook};
 use crate::models::transaction::Content;
 use crate::models::{Delivery, Role, ScripId, Transaction, TransactionType};
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tera::Context as Values;
+use time::OffsetDateTime;
 use url::Url;
 
 /// What an action will do if nothing forbids it.
@@ -45,11 +46,27 @@ pub(super) enum Unready {
     OverBudget,
 }
 
-/// What the hash needs beyond the plan: deliveries in canonical form, and fixed texts for rendered ones.
-#[derive(Debug, Default)]
+/// What the hash needs beyond the plan: deliveries in canonical form, and fixed texts for those that differ from one
+/// preparing to the next.
+#[derive(Debug)]
 pub(super) struct Canonical {
     pub deliveries: Vec<Value>,
     pub fixed: HashMap<String, String>,
+    /// Whether such a text stands in the ticket by now, so that any other text may show it.
+    is_spread: bool,
+}
+
+impl Canonical {
+    /// Of a request made at `now`, which stands in its history as text.
+    pub fn new(now: OffsetDateTime) -> Self {
+        let fixed = HashMap::from([(date(now), date(FIXED_TIME))]);
+        Self { deliveries: Vec::new(), fixed, is_spread: false }
+    }
+
+    fn learn(&mut self, rendered: String, fixed: String) {
+        self.fixed.insert(rendered, fixed);
+        self.is_spread = true;
+    }
 }
 
 fn values(variables: Map<String, Value>) -> Values {
@@ -165,8 +182,7 @@ pub(super) fn intend<'a>(
     canonical: &mut Canonical,
 ) -> Result<Intent<'a>, Unready> {
     let is_new = snapshot.draft.situation.is_new();
-    // Once a rendered text of this kind stands in the ticket, any other text may show it.
-    let is_spread = !canonical.fixed.is_empty();
+    let is_spread = canonical.is_spread;
     let mut words = Words::real(snapshot, scrip, spent);
     let template = words.template()?;
     let is_volatile = |text: &Compiled| is_spread || text.is_volatile(is_new);
@@ -254,12 +270,12 @@ fn value(
     let rendered =
         |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| text.trim().to_owned());
     let real = rendered(Words::real(snapshot, scrip, spent))?;
-    if !canonical.fixed.is_empty() || text.is_volatile(snapshot.draft.situation.is_new()) {
+    if canonical.is_spread || text.is_volatile(snapshot.draft.situation.is_new()) {
         let fixed = rendered(Words::fixed(snapshot, scrip, spent, canonical))?;
         if let Ok(Some(due)) = parse_date(&real) {
-            canonical.fixed.insert(date(due), fixed.clone());
+            canonical.learn(date(due), fixed.clone());
         }
-        canonical.fixed.insert(real.clone(), fixed);
+        canonical.learn(real.clone(), fixed);
     }
     Ok(real)
 }

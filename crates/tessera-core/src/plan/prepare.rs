@@ -123,13 +123,14 @@ struct Automation<'a> {
 
 impl<'a> Automation<'a> {
     fn new(draft: Draft<'a>) -> Self {
+        let canonical = Canonical::new(draft.context.now);
         Self {
             draft,
             work: VecDeque::new(),
             seen: 0,
             evaluations: Vec::new(),
             deliveries: Vec::new(),
-            canonical: Canonical::default(),
+            canonical,
             mailed: HashSet::new(),
             fired: 0,
             shadows: 0,
@@ -245,7 +246,7 @@ impl<'a> Automation<'a> {
         }
         let snapshot = Snapshot::new(&self.draft, &one.transaction, &self.mailed);
         // What a scrip on trial renders counts against nothing but its own budget.
-        let (mut free, mut aside) = (0, Canonical::default());
+        let (mut free, mut aside) = (0, Canonical::new(self.draft.context.now));
         let (spent, canonical) =
             if is_shadow { (&mut free, &mut aside) } else { (&mut self.rendered, &mut self.canonical) };
         let intent = effects::intend(&snapshot, one.scrip, spent, canonical);

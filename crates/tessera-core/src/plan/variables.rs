@@ -50,7 +50,7 @@ impl Tense<'_> {
 }
 
 /// The time that stands for the request's in [`Tense::Fixed`].
-const FIXED_TIME: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+pub(super) const FIXED_TIME: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 /// What stands for the number of a ticket that has none yet.
 pub(super) const NEW_NUMBER: &str = "new";
 

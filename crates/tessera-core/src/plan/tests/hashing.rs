@@ -88,6 +88,37 @@ fn the_hash_of_an_update_differs_with_every_effect() {
 }
 
 #[test]
+fn an_update_has_the_hash_of_its_preview_whenever_it_is_made() {
+    let catalog = Desk::new()
+        .template("T", "s", "{% for one in batch %}{{ one.description }} {{ one.new_value }}\n{% endfor %}")
+        .scrip(
+            "Batch",
+            ("OnStatusChange", json!({})),
+            ("SendEmail", json!({"to": ["x@example.net"]})),
+            json!({"template": "T", "stage": "TransactionBatch"}),
+        )
+        .scrip(
+            "Hook",
+            ("OnStatusChange", json!({})),
+            ("Webhook", json!({"url": "https://hooks.example"})),
+            json!({"stage": "TransactionBatch"}),
+        )
+        .open();
+    let made = create(&catalog, new_ticket()).unwrap();
+    let command = Command::Update(UpdateTicket { reply: Some(text("done")), ..status("resolved") });
+    let hash = |seed, minutes| {
+        let ticket = Subject::Existing(Box::new(made.ticket.clone()));
+        let situation = Situation { ticket, people: People::default(), messages: Vec::new() };
+        let mut context = context(seed);
+        context.now += time::Duration::minutes(minutes);
+        let plan = prepare(&catalog, &situation, &command, &context).unwrap();
+        assert_eq!(plan.deliveries.len(), 2);
+        plan.hash
+    };
+    assert_eq!(hash(1, 1), hash(2, 99));
+}
+
+#[test]
 fn a_changed_template_changes_the_hash() {
     let desk = |body: &str| {
         Desk::new()
