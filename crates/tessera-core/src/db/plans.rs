@@ -393,14 +393,17 @@ fn trace(plan: &Plan) -> Option<Value> {
         .iter()
         .filter(|evaluation| evaluation.verdict != Verdict::NotApplicable)
         .map(|evaluation| match evaluation.verdict {
-            Verdict::Declined => Evaluation {
-                why: Why::leaf("not kept", Value::Null, Value::Null, false),
-                ..evaluation.clone()
-            },
+            Verdict::Declined => Evaluation { why: not_kept(), ..evaluation.clone() },
             _ => evaluation.clone(),
         })
         .collect();
     if kept.is_empty() { None } else { serde_json::to_value(kept).ok() }
+}
+
+/// What stands for the why of a scrip that declined.
+fn not_kept() -> Why {
+    Why::leaf("not kept", Value::Null, Value::Null, false)
+        .because("Only that it declined is kept; a preview of the same change says why.")
 }
 
 /// The heads of plans, a column each.

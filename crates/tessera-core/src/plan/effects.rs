@@ -4,6 +4,7 @@ use super::RENDERED_MAX;
 use super::command::{Difference, FieldChange};
 use super::draft::{Draft, date, parse_date};
 use super::mail::{self, Mail};
+use super::situation::Subject;
 use super::variables::{FIXED_TIME, Tense, Variables};
 use crate::models::delivery::{HeaderValue, Webhook};
 use crate::models::transaction::Content;
@@ -280,18 +281,30 @@ fn value(
     Ok(real)
 }
 
+/// `from` speaks of the status before the request: "reply and resolve" must not open what it just resolved.
 fn set_status<'a>(snapshot: &Snapshot<'_, 'a>, config: &'a SetStatusConfig) -> Result<Intent<'a>, Unready> {
-    let ticket = &snapshot.draft.ticket;
-    let is_from = config.from.is_empty()
-        || config.from.iter().any(|word| {
-            word.eq_ignore_ascii_case(&ticket.status)
-                || word.eq_ignore_ascii_case(ticket.status_class.as_str())
-        });
-    if is_from {
+    if config.from.is_empty() {
         return Ok(Intent::Status(config));
     }
-    let reason =
-        format!("status is {} ({}), not {}", ticket.status, ticket.status_class, config.from.join(" or "));
+    let draft = snapshot.draft;
+    let is_status = |one: &Transaction| one.transaction_type == TransactionType::Status;
+    let by_request = |one: &&Transaction| is_status(one) && one.scrip_version.is_none();
+    if !is_status(snapshot.transaction) && draft.transactions.iter().any(|one| by_request(&one)) {
+        return Err(Unready::Declined("from", "the request itself says what the status is to be".to_owned()));
+    }
+    let before = match &draft.situation.ticket {
+        Subject::Existing(ticket) => ticket,
+        Subject::New { .. } => &draft.ticket,
+    };
+    let (status, class) = (&before.status, before.status_class);
+    if config
+        .from
+        .iter()
+        .any(|word| word.eq_ignore_ascii_case(status) || word.eq_ignore_ascii_case(class.as_str()))
+    {
+        return Ok(Intent::Status(config));
+    }
+    let reason = format!("status was {status} ({class}), not {}", config.from.join(" or "));
     Err(Unready::Declined("from", reason))
 }
 

@@ -281,7 +281,8 @@ pub struct SetCustomField {
 pub struct SetStatusConfig {
     /// A status; or `initial`, `active`, `inactive`: the first status of that class that is allowed.
     pub status: String,
-    /// Only from these statuses or classes; none = from any. RT: `AutoOpenInactive` is `active` from `inactive`.
+    /// Only when the status before the request was one of these statuses or classes, and the request does not set the
+    /// status itself; none = always. RT: `AutoOpenInactive` is `active` from `inactive`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<String>,
 }

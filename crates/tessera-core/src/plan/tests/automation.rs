@@ -184,7 +184,7 @@ fn an_effect_that_is_not_allowed_is_refused_and_one_that_changes_nothing_is_decl
             "SetStatus",
             json!({"status": "active", "from": ["inactive"]}),
             Verdict::Declined,
-            "status is new (initial), not inactive",
+            "status was new (initial), not inactive",
         ),
         ("SetStatus", json!({"status": "nonsense"}), Verdict::Refused, "nonsense"),
         ("SetOwner", json!({"value": "stranger"}), Verdict::Refused, "stranger"),
@@ -213,6 +213,36 @@ fn an_effect_that_is_not_allowed_is_refused_and_one_that_changes_nothing_is_decl
         assert_eq!(changed, expected == Verdict::Fired, "{action} {config}: {:?}", history(&plan));
         assert_folds(&[], &plan);
     }
+}
+
+#[test]
+fn a_reply_opens_a_closed_ticket_and_leaves_alone_what_the_request_itself_decides() {
+    let catalog = Desk::new()
+        .scrip(
+            "Reopen",
+            ("OnCorrespond", json!({})),
+            ("SetStatus", json!({"status": "active", "from": ["inactive"]})),
+            json!({}),
+        )
+        .open();
+    let made = create(&catalog, new_ticket()).unwrap();
+    let reply = |status: Option<&str>| UpdateTicket {
+        reply: Some(text("hello")),
+        status: status.map(str::to_owned),
+        ..UpdateTicket::default()
+    };
+    let resolved = update(&catalog, &made.ticket, reply(Some("resolved"))).unwrap();
+    assert_eq!(
+        (resolved.ticket.status.as_str(), verdict_of(&resolved, "Reopen")),
+        ("resolved", Verdict::Declined)
+    );
+    let rejected = update(&catalog, &resolved.ticket, reply(Some("rejected"))).unwrap();
+    assert_eq!(
+        (rejected.ticket.status.as_str(), verdict_of(&rejected, "Reopen")),
+        ("rejected", Verdict::Declined)
+    );
+    let reopened = update(&catalog, &rejected.ticket, reply(None)).unwrap();
+    assert_eq!((reopened.ticket.status.as_str(), verdict_of(&reopened, "Reopen")), ("open", Verdict::Fired));
 }
 
 #[test]
