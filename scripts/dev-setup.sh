@@ -29,6 +29,12 @@ install_packages() {
 
 has cargo || die "there is no Rust toolchain: see https://rustup.rs (Tessera needs Rust 1.95 or newer)"
 
+# A minimal toolchain lacks these two; rustup has them.
+if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+    has rustup || die "this Rust toolchain has no rustfmt or clippy; install them"
+    rustup component add rustfmt clippy
+fi
+
 missing=()
 has cc || missing+=(build-essential)
 has curl || missing+=(curl ca-certificates)

@@ -5,13 +5,9 @@ use super::tickets::{self, Load, TicketRef};
 use crate::error::Result;
 use crate::models::page::Page;
 use crate::models::text::fold;
-use crate::models::{
-    CustomFieldId, QueueId, Role, StatusClass, Ticket, TicketId, User, UserId, Watcher, WatcherId,
-};
+use crate::models::{CustomFieldId, QueueId, Role, Ticket, UserId};
 use crate::plan::{People, Subject};
-use serde::Deserialize;
 use sqlx::PgPool;
-use sqlx::types::Json;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -58,20 +54,6 @@ pub async fn get(pool: &PgPool, ticket: TicketRef, actor: UserId) -> Result<(Tic
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct WatcherRow {
-    id: WatcherId,
-    role: Role,
-    user: Option<UserId>,
-    address: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ValueRow {
-    field: CustomFieldId,
-    value: String,
-}
-
 /// A page of tickets, newest first.
 ///
 /// # Errors
@@ -94,12 +76,7 @@ pub async fn tickets(pool: &PgPool, filter: &Filter, limit: i64, cursor: Option<
     let ids = |ids: &[UserId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
     let rows = sqlx::query!(
         r#"
-        SELECT t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "class!: i8", t.priority,
-               t.owner_id, t.creator_id, t.created_at, t.updated_at, t.started_at, t.resolved_at, t.due_at, t.told_at,
-               (SELECT jsonb_agg(jsonb_build_object('field', v.custom_field_id, 'value', v.value) ORDER BY v.id)
-                FROM custom_field_values v WHERE v.ticket_id = t.id) AS "field_values: Json<Vec<ValueRow>>",
-               (SELECT jsonb_agg(jsonb_build_object('id', w.id, 'role', w.role, 'user', w.user_id, 'address', w.address) ORDER BY w.id)
-                FROM ticket_watchers w WHERE w.ticket_id = t.id) AS "watchers: Json<Vec<WatcherRow>>"
+        SELECT t.id, t.number
         FROM tickets t
         WHERE ($1::bigint IS NULL OR t.number < $1)
           AND (cardinality($2::bigint[]) = 0 OR t.number = ANY ($2))
@@ -146,60 +123,13 @@ pub async fn tickets(pool: &PgPool, filter: &Filter, limit: i64, cursor: Option<
     .fetch_all(pool)
     .await
     .map_err(error)?;
-    let mut found = Vec::with_capacity(rows.len());
-    for row in rows {
-        let mut ticket = Ticket {
-            id: TicketId(row.id),
-            number: Some(row.number),
-            version: row.version,
-            subject: row.subject,
-            queue: QueueId(row.queue_id),
-            status: row.status,
-            status_class: StatusClass::from_char(row.class).unwrap_or(StatusClass::Initial),
-            owner: row.owner_id.map(UserId),
-            creator: UserId(row.creator_id),
-            priority: row.priority,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-            started_at: row.started_at,
-            resolved_at: row.resolved_at,
-            due_at: row.due_at,
-            told_at: row.told_at,
-            requestors: Vec::new(),
-            cc: Vec::new(),
-            admin_cc: Vec::new(),
-            values: BTreeMap::new(),
-        };
-        for one in row.watchers.into_iter().flat_map(|Json(rows)| rows) {
-            ticket.watchers_mut(one.role).push(Watcher { id: one.id, user: one.user, address: one.address });
-        }
-        for one in row.field_values.into_iter().flat_map(|Json(rows)| rows) {
-            ticket.values.entry(one.field).or_default().push(one.value);
-        }
-        found.push(ticket);
-    }
-    let page = Page::cut(found, limit, |last| last.number.unwrap_or_default().to_string());
-    let people = people(pool, &page.items).await?;
-    Ok((page, people))
-}
-
-/// The users that these tickets name.
-async fn people(pool: &PgPool, tickets: &[Ticket]) -> Result<People> {
-    let watchers =
-        tickets.iter().flat_map(|ticket| Role::ALL.into_iter().flat_map(|role| ticket.watchers(role)));
-    let mut ids: Vec<Uuid> = watchers.filter_map(|watcher| watcher.user.map(|user| user.0)).collect();
-    ids.extend(
-        tickets.iter().flat_map(|ticket| ticket.owner.into_iter().chain([ticket.creator])).map(|user| user.0),
-    );
-    let users = sqlx::query_as!(
-        User,
-        r#"SELECT id AS "id: UserId", username, email, name, privileged, disabled FROM users WHERE id = ANY ($1)"#,
-        &ids
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(error)?;
-    Ok(users.into_iter().collect())
+    let page = Page::cut(rows, limit, |last| last.number.to_string());
+    let ids: Vec<Uuid> = page.items.iter().map(|row| row.id).collect();
+    let mut db = pool.acquire().await.map_err(error)?;
+    let (mut items, people): (Vec<_>, Vec<_>) = tickets::many(&mut db, &ids).await?.into_iter().unzip();
+    items.sort_by_key(|ticket| std::cmp::Reverse(ticket.number));
+    let people = people.iter().flat_map(People::iter).cloned().collect();
+    Ok((Page { items, next_cursor: page.next_cursor }, people))
 }
 
 /// The ids of the users of these usernames and addresses, in no order.

@@ -231,10 +231,11 @@ pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded>
 /// `not_found`; those of the database.
 pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> Result<Loaded> {
     let (number, id) = ticket.split();
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"
         SELECT c.version AS "config!",
-               t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "status_class!: i8", t.priority,
+               t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "class!: i8", t.priority,
                t.owner_id, t.creator_id, t.created_at, t.updated_at, t.started_at, t.resolved_at, t.due_at, t.told_at,
                (SELECT jsonb_build_object('body_hash', encode(k.body_hash, 'hex'), 'request', k.request_id,
                                           'status', k.status, 'response', encode(k.response, 'hex'))
@@ -268,46 +269,120 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
     )
     .fetch_optional(db)
     .await
-    .map_err(error)?
-    .ok_or_else(|| Error::not_found("ticket", ticket))?;
-    let mut loaded = Ticket {
-        id: TicketId(row.id),
-        number: Some(row.number),
-        version: row.version,
-        subject: row.subject,
-        queue: QueueId(row.queue_id),
-        status: row.status,
-        status_class: class(row.status_class)?,
-        owner: row.owner_id.map(UserId),
-        creator: UserId(row.creator_id),
-        priority: row.priority,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        started_at: row.started_at,
-        resolved_at: row.resolved_at,
-        due_at: row.due_at,
-        told_at: row.told_at,
-        requestors: Vec::new(),
-        cc: Vec::new(),
-        admin_cc: Vec::new(),
-        values: BTreeMap::new(),
-    };
-    for one in row.watchers.into_iter().flat_map(|Json(rows)| rows) {
-        loaded.watchers_mut(one.role).push(Watcher { id: one.id, user: one.user, address: one.address });
+    .map_err(error)?;
+    Loaded::try_from(row.ok_or_else(|| Error::not_found("ticket", ticket))?)
+}
+
+/// The tickets of these ids with their people, in no order; what only a plan needs is left out.
+///
+/// # Errors
+/// Those of the database.
+pub async fn many(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Ticket, People)>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        SELECT 0::bigint AS "config!",
+               t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "class!: i8", t.priority,
+               t.owner_id, t.creator_id, t.created_at, t.updated_at, t.started_at, t.resolved_at, t.due_at, t.told_at,
+               NULL::jsonb AS "replay: Json<ReplayRow>",
+               (SELECT jsonb_agg(jsonb_build_object('field', v.custom_field_id, 'value', v.value) ORDER BY v.id)
+                FROM custom_field_values v WHERE v.ticket_id = t.id) AS "field_values: Json<Vec<ValueRow>>",
+               (SELECT jsonb_agg(jsonb_build_object('id', w.id, 'role', w.role, 'user', w.user_id, 'address', w.address) ORDER BY w.id)
+                FROM ticket_watchers w WHERE w.ticket_id = t.id) AS "watchers: Json<Vec<WatcherRow>>",
+               (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
+                                                    'privileged', u.privileged, 'disabled', u.disabled))
+                FROM users u
+                WHERE u.id = ANY (ARRAY(SELECT w.user_id FROM ticket_watchers w WHERE w.ticket_id = t.id) || t.owner_id || t.creator_id))
+               AS "people: Json<Vec<Person>>",
+               NULL::jsonb AS "messages: Json<Vec<MessageRow>>"
+        FROM tickets t
+        WHERE t.id = ANY ($1)
+        "#,
+        ids,
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)?;
+    rows.into_iter()
+        .map(|mut row| {
+            let people = people(row.people.take());
+            Ok((Ticket::try_from(&mut row)?, people))
+        })
+        .collect()
+}
+
+/// A ticket as the database puts it.
+struct Row {
+    config: i64,
+    id: Uuid,
+    number: i64,
+    version: i64,
+    subject: String,
+    queue_id: Uuid,
+    status: String,
+    class: i8,
+    priority: i32,
+    owner_id: Option<Uuid>,
+    creator_id: Uuid,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+    started_at: Option<OffsetDateTime>,
+    resolved_at: Option<OffsetDateTime>,
+    due_at: Option<OffsetDateTime>,
+    told_at: Option<OffsetDateTime>,
+    replay: Option<Json<ReplayRow>>,
+    field_values: Option<Json<Vec<ValueRow>>>,
+    watchers: Option<Json<Vec<WatcherRow>>>,
+    people: Option<Json<Vec<Person>>>,
+    messages: Option<Json<Vec<MessageRow>>>,
+}
+
+impl TryFrom<&mut Row> for Ticket {
+    type Error = Error;
+
+    fn try_from(row: &mut Row) -> Result<Self> {
+        let mut ticket = Self {
+            id: TicketId(row.id),
+            number: Some(row.number),
+            version: row.version,
+            subject: std::mem::take(&mut row.subject),
+            queue: QueueId(row.queue_id),
+            status: std::mem::take(&mut row.status),
+            status_class: class(row.class)?,
+            owner: row.owner_id.map(UserId),
+            creator: UserId(row.creator_id),
+            priority: row.priority,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            started_at: row.started_at,
+            resolved_at: row.resolved_at,
+            due_at: row.due_at,
+            told_at: row.told_at,
+            requestors: Vec::new(),
+            cc: Vec::new(),
+            admin_cc: Vec::new(),
+            values: BTreeMap::new(),
+        };
+        for one in row.watchers.take().into_iter().flat_map(|Json(rows)| rows) {
+            ticket.watchers_mut(one.role).push(Watcher { id: one.id, user: one.user, address: one.address });
+        }
+        for one in row.field_values.take().into_iter().flat_map(|Json(rows)| rows) {
+            ticket.values.entry(one.field).or_default().push(one.value);
+        }
+        Ok(ticket)
     }
-    for one in row.field_values.into_iter().flat_map(|Json(rows)| rows) {
-        loaded.values.entry(one.field).or_default().push(one.value);
+}
+
+impl TryFrom<Row> for Loaded {
+    type Error = Error;
+
+    fn try_from(mut row: Row) -> Result<Self> {
+        let ticket = Subject::Existing(Box::new(Ticket::try_from(&mut row)?));
+        let messages =
+            row.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
+        let situation = Situation { ticket, people: people(row.people), messages };
+        Ok(Self { situation, replay: replay(row.replay)?, config_version: row.config })
     }
-    let messages = row.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
-    Ok(Loaded {
-        situation: Situation {
-            ticket: Subject::Existing(Box::new(loaded)),
-            people: people(row.people),
-            messages,
-        },
-        replay: replay(row.replay)?,
-        config_version: row.config,
-    })
 }
 
 /// The id of a ticket.

@@ -381,3 +381,42 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     let previewed = statements().await;
     assert_eq!([created - start, updated - created, previewed - updated], [2, 2, 1]);
 }
+
+/// A check that cannot fail proves nothing: each of its invariants is broken by hand, and named.
+#[tokio::test]
+async fn the_check_names_every_invariant_that_is_broken() {
+    let table = [
+        ("I2", "UPDATE tickets SET priority = 99"),
+        ("I2", "UPDATE tickets SET status_class = 'a'"),
+        ("I2", "UPDATE tickets SET subject_folded = 'other'"),
+        ("I2", "DELETE FROM ticket_watchers"),
+        ("I2", "DELETE FROM transactions WHERE seq = 1"),
+        ("I3", "UPDATE tickets SET version = version + 1"),
+        ("I3", "UPDATE transactions SET seq = 7 WHERE seq = 2"),
+        ("I4", "UPDATE transactions SET data = jsonb_set(data, '{new}', '\"nowhere\"') WHERE transaction_type = 'Status'"),
+        ("I4", "UPDATE transactions SET data = jsonb_set(data, '{lifecycle_version}', to_jsonb(gen_random_uuid())) WHERE transaction_type = 'Status'"),
+        ("I5", "DELETE FROM deliveries"),
+        ("I5", "UPDATE deliveries SET transaction_id = gen_random_uuid()"),
+        ("I6", "DELETE FROM delivery_queue"),
+        ("I8", "INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
+                SELECT ticket_id, request_id, 0, 'EmailRecord', '{}', creator_id, (SELECT id FROM deliveries LIMIT 1) FROM transactions LIMIT 1"),
+        ("references", "DELETE FROM requests"),
+        ("references", "UPDATE transactions SET caused_by = gen_random_uuid() WHERE seq = 3"),
+        ("references", "UPDATE transactions SET scrip_version_id = gen_random_uuid() WHERE seq = 1"),
+        ("references", "INSERT INTO transaction_contents VALUES (gen_random_uuid(), 'text/plain', 'lost')"),
+    ];
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = make(&desk).await;
+    desk.update(&caller, ticket, to_status("resolved"), &Conditions::default(), &answer).await.unwrap();
+    assert_clean(&desk).await;
+    for (invariant, damage) in table {
+        let mut tx = desk.pools.write.begin().await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(damage)).execute(&mut *tx).await.unwrap();
+        let report = crate::db::check::look(&mut tx).await.unwrap();
+        let named = report.violations.iter().any(|(name, _)| *name == invariant);
+        assert!(named, "{invariant} by {damage}: {:#?}", report.violations);
+        tx.rollback().await.unwrap();
+    }
+}
