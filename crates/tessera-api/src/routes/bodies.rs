@@ -1,13 +1,18 @@
 //! What clients send about tickets, and how it becomes a command: parsed, not yet believed.
 
-use serde::de::{self, Deserializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use tessera_core::error::{Error, Fault};
 use tessera_core::models::Role;
+use tessera_core::models::text::quote;
 use tessera_core::models::transaction::Content;
 use tessera_core::plan::command::{CreateTicket, Difference, FieldChange, UpdateTicket};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
 /// A new ticket.
@@ -28,7 +33,7 @@ pub struct CreateBody {
     #[serde(default)]
     priority: Option<i32>,
     /// RFC 3339.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, deserialize_with = "moment")]
     due_at: Option<OffsetDateTime>,
     /// Usernames or mail addresses.
     #[serde(default)]
@@ -40,7 +45,7 @@ pub struct CreateBody {
     #[serde(default)]
     admin_cc: Vec<String>,
     /// By name: a text, a number, a list, or null.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique")]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     custom_fields: BTreeMap<String, FieldBody>,
     /// The first message: a text, or `{content, content_type?}`.
@@ -54,49 +59,49 @@ pub struct CreateBody {
 #[serde(deny_unknown_fields)]
 pub struct UpdateBody {
     /// One line.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     subject: Option<String>,
     /// A status that the lifecycle allows from here.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     status: Option<String>,
     /// A username; null or `Nobody` for nobody.
     #[serde(default, deserialize_with = "given")]
     owner: Option<Option<String>>,
     /// Name or id of another queue.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     queue: Option<String>,
     /// Larger is more urgent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     priority: Option<i32>,
     /// RFC 3339; null clears.
-    #[serde(default, deserialize_with = "given_time")]
+    #[serde(default, deserialize_with = "given_moment")]
     due_at: Option<Option<OffsetDateTime>>,
     /// Who comes and goes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     requestors: Option<DifferenceBody>,
     /// Who comes and goes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     cc: Option<DifferenceBody>,
     /// Who comes and goes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     admin_cc: Option<DifferenceBody>,
     /// By name: a text, a number, a list, null to clear, or `{add?, remove?}`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique")]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     custom_fields: BTreeMap<String, FieldBody>,
     /// A message to the team: a text, or `{content, content_type?}`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
     comment: Option<MessageBody>,
     /// A message to the requestor: a text, or `{content, content_type?}`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
     reply: Option<MessageBody>,
 }
 
 /// What comes and what goes.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct DifferenceBody {
     /// What comes.
     #[serde(default)]
@@ -104,6 +109,27 @@ pub struct DifferenceBody {
     /// What goes.
     #[serde(default)]
     remove: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for DifferenceBody {
+    /// Takes an object and nothing else: a plain list might mean what comes, or all there shall be.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = DifferenceBody;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"{"add": [..], "remove": [..]}"#)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                DifferenceBody::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
 }
 
 impl From<DifferenceBody> for Difference {
@@ -172,7 +198,7 @@ impl<'de> Deserialize<'de> for FieldBody {
                 FieldChange::Replace(values.into_iter().map(text).collect::<Result<_, _>>()?)
             }
             object @ Value::Object(_) => {
-                let difference = DifferenceBody::deserialize(object).map_err(de::Error::custom)?;
+                let difference: DifferenceBody = serde_json::from_value(object).map_err(de::Error::custom)?;
                 FieldChange::Difference(difference.into())
             }
             value => FieldChange::Replace(vec![text(value)?]),
@@ -181,15 +207,53 @@ impl<'de> Deserialize<'de> for FieldBody {
     }
 }
 
-/// `null` is something that was given.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+/// What is given is not left out: `null` is read, and is refused where it means nothing.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
-fn given_time<'de, D: Deserializer<'de>>(
+/// A moment, or null.
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
+    let read = |word: String| {
+        OffsetDateTime::parse(&word, &Rfc3339).map_err(|_| {
+            de::Error::custom(format!("{} is not a time; write 2026-11-23T10:00:00Z", quote(&word)))
+        })
+    };
+    Option::<String>::deserialize(deserializer)?.map(read).transpose()
+}
+
+fn given_moment<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<OffsetDateTime>>, D::Error> {
-    time::serde::rfc3339::option::deserialize(deserializer).map(Some)
+    moment(deserializer).map(Some)
+}
+
+/// Members by name; one that is named twice is refused, because the second would silently win.
+pub(super) fn unique<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    struct Members<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        type Value = BTreeMap<String, T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = BTreeMap::new();
+            while let Some((name, member)) = map.next_entry::<String, T>()? {
+                if members.contains_key(&name) {
+                    return Err(de::Error::custom(format!("names {} twice", quote(&name))));
+                }
+                members.insert(name, member);
+            }
+            Ok(members)
+        }
+    }
+
+    deserializer.deserialize_map(Members(PhantomData))
 }
 
 /// Collects faults beside what could be read.

@@ -1,5 +1,6 @@
 //! Search by a flat filter: `{"Queue": "Support", "Status": "open", "CF.{Severity}": "high"}`.
 
+use super::bodies::unique;
 use super::tickets::TicketPage;
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
@@ -8,11 +9,12 @@ use crate::views::Names;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use tessera_core::db::search::{Filter, NOBODY, tickets, users_named};
 use tessera_core::error::{Error, Fault};
 use tessera_core::models::text::list;
-use tessera_core::models::{Role, UserId, user};
+use tessera_core::models::{CustomFieldId, Role, UserId, user};
 use tessera_core::plan::Catalog;
 use utoipa::ToSchema;
 
@@ -28,9 +30,9 @@ const KEYS: [&str; 10] =
 pub struct SearchBody {
     /// All of it must hold. A key is `id`, `Subject`, `Status`, `Queue`, `Owner`, `Creator`, `Requestor`, `Cc`, `AdminCc`,
     /// `Priority` or `CF.{Name}`; a value is a text, a number, null, or a list of which any may hold.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique")]
     #[schema(value_type = Object)]
-    filter: Map<String, Value>,
+    filter: BTreeMap<String, Value>,
     /// Items per page, 1 to 200; 50 when not given.
     #[serde(default)]
     limit: Option<i64>,
@@ -52,7 +54,7 @@ pub async fn search(State(app): State<App>, body: Body<SearchBody>) -> Result<Js
 /// Runs a filter.
 pub(super) async fn run(
     app: &App,
-    filter: Map<String, Value>,
+    filter: BTreeMap<String, Value>,
     count: Option<i64>,
     cursor: Option<&str>,
 ) -> Result<TicketPage> {
@@ -65,59 +67,83 @@ pub(super) async fn run(
 }
 
 /// Turns keys and words into what the database knows, or says all that is wrong with them.
-async fn resolve(app: &App, catalog: &Catalog, keys: Map<String, Value>) -> Result<Filter, Error> {
+async fn resolve(app: &App, catalog: &Catalog, keys: BTreeMap<String, Value>) -> Result<Filter, Error> {
     let mut filter = Filter::default();
+    let mut named = BTreeSet::new();
     let mut faults = Vec::new();
     for (key, value) in keys {
-        let outcome = match alternatives(value) {
-            Ok(words) => one(app, catalog, &mut filter, &key, words).await,
-            Err(message) => Err(message),
+        let resolved = match (known(catalog, &key), alternatives(value)) {
+            (Ok(key), _) if !named.insert(key) => Err("is named twice; give it a list".to_owned().into()),
+            (Ok(key), Ok(words)) => ask(app, catalog, &mut filter, key, words).await,
+            (Err(message), _) | (_, Err(message)) => Err(message.into()),
         };
-        match outcome {
+        match resolved {
             Ok(()) => {}
-            Err(message) if message.is_empty() => {
-                return Err(Error::internal("People could not be looked up.", key));
-            }
-            Err(message) => faults.push(Fault::new(format!("filter.{key}"), message)),
+            Err(Unusable::Word(message)) => faults.push(Fault::new(format!("filter.{key}"), message)),
+            Err(Unusable::Database(error)) => return Err(error),
         }
     }
     if faults.is_empty() { Ok(filter) } else { Err(Error::invalid(faults)) }
 }
 
-async fn one(
+/// Why a key cannot be asked for.
+enum Unusable {
+    /// It says what cannot be.
+    Word(String),
+    /// What it says could not be looked up.
+    Database(Error),
+}
+
+impl From<String> for Unusable {
+    fn from(message: String) -> Self {
+        Self::Word(message)
+    }
+}
+
+/// What a key asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Member(&'static str),
+    Field(CustomFieldId),
+}
+
+/// The key of a word, compared without case.
+fn known(catalog: &Catalog, word: &str) -> Result<Key, String> {
+    if let Some(name) = field_name(word) {
+        let field = catalog.fields.find(name).map(|field| Key::Field(field.id));
+        let known = || list(catalog.fields.iter().map(|field| field.name.as_str()));
+        return field.ok_or_else(|| format!("there is no custom field \"{name}\"; there are {}", known()));
+    }
+    let member = KEYS.into_iter().find(|key| key.eq_ignore_ascii_case(word)).map(Key::Member);
+    member.ok_or_else(|| format!("there is no such key; there are {} and CF.{{Name}}", KEYS.join(", ")))
+}
+
+/// Adds to the filter what one key asks for.
+async fn ask(
     app: &App,
     catalog: &Catalog,
     filter: &mut Filter,
-    key: &str,
+    key: Key,
     words: Vec<Option<String>>,
-) -> Result<(), String> {
-    if let Some(name) = field_name(key) {
-        let field = catalog.fields.find(name);
-        let known = || list(catalog.fields.iter().map(|field| field.name.as_str()));
-        let field =
-            field.ok_or_else(|| format!("there is no custom field \"{name}\"; there are {}", known()))?;
-        filter.fields.push((field.id, words));
-        return Ok(());
-    }
-    let known = KEYS.into_iter().find(|known| known.eq_ignore_ascii_case(key));
-    let texts = || {
-        words
-            .iter()
-            .map(|word| word.clone().ok_or_else(|| "cannot be null".to_owned()))
-            .collect::<Result<Vec<_>, _>>()
+) -> Result<(), Unusable> {
+    let texts = || -> Result<Vec<String>, String> {
+        words.iter().cloned().map(|word| word.ok_or_else(|| "cannot be null".to_owned())).collect()
     };
-    match known {
-        Some("id") => filter.numbers = numbers(&texts()?)?,
-        Some("Subject") => filter.subjects = texts()?,
-        Some("Status") => filter.statuses = statuses(catalog, texts()?)?,
-        Some("Queue") => filter.queues = queues(catalog, &texts()?)?,
-        Some("Owner") => filter.owners = people(app, &words).await?,
-        Some("Creator") => filter.creators = people(app, &words).await?,
-        Some("Priority") => filter.priorities = numbers(&texts()?)?,
-        Some("Requestor") => drop(filter.watchers.insert(Role::Requestor, texts()?)),
-        Some("Cc") => drop(filter.watchers.insert(Role::Cc, texts()?)),
-        Some("AdminCc") => drop(filter.watchers.insert(Role::AdminCc, texts()?)),
-        _ => return Err(format!("there is no such key; there are {} and CF.{{Name}}", KEYS.join(", "))),
+    match key {
+        Key::Field(field) => filter.fields.push((field, words)),
+        Key::Member("id") => filter.numbers = numbers(&texts()?)?,
+        Key::Member("Subject") => filter.subjects = texts()?,
+        Key::Member("Status") => filter.statuses = statuses(catalog, texts()?)?,
+        Key::Member("Queue") => filter.queues = queues(catalog, &texts()?)?,
+        Key::Member("Owner") => filter.owners = people(app, catalog, &words).await?,
+        Key::Member("Creator") => {
+            texts()?;
+            filter.creators = people(app, catalog, &words).await?;
+        }
+        Key::Member("Priority") => filter.priorities = numbers(&texts()?)?,
+        Key::Member("Requestor") => drop(filter.watchers.insert(Role::Requestor, texts()?)),
+        Key::Member("Cc") => drop(filter.watchers.insert(Role::Cc, texts()?)),
+        Key::Member(_) => drop(filter.watchers.insert(Role::AdminCc, texts()?)),
     }
     Ok(())
 }
@@ -155,7 +181,7 @@ fn statuses(catalog: &Catalog, words: Vec<String>) -> Result<Vec<String>, String
     for word in &words {
         if !catalog.lifecycles.iter().any(|lifecycle| lifecycle.class_of(word).is_some()) {
             let all = catalog.lifecycles.iter().flat_map(|lifecycle| lifecycle.statuses());
-            let all: std::collections::BTreeSet<&String> = all.collect();
+            let all: BTreeSet<&String> = all.collect();
             return Err(format!("no lifecycle has the status \"{word}\"; there are {}", list(all)));
         }
     }
@@ -175,22 +201,20 @@ fn queues(catalog: &Catalog, words: &[String]) -> Result<Vec<tessera_core::model
 }
 
 /// Users of usernames and addresses; null and `Nobody` are nobody.
-async fn people(app: &App, words: &[Option<String>]) -> Result<Vec<UserId>, String> {
+async fn people(app: &App, catalog: &Catalog, words: &[Option<String>]) -> Result<Vec<UserId>, Unusable> {
     let mut ids = Vec::new();
-    for word in words {
-        match word.as_deref() {
-            None => ids.push(NOBODY),
-            Some(word) if word.eq_ignore_ascii_case(user::NOBODY) => ids.push(NOBODY),
-            Some(word) => {
-                let found = users_named(&app.tessera.pools().read, &[word.to_owned()])
-                    .await
-                    .map_err(|_| String::new())?;
-                if found.is_empty() {
-                    return Err(format!("there is no user \"{word}\""));
-                }
-                ids.extend(found);
-            }
+    for word in words.iter().map(|word| word.as_deref().unwrap_or(user::NOBODY)) {
+        if word.eq_ignore_ascii_case(user::NOBODY) {
+            ids.push(NOBODY);
+            continue;
         }
+        let found = users_named(&app.tessera.pools().read, &[word.to_owned()]).await;
+        let found = found.map_err(Unusable::Database)?;
+        if found.is_empty() {
+            let agents = list(catalog.agents.iter().map(|agent| agent.username.as_str()));
+            return Err(format!("there is no user \"{word}\"; among others there are {agents}").into());
+        }
+        ids.extend(found);
     }
     Ok(ids)
 }

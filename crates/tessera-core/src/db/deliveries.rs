@@ -4,7 +4,7 @@
 //! failure is believed from the holder of the newest only. All times are the database's clock's.
 
 use super::error;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::delivery::{
     Attempt, AttemptOutcome, Delivery, DeliveryKind, DeliveryState, Leased, Payload, RecipientAnswer,
 };
@@ -378,11 +378,9 @@ pub struct LastAttempt {
 /// One page of deliveries, newest first. `cursor` is the `next_cursor` of the page before.
 ///
 /// # Errors
-/// `invalid` when the cursor is none; those of the database.
+/// `malformed_cursor`; those of the database.
 pub async fn list(pool: &PgPool, filter: Filter, limit: i64, cursor: Option<&str>) -> Result<Page<Listed>> {
-    let before = cursor.map(Uuid::parse_str).transpose().map_err(|_| {
-        Error::invalid_field("cursor", "is not a cursor of this list; take next_cursor of the page before")
-    })?;
+    let before = cursor.map(Uuid::parse_str).transpose().map_err(|_| super::malformed_cursor())?;
     let rows = sqlx::query!(
         r#"
         SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload AS "payload: Json<Payload>", d.body,

@@ -316,5 +316,5 @@ async fn lists_are_filtered_and_paged() {
     let page = list(&pool, Filter::default(), 2, None).await.unwrap();
     let rest = list(&pool, Filter::default(), 2, page.next_cursor.as_deref()).await.unwrap();
     assert_eq!((page.items.len(), rest.items.len(), rest.next_cursor), (2, 1, None));
-    assert_eq!(list(&pool, Filter::default(), 2, Some("x")).await.unwrap_err().code(), "invalid");
+    assert_eq!(list(&pool, Filter::default(), 2, Some("x")).await.unwrap_err().code(), "malformed_cursor");
 }

@@ -164,8 +164,9 @@ fn people(rows: Option<Json<Vec<Person>>>) -> People {
     rows.map(|Json(rows)| rows.into_iter().map(User::from).collect()).unwrap_or_default()
 }
 
+/// The words as people are looked up; one with U+0000, which PostgreSQL does not take, can be nobody's.
 fn folded(people: &[String]) -> Vec<String> {
-    people.iter().map(|word| word.trim().to_lowercase()).collect()
+    people.iter().filter(|word| !word.contains('\0')).map(|word| word.trim().to_lowercase()).collect()
 }
 
 /// Loads what a create is prepared from, and draws the ticket's number. One statement.

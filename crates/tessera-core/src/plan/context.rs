@@ -2,7 +2,7 @@
 
 use crate::models::{Ids, QueueId, RequestId, User};
 use std::collections::BTreeSet;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 
 /// Who asks, when, and what ids the plan draws.
 #[derive(Debug, Clone)]
@@ -40,7 +40,8 @@ impl Access {
     }
 }
 
-/// Cuts a time to microseconds, which is what the database keeps.
+/// A time as the database keeps it, whatever the sender's clock shows: in UTC, cut to microseconds.
 pub fn to_micros(time: OffsetDateTime) -> OffsetDateTime {
+    let time = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
     time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
 }

@@ -1,0 +1,116 @@
+//! What stands before every handler: the token, the request id, the limits, and words for what is not there.
+
+use super::desk::{Desk, request};
+use axum::body::Body;
+use axum::http::{Method, Request};
+use serde_json::json;
+
+#[tokio::test]
+async fn health_answers_anybody_and_says_what_runs() {
+    let desk = Desk::open().await;
+    let health = desk.send(Request::get("/api/health").body(Body::empty()).unwrap()).await.expect(200);
+    assert_eq!((&health["status"], &health["database"]), (&json!("ok"), &json!("ok")));
+    assert!(health["version"].as_str().is_some_and(|version| !version.is_empty()));
+}
+
+#[tokio::test]
+async fn without_a_database_it_says_so_and_when_to_ask_again() {
+    let desk = Desk::open().await;
+    desk.lose_database().await;
+    let health = desk.get("/api/health").await.expect(503);
+    assert_eq!((&health["status"], &health["database"]), (&json!("unavailable"), &json!("unavailable")));
+    let body = json!({ "queue": "Support", "subject": "x" });
+    for reply in [desk.get("/api/tickets").await, desk.post("/api/tickets", body).await] {
+        assert_eq!(reply.header("retry-after"), "1");
+        reply.problem(503, "database_unavailable");
+    }
+}
+
+#[tokio::test]
+async fn every_other_route_demands_the_token() {
+    let desk = Desk::open().await;
+    let routes = [
+        (Method::GET, "/api/tickets"),
+        (Method::POST, "/api/tickets"),
+        (Method::POST, "/api/tickets/preview"),
+        (Method::POST, "/api/tickets/search"),
+        (Method::GET, "/api/tickets/1"),
+        (Method::PATCH, "/api/tickets/1"),
+        (Method::POST, "/api/tickets/1/preview"),
+        (Method::POST, "/api/tickets/1/comment"),
+        (Method::POST, "/api/tickets/1/correspond"),
+        (Method::GET, "/api/tickets/1/transactions"),
+        (Method::GET, "/api/tickets/1/deliveries"),
+        (Method::GET, "/api/deliveries"),
+        (Method::GET, "/api/transactions/00000000-0000-7000-8000-000000000001/why"),
+        (Method::GET, "/api/nothing"),
+    ];
+    for (method, path) in routes {
+        for token in
+            [None, Some("Bearer wrong"), Some("Basic dHN0"), Some("Bearer "), Some("tst_0123456789abcdef")]
+        {
+            let mut asked = Request::builder().method(method.clone()).uri(path);
+            if let Some(token) = token {
+                asked = asked.header("authorization", token);
+            }
+            let reply = desk.send(asked.body(Body::empty()).unwrap()).await;
+            assert_eq!(reply.header("www-authenticate"), "Bearer", "{method} {path} {token:?}");
+            reply.problem(401, "unauthenticated");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_usable_request_id_is_taken_over_and_another_is_made() {
+    let desk = Desk::open().await;
+    let asked = |id: &str| request(Method::GET, "/api/tickets/999", None, &[("x-request-id", id)]);
+    let reply = desk.send(asked("job-17")).await;
+    assert_eq!(reply.header("x-request-id"), "job-17");
+    assert_eq!(reply.problem(404, "not_found")["request_id"], "job-17");
+    for bad in ["two words", "", &"x".repeat(129)] {
+        let made = desk.send(asked(bad)).await.header("x-request-id");
+        assert!(made != bad && !made.is_empty(), "{bad:?} became {made:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_document_too() {
+    let desk = Desk::open().await;
+    desk.get("/api/nothing").await.problem(404, "not_found");
+    for ticket in
+        ["999", "0", "-1", "99999999999999999999", "word", "00000000-0000-7000-8000-000000000999", "%FF"]
+    {
+        desk.get(&format!("/api/tickets/{ticket}")).await.problem(404, "not_found");
+    }
+    desk.get("/api/transactions/00000000-0000-7000-8000-000000000999/why").await.problem(404, "not_found");
+    desk.send(request(Method::DELETE, "/api/tickets/1", None, &[])).await.problem(405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_or_no_json_is_refused_before_anything_reads_it() {
+    let desk = Desk::open().await;
+    let before = desk.rows().await;
+    let send = |content_type: &'static str, body: Vec<u8>| {
+        let mut asked = request(Method::POST, "/api/tickets", None, &[("content-type", content_type)]);
+        *asked.body_mut() = Body::from(body);
+        desk.send(asked)
+    };
+    let large = json!({ "queue": "Support", "subject": "x", "content": "x".repeat(1024 * 1024) }).to_string();
+    send("application/json", large.into_bytes()).await.problem(413, "body_too_large");
+    send("text/plain", b"{}".to_vec()).await.problem(415, "unsupported_media_type");
+    let problem = send("application/json", b"{\"queue\": \"Support\",\n oops}".to_vec())
+        .await
+        .problem(400, "malformed_json");
+    assert!(problem["detail"].as_str().unwrap().contains("line 2 column 2"), "{problem}");
+    send("application/json", b"{\"queue\": \"Support\", \"subject\": \"x\"} {}".to_vec())
+        .await
+        .problem(400, "malformed_json");
+    send("application/json", b"{\"queue\": \"\xff\"}".to_vec()).await.problem(400, "malformed_json");
+    send("application/json", b"".to_vec()).await.problem(400, "malformed_json");
+    send("application/json", [b"[".repeat(100_000), b"]".repeat(100_000)].concat())
+        .await
+        .problem(422, "invalid");
+    let deep = [&b"{\"custom_fields\": {\"Build\": "[..], &b"[".repeat(100_000)].concat();
+    send("application/json", deep).await.problem(400, "malformed_json");
+    assert_eq!(desk.rows().await, before);
+}

@@ -1,0 +1,164 @@
+//! Bad input, a line each: what is refused, where the answer points, and that nothing was written.
+
+use super::desk::Desk;
+use serde_json::{Value, json};
+
+/// What `POST /api/tickets` refuses: the members that differ from a good body, the field at fault, and words of the message.
+fn creates() -> Vec<(Value, &'static str, &'static str)> {
+    vec![
+        (json!({ "subjekt": "x" }), "subjekt", "unknown field"),
+        (json!({ "priority": "high" }), "priority", "high"),
+        (json!({ "priority": 2_147_483_648_i64 }), "priority", ""),
+        (json!({ "priority": 1.5 }), "priority", ""),
+        (json!({ "subject": 5 }), "subject", "string"),
+        (json!({ "subject": "" }), "subject", "empty"),
+        (json!({ "subject": "x".repeat(1_001) }), "subject", "1000"),
+        (json!({ "subject": "a\u{0}b" }), "subject", ""),
+        (json!({ "subject": "a\r\nBcc: eve@example.net" }), "subject", "line"),
+        (json!({ "queue": "Nowhere" }), "queue", "\"Support\""),
+        (json!({ "queue": null }), "queue", "string"),
+        (json!({ "status": "stalled" }), "status", "\"new\""),
+        (json!({ "owner": "carol" }), "owner", "\"ada\""),
+        (json!({ "owner": "eve" }), "owner", "privileged"),
+        (json!({ "owner": "a\u{0}" }), "owner", "\"ada\""),
+        (json!({ "due_at": "tomorrow" }), "due_at", "2026-11-23T10:00:00Z"),
+        (json!({ "due_at": 17 }), "due_at", ""),
+        (json!({ "requestors": "eve" }), "requestors", ""),
+        (json!({ "requestors": ["carol"] }), "requestors", "carol"),
+        (json!({ "requestors": ["a@b\r\nBcc: c@d"] }), "requestors", "address"),
+        (json!({ "cc": ["a\u{0}@example.org"] }), "cc", "address"),
+        (json!({ "cc": [7] }), "cc[0]", "string"),
+        (json!({ "custom_fields": { "Color": "red" } }), "custom_fields.Color", "\"Severity\""),
+        (json!({ "custom_fields": { "Severity": "medium" } }), "custom_fields.Severity", "\"low\""),
+        (json!({ "custom_fields": { "Severity": ["low", "high"] } }), "custom_fields.Severity", ""),
+        (json!({ "custom_fields": { "Severity": true } }), "custom_fields.Severity", ""),
+        (json!({ "custom_fields": { "Severity": { "add": ["low"] } } }), "custom_fields.Severity", ""),
+        (
+            json!({ "custom_fields": { "Components": ["web", "db", "mail"] } }),
+            "custom_fields.Components",
+            "2",
+        ),
+        (json!({ "custom_fields": { "Build": "one" } }), "custom_fields.Build", "[0-9]"),
+        (json!({ "custom_fields": { "Build": "1".repeat(2_001) } }), "custom_fields.Build", "2000"),
+        (json!({ "custom_fields": { "Build": "1\u{0}" } }), "custom_fields.Build", ""),
+        (json!({ "custom_fields": ["Severity"] }), "custom_fields", ""),
+        (json!({ "content": "a\u{0}b" }), "content", "U+0000"),
+        (
+            json!({ "content": { "content": "x", "content_type": "text/rtf" } }),
+            "content.content_type",
+            "text/html",
+        ),
+        (json!({ "content": { "text": "x" } }), "content", "unknown field"),
+    ]
+}
+
+#[tokio::test]
+async fn a_create_that_cannot_be_right_says_where_and_writes_nothing() {
+    let desk = Desk::open().await;
+    let before = desk.rows().await;
+    for (difference, field, says) in creates() {
+        for path in ["/api/tickets", "/api/tickets/preview"] {
+            let mut body = json!({ "queue": "Support", "subject": "Printer" });
+            body.as_object_mut().unwrap().extend(difference.as_object().unwrap().clone());
+            desk.post(path, body).await.fault(field, says);
+        }
+    }
+    // A refused create may leave a gap in the numbers, and nothing else.
+    let mut after = desk.rows().await;
+    after.insert("ticket_number", before["ticket_number"]);
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_object_or_lacks_what_it_needs_is_refused() {
+    let desk = Desk::open().await;
+    desk.post("/api/tickets", json!({ "subject": "x" })).await.fault("body", "queue");
+    desk.post("/api/tickets", json!({ "queue": "Support" })).await.fault("body", "subject");
+    for body in [json!(["Support", "x"]), json!("x"), json!(1), Value::Null] {
+        desk.post("/api/tickets", body).await.problem(422, "invalid");
+    }
+    desk.create(json!({})).await;
+    desk.patch("/api/tickets/1", json!(["x"])).await.problem(422, "invalid");
+    desk.post("/api/tickets/1/comment", json!({})).await.fault("body", "content");
+    desk.post("/api/tickets/1/comment", json!({ "content": " " })).await.problem(422, "invalid");
+    desk.post("/api/tickets/1/correspond", json!({ "content": "x", "content_type": "text/rtf" }))
+        .await
+        .problem(422, "invalid");
+    assert_eq!(desk.get("/api/tickets/1").await.expect(200)["version"], 1);
+}
+
+/// What `PATCH /api/tickets/{ref}` refuses.
+fn updates() -> Vec<(Value, &'static str, &'static str)> {
+    vec![
+        (json!({ "number": 5 }), "number", "unknown field"),
+        (json!({ "content": "x" }), "content", "unknown field"),
+        (json!({ "subject": null }), "subject", "string"),
+        (json!({ "status": null }), "status", "string"),
+        (json!({ "queue": "Nowhere" }), "queue", "\"Sales\""),
+        (json!({ "priority": null }), "priority", ""),
+        (json!({ "requestors": ["eve"] }), "requestors", "{\"add\""),
+        (json!({ "requestors": { "set": ["eve"] } }), "requestors.set", "unknown field"),
+        (json!({ "requestors": [["eve"], ["ada"]] }), "requestors", "{\"add\""),
+        (json!({ "cc": { "add": "eve" } }), "cc.add", "sequence"),
+        (json!({ "cc": { "add": ["carol"] } }), "cc", "carol"),
+        (
+            json!({ "custom_fields": { "Severity": { "set": "low" } } }),
+            "custom_fields.Severity",
+            "unknown field",
+        ),
+        (
+            json!({ "custom_fields": { "Severity": { "add": ["medium"] } } }),
+            "custom_fields.Severity",
+            "\"low\"",
+        ),
+        (json!({ "comment": 5 }), "comment", ""),
+        (
+            json!({ "comment": { "content": "x", "content_type": "text/rtf" } }),
+            "comment.content_type",
+            "text/plain",
+        ),
+        (json!({ "reply": "a\u{0}" }), "reply", "U+0000"),
+    ]
+}
+
+#[tokio::test]
+async fn an_update_that_cannot_be_right_says_where_and_writes_nothing() {
+    let desk = Desk::open().await;
+    desk.create(json!({})).await;
+    let before = desk.rows().await;
+    for (mut body, field, says) in updates() {
+        // Beside it stands something that would be right: nothing is ever half applied.
+        body["priority"] = body.get("priority").cloned().unwrap_or(json!(9));
+        for (method, path) in [("PATCH", "/api/tickets/1"), ("POST", "/api/tickets/1/preview")] {
+            let reply = if method == "PATCH" {
+                desk.patch(path, body.clone()).await
+            } else {
+                desk.post(path, body.clone()).await
+            };
+            reply.fault(field, says);
+        }
+    }
+    assert_eq!(desk.rows().await, before);
+}
+
+#[tokio::test]
+async fn a_transition_that_is_not_allowed_says_which_are() {
+    let desk = Desk::open().await;
+    desk.create(json!({})).await;
+    let problem = desk
+        .patch("/api/tickets/1", json!({ "status": "resolved", "priority": 9 }))
+        .await
+        .problem(409, "transition_denied");
+    assert_eq!(problem["allowed"], json!(["open", "deleted"]));
+    assert_eq!(desk.get("/api/tickets/1").await.expect(200)["version"], 1);
+}
+
+#[tokio::test]
+async fn a_field_named_twice_is_refused_and_not_taken_once() {
+    let desk = Desk::open().await;
+    let twice =
+        r#"{"queue": "Support", "subject": "x", "custom_fields": {"Severity": "low", "Severity": "high"}}"#;
+    let mut asked = super::desk::request(axum::http::Method::POST, "/api/tickets", Some(json!({})), &[]);
+    *asked.body_mut() = axum::body::Body::from(twice);
+    desk.send(asked).await.problem(422, "invalid");
+}
