@@ -1,0 +1,19 @@
+//! The real program from end to end: over HTTP, on its own PostgreSQL, with a real mail server and a real receiver of webhooks.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot set itself up has failed, and says so by panicking"
+)]
+
+mod commands;
+mod kill;
+mod loops;
+mod mail;
+mod receiver;
+mod same;
+mod silence;
+mod support;
+mod walk;

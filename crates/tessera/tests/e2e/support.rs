@@ -1,0 +1,267 @@
+//! The server under test in a process and a directory of its own, and a client of its API.
+
+use std::fs::{File, Permissions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{interval, timeout};
+
+/// Far above what anything takes that is not made to wait; only a test that fails waits so long.
+pub const SOON: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a request may take; above every limit of the server.
+const REQUEST_MAX: Duration = Duration::from_secs(40);
+/// How much of the server's log a failed test shows, in bytes.
+const LOG_SHOWN: usize = 8 * 1024;
+
+/// Waits until there is something to see of what other processes do.
+pub async fn eventually<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut looks = interval(LOOK_EVERY);
+    let seen = timeout(limit, async {
+        loop {
+            looks.tick().await;
+            if let Some(seen) = look().await {
+                return seen;
+            }
+        }
+    });
+    seen.await.unwrap_or_else(|_| panic!("{what}: not within {} s", limit.as_secs()))
+}
+
+/// What a request was answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body; null where there is none.
+    pub body: Value,
+}
+
+/// A client with the administrator's token.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: reqwest::Client,
+    address: SocketAddr,
+    /// The administrator's token.
+    pub token: String,
+}
+
+impl Api {
+    /// Sends a request; a null body is none.
+    ///
+    /// # Errors
+    /// No answer came, or none that is JSON.
+    pub async fn try_api(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Answer> {
+        let method: Method = method.parse().unwrap();
+        let mut request =
+            self.client.request(method, format!("http://{}{path}", self.address)).bearer_auth(&self.token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !body.is_null() {
+            request = request.json(body);
+        }
+        let answer = request.send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let bytes = answer.bytes().await?;
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Sends a request that is answered.
+    pub async fn api(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.try_api(method, path, body, &[]).await.unwrap()
+    }
+
+    /// Sends a request that succeeds, and gives what it was answered.
+    pub async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.api(method, path, body).await;
+        assert!(answer.status.is_success(), "{method} {path} {body}: {} {:#}", answer.status, answer.body);
+        answer.body
+    }
+
+    /// All there is of a list, page by page.
+    pub async fn list(&self, path: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.done("GET", &format!("{path}?limit=200{cursor}"), &Value::Null).await;
+            items.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return items,
+            }
+        }
+    }
+
+    /// A ticket's whole history.
+    pub async fn history(&self, ticket: &Value) -> Vec<Value> {
+        self.list(&format!("/api/tickets/{ticket}/transactions")).await
+    }
+
+    /// Waits until no delivery is left to make.
+    pub async fn delivered(&self, limit: Duration) {
+        eventually("every delivery is made", limit, async || {
+            for state in ["available", "running"] {
+                let path = format!("/api/deliveries?state={state}&limit=1");
+                let left = self.done("GET", &path, &Value::Null).await;
+                if left["items"].as_array().is_some_and(|items| !items.is_empty()) {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+}
+
+/// `tessera serve` on the embedded PostgreSQL. A client of it, too.
+pub struct Server {
+    api: Api,
+    place: TempDir,
+    child: Option<Child>,
+    vars: Vec<(&'static str, String)>,
+}
+
+impl Deref for Server {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Server {
+    /// Starts one on an empty directory and waits until it answers.
+    pub async fn start(settings: &[(&'static str, String)]) -> Self {
+        // It fails only where another test of this program was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // PostgreSQL's own user must be able to enter it.
+        let place = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+        let address = free_address();
+        let mut vars = vec![
+            ("TESSERA_DATA_DIR", place.path().join("data").display().to_string()),
+            ("TESSERA_HTTP__LISTEN", address.to_string()),
+            ("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8".to_owned()),
+        ];
+        vars.extend_from_slice(settings);
+        let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_MAX).build().unwrap();
+        let api = Api { client, address, token: String::new() };
+        let mut server = Self { api, place, child: None, vars };
+        server.restart().await;
+        server.api.token = server.command(&["token"]).trim().to_owned();
+        server
+    }
+
+    /// A client that tasks can take along.
+    pub fn client(&self) -> Api {
+        self.api.clone()
+    }
+
+    /// Starts the process again, on what the last one left.
+    pub async fn restart(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        self.child = Some(self.tessera(&["serve"]).stderr(log).spawn().unwrap());
+        let (api, child) = (self.api.clone(), self.child.as_mut().unwrap());
+        let answers = eventually("the server answers", SOON, async || {
+            if child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            let answer = api.try_api("GET", "/api/health", &Value::Null, &[]).await.ok()?;
+            (answer.status == StatusCode::OK).then_some(true)
+        });
+        assert!(answers.await, "the server ended at once");
+    }
+
+    /// Kills the process, and nothing else.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("a server that runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Stops the process in order.
+    pub async fn stop(&mut self) {
+        let child = self.child.as_mut().expect("a server that runs");
+        terminate(child);
+        let ended: ExitStatus =
+            eventually("the server stops", SOON, async || child.try_wait().unwrap()).await;
+        self.child = None;
+        assert!(ended.success(), "the server ended with {ended}");
+    }
+
+    /// Proves the invariants by `tessera check`.
+    pub fn check(&self) {
+        let said = self.command(&["check"]);
+        assert!(said.starts_with("Everything holds"), "{said}");
+    }
+
+    /// Runs another command on the same data, which succeeds, and gives what it printed.
+    pub fn command(&self, args: &[&str]) -> String {
+        let output = self.tessera(args).output().unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "tessera {args:?}: {}\n{stdout}{stderr}", output.status);
+        stdout
+    }
+
+    /// The process of the embedded PostgreSQL.
+    pub fn postmaster(&self) -> Option<Pid> {
+        let file = self.place.path().join("data/postgres/data/postmaster.pid");
+        std::fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok().map(Pid::from_raw)
+    }
+
+    fn tessera(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
+        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(self.vars.iter().map(|(name, value)| (name, value))).current_dir(self.place.path());
+        command
+    }
+
+    fn log(&self) -> PathBuf {
+        self.place.path().join("log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            terminate(child);
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = std::fs::read(self.log()).unwrap_or_default();
+            let end = &log[log.len().saturating_sub(LOG_SHOWN)..];
+            eprintln!("The end of the server's log:\n{}", String::from_utf8_lossy(end));
+        }
+    }
+}
+
+/// Asks a process to stop.
+fn terminate(child: &Child) {
+    // A process that is gone needs no signal.
+    let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+}
+
+/// An address on which nobody listens, kept over restarts.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
