@@ -121,7 +121,10 @@ pub struct Transaction {
     pub data: Value,
     /// The message, of Create, Correspond and Comment.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub content: Option<Content>,
+    pub content: Option<String>,
+    /// `text/plain` or `text/html`, where there is a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
     /// A username.
     pub creator: String,
     /// When.
@@ -138,15 +141,6 @@ pub struct Transaction {
     /// The request it belongs to.
     #[schema(value_type = Uuid)]
     pub request: RequestId,
-}
-
-/// A message.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Content {
-    /// `text/plain` or `text/html`.
-    pub content_type: String,
-    /// The text.
-    pub body: String,
 }
 
 /// A scrip that did something, would have, or could not.
@@ -434,7 +428,8 @@ impl<'n> Names<'n> {
             old_value: transaction.old_value.clone(),
             new_value: transaction.new_value.clone(),
             data: serde_json::to_value(&transaction.change).unwrap_or_default(),
-            content: transaction.content.as_ref().map(content),
+            content: transaction.content.as_ref().map(|content| content.body.clone()),
+            content_type: transaction.content.as_ref().map(|content| content.content_type.clone()),
             creator: self.username(transaction.creator),
             created_at: transaction.created_at,
             derived: transaction.derived,
@@ -519,10 +514,6 @@ impl<'n> Names<'n> {
     }
 }
 
-fn content(content: &models::transaction::Content) -> Content {
-    Content { content_type: content.content_type.clone(), body: content.body.clone() }
-}
-
 fn message(payload: &Payload) -> Message {
     match payload.clone() {
         Payload::Email(email) => Message::Email {
@@ -548,6 +539,7 @@ fn message(payload: &Payload) -> Message {
 
 impl From<Recorded> for Transaction {
     fn from(row: Recorded) -> Self {
+        let (content, content_type) = row.content.map(|content| (content.body, content.content_type)).unzip();
         Self {
             id: row.id,
             ticket: row.ticket,
@@ -557,7 +549,8 @@ impl From<Recorded> for Transaction {
             old_value: row.old_value,
             new_value: row.new_value,
             data: row.data,
-            content: row.content.as_ref().map(content),
+            content,
+            content_type,
             creator: row.creator,
             created_at: row.created_at,
             derived: row.derived,

@@ -8,10 +8,12 @@
     reason = "a test that cannot set itself up has failed, and says so by panicking"
 )]
 
+mod cli;
 mod commands;
 mod kill;
 mod loops;
 mod mail;
+mod pages;
 mod receiver;
 mod same;
 mod silence;

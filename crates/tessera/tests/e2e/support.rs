@@ -60,6 +60,11 @@ pub struct Api {
 }
 
 impl Api {
+    /// Where the server is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Sends a request; a null body is none.
     ///
     /// # Errors
@@ -73,7 +78,7 @@ impl Api {
     ) -> reqwest::Result<Answer> {
         let method: Method = method.parse().unwrap();
         let mut request =
-            self.client.request(method, format!("http://{}{path}", self.address)).bearer_auth(&self.token);
+            self.client.request(method, format!("{}{path}", self.url())).bearer_auth(&self.token);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -1,7 +1,5 @@
 //! The commands, as a person or a script runs them: what they print, where, and how they end.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
-
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
