@@ -109,10 +109,8 @@ async fn disturb(server: &mut Server, ledger: &Ledger) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let share = usize::try_from(random >> 33).unwrap() % (UPDATES / 5);
         let point = UPDATES / 10 + turn * UPDATES / 5 + share;
-        eventually("the load goes on", SOON, async || {
-            (ledger.lock().unwrap().len() >= point).then_some(())
-        })
-        .await;
+        eventually("the load goes on", SOON, async || (ledger.lock().unwrap().len() >= point).then_some(()))
+            .await;
         if is_server {
             server.kill9();
             server.restart().await;
@@ -175,7 +173,15 @@ fn every_delivery_arrived_and_is_recorded_once(
             assert_eq!(recorded, ["EmailRecord"], "{delivery:#}");
         }
     }
-    assert_eq!((webhooks_made, mails_made), (UPDATES / 2, UPDATES / 10), "one for each change that asks for it");
-    assert_eq!((bodies.len(), mails.len()), (webhooks_made, mails_made), "nothing came that was not committed");
+    assert_eq!(
+        (webhooks_made, mails_made),
+        (UPDATES / 2, UPDATES / 10),
+        "one for each change that asks for it"
+    );
+    assert_eq!(
+        (bodies.len(), mails.len()),
+        (webhooks_made, mails_made),
+        "nothing came that was not committed"
+    );
     assert!(records.is_empty(), "outcomes of no delivery: {records:?}");
 }
