@@ -80,6 +80,9 @@ pub struct Replay {
 }
 
 /// What a load needs to know.
+///
+/// In the statements the configuration's version is a scalar subquery, never a table to join: PostgreSQL guesses that a
+/// table without statistics has many rows, and plans for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Load<'a> {
     /// Who asks: keys are per actor.
@@ -176,14 +179,13 @@ fn folded(people: &[String]) -> Vec<String> {
 pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
     let row = sqlx::query!(
         r#"
-        SELECT c.version AS "config!", nextval('ticket_number') AS "number!",
+        SELECT (SELECT version FROM config_version) AS "config!", nextval('ticket_number') AS "number!",
                (SELECT jsonb_build_object('body_hash', encode(k.body_hash, 'hex'), 'request', k.request_id,
                                           'status', k.status, 'response', encode(k.response, 'hex'))
                 FROM idempotency_keys k WHERE k.actor_id = $1 AND k.key = $2::text) AS "replay: Json<ReplayRow>",
                (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
                                                     'privileged', u.privileged, 'disabled', u.disabled))
                 FROM users u WHERE lower(u.username) = ANY ($3::text[]) OR lower(u.email) = ANY ($3::text[])) AS "people: Json<Vec<Person>>"
-        FROM config_version c
         "#,
         load.actor.0,
         load.key,
@@ -210,11 +212,10 @@ pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
 pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
     let row = sqlx::query!(
         r#"
-        SELECT c.version AS "config!",
+        SELECT (SELECT version FROM config_version) AS "config!",
                (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
                                                     'privileged', u.privileged, 'disabled', u.disabled))
                 FROM users u WHERE lower(u.username) = ANY ($1::text[]) OR lower(u.email) = ANY ($1::text[])) AS "people: Json<Vec<Person>>"
-        FROM config_version c
         "#,
         &folded(load.people),
     )
@@ -235,7 +236,7 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
     let row = sqlx::query_as!(
         Row,
         r#"
-        SELECT c.version AS "config!",
+        SELECT (SELECT version FROM config_version) AS "config!",
                t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "class!: i8", t.priority,
                t.owner_id, t.creator_id, t.created_at, t.updated_at, t.started_at, t.resolved_at, t.due_at, t.told_at,
                (SELECT jsonb_build_object('body_hash', encode(k.body_hash, 'hex'), 'request', k.request_id,
@@ -257,8 +258,8 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
                       FROM transactions h JOIN transaction_contents b ON b.transaction_id = h.id
                       WHERE $6::boolean AND h.ticket_id = t.id AND h.seq IS NOT NULL) m
                 WHERE m.first = 1 OR m.newest <= 5) AS "messages: Json<Vec<MessageRow>>"
-        FROM config_version c
-        JOIN tickets t ON t.number = $1::bigint OR t.id = $2::uuid
+        FROM tickets t
+        WHERE t.number = $1::bigint OR t.id = $2::uuid
         "#,
         number,
         id,
