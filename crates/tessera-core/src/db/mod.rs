@@ -43,6 +43,8 @@ impl Pools {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .test_before_acquire(false)
         };
+        // Our statements touch few rows and look expensive to the planner: compiling one takes seconds, running it a millisecond.
+        let options = options.options([("jit", "off")]);
         let write = options.clone().options([
             ("default_transaction_isolation", "read committed"),
             ("plan_cache_mode", "force_generic_plan"),
