@@ -72,11 +72,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.is_data() {
-            let field = if path == "." { "body".to_owned() } else { path };
             let message = inner.to_string();
             // serde says "at line 1 column 7" of a body that no person typed; the path says it better.
             let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-            return Error::invalid_field(field, message.to_owned());
+            let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+            let field = match (path.as_str(), missing) {
+                (".", Some(member)) => member.to_owned(),
+                (path, Some(member)) => format!("{path}.{member}"),
+                (".", None) => "body".to_owned(),
+                (path, None) => path.to_owned(),
+            };
+            let message = missing.map_or_else(|| message.to_owned(), |_| "is missing".to_owned());
+            return Error::invalid_field(field, message);
         }
         Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {inner}."))
     })?;
@@ -98,6 +105,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Ticket {
             .await
             .map_err(|_| Error::not_found("ticket", "of this name"))?;
         Ok(Self(word.parse()?))
+    }
+}
+
+/// The name or id that a path names.
+#[derive(Debug, Clone)]
+pub struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(word)| Self(word)).map_err(|_| {
+            let detail = "The path holds what is not UTF-8.";
+            Error::new(Kind::Malformed, "malformed_path", detail).into()
+        })
     }
 }
 
@@ -157,7 +180,8 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
         || value.len() > KEY_MAX
         || !value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
     {
-        let detail = format!("The header Idempotency-Key must be 1 to {KEY_MAX} visible characters.");
+        let detail =
+            format!("The header Idempotency-Key must be 1 to {KEY_MAX} visible characters or spaces.");
         return Err(Error::new(Kind::Malformed, "malformed_header", detail));
     }
     Ok(Some(IdempotencyKey { key: value.to_owned(), body_hash: Vec::new() }))

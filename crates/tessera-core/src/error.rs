@@ -5,6 +5,9 @@ use std::fmt;
 /// What the core answers where it can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Faults told of one request.
+pub const FAULTS_MAX: usize = 200;
+
 /// The class of an error; the edges (HTTP, gRPC, command line) translate it with a total match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -88,11 +91,14 @@ impl Error {
     }
 
     /// Input that can be read and cannot be right: `422 invalid` with its faults.
-    pub fn invalid(faults: Vec<Fault>) -> Self {
+    ///
+    /// Of more than [`FAULTS_MAX`] the first are told, and how many there are.
+    pub fn invalid(mut faults: Vec<Fault>) -> Self {
         let detail = match faults.as_slice() {
             [one] => format!("{}: {}", one.field, one.message),
             many => format!("{} things in this request cannot be right; see errors", many.len()),
         };
+        faults.truncate(FAULTS_MAX);
         let mut error = Self::new(Kind::Invalid, "invalid", detail);
         error.0.faults = faults;
         error

@@ -1,13 +1,14 @@
 //! `tessera serve`: wires settings, database, core, API and deliveries together, and runs them until it is told to stop.
 
 use crate::admin_token;
+use crate::cli::migrate;
 use crate::config::Config;
 use crate::database::Database;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tessera_api::App;
-use tessera_core::db::{self, Pools, upkeep};
+use tessera_core::db::{Pools, upkeep};
 use tessera_core::delivery::email::FileTransport;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
@@ -46,7 +47,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let pools = Pools::new(database.options());
-    db::migrate(&pools.write).await?;
+    migrate::run_on(database).await?;
     keep_up(&pools).await;
     let guard = Guard::new(config.webhook_allow.clone());
     let token = admin_token::find_or_make(config)?;

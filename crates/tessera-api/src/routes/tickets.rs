@@ -235,9 +235,10 @@ async fn change(
     respond(app.tessera.update(&caller, ticket, command, conditions, &render).await?)
 }
 
-fn answer(status: StatusCode, prepared: &Prepared) -> Answer {
-    let body = serde_json::to_vec(&Names::of(prepared).changed(prepared)).unwrap_or_default();
-    Answer { status: status.as_u16(), body }
+fn answer(status: StatusCode, prepared: &Prepared) -> Result<Answer, Error> {
+    let body = serde_json::to_vec(&Names::of(prepared).changed(prepared));
+    let body = body.map_err(|source| Error::internal("The answer cannot be written down.", source))?;
+    Ok(Answer { status: status.as_u16(), body })
 }
 
 fn respond(outcome: Outcome) -> Result<Response> {

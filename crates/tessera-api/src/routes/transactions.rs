@@ -2,9 +2,10 @@
 
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
+use crate::extract::Name;
 use crate::views::{ScripConsidered, ScripRef, Transaction};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use tessera_core::db::history::{self, Recorded};
 use tessera_core::error::Error;
@@ -58,7 +59,7 @@ pub struct RequestView {
     (status = 200, body = Why, description = "Its causes."),
     (status = 404, body = ProblemDocument, description = "There is none.")
 ))]
-pub async fn why(State(app): State<App>, Path(word): Path<String>) -> Result<Json<Why>> {
+pub async fn why(State(app): State<App>, Name(word): Name) -> Result<Json<Why>> {
     let id = Uuid::parse_str(&word).map_err(|_| Error::not_found("transaction", &word))?;
     let pool = &app.tessera.pools().read;
     let chain = history::causes(pool, TransactionId(id)).await?;

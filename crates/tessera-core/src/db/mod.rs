@@ -44,7 +44,7 @@ impl Pools {
                 .test_before_acquire(false)
         };
         // Our statements are short and many: compiling one (JIT) costs a hundred times what it saves.
-        let options = options.options([("jit", "off")]);
+        let options = options.options([("jit", "off"), ("client_min_messages", "warning")]);
         let write = options.clone().options([
             ("default_transaction_isolation", "read committed"),
             ("plan_cache_mode", "force_generic_plan"),

@@ -1,6 +1,7 @@
 //! Writes plans: one data-modifying statement each for a create and for updates, all of it or nothing (write-path.md).
 
 use super::error;
+use super::tickets::TicketRef;
 use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
 use crate::models::text::fold;
@@ -47,7 +48,7 @@ pub enum Written {
 /// Those of the database.
 pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) -> Result<Written> {
     let ticket = &plan.ticket;
-    let lines = Lines::of(std::slice::from_ref(plan));
+    let lines = Lines::of(std::slice::from_ref(plan))?;
     let row = sqlx::query!(
         r#"
         WITH
@@ -198,7 +199,7 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
             "too many plans in one statement",
         ));
     }
-    let (lines, heads) = (Lines::of(plans), Heads::of(plans));
+    let (lines, heads) = (Lines::of(plans)?, Heads::of(plans));
     let row = sqlx::query!(
         r#"
         WITH
@@ -377,11 +378,16 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
 ///
 /// # Errors
 /// `busy` when the lock is not to be had; those of the database.
-pub async fn lock(db: &mut PgConnection, ticket: crate::models::TicketId) -> Result<()> {
-    sqlx::query!("SELECT id FROM tickets WHERE id = $1 FOR NO KEY UPDATE", ticket.0)
-        .fetch_optional(db)
-        .await
-        .map_err(error)?;
+pub async fn lock(db: &mut PgConnection, ticket: TicketRef) -> Result<()> {
+    let (number, id) = ticket.split();
+    sqlx::query!(
+        "SELECT id FROM tickets WHERE number = $1::bigint OR id = $2::uuid FOR NO KEY UPDATE",
+        number,
+        id
+    )
+    .fetch_optional(db)
+    .await
+    .map_err(error)?;
     Ok(())
 }
 
@@ -398,6 +404,12 @@ fn trace(plan: &Plan) -> Option<Value> {
         })
         .collect();
     if kept.is_empty() { None } else { serde_json::to_value(kept).ok() }
+}
+
+/// A value as JSON. What cannot be written down is refused before anything is written.
+fn written_down(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value)
+        .map_err(|source| Error::internal("A part of the plan cannot be written down.", source))
 }
 
 /// What stands for the why of a scrip that declined.
@@ -505,21 +517,21 @@ struct Lines {
 }
 
 impl Lines {
-    fn of(plans: &[Plan]) -> Self {
+    fn of(plans: &[Plan]) -> Result<Self> {
         let mut lines = Self::default();
         for plan in plans {
             for transaction in &plan.transactions {
-                lines.transaction(transaction);
+                lines.transaction(transaction)?;
             }
             for delivery in &plan.deliveries {
-                lines.delivery(delivery);
+                lines.delivery(delivery)?;
             }
             lines.rows(plan);
         }
-        lines
+        Ok(lines)
     }
 
-    fn transaction(&mut self, transaction: &Transaction) {
+    fn transaction(&mut self, transaction: &Transaction) -> Result<()> {
         if let Some(content) = &transaction.content {
             self.content_ticket.push(transaction.ticket.0);
             self.content_tx.push(transaction.id.0);
@@ -533,25 +545,27 @@ impl Lines {
         self.tx_field.push(transaction.field.clone());
         self.tx_old.push(transaction.old_value.clone());
         self.tx_new.push(transaction.new_value.clone());
-        self.tx_data.push(serde_json::to_value(&transaction.change).unwrap_or_default());
+        self.tx_data.push(written_down(&transaction.change)?);
         self.tx_creator.push(transaction.creator.0);
         self.tx_caused.push(transaction.caused_by.map(|id| id.0));
         self.tx_scrip.push(transaction.scrip_version.map(|id| id.0));
         self.tx_derived.push(transaction.derived);
+        Ok(())
     }
 
-    fn delivery(&mut self, delivery: &Delivery) {
+    fn delivery(&mut self, delivery: &Delivery) -> Result<()> {
         self.delivery_ticket.push(delivery.ticket.0);
         self.delivery_id.push(delivery.id.0);
         self.delivery_tx.push(delivery.transaction.0);
         self.delivery_scrip.push(delivery.scrip_version.0);
         self.delivery_kind.push(delivery.payload.kind().as_str().to_owned());
         self.delivery_endpoint.push(delivery.payload.endpoint());
-        self.delivery_payload.push(serde_json::to_value(&delivery.payload).unwrap_or_default());
+        self.delivery_payload.push(written_down(&delivery.payload)?);
         self.delivery_body.push(match &delivery.payload {
             Payload::Webhook(webhook) => Some(webhook.body.clone().into_bytes()),
             Payload::Email(_) => None,
         });
+        Ok(())
     }
 
     fn rows(&mut self, plan: &Plan) {

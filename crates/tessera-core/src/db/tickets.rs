@@ -26,7 +26,7 @@ pub enum TicketRef {
 }
 
 impl TicketRef {
-    fn split(self) -> (Option<i64>, Option<Uuid>) {
+    pub(super) fn split(self) -> (Option<i64>, Option<Uuid>) {
         match self {
             Self::Number(number) => (Some(number), None),
             Self::Id(id) => (None, Some(id.0)),
@@ -64,6 +64,8 @@ pub struct Loaded {
     pub replay: Option<Replay>,
     /// The version of the configuration.
     pub config_version: i64,
+    /// Whether past messages were asked for.
+    pub with_messages: bool,
 }
 
 /// A request that was answered before under the same key.
@@ -95,7 +97,7 @@ pub struct Load<'a> {
     pub messages: bool,
 }
 
-/// Bytes of one past message given to templates.
+/// Characters of one past message given to templates.
 const MESSAGE_MAX: i32 = 64 * 1024;
 
 /// A user as a load brings it.
@@ -202,6 +204,7 @@ pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
         },
         replay: replay(row.replay)?,
         config_version: row.config,
+        with_messages: true,
     })
 }
 
@@ -224,7 +227,8 @@ pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded>
     .map_err(error)?;
     let situation =
         Situation { ticket: Subject::New { number: None }, people: people(row.people), messages: Vec::new() };
-    Ok(Loaded { situation, replay: None, config_version: row.config })
+    // A new ticket has no past, so nothing of it is missing.
+    Ok(Loaded { situation, replay: None, config_version: row.config, with_messages: true })
 }
 
 /// Loads what an update is prepared from: ticket, values, people, key, configuration version. One statement, no lock.
@@ -272,7 +276,7 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
     .fetch_optional(db)
     .await
     .map_err(error)?;
-    Loaded::try_from(row.ok_or_else(|| Error::not_found("ticket", ticket))?)
+    row.ok_or_else(|| Error::not_found("ticket", ticket))?.into_loaded(load.messages)
 }
 
 /// The tickets of these ids with their people, in no order; what only a plan needs is left out.
@@ -375,15 +379,13 @@ impl TryFrom<&mut Row> for Ticket {
     }
 }
 
-impl TryFrom<Row> for Loaded {
-    type Error = Error;
-
-    fn try_from(mut row: Row) -> Result<Self> {
-        let ticket = Subject::Existing(Box::new(Ticket::try_from(&mut row)?));
+impl Row {
+    fn into_loaded(mut self, with_messages: bool) -> Result<Loaded> {
+        let ticket = Subject::Existing(Box::new(Ticket::try_from(&mut self)?));
         let messages =
-            row.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
-        let situation = Situation { ticket, people: people(row.people), messages };
-        Ok(Self { situation, replay: replay(row.replay)?, config_version: row.config })
+            self.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
+        let situation = Situation { ticket, people: people(self.people), messages };
+        Ok(Loaded { situation, replay: replay(self.replay)?, config_version: self.config, with_messages })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::plan::{Access, Catalog, Command, Context, Installation, PlanHash, Sub
 use current::Current;
 use planner::Planner;
 pub use planner::Prepared;
+use sqlx::PgConnection;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use turns::Turns;
@@ -93,7 +94,7 @@ pub enum Outcome {
 }
 
 /// Makes the answer of a plan, before it is written.
-pub type Render<'r> = &'r (dyn Fn(&Prepared) -> Answer + Send + Sync);
+pub type Render<'r> = &'r (dyn Fn(&Prepared) -> Result<Answer> + Send + Sync);
 
 impl Tessera {
     /// Opens a desk on a migrated database, and seeds an empty one.
@@ -174,11 +175,11 @@ impl Tessera {
             if let Some(outcome) = replayed(conditions, loaded.replay.take())? {
                 return Ok(outcome);
             }
-            let prepared = self.prepare(caller, &loaded, &command).await?;
+            let Some(prepared) = self.prepare(caller, &loaded, &command).await? else { continue };
             if conditions.plan.is_some_and(|hash| hash != prepared.plan.hash) {
                 return Ok(Outcome::PlanChanged(prepared));
             }
-            let answer = render(&prepared);
+            let answer = render(&prepared)?;
             let written = {
                 let mut db = self.pools.write.acquire().await.map_err(error)?;
                 plans::create(&mut db, &prepared.plan, kept(conditions, &answer)).await?
@@ -242,16 +243,11 @@ impl Tessera {
                 .await?
         };
         match self.plan_update(change, loaded).await? {
+            Step::Again => Ok(None),
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
                 let mut db = self.pools.write.acquire().await.map_err(error)?;
-                let written = plans::update(
-                    &mut db,
-                    std::slice::from_ref(&prepared.plan),
-                    kept(change.conditions, &answer),
-                )
-                .await?;
-                Ok(self.settle(&written, &prepared, answer))
+                self.write(&mut db, change, &prepared, answer).await
             }
         }
     }
@@ -259,24 +255,34 @@ impl Tessera {
     /// The same with the row locked first, in a statement of its own: nobody can move it any more.
     async fn update_locked(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
         let mut db = self.pools.write.begin().await.map_err(error)?;
+        plans::lock(&mut db, change.ticket).await?;
         let load = self.load_of(change.caller, change.conditions, people);
-        let found = tickets::load(&mut db, change.ticket, load).await?;
-        if let Subject::Existing(ticket) = &found.situation.ticket {
-            plans::lock(&mut db, ticket.id).await?;
-        }
         let loaded = tickets::load(&mut db, change.ticket, load).await?;
         match self.plan_update(change, loaded).await? {
+            Step::Again => Ok(None),
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
-                let written = plans::update(
-                    &mut db,
-                    std::slice::from_ref(&prepared.plan),
-                    kept(change.conditions, &answer),
-                )
-                .await?;
+                let outcome = self.write(&mut db, change, &prepared, answer).await?;
                 db.commit().await.map_err(error)?;
-                Ok(self.settle(&written, &prepared, answer))
+                // Nobody is told before it stands.
+                self.ring(&prepared);
+                Ok(outcome)
             }
+        }
+    }
+
+    async fn write(
+        &self,
+        db: &mut PgConnection,
+        change: &Change<'_>,
+        prepared: &Prepared,
+        answer: Answer,
+    ) -> Result<Option<Outcome>> {
+        let key = kept(change.conditions, &answer);
+        match plans::update(db, std::slice::from_ref(&prepared.plan), key).await?.as_slice() {
+            [Written::Yes] => Ok(Some(self.made(prepared, answer))),
+            // A used key is found by the next load, which answers what was answered.
+            _ => Ok(None),
         }
     }
 
@@ -295,11 +301,13 @@ impl Tessera {
             );
             return Err(Error::new(Kind::Precondition, "version_mismatch", detail));
         }
-        let prepared = self.prepare(change.caller, &loaded, &change.command).await?;
+        let Some(prepared) = self.prepare(change.caller, &loaded, &change.command).await? else {
+            return Ok(Step::Again);
+        };
         if change.conditions.plan.is_some_and(|hash| hash != prepared.plan.hash) {
             return Ok(Step::Done(Outcome::PlanChanged(prepared)));
         }
-        let answer = (change.render)(&prepared);
+        let answer = (change.render)(&prepared)?;
         if prepared.plan.transactions.is_empty() && change.conditions.key.is_none() {
             // Everything is as it was asked to be: there is nothing to write.
             return Ok(Step::Done(Outcome::Made(answer, prepared.plan.ticket.version)));
@@ -318,7 +326,7 @@ impl Tessera {
             let mut db = self.pools.read.acquire().await.map_err(error)?;
             tickets::load_blank(&mut db, self.load_of(caller, &Conditions::default(), &people)).await?
         };
-        self.prepare(caller, &loaded, &command).await
+        self.prepare(caller, &loaded, &command).await?.ok_or_else(moving)
     }
 
     /// What an update would do. Nothing is written: the load reads through a connection that cannot.
@@ -333,20 +341,29 @@ impl Tessera {
     ) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Update(command));
         let people = owned(&command);
-        let loaded = {
-            let mut db = self.pools.read.acquire().await.map_err(error)?;
-            tickets::load(&mut db, ticket, self.load_of(caller, &Conditions::default(), &people)).await?
-        };
-        self.prepare(caller, &loaded, &command).await
+        for _ in 0..TRIES {
+            let loaded = {
+                let mut db = self.pools.read.acquire().await.map_err(error)?;
+                tickets::load(&mut db, ticket, self.load_of(caller, &Conditions::default(), &people)).await?
+            };
+            if let Some(prepared) = self.prepare(caller, &loaded, &command).await? {
+                return Ok(prepared);
+            }
+        }
+        Err(moving())
     }
 
+    /// Prepares a plan; `None` when the configuration has come to need more than was loaded.
     async fn prepare(
         &self,
         caller: &Caller,
         loaded: &Loaded,
         command: &Arc<Command>,
-    ) -> Result<Box<Prepared>> {
+    ) -> Result<Option<Box<Prepared>>> {
         let catalog = self.current.at_least(&self.pools.read, loaded.config_version).await?;
+        if catalog.uses_messages() && !loaded.with_messages {
+            return Ok(None);
+        }
         let not_before = match &loaded.situation.ticket {
             Subject::Existing(ticket) => Some(ticket.updated_at),
             Subject::New { .. } => None,
@@ -357,7 +374,7 @@ impl Tessera {
         let request: RequestId = ids.draw();
         let Caller { user, channel, access } = caller.clone();
         let context = Context { actor: user, channel, now, request, ids, access };
-        self.planner.prepare(catalog, loaded.situation.clone(), command, context).await
+        self.planner.prepare(catalog, loaded.situation.clone(), command, context).await.map(Some)
     }
 
     fn load_of<'l>(&self, caller: &Caller, conditions: &'l Conditions, people: &'l [String]) -> Load<'l> {
@@ -365,19 +382,18 @@ impl Tessera {
         Load { actor: caller.user.id, key, people, messages: self.current.get().uses_messages() }
     }
 
-    fn settle(&self, written: &[Written], prepared: &Prepared, answer: Answer) -> Option<Outcome> {
-        match written {
-            [Written::Yes] => Some(self.made(prepared, answer)),
-            // A used key is found by the next load, which answers what was answered.
-            _ => None,
-        }
-    }
-
     fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
+        self.ring(prepared);
+        Outcome::Made(answer, prepared.plan.ticket.version)
+    }
+}
+
+impl Tessera {
+    /// Wakes the workers when there is something to deliver.
+    fn ring(&self, prepared: &Prepared) {
         if !prepared.plan.deliveries.is_empty() {
             self.deliveries.notify_one();
         }
-        Outcome::Made(answer, prepared.plan.ticket.version)
     }
 }
 
@@ -392,6 +408,8 @@ struct Change<'c> {
 
 /// What a planned update comes to.
 enum Step {
+    /// The configuration has come to need more than was loaded.
+    Again,
     Done(Outcome),
     Write(Box<Prepared>, Answer),
 }

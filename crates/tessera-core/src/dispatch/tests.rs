@@ -20,9 +20,9 @@ async fn desk(db: &TestDb) -> Arc<Tessera> {
     Arc::new(Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap())
 }
 
-fn answer(prepared: &Prepared) -> Answer {
+fn answer(prepared: &Prepared) -> Result<Answer> {
     let body = json!({ "number": prepared.plan.ticket.number, "request": prepared.plan.request });
-    Answer { status: 201, body: body.to_string().into_bytes() }
+    Ok(Answer { status: 201, body: body.to_string().into_bytes() })
 }
 
 fn new_ticket() -> CreateTicket {

@@ -40,6 +40,12 @@ pub fn name_fault(name: &str) -> Option<String> {
     }
     line_fault(name, NAME_MAX)
         .or_else(|| (name.trim() != name).then(|| "begins or ends with a space; remove it".to_owned()))
+        .or_else(|| {
+            let is_id = uuid::Uuid::parse_str(name).is_ok();
+            is_id.then(|| {
+                "has the form of an id, so that nobody could tell the two apart; take another".to_owned()
+            })
+        })
 }
 
 /// A text that somebody sent, as messages quote it: what cannot be printed escaped, and cut after 80 characters.

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::situation::Situation;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::lifecycle::{Lifecycle, StatusChange};
+use crate::models::custom_field::COUNT_MAX;
 use crate::models::text::{self, CONTENT_MAX, SUBJECT_MAX};
 use crate::models::transaction::Content;
 use crate::models::user::{NOBODY, SYSTEM_USER};
@@ -282,7 +283,7 @@ impl<'a> Draft<'a> {
     }
 
     pub fn set_due(&mut self, new: Option<OffsetDateTime>, cause: Cause) -> Result<bool> {
-        let new = new.map(super::context::to_micros);
+        let new = new.map(checked_due).transpose()?;
         let old = self.ticket.due_at;
         if new == old {
             return Ok(false);
@@ -488,6 +489,14 @@ pub(super) fn wanted_values(
 ) -> Result<Vec<String>> {
     let place = format!("custom_fields.{}", field.name);
     let mut faults = Vec::new();
+    let most = usize::try_from(COUNT_MAX).unwrap_or(usize::MAX);
+    let given = match change {
+        FieldChange::Replace(values) => values.len(),
+        FieldChange::Difference(difference) => difference.add.len() + difference.remove.len(),
+    };
+    if given > most {
+        return Err(Error::invalid_field(place, format!("names {given} values; at most {most} are allowed")));
+    }
     let mut checked = |values: &[String]| -> Vec<String> {
         let mut good = Vec::with_capacity(values.len());
         for value in values {
@@ -519,6 +528,13 @@ pub(super) fn wanted_values(
 /// A date as history, templates and answers show it.
 pub(super) fn date(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// A due time as it is kept: in UTC, in microseconds, in a year that every part of the way can write.
+pub(super) fn checked_due(time: OffsetDateTime) -> Result<OffsetDateTime> {
+    let time = time.checked_to_offset(time::UtcOffset::UTC).filter(|time| (1..=9_999).contains(&time.year()));
+    let message = "is not within the years 1 to 9999 of UTC";
+    time.map(super::context::to_micros).ok_or_else(|| Error::invalid_field("due_at", message))
 }
 
 /// Reads a date that a template rendered; nothing clears.

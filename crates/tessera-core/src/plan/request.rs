@@ -1,7 +1,7 @@
 //! What a request itself changes: the whole of it, in one order whatever the order of its JSON, or nothing.
 
 use super::command::{CreateTicket, FieldChange, UpdateTicket};
-use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, role_field, wanted_values};
+use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, checked_due, role_field, wanted_values};
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::Lifecycle;
 use crate::models::text::{self, CONTENT_MAX};
@@ -66,6 +66,11 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTicket) -> Result<()
         refusals.take(draft.set_due(due, cause));
     }
     for (role, difference) in &command.watchers {
+        let people = difference.add.len() + difference.remove.len();
+        if people > WATCHERS_MAX {
+            refusals.take::<()>(Err(too_many(*role, people)));
+            continue;
+        }
         for word in &difference.remove {
             refusals.take(draft.remove_watcher(*role, word, cause));
         }
@@ -116,7 +121,9 @@ pub(super) fn create(
         draft.ticket.owner = refusals.take(draft.owner_of(owner)).flatten();
     }
     draft.ticket.priority = command.priority.unwrap_or(0);
-    draft.ticket.due_at = command.due_at.map(super::context::to_micros);
+    if let Some(due) = command.due_at {
+        draft.ticket.due_at = refusals.take(checked_due(due));
+    }
     for role in Role::ALL {
         let people = refusals.take(watchers(draft, role, command.people(role))).unwrap_or_default();
         *draft.ticket.watchers_mut(role) = people;
@@ -149,8 +156,7 @@ fn permit(draft: &Draft<'_>, right: &str, queue: &Queue) -> Result<()> {
 
 fn watchers(draft: &mut Draft<'_>, role: Role, words: &[String]) -> Result<Vec<Watcher>> {
     if words.len() > WATCHERS_MAX {
-        let message = format!("names {} people; at most {WATCHERS_MAX} are allowed", words.len());
-        return Err(Error::invalid_field(role_field(role), message));
+        return Err(too_many(role, words.len()));
     }
     let mut people: Vec<Watcher> = Vec::with_capacity(words.len());
     let mut refusals = Refusals::default();
@@ -163,6 +169,11 @@ fn watchers(draft: &mut Draft<'_>, role: Role, words: &[String]) -> Result<Vec<W
     }
     refusals.finish()?;
     Ok(people)
+}
+
+fn too_many(role: Role, people: usize) -> Error {
+    let message = format!("names {people} people; at most {WATCHERS_MAX} are allowed");
+    Error::invalid_field(role_field(role), message)
 }
 
 /// A ticket before anything was said of it.

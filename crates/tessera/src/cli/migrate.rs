@@ -17,12 +17,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The database cannot be reached, is newer than this program, or refuses a migration.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let database = Database::share(config).await?;
-    let migrated = migrate(&database).await;
+    let migrated = run_on(&database).await;
     database.close().await?;
     migrated
 }
 
-async fn migrate(database: &Database) -> anyhow::Result<()> {
+/// The same on a database that is there. Its connection has no time limits: a migration takes as long as it takes, and
+/// another node's may have to end first.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_on(database: &Database) -> anyhow::Result<()> {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
     let pool = pool.connect_with(database.options()).await.context("cannot connect to the database")?;
     tessera_core::db::migrate(&pool).await?;

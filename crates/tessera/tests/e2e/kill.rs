@@ -28,6 +28,25 @@ const DELIVERED: Duration = Duration::from_secs(180);
 /// What was acknowledged: the driver's own book, which no kill can reach.
 type Ledger = Mutex<BTreeSet<usize>>;
 
+/// The death signal, which PostgreSQL takes for an order to stop.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_killed_server_takes_its_postgresql_with_it_in_order() {
+    let mut server = Server::start(&[]).await;
+    let first = server.postmaster();
+    server.kill9();
+    // The next start need not wait for the other's end: it does so itself.
+    server.restart().await;
+    assert_ne!(server.postmaster(), first);
+    let log = server.postgres_log();
+    assert!(
+        log.contains("received fast shutdown request") && log.contains("database system is shut down"),
+        "{log}"
+    );
+    assert!(!log.contains("was not properly shut down"), "{log}");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);

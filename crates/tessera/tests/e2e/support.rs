@@ -234,6 +234,11 @@ impl Server {
         std::fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok().map(Pid::from_raw)
     }
 
+    /// What the embedded PostgreSQL has logged.
+    pub fn postgres_log(&self) -> String {
+        std::fs::read_to_string(self.place.path().join("data/postgres/postgres.log")).unwrap()
+    }
+
     fn tessera(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
         command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());

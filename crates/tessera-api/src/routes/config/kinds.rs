@@ -3,9 +3,9 @@
 use super::schema;
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Body, Paging, Params, limit};
+use crate::extract::{Body, Name, Paging, Params, limit};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -91,7 +91,7 @@ macro_rules! kind {
                 (status = 200, description = "It", body = Answered),
                 (status = 404, description = "There is none of this name or id", body = ProblemDocument),
             ), params(("id" = String, Path, description = "Name or id")))]
-            async fn show(State(app): State<App>, Path(word): Path<String>) -> Result<Json<Stored<$document>>> {
+            async fn show(State(app): State<App>, Name(word): Name) -> Result<Json<Stored<$document>>> {
                 Ok(Json(app.tessera.object(&word).await?))
             }
 
@@ -103,7 +103,7 @@ macro_rules! kind {
             ), params(("id" = String, Path, description = "Name or id"), Force))]
             async fn change(
                 State(app): State<App>,
-                Path(word): Path<String>,
+                Name(word): Name,
                 Params(Force { force }): Params<Force>,
                 body: Body<Map<String, Value>>,
             ) -> Result<Json<Saved<$document>>> {
@@ -231,7 +231,7 @@ struct QueueFields {
 ))]
 async fn set_queue_fields(
     State(app): State<App>,
-    Path(word): Path<String>,
+    Name(word): Name,
     body: Body<QueueFields>,
 ) -> Result<Json<Saved<QueueDocument>>> {
     let patch = Map::from_iter([("custom_fields".to_owned(), json!(body.value.custom_fields))]);

@@ -2,9 +2,9 @@
 
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Paging, Params, limit};
+use crate::extract::{Name, Paging, Params, limit};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::Value;
 use tessera_core::db::configuration::scrips::ScripVersion;
 use tessera_core::dispatch::configure::scrip_types;
@@ -22,7 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 ), params(("id" = String, Path, description = "Name or id"), Paging))]
 async fn versions(
     State(app): State<App>,
-    Path(word): Path<String>,
+    Name(word): Name,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Page<ScripVersion>>> {
     let page = app.tessera.scrip_versions(&word, paging.cursor.as_deref(), limit(paging.limit)?).await?;

@@ -2,9 +2,9 @@
 
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Body, Paging, Params, limit};
+use crate::extract::{Body, Name, Paging, Params, limit};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tessera_core::models::page::Page;
@@ -44,11 +44,7 @@ async fn names(State(app): State<App>, Params(paging): Params<Paging>) -> Result
     (status = 204, description = "It is stored, in the place of one of that name"),
     (status = 422, description = "It cannot be one", body = ProblemDocument),
 ), params(("name" = String, Path, description = "The name that scrips use")))]
-async fn put(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    body: Body<SecretInput>,
-) -> Result<StatusCode> {
+async fn put(State(app): State<App>, Name(name): Name, body: Body<SecretInput>) -> Result<StatusCode> {
     app.tessera.put_secret(&name, &Secret::new(body.value.value)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -125,11 +125,11 @@ impl Tessera {
     /// Objects in the order in which they were made, a page at a time.
     ///
     /// # Errors
-    /// `400 bad_cursor`; those of the database.
+    /// `400 malformed_cursor`; those of the database.
     pub async fn objects<D: Document>(&self, cursor: Option<&str>, limit: i64) -> Result<Page<Stored<D>>> {
         let from = match cursor {
             None => Uuid::nil(),
-            Some(cursor) => after(Uuid::parse_str(cursor).map_err(|_| bad_cursor())?),
+            Some(cursor) => after(Uuid::parse_str(cursor).map_err(|_| crate::db::malformed_cursor())?),
         };
         let mut db = self.pools.read.acquire().await.map_err(error)?;
         let rows = D::read(&mut db, from, limit + 1).await?;
@@ -166,15 +166,6 @@ fn patched<D: Document>(document: &D, patch: Map<String, Value>) -> Result<Map<S
 /// The next id that there can be.
 fn after(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
-}
-
-/// A cursor that no page gave.
-fn bad_cursor() -> Error {
-    Error::new(
-        Kind::Malformed,
-        "bad_cursor",
-        "This cursor is from no page of this list; take next_cursor of one.",
-    )
 }
 
 /// A change of the configuration under way.

@@ -2,8 +2,9 @@
 
 use super::mentions::{self, Thing};
 use super::templates::unknown_template;
-use super::{Change, Document, bad_cursor, find, limit};
+use super::{Change, Document, find, limit};
 use crate::db::configuration::scrips::{self, NewVersion, ScripVersion};
+use crate::db::malformed_cursor;
 use crate::db::{error, secrets};
 use crate::dispatch::Tessera;
 use crate::error::{Fault, Result};
@@ -324,14 +325,14 @@ impl Tessera {
     /// The versions of a scrip, the newest first, a page at a time.
     ///
     /// # Errors
-    /// `not_found`; `400 bad_cursor`; those of the database.
+    /// `not_found`; `400 malformed_cursor`; those of the database.
     pub async fn scrip_versions(
         &self,
         word: &str,
         cursor: Option<&str>,
         limit: i64,
     ) -> Result<Page<ScripVersion>> {
-        let below = cursor.map(|cursor| cursor.parse().map_err(|_| bad_cursor())).transpose()?;
+        let below = cursor.map(|cursor| cursor.parse().map_err(|_| malformed_cursor())).transpose()?;
         let mut db = self.pools.read.acquire().await.map_err(error)?;
         let scrip = find::<ScripDocument>(&mut db, word).await?;
         let rows = scrips::versions(&mut db, scrip.id, below, limit + 1).await?;

@@ -1,7 +1,7 @@
 //! Secrets: written and named, never shown.
 
 use super::super::Tessera;
-use super::bad_cursor;
+use crate::db::malformed_cursor;
 use crate::db::secrets;
 use crate::delivery::sign::SigningKey;
 use crate::error::{Error, Fault, Result};
@@ -31,11 +31,11 @@ impl Tessera {
     /// The names of the secrets, in their order.
     ///
     /// # Errors
-    /// `400 bad_cursor`; those of the database.
+    /// `400 malformed_cursor`; those of the database.
     pub async fn secret_names(&self, cursor: Option<&str>, limit: i64) -> Result<Page<String>> {
         let after = cursor.unwrap_or_default();
         if after.contains('\0') {
-            return Err(bad_cursor());
+            return Err(malformed_cursor());
         }
         let names = secrets::names(&self.pools.read, after, limit + 1).await?;
         Ok(Page::cut(names, limit, Clone::clone))

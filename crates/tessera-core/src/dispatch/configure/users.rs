@@ -33,6 +33,9 @@ impl Document for UserDocument {
         }
         let email = self.email.as_deref().filter(|email| !is_address(email));
         change.fault_if("email", email.map(|email| format!("{} is not a mail address", quote(email))));
+        let is_mute = self.email.is_none() && is_address(&self.username);
+        let mute = "is a mail address, and mail to it must arrive: give it as email too";
+        change.fault_if("username", is_mute.then(|| mute.to_owned()));
         change.fault_if("name", self.name.as_deref().and_then(|name| line_fault(name, NAME_MAX)));
         if let Some(before) = before {
             self.keep_standing(change, before);

@@ -75,7 +75,7 @@ async fn lists_go_page_by_page() {
     assert_eq!(first.items[0].document.name, "Blank");
     assert_eq!(rest.items[2].document.name, "Resolved");
     let refused = desk.objects::<TemplateDocument>(Some("nonsense"), 5).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.code()), (Kind::Malformed, "bad_cursor"));
+    assert_eq!((refused.kind(), refused.code()), (Kind::Malformed, "malformed_cursor"));
     assert_eq!(
         desk.object::<TemplateDocument>("Nope").await.unwrap_err().detail(),
         "There is no template \"Nope\"."

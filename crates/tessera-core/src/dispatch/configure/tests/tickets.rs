@@ -6,8 +6,8 @@ use crate::db::{check, plans};
 use crate::dispatch::{Answer, Conditions, Outcome, Prepared};
 use crate::plan::command::{CreateTicket, UpdateTicket};
 
-fn answer(prepared: &Prepared) -> Answer {
-    Answer { status: 200, body: prepared.plan.ticket.number.unwrap_or(0).to_string().into_bytes() }
+fn answer(prepared: &Prepared) -> Result<Answer> {
+    Ok(Answer { status: 200, body: prepared.plan.ticket.number.unwrap_or(0).to_string().into_bytes() })
 }
 
 async fn make(desk: &Tessera, queue: &str) -> TicketRef {
