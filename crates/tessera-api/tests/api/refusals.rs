@@ -49,6 +49,9 @@ fn creates() -> Vec<(Value, &'static str, &'static str)> {
             "text/html",
         ),
         (json!({ "content": { "text": "x" } }), "content", "unknown field"),
+        (json!({ "due_at": "0000-01-01T00:00:00+23:59" }), "due_at", "years 1 to 9999"),
+        (json!({ "due_at": "9999-12-31T23:59:59-01:00" }), "due_at", "years 1 to 9999"),
+        (json!({ "requestors": vec!["a@example.net"; 201] }), "requestors", "at most 200"),
     ]
 }
 
@@ -72,14 +75,14 @@ async fn a_create_that_cannot_be_right_says_where_and_writes_nothing() {
 #[tokio::test]
 async fn a_body_that_is_no_object_or_lacks_what_it_needs_is_refused() {
     let desk = Desk::open().await;
-    desk.post("/api/tickets", json!({ "subject": "x" })).await.fault("body", "queue");
-    desk.post("/api/tickets", json!({ "queue": "Support" })).await.fault("body", "subject");
+    desk.post("/api/tickets", json!({ "subject": "x" })).await.fault("queue", "is missing");
+    desk.post("/api/tickets", json!({ "queue": "Support" })).await.fault("subject", "is missing");
     for body in [json!(["Support", "x"]), json!("x"), json!(1), Value::Null] {
         desk.post("/api/tickets", body).await.problem(422, "invalid");
     }
     desk.create(json!({})).await;
     desk.patch("/api/tickets/1", json!(["x"])).await.problem(422, "invalid");
-    desk.post("/api/tickets/1/comment", json!({})).await.fault("body", "content");
+    desk.post("/api/tickets/1/comment", json!({})).await.fault("content", "is missing");
     desk.post("/api/tickets/1/comment", json!({ "content": " " })).await.problem(422, "invalid");
     desk.post("/api/tickets/1/correspond", json!({ "content": "x", "content_type": "text/rtf" }))
         .await

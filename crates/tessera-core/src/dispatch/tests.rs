@@ -356,6 +356,33 @@ async fn what_is_loaded_again_is_what_was_written() {
     assert_eq!(plan.now, to_micros(plan.now));
 }
 
+/// A process that does not know yet of a template with `messages` must not render it without them.
+#[tokio::test]
+async fn a_template_that_another_process_made_is_not_rendered_without_its_messages() {
+    let db = TestDb::new().await;
+    let nodes = [desk(&db).await, desk(&db).await];
+    let caller = nodes[0].administrator().unwrap();
+    let content = crate::models::transaction::Content {
+        content_type: "text/plain".to_owned(),
+        body: "FIRST".to_owned(),
+    };
+    let command = CreateTicket { content: Some(content), ..new_ticket() };
+    nodes[0].create(&caller, command, &Conditions::default(), &answer).await.unwrap();
+    let words = "{% for one in messages %}{{ one.content }}{% endfor %}";
+    let template = json!({"name": "Past", "subject_template": "s", "body_template": words});
+    let scrip = json!({"name": "Past", "condition_type": "OnPriorityChange", "action_type": "SendEmail",
+        "action_config": {"to": ["x@example.net"]}, "template": "Past"});
+    nodes[0].add(&caller, document::<crate::plan::documents::TemplateDocument>(template)).await.unwrap();
+    nodes[0].add(&caller, document::<crate::plan::documents::ScripDocument>(scrip)).await.unwrap();
+    let plan = planned(&nodes[1], TicketRef::Number(1), priority(9)).await;
+    let crate::models::delivery::Payload::Email(mail) = &plan.deliveries[0].payload else { panic!("a mail") };
+    assert_eq!(mail.text, "FIRST");
+}
+
+fn document<D: serde::de::DeserializeOwned>(value: serde_json::Value) -> D {
+    serde_json::from_value(value).unwrap()
+}
+
 /// P3: two statements a create and an update, one a preview.
 #[tokio::test]
 async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {

@@ -190,6 +190,7 @@ fn an_effect_that_is_not_allowed_is_refused_and_one_that_changes_nothing_is_decl
         ("SetOwner", json!({"value": "stranger"}), Verdict::Refused, "stranger"),
         ("SetPriority", json!({"value": "very"}), Verdict::Refused, "is not a whole number"),
         ("SetDue", json!({"value": "tomorrow"}), Verdict::Refused, "is not a time"),
+        ("SetDue", json!({"value": "9999-12-31T23:59:59-01:00"}), Verdict::Refused, "years 1 to 9999"),
         ("SetQueue", json!({"value": "Nowhere"}), Verdict::Refused, "there is no queue"),
         ("SetCustomField", json!({"field": "Severity", "value": "urgent"}), Verdict::Refused, "urgent"),
         ("SetCustomField", json!({"field": "Severity", "mode": "clear"}), Verdict::Declined, "no change"),
