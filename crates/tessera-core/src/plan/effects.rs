@@ -11,7 +11,7 @@ use crate::models::transaction::Content;
 use crate::models::{Delivery, Role, ScripId, Transaction, TransactionType};
 use crate::scrip::Scrip;
 use crate::scrip::action::{
-    self, Action, Column, Message, Mode, SetCustomField, SetStatusConfig, WebhookHeader,
+    self, Action, Column, Message, Mode, SendEmail, SetCustomField, SetStatusConfig, WebhookHeader,
 };
 use crate::scrip::template::{Compiled, Failure, Rendered, Template};
 use serde_json::{Map, Value, json};
@@ -163,9 +163,104 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
         *self.spent = self.spent.saturating_add(bytes);
         if *self.spent > RENDERED_MAX { Err(Unready::OverBudget) } else { Ok(()) }
     }
+}
+
+/// Where one scrip's action is worked out: the snapshot it sees, what the request has spent, and what the hash learns.
+pub(super) struct Bench<'w, 'd, 'a> {
+    pub snapshot: &'w Snapshot<'d, 'a>,
+    pub scrip: &'a Scrip,
+    /// Bytes rendered by the request so far.
+    pub spent: &'w mut usize,
+    pub canonical: &'w mut Canonical,
+}
+
+impl<'a> Bench<'_, '_, 'a> {
+    /// What the scrip's action comes to.
+    pub fn intend(mut self) -> Result<Intent<'a>, Unready> {
+        match &self.scrip.action {
+            Action::SendEmail(send) => self.email(send),
+            Action::Webhook(action) => self.webhook(action),
+            Action::SetStatus(config) => set_status(self.snapshot, config),
+            Action::SetCustomField(set) => {
+                let values = set.values.iter().map(|text| self.value(text)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Intent::Field(&set.field, field_change(set, values)))
+            }
+            Action::Set(column, text) => Ok(Intent::Column(*column, self.value(text)?)),
+            Action::AddMessage(message, content) => self.message(*message, content.as_ref()),
+            Action::AddWatcher(role, who) => Ok(Intent::AddWatcher(*role, self.value(who)?)),
+            Action::RemoveWatcher(role, who) => Ok(Intent::RemoveWatcher(*role, self.value(who)?)),
+        }
+    }
+
+    fn email(&mut self, send: &SendEmail) -> Result<Intent<'a>, Unready> {
+        let template =
+            self.template()?.ok_or_else(|| Unready::Failed("the scrip names no template".to_owned()))?;
+        let mail = mail::compose(&mut self.real(), send, template)?;
+        let canonical = if self.differs(template) || self.texts_differ() {
+            mail::canonical(&mail::compose(&mut self.fixed(), send, template)?, template)
+        } else {
+            mail::canonical(&mail, template)
+        };
+        Ok(Intent::Email(Box::new(mail), canonical))
+    }
+
+    fn webhook(&mut self, action: &action::Webhook) -> Result<Intent<'a>, Unready> {
+        let template = self.template()?;
+        let webhook = compose_webhook(&mut self.real(), action, template)?;
+        let body_differs = match (&action.body, template) {
+            (Some(_), _) => false,
+            (None, Some(template)) => self.differs(template),
+            // The default document holds ids and times.
+            (None, None) => true,
+        };
+        let canonical = if body_differs || self.texts_differ() {
+            canonical_webhook(&compose_webhook(&mut self.fixed(), action, template)?)
+        } else {
+            canonical_webhook(&webhook)
+        };
+        Ok(Intent::Webhook(Box::new(webhook), canonical))
+    }
+
+    fn message(&mut self, message: Message, content: Option<&Compiled>) -> Result<Intent<'a>, Unready> {
+        if self.snapshot.transaction.scrip_version.is_some() {
+            let reason =
+                "a scrip's own change does not make messages, so that scrips do not talk to each other";
+            return Err(Unready::Refused("trigger", reason.to_owned()));
+        }
+        let body = match (content, self.template()?) {
+            (Some(text), _) => self.value(text)?,
+            (None, Some(template)) => self.value(template.body())?,
+            (None, None) => {
+                return Err(Unready::Failed("the scrip has neither content nor template".to_owned()));
+            }
+        };
+        if body.is_empty() {
+            return Err(Unready::Declined("content", "template rendered nothing".to_owned()));
+        }
+        let kind = match message {
+            Message::Comment => TransactionType::Comment,
+            Message::Correspondence => TransactionType::Correspond,
+        };
+        Ok(Intent::Message(kind, Content { content_type: "text/plain".to_owned(), body }))
+    }
+
+    /// Renders a value, trimmed; where it holds an id, a time or a new number, the hash learns what stands for it.
+    fn value(&mut self, text: &Compiled) -> Result<String, Unready> {
+        let rendered =
+            |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| text.trim().to_owned());
+        let real = rendered(self.real())?;
+        if self.canonical.is_spread || text.is_volatile(self.is_new()) {
+            let fixed = rendered(self.fixed())?;
+            if let Ok(Some(due)) = parse_date(&real) {
+                self.canonical.learn(date(due), fixed.clone());
+            }
+            self.canonical.learn(real.clone(), fixed);
+        }
+        Ok(real)
+    }
 
     /// The template of the scrip, resolved by name in the ticket's queue.
-    pub fn template(&self) -> Result<Option<&'a Template>, Unready> {
+    fn template(&self) -> Result<Option<&'a Template>, Unready> {
         let Some(name) = &self.scrip.template else { return Ok(None) };
         let draft = self.snapshot.draft;
         let found = draft.catalog.template(name, draft.ticket.queue);
@@ -173,112 +268,29 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
             .map(|template| Some(template.as_ref()))
             .ok_or_else(|| Unready::Failed(format!("there is no template {name}")))
     }
-}
 
-/// What a scrip's action comes to.
-pub(super) fn intend<'a>(
-    snapshot: &Snapshot<'_, 'a>,
-    scrip: &'a Scrip,
-    spent: &mut usize,
-    canonical: &mut Canonical,
-) -> Result<Intent<'a>, Unready> {
-    let is_new = snapshot.draft.situation.is_new();
-    let is_spread = canonical.is_spread;
-    let mut words = Words::real(snapshot, scrip, spent);
-    let template = words.template()?;
-    let is_volatile = |text: &Compiled| is_spread || text.is_volatile(is_new);
-    match &scrip.action {
-        Action::SendEmail(send) => {
-            let template =
-                template.ok_or_else(|| Unready::Failed("the scrip names no template".to_owned()))?;
-            let mail = mail::compose(&mut words, send, template)?;
-            let fixed = if is_spread
-                || template.is_volatile(is_new)
-                || scrip.action.texts().into_iter().any(is_volatile)
-            {
-                let fixed =
-                    mail::compose(&mut Words::fixed(snapshot, scrip, spent, canonical), send, template)?;
-                mail::canonical(&fixed, template)
-            } else {
-                mail::canonical(&mail, template)
-            };
-            Ok(Intent::Email(Box::new(mail), fixed))
-        }
-        Action::Webhook(action) => {
-            let webhook = compose_webhook(&mut words, action, template)?;
-            let template_is_volatile =
-                is_spread || template.is_some_and(|template| template.is_volatile(is_new));
-            let has_own_body = action.body.is_some();
-            let is_fixed_same = (has_own_body || (template.is_some() && !template_is_volatile))
-                && !scrip.action.texts().into_iter().any(is_volatile);
-            let fixed = if is_fixed_same {
-                canonical_webhook(&webhook)
-            } else {
-                let mut words = Words::fixed(snapshot, scrip, spent, canonical);
-                canonical_webhook(&compose_webhook(&mut words, action, template)?)
-            };
-            Ok(Intent::Webhook(Box::new(webhook), fixed))
-        }
-        Action::SetStatus(config) => set_status(snapshot, config),
-        Action::SetCustomField(set) => {
-            let values = set.values.iter().map(|text| value(snapshot, scrip, text, spent, canonical));
-            let values = values.collect::<Result<Vec<_>, _>>()?;
-            Ok(Intent::Field(&set.field, field_change(set, values)))
-        }
-        Action::Set(column, text) => {
-            Ok(Intent::Column(*column, value(snapshot, scrip, text, spent, canonical)?))
-        }
-        Action::AddMessage(message, content) => {
-            if snapshot.transaction.scrip_version.is_some() {
-                let reason =
-                    "a scrip's own change does not make messages, so that scrips do not talk to each other";
-                return Err(Unready::Refused("trigger", reason.to_owned()));
-            }
-            let text = match (content, template) {
-                (Some(text), _) => text,
-                (None, Some(template)) => template.body(),
-                (None, None) => {
-                    return Err(Unready::Failed("the scrip has neither content nor template".to_owned()));
-                }
-            };
-            let body = value(snapshot, scrip, text, spent, canonical)?;
-            if body.is_empty() {
-                return Err(Unready::Declined("content", "template rendered nothing".to_owned()));
-            }
-            let kind = match message {
-                Message::Comment => TransactionType::Comment,
-                Message::Correspondence => TransactionType::Correspond,
-            };
-            Ok(Intent::Message(kind, Content { content_type: "text/plain".to_owned(), body }))
-        }
-        Action::AddWatcher(role, who) => {
-            Ok(Intent::AddWatcher(*role, value(snapshot, scrip, who, spent, canonical)?))
-        }
-        Action::RemoveWatcher(role, who) => {
-            Ok(Intent::RemoveWatcher(*role, value(snapshot, scrip, who, spent, canonical)?))
-        }
+    fn real(&mut self) -> Words<'_, '_, 'a> {
+        Words::real(self.snapshot, self.scrip, self.spent)
     }
-}
 
-/// Renders a value, trimmed; where it holds an id, a time or a new number, the hash learns what stands for it.
-fn value(
-    snapshot: &Snapshot<'_, '_>,
-    scrip: &Scrip,
-    text: &Compiled,
-    spent: &mut usize,
-    canonical: &mut Canonical,
-) -> Result<String, Unready> {
-    let rendered =
-        |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| text.trim().to_owned());
-    let real = rendered(Words::real(snapshot, scrip, spent))?;
-    if canonical.is_spread || text.is_volatile(snapshot.draft.situation.is_new()) {
-        let fixed = rendered(Words::fixed(snapshot, scrip, spent, canonical))?;
-        if let Ok(Some(due)) = parse_date(&real) {
-            canonical.learn(date(due), fixed.clone());
-        }
-        canonical.learn(real.clone(), fixed);
+    fn fixed(&mut self) -> Words<'_, '_, 'a> {
+        Words::fixed(self.snapshot, self.scrip, self.spent, self.canonical)
     }
-    Ok(real)
+
+    fn is_new(&self) -> bool {
+        self.snapshot.draft.situation.is_new()
+    }
+
+    /// Whether the template may render to something else the next time.
+    fn differs(&self, template: &Template) -> bool {
+        self.canonical.is_spread || template.is_volatile(self.is_new())
+    }
+
+    /// The same of the action's own texts.
+    fn texts_differ(&self) -> bool {
+        self.canonical.is_spread
+            || self.scrip.action.texts().iter().any(|text| text.is_volatile(self.is_new()))
+    }
 }
 
 /// `from` speaks of the status before the request: "reply and resolve" must not open what it just resolved.

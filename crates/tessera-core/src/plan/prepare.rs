@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::draft::{Cause, Draft};
-use super::effects::{self, Canonical, Intent, Snapshot, Unready};
+use super::effects::{self, Bench, Canonical, Intent, Snapshot, Unready};
 use super::hash::{PlanHash, hash};
 use super::situation::{Situation, Subject};
 use super::{
@@ -249,7 +249,7 @@ impl<'a> Automation<'a> {
         let (mut free, mut aside) = (0, Canonical::new(self.draft.context.now));
         let (spent, canonical) =
             if is_shadow { (&mut free, &mut aside) } else { (&mut self.rendered, &mut self.canonical) };
-        let intent = effects::intend(&snapshot, one.scrip, spent, canonical);
+        let intent = Bench { snapshot: &snapshot, scrip: one.scrip, spent, canonical }.intend();
         if is_shadow {
             self.shadows += 1;
             let (why, would) = match intent {
