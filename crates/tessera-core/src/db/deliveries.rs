@@ -100,26 +100,45 @@ pub async fn lease(pool: &PgPool, room: &Room, lease: Duration) -> Result<Vec<Le
     .fetch_all(pool)
     .await
     .map_err(error)?;
-    let leased = rows.into_iter().filter_map(|row| {
+    let (mut leased, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
         // One row that cannot be read, of a newer version perhaps, must not hold up the others.
-        let payload = serde_json::from_value(row.payload)
-            .inspect_err(|error| tracing::error!(%error, delivery = %row.id, "a delivery cannot be read"))
-            .ok()?;
-        Some(Leased {
-            delivery: Delivery {
-                id: row.id.into(),
-                ticket: row.ticket_id.into(),
-                transaction: row.transaction_id.into(),
-                scrip_version: row.scrip_version_id.into(),
-                payload: with_body(payload, row.body),
-                created_at: row.created_at,
-            },
-            attempt: row.attempts,
-            token: row.lease_token,
-            answered: row.recipients.map(|answers| answers.0).unwrap_or_default(),
-        })
-    });
-    Ok(leased.collect())
+        match serde_json::from_value(row.payload) {
+            Ok(payload) => leased.push(Leased {
+                delivery: Delivery {
+                    id: row.id.into(),
+                    ticket: row.ticket_id.into(),
+                    transaction: row.transaction_id.into(),
+                    scrip_version: row.scrip_version_id.into(),
+                    payload: with_body(payload, row.body),
+                    created_at: row.created_at,
+                },
+                attempt: row.attempts,
+                token: row.lease_token,
+                answered: row.recipients.map(|answers| answers.0).unwrap_or_default(),
+            }),
+            Err(error) => {
+                tracing::error!(%error, delivery = %row.id, "a delivery cannot be read; it is put off for a day");
+                unreadable.push(row.id);
+            }
+        }
+    }
+    if !unreadable.is_empty() {
+        put_off(pool, &unreadable).await?;
+    }
+    Ok(leased)
+}
+
+/// Puts off what this version cannot read: a newer one may.
+async fn put_off(pool: &PgPool, deliveries: &[Uuid]) -> Result<()> {
+    sqlx::query!(
+        "UPDATE delivery_queue SET due_at = now() + interval '1 day' WHERE delivery_id = ANY ($1)",
+        deliveries
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?;
+    Ok(())
 }
 
 /// Puts off the end of leases that are still at work.

@@ -71,6 +71,20 @@ async fn a_lease_carries_the_delivery_and_keeps_it_from_others() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_holds_up_nothing_and_is_put_off_for_a_day() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let ids = queue(&pool, vec![webhook("https://a.example/"), webhook("https://b.example/")]).await;
+    let spoil = "UPDATE deliveries SET payload = '{\"kind\": \"pigeon\"}' WHERE id = $1";
+    sqlx::query(spoil).bind(ids[0].0).execute(&pool).await.unwrap();
+    assert_eq!(take(&pool).await.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), [ids[1]]);
+    time_passes(&pool).await;
+    assert_eq!(take(&pool).await.len(), 1, "the one that can be read comes back after its lease");
+    let far = "SELECT due_at > now() + interval '23 hours' FROM delivery_queue WHERE delivery_id = $1";
+    assert!(sqlx::query_scalar::<_, bool>(far).bind(ids[0].0).fetch_one(&pool).await.unwrap());
+}
+
+#[tokio::test]
 async fn workers_that_lease_at_once_get_different_deliveries() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();
