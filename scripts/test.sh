@@ -20,4 +20,4 @@ else
 fi
 say "the description of the queries in .sqlx"
 scripts/sqlx-prepare.sh --check
-say "cargo test";   cargo test --workspace --locked
+say "cargo test";   cargo test --workspace --locked --lib --bins --tests
