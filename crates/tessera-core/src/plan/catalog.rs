@@ -1,7 +1,8 @@
 //! The catalog: the whole configuration, compiled, as one value that is never changed, only replaced.
 
+use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
-use crate::models::text::fold;
+use crate::models::text::{self, fold};
 use crate::models::{
     CustomField, CustomFieldId, LifecycleId, Queue, QueueId, ScripId, ScripVersionId, TemplateId,
     TransactionType, User, UserId,
@@ -226,9 +227,20 @@ impl Catalog {
         self.uses_messages
     }
 
-    /// The names of the queues, for messages that say what exists.
+    /// The names of the queues that take tickets, for messages that say what exists.
     pub fn queue_names(&self) -> Vec<&str> {
         self.queues.iter().filter(|queue| !queue.disabled).map(|queue| queue.name.as_str()).collect()
+    }
+
+    /// The queue of a name or id, if it takes tickets.
+    ///
+    /// # Errors
+    /// `invalid` on `queue`, naming those that do.
+    pub fn open_queue(&self, word: &str) -> Result<&Arc<Queue>> {
+        self.queues.find(word).filter(|queue| !queue.disabled).ok_or_else(|| {
+            let known = text::list(self.queue_names());
+            Error::invalid_field("queue", format!("there is no queue \"{word}\"; there are {known}"))
+        })
     }
 }
 

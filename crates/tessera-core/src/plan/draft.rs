@@ -163,12 +163,7 @@ impl<'a> Draft<'a> {
     }
 
     pub fn move_to_queue(&mut self, name: &str, cause: Cause) -> Result<bool> {
-        let target = self
-            .catalog
-            .queues
-            .find(name)
-            .filter(|queue| !queue.disabled)
-            .ok_or_else(|| self.unknown_queue(name))?;
+        let target = self.catalog.open_queue(name)?;
         if target.id == self.ticket.queue {
             return Ok(false);
         }
@@ -183,11 +178,6 @@ impl<'a> Draft<'a> {
             self.push_status(change, cause);
         }
         Ok(true)
-    }
-
-    pub fn unknown_queue(&self, name: &str) -> Error {
-        let known = text::list(self.catalog.queue_names());
-        Error::invalid_field("queue", format!("there is no queue \"{name}\"; there are {known}"))
     }
 
     pub fn set_status(&mut self, wanted: &str, cause: Cause) -> Result<bool> {

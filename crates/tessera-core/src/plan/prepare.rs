@@ -31,13 +31,8 @@ pub fn prepare(
     let mut ids = context.ids.clone();
     let (before, draft) = match (&situation.ticket, command) {
         (Subject::New { number }, Command::Create(create)) => {
-            let queue = catalog.queues.find(&create.queue).filter(|queue| !queue.disabled);
-            let ticket = queue.map(|queue| request::blank(queue, *number, context, &mut ids));
-            let Some((queue, ticket)) = queue.zip(ticket) else {
-                let known = crate::models::text::list(catalog.queue_names());
-                let message = format!("there is no queue \"{}\"; there are {known}", create.queue);
-                return Err(Error::invalid_field("queue", message));
-            };
+            let queue = catalog.open_queue(&create.queue)?;
+            let ticket = request::blank(queue, *number, context, &mut ids);
             let lifecycle = catalog
                 .lifecycle_of(queue.id)
                 .ok_or_else(|| Error::not_found("lifecycle of queue", &queue.name))?;
