@@ -18,4 +18,5 @@ mod receiver;
 mod same;
 mod silence;
 mod support;
+mod tidy;
 mod walk;
