@@ -64,7 +64,10 @@ fn the_page_on_the_api_has_every_code_of_a_refusal_and_no_other() {
     assert_eq!(made.unreadable, NOTHING);
     let page = read("docs/api.md");
     let table = "### Codes";
-    assert_eq!(pages::compare("docs/api.md, Codes", &made.codes, &pages::first_column(&page, table)), NOTHING);
+    assert_eq!(
+        pages::compare("docs/api.md, Codes", &made.codes, &pages::first_column(&page, table)),
+        NOTHING
+    );
     // Code, status, what happened, what the user does, what the operator does.
     let short = |row: &Vec<String>| row.len() != 5 || row.iter().any(String::is_empty);
     let short: Vec<_> = pages::rows(&page, table).into_iter().filter(short).collect();
