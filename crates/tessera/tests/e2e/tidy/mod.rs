@@ -58,6 +58,11 @@ fn every_page_is_found_from_the_readme_and_every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_test_that_a_page_names_is_there() {
+    assert_eq!(pages::unknown_tests(&markdown(), &rust()), NOTHING);
+}
+
+#[test]
 fn the_page_on_the_api_has_every_code_of_a_refusal_and_no_other() {
     let made = pages::codes_made(&rust());
     assert!(made.codes.len() > 20, "only {} found: the search is broken", made.codes.len());

@@ -174,6 +174,25 @@ pub fn unknown_settings(pages: &[Source], settings: &BTreeSet<String>) -> Vec<St
     complaints
 }
 
+/// Tests that pages name and that there are not: five words or more with underscores between, in backticks.
+pub fn unknown_tests(pages: &[Source], sources: &[Source]) -> Vec<String> {
+    let tests: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| source.text.split("fn ").skip(1))
+        .filter_map(|rest| rest.split('(').next())
+        .collect();
+    let is_sentence = |word: &String| {
+        word.split('_').count() >= 5 && word.split('_').all(|part| !part.is_empty() && is_name(part))
+    };
+    let mut complaints = Vec::new();
+    for page in pages {
+        let named = page.text.lines().flat_map(spans).filter(is_sentence);
+        let unknown = named.filter(|name| !tests.contains(name.as_str()));
+        complaints.extend(unknown.map(|name| format!("{} names the test {name}, which is none", page.path)));
+    }
+    complaints
+}
+
 /// Pages that the README does not link, but for the decisions, whose folder it links.
 pub fn unlinked(pages: &[Source]) -> Vec<String> {
     let readme = pages.iter().find(|page| page.path == "README.md");
@@ -328,6 +347,17 @@ mod examples {
         let wrong = unknown_settings(&[page("b.md", "`http.port` and TESSERA_NAMES")], &settings);
         let names = |setting: &str| format!("b.md names the setting {setting}, which is none");
         assert_eq!(wrong, [names("http.port"), names("names")]);
+    }
+
+    #[test]
+    fn a_test_that_a_page_names_and_that_is_not_there_is_found() {
+        let sources = [page(
+            "tests.rs",
+            "#[test]\nfn it_holds_what_it_promises() {}\nasync fn so_does_this_one_too() {}\n",
+        )];
+        let text = "`it_holds_what_it_promises`, `so_does_this_one_too`, `it_held_what_it_promised`, `admin_cc_addresses`";
+        let complaints = unknown_tests(&[page("a.md", text)], &sources);
+        assert_eq!(complaints, ["a.md names the test it_held_what_it_promised, which is none"]);
     }
 
     #[test]
