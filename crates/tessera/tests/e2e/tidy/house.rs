@@ -105,25 +105,29 @@ fn first_words(rest: &str) -> Vec<String> {
     words
 }
 
-/// Tests that sleep.
-pub fn sleeping(sources: &[Source]) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for source in sources {
-        let program = if is_test(&source.path) { "" } else { program(&source.text) };
-        let first = program.lines().count();
-        let tests = source.text[program.len()..].lines().enumerate();
+/// Tests that sleep, but for files that are listed with a reason; and files listed that do not sleep, or are not there.
+pub fn sleeping(sources: &[Source], listed: &[(&str, &str)]) -> Vec<String> {
+    let asleep = sources.iter().map(|source| (source.path.as_str(), sleeping_lines(source)));
+    let asleep: Vec<(&str, Vec<usize>)> = asleep.filter(|(_, lines)| !lines.is_empty()).collect();
+    let is_listed = |path: &str| listed.iter().any(|(one, _)| *one == path);
+    let unlisted = asleep.iter().filter(|(path, _)| !is_listed(path)).flat_map(|(path, lines)| {
+        lines.iter().map(move |line| format!("{path}:{line} sleeps; wait for the condition"))
+    });
+    let idle = listed.iter().filter(|(path, _)| !asleep.iter().any(|(one, _)| one == path));
+    let idle = idle.map(|(path, _)| format!("{path} is listed as sleeping and is not; strike it"));
+    unlisted.chain(idle).collect()
+}
+
+/// The lines of a source's tests that sleep.
+fn sleeping_lines(source: &Source) -> Vec<usize> {
+    let program = if is_test(&source.path) { "" } else { program(&source.text) };
+    let calls = |line: &str| {
+        let calls = ["sleep(", "sleep_until("].map(|call| line.match_indices(call));
         // In quotes it is a word to a failpoint, or this rule.
-        let sleeps = tests.filter(|(_, line)| {
-            let calls = ["sleep(", "sleep_until("].into_iter().flat_map(|call| line.match_indices(call));
-            calls.into_iter().any(|(at, _)| !line[..at].ends_with('"'))
-        });
-        complaints.extend(
-            sleeps.map(|(line, _)| {
-                format!("{}:{} sleeps; wait for the condition", source.path, first + line + 1)
-            }),
-        );
-    }
-    complaints
+        calls.into_iter().flatten().any(|(at, _)| !line[..at].ends_with('"'))
+    };
+    let tests = (program.lines().count() + 1..).zip(source.text[program.len()..].lines());
+    tests.filter(|(_, line)| calls(line)).map(|(number, _)| number).collect()
 }
 
 /// Decisions whose number is not the next one, or not that of their title.
@@ -217,7 +221,11 @@ mod examples {
         ];
         let sources = sources.map(|(path, text)| source(path, &text.replace("nap", "sleep")));
         let places = ["src/worker.rs:7", "tests/e2e/kill.rs:2", "src/worker_tests.rs:1"];
-        assert_eq!(sleeping(&sources), places.map(|place| format!("{place} sleeps; wait for the condition")));
+        let complaints = places.map(|place| format!("{place} sleeps; wait for the condition"));
+        assert_eq!(sleeping(&sources, &[]), complaints);
+        let listed = [("tests/e2e/kill.rs", "the moment is random"), ("tests/e2e/walk.rs", "it slept")];
+        let idle = "tests/e2e/walk.rs is listed as sleeping and is not; strike it";
+        assert_eq!(sleeping(&sources, &listed), [complaints[0].as_str(), &complaints[2], idle]);
     }
 
     #[test]

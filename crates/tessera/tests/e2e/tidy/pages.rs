@@ -54,7 +54,9 @@ pub fn codes_made(sources: &[Source]) -> Codes {
     for source in sources.iter().filter(|source| !is_test(&source.path)) {
         let text: String = source.text.split_whitespace().collect();
         for made in text.split(MADE).skip(1) {
-            let Some(word) = made.split(',').nth(1) else { continue };
+            // A code that is passed on was made elsewhere.
+            let word = made.split(',').nth(1).filter(|word| !word.ends_with(".code()"));
+            let Some(word) = word else { continue };
             let constant = || text.split(&format!("const{word}:&str=")).nth(1)?.split(';').next();
             let literal = if word.starts_with('"') { Some(word) } else { constant() };
             match literal.and_then(|text| text.strip_prefix('"')?.strip_suffix('"')) {
@@ -310,7 +312,7 @@ mod examples {
     #[test]
     fn codes_are_found_whatever_the_line_breaks_and_as_constants() {
         let text = "Error::new(Kind::Busy, \"busy\", detail);\nSelf::new(\n    Kind::Conflict,\n    \"in_use\",\n    d)\n\
-                    const LOCKED: &str = \"locked\";\nError::new(Kind::Busy, LOCKED, d);\nError::new(Kind::Busy, other, d)";
+                    const LOCKED: &str = \"locked\";\nError::new(Kind::Busy, LOCKED, d);\nError::new(Kind::Busy, other, d);\nError::new(Kind::Busy, error.code(), d)";
         let made =
             codes_made(&[page("src/a.rs", text), page("src/tests.rs", "new(Kind::Busy, \"made_up\", d)")]);
         assert_eq!(Vec::from_iter(made.codes), ["busy", "in_use", "locked"]);
