@@ -316,7 +316,8 @@ struct Reader {
 
 impl Reader {
     fn read(&self, surroundings: &Surroundings) -> Result<Config, ConfigError> {
-        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook, delivery } = &self.settings;
+        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook, delivery } =
+            &self.settings;
         let listen = self.listen(http.listen.as_deref())?;
         let path =
             |key, value: &Option<String>| self.text(key, value.as_deref()).map(|it| it.map(PathBuf::from));
