@@ -51,6 +51,8 @@ pub struct Config {
     pub mail_from: String,
     /// Private networks that webhooks may reach.
     pub webhook_allow: Vec<IpNet>,
+    /// Whether this process makes deliveries.
+    pub delivers: bool,
 }
 
 /// A setting that cannot be, or a source that cannot be read; one sentence that names both.
@@ -115,6 +117,7 @@ struct Settings {
     auth: Auth,
     mail: Mail,
     webhook: Webhook,
+    delivery: Delivery,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -156,6 +159,18 @@ struct Mail {
 #[serde(deny_unknown_fields, default)]
 struct Webhook {
     allow: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Delivery {
+    enabled: bool,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 /// One source, tried alone: what cannot be read in it is its own fault, and no other's.
@@ -258,12 +273,18 @@ impl Provider for Environment<'_> {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "webhook__allow" => list(text),
+                "delivery__enabled" => truth(text),
                 _ => Value::from(text.clone()),
             };
             insert(&mut dict, &key, value);
         }
         Ok(Profile::Default.collect(dict))
     }
+}
+
+/// `true` or `false`; anything else stays text, and is refused as such.
+fn truth(text: &str) -> Value {
+    text.trim().parse::<bool>().map_or_else(|_| text.to_owned().into(), Value::from)
 }
 
 fn list(text: &str) -> Value {
@@ -295,7 +316,8 @@ struct Reader {
 
 impl Reader {
     fn read(&self, surroundings: &Surroundings) -> Result<Config, ConfigError> {
-        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook } = &self.settings;
+        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook, delivery } =
+            &self.settings;
         let listen = self.listen(http.listen.as_deref())?;
         let path =
             |key, value: &Option<String>| self.text(key, value.as_deref()).map(|it| it.map(PathBuf::from));
@@ -316,6 +338,7 @@ impl Reader {
             smtp_url: self.smtp_url(mail)?,
             mail_from: self.mail_from(mail.from.as_deref())?.unwrap_or(sender),
             webhook_allow: self.networks(&webhook.allow)?,
+            delivers: delivery.enabled,
         })
     }
 

@@ -59,13 +59,15 @@ async fn serve(
     let (mail, mail_to) = mail_transport(config)?;
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
     let tessera = Arc::new(Tessera::open(pools.clone(), installation, Arc::new(guard)).await?);
-    let workers = Workers::start(Tools {
-        pool: pools.write.clone(),
-        transports,
-        wake: Arc::clone(tessera.deliveries()),
-        clock: clock::now,
-        seed: clock::seed,
-        drain: DRAIN,
+    let workers = config.delivers.then(|| {
+        Workers::start(Tools {
+            pool: pools.write.clone(),
+            transports,
+            wake: Arc::clone(tessera.deliveries()),
+            clock: clock::now,
+            seed: clock::seed,
+            drain: DRAIN,
+        })
     });
     let upkeep = tokio::spawn(keep_up_always(pools.clone()));
     let address = listener.local_addr()?;
@@ -91,7 +93,9 @@ async fn serve(
         }
     }
     upkeep.abort();
-    workers.stop().await;
+    if let Some(workers) = workers {
+        workers.stop().await;
+    }
     pools.read.close().await;
     pools.write.close().await;
     Ok(())

@@ -167,9 +167,11 @@ impl Tessera {
     ) -> Result<Outcome> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
+        let load = self.load_of(caller, conditions, &people);
         let mut loaded = {
-            let mut db = self.pools.write.acquire().await.map_err(error)?;
-            tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?
+            let mut db = self.pools.changes.take().await?;
+            let loaded = tickets::load_new(&mut db, load).await;
+            db.done(loaded)?
         };
         for _ in 0..MOVES_MAX {
             if let Some(outcome) = replayed(conditions, loaded.replay.take())? {
@@ -181,8 +183,9 @@ impl Tessera {
             }
             let answer = render(&prepared)?;
             let written = {
-                let mut db = self.pools.write.acquire().await.map_err(error)?;
-                plans::create(&mut db, &prepared.plan, kept(conditions, &answer)).await?
+                let mut db = self.pools.changes.take().await?;
+                let written = plans::create(&mut db, &prepared.plan, kept(conditions, &answer)).await;
+                db.done(written)?
             };
             match written {
                 Written::Yes => return Ok(self.made(&prepared, answer)),
@@ -191,9 +194,9 @@ impl Tessera {
                     loaded.config_version = self.fresh_catalog().await?.version;
                 }
                 Written::KeyUsed => {
-                    let mut db = self.pools.write.acquire().await.map_err(error)?;
-                    loaded.replay =
-                        tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?.replay;
+                    let mut db = self.pools.changes.take().await?;
+                    let again = tickets::load_new(&mut db, load).await;
+                    loaded.replay = db.done(again)?.replay;
                 }
             }
         }
@@ -238,16 +241,18 @@ impl Tessera {
     /// Load, prepare, write in two round trips; `None` when something moved.
     async fn try_update(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
         let loaded = {
-            let mut db = self.pools.write.acquire().await.map_err(error)?;
-            tickets::load(&mut db, change.ticket, self.load_of(change.caller, change.conditions, people))
-                .await?
+            let mut db = self.pools.changes.take().await?;
+            let load = self.load_of(change.caller, change.conditions, people);
+            let loaded = tickets::load(&mut db, change.ticket, load).await;
+            db.done(loaded)?
         };
         match self.plan_update(change, loaded).await? {
             Step::Again => Ok(None),
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
-                let mut db = self.pools.write.acquire().await.map_err(error)?;
-                self.write(&mut db, change, &prepared, answer).await
+                let mut db = self.pools.changes.take().await?;
+                let written = self.write(&mut db, change, &prepared, answer).await;
+                db.done(written)
             }
         }
     }
@@ -322,9 +327,12 @@ impl Tessera {
     pub async fn preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
+        let conditions = Conditions::default();
         let loaded = {
-            let mut db = self.pools.read.acquire().await.map_err(error)?;
-            tickets::load_blank(&mut db, self.load_of(caller, &Conditions::default(), &people)).await?
+            let mut db = self.pools.previews.take().await?;
+            let load = self.load_of(caller, &conditions, &people);
+            let loaded = tickets::load_blank(&mut db, load).await;
+            db.done(loaded)?
         };
         self.prepare(caller, &loaded, &command).await?.ok_or_else(moving)
     }
@@ -341,10 +349,13 @@ impl Tessera {
     ) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Update(command));
         let people = owned(&command);
+        let conditions = Conditions::default();
         for _ in 0..TRIES {
             let loaded = {
-                let mut db = self.pools.read.acquire().await.map_err(error)?;
-                tickets::load(&mut db, ticket, self.load_of(caller, &Conditions::default(), &people)).await?
+                let mut db = self.pools.previews.take().await?;
+                let load = self.load_of(caller, &conditions, &people);
+                let loaded = tickets::load(&mut db, ticket, load).await;
+                db.done(loaded)?
             };
             if let Some(prepared) = self.prepare(caller, &loaded, &command).await? {
                 return Ok(prepared);

@@ -34,7 +34,7 @@ fn the_defaults_stand_alone() {
     assert_eq!(config.data_dir, Path::new("/var/lib/tessera"));
     assert_eq!(config.mail_from, "tessera@desk");
     assert!(config.database_url.is_none() && config.admin_token.is_none() && config.smtp_url.is_none());
-    assert!(config.bin_dir.is_none() && config.webhook_allow.is_empty());
+    assert!(config.bin_dir.is_none() && config.webhook_allow.is_empty() && config.delivers);
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
         })
         .fold(String::new(), |text, line| text + line + "\n");
     let settings: Settings = Figment::from(Toml::string(&uncommented)).extract().unwrap();
-    let Settings { name, base_url, data_dir, http, database, auth, mail, webhook: Webhook { allow } } =
-        settings;
+    let Settings { name, base_url, data_dir, http, database, auth, mail, webhook, delivery } = settings;
+    let Webhook { allow } = webhook;
     let all =
         [name, base_url, data_dir, http.listen, database.url, database.url_file, database.embedded.bin_dir];
     assert!(all.iter().all(Option::is_some), "{all:?}");
@@ -56,6 +56,7 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
     let all = [auth.admin_token, auth.admin_token_file, smtp_url, smtp_url_file, from];
     assert!(all.iter().all(Option::is_some), "{all:?}");
     assert!(uncommented.contains("\nallow = ") && allow.is_empty());
+    assert!(uncommented.contains("\nenabled = ") && delivery.enabled);
 }
 
 #[test]
@@ -73,6 +74,10 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     let allowed: Vec<_> = config.webhook_allow.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["127.0.0.0/8", "10.1.0.0/16"]);
     assert!(load_file(file, &[("TESSERA_WEBHOOK__ALLOW", "")]).unwrap().webhook_allow.is_empty());
+
+    assert!(load_file(file, &[("TESSERA_DELIVERY__ENABLED", "false")]).is_ok_and(|config| !config.delivers));
+    let quiet = "[delivery]\nenabled = false";
+    assert!(load_file(quiet, &[("TESSERA_DELIVERY__ENABLED", "true")]).is_ok_and(|config| config.delivers));
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn a_fault_names_the_setting_and_the_source() {
             "TESSERA_NAMES",
             "1",
             "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, database, auth, \
-             mail, webhook",
+             mail, webhook, delivery",
         ),
         ("TESSERA_MAIL", "x", "TESSERA_MAIL: this is a section with settings of its own, not a value"),
         (
@@ -133,6 +138,7 @@ fn a_fault_names_the_setting_and_the_source() {
             "webhook.allow in FILE: \"x\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32",
         ),
         ("[webhook]\nallow = \"10.0.0.0/8\"", "webhook.allow in FILE: expected a sequence"),
+        ("[delivery]\nenabled = \"no\"", "delivery.enabled in FILE: expected a boolean"),
     ];
     for (text, message) in files {
         assert_eq!(load_file(text, &[]).unwrap_err(), message);
