@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod check;
 pub mod configuration;
 pub mod deliveries;
+pub mod gauges;
 pub mod history;
 pub mod plans;
 pub mod search;

@@ -14,6 +14,7 @@ use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
 use crate::db::{Pools, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::{CHANGES, WRITES_MOVED, count_scrips};
 use crate::models::user::ADMIN_USER;
 use crate::models::{Ids, RequestId, User};
 use crate::plan::command::{CreateTicket, UpdateTicket};
@@ -165,6 +166,16 @@ impl Tessera {
         conditions: &Conditions,
         render: Render<'_>,
     ) -> Result<Outcome> {
+        counted("create", self.try_create(caller, command, conditions, render).await, word_of)
+    }
+
+    async fn try_create(
+        &self,
+        caller: &Caller,
+        command: CreateTicket,
+        conditions: &Conditions,
+        render: Render<'_>,
+    ) -> Result<Outcome> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
         let mut loaded = {
@@ -187,6 +198,7 @@ impl Tessera {
             match written {
                 Written::Yes => return Ok(self.made(&prepared, answer)),
                 Written::ConfigurationMoved | Written::TicketMoved => {
+                    metrics::counter!(WRITES_MOVED).increment(1);
                     // The number is drawn already; only the configuration is to be read again.
                     loaded.config_version = self.fresh_catalog().await?.version;
                 }
@@ -215,22 +227,28 @@ impl Tessera {
     ) -> Result<Outcome> {
         let change =
             Change { caller, ticket, command: Arc::new(Command::Update(command)), conditions, render };
-        let people = owned(&change.command);
+        counted("update", self.update_in_turn(&change).await, word_of)
+    }
+
+    async fn update_in_turn(&self, change: &Change<'_>) -> Result<Outcome> {
+        let (ticket, people) = (change.ticket, owned(&change.command));
         let _turn = self.turns.take(ticket).await?;
         let mut moved = 0;
         for _ in 0..MOVES_MAX {
             let step = if moved < TRIES {
-                self.try_update(&change, &people).await
+                self.try_update(change, &people).await
             } else {
-                self.update_locked(&change, &people).await
+                self.update_locked(change, &people).await
             };
             match step {
                 Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => moved += 1,
+                Ok(None) => {}
                 // Somebody else holds the row; that counts as moved, until this is the one that waits in the lock.
-                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => moved += 1,
+                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => {}
                 Err(error) => return Err(error),
             }
+            moved += 1;
+            metrics::counter!(WRITES_MOVED).increment(1);
         }
         Err(moving())
     }
@@ -320,6 +338,10 @@ impl Tessera {
     /// # Errors
     /// Refusals of [`crate::plan::prepare`]; `busy`; those of the database.
     pub async fn preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
+        counted("preview", self.try_preview_create(caller, command).await, |_| "made")
+    }
+
+    async fn try_preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
         let loaded = {
@@ -334,6 +356,15 @@ impl Tessera {
     /// # Errors
     /// `not_found`; refusals of [`crate::plan::prepare`]; `busy`; those of the database.
     pub async fn preview_update(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        command: UpdateTicket,
+    ) -> Result<Box<Prepared>> {
+        counted("preview", self.try_preview_update(caller, ticket, command).await, |_| "made")
+    }
+
+    async fn try_preview_update(
         &self,
         caller: &Caller,
         ticket: TicketRef,
@@ -384,6 +415,7 @@ impl Tessera {
 
     fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
         self.ring(prepared);
+        count_scrips(&prepared.plan.evaluations);
         Outcome::Made(answer, prepared.plan.ticket.version)
     }
 }
@@ -412,6 +444,29 @@ enum Step {
     Again,
     Done(Outcome),
     Write(Box<Prepared>, Answer),
+}
+
+/// Counts what became of a change.
+fn counted<T>(kind: &'static str, result: Result<T>, word: fn(&T) -> &'static str) -> Result<T> {
+    let outcome = match &result {
+        Ok(done) => word(done),
+        Err(error) => match error.kind() {
+            Kind::Busy => "busy",
+            Kind::Unavailable => "unavailable",
+            Kind::Internal => "failed",
+            _ => "refused",
+        },
+    };
+    metrics::counter!(CHANGES, "kind" => kind, "outcome" => outcome).increment(1);
+    result
+}
+
+fn word_of(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Made(..) => "made",
+        Outcome::Replayed(_) => "replayed",
+        Outcome::PlanChanged(_) => "plan_changed",
+    }
 }
 
 fn owned(command: &Command) -> Vec<String> {

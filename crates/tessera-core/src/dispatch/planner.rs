@@ -1,10 +1,11 @@
 //! The planner: runs `prepare` off the async threads, as many at once as there are cores, with a bounded queue before it.
 
 use crate::error::{Error, Kind, Result};
+use crate::metrics::PREPARE_SECONDS;
 use crate::plan::{self, Catalog, Command, Context, Plan, Situation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// Requests that may wait to be planned; one more is told to come again.
@@ -55,7 +56,10 @@ impl Planner {
         let command = Arc::clone(command);
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let plan = plan::prepare(&catalog, &situation, &command, &context)?;
+            let begun = Instant::now();
+            let plan = plan::prepare(&catalog, &situation, &command, &context);
+            metrics::histogram!(PREPARE_SECONDS).record(begun.elapsed());
+            let plan = plan?;
             Ok(Box::new(Prepared { plan, catalog, situation, context }))
         });
         match tokio::time::timeout(DEADLINE, task).await {
