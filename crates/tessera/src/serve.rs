@@ -8,6 +8,7 @@ use crate::telemetry;
 use anyhow::Context as _;
 use axum::Router;
 use axum::middleware::from_fn;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::Duration;
 use tessera_api::App;
@@ -37,6 +38,7 @@ const EXIT_AT_ONCE: i32 = 1;
 /// The database, the token's file or the address cannot be had.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let stop = on_signal()?;
+    raise_file_limit();
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (http.listen, TESSERA_HTTP__LISTEN)", config.listen))?;
@@ -144,6 +146,16 @@ async fn keep_up_always(pools: Pools) {
     loop {
         tokio::time::sleep(UPKEEP_EVERY).await;
         keep_up(&pools).await;
+    }
+}
+
+/// Takes as many file descriptors as this process may have: each connection needs one, and the usual limit of 1,024 is there
+/// for programs that use `select`. Without it fewer connections are to be had, and the accept loop says so.
+fn raise_file_limit() {
+    if let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && now < most
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

@@ -5,11 +5,16 @@
     reason = "a test says what went wrong by panicking, its helpers too"
 )]
 
+mod answers;
 mod changes;
 mod conditions;
 mod contract;
 mod desk;
 mod doors;
 mod lists;
+mod measures;
 mod previews;
 mod refusals;
+mod sockets;
+mod stops;
+mod wire;
