@@ -27,7 +27,9 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
         .display_request_duration(true)
         .doc_expansion("none")
         .default_models_expand_depth(0)
-        .filter(true);
+        .filter(true)
+        // Without the bar that would load the document of another place.
+        .use_base_layout();
     Arc::new(config)
 });
 

@@ -1,6 +1,8 @@
 //! The API in process, each test on a database of its own: every route, every header, every bad input.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test says what went wrong by panicking, its helpers too"
 )]

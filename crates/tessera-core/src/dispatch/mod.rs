@@ -233,8 +233,7 @@ impl Tessera {
     async fn update_in_turn(&self, change: &Change<'_>) -> Result<Outcome> {
         let (ticket, people) = (change.ticket, owned(&change.command));
         let _turn = self.turns.take(ticket).await?;
-        let mut moved = 0;
-        for _ in 0..MOVES_MAX {
+        for moved in 0..MOVES_MAX {
             let step = if moved < TRIES {
                 self.try_update(change, &people).await
             } else {
@@ -247,7 +246,6 @@ impl Tessera {
                 Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => {}
                 Err(error) => return Err(error),
             }
-            moved += 1;
             metrics::counter!(WRITES_MOVED).increment(1);
         }
         Err(moving())

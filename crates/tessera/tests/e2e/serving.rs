@@ -48,14 +48,17 @@ async fn a_request_at_work_when_the_signal_comes_is_answered_and_done() {
     let mut stream = begin_create(&server).await;
     server.signal_stop();
     let address = server.url().trim_start_matches("http://").to_owned();
-    eventually("nobody is let in any more", SOON, async || TcpStream::connect(&address).await.is_err().then_some(()))
-        .await;
+    eventually("nobody is let in any more", SOON, async || {
+        TcpStream::connect(&address).await.is_err().then_some(())
+    })
+    .await;
     stream.write_all(&BODY.as_bytes()[10..]).await.unwrap();
     let mut answer = String::new();
     timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
     assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
-    server.stop().await;
+    let ended = server.ended().await;
+    assert!(ended.success(), "{ended}");
     server.check();
     server.restart().await;
     let ticket = server.done("GET", "/api/tickets/1", &Value::Null).await;
