@@ -77,7 +77,8 @@ impl Default for Limits {
 /// Serves until `stop` is cancelled, and then until every request that was accepted is answered, or the time for that is
 /// over. Answers how many connections were cut off.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> usize {
-    let mut server = Server { router, limits, stop, crowd: Arc::default(), connections: JoinSet::new() };
+    let (crowd, connections) = (Arc::default(), JoinSet::new());
+    let mut server = Server { router, limits, stop, crowd, connections, is_crowded: false };
     server.accept(&listener).await;
     server.take_in_waiting(&listener);
     drop(listener);
@@ -91,6 +92,7 @@ struct Server {
     /// Rung once for each connection that waits for a place; the connection that is idle longest hears it.
     crowd: Arc<Notify>,
     connections: JoinSet<()>,
+    is_crowded: bool,
 }
 
 impl Server {
@@ -126,6 +128,15 @@ impl Server {
 
     /// Waits until there is a place for one more connection.
     async fn make_room(&mut self) {
+        let is_crowded = self.connections.len() >= self.limits.connections;
+        // Told once, until there are places again.
+        if is_crowded && !self.is_crowded {
+            tracing::warn!(
+                connections = self.limits.connections,
+                "every connection that there may be is taken; idle ones give way"
+            );
+        }
+        self.is_crowded = is_crowded;
         while self.connections.len() >= self.limits.connections && !self.stop.is_cancelled() {
             self.crowd.notify_one();
             tokio::select! {

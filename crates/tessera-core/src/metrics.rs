@@ -1,7 +1,5 @@
 //! What is measured: one table of names, kinds, labels and meanings. `docs/metrics.md` says the same at more length.
 
-use crate::scrip::evaluation::{Evaluation, Verdict};
-
 /// What kind of series a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -153,26 +151,4 @@ pub fn describe() {
             Kind::Histogram => metrics::describe_histogram!(name, meaning),
         }
     }
-}
-
-/// Counts the scrips of a change that was made: one step a verdict, however many scrips there are.
-pub fn count_scrips(evaluations: &[Evaluation]) {
-    let of = |verdict| evaluations.iter().filter(|one| one.verdict == verdict).count() as u64;
-    let mut rest = evaluations.len() as u64;
-    // Nearly all scrips of a large desk do not apply, and nothing notable is in many requests: nothing is looked up for a
-    // verdict that did not occur.
-    let mut tell = |verdict, counter: fn() -> metrics::Counter| {
-        let found = if rest == 0 { 0 } else { of(verdict) };
-        if found > 0 {
-            rest -= found;
-            counter().increment(found);
-        }
-    };
-    tell(Verdict::NotApplicable, || metrics::counter!(SCRIPS, "verdict" => "not_applicable"));
-    tell(Verdict::Fired, || metrics::counter!(SCRIPS, "verdict" => "fired"));
-    tell(Verdict::Declined, || metrics::counter!(SCRIPS, "verdict" => "declined"));
-    tell(Verdict::Shadow, || metrics::counter!(SCRIPS, "verdict" => "shadow"));
-    tell(Verdict::Refused, || metrics::counter!(SCRIPS, "verdict" => "refused"));
-    tell(Verdict::Failed, || metrics::counter!(SCRIPS, "verdict" => "failed"));
-    tell(Verdict::Stopped, || metrics::counter!(SCRIPS, "verdict" => "stopped"));
 }

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod configure;
+mod counts;
 pub mod current;
 pub mod planner;
 pub mod turns;
@@ -14,7 +15,7 @@ use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
 use crate::db::{Pools, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Kind, Result};
-use crate::metrics::{CHANGES, WRITES_MOVED, count_scrips};
+use crate::metrics::WRITES_MOVED;
 use crate::models::user::ADMIN_USER;
 use crate::models::{Ids, RequestId, User};
 use crate::plan::command::{CreateTicket, UpdateTicket};
@@ -166,7 +167,7 @@ impl Tessera {
         conditions: &Conditions,
         render: Render<'_>,
     ) -> Result<Outcome> {
-        counted("create", self.try_create(caller, command, conditions, render).await, word_of)
+        counts::change("create", self.try_create(caller, command, conditions, render).await, counts::word)
     }
 
     async fn try_create(
@@ -227,7 +228,7 @@ impl Tessera {
     ) -> Result<Outcome> {
         let change =
             Change { caller, ticket, command: Arc::new(Command::Update(command)), conditions, render };
-        counted("update", self.update_in_turn(&change).await, word_of)
+        counts::change("update", self.update_in_turn(&change).await, counts::word)
     }
 
     async fn update_in_turn(&self, change: &Change<'_>) -> Result<Outcome> {
@@ -336,7 +337,7 @@ impl Tessera {
     /// # Errors
     /// Refusals of [`crate::plan::prepare`]; `busy`; those of the database.
     pub async fn preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
-        counted("preview", self.try_preview_create(caller, command).await, |_| "made")
+        counts::change("preview", self.try_preview_create(caller, command).await, |_| "made")
     }
 
     async fn try_preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
@@ -359,7 +360,7 @@ impl Tessera {
         ticket: TicketRef,
         command: UpdateTicket,
     ) -> Result<Box<Prepared>> {
-        counted("preview", self.try_preview_update(caller, ticket, command).await, |_| "made")
+        counts::change("preview", self.try_preview_update(caller, ticket, command).await, |_| "made")
     }
 
     async fn try_preview_update(
@@ -413,7 +414,7 @@ impl Tessera {
 
     fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
         self.ring(prepared);
-        count_scrips(&prepared.plan.evaluations);
+        counts::scrips(&prepared.plan.evaluations);
         Outcome::Made(answer, prepared.plan.ticket.version)
     }
 }
@@ -442,29 +443,6 @@ enum Step {
     Again,
     Done(Outcome),
     Write(Box<Prepared>, Answer),
-}
-
-/// Counts what became of a change.
-fn counted<T>(kind: &'static str, result: Result<T>, word: fn(&T) -> &'static str) -> Result<T> {
-    let outcome = match &result {
-        Ok(done) => word(done),
-        Err(error) => match error.kind() {
-            Kind::Busy => "busy",
-            Kind::Unavailable => "unavailable",
-            Kind::Internal => "failed",
-            _ => "refused",
-        },
-    };
-    metrics::counter!(CHANGES, "kind" => kind, "outcome" => outcome).increment(1);
-    result
-}
-
-fn word_of(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Made(..) => "made",
-        Outcome::Replayed(_) => "replayed",
-        Outcome::PlanChanged(_) => "plan_changed",
-    }
 }
 
 fn owned(command: &Command) -> Vec<String> {

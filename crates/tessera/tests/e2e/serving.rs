@@ -109,6 +109,28 @@ async fn metrics_have_a_token_and_the_log_a_line_of_json_for_each_request() {
     assert!(!log.contains("/metrics") && !log.contains(token), "{log}");
 }
 
+#[tokio::test]
+async fn a_machine_that_refuses_connections_is_told_of_once_and_gone_around() {
+    let server = Server::start(&[]).await;
+    let pid = server.pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    // A few more files than are open, and far fewer than there are clients.
+    let limited = std::process::Command::new("prlimit")
+        .args([format!("--pid={pid}"), format!("--nofile={}", open + 4)])
+        .status()
+        .unwrap();
+    assert!(limited.success());
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap());
+    }
+    let told = || server.log_text().matches("no connection can be accepted").count();
+    eventually("it is said", SOON, async || (told() > 0).then_some(())).await;
+    drop(clients);
+    server.done("GET", "/api/health", &Value::Null).await;
+    assert_eq!(told(), 1);
+}
+
 /// The answer of a collector: an empty message, and in the trailers that all is well.
 struct Accepted(u8);
 

@@ -224,6 +224,11 @@ impl Server {
         ended
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a server that runs").id()
+    }
+
     /// What the process has logged.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap()
