@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod dispatch;
 pub mod error;
 pub mod lifecycle;
+pub mod metrics;
 pub mod models;
 pub mod plan;
 pub mod scrip;

@@ -5,6 +5,7 @@ pub mod check;
 pub mod configuration;
 pub mod connections;
 pub mod deliveries;
+pub mod gauges;
 pub mod history;
 pub mod plans;
 pub mod search;

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod configure;
+mod counts;
 pub mod current;
 pub mod planner;
 pub mod turns;
@@ -14,6 +15,7 @@ use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
 use crate::db::{Pools, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::WRITES_MOVED;
 use crate::models::user::ADMIN_USER;
 use crate::models::{Ids, RequestId, User};
 use crate::plan::command::{CreateTicket, UpdateTicket};
@@ -165,6 +167,16 @@ impl Tessera {
         conditions: &Conditions,
         render: Render<'_>,
     ) -> Result<Outcome> {
+        counts::change("create", self.try_create(caller, command, conditions, render).await, counts::word)
+    }
+
+    async fn try_create(
+        &self,
+        caller: &Caller,
+        command: CreateTicket,
+        conditions: &Conditions,
+        render: Render<'_>,
+    ) -> Result<Outcome> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
         let load = self.load_of(caller, conditions, &people);
@@ -190,6 +202,7 @@ impl Tessera {
             match written {
                 Written::Yes => return Ok(self.made(&prepared, answer)),
                 Written::ConfigurationMoved | Written::TicketMoved => {
+                    metrics::counter!(WRITES_MOVED).increment(1);
                     // The number is drawn already; only the configuration is to be read again.
                     loaded.config_version = self.fresh_catalog().await?.version;
                 }
@@ -218,22 +231,26 @@ impl Tessera {
     ) -> Result<Outcome> {
         let change =
             Change { caller, ticket, command: Arc::new(Command::Update(command)), conditions, render };
-        let people = owned(&change.command);
+        counts::change("update", self.update_in_turn(&change).await, counts::word)
+    }
+
+    async fn update_in_turn(&self, change: &Change<'_>) -> Result<Outcome> {
+        let (ticket, people) = (change.ticket, owned(&change.command));
         let _turn = self.turns.take(ticket).await?;
-        let mut moved = 0;
-        for _ in 0..MOVES_MAX {
+        for moved in 0..MOVES_MAX {
             let step = if moved < TRIES {
-                self.try_update(&change, &people).await
+                self.try_update(change, &people).await
             } else {
-                self.update_locked(&change, &people).await
+                self.update_locked(change, &people).await
             };
             match step {
                 Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => moved += 1,
+                Ok(None) => {}
                 // Somebody else holds the row; that counts as moved, until this is the one that waits in the lock.
-                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => moved += 1,
+                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => {}
                 Err(error) => return Err(error),
             }
+            metrics::counter!(WRITES_MOVED).increment(1);
         }
         Err(moving())
     }
@@ -325,6 +342,10 @@ impl Tessera {
     /// # Errors
     /// Refusals of [`crate::plan::prepare`]; `busy`; those of the database.
     pub async fn preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
+        counts::change("preview", self.try_preview_create(caller, command).await, |_| "made")
+    }
+
+    async fn try_preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
         let conditions = Conditions::default();
@@ -342,6 +363,15 @@ impl Tessera {
     /// # Errors
     /// `not_found`; refusals of [`crate::plan::prepare`]; `busy`; those of the database.
     pub async fn preview_update(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        command: UpdateTicket,
+    ) -> Result<Box<Prepared>> {
+        counts::change("preview", self.try_preview_update(caller, ticket, command).await, |_| "made")
+    }
+
+    async fn try_preview_update(
         &self,
         caller: &Caller,
         ticket: TicketRef,
@@ -395,6 +425,7 @@ impl Tessera {
 
     fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
         self.ring(prepared);
+        counts::scrips(&prepared.plan.evaluations);
         Outcome::Made(answer, prepared.plan.ticket.version)
     }
 }

@@ -2,6 +2,7 @@
 //! off the async threads, as many at once as there are cores, with a bounded queue before them.
 
 use crate::error::{Error, Kind, Result};
+use crate::metrics::PREPARE_SECONDS;
 use crate::plan::{self, Catalog, Command, Context, Plan, Situation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,7 +104,9 @@ fn prepare(catalog: Arc<Catalog>, situation: Situation, command: &Command, conte
     let begun = Instant::now();
     let prepared = plan::prepare(&catalog, &situation, command, &context)
         .map(|plan| Box::new(Prepared { plan, catalog, situation, context }));
-    (prepared, begun.elapsed())
+    let took = begun.elapsed();
+    metrics::histogram!(PREPARE_SECONDS).record(took);
+    (prepared, took)
 }
 
 fn too_slow() -> Error {

@@ -16,6 +16,7 @@ mod mail;
 mod pages;
 mod receiver;
 mod same;
+mod serving;
 mod silence;
 mod support;
 mod tidy;

@@ -206,12 +206,32 @@ impl Server {
 
     /// Stops the process in order.
     pub async fn stop(&mut self) {
-        let child = self.child.as_mut().expect("a server that runs");
-        terminate(child);
-        let ended: ExitStatus =
-            eventually("the server stops", SOON, async || child.try_wait().unwrap()).await;
-        self.child = None;
+        self.signal_stop();
+        let ended = self.ended().await;
         assert!(ended.success(), "the server ended with {ended}");
+    }
+
+    /// Asks the process to stop.
+    pub fn signal_stop(&self) {
+        terminate(self.child.as_ref().expect("a server that runs"));
+    }
+
+    /// Waits for the end of the process.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("a server that runs");
+        let ended = eventually("the server stops", SOON, async || child.try_wait().unwrap()).await;
+        self.child = None;
+        ended
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a server that runs").id()
+    }
+
+    /// What the process has logged.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
     }
 
     /// Proves the invariants by `tessera check`.
