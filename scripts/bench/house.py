@@ -116,10 +116,9 @@ class Postgres:
                     found.append((said[1], parameters(entry.get("detail", ""))))
         return found
 
-    def processor_time(self):
-        """Seconds of processor time of the processes that serve clients."""
-        backends = self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
-        return sum(processor_time(pid) for (pid,) in backends)
+    def backends(self):
+        """The processes that serve clients."""
+        return [pid for (pid,) in self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")]
 
     def _all_statements(self, on):
         self.sql(f"ALTER SYSTEM SET log_min_duration_statement = {0 if on else -1}")
@@ -217,10 +216,15 @@ class Server:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def processor_time(pid):
-    """Seconds of processor time of the threads of a process, to the nanosecond."""
-    threads = (pathlib.Path("/proc") / str(pid) / "task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+def processor_times(pids):
+    """Seconds of processor time of each thread of some processes, to the nanosecond."""
+    files = [file for pid in pids for file in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return {file: int(file.read_text().split()[0]) / 1e9 for file in files}
+
+
+def spent_since(before, after):
+    """Seconds between two readings; a thread that ended meanwhile does not count."""
+    return sum(seconds - before.get(thread, 0) for thread, seconds in after.items())
 
 
 QUEUE = "Bench"
