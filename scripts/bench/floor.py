@@ -107,3 +107,28 @@ def update(logged, tickets):
 
 def one_line(text):
     return " ".join(text.split()) + ";"
+
+
+# Leasing a delivery and settling it: the rows that the workers write for one, in two prepared statements.
+DELIVERIES = f"""\\set n :base + :k * 8 + :client_id
+\\set k :k + 1
+WITH leased AS (
+  UPDATE delivery_queue SET due_at = now() + interval '30 s', lease_token = nextval('delivery_lease'), attempts = attempts + 1
+  WHERE delivery_id = ('{PREFIX}' || :n)::uuid RETURNING delivery_id, attempts, lease_token
+), noted AS (
+  INSERT INTO delivery_attempts (delivery_id, lease_token, attempt, started_at) SELECT delivery_id, lease_token, attempts, now() FROM leased
+)
+SELECT d.*, l.lease_token FROM leased l JOIN deliveries d ON d.id = l.delivery_id;
+WITH noted AS (
+  UPDATE delivery_attempts SET finished_at = now(), outcome = 'delivered', status_code = 250, detail = 'nothing was sent'
+  WHERE delivery_id = ('{PREFIX}' || :n)::uuid AND finished_at IS NULL RETURNING delivery_id
+), finished AS (
+  DELETE FROM delivery_queue q USING noted n WHERE q.delivery_id = n.delivery_id
+)
+INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id, created_at, caused_by,
+                          scrip_version_id, delivery_id)
+SELECT d.id, d.ticket_id, c.request_id, 0, 'EmailRecord', 'nothing was sent',
+       jsonb_build_object('change', 'outcome', 'delivery', d.id, 'kind', 'email', 'answer', 'nothing was sent', 'attempts', 1, 'to', '["team@example.org"]'::jsonb),
+       c.creator_id, now(), c.id, d.scrip_version_id, d.id
+FROM noted n JOIN deliveries d ON d.id = n.delivery_id JOIN transactions c ON c.id = d.transaction_id;
+"""

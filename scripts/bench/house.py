@@ -40,7 +40,7 @@ def free_port():
 
 
 class Postgres:
-    """A private cluster. As root it runs as the user postgres, for PostgreSQL refuses root."""
+    """A private cluster with its data in memory. As root it runs as the user postgres, for PostgreSQL refuses root."""
 
     SETTINGS = {
         "listen_addresses": "127.0.0.1",
@@ -50,6 +50,7 @@ class Postgres:
         "max_connections": "200",
         "shared_preload_libraries": "pg_stat_statements",
         "pg_stat_statements.track": "top",
+        "track_commit_timestamp": "on",
         "logging_collector": "on",
         "log_destination": "jsonlog",
         "log_directory": "log",
@@ -114,6 +115,10 @@ class Postgres:
                 if said and entry.get("dbname") == "bench":
                     found.append((said[1], parameters(entry.get("detail", ""))))
         return found
+
+    def backends(self):
+        """The processes that serve clients."""
+        return [pid for (pid,) in self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")]
 
     def _all_statements(self, on):
         self.sql(f"ALTER SYSTEM SET log_min_duration_statement = {0 if on else -1}")
@@ -197,11 +202,6 @@ class Server:
         number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout).groups()
         return float(rate[1]), float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
-    def cpu(self):
-        """Seconds of processor time that the process has used."""
-        fields = (pathlib.Path("/proc") / str(self.process.pid) / "stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def memory(self):
         """Resident megabytes."""
         status = (pathlib.Path("/proc") / str(self.process.pid) / "status").read_text()
@@ -216,6 +216,17 @@ class Server:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def processor_times(pids):
+    """Seconds of processor time of each thread of some processes, to the nanosecond."""
+    files = [file for pid in pids for file in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return {file: int(file.read_text().split()[0]) / 1e9 for file in files}
+
+
+def spent_since(before, after):
+    """Seconds between two readings; a thread that ended meanwhile does not count."""
+    return sum(seconds - before.get(thread, 0) for thread, seconds in after.items())
+
+
 QUEUE = "Bench"
 CREATE = {
     "queue": QUEUE,
@@ -226,8 +237,11 @@ CREATE = {
 }
 
 
-def furnish(server, mail="team@example.org", webhook="http://127.0.0.1:9/hooks"):
-    """The desk of P1: 10 active scrips, of which a create matches 4 and a change of status 2; 2 custom fields."""
+def furnish(server, hooks, mail="team@example.org"):
+    """The desk of P1: 10 active scrips, of which a create matches 4 and a change of status 2; 2 custom fields.
+
+    Its webhooks go to the port `hooks` of this machine.
+    """
     for scrip in server.ask("GET", "/api/scrips?limit=200")["items"]:
         server.ask("PATCH", f"/api/scrips/{scrip['id']}", {"state": "disabled"})
     server.ask("PUT", "/api/secrets/signing", {"value": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
@@ -235,7 +249,7 @@ def furnish(server, mail="team@example.org", webhook="http://127.0.0.1:9/hooks")
     server.ask("POST", "/api/custom-fields", {"name": "Severity", "field_type": "SelectSingle", "values": ["low", "high"]})
     server.ask("POST", "/api/custom-fields", {"name": "Customer", "field_type": "Freeform"})
     server.ask("PUT", f"/api/queues/{QUEUE}/custom-fields", {"custom_fields": ["Severity", "Customer"]})
-    hook = {"url": webhook + "/{{ ticket.number }}", "secret": "signing",
+    hook = {"url": f"http://127.0.0.1:{hooks}/hooks/{{{{ ticket.number }}}}", "secret": "signing",
             "body": '{"ticket": {{ ticket.number }}, "subject": {{ ticket.subject | json }}, "status": {{ ticket.status | json }}}'}
     scrips = [
         ("Autoreply", "OnCreate", "SendEmail", {"to": ["requestor"]}, "Autoreply"),

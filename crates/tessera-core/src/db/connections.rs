@@ -87,3 +87,41 @@ impl DerefMut for Taken<'_> {
         &mut self.connection
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestDb;
+
+    /// The server process behind a connection.
+    async fn process(db: &mut PgConnection) -> i32 {
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(db).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_is_given_back_is_handed_out_again_and_one_dropped_on_its_way_is_not() {
+        let db = TestDb::new().await;
+        let connections = Connections::new(db.options.clone(), 1);
+        let mut taken = connections.take().await.unwrap();
+        let first = process(&mut taken).await;
+        let refused: Result<()> =
+            Err(Error::new(Kind::Conflict, "refused", "by a rule, not by the database"));
+        assert!(taken.done(refused).is_err());
+
+        let mut taken = connections.take().await.unwrap();
+        assert_eq!(process(&mut taken).await, first);
+        drop(taken);
+        assert_ne!(process(&mut connections.take().await.unwrap()).await, first);
+    }
+
+    #[tokio::test]
+    async fn one_that_broke_takes_the_idle_ones_with_it() {
+        let db = TestDb::new().await;
+        let connections = Connections::new(db.options.clone(), 2);
+        let (mut broken, mut idle) = (connections.take().await.unwrap(), connections.take().await.unwrap());
+        let processes = [process(&mut broken).await, process(&mut idle).await];
+        idle.done(Ok(())).unwrap();
+        assert!(broken.done::<()>(Err(error(sqlx::Error::PoolClosed))).is_err());
+        assert!(!processes.contains(&process(&mut connections.take().await.unwrap()).await));
+    }
+}

@@ -60,14 +60,12 @@ impl Planner {
         command: &Arc<Command>,
         context: Context,
     ) -> Result<Box<Prepared>> {
-        let (prepared, took) = if self.is_aside() {
+        let (prepared, took) = if self.is_aside(Instant::now()) {
             self.prepare_aside(catalog, situation, Arc::clone(command), context).await?
         } else {
             prepare(catalog, situation, command, context)
         };
-        if took > SHORT {
-            *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + ASIDE_FOR);
-        }
+        self.note(took, Instant::now());
         if took > DEADLINE { Err(too_slow()) } else { prepared }
     }
 
@@ -91,9 +89,17 @@ impl Planner {
         }
     }
 
-    fn is_aside(&self) -> bool {
+    /// Takes note of how long a plan took.
+    fn note(&self, took: Duration, now: Instant) {
+        if took > SHORT {
+            *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + ASIDE_FOR);
+        }
+    }
+
+    /// Whether plans run aside.
+    fn is_aside(&self, now: Instant) -> bool {
         let until = *self.aside.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
+        until.is_some_and(|until| now < until)
     }
 }
 
@@ -140,5 +146,23 @@ impl<'p> Place<'p> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_plan_sends_those_after_it_aside_for_a_while_and_a_short_one_does_not() {
+        let (planner, now) = (Planner::new(), Instant::now());
+        planner.note(SHORT, now);
+        assert!(!planner.is_aside(now));
+
+        planner.note(SHORT * 2, now);
+        assert!(planner.is_aside(now));
+        planner.note(SHORT, now);
+        assert!(planner.is_aside(now + ASIDE_FOR - Duration::from_nanos(1)), "a short one proves nothing");
+        assert!(!planner.is_aside(now + ASIDE_FOR));
     }
 }

@@ -1,0 +1,54 @@
+"""The benchmark of docs/benchmarks.md: measures what was asked for and prints one table."""
+
+import argparse
+import sys
+
+import figures
+from house import Postgres
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench/run.sh", description=__doc__)
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(figures.FIGURES)}; all when none is named")
+    parser.add_argument("--quick", action="store_true", help="two rounds of two seconds: for a look, not for a record")
+    parser.add_argument("--postgres", metavar="DIR", help="the directory of PostgreSQL's programs")
+    arguments = parser.parse_args()
+    unknown = set(arguments.figures) - set(figures.FIGURES)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; here are {', '.join(figures.FIGURES)}")
+    wanted = [measure for name, measure in figures.FIGURES.items() if name in arguments.figures or not arguments.figures]
+    postgres, bench, rows = Postgres(arguments.postgres), None, []
+    try:
+        bench = figures.Bench(postgres, arguments.quick)
+        for measure in dict.fromkeys(wanted):
+            print(f"==> {measure.__doc__.splitlines()[0]}", file=sys.stderr, flush=True)
+            rows += measure(bench)
+    finally:
+        if bench:
+            bench.server.stop()
+        postgres.stop()
+        # What is measured by then is told, also when the next figure failed.
+        print(table(rows))
+    return all(row.passes(row.bound) is not False for row in rows)
+
+
+def table(rows):
+    def number(value):
+        return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+    def word(row):
+        verdict = {None: "", True: "yes", False: "**no**"}[row.passes(row.bound)]
+        return verdict + (", aim too" if row.aim is not None and verdict == "yes" and row.passes(row.aim) else "")
+
+    head = ["", "what", "figure", "floor", "ratio", "spread", "bound", "aim", "holds"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        sign = "≤ " if row.at_most else "≥ "
+        lines.append([row.number, row.what, row.figure, row.floor, number(row.ratio),
+                      "" if row.spread is None else f"± {row.spread:.0%}",
+                      "" if row.bound is None else sign + number(row.bound), "" if row.aim is None else sign + number(row.aim), word(row)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)
