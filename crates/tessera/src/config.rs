@@ -12,6 +12,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use ipnet::IpNet;
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
+use tessera_core::db::upkeep::Retention;
 use tessera_core::models::secret::Secret;
 use url::Url;
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub mail_from: String,
     /// Private networks that webhooks may reach.
     pub webhook_allow: Vec<IpNet>,
+    /// How long traces, attempts and messages are kept.
+    pub retention: Retention,
 }
 
 /// A setting that cannot be, or a source that cannot be read; one sentence that names both.
@@ -115,6 +118,7 @@ struct Settings {
     auth: Auth,
     mail: Mail,
     webhook: Webhook,
+    retention: Retention,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -258,6 +262,10 @@ impl Provider for Environment<'_> {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "webhook__allow" => list(text),
+                // A number in the file is one here.
+                key if key.starts_with("retention__") => {
+                    text.trim().parse::<u32>().map_or_else(|_| Value::from(text.clone()), Value::from)
+                }
                 _ => Value::from(text.clone()),
             };
             insert(&mut dict, &key, value);
@@ -295,7 +303,8 @@ struct Reader {
 
 impl Reader {
     fn read(&self, surroundings: &Surroundings) -> Result<Config, ConfigError> {
-        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook } = &self.settings;
+        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook, retention } =
+            &self.settings;
         let listen = self.listen(http.listen.as_deref())?;
         let path =
             |key, value: &Option<String>| self.text(key, value.as_deref()).map(|it| it.map(PathBuf::from));
@@ -316,6 +325,7 @@ impl Reader {
             smtp_url: self.smtp_url(mail)?,
             mail_from: self.mail_from(mail.from.as_deref())?.unwrap_or(sender),
             webhook_allow: self.networks(&webhook.allow)?,
+            retention: *retention,
         })
     }
 

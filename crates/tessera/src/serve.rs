@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tessera_api::App;
-use tessera_core::db::{Pools, upkeep};
+use tessera_core::db::Pools;
+use tessera_core::db::upkeep::{self, Retention};
 use tessera_core::delivery::email::FileTransport;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
@@ -19,6 +20,7 @@ use tessera_core::plan::Installation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How often the upkeep of tables is done.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3_600);
@@ -48,7 +50,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let pools = Pools::new(database.options());
     migrate::run_on(database).await?;
-    keep_up(&pools).await;
+    let mut upkeep = Upkeep { pools: pools.clone(), retention: config.retention, emptied_to: Uuid::nil() };
+    upkeep.keep_up().await;
     let guard = Guard::new(config.webhook_allow.clone());
     let token = admin_token::find_or_make(config)?;
     let installation = Installation {
@@ -67,7 +70,7 @@ async fn serve(
         seed: clock::seed,
         drain: DRAIN,
     });
-    let upkeep = tokio::spawn(keep_up_always(pools.clone()));
+    let upkeep = tokio::spawn(upkeep.keep_up_always());
     let address = listener.local_addr()?;
     let place = if database.is_embedded() {
         format!("embedded in {}", config.data_dir.join("postgres").display())
@@ -114,21 +117,41 @@ fn mail_transport(config: &Config) -> anyhow::Result<(MailTransport, String)> {
     }
 }
 
-/// What is done at the start and every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
-async fn keep_up(pools: &Pools) {
-    let now = clock::now();
-    if let Err(error) = upkeep::make_partitions(&pools.write, now).await {
-        tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
-    }
-    if let Err(error) = upkeep::forget_keys(&pools.write, now).await {
-        tracing::warn!(%error, "old idempotency keys were not deleted");
-    }
+/// The upkeep of tables.
+struct Upkeep {
+    pools: Pools,
+    retention: Retention,
+    /// The delivery up to which old messages were emptied.
+    emptied_to: Uuid,
 }
 
-async fn keep_up_always(pools: Pools) {
-    loop {
-        tokio::time::sleep(UPKEEP_EVERY).await;
-        keep_up(&pools).await;
+impl Upkeep {
+    /// What is done at the start and every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
+    async fn keep_up(&mut self) {
+        let (pool, now) = (&self.pools.write, clock::now());
+        let Retention { traces_days, attempts_days, payloads_days } = self.retention;
+        if let Err(error) = upkeep::make_partitions(pool, now).await {
+            tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
+        }
+        if let Err(error) = upkeep::forget_keys(pool, now).await {
+            tracing::warn!(%error, "old idempotency keys were not deleted");
+        }
+        if let Err(error) = upkeep::drop_traces(pool, traces_days, now).await {
+            tracing::warn!(%error, "old traces were not deleted");
+        }
+        if let Err(error) = upkeep::drop_attempts(pool, attempts_days, now).await {
+            tracing::warn!(%error, "old attempts of deliveries were not deleted");
+        }
+        if let Err(error) = upkeep::empty_messages(pool, payloads_days, now, &mut self.emptied_to).await {
+            tracing::warn!(%error, "old messages of deliveries were not emptied");
+        }
+    }
+
+    async fn keep_up_always(mut self) {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            self.keep_up().await;
+        }
     }
 }
 

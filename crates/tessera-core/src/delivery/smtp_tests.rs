@@ -115,7 +115,14 @@ fn leased(change: impl FnOnce(&mut Email)) -> Leased {
         payload: Payload::Email(email),
         created_at: datetime!(2026-11-23 12:00 UTC),
     };
-    Leased { delivery, attempt: 1, token: 1, answered: Vec::new() }
+    Leased {
+        endpoint: delivery.payload.endpoint(),
+        delivery,
+        attempt: 1,
+        in_schedule: 1,
+        token: 1,
+        answered: Vec::new(),
+    }
 }
 
 fn bytes_of(leased: &Leased) -> String {

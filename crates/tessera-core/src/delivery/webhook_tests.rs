@@ -42,7 +42,14 @@ fn leased(url: &str, change: impl FnOnce(&mut Webhook)) -> Leased {
         payload: Payload::Webhook(webhook),
         created_at: NOW,
     };
-    Leased { delivery, attempt: 1, token: 1, answered: Vec::new() }
+    Leased {
+        endpoint: delivery.payload.endpoint(),
+        delivery,
+        attempt: 1,
+        in_schedule: 1,
+        token: 1,
+        answered: Vec::new(),
+    }
 }
 
 fn transport(deadline: Duration) -> WebhookTransport {

@@ -90,7 +90,7 @@ fn tools(pool: &PgPool, folder: &tempfile::TempDir, drain: Duration) -> Tools {
 /// How many deliveries stand where, and how many outcomes of each type the history has.
 async fn tally(pool: &PgPool) -> (BTreeMap<&'static str, usize>, BTreeMap<String, i64>) {
     let mut states = BTreeMap::new();
-    for listed in list(pool, Filter::default(), 1_000, None).await.unwrap().items {
+    for listed in list(pool, &Filter::default(), 1_000, None).await.unwrap().items {
         *states.entry(listed.state.as_str()).or_default() += 1;
     }
     let outcomes: Vec<(String, i64)> = sqlx::query_as(
@@ -274,7 +274,14 @@ fn a_delivery_that_ended_twice_is_settled_in_two_batches() {
             created_at: NOW,
         };
         (
-            Arc::new(Leased { delivery, attempt: 1, token, answered: Vec::new() }),
+            Arc::new(Leased {
+                endpoint: delivery.payload.endpoint(),
+                delivery,
+                attempt: 1,
+                in_schedule: 1,
+                token,
+                answered: Vec::new(),
+            }),
             Attempt::new(Outcome::Delivered, ""),
         )
     };
@@ -303,9 +310,9 @@ async fn one_settlement_that_the_database_refuses_holds_up_no_other() {
     // Takes the id of a transaction that is there already.
     batch[1].transaction = batch[1].leased.delivery.transaction;
     persist(&pool, &batch, NOW).await;
-    let states = list(&pool, Filter::default(), 10, None).await.unwrap().items;
+    let states = list(&pool, &Filter::default(), 10, None).await.unwrap().items;
     let running: Vec<_> =
-        states.iter().filter(|one| one.state.as_str() == "running").map(|one| one.delivery.id).collect();
+        states.iter().filter(|one| one.state.as_str() == "running").map(|one| one.id).collect();
     assert_eq!(running, [ids[1]], "its lease runs out, and it is attempted again");
     assert_eq!(tally(&pool).await.1, BTreeMap::from([("WebhookDelivery".into(), 2)]));
 }

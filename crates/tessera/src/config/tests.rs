@@ -47,8 +47,18 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
         })
         .fold(String::new(), |text, line| text + line + "\n");
     let settings: Settings = Figment::from(Toml::string(&uncommented)).extract().unwrap();
-    let Settings { name, base_url, data_dir, http, database, auth, mail, webhook: Webhook { allow } } =
-        settings;
+    let Settings {
+        name,
+        base_url,
+        data_dir,
+        http,
+        database,
+        auth,
+        mail,
+        webhook: Webhook { allow },
+        retention,
+    } = settings;
+    assert_eq!(retention, Retention::default());
     let all =
         [name, base_url, data_dir, http.listen, database.url, database.url_file, database.embedded.bin_dir];
     assert!(all.iter().all(Option::is_some), "{all:?}");
@@ -56,6 +66,9 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
     let all = [auth.admin_token, auth.admin_token_file, smtp_url, smtp_url_file, from];
     assert!(all.iter().all(Option::is_some), "{all:?}");
     assert!(uncommented.contains("\nallow = ") && allow.is_empty());
+    for days in ["traces_days", "attempts_days", "payloads_days"] {
+        assert!(uncommented.contains(&format!("\n{days} = 90\n")), "{days}");
+    }
 }
 
 #[test]
@@ -178,4 +191,18 @@ fn data_has_a_place_for_root_and_for_everybody_else() {
     assert_eq!(place(&[("HOME", "/home/a"), ("XDG_DATA_HOME", "/d")]).unwrap(), Path::new("/d/tessera"));
     assert_eq!(place(&[("HOME", "/home/a"), ("TESSERA_DATA_DIR", "/e")]).unwrap(), Path::new("/e"));
     assert!(place(&[]).unwrap_err().to_string().starts_with("TESSERA_DATA_DIR: "));
+}
+
+#[test]
+fn days_are_numbers_in_the_file_and_in_the_environment() {
+    let file = "[retention]\ntraces_days = 7";
+    let kept = load_file(file, &[("TESSERA_RETENTION__PAYLOADS_DAYS", "0")]).unwrap().retention;
+    assert_eq!((kept.traces_days, kept.attempts_days, kept.payloads_days), (7, 90, 0));
+    for (name, value) in
+        [("TESSERA_RETENTION__TRACES_DAYS", "soon"), ("TESSERA_RETENTION__TRACES_DAYS", "-1")]
+    {
+        let fault = load(&[(name, value)]).unwrap_err();
+        assert!(fault.starts_with(name), "{fault}");
+    }
+    assert!(load(&[("TESSERA_RETENTION__DAYS", "1")]).unwrap_err().contains("no such setting"));
 }
