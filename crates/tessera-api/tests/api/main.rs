@@ -8,6 +8,7 @@
 mod changes;
 mod conditions;
 mod contract;
+mod deliveries;
 mod desk;
 mod doors;
 mod lists;

@@ -316,3 +316,50 @@ async fn one_settlement_that_the_database_refuses_holds_up_no_other() {
     assert_eq!(running, [ids[1]], "its lease runs out, and it is attempted again");
     assert_eq!(tally(&pool).await.1, BTreeMap::from([("WebhookDelivery".into(), 2)]));
 }
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_left_alone_and_others_are_not() {
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
+    let mut failing = Receiver::start("503 Down", true).await;
+    let mut healthy = Receiver::start("200 OK", true).await;
+    queue(&pool, vec![webhook(&failing.url); 40]).await;
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    failing.next(10).await;
+    queue(&pool, vec![webhook(&healthy.url); 5]).await;
+    healthy.next(5).await;
+    workers.stop().await;
+    let (states, outcomes) = tally(&pool).await;
+    assert_eq!(states, BTreeMap::from([("completed", 5), ("held", 40)]));
+    assert_eq!(outcomes, BTreeMap::from([("WebhookDelivery".into(), 5)]));
+    // Eight run at a time, so a few more than ten were on their way when the breaker opened.
+    let tried: i64 =
+        sqlx::query_scalar("SELECT sum(attempts) FROM delivery_queue").fetch_one(&pool).await.unwrap();
+    assert!((10..40).contains(&tried), "{tried} attempts");
+}
+
+#[test]
+fn what_a_receiver_asks_for_is_waited_when_there_is_a_next_time() {
+    let leased = |in_schedule| {
+        let delivery = crate::models::delivery::Delivery {
+            id: uuid::Uuid::from_u128(1).into(),
+            ticket: uuid::Uuid::nil().into(),
+            transaction: uuid::Uuid::nil().into(),
+            scrip_version: uuid::Uuid::nil().into(),
+            payload: webhook("http://a.example/"),
+            created_at: NOW,
+        };
+        let endpoint = delivery.payload.endpoint();
+        Arc::new(Leased { delivery, endpoint, attempt: 30, in_schedule, token: 1, answered: Vec::new() })
+    };
+    let mut ids = Ids::new(NOW, 1);
+    let mut again = |in_schedule, outcome, wait| {
+        let attempt = Attempt::new(outcome, "").with_wait(Duration::from_secs(wait));
+        settlement(leased(in_schedule), attempt, &mut ids).again.map(|again| again.as_secs())
+    };
+    assert!((4..=6).contains(&again(1, Outcome::Retry, 0).unwrap()), "the schedule counts from the resend");
+    assert_eq!(again(1, Outcome::Retry, 120), Some(120));
+    assert!(again(9, Outcome::Retry, 120).unwrap() > 60_000);
+    assert_eq!(again(10, Outcome::Retry, 120), None, "no wish makes an attempt more");
+    assert_eq!(again(1, Outcome::Permanent, 120), None);
+}

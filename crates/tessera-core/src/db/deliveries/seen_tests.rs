@@ -98,6 +98,9 @@ async fn lists_by_state_do_not_walk_the_table() {
     }
 }
 
+/// An endpoint, its delivered and failed attempts by the hour, and its median.
+type Figures = (String, Vec<(i64, i64)>, Option<i32>);
+
 #[tokio::test]
 async fn endpoints_count_what_was_tried_by_the_hour() {
     let db = TestDb::new().await;
@@ -121,7 +124,7 @@ async fn endpoints_count_what_was_tried_by_the_hour() {
         tried(1, 1, "30 hours", "'delivered'", 5),
     ];
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.concat())).execute(&pool).await.unwrap();
-    let figures = async |hours: i32| -> Vec<(String, Vec<(i64, i64)>, Option<i32>)> {
+    let figures = async |hours: i32| -> Vec<Figures> {
         let seen = endpoints(&pool, hours, None).await.unwrap().into_iter();
         seen.map(|one| {
             let hours = one.hours.iter().map(|hour| (hour.delivered, hour.failed)).collect();
