@@ -105,7 +105,7 @@ fn a_fault_names_the_setting_and_the_source() {
             "TESSERA_NAMES",
             "1",
             "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, database, auth, \
-             mail, webhook",
+             mail, webhook, retention",
         ),
         ("TESSERA_MAIL", "x", "TESSERA_MAIL: this is a section with settings of its own, not a value"),
         (
