@@ -22,7 +22,7 @@ const JITTER_PERCENT: u64 = 20;
 /// How long a receiver is left alone at least that is overloaded (429) or did not answer in time.
 pub const TROUBLE_WAIT: Duration = Duration::from_secs(MINUTE);
 /// How much later than by the schedule a receiver may ask to be tried again.
-const ASKED_MAX: Duration = Duration::from_secs(HOUR);
+pub const ASKED_MAX: Duration = Duration::from_secs(HOUR);
 
 /// How long to wait when the schedule says `scheduled` and the receiver asked for `asked`: the longer of the two, but no more
 /// than [`ASKED_MAX`] longer than the schedule, so that no receiver puts its deliveries off for ever.
