@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 use tessera_core::db::tickets::TicketRef;
 use tessera_core::dispatch::{Conditions, IdempotencyKey};
+use tessera_core::models::delivery::DEPTH_HEADER;
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use tessera_core::{Error, Kind};
 
@@ -185,6 +186,24 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
         return Err(Error::new(Kind::Malformed, "malformed_header", detail));
     }
     Ok(Some(IdempotencyKey { key: value.to_owned(), body_hash: Vec::new() }))
+}
+
+/// `Tessera-Depth`: how many deliveries, each made because of the one before, led to this request; 0 when it does not say.
+#[derive(Debug, Clone, Copy)]
+pub struct Depth(pub u32);
+
+impl<S: Send + Sync> FromRequestParts<S> for Depth {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(value) = text(&parts.headers, DEPTH_HEADER)? else { return Ok(Self(0)) };
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        value.parse().ok().filter(|_| digits).map(Self).ok_or_else(|| {
+            let detail =
+                format!("The header {DEPTH_HEADER} is \"{value}\"; it must be a whole number from 0.");
+            Error::new(Kind::Malformed, "malformed_header", detail).into()
+        })
+    }
 }
 
 /// The query of a request; a fault names what is understood.

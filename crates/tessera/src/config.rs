@@ -12,6 +12,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use ipnet::IpNet;
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
+use tessera_core::db::upkeep::Retention;
 use tessera_core::models::secret::Secret;
 use url::Url;
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub metrics_token: Option<Secret>,
     /// The collector that traces are sent to; without it there are none.
     pub otlp_endpoint: Option<String>,
+    /// How long traces, attempts and messages are kept.
+    pub retention: Retention,
 }
 
 /// A setting that cannot be, or a source that cannot be read; one sentence that names both.
@@ -128,6 +131,7 @@ struct Settings {
     delivery: Delivery,
     metrics: Metrics,
     telemetry: Telemetry,
+    retention: Retention,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -301,8 +305,9 @@ impl Provider for Environment<'_> {
             let value = match key.as_str() {
                 "webhook__allow" => list(text),
                 "delivery__enabled" => truth(text),
-                "http__connections_max" => {
-                    text.parse::<u32>().map_or_else(|_| Value::from(text.clone()), Value::from)
+                // A number in the file is one here.
+                key if key == "http__connections_max" || key.starts_with("retention__") => {
+                    text.trim().parse::<u32>().map_or_else(|_| Value::from(text.clone()), Value::from)
                 }
                 _ => Value::from(text.clone()),
             };
@@ -346,7 +351,20 @@ struct Reader {
 
 impl Reader {
     fn read(&self, surroundings: &Surroundings) -> Result<Config, ConfigError> {
-        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook, delivery, metrics, telemetry } =
+        let Settings {
+            name,
+            base_url,
+            data_dir,
+            http,
+            database,
+            auth,
+            mail,
+            webhook,
+            delivery,
+            metrics,
+            telemetry,
+            retention,
+        } =
             &self.settings;
         let listen = self.listen(http.listen.as_deref())?;
         let path =
@@ -380,6 +398,7 @@ impl Reader {
                 metrics.token_file.as_deref(),
             )?,
             otlp_endpoint: self.otlp_endpoint(telemetry.otlp_endpoint.as_deref())?,
+            retention: *retention,
         })
     }
 

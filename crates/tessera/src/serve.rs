@@ -14,7 +14,8 @@ use std::time::Duration;
 use tessera_api::App;
 use tessera_api::app::Scrape;
 use tessera_api::server::{self, Limits};
-use tessera_core::db::{Pools, upkeep};
+use tessera_core::db::Pools;
+use tessera_core::db::upkeep::{self, Retention};
 use tessera_core::delivery::email::FileTransport;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
@@ -26,6 +27,7 @@ use tessera_core::plan::Installation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How often the upkeep of tables is done.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3_600);
@@ -56,7 +58,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let pools = Pools::new(database.options());
     migrate::run_on(database).await?;
-    keep_up(&pools).await;
+    let mut upkeep = Upkeep { pools: pools.clone(), retention: config.retention, emptied_to: Uuid::nil() };
+    upkeep.keep_up().await;
     let guard = Guard::new(config.webhook_allow.clone());
     let installation = Installation {
         name: config.name.clone(),
@@ -76,7 +79,7 @@ async fn serve(
             drain: DRAIN,
         })
     });
-    let upkeep = tokio::spawn(keep_up_always(pools.clone()));
+    let upkeep = tokio::spawn(upkeep.keep_up_always());
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}, database {}, mail to {mail_to}", place(config, database));
     let limits = Limits { connections: config.connections_max, ..Limits::default() };
@@ -135,21 +138,41 @@ fn mail_transport(config: &Config) -> anyhow::Result<(MailTransport, String)> {
     }
 }
 
-/// What is done at the start and every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
-async fn keep_up(pools: &Pools) {
-    let now = clock::now();
-    if let Err(error) = upkeep::make_partitions(&pools.write, now).await {
-        tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
-    }
-    if let Err(error) = upkeep::forget_keys(&pools.write, now).await {
-        tracing::warn!(%error, "old idempotency keys were not deleted");
-    }
+/// The upkeep of tables.
+struct Upkeep {
+    pools: Pools,
+    retention: Retention,
+    /// The delivery up to which old messages were emptied.
+    emptied_to: Uuid,
 }
 
-async fn keep_up_always(pools: Pools) {
-    loop {
-        tokio::time::sleep(UPKEEP_EVERY).await;
-        keep_up(&pools).await;
+impl Upkeep {
+    /// What is done at the start and every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
+    async fn keep_up(&mut self) {
+        let (pool, now) = (&self.pools.write, clock::now());
+        let Retention { traces_days, attempts_days, payloads_days } = self.retention;
+        if let Err(error) = upkeep::make_partitions(pool, now).await {
+            tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
+        }
+        if let Err(error) = upkeep::forget_keys(pool, now).await {
+            tracing::warn!(%error, "old idempotency keys were not deleted");
+        }
+        if let Err(error) = upkeep::drop_traces(pool, traces_days, now).await {
+            tracing::warn!(%error, "old traces were not deleted");
+        }
+        if let Err(error) = upkeep::drop_attempts(pool, attempts_days, now).await {
+            tracing::warn!(%error, "old attempts of deliveries were not deleted");
+        }
+        if let Err(error) = upkeep::empty_messages(pool, payloads_days, now, &mut self.emptied_to).await {
+            tracing::warn!(%error, "old messages of deliveries were not emptied");
+        }
+    }
+
+    async fn keep_up_always(mut self) {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            self.keep_up().await;
+        }
     }
 }
 

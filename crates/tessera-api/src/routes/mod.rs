@@ -50,6 +50,14 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(tickets::deliveries))
         .routes(routes!(transactions::why))
         .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::endpoints))
+        .routes(routes!(deliveries::hold_endpoint))
+        .routes(routes!(deliveries::release_endpoint))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::hold))
+        .routes(routes!(deliveries::release))
+        .routes(routes!(deliveries::cancel))
+        .routes(routes!(deliveries::resend))
         .merge(config::routes())
 }
 

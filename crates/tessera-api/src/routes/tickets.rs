@@ -4,7 +4,7 @@ use super::bodies::{ContentBody, CreateBody, UpdateBody};
 use super::search;
 use crate::app::App;
 use crate::error::{Problem, ProblemDocument, Result};
-use crate::extract::{Body, Given, Paging, Params, Ticket, limit};
+use crate::extract::{Body, Depth, Given, Paging, Params, Ticket, limit};
 use crate::views::{self, Changed, DeliveryListed, Names, Preview, Transaction};
 use axum::Json;
 use axum::extract::State;
@@ -62,14 +62,20 @@ pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) ->
 /// Makes a ticket.
 #[utoipa::path(post, path = "/api/tickets", tag = "tickets", request_body = CreateBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again."),
-           ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan.")),
+           ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
+           ("Tessera-Depth" = Option<u32>, Header, description = "How many deliveries, each made because of the one before, led to this; at 5 nothing more is sent.")),
     responses(
         (status = 201, body = Changed, description = "It is made."),
         (status = 409, body = ProblemDocument, description = "`transition_denied`, `plan_changed`."),
         (status = 422, body = ProblemDocument, description = "`invalid`, `idempotency_key_reused`.")
 ))]
-pub async fn create(State(app): State<App>, given: Given, body: Body<CreateBody>) -> Result<Response> {
-    let caller = app.tessera.administrator()?;
+pub async fn create(
+    State(app): State<App>,
+    given: Given,
+    Depth(depth): Depth,
+    body: Body<CreateBody>,
+) -> Result<Response> {
+    let caller = app.tessera.administrator()?.at_depth(depth);
     let render = |prepared: &Prepared| answer(StatusCode::CREATED, prepared);
     let outcome =
         app.tessera.create(&caller, body.value.try_into()?, &given.with(body.hash), &render).await?;
@@ -81,8 +87,12 @@ pub async fn create(State(app): State<App>, given: Given, body: Body<CreateBody>
     (status = 200, body = Preview, description = "What would happen."),
     (status = 422, body = ProblemDocument, description = "The request would be refused so.")
 ))]
-pub async fn preview_create(State(app): State<App>, body: Body<CreateBody>) -> Result<Json<Preview>> {
-    let caller = app.tessera.administrator()?;
+pub async fn preview_create(
+    State(app): State<App>,
+    Depth(depth): Depth,
+    body: Body<CreateBody>,
+) -> Result<Json<Preview>> {
+    let caller = app.tessera.administrator()?.at_depth(depth);
     let prepared = app.tessera.preview_create(&caller, body.value.try_into()?).await?;
     Ok(Json(Names::of(&prepared).preview(&prepared)))
 }
@@ -105,7 +115,8 @@ pub async fn get(State(app): State<App>, Ticket(ticket): Ticket) -> Result<Respo
     params(("ref" = String, Path, description = "Number or id."),
            ("If-Match" = Option<String>, Header, description = "The ETag that the ticket must have."),
            ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
-           ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again.")),
+           ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again."),
+           ("Tessera-Depth" = Option<u32>, Header, description = "How many deliveries, each made because of the one before, led to this; at 5 nothing more is sent.")),
     responses(
         (status = 200, body = Changed, description = "It is changed."),
         (status = 409, body = ProblemDocument, description = "`transition_denied` with `allowed`, `no_status_map`, `plan_changed` with `plan`."),
@@ -116,9 +127,10 @@ pub async fn update(
     State(app): State<App>,
     Ticket(ticket): Ticket,
     given: Given,
+    Depth(depth): Depth,
     body: Body<UpdateBody>,
 ) -> Result<Response> {
-    change(&app, ticket, body.value.try_into()?, &given.with(body.hash), StatusCode::OK).await
+    change(&app, depth, ticket, body.value.try_into()?, &given.with(body.hash), StatusCode::OK).await
 }
 
 /// Shows what a change would do. Nothing else happens.
@@ -130,9 +142,10 @@ pub async fn update(
 pub async fn preview_update(
     State(app): State<App>,
     Ticket(ticket): Ticket,
+    Depth(depth): Depth,
     body: Body<UpdateBody>,
 ) -> Result<Json<Preview>> {
-    let caller = app.tessera.administrator()?;
+    let caller = app.tessera.administrator()?.at_depth(depth);
     let prepared = app.tessera.preview_update(&caller, ticket, body.value.try_into()?).await?;
     Ok(Json(Names::of(&prepared).preview(&prepared)))
 }
@@ -146,11 +159,12 @@ pub async fn comment(
     State(app): State<App>,
     Ticket(ticket): Ticket,
     given: Given,
+    Depth(depth): Depth,
     body: Body<ContentBody>,
 ) -> Result<Response> {
     let comment = Some(body.value.into_content("comment").map_err(|fault| Error::invalid(vec![fault]))?);
     let command = UpdateTicket { comment, ..UpdateTicket::default() };
-    change(&app, ticket, command, &given.with(body.hash), StatusCode::CREATED).await
+    change(&app, depth, ticket, command, &given.with(body.hash), StatusCode::CREATED).await
 }
 
 /// Writes a message to the requestor.
@@ -162,11 +176,12 @@ pub async fn correspond(
     State(app): State<App>,
     Ticket(ticket): Ticket,
     given: Given,
+    Depth(depth): Depth,
     body: Body<ContentBody>,
 ) -> Result<Response> {
     let reply = Some(body.value.into_content("reply").map_err(|fault| Error::invalid(vec![fault]))?);
     let command = UpdateTicket { reply, ..UpdateTicket::default() };
-    change(&app, ticket, command, &given.with(body.hash), StatusCode::CREATED).await
+    change(&app, depth, ticket, command, &given.with(body.hash), StatusCode::CREATED).await
 }
 
 /// A page of history.
@@ -218,19 +233,20 @@ pub async fn deliveries(
         ticket: Some(db::tickets::id_of(pool, ticket).await?),
         ..Default::default()
     };
-    let page = db::deliveries::list(pool, filter, limit(paging.limit)?, paging.cursor.as_deref()).await?;
+    let page = db::deliveries::list(pool, &filter, limit(paging.limit)?, paging.cursor.as_deref()).await?;
     let Page { items, next_cursor } = page.map(DeliveryListed::from);
     Ok(Json(DeliveryPage { items, next_cursor }))
 }
 
 async fn change(
     app: &App,
+    depth: u32,
     ticket: db::tickets::TicketRef,
     command: UpdateTicket,
     conditions: &Conditions,
     status: StatusCode,
 ) -> Result<Response> {
-    let caller = app.tessera.administrator()?;
+    let caller = app.tessera.administrator()?.at_depth(depth);
     let render = |prepared: &Prepared| answer(status, prepared);
     respond(app.tessera.update(&caller, ticket, command, conditions, &render).await?)
 }

@@ -11,6 +11,7 @@ mod answers;
 mod changes;
 mod conditions;
 mod contract;
+mod deliveries;
 mod desk;
 mod doors;
 mod lists;

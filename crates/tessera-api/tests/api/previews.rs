@@ -54,7 +54,10 @@ async fn the_preview_of_an_update_shows_the_webhook_and_never_a_secret() {
         ("kind", json!("webhook")),
         ("method", json!("POST")),
         ("url", json!("https://pager.example/hook")),
-        ("headers", json!({ "Content-Type": "application/json", "X-Key": { "secret": "pager" } })),
+        (
+            "headers",
+            json!({ "Content-Type": "application/json", "Tessera-Depth": "1", "X-Key": { "secret": "pager" } }),
+        ),
         ("body", json!("{\"n\": \"1\"}")),
         (
             "scrip",

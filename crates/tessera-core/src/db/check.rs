@@ -203,7 +203,7 @@ impl Report {
     }
 }
 
-/// What SQL alone can see: I3, I5, I6, I8 and the references that have no foreign key.
+/// What SQL alone can see: I3, I5, I6, the holds of I7, I8 and the references that have no foreign key.
 async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
     report.deliveries = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM deliveries"#)
         .fetch_one(&mut *db)
@@ -212,15 +212,16 @@ async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
     let rows = sqlx::query!(
         r#"
         WITH outcomes AS (
-          SELECT d.id, q.delivery_id IS NOT NULL AS queued,
+          SELECT d.id, q.delivery_id IS NOT NULL AS queued, r.id IS NOT NULL AS resent,
                  count(h.id) FILTER (WHERE h.transaction_type = 'DeliveryFailed') AS failures,
                  count(h.id) FILTER (WHERE h.transaction_type <> 'DeliveryFailed') AS successes,
                  max(h.created_at) FILTER (WHERE h.transaction_type = 'DeliveryFailed') AS failed,
                  min(h.created_at) FILTER (WHERE h.transaction_type <> 'DeliveryFailed') AS succeeded
           FROM deliveries d
           LEFT JOIN delivery_queue q ON q.delivery_id = d.id
+          LEFT JOIN delivery_actions r ON r.id = q.resend_id AND r.delivery_id = d.id AND r.action = 'resend'
           LEFT JOIN transactions h ON h.delivery_id = d.id
-          GROUP BY d.id, q.delivery_id
+          GROUP BY d.id, q.delivery_id, r.id
         )
         SELECT v.invariant AS "invariant!", v.sentence AS "sentence!"
         FROM (
@@ -254,8 +255,31 @@ async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
           UNION ALL
           (SELECT 'I6', format('delivery %s failed after it had succeeded', o.id) FROM outcomes o WHERE o.failed > o.succeeded LIMIT $1)
           UNION ALL
-          (SELECT 'I8', format('delivery %s has succeeded and is still in the queue', o.id) FROM outcomes o
-           WHERE o.queued AND o.successes > 0
+          (SELECT 'I6', format('delivery %s was given up and is in the queue, and nobody sent it again', o.id) FROM outcomes o
+           WHERE o.queued AND o.failures > 0 AND o.successes = 0 AND NOT o.resent
+           LIMIT $1)
+          UNION ALL
+          (SELECT 'I6', format('delivery %s is recorded as cancelled and nobody cancelled it', h.delivery_id) FROM transactions h
+           WHERE h.transaction_type = 'DeliveryFailed' AND h.data ->> 'reason' = 'cancelled'
+             AND NOT EXISTS (SELECT FROM delivery_actions a WHERE a.delivery_id = h.delivery_id AND a.action = 'cancel')
+           LIMIT $1)
+          UNION ALL
+          (SELECT 'I7', format('delivery %s is held and nobody held it', q.delivery_id) FROM delivery_queue q
+           WHERE q.held IS NOT NULL
+             AND 'hold' IS DISTINCT FROM (SELECT a.action FROM delivery_actions a
+                                          WHERE a.delivery_id = q.delivery_id AND a.action IN ('hold', 'release')
+                                          ORDER BY a.created_at DESC LIMIT 1)
+           LIMIT $1)
+          UNION ALL
+          (SELECT 'I7', format('endpoint %s is held and nobody held it', e.endpoint) FROM delivery_endpoints e
+           WHERE e.held_at IS NOT NULL
+             AND 'hold' IS DISTINCT FROM (SELECT a.action FROM delivery_actions a
+                                          WHERE a.endpoint = e.endpoint AND a.action IN ('hold', 'release')
+                                          ORDER BY a.created_at DESC LIMIT 1)
+           LIMIT $1)
+          UNION ALL
+          (SELECT 'I8', format('delivery %s has succeeded and is in the queue, and nobody sent it again', o.id) FROM outcomes o
+           WHERE o.queued AND o.successes > 0 AND NOT o.resent
            LIMIT $1)
           UNION ALL
           (SELECT 'references', format('transaction %s names a request that there is not', h.id) FROM transactions h
@@ -294,5 +318,5 @@ async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
 
 /// The name of an invariant, from the statement's own words.
 fn invariant(name: &str) -> &'static str {
-    ["I3", "I5", "I6", "I8"].into_iter().find(|known| *known == name).unwrap_or("references")
+    ["I3", "I5", "I6", "I7", "I8"].into_iter().find(|known| *known == name).unwrap_or("references")
 }

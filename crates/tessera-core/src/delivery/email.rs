@@ -1,6 +1,6 @@
 //! Mails: the bytes of one, made from its parts alone; and the folder they go to when there is no mail server.
 
-use super::{Attempt, Leased, Outcome};
+use super::{Attempt, Health, Leased, Outcome};
 use crate::models::delivery::{Email, Payload};
 use crate::models::id::DeliveryId;
 use base64::Engine;
@@ -200,6 +200,7 @@ impl FileTransport {
                     Ok(Ok(())) => Attempt::new(Outcome::Delivered, format!("written to {shown}")),
                     Ok(Err(error)) => {
                         Attempt::new(Outcome::Retry, format!("{shown} cannot be written: {error}"))
+                            .with_health(Health::Fails)
                     }
                     Err(_) => Attempt::new(
                         Outcome::Retry,

@@ -195,7 +195,14 @@ async fn without_a_mail_server_a_mail_is_a_file_that_is_there_whole() {
         payload: Payload::Email(email()),
         created_at: CREATED,
     };
-    let mut leased = Leased { delivery, attempt: 1, token: 5, answered: Vec::new() };
+    let mut leased = Leased {
+        endpoint: delivery.payload.endpoint(),
+        delivery,
+        attempt: 1,
+        in_schedule: 1,
+        token: 5,
+        answered: Vec::new(),
+    };
     for token in [5, 6] {
         leased.token = token;
         let attempt = transport.send(&leased).await;

@@ -11,5 +11,5 @@ pub mod webhook;
 pub mod worker;
 
 use crate::models::delivery::{
-    Attempt, AttemptOutcome as Outcome, Leased, RecipientAnswer, excerpt, sentence,
+    Attempt, AttemptOutcome as Outcome, Health, Leased, RecipientAnswer, excerpt, sentence,
 };

@@ -3,6 +3,8 @@
 use crate::models::delivery::DeliveryKind;
 use crate::models::id::DeliveryId;
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -17,7 +19,29 @@ const EMAIL_FOR: u64 = 5 * 24 * HOUR;
 /// How far a delay may lie from the schedule, in percent either way, so that what failed together does not return together.
 const JITTER_PERCENT: u64 = 20;
 
-/// How long to wait after `attempt` (from 1) failed; `None` when it was the last one.
+/// How long a receiver is left alone at least that is overloaded (429) or did not answer in time.
+pub const TROUBLE_WAIT: Duration = Duration::from_secs(MINUTE);
+/// How much later than by the schedule a receiver may ask to be tried again.
+pub const ASKED_MAX: Duration = Duration::from_secs(HOUR);
+
+/// How long to wait when the schedule says `scheduled` and the receiver asked for `asked`: the longer of the two, but no more
+/// than [`ASKED_MAX`] longer than the schedule, so that no receiver puts its deliveries off for ever.
+pub fn wait(scheduled: Duration, asked: Duration) -> Duration {
+    scheduled.max(asked.min(scheduled + ASKED_MAX))
+}
+
+/// What a `Retry-After` asks for (RFC 9110, 10.2.3): seconds, or a date, which is compared with `now`. `None` when it is neither.
+pub fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than fit are as good as any other long time: `wait` bounds them.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+    Some(Duration::try_from(date - now).unwrap_or_default())
+}
+
+/// How long to wait after `attempt` of a schedule (from 1) failed; `None` when it was the last one.
 ///
 /// The jitter follows from the delivery and the attempt, so the same failure is always put off to the same moment.
 pub fn next(kind: DeliveryKind, attempt: i32, delivery: DeliveryId) -> Option<Duration> {
@@ -96,6 +120,54 @@ mod tests {
         let second = |id: u128| next(DeliveryKind::Webhook, 9, Uuid::from_u128(id).into()).unwrap().as_secs();
         let spread: std::collections::BTreeSet<u64> = (0..1_000).map(second).collect();
         assert!(spread.len() > 500 && *spread.first().unwrap() < 72_000 && *spread.last().unwrap() > 100_000);
+    }
+
+    #[test]
+    fn the_longer_of_schedule_and_wish_is_waited_within_an_hour_of_the_schedule() {
+        let table = [
+            (5, 0, 5),
+            (5, 5, 5),
+            (5, 60, 60),
+            (300, 60, 300),
+            (5, 3_605, 3_605),
+            (5, 3_606, 3_605),
+            (5, 86_400, 3_605),
+            (7_200, 10_799, 10_799),
+            (7_200, 20_000, 10_800),
+            (86_400, 3_600, 86_400),
+            (0, 0, 0),
+            (0, u64::MAX / 4, 3_600),
+        ];
+        for (scheduled, asked, waited) in table {
+            let [scheduled, asked, waited] = [scheduled, asked, waited].map(Duration::from_secs);
+            assert_eq!(wait(scheduled, asked), waited, "{scheduled:?} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_after_is_read_as_seconds_or_as_a_date() {
+        let now = time::macros::datetime!(2026-11-23 12:00 UTC);
+        let table = [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("007", Some(7)),
+            ("99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("Mon, 23 Nov 2026 12:02:00 GMT", Some(120)),
+            ("Mon, 23 Nov 2026 13:00:00 +0100", Some(0)),
+            ("Mon, 23 Nov 2026 11:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("", None),
+            ("-5", None),
+            ("+5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("2026-11-23T12:02:00Z", None),
+            ("5, 6", None),
+        ];
+        for (value, seconds) in table {
+            assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Mail by SMTP: one conversation per attempt, in which every recipient gets an answer of its own.
 
 use super::email::{Built, build};
-use super::{Attempt, Leased, Outcome, RecipientAnswer, sentence};
+use super::retry::TROUBLE_WAIT;
+use super::{Attempt, Health, Leased, Outcome, RecipientAnswer, sentence};
 use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
 use lettre::Address;
@@ -96,7 +97,9 @@ impl SmtpTransport {
             Ok(built) => {
                 let (open, settled) = divide(built.envelope.to(), &leased.answered);
                 match self.converse(&built, &open).await {
-                    Ok(answers) => conclude(settled.into_iter().chain(answers).collect()),
+                    Ok((answers, health)) => {
+                        conclude(settled.into_iter().chain(answers).collect()).with_health(health)
+                    }
                     Err(attempt) => Attempt { recipients: settled, ..attempt },
                 }
             }
@@ -106,38 +109,43 @@ impl SmtpTransport {
         attempt
     }
 
-    /// The whole conversation: what came of each recipient, or the attempt that ended before any had an answer.
+    /// The whole conversation: what came of each recipient and what that says of the server, or the attempt that ended
+    /// before any had an answer.
     async fn converse(
         &self,
         built: &Built,
         recipients: &[Address],
-    ) -> std::result::Result<Vec<RecipientAnswer>, Attempt> {
+    ) -> std::result::Result<(Vec<RecipientAnswer>, Health), Attempt> {
         if recipients.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Health::Unknown));
         }
-        let silent =
-            |_| Attempt::new(Outcome::Retry, format!("the mail server {} did not answer in time", self.host));
+        let silent = |_| {
+            Attempt::new(Outcome::Retry, format!("the mail server {} did not answer in time", self.host))
+                .with_health(Health::Fails)
+                .with_wait(TROUBLE_WAIT)
+        };
         let (mut connection, mut answers) =
             timeout(self.dialogue, self.introduce(built, recipients)).await.map_err(silent)??;
         if answers.iter().all(|answer| answer.outcome != Outcome::Delivered) {
             if let Ok(Ok(_)) = timeout(self.dialogue, connection.command(Rset)).await {
                 self.keep(connection);
             }
-            return Ok(answers);
+            return Ok((answers, Health::Works));
         }
-        let verdict = match timeout(MESSAGE_TIMEOUT, hand_over(&mut connection, &built.message)).await {
-            Ok(Ok(response)) => {
-                self.keep(connection);
-                (Outcome::Delivered, said(&response))
-            }
-            Ok(Err(error)) => (severity(&error), self.words(&error)),
-            Err(elapsed) => return Err(silent(elapsed)),
-        };
+        let (outcome, answer, health) =
+            match timeout(MESSAGE_TIMEOUT, hand_over(&mut connection, &built.message)).await {
+                Ok(Ok(response)) => {
+                    self.keep(connection);
+                    (Outcome::Delivered, said(&response), Health::Works)
+                }
+                Ok(Err(error)) => (severity(&error), self.words(&error), health_of(&error)),
+                Err(elapsed) => return Err(silent(elapsed)),
+            };
         // What the server says of the message holds for everybody it had taken as a recipient.
-        for answer in answers.iter_mut().filter(|answer| answer.outcome == Outcome::Delivered) {
-            (answer.outcome, answer.answer) = verdict.clone();
+        for taken in answers.iter_mut().filter(|answer| answer.outcome == Outcome::Delivered) {
+            (taken.outcome, taken.answer) = (outcome, answer.clone());
         }
-        Ok(answers)
+        Ok((answers, health))
     }
 
     /// MAIL and a RCPT for each recipient.
@@ -151,7 +159,9 @@ impl SmtpTransport {
         for recipient in recipients {
             let (outcome, answer) = match connection.command(Rcpt::new(recipient.clone(), Vec::new())).await {
                 Ok(response) => (Outcome::Delivered, said(&response)),
-                Err(error) if error.status().is_some() => (severity(&error), self.words(&error)),
+                Err(error) if code(&error).is_some_and(|code| code != CLOSING) => {
+                    (severity(&error), self.words(&error))
+                }
                 Err(error) => return Err(self.broken(&error)),
             };
             answers.push(RecipientAnswer { address: recipient.to_string(), outcome, answer });
@@ -230,14 +240,16 @@ impl SmtpTransport {
 
     /// The server answered MAIL with a refusal: final for this mail when it is a 5xx about the mail.
     fn refused(&self, error: &smtp::Error) -> Attempt {
-        let outcome = if code(error) == Some(NOT_AUTHENTICATED) { Outcome::Retry } else { severity(error) };
-        Attempt { outcome, ..self.broken(error) }
+        let is_of_mail = error.is_permanent() && code(error) != Some(NOT_AUTHENTICATED);
+        let (outcome, health) =
+            if is_of_mail { (severity(error), Health::Works) } else { (Outcome::Retry, Health::Fails) };
+        Attempt { outcome, health, ..self.broken(error) }
     }
 
     /// Nothing could be said about this mail. Even a 5xx (a greeting of 554, a wrong password) is put right by an operator, so
     /// the mail waits.
     fn broken(&self, error: &smtp::Error) -> Attempt {
-        let attempt = Attempt::new(Outcome::Retry, self.words(error));
+        let attempt = Attempt::new(Outcome::Retry, self.words(error)).with_health(Health::Fails);
         match code(error) {
             Some(code) => attempt.with_status(code),
             None => attempt,
@@ -291,6 +303,14 @@ fn code(error: &smtp::Error) -> Option<u16> {
 
 fn severity(error: &smtp::Error) -> Outcome {
     if error.is_permanent() { Outcome::Permanent } else { Outcome::Retry }
+}
+
+/// What an answer to the message says of the server: nothing against it, unless it hung up or is closing.
+fn health_of(error: &smtp::Error) -> Health {
+    match code(error) {
+        Some(code) if code != CLOSING => Health::Works,
+        _ => Health::Fails,
+    }
 }
 
 fn said(response: &Response) -> String {

@@ -115,7 +115,14 @@ fn leased(change: impl FnOnce(&mut Email)) -> Leased {
         payload: Payload::Email(email),
         created_at: datetime!(2026-11-23 12:00 UTC),
     };
-    Leased { delivery, attempt: 1, token: 1, answered: Vec::new() }
+    Leased {
+        endpoint: delivery.payload.endpoint(),
+        delivery,
+        attempt: 1,
+        in_schedule: 1,
+        token: 1,
+        answered: Vec::new(),
+    }
 }
 
 fn bytes_of(leased: &Leased) -> String {
@@ -386,5 +393,28 @@ fn the_url_says_how_to_connect() {
             error.starts_with("mail.smtp_url: ") && error.contains(words) && !error.contains("canary"),
             "{error}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_whether_the_server_works_or_only_refuses_this_mail() {
+    let table: [(Script, Health); 10] = [
+        (willing, Health::Works),
+        (|line| if line.is_empty() { Some("421 too busy") } else { willing(line) }, Health::Fails),
+        (|line| if line.is_empty() { Some("554 go away") } else { willing(line) }, Health::Fails),
+        (|line| if line.starts_with("MAIL") { Some("451 later") } else { willing(line) }, Health::Fails),
+        (|line| if line.starts_with("MAIL") { Some("550 not you") } else { willing(line) }, Health::Works),
+        (
+            |line| if line.starts_with("RCPT") { Some("550 no such user") } else { willing(line) },
+            Health::Works,
+        ),
+        (|line| if line.starts_with("RCPT") { Some("450 greylisted") } else { willing(line) }, Health::Works),
+        (|line| if line.starts_with("RCPT") { Some("421 closing") } else { willing(line) }, Health::Fails),
+        (|line| if line == "." { Some("552 too large") } else { willing(line) }, Health::Works),
+        (|line| if line == "." { None } else { willing(line) }, Health::Fails),
+    ];
+    for (n, (script, health)) in table.into_iter().enumerate() {
+        let attempt = Server::start(script).await.transport().send(&leased(|_| {})).await;
+        assert_eq!(attempt.health, health, "script {n}: {attempt:?}");
     }
 }

@@ -1,8 +1,9 @@
 //! Webhooks: one HTTP request per attempt, signed, guarded, within one deadline, and read no further than a limit.
 
 use super::guard::{Guard, GuardedResolver, Refused, SystemResolver};
+use super::retry::{TROUBLE_WAIT, retry_after};
 use super::sign::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
-use super::{Attempt, Leased, Outcome, excerpt, sentence};
+use super::{Attempt, Health, Leased, Outcome, excerpt, sentence};
 use crate::error::{Error, Result};
 use crate::models::delivery::{HeaderValue, Payload, Webhook};
 use crate::models::secret::Secret;
@@ -107,7 +108,7 @@ impl WebhookTransport {
             return Attempt::new(Outcome::Permanent, "this delivery is no webhook");
         };
         let attempt = match self.request(leased, webhook, secrets, now) {
-            Ok(request) => self.exchange(request).await,
+            Ok(request) => self.exchange(request, now).await,
             Err(attempt) => attempt,
         };
         let mut attempt = without_secrets(attempt, webhook, secrets);
@@ -151,22 +152,28 @@ impl WebhookTransport {
         Ok(request)
     }
 
-    async fn exchange(&self, request: Request) -> Attempt {
+    async fn exchange(&self, request: Request, now: OffsetDateTime) -> Attempt {
         let deadline = Moment::now() + self.deadline;
         let response = match tokio::time::timeout_at(deadline, self.client.execute(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Attempt::new(Outcome::Retry, why(&error)),
+            Ok(Err(error)) => return unanswered(&error),
             Err(_) => {
-                return Attempt::new(
-                    Outcome::Retry,
-                    format!("no answer within {} s", self.deadline.as_secs_f32()),
-                );
+                let detail = format!("no answer within {} s", self.deadline.as_secs_f32());
+                return Attempt::new(Outcome::Retry, detail)
+                    .with_health(Health::Fails)
+                    .with_wait(TROUBLE_WAIT);
             }
         };
         let status = response.status();
         let (outcome, detail) = judge(status);
+        let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let asked = asked.and_then(|value| retry_after(value, now)).unwrap_or_default();
+        let wait = if status == StatusCode::TOO_MANY_REQUESTS { asked.max(TROUBLE_WAIT) } else { asked };
         let (body, cut) = read(response, deadline).await;
-        let mut attempt = Attempt::new(outcome, format!("{detail}{cut}")).with_status(status.as_u16());
+        let mut attempt = Attempt::new(outcome, format!("{detail}{cut}"))
+            .with_status(status.as_u16())
+            .with_health(health(status))
+            .with_wait(wait);
         attempt.response = Some(body);
         attempt
     }
@@ -184,6 +191,15 @@ fn judge(status: StatusCode) -> (Outcome, String) {
             format!("{status}: redirects are not followed; put the address it leads to into the scrip"),
         ),
         status => (Outcome::Retry, status.to_string()),
+    }
+}
+
+/// What a status says of the endpoint: an answer about one URL or one request is that of an endpoint that works.
+fn health(status: StatusCode) -> Health {
+    match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Health::Fails,
+        status if status.is_server_error() => Health::Fails,
+        _ => Health::Works,
     }
 }
 
@@ -249,24 +265,25 @@ async fn read(mut response: Response, deadline: Moment) -> (String, &'static str
     (String::from_utf8_lossy(&body).into_owned(), cut)
 }
 
-/// Why no answer came: a refusal of the guard in its own words, else what lies at the bottom.
-fn why(error: &reqwest::Error) -> String {
+/// The attempt that got no answer: a refusal of the guard in its own words, else what lies at the bottom.
+fn unanswered(error: &reqwest::Error) -> Attempt {
     let mut cause: Option<&dyn StdError> = Some(error);
     let mut bottom = String::new();
     while let Some(error) = cause {
         if let Some(refused) = error.downcast_ref::<Refused>() {
-            return refused.to_string();
+            return Attempt::new(Outcome::Retry, refused.to_string());
         }
         bottom = error.to_string();
         cause = error.source();
     }
-    if error.is_timeout() {
-        format!("could not connect within {} s", CONNECT_TIMEOUT.as_secs())
+    let (detail, wait) = if error.is_timeout() {
+        (format!("could not connect within {} s", CONNECT_TIMEOUT.as_secs()), TROUBLE_WAIT)
     } else if error.is_connect() {
-        format!("could not connect: {bottom}")
+        (format!("could not connect: {bottom}"), Duration::ZERO)
     } else {
-        format!("the exchange broke off: {bottom}")
-    }
+        (format!("the exchange broke off: {bottom}"), Duration::ZERO)
+    };
+    Attempt::new(Outcome::Retry, detail).with_health(Health::Fails).with_wait(wait)
 }
 
 /// The attempt with the secrets it used blotted out, and the answer cut: a receiver may send back what it got.

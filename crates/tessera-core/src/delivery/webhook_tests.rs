@@ -42,7 +42,14 @@ fn leased(url: &str, change: impl FnOnce(&mut Webhook)) -> Leased {
         payload: Payload::Webhook(webhook),
         created_at: NOW,
     };
-    Leased { delivery, attempt: 1, token: 1, answered: Vec::new() }
+    Leased {
+        endpoint: delivery.payload.endpoint(),
+        delivery,
+        attempt: 1,
+        in_schedule: 1,
+        token: 1,
+        answered: Vec::new(),
+    }
 }
 
 fn transport(deadline: Duration) -> WebhookTransport {
@@ -346,4 +353,66 @@ async fn what_cannot_be_sent_says_why_and_whether_waiting_helps() {
             attempt.detail
         );
     }
+}
+
+#[tokio::test]
+async fn an_answer_says_how_the_endpoint_is_and_how_long_to_leave_it_alone() {
+    let minute = TROUBLE_WAIT.as_secs();
+    let table = [
+        ("200 OK", "", Health::Works, 0),
+        ("204 No Content", "retry-after: 9\r\n", Health::Works, 9),
+        ("302 Found", "", Health::Works, 0),
+        ("400 Bad Request", "", Health::Works, 0),
+        ("401 Unauthorized", "", Health::Works, 0),
+        ("404 Not Found", "", Health::Works, 0),
+        ("408 Request Timeout", "", Health::Fails, 0),
+        ("410 Gone", "", Health::Works, 0),
+        ("429 Too Many Requests", "", Health::Fails, minute),
+        ("429 Too Many Requests", "retry-after: 5\r\n", Health::Fails, minute),
+        ("429 Too Many Requests", "retry-after: 7200\r\n", Health::Fails, 7_200),
+        ("500 Internal Server Error", "", Health::Fails, 0),
+        ("503 Service Unavailable", "retry-after: 120\r\n", Health::Fails, 120),
+        ("503 Service Unavailable", "retry-after: Mon, 23 Nov 2026 12:01:30 GMT\r\n", Health::Fails, 90),
+        ("503 Service Unavailable", "retry-after: soon\r\n", Health::Fails, 0),
+    ];
+    for (status, header, health, wait) in table {
+        let length = if status.starts_with("204") { "" } else { "content-length: 0\r\n" };
+        let (port, _) =
+            answers(format!("HTTP/1.1 {status}\r\n{header}{length}connection: close\r\n\r\n")).await;
+        let leased = leased(&format!("http://h.example:{port}/"), |_| {});
+        let attempt = transport(DEADLINE).send(&leased, &Secrets::new(), NOW).await;
+        assert_eq!(
+            (attempt.health, attempt.wait.as_secs()),
+            (health, wait),
+            "{status} {header}: {attempt:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_answer_is_the_endpoints_fault_and_what_was_not_sent_is_not() {
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let to_nobody = leased(&format!("http://h.example:{nobody}/"), |_| {});
+    let attempt = transport(DEADLINE).send(&to_nobody, &Secrets::new(), NOW).await;
+    assert_eq!((attempt.health, attempt.wait), (Health::Fails, Duration::ZERO), "{attempt:?}");
+
+    let silent = silent_listener();
+    let port = silent.local_addr().unwrap().port();
+    let attempt = transport(SHORT)
+        .send(&leased(&format!("http://h.example:{port}/"), |_| {}), &Secrets::new(), NOW)
+        .await;
+    assert_eq!((attempt.health, attempt.wait), (Health::Fails, TROUBLE_WAIT), "{attempt:?}");
+
+    let without_secret = leased("http://h.example/", |webhook| webhook.secret = Some("none".into()));
+    for leased in [leased("http://10.0.0.1/", |_| {}), without_secret, leased("no url", |_| {})] {
+        let attempt = transport(DEADLINE).send(&leased, &Secrets::new(), NOW).await;
+        assert_eq!(attempt.health, Health::Unknown, "{attempt:?}");
+    }
+    let guard = Guard::new(Vec::new());
+    let strict = WebhookTransport::with_resolver(guard, Arc::new(Knows("10.0.0.1")), DEADLINE).unwrap();
+    let attempt = strict.send(&leased("http://h.example/", |_| {}), &Secrets::new(), NOW).await;
+    assert_eq!(attempt.health, Health::Unknown, "the guard refused what it resolved to: {attempt:?}");
 }

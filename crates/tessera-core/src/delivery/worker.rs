@@ -7,7 +7,7 @@ use super::email::FileTransport;
 use super::smtp::SmtpTransport;
 use super::webhook::{Secrets, WebhookTransport, secret_names};
 use super::{Attempt, Leased, Outcome, retry};
-use crate::db::deliveries::{self, Room, Settlement};
+use crate::db::deliveries::{self, Room, Settlement, Turned};
 use crate::db::secrets;
 use crate::error::Kind;
 use crate::models::delivery::{DeliveryKind, Payload};
@@ -138,7 +138,6 @@ type Ended = (Arc<Leased>, Attempt);
 /// A place that an attempt takes.
 struct Place {
     leased: Arc<Leased>,
-    endpoint: String,
 }
 
 impl Place {
@@ -223,7 +222,7 @@ impl Leaser {
         }
         let mut running: HashMap<String, i64> = HashMap::new();
         for place in self.places.values() {
-            *running.entry(place.endpoint.clone()).or_default() += 1;
+            *running.entry(place.leased.endpoint.clone()).or_default() += 1;
         }
         Some(Room {
             kinds,
@@ -237,15 +236,15 @@ impl Leaser {
 
     fn begin(&mut self, leased: Leased) {
         let (tools, ended) = (self.tools.clone(), self.ended.clone());
-        let endpoint = leased.delivery.payload.endpoint();
         let leased = Arc::new(leased);
         let job = Arc::clone(&leased);
         let task = self.running.spawn(async move {
             let attempt = tools.transports.attempt(&tools.pool, &job, (tools.clock)()).await;
+            count(&job, &attempt);
             // Fails only when the settler is gone, and then the lease runs out.
             let _ = ended.send((job, attempt)).await;
         });
-        self.places.insert(task.id(), Place { leased, endpoint });
+        self.places.insert(task.id(), Place { leased });
     }
 
     async fn vacate(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -292,7 +291,7 @@ impl Leaser {
             deliveries = held.len(),
             "giving back deliveries whose receivers did not answer in time"
         );
-        if let Err(error) = deliveries::release(&self.tools.pool, &held).await {
+        if let Err(error) = deliveries::give_back(&self.tools.pool, &held).await {
             tracing::warn!(%error, "the leases could not be given back; they run out by themselves");
         }
     }
@@ -367,7 +366,8 @@ fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
 
 fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlement {
     let again = match attempt.outcome {
-        Outcome::Retry => retry::next(leased.delivery.payload.kind(), leased.attempt, leased.delivery.id),
+        Outcome::Retry => retry::next(leased.delivery.payload.kind(), leased.in_schedule, leased.delivery.id)
+            .map(|scheduled| retry::wait(scheduled, attempt.wait)),
         Outcome::Delivered | Outcome::Permanent => None,
     };
     Settlement { leased, attempt, again, transaction: ids.draw() }
@@ -379,28 +379,42 @@ async fn settle(tools: &Tools, batch: &[Settlement], now: OffsetDateTime, stop: 
     let done = persist(&tools.pool, batch, now);
     tokio::pin!(done);
     tokio::select! {
-        () = &mut done => return true,
+        closed = &mut done => {
+            if closed {
+                // What was held for this endpoint may go.
+                tools.wake.notify_one();
+            }
+            return true;
+        }
         () = stop.cancelled() => {}
     }
     timeout(tools.drain + SETTLE_DRAIN, done).await.is_ok()
 }
 
 /// Settles a batch as soon as the database takes it. When it refuses the batch, each is tried alone, so that one that cannot
-/// be recorded does not hold up the others; its lease runs out, and it is attempted again.
-async fn persist(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) {
+/// be recorded does not hold up the others; its lease runs out, and it is attempted again. Answers whether a breaker closed.
+async fn persist(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) -> bool {
     let mut pause = Duration::ZERO;
-    while let Err(error) = deliveries::settle(pool, batch, now).await {
+    loop {
+        let error = match deliveries::settle(pool, batch, now).await {
+            Ok(turned) => {
+                turned.iter().for_each(tell);
+                return turned.iter().any(|one| !one.is_open);
+            }
+            Err(error) => error,
+        };
         match batch {
             [one] if error.kind() == Kind::Internal => {
                 let delivery = one.leased.delivery.id;
                 tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded");
-                return;
+                return false;
             }
             many if error.kind() == Kind::Internal => {
+                let mut closed = false;
                 for one in many {
-                    Box::pin(persist(pool, std::slice::from_ref(one), now)).await;
+                    closed |= Box::pin(persist(pool, std::slice::from_ref(one), now)).await;
                 }
-                return;
+                return closed;
             }
             _ if pause.is_zero() => {
                 tracing::error!(error = &error as &dyn StdError, "cannot settle deliveries; trying again");
@@ -410,6 +424,25 @@ async fn persist(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) {
         pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         sleep(pause).await;
     }
+}
+
+/// Tells the operator of a breaker that opened or closed.
+fn tell(turned: &Turned) {
+    let endpoint = &turned.endpoint;
+    if turned.is_open {
+        let (failures, first) = (deliveries::OPENS_AFTER, deliveries::PROBE_FIRST.as_secs());
+        tracing::warn!(%endpoint, "an endpoint failed {failures} times in a row; its deliveries are held, and one is tried in {first} s");
+    } else {
+        tracing::info!(%endpoint, "an endpoint works again; its deliveries go on");
+    }
+}
+
+/// Counts an attempt, for whoever watches. Costs nothing where nobody does.
+fn count(leased: &Leased, attempt: &Attempt) {
+    let kind = leased.delivery.payload.kind().as_str();
+    metrics::counter!("tessera_delivery_attempts_total", "kind" => kind, "outcome" => attempt.outcome.as_str())
+        .increment(1);
+    metrics::histogram!("tessera_delivery_attempt_seconds", "kind" => kind).record(attempt.duration);
 }
 
 #[cfg(test)]

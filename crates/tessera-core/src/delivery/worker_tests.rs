@@ -90,7 +90,7 @@ fn tools(pool: &PgPool, folder: &tempfile::TempDir, drain: Duration) -> Tools {
 /// How many deliveries stand where, and how many outcomes of each type the history has.
 async fn tally(pool: &PgPool) -> (BTreeMap<&'static str, usize>, BTreeMap<String, i64>) {
     let mut states = BTreeMap::new();
-    for listed in list(pool, Filter::default(), 1_000, None).await.unwrap().items {
+    for listed in list(pool, &Filter::default(), 1_000, None).await.unwrap().items {
         *states.entry(listed.state.as_str()).or_default() += 1;
     }
     let outcomes: Vec<(String, i64)> = sqlx::query_as(
@@ -274,7 +274,14 @@ fn a_delivery_that_ended_twice_is_settled_in_two_batches() {
             created_at: NOW,
         };
         (
-            Arc::new(Leased { delivery, attempt: 1, token, answered: Vec::new() }),
+            Arc::new(Leased {
+                endpoint: delivery.payload.endpoint(),
+                delivery,
+                attempt: 1,
+                in_schedule: 1,
+                token,
+                answered: Vec::new(),
+            }),
             Attempt::new(Outcome::Delivered, ""),
         )
     };
@@ -303,9 +310,56 @@ async fn one_settlement_that_the_database_refuses_holds_up_no_other() {
     // Takes the id of a transaction that is there already.
     batch[1].transaction = batch[1].leased.delivery.transaction;
     persist(&pool, &batch, NOW).await;
-    let states = list(&pool, Filter::default(), 10, None).await.unwrap().items;
+    let states = list(&pool, &Filter::default(), 10, None).await.unwrap().items;
     let running: Vec<_> =
-        states.iter().filter(|one| one.state.as_str() == "running").map(|one| one.delivery.id).collect();
+        states.iter().filter(|one| one.state.as_str() == "running").map(|one| one.id).collect();
     assert_eq!(running, [ids[1]], "its lease runs out, and it is attempted again");
     assert_eq!(tally(&pool).await.1, BTreeMap::from([("WebhookDelivery".into(), 2)]));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_left_alone_and_others_are_not() {
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
+    let mut failing = Receiver::start("503 Down", true).await;
+    let mut healthy = Receiver::start("200 OK", true).await;
+    queue(&pool, vec![webhook(&failing.url); 40]).await;
+    let workers = Workers::start(tools(&pool, &folder, DRAIN));
+    failing.next(10).await;
+    queue(&pool, vec![webhook(&healthy.url); 5]).await;
+    healthy.next(5).await;
+    workers.stop().await;
+    let (states, outcomes) = tally(&pool).await;
+    assert_eq!(states, BTreeMap::from([("completed", 5), ("held", 40)]));
+    assert_eq!(outcomes, BTreeMap::from([("WebhookDelivery".into(), 5)]));
+    // Eight run at a time, so a few more than ten were on their way when the breaker opened.
+    let tried: i64 =
+        sqlx::query_scalar("SELECT sum(attempts) FROM delivery_queue").fetch_one(&pool).await.unwrap();
+    assert!((10..40).contains(&tried), "{tried} attempts");
+}
+
+#[test]
+fn what_a_receiver_asks_for_is_waited_when_there_is_a_next_time() {
+    let leased = |in_schedule| {
+        let delivery = crate::models::delivery::Delivery {
+            id: uuid::Uuid::from_u128(1).into(),
+            ticket: uuid::Uuid::nil().into(),
+            transaction: uuid::Uuid::nil().into(),
+            scrip_version: uuid::Uuid::nil().into(),
+            payload: webhook("http://a.example/"),
+            created_at: NOW,
+        };
+        let endpoint = delivery.payload.endpoint();
+        Arc::new(Leased { delivery, endpoint, attempt: 30, in_schedule, token: 1, answered: Vec::new() })
+    };
+    let mut ids = Ids::new(NOW, 1);
+    let mut again = |in_schedule, outcome, wait| {
+        let attempt = Attempt::new(outcome, "").with_wait(Duration::from_secs(wait));
+        settlement(leased(in_schedule), attempt, &mut ids).again.map(|again| again.as_secs())
+    };
+    assert!((4..=6).contains(&again(1, Outcome::Retry, 0).unwrap()), "the schedule counts from the resend");
+    assert_eq!(again(1, Outcome::Retry, 120), Some(120));
+    assert!(again(9, Outcome::Retry, 120).unwrap() > 60_000);
+    assert_eq!(again(10, Outcome::Retry, 120), None, "no wish makes an attempt more");
+    assert_eq!(again(1, Outcome::Permanent, 120), None);
 }

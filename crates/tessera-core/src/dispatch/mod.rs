@@ -53,6 +53,15 @@ pub struct Caller {
     pub channel: &'static str,
     /// What they may do.
     pub access: Access,
+    /// How many deliveries, each made because of the one before, led to what they ask: [`Context::depth`].
+    pub depth: u32,
+}
+
+impl Caller {
+    /// The same caller, whose request came through this many deliveries.
+    pub fn at_depth(self, depth: u32) -> Self {
+        Self { depth, ..self }
+    }
 }
 
 /// What must hold for a change to be made.
@@ -153,7 +162,7 @@ impl Tessera {
         let user = self.catalog().agents.get(ADMIN_USER).map(|user| User::clone(user));
         let user =
             user.ok_or_else(|| Error::internal("There is no administrator.", "the stock user is missing"))?;
-        Ok(Caller { user, channel: "rest", access: Access::All })
+        Ok(Caller { user, channel: "rest", access: Access::All, depth: 0 })
     }
 
     /// Makes a ticket.
@@ -413,8 +422,8 @@ impl Tessera {
         let now = not_before.map_or_else(clock::now, |not_before| clock::now().max(not_before));
         let mut ids = Ids::new(now, clock::seed());
         let request: RequestId = ids.draw();
-        let Caller { user, channel, access } = caller.clone();
-        let context = Context { actor: user, channel, now, request, ids, access };
+        let Caller { user, channel, access, depth } = caller.clone();
+        let context = Context { actor: user, channel, now, request, ids, access, depth };
         self.planner.prepare(catalog, loaded.situation.clone(), command, context).await.map(Some)
     }
 

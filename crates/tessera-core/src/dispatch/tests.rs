@@ -427,6 +427,16 @@ async fn the_check_names_every_invariant_that_is_broken() {
         ("I6", "DELETE FROM delivery_queue"),
         ("I8", "INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
                 SELECT ticket_id, request_id, 0, 'EmailRecord', '{}', creator_id, (SELECT id FROM deliveries LIMIT 1) FROM transactions LIMIT 1"),
+        ("I6", "INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
+                SELECT ticket_id, request_id, 0, 'DeliveryFailed', '{}', creator_id, (SELECT id FROM deliveries LIMIT 1) FROM transactions LIMIT 1"),
+        ("I6", "INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
+                SELECT ticket_id, request_id, 0, 'DeliveryFailed', '{\"reason\": \"cancelled\"}', creator_id,
+                       (SELECT id FROM deliveries LIMIT 1) FROM transactions LIMIT 1"),
+        ("I7", "UPDATE delivery_queue SET held = 'operator'"),
+        ("I7", "INSERT INTO delivery_endpoints (endpoint, held_at) VALUES ('smtp', now())"),
+        ("I8", "UPDATE delivery_queue SET resend_id = gen_random_uuid();
+                INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
+                SELECT ticket_id, request_id, 0, 'EmailRecord', '{}', creator_id, (SELECT id FROM deliveries LIMIT 1) FROM transactions LIMIT 1"),
         ("references", "DELETE FROM requests"),
         ("references", "UPDATE transactions SET caused_by = gen_random_uuid() WHERE seq = 3"),
         ("references", "UPDATE transactions SET scrip_version_id = gen_random_uuid() WHERE seq = 1"),
@@ -446,4 +456,38 @@ async fn the_check_names_every_invariant_that_is_broken() {
         assert!(named, "{invariant} by {damage}: {:#?}", report.violations);
         tx.rollback().await.unwrap();
     }
+}
+
+/// What people did to deliveries is no violation: resends, holds and cancels are known.
+#[tokio::test]
+async fn the_check_knows_what_people_did_to_deliveries() {
+    use crate::db::deliveries::{self, Order};
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    make(&desk).await;
+    make(&desk).await;
+    let pool = &desk.pools.write;
+    let mut seed = 0;
+    let mut order = || {
+        seed += 1;
+        let now = clock::now();
+        Order { actor: ADMIN_USER, now, ids: Ids::new(now, seed << 20) }
+    };
+    let ids: Vec<uuid::Uuid> = sqlx::query_scalar("SELECT delivery_id FROM delivery_queue ORDER BY 1")
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    let [first, second] = [ids[0].into(), ids[ids.len() - 1].into()];
+    deliveries::hold(pool, first, order()).await.unwrap();
+    assert_clean(&desk).await;
+    deliveries::release(pool, first, order()).await.unwrap();
+    deliveries::cancel(pool, second, order()).await.unwrap();
+    assert_clean(&desk).await;
+    deliveries::resend(pool, second, order()).await.unwrap();
+    let endpoint: String =
+        sqlx::query_scalar("SELECT endpoint FROM delivery_queue LIMIT 1").fetch_one(pool).await.unwrap();
+    deliveries::hold_endpoint(pool, &endpoint, order()).await.unwrap();
+    assert_clean(&desk).await;
+    deliveries::release_endpoint(pool, &endpoint, order()).await.unwrap();
+    assert_clean(&desk).await;
 }

@@ -165,10 +165,12 @@ pub enum HeaderValue {
     },
 }
 
-/// Where a delivery stands; derived from the three tables.
+/// Where a delivery stands; derived from its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
+    /// Waits for a person, or for its endpoint.
+    Held,
     /// Due now or later.
     Available,
     /// Leased by a worker.
@@ -177,22 +179,137 @@ pub enum DeliveryState {
     Completed,
     /// Given up.
     Discarded,
+    /// A person gave it up.
+    Cancelled,
 }
 
 impl DeliveryState {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Available, Self::Running, Self::Completed, Self::Discarded];
+    pub const ALL: [Self; 6] =
+        [Self::Held, Self::Available, Self::Running, Self::Completed, Self::Discarded, Self::Cancelled];
 
     /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Available => "available",
             Self::Running => "running",
             Self::Completed => "completed",
             Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether nothing more will happen by itself.
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Completed | Self::Discarded | Self::Cancelled)
+    }
+}
+
+/// Why a delivery is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// A person held it.
+    Operator,
+    /// This version of Tessera cannot read it; a newer one may.
+    Unreadable,
+    /// Its message was emptied by retention.
+    PayloadGone,
+    /// A person held its endpoint.
+    Endpoint,
+    /// Its endpoint does not work, and is tried with one delivery at a time.
+    Breaker,
+}
+
+impl HoldReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::Operator, Self::Unreadable, Self::PayloadGone, Self::Endpoint, Self::Breaker];
+
+    /// The word in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Unreadable => "unreadable",
+            Self::PayloadGone => "payload_gone",
+            Self::Endpoint => "endpoint",
+            Self::Breaker => "breaker",
+        }
+    }
+
+    /// The reason of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// How an endpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointState {
+    /// A person holds it: nothing is sent.
+    Held,
+    /// Its breaker is open: one delivery at a time is tried.
+    Open,
+    /// It failed the last time.
+    Failing,
+    /// Nothing is known against it.
+    Fine,
+}
+
+impl EndpointState {
+    /// The state of an endpoint: whether a person holds it, whether its breaker is open, its failures in a row.
+    pub fn of(is_held: bool, is_open: bool, failures: i32) -> Self {
+        match (is_held, is_open, failures) {
+            (true, ..) => Self::Held,
+            (_, true, _) => Self::Open,
+            (_, _, 1..) => Self::Failing,
+            _ => Self::Fine,
+        }
+    }
+
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Open => "open",
+            Self::Failing => "failing",
+            Self::Fine => "fine",
         }
     }
 }
+
+/// What an attempt says of its endpoint, whatever became of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// It took the message, or judged it: a 404 for one URL or a 550 for one mailbox is a working endpoint's answer.
+    Works,
+    /// It did not work: refused, broken off, out of time, 408, 429, 5xx; a mail server that turns everybody away.
+    Fails,
+    /// It was not asked: the address guard refused, a secret is missing, the message cannot be made.
+    Unknown,
+}
+
+impl Health {
+    /// The word in the statement that settles.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Works => "works",
+            Self::Fails => "fails",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The header that says how many desks and programs a change came through, one after the other. Each delivery carries one
+/// more than the request that made it had.
+pub const DEPTH_HEADER: &str = "Tessera-Depth";
 
 /// The longest sentence kept of an attempt, in characters.
 pub const DETAIL_MAX: usize = 500;
@@ -204,11 +321,16 @@ pub const EXCERPT_MAX: usize = 4_096;
 pub struct Leased {
     /// What is to be sent.
     pub delivery: Delivery,
+    /// Where it goes ([`Payload::endpoint`]), as stored.
+    pub endpoint: String,
     /// Which attempt this is, from 1.
     pub attempt: i32,
+    /// Which attempt of its schedule this is, from 1: sending it again begins the schedule anew, and the numbers go on.
+    pub in_schedule: i32,
     /// The number of the lease; it only grows. A failure is believed from the holder of the newest only.
     pub token: i64,
-    /// What earlier attempts learned about single recipients of a mail; final answers are not asked for again.
+    /// What earlier attempts of the schedule learned about single recipients of a mail; final answers are not asked for
+    /// again.
     pub answered: Vec<RecipientAnswer>,
 }
 
@@ -261,6 +383,10 @@ pub struct Attempt {
     pub recipients: Vec<RecipientAnswer>,
     /// How long it took.
     pub duration: Duration,
+    /// What it says of the endpoint.
+    pub health: Health,
+    /// How long the receiver asked to be left alone, or its trouble asks for, should it be tried again.
+    pub wait: Duration,
 }
 
 impl Attempt {
@@ -273,7 +399,21 @@ impl Attempt {
             response: None,
             recipients: Vec::new(),
             duration: Duration::ZERO,
+            health: if outcome == AttemptOutcome::Delivered { Health::Works } else { Health::Unknown },
+            wait: Duration::ZERO,
         }
+    }
+
+    /// The same, with what it says of the endpoint.
+    pub fn with_health(mut self, health: Health) -> Self {
+        self.health = health;
+        self
+    }
+
+    /// The same, not tried again before `wait` has passed.
+    pub fn with_wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
     }
 
     /// The same, with the receiver's status code.
@@ -309,6 +449,29 @@ pub fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_as_bad_as_the_worst_that_is_known_of_it() {
+        let table = [
+            ((false, false, 0), EndpointState::Fine),
+            ((false, false, 1), EndpointState::Failing),
+            ((false, false, 9), EndpointState::Failing),
+            ((false, true, 10), EndpointState::Open),
+            ((true, false, 0), EndpointState::Held),
+            ((true, true, 10), EndpointState::Held),
+        ];
+        for ((held, open, failures), state) in table {
+            assert_eq!(EndpointState::of(held, open, failures), state, "{held} {open} {failures}");
+        }
+    }
+
+    #[test]
+    fn words_lead_back_to_what_they_name() {
+        assert!(DeliveryState::ALL.iter().all(|state| DeliveryState::parse(state.as_str()) == Some(*state)));
+        assert!(HoldReason::ALL.iter().all(|reason| HoldReason::parse(reason.as_str()) == Some(*reason)));
+        let finished: Vec<_> = DeliveryState::ALL.iter().filter(|state| state.is_finished()).collect();
+        assert_eq!(finished.len(), 3, "{finished:?}");
+    }
 
     #[test]
     fn what_is_kept_of_an_attempt_is_bounded_and_can_be_stored() {

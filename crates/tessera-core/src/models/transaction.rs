@@ -255,8 +255,11 @@ pub struct Outcome {
     pub answer: String,
     /// How many attempts it took.
     pub attempts: i32,
-    /// Mail addresses, or the URL without its query.
+    /// Mail addresses, or the URL without its query; of a mail that arrived, those that took it.
     pub to: Vec<String>,
+    /// Addresses that a mail which arrived did not reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missed: Vec<String>,
     /// Why it failed, for `DeliveryFailed`: `permanent`, `exhausted`, `cancelled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

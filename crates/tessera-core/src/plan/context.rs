@@ -19,6 +19,8 @@ pub struct Context {
     pub ids: Ids,
     /// What the actor may do.
     pub access: Access,
+    /// How many deliveries, each made because of the one before, led to this request: what its `Tessera-Depth` says.
+    pub depth: u32,
 }
 
 /// Rights, by name.

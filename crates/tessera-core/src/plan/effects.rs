@@ -6,7 +6,7 @@ use super::draft::{Draft, date, parse_date};
 use super::mail::{self, Mail};
 use super::situation::Subject;
 use super::variables::{FIXED_TIME, Tense, Variables};
-use crate::models::delivery::{HeaderValue, Webhook};
+use crate::models::delivery::{DEPTH_HEADER, HeaderValue, Webhook};
 use crate::models::transaction::Content;
 use crate::models::{Delivery, Role, ScripId, Transaction, TransactionType};
 use crate::scrip::Scrip;
@@ -178,6 +178,11 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
                 + rendered.headers.values().map(String::len).sum::<usize>(),
         )?;
         Ok(rendered)
+    }
+
+    /// What a delivery says of its depth: one more than the request that makes it.
+    pub fn depth(&self) -> String {
+        self.snapshot.draft.context.depth.saturating_add(1).to_string()
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), Unready> {
@@ -374,6 +379,7 @@ fn compose_webhook(
     if !headers.keys().any(|name| name.eq_ignore_ascii_case("content-type")) {
         headers.insert("Content-Type".to_owned(), HeaderValue::Text("application/json".to_owned()));
     }
+    headers.insert(DEPTH_HEADER.to_owned(), HeaderValue::Text(words.depth()));
     let body = match (&action.body, template) {
         (Some(text), _) => words.render("body", text)?,
         (None, Some(template)) => {

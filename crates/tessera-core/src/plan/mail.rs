@@ -3,7 +3,7 @@
 use super::catalog::bare_address;
 use super::effects::{Unready, Words};
 use super::variables::{NEW_NUMBER, same_address};
-use crate::models::delivery::{Email, Recipient, RecipientOutcome};
+use crate::models::delivery::{DEPTH_HEADER, Email, Recipient, RecipientOutcome};
 use crate::models::template::ContentType;
 use crate::models::text::{fold, is_address};
 use crate::models::{DeliveryId, TransactionType, UserId, Watcher};
@@ -58,7 +58,7 @@ pub(super) fn compose(
     let subject =
         if bare_subject.contains(&tag) { bare_subject.clone() } else { format!("{tag} {bare_subject}") };
     let mut headers = standing_headers(words, send, &number);
-    headers.extend(rendered.headers);
+    headers.extend(rendered.headers.into_iter().filter(|(name, _)| !name.eq_ignore_ascii_case(DEPTH_HEADER)));
     let [to, cc, bcc] = chosen.lists;
     let from = sender(words, send);
     let recipients = chosen.considered;
@@ -92,6 +92,7 @@ fn standing_headers(words: &Words<'_, '_, '_>, send: &SendEmail, number: &str) -
         ("In-Reply-To", thread.clone()),
         ("Precedence", "bulk".to_owned()),
         ("References", thread),
+        (DEPTH_HEADER, words.depth()),
         ("X-Auto-Response-Suppress", "All".to_owned()),
         ("X-Tessera-Loop-Prevention", name.clone()),
         ("X-Tessera-Scrip", format!("{} v{}", words.scrip.name, words.scrip.version)),
@@ -125,6 +126,7 @@ pub(super) fn canonical(mail: &Mail, template: &Template) -> Value {
         mail.bare_subject,
         own,
         email.headers.get("Auto-Submitted"),
+        email.headers.get(DEPTH_HEADER),
         email.text,
         email.html,
         email.recipients,

@@ -34,6 +34,9 @@ use uuid::Uuid;
 
 /// How deep a cascade goes: a change of the request is at 0, what its scrips change is at 1, and so on.
 pub const CASCADE_DEPTH_MAX: u32 = 10;
+/// How deep a chain of deliveries goes: a request that came through so many of them, one made because of another, sends
+/// nothing more. So two desks that answer each other's webhooks, or mails, come to an end.
+pub const EXTERNAL_DEPTH_MAX: u32 = 5;
 /// Scrips fired per request.
 pub const FIRED_MAX: usize = 200;
 /// Deliveries per request.

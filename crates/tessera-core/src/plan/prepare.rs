@@ -6,7 +6,8 @@ use super::effects::{self, Bench, Canonical, Intent, Known, Snapshot, Unready};
 use super::hash::{PlanHash, hash};
 use super::situation::{Situation, Subject};
 use super::{
-    CASCADE_DEPTH_MAX, Catalog, Context, DELIVERIES_MAX, FIRED_MAX, Plan, Rows, SHADOWS_MAX, request,
+    CASCADE_DEPTH_MAX, Catalog, Context, DELIVERIES_MAX, EXTERNAL_DEPTH_MAX, FIRED_MAX, Plan, Rows,
+    SHADOWS_MAX, request,
 };
 use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
@@ -72,6 +73,7 @@ fn draft<'a>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Budget {
     Depth,
+    External,
     Fired,
     Deliveries,
     Rendered,
@@ -82,6 +84,9 @@ impl Budget {
     fn sentence(self) -> String {
         match self {
             Self::Depth => format!("automation stopped at depth {CASCADE_DEPTH_MAX}"),
+            Self::External => format!(
+                "nothing is sent at Tessera-Depth {EXTERNAL_DEPTH_MAX}: this change came through so many deliveries, each made because of the one before"
+            ),
             Self::Fired => format!("automation stopped after {FIRED_MAX} scrips fired"),
             Self::Deliveries => format!("automation stopped after {DELIVERIES_MAX} deliveries"),
             Self::Rendered => {
@@ -290,6 +295,10 @@ impl<'a> Automation<'a> {
         let spent = [
             (is_shadow && self.shadows >= SHADOWS_MAX, Budget::Shadows),
             (one.depth >= CASCADE_DEPTH_MAX, Budget::Depth),
+            (
+                one.scrip.action.is_external() && self.draft.context.depth >= EXTERNAL_DEPTH_MAX,
+                Budget::External,
+            ),
             (self.fired >= FIRED_MAX, Budget::Fired),
         ];
         spent.into_iter().find_map(|(is_spent, budget)| is_spent.then_some(budget))

@@ -49,11 +49,21 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
         })
         .fold(String::new(), |text, line| text + line + "\n");
     let settings: Settings = Figment::from(Toml::string(&uncommented)).extract().unwrap();
-    let Settings { name, base_url, data_dir, http, database, auth, mail, webhook, delivery, metrics, telemetry } =
-        settings;
-    let Webhook { allow } = webhook;
-    let Metrics { token, token_file } = metrics;
-    let Telemetry { otlp_endpoint } = telemetry;
+    let Settings {
+        name,
+        base_url,
+        data_dir,
+        http,
+        database,
+        auth,
+        mail,
+        webhook: Webhook { allow },
+        delivery,
+        metrics: Metrics { token, token_file },
+        telemetry: Telemetry { otlp_endpoint },
+        retention,
+    } = settings;
+    assert_eq!(retention, Retention::default());
     assert!([token, token_file, otlp_endpoint].iter().all(Option::is_some));
     assert_eq!(http.connections_max, Some(1_024));
     let all =
@@ -64,6 +74,9 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
     assert!(all.iter().all(Option::is_some), "{all:?}");
     assert!(uncommented.contains("\nallow = ") && allow.is_empty());
     assert!(uncommented.contains("\nenabled = ") && delivery.enabled);
+    for days in ["traces_days", "attempts_days", "payloads_days"] {
+        assert!(uncommented.contains(&format!("\n{days} = 90\n")), "{days}");
+    }
 }
 
 #[test]
@@ -108,7 +121,7 @@ fn a_fault_names_the_setting_and_the_source() {
             "TESSERA_NAMES",
             "1",
             "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, database, auth, \
-             mail, webhook, delivery, metrics, telemetry",
+             mail, webhook, delivery, metrics, telemetry, retention",
         ),
         ("TESSERA_MAIL", "x", "TESSERA_MAIL: this is a section with settings of its own, not a value"),
         (
@@ -204,4 +217,18 @@ fn data_has_a_place_for_root_and_for_everybody_else() {
     assert_eq!(place(&[("HOME", "/home/a"), ("XDG_DATA_HOME", "/d")]).unwrap(), Path::new("/d/tessera"));
     assert_eq!(place(&[("HOME", "/home/a"), ("TESSERA_DATA_DIR", "/e")]).unwrap(), Path::new("/e"));
     assert!(place(&[]).unwrap_err().to_string().starts_with("TESSERA_DATA_DIR: "));
+}
+
+#[test]
+fn days_are_numbers_in_the_file_and_in_the_environment() {
+    let file = "[retention]\ntraces_days = 7";
+    let kept = load_file(file, &[("TESSERA_RETENTION__PAYLOADS_DAYS", "0")]).unwrap().retention;
+    assert_eq!((kept.traces_days, kept.attempts_days, kept.payloads_days), (7, 90, 0));
+    for (name, value) in
+        [("TESSERA_RETENTION__TRACES_DAYS", "soon"), ("TESSERA_RETENTION__TRACES_DAYS", "-1")]
+    {
+        let fault = load(&[(name, value)]).unwrap_err();
+        assert!(fault.starts_with(name), "{fault}");
+    }
+    assert!(load(&[("TESSERA_RETENTION__DAYS", "1")]).unwrap_err().contains("no such setting"));
 }

@@ -1,8 +1,13 @@
 //! Automation that would never end.
 
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 
-use crate::support::Server;
+use crate::support::{Api, SOON, Server, eventually};
 
 #[tokio::test]
 async fn two_scrips_that_set_each_other_off_stop_visibly() {
@@ -28,6 +33,45 @@ async fn two_scrips_that_set_each_other_off_stop_visibly() {
 
     // What stopped was the automation; the ticket goes on.
     server.done("PATCH", &format!("/api/tickets/{number}"), &json!({"subject": "Square"})).await;
+    server.stop().await;
+    server.check();
+}
+
+/// The desk that [`bounce`] answers to, as soon as there is one.
+static DESK: OnceCell<Api> = OnceCell::const_new();
+
+/// Answers each webhook with a new ticket, and passes on how deep it was.
+async fn bounce(State(()): State<()>, headers: HeaderMap) {
+    let (api, depth) = (DESK.get().unwrap(), headers["tessera-depth"].to_str().unwrap());
+    let body = json!({"queue": "General", "subject": format!("Pong {depth}")});
+    let made = api.try_api("POST", "/api/tickets", &body, &[("Tessera-Depth", depth)]).await.unwrap();
+    assert!(made.status.is_success(), "{:#}", made.body);
+}
+
+#[tokio::test]
+async fn a_desk_and_a_receiver_that_answer_each_other_come_to_an_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let router = Router::new().fallback(bounce).with_state(());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut server = Server::start(&[]).await;
+    assert!(DESK.set(server.client()).is_ok());
+    let scrip = json!({"name": "Ping", "condition_type": "OnCreate", "action_type": "Webhook", "action_config": {"url": url}});
+    server.done("POST", "/api/scrips", &scrip).await;
+    server.done("POST", "/api/tickets", &json!({"queue": "General", "subject": "Ping"})).await;
+
+    // The ticket of the request, and one for each of five webhooks; the last sends nothing, and says why.
+    let history = eventually("the last ticket says that it ended", SOON, async || {
+        let answer = server.api("GET", "/api/tickets/6/transactions", &json!(null)).await;
+        answer.status.is_success().then(|| answer.body["items"].as_array().unwrap().clone())
+    });
+    let errors: Vec<_> =
+        history.await.into_iter().filter(|one| one["transaction_type"] == "SystemError").collect();
+    let [error] = errors.as_slice() else { panic!("{errors:#?}") };
+    let sentence = error["new_value"].as_str().unwrap();
+    assert!(sentence.starts_with("nothing is sent at Tessera-Depth 5"), "{sentence}");
+    server.delivered(SOON).await;
+    assert_eq!(server.list("/api/tickets").await.len(), 6);
     server.stop().await;
     server.check();
 }

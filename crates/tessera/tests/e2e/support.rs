@@ -126,7 +126,7 @@ impl Api {
     /// Waits until no delivery is left to make.
     pub async fn delivered(&self, limit: Duration) {
         eventually("every delivery is made", limit, async || {
-            for state in ["available", "running"] {
+            for state in ["held", "available", "running"] {
                 let path = format!("/api/deliveries?state={state}&limit=1");
                 let left = self.done("GET", &path, &Value::Null).await;
                 if left["items"].as_array().is_some_and(|items| !items.is_empty()) {

@@ -302,3 +302,82 @@ fn conditions_hold_for_what_they_say_and_their_why_hides_nothing() {
     let plan = update(&catalog, &made.ticket, status("resolved")).unwrap();
     insta::assert_snapshot!(serde_json::to_string_pretty(&plan.evaluations[0].why).unwrap());
 }
+
+/// A desk that mails and calls out on every new ticket, and raises its priority.
+fn outspoken() -> Catalog {
+    Desk::new()
+        .template("T", "It", "Words")
+        .scrip(
+            "Mail",
+            ("OnCreate", json!({})),
+            ("SendEmail", json!({"to": ["x@example.net"]})),
+            json!({"template": "T"}),
+        )
+        .scrip(
+            "Call",
+            ("OnCreate", json!({})),
+            ("Webhook", json!({"url": "https://hooks.example/in"})),
+            json!({}),
+        )
+        .scrip("Raise", ("OnCreate", json!({})), ("SetPriority", json!({"value": "7"})), json!({}))
+        .open()
+}
+
+fn create_at(catalog: &Catalog, depth: u32) -> Plan {
+    let people = People::default();
+    let situation = Situation { ticket: Subject::New { number: Some(42) }, people, messages: Vec::new() };
+    prepare(catalog, &situation, &Command::Create(new_ticket()), &Context { depth, ..context(1) }).unwrap()
+}
+
+#[test]
+fn each_delivery_says_how_deep_it_is_and_what_came_too_deep_sends_nothing_more() {
+    use crate::models::delivery::{DEPTH_HEADER, HeaderValue, Payload};
+    let catalog = outspoken();
+    let mut hashes = std::collections::BTreeSet::new();
+    for depth in 0..EXTERNAL_DEPTH_MAX {
+        let plan = create_at(&catalog, depth);
+        assert_eq!(plan.deliveries.len(), 2, "at {depth}");
+        for delivery in &plan.deliveries {
+            let told = match &delivery.payload {
+                Payload::Email(mail) => mail.headers[DEPTH_HEADER].clone(),
+                Payload::Webhook(webhook) => match &webhook.headers[DEPTH_HEADER] {
+                    HeaderValue::Text(text) => text.clone(),
+                    HeaderValue::Secret { .. } => panic!("no secret"),
+                },
+            };
+            assert_eq!(told, (depth + 1).to_string());
+        }
+        hashes.insert(plan.hash.to_string());
+    }
+    assert_eq!(hashes.len(), EXTERNAL_DEPTH_MAX as usize, "the depth is part of what will happen");
+    for depth in [EXTERNAL_DEPTH_MAX, EXTERNAL_DEPTH_MAX + 1, u32::MAX] {
+        let plan = create_at(&catalog, depth);
+        assert!(plan.deliveries.is_empty());
+        assert_eq!([verdict_of(&plan, "Mail"), verdict_of(&plan, "Call")], [Verdict::Stopped; 2]);
+        assert_eq!(
+            (verdict_of(&plan, "Raise"), plan.ticket.priority),
+            (Verdict::Fired, 7),
+            "the ticket is kept up"
+        );
+        let errors: Vec<_> = plan
+            .transactions
+            .iter()
+            .filter(|one| one.transaction_type == TransactionType::SystemError)
+            .collect();
+        assert_eq!(errors.len(), 1, "told of once");
+        let sentence = errors[0].new_value.as_deref().unwrap();
+        assert!(sentence.starts_with("nothing is sent at Tessera-Depth 5"), "{sentence}");
+        assert!(why_of(&plan, "Call").contains("Tessera-Depth"), "{}", why_of(&plan, "Call"));
+        assert_folds(&[], &plan);
+    }
+}
+
+#[test]
+fn a_template_cannot_say_another_depth() {
+    use crate::models::delivery::{DEPTH_HEADER, Payload};
+    let config = json!({"url": "https://hooks.example/in", "headers": {"tessera-depth": "0"}});
+    assert!(Action::compile("Webhook", &config).is_err(), "the header is Tessera's");
+    let plan = create_at(&outspoken(), 2);
+    let Payload::Email(mail) = &plan.deliveries[0].payload else { panic!("no mail") };
+    assert_eq!(mail.headers.keys().filter(|name| name.eq_ignore_ascii_case(DEPTH_HEADER)).count(), 1);
+}

@@ -178,7 +178,15 @@ impl Desk {
 
 pub(crate) fn context(seed: u64) -> Context {
     let mut ids = Ids::new(NOW, seed);
-    Context { actor: admin(), channel: "test", now: NOW, request: ids.draw(), ids, access: Access::All }
+    Context {
+        actor: admin(),
+        channel: "test",
+        now: NOW,
+        request: ids.draw(),
+        ids,
+        access: Access::All,
+        depth: 0,
+    }
 }
 
 pub(crate) fn new_ticket() -> CreateTicket {

@@ -181,7 +181,8 @@ pub struct SetCustomField {
 const ITEMS_MAX: usize = 100;
 const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "GET"];
 /// Headers that the transport makes.
-const OWN_HEADERS: [&str; 8] = [
+const OWN_HEADERS: [&str; 9] = [
+    "tessera-depth",
     "host",
     "content-length",
     "transfer-encoding",
@@ -263,6 +264,11 @@ impl Action {
             "AddWatcher" | "RemoveWatcher" => schema_for!(WatcherConfig),
             _ => return None,
         })
+    }
+
+    /// Whether something leaves because of it.
+    pub fn is_external(&self) -> bool {
+        matches!(self, Self::SendEmail(_) | Self::Webhook(_))
     }
 
     /// The name of the type.

@@ -1,0 +1,11 @@
+//! Deliveries in the database: what workers do with them, what people see of them, and what people do to them.
+//!
+//! `tickets` is never touched here. All times are the database's clock's, but for those of outcomes in a ticket's history.
+
+mod orders;
+mod seen;
+mod work;
+
+pub use orders::*;
+pub use seen::*;
+pub use work::*;

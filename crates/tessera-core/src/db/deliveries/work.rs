@@ -1,0 +1,537 @@
+//! What workers do with deliveries: lease what is due, and settle what came of it.
+//!
+//! A lease has a number that only grows. Success is a fact, so every holder of a lease that was ever issued may report it;
+//! failure is believed from the holder of the newest only.
+//!
+//! Each endpoint has a breaker. It opens after [`OPENS_AFTER`] failures in a row; then one delivery at a time is let through,
+//! from whatever node, until one gets an answer. Deliveries that wait meanwhile burn no attempt.
+
+use crate::db::error;
+use crate::error::Result;
+use crate::models::delivery::{
+    Attempt, AttemptOutcome, Delivery, DeliveryKind, HoldReason, Leased, Payload, RecipientAnswer,
+};
+use crate::models::transaction::{Change, Outcome};
+use crate::models::user::SYSTEM_USER;
+use crate::models::{DeliveryId, TransactionId, TransactionType};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Failures in a row that open an endpoint's breaker.
+pub const OPENS_AFTER: i32 = 10;
+/// How long an open breaker waits before it lets one delivery through; twice as long after each that fails.
+pub const PROBE_FIRST: Duration = Duration::from_secs(30);
+/// The longest it waits.
+pub const PROBE_MAX: Duration = Duration::from_secs(300);
+
+/// What a worker has room for.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    /// Free places, by kind.
+    pub kinds: Vec<(DeliveryKind, i64)>,
+    /// How many deliveries one endpoint may have running, by kind.
+    pub per_endpoint: Vec<(DeliveryKind, i64)>,
+    /// How many it has, for those that have any.
+    pub running: Vec<(String, i64)>,
+}
+
+/// Leases what is due, oldest first, as far as there is room, and notes the attempt that begins. Rows that another worker is
+/// leasing at this moment are passed over; so is what is held, and what goes to an endpoint whose breaker is open, but for
+/// one delivery when it is time to try.
+///
+/// The cost grows with the number of endpoints that have unfinished deliveries (at most a few thousand, as a scrip names its
+/// endpoint literally), not with the number of deliveries that wait.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lease(pool: &PgPool, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
+    let mut db = pool.acquire().await.map_err(error)?;
+    lease_in(&mut db, room, lease).await
+}
+
+async fn lease_in(db: &mut PgConnection, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
+    let (kinds, places): (Vec<_>, Vec<_>) = room.kinds.iter().map(|(kind, n)| (kind.to_string(), *n)).unzip();
+    let (limited, limits): (Vec<_>, Vec<_>) =
+        room.per_endpoint.iter().map(|(kind, n)| (kind.to_string(), *n)).unzip();
+    let (endpoints, counts): (Vec<_>, Vec<_>) = room.running.iter().cloned().unzip();
+    let rows = sqlx::query!(
+        r#"
+        WITH RECURSIVE room AS (SELECT * FROM unnest($1::text[], $2::bigint[]) AS r (kind, places)),
+        share AS (SELECT * FROM unnest($3::text[], $4::bigint[]) AS s (kind, places)),
+        busy AS (SELECT * FROM unnest($5::text[], $6::bigint[]) AS b (endpoint, running)),
+        -- Every endpoint with its earliest row: one step down the index each, however many rows it has.
+        ends AS (
+            (SELECT q.endpoint, q.kind, q.due_at FROM delivery_queue q
+             WHERE q.held IS NULL ORDER BY q.endpoint, q.due_at LIMIT 1)
+            UNION ALL
+            SELECT n.endpoint, n.kind, n.due_at
+            FROM ends e
+            CROSS JOIN LATERAL (SELECT q.endpoint, q.kind, q.due_at FROM delivery_queue q
+                                WHERE q.held IS NULL AND q.endpoint > e.endpoint ORDER BY q.endpoint, q.due_at LIMIT 1) n
+        ),
+        -- Those that have something due, and room for it. Of each kind no more of them are needed than there are places.
+        willing AS (
+            SELECT n.endpoint, n.kind, r.places, s.places - coalesce(b.running, 0) AS share,
+                   row_number() OVER (PARTITION BY n.kind ORDER BY n.due_at) AS nth
+            FROM ends n
+            JOIN room r ON r.kind = n.kind
+            JOIN share s ON s.kind = n.kind
+            LEFT JOIN busy b ON b.endpoint = n.endpoint
+            LEFT JOIN delivery_endpoints e ON e.endpoint = n.endpoint
+            WHERE n.due_at <= now() AND coalesce(b.running, 0) < s.places AND e.held_at IS NULL AND e.probe_at IS NULL
+        ),
+        -- Each endpoint its share, then each kind its places.
+        fair AS (
+            SELECT q.delivery_id, w.places, row_number() OVER (PARTITION BY w.kind ORDER BY q.due_at) AS place
+            FROM willing w
+            CROSS JOIN LATERAL (SELECT q.delivery_id, q.due_at FROM delivery_queue q
+                                WHERE q.held IS NULL AND q.endpoint = w.endpoint AND q.due_at <= now()
+                                ORDER BY q.due_at LIMIT w.share) q
+            WHERE w.nth <= w.places
+        ),
+        -- Of an endpoint with an open breaker the next to be tried: what a person let go, else the oldest when it is time.
+        next AS (
+            SELECT e.endpoint, e.probe_at, e.probe,
+                   coalesce((SELECT q.delivery_id FROM delivery_queue q
+                             WHERE q.let_go AND q.endpoint = e.endpoint AND q.held IS NULL AND q.due_at <= now() LIMIT 1),
+                            (SELECT q.delivery_id FROM delivery_queue q
+                             WHERE e.probe_at <= now() AND q.endpoint = e.endpoint AND q.held IS NULL AND q.due_at <= now()
+                             ORDER BY q.due_at LIMIT 1)) AS delivery_id
+            FROM delivery_endpoints e
+            WHERE e.probe_at IS NOT NULL AND e.held_at IS NULL
+              AND NOT EXISTS (SELECT FROM delivery_queue q
+                              WHERE q.delivery_id = e.probe AND q.lease_token IS NOT NULL AND q.due_at > now())
+        ),
+        -- One node takes it: the other finds the row changed after its wait. Should the probe die, the next has its time.
+        probe AS (
+            UPDATE delivery_endpoints e
+            SET probe = n.delivery_id, probe_at = now() + e.pause
+            FROM next n JOIN delivery_queue q ON q.delivery_id = n.delivery_id JOIN room r ON r.kind = q.kind
+            WHERE e.endpoint = n.endpoint AND e.probe_at = n.probe_at AND e.probe IS NOT DISTINCT FROM n.probe
+              AND e.held_at IS NULL
+            RETURNING e.probe AS delivery_id
+        ),
+        due AS MATERIALIZED (
+            SELECT q.delivery_id
+            FROM (SELECT delivery_id FROM fair WHERE place <= places UNION ALL SELECT delivery_id FROM probe) f
+            JOIN delivery_queue q ON q.delivery_id = f.delivery_id
+            WHERE q.due_at <= now() AND q.held IS NULL
+            ORDER BY q.due_at
+            FOR UPDATE OF q SKIP LOCKED
+        ),
+        leased AS (
+            UPDATE delivery_queue q
+            SET due_at = now() + make_interval(secs => $7), lease_token = nextval('delivery_lease'), attempts = q.attempts + 1
+            FROM due
+            WHERE q.delivery_id = due.delivery_id
+            RETURNING q.delivery_id, q.endpoint, q.attempts, q.attempts_before, q.lease_token
+        ),
+        noted AS (
+            INSERT INTO delivery_attempts (delivery_id, lease_token, attempt, started_at)
+            SELECT delivery_id, lease_token, attempts, now() FROM leased
+        )
+        SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at,
+               l.endpoint, l.attempts, l.attempts_before, l.lease_token AS "lease_token!",
+               (SELECT a.recipients FROM delivery_attempts a
+                WHERE l.attempts > 1 AND a.delivery_id = d.id AND a.attempt > l.attempts_before AND a.recipients IS NOT NULL
+                ORDER BY a.lease_token DESC LIMIT 1) AS "recipients: Json<Vec<RecipientAnswer>>"
+        FROM leased l JOIN deliveries d ON d.id = l.delivery_id
+        ORDER BY l.lease_token
+        "#,
+        &kinds,
+        &places,
+        &limited,
+        &limits,
+        &endpoints,
+        &counts,
+        lease.as_secs_f64()
+    )
+    .fetch_all(&mut *db)
+    .await
+    .map_err(error)?;
+    let (mut leased, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        // One row that cannot be read, of a newer version perhaps, must not hold up the others.
+        let payload = match row.payload.map(serde_json::from_value) {
+            Some(Ok(payload)) => with_body(payload, row.body),
+            fault => {
+                let reason = match fault {
+                    None => HoldReason::PayloadGone,
+                    Some(_) => HoldReason::Unreadable,
+                };
+                tracing::error!(delivery = %row.id, reason = reason.as_str(), "a delivery cannot be sent by this version; it is held");
+                unreadable.push((row.id, row.lease_token, reason));
+                continue;
+            }
+        };
+        leased.push(Leased {
+            delivery: Delivery {
+                id: row.id.into(),
+                ticket: row.ticket_id.into(),
+                transaction: row.transaction_id.into(),
+                scrip_version: row.scrip_version_id.into(),
+                payload,
+                created_at: row.created_at,
+            },
+            endpoint: row.endpoint,
+            attempt: row.attempts,
+            in_schedule: row.attempts - row.attempts_before,
+            token: row.lease_token,
+            answered: row.recipients.map(|answers| answers.0).unwrap_or_default(),
+        });
+    }
+    if !unreadable.is_empty() {
+        set_aside(db, &unreadable).await?;
+    }
+    Ok(leased)
+}
+
+/// Holds what this version cannot send, until a person releases it under a version that can. No attempt was made.
+async fn set_aside(db: &mut PgConnection, unreadable: &[(Uuid, i64, HoldReason)]) -> Result<()> {
+    let ids: Vec<Uuid> = unreadable.iter().map(|(id, ..)| *id).collect();
+    let tokens: Vec<i64> = unreadable.iter().map(|(_, token, _)| *token).collect();
+    let reasons: Vec<String> = unreadable.iter().map(|(.., reason)| reason.as_str().to_owned()).collect();
+    sqlx::query!(
+        r#"
+        WITH unreadable AS (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS u (id, token, reason)),
+        held AS (
+            UPDATE delivery_queue q
+            SET held = u.reason, lease_token = NULL, due_at = now(), attempts = q.attempts - 1
+            FROM unreadable u
+            WHERE q.delivery_id = u.id AND q.lease_token = u.token
+            RETURNING q.delivery_id, u.reason
+        ),
+        unbegun AS (
+            DELETE FROM delivery_attempts a USING unreadable u WHERE a.delivery_id = u.id AND a.lease_token = u.token
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, reason, actor_id)
+        SELECT gen_random_uuid(), delivery_id, 'hold', reason, $4 FROM held
+        "#,
+        &ids,
+        &tokens,
+        &reasons,
+        SYSTEM_USER.0
+    )
+    .execute(db)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
+/// Puts off the end of leases that are still at work.
+///
+/// # Errors
+/// Those of the database.
+pub async fn extend(pool: &PgPool, held: &[(DeliveryId, i64)], lease: Duration) -> Result<()> {
+    let (ids, tokens) = columns(held);
+    sqlx::query!(
+        r#"
+        UPDATE delivery_queue q
+        SET due_at = now() + make_interval(secs => $3)
+        FROM unnest($1::uuid[], $2::bigint[]) AS h (id, token)
+        WHERE q.delivery_id = h.id AND q.lease_token = h.token
+        "#,
+        &ids,
+        &tokens,
+        lease.as_secs_f64()
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
+/// Gives back leases whose attempt did not come to an end: they are due at once, and the attempt does not count.
+///
+/// # Errors
+/// Those of the database.
+pub async fn give_back(pool: &PgPool, held: &[(DeliveryId, i64)]) -> Result<()> {
+    let (ids, tokens) = columns(held);
+    sqlx::query!(
+        r#"
+        UPDATE delivery_queue q
+        SET due_at = now(), lease_token = NULL, attempts = q.attempts - 1
+        FROM unnest($1::uuid[], $2::bigint[]) AS h (id, token)
+        WHERE q.delivery_id = h.id AND q.lease_token = h.token
+        "#,
+        &ids,
+        &tokens
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
+fn columns(held: &[(DeliveryId, i64)]) -> (Vec<Uuid>, Vec<i64>) {
+    held.iter().map(|(id, token)| (id.0, *token)).unzip()
+}
+
+/// What is to happen after an attempt.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// What was attempted.
+    pub leased: Arc<Leased>,
+    /// What came of it.
+    pub attempt: Attempt,
+    /// How long to wait for the next attempt when this one is to be tried again; `None` gives up.
+    pub again: Option<Duration>,
+    /// The id of the outcome's transaction, should there be one.
+    pub transaction: TransactionId,
+}
+
+/// How a settlement ends, as the statement reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Success,
+    PutOff,
+    Failure,
+}
+
+impl Settlement {
+    /// A mail that is given up after some of its recipients took it has arrived, as far as it ever will.
+    fn end(&self) -> End {
+        let reached = || self.attempt.recipients.iter().any(|one| one.outcome == AttemptOutcome::Delivered);
+        match (self.attempt.outcome, self.again) {
+            (AttemptOutcome::Delivered, _) => End::Success,
+            (AttemptOutcome::Retry, Some(_)) => End::PutOff,
+            _ if reached() => End::Success,
+            _ => End::Failure,
+        }
+    }
+
+    fn transaction_type(&self) -> TransactionType {
+        match (self.end(), &self.leased.delivery.payload) {
+            (End::Success, Payload::Email(mail)) if mail.as_comment => TransactionType::CommentEmailRecord,
+            (End::Success, Payload::Email(_)) => TransactionType::EmailRecord,
+            (End::Success, Payload::Webhook(_)) => TransactionType::WebhookDelivery,
+            (End::PutOff | End::Failure, _) => TransactionType::DeliveryFailed,
+        }
+    }
+
+    fn change(&self) -> Change {
+        let (payload, is_success) = (&self.leased.delivery.payload, self.end() == End::Success);
+        let reason = match self.attempt.outcome {
+            _ if is_success => None,
+            AttemptOutcome::Permanent => Some("permanent".to_owned()),
+            _ => Some("exhausted".to_owned()),
+        };
+        let (to, missed) = match self.attempt.recipients.as_slice() {
+            answers @ [_, ..] if is_success => {
+                let (to, missed): (Vec<_>, Vec<_>) =
+                    answers.iter().partition(|answer| answer.outcome == AttemptOutcome::Delivered);
+                (addresses(to), addresses(missed))
+            }
+            _ => (reached(payload), Vec::new()),
+        };
+        Change::Outcome(Outcome {
+            delivery: self.leased.delivery.id,
+            kind: payload.kind().to_string(),
+            answer: self.attempt.detail.clone(),
+            attempts: self.leased.attempt,
+            to,
+            missed,
+            reason,
+        })
+    }
+}
+
+fn addresses(answers: Vec<&RecipientAnswer>) -> Vec<String> {
+    answers.into_iter().map(|answer| answer.address.clone()).collect()
+}
+
+/// Mail addresses, or the URL without its query, which may hold what not everybody should read.
+pub(super) fn reached(payload: &Payload) -> Vec<String> {
+    match payload {
+        Payload::Email(mail) => [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().cloned().collect(),
+        Payload::Webhook(webhook) => webhook.url.split(['?', '#']).take(1).map(str::to_owned).collect(),
+    }
+}
+
+/// An endpoint's breaker that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turned {
+    /// The endpoint.
+    pub endpoint: String,
+    /// Whether it opened; else it closed.
+    pub is_open: bool,
+}
+
+/// Settles attempts, in one statement, and records each delivery's outcome in its ticket's history, once.
+///
+/// No two settlements of one call may be of the same delivery. The same call may be made again when its answer was lost:
+/// an attempt is settled once. `now` is the time of the outcomes' transactions. Answers the breakers that opened or closed;
+/// where every attempt says that its endpoint works, and it was known to, nothing is written about endpoints.
+///
+/// # Errors
+/// Those of the database; then nothing was settled.
+pub async fn settle(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) -> Result<Vec<Turned>> {
+    let each = batch.iter();
+    let ids: Vec<Uuid> = each.clone().map(|one| one.leased.delivery.id.0).collect();
+    let tokens: Vec<i64> = each.clone().map(|one| one.leased.token).collect();
+    let outcomes: Vec<String> = each.clone().map(|one| one.attempt.outcome.as_str().to_owned()).collect();
+    let codes: Vec<Option<i32>> = each.clone().map(|one| one.attempt.status_code).collect();
+    let details: Vec<String> = each.clone().map(|one| one.attempt.detail.clone()).collect();
+    let responses: Vec<Option<Vec<u8>>> =
+        each.clone().map(|one| one.attempt.response.as_ref().map(|text| text.as_bytes().to_vec())).collect();
+    let recipients: Vec<Option<Json<&[RecipientAnswer]>>> = each
+        .clone()
+        .map(|one| Some(one.attempt.recipients.as_slice()).filter(|answers| !answers.is_empty()).map(Json))
+        .collect();
+    let won: Vec<bool> = each.clone().map(|one| one.end() == End::Success).collect();
+    let again: Vec<Option<f64>> = each
+        .clone()
+        .map(|one| one.again.filter(|_| one.end() == End::PutOff).map(|delay| delay.as_secs_f64()))
+        .collect();
+    let transactions: Vec<Uuid> = each.clone().map(|one| one.transaction.0).collect();
+    let types: Vec<String> = each.clone().map(|one| one.transaction_type().to_string()).collect();
+    let endpoints: Vec<String> = each.clone().map(|one| one.leased.endpoint.clone()).collect();
+    let health: Vec<String> = each.clone().map(|one| one.attempt.health.as_str().to_owned()).collect();
+    let durations: Vec<i32> =
+        each.clone().map(|one| i32::try_from(one.attempt.duration.as_millis()).unwrap_or(i32::MAX)).collect();
+    let changes: Vec<Json<Change>> = each.map(|one| Json(one.change())).collect();
+    let turned = sqlx::query!(
+        r#"
+        WITH told AS (
+            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::jsonb[],
+                                 $8::bool[], $9::float8[], $10::uuid[], $11::text[], $12::jsonb[], $15::text[], $16::text[],
+                                 $17::int[])
+            AS t (id, token, outcome, code, detail, response, recipients, won, again, transaction, type, data, endpoint, health,
+                  duration)
+        ),
+        -- Only a lease that was issued and not settled yet has a say. Everything below reads this.
+        noted AS (
+            UPDATE delivery_attempts a
+            SET finished_at = now(), outcome = told.outcome, status_code = told.code, detail = told.detail,
+                response = told.response, recipients = told.recipients, duration_ms = told.duration
+            FROM told
+            WHERE a.delivery_id = told.id AND a.lease_token = told.token AND a.finished_at IS NULL
+            RETURNING told.*
+        ),
+        -- In one order, so that two settlings never wait for each other; with the newest token, also after a wait.
+        held AS MATERIALIZED (
+            SELECT q.delivery_id, q.lease_token IS NOT DISTINCT FROM n.token AS current, n.won, n.again
+            FROM delivery_queue q JOIN noted n ON n.id = q.delivery_id
+            ORDER BY q.delivery_id
+            FOR UPDATE OF q
+        ),
+        finished AS (
+            DELETE FROM delivery_queue q
+            USING held h
+            WHERE q.delivery_id = h.delivery_id AND (h.won OR (h.current AND h.again IS NULL))
+            RETURNING q.delivery_id
+        ),
+        put_off AS (
+            UPDATE delivery_queue q
+            SET due_at = now() + make_interval(secs => h.again), lease_token = NULL, let_go = FALSE
+            FROM held h
+            WHERE q.delivery_id = h.delivery_id AND NOT h.won AND h.current AND h.again IS NOT NULL
+        ),
+        -- A success may follow a DeliveryFailed (a late report, a resend), never the reverse; a failure is recorded by whoever
+        -- ended the delivery.
+        recorded AS (
+            INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id,
+                                      created_at, caused_by, scrip_version_id, delivery_id)
+            SELECT n.transaction, d.ticket_id, c.request_id, 0, n.type, n.detail, n.data, $13, $14, c.id, d.scrip_version_id, d.id
+            FROM noted n JOIN deliveries d ON d.id = n.id JOIN transactions c ON c.id = d.transaction_id
+            WHERE n.won
+               OR (n.id IN (SELECT delivery_id FROM finished)
+                   AND NOT EXISTS (SELECT FROM transactions o
+                                   WHERE o.delivery_id = n.id AND o.transaction_type <> 'DeliveryFailed'))
+            ON CONFLICT (delivery_id, transaction_type) WHERE delivery_id IS NOT NULL DO NOTHING
+        ),
+        said AS (
+            SELECT n.endpoint, bool_or(n.health = 'works') AS works,
+                   (count(*) FILTER (WHERE n.health = 'fails'))::int AS failures,
+                   max(n.detail) FILTER (WHERE n.health = 'fails') AS failure
+            FROM noted n
+            GROUP BY n.endpoint
+        ),
+        -- One that works ends the row of failures and closes the breaker; of a healthy endpoint there is no row to write.
+        troubled AS MATERIALIZED (
+            SELECT e.endpoint, e.probe_at IS NOT NULL AS was_open
+            FROM delivery_endpoints e JOIN said s ON s.endpoint = e.endpoint
+            WHERE s.works AND e.failures > 0
+            ORDER BY e.endpoint
+            FOR UPDATE OF e
+        ),
+        closed AS (
+            UPDATE delivery_endpoints e
+            SET failures = 0, failing_since = NULL, pause = '0', probe_at = NULL, probe = NULL
+            FROM troubled t
+            WHERE e.endpoint = t.endpoint
+            RETURNING e.endpoint, t.was_open
+        ),
+        -- The last of so many failures in a row opens it; a probe that fails makes the pause to the next one longer.
+        failed AS (
+            INSERT INTO delivery_endpoints AS e (endpoint, failures, failing_since, last_failure, pause, probe_at)
+            SELECT s.endpoint, s.failures, now(), s.failure,
+                   CASE WHEN s.failures >= $18 THEN make_interval(secs => $19) ELSE '0' END,
+                   CASE WHEN s.failures >= $18 THEN now() + make_interval(secs => $19) END
+            FROM said s
+            WHERE s.failures > 0 AND NOT s.works
+            ORDER BY s.endpoint
+            ON CONFLICT ON CONSTRAINT delivery_endpoints_pk DO UPDATE
+            SET failures = e.failures + excluded.failures,
+                failing_since = coalesce(e.failing_since, excluded.failing_since),
+                last_failure = excluded.last_failure,
+                (pause, probe_at, probe) = (
+                    SELECT p.pause, CASE WHEN p.pause = e.pause AND NOT p.probed THEN e.probe_at ELSE now() + p.pause END,
+                           CASE WHEN p.probed THEN NULL ELSE e.probe END
+                    FROM (SELECT b.probed,
+                                 CASE WHEN e.probe_at IS NULL AND e.failures + excluded.failures >= $18
+                                      THEN make_interval(secs => $19)
+                                      WHEN b.probed THEN least(e.pause * 2, make_interval(secs => $20))
+                                      ELSE e.pause END AS pause
+                          FROM (SELECT e.probe_at IS NOT NULL
+                                       AND EXISTS (SELECT FROM noted n WHERE n.id = e.probe AND n.health = 'fails') AS probed) b
+                         ) p)
+            RETURNING e.endpoint, e.probe_at = now() + make_interval(secs => $19) AS opened
+        )
+        SELECT endpoint AS "endpoint!", FALSE AS "is_open!" FROM closed WHERE was_open
+        UNION ALL
+        SELECT endpoint, TRUE FROM failed WHERE opened
+        "#,
+        &ids,
+        &tokens,
+        &outcomes,
+        &codes as _,
+        &details,
+        &responses as _,
+        &recipients as _,
+        &won,
+        &again as _,
+        &transactions,
+        &types,
+        &changes as _,
+        SYSTEM_USER.0,
+        now,
+        &endpoints,
+        &health,
+        &durations,
+        OPENS_AFTER,
+        PROBE_FIRST.as_secs_f64(),
+        PROBE_MAX.as_secs_f64()
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    Ok(turned.into_iter().map(|row| Turned { endpoint: row.endpoint, is_open: row.is_open }).collect())
+}
+
+/// The body of a webhook stands in a column of its own, as the bytes that are signed.
+pub(super) fn with_body(mut payload: Payload, body: Option<Vec<u8>>) -> Payload {
+    if let Payload::Webhook(webhook) = &mut payload {
+        webhook.body = String::from_utf8(body.unwrap_or_default())
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    }
+    payload
+}
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;
