@@ -1,6 +1,7 @@
 //! The commands, and what is common to them.
 
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod migrate;
 pub mod token;
@@ -16,7 +17,7 @@ use crate::{serve, telemetry};
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
-    /// The file with the settings; by default tessera.toml in the working directory, where there is one
+    /// The file with the settings; by default tessera.toml in the working directory, else /etc/tessera/tessera.toml
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -31,6 +32,9 @@ enum Command {
     Migrate,
     /// Print the administrator's token
     Token,
+    /// Show or check the settings
+    #[command(subcommand)]
+    Config(config::Command),
     /// Prove that the data keeps Tessera's invariants; run it while no server runs
     Check,
     /// Fill an empty database with a small desk to try things on, through the API of the running server
@@ -43,12 +47,14 @@ enum Command {
 /// What stopped it; the caller prints it with its causes.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::init()?;
-    let config = Config::load(&Surroundings::of_process(cli.config))?;
+    let surroundings = Surroundings::of_process(cli.config);
+    let load = || Config::load(&surroundings);
     match cli.command {
-        Command::Serve => serve::run(&config).await,
-        Command::Migrate => migrate::run(&config).await,
-        Command::Token => token::run(&config),
-        Command::Check => check::run(&config).await,
-        Command::Demo => demo::run(&config).await,
+        Command::Serve => serve::run(&load()?).await,
+        Command::Migrate => migrate::run(&load()?).await,
+        Command::Token => token::run(&load()?),
+        Command::Config(command) => config::run(&command, &surroundings),
+        Command::Check => check::run(&load()?).await,
+        Command::Demo => demo::run(&load()?).await,
     }
 }
