@@ -1,9 +1,12 @@
 //! The commands, and what is common to them.
 
+pub mod backup;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod migrate;
+pub mod restore;
 pub mod token;
 
 use std::path::PathBuf;
@@ -37,6 +40,12 @@ enum Command {
     Config(config::Command),
     /// Prove that the data keeps Tessera's invariants; run it while no server runs
     Check,
+    /// Look at everything that Tessera needs, and say what to do where something is wrong; changes and sends nothing
+    Doctor,
+    /// Write all data into one file, while a server runs or none does; the file holds secrets
+    Backup(backup::Arguments),
+    /// Put the data of a backup in the place of what there is; only while no server runs
+    Restore(restore::Arguments),
     /// Fill an empty database with a small desk to try things on, through the API of the running server
     Demo,
 }
@@ -55,6 +64,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token => token::run(&load()?),
         Command::Config(command) => config::run(&command, &surroundings),
         Command::Check => check::run(&load()?).await,
+        Command::Doctor => doctor::run(&surroundings).await,
+        Command::Backup(arguments) => backup::run(&load()?, &arguments).await,
+        Command::Restore(arguments) => restore::run(&load()?, &arguments).await,
         Command::Demo => demo::run(&load()?).await,
     }
 }
