@@ -38,6 +38,11 @@ impl Database {
         Self::open(config, Embedded::adopt_or_start).await
     }
 
+    /// Whether there is a database to look at: an embedded one is made by the first command that needs it.
+    pub fn is_made(config: &Config) -> bool {
+        config.database_url.is_some() || config.data_dir.join("postgres/data/PG_VERSION").exists()
+    }
+
     /// How to connect.
     pub fn options(&self) -> PgConnectOptions {
         self.options.clone()

@@ -4,6 +4,7 @@ mod admin_token;
 mod cli;
 mod config;
 mod database;
+mod notify;
 mod postgres;
 mod serve;
 mod telemetry;

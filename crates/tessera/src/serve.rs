@@ -4,6 +4,7 @@ use crate::admin_token;
 use crate::cli::migrate;
 use crate::config::Config;
 use crate::database::Database;
+use crate::notify;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,7 @@ async fn serve(
         "as database.url says".to_owned()
     };
     tracing::info!("listening on http://{address}, database {place}, mail to {mail_to}");
+    notify::ready();
 
     let router = tessera_api::router(App::new(Arc::clone(&tessera), token.expose()));
     let quiet = stop.clone();
@@ -83,6 +85,7 @@ async fn serve(
     tokio::select! {
         ended = &mut server => ended?.context("the HTTP server ended")?,
         () = stop.cancelled() => {
+            notify::stopping();
             tracing::info!("stopping: requests and deliveries under way are finished first");
             if tokio::time::timeout(REQUESTS_DRAIN, &mut server).await.is_err() {
                 tracing::warn!("some requests did not end within {} s", REQUESTS_DRAIN.as_secs());

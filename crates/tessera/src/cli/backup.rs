@@ -33,6 +33,12 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     if file.exists() && !force {
         bail!("{} is there already. Choose another name, or give --force to replace it.", file.display());
     }
+    if !Database::is_made(config) {
+        bail!(
+            "there is no database in {} (data_dir): there is nothing to back up",
+            config.data_dir.display()
+        );
+    }
     let database = Database::share(config).await?;
     let written = write_aside(&database, file).await;
     database.close().await?;

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use tessera_core::db::backup::{self, Contents};
 use tessera_core::db::check;
 
@@ -41,17 +41,20 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let bytes = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
     let database = Database::own(config).await?;
     println!("Reading {} ({}).", file.display(), size(bytes));
-    let restored = restore(&database, arguments).await.context("nothing was changed");
+    let restored = restore(&database, arguments).await;
     database.close().await?;
-    tell(&restored?);
-    Ok(())
+    match &restored {
+        Ok(contents) => tell(contents),
+        Err(_) => println!("The data is as it was."),
+    }
+    restored.map(drop)
 }
 
 async fn restore(database: &Database, arguments: &Arguments) -> anyhow::Result<Contents> {
     let tools = may_begin(database, arguments).await?;
     let name = database.name();
     let (fresh, aside) = (format!("{name}_restoring"), format!("{name}_replaced"));
-    let mut admin = PgConnection::connect_with(&database.options().database(MAINTENANCE))
+    let mut admin = PgConnection::connect_with(&options(database, MAINTENANCE))
         .await
         .context("cannot connect to the database postgres, from which another one is made")?;
     backup::drop_database(&mut admin, &aside).await?;
@@ -105,8 +108,7 @@ async fn fill(
     command.args(["--exit-on-error", "--no-owner", "--no-privileges"]).arg(&arguments.file);
     let unreadable = || format!("{} cannot be restored", arguments.file.display());
     complete(command, || "still reading".into()).await.with_context(unreadable)?;
-    let options = database.options().database(fresh);
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options(database, fresh)).await?;
     let contents = look(&pool, &arguments.file, arguments.ignore_check).await;
     pool.close().await;
     contents
@@ -136,8 +138,15 @@ async fn look(pool: &PgPool, file: &Path, ignore_check: bool) -> anyhow::Result<
     Ok(contents)
 }
 
+/// How to connect to another database of the same server. What is done there takes as long as it takes, and PostgreSQL's
+/// remarks on what was not there to be removed are of no use.
+fn options(database: &Database, name: &str) -> PgConnectOptions {
+    let options = database.options().database(name).options([("client_min_messages", "warning")]);
+    options.disable_statement_logging()
+}
+
 async fn drop_at(database: &Database, name: &str) -> anyhow::Result<()> {
-    let mut admin = PgConnection::connect_with(&database.options().database(MAINTENANCE)).await?;
+    let mut admin = PgConnection::connect_with(&options(database, MAINTENANCE)).await?;
     backup::drop_database(&mut admin, name).await?;
     Ok(admin.close().await?)
 }

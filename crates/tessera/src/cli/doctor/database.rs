@@ -5,7 +5,7 @@ use tessera_core::db::doctor::{self, Deliveries, Server};
 use tessera_core::dispatch::clock;
 use time::OffsetDateTime;
 
-use super::{Finding, span, without_password};
+use super::{Finding, outside, span, without_password};
 use crate::cli::backup::size;
 use crate::config::Config;
 use crate::database::Database;
@@ -51,12 +51,13 @@ pub(super) async fn look(config: &Config, database: &Database) -> Vec<Finding> {
         programs(config, database, &server),
         schema(&mut db).await,
     ];
-    // Before the first migration there are no deliveries to count.
+    // Before the first migration there is nothing more to ask for.
     if doctor::schema(&mut db).await.is_ok_and(|schema| schema.is_some()) {
         findings.push(match doctor::deliveries(&mut db, ours).await {
             Ok(seen) => deliveries(&seen),
             Err(error) => refused("the deliveries", error),
         });
+        findings.extend(outside::webhooks(config, &mut db).await);
     }
     // All has been asked.
     let _ = db.close().await;
@@ -64,8 +65,8 @@ pub(super) async fn look(config: &Config, database: &Database) -> Vec<Finding> {
 }
 
 fn refused(what: &str, error: tessera_core::Error) -> Finding {
-    let error = anyhow::Error::new(error);
-    Finding::failed("database", format!("{what}: {error:#}"), "look at PostgreSQL's log")
+    let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    Finding::failed("database", format!("{what}: {cause}"), "look at PostgreSQL's log")
 }
 
 fn version(server: &Server, place: &str) -> Finding {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tessera_core::db::doctor;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
@@ -19,7 +19,6 @@ use url::{Host, Url};
 
 use super::Finding;
 use crate::config::Config;
-use crate::database::Database;
 
 /// How long our own server may take to say how it is.
 const HEALTH_MAX: Duration = Duration::from_secs(3);
@@ -94,11 +93,11 @@ pub(super) async fn mail(config: &Config) -> Vec<Finding> {
 }
 
 /// Whether each receiver that an enabled scrip names may be reached, and can be.
-pub(super) async fn webhooks(config: &Config, database: &Database) -> Vec<Finding> {
-    let urls = match urls(database).await {
+pub(super) async fn webhooks(config: &Config, db: &mut PgConnection) -> Vec<Finding> {
+    let urls = match doctor::webhook_urls(db, ENDPOINTS_MAX).await {
         Ok(urls) => urls,
         Err(error) => {
-            return vec![Finding::failed("webhooks", format!("{error:#}"), "look at PostgreSQL's log")];
+            return vec![Finding::failed("webhooks", error.to_string(), "look at PostgreSQL's log")];
         }
     };
     let origins: BTreeSet<String> = urls
@@ -112,13 +111,6 @@ pub(super) async fn webhooks(config: &Config, database: &Database) -> Vec<Findin
     let guard = Guard::new(config.webhook_allow.clone());
     let tls = tls();
     join_all(origins.into_iter().map(|origin| endpoint(origin, &guard, &tls))).await
-}
-
-async fn urls(database: &Database) -> anyhow::Result<Vec<String>> {
-    let mut db = PgConnection::connect_with(&database.options()).await?;
-    let urls = doctor::webhook_urls(&mut db, ENDPOINTS_MAX).await?;
-    db.close().await?;
-    Ok(urls)
 }
 
 async fn endpoint(origin: String, guard: &Guard, tls: &Arc<ClientConfig>) -> Finding {
