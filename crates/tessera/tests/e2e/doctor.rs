@@ -6,9 +6,10 @@ use crate::mail::MailServer;
 use crate::receiver::Receiver;
 use crate::support::{Ran, SOON, Server};
 
-/// The lines of a check.
+/// The lines of a check, without the advice below them.
 fn lines<'r>(ran: &'r Ran, about: &str) -> Vec<&'r str> {
-    ran.stdout.lines().filter(|line| line.split_whitespace().nth(1) == Some(about)).collect()
+    let is_its = |line: &&str| !line.starts_with(' ') && line.split_whitespace().nth(1) == Some(about);
+    ran.stdout.lines().filter(is_its).collect()
 }
 
 #[tokio::test]
