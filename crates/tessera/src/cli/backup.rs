@@ -44,11 +44,11 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     database.close().await?;
     let contents = written?;
     let bytes = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
-    println!("Wrote {}: {}, {contents}.", file.display(), size(bytes));
-    println!(
+    say!("Wrote {}: {}, {contents}.", file.display(), size(bytes));
+    say!(
         "It holds secrets and everything that people wrote; keep it where only you can read it. The settings and the"
     );
-    println!("admin token are not in it: keep those apart.");
+    say!("admin token are not in it: keep those apart.");
     Ok(())
 }
 
@@ -62,7 +62,7 @@ async fn write_aside(database: &Database, file: &Path) -> anyhow::Result<Content
     let tools = database.tools(major(&mut db).await?)?;
     let snapshot = backup::begin_snapshot(&mut db).await?;
     let contents = backup::contents(&mut db).await?;
-    println!("Writing {contents}, as they are at this moment.");
+    say!("Writing {contents}, as they are at this moment.");
     dump(&tools, database.name(), &snapshot, &aside).await?;
     // The snapshot has served; that nobody says so properly costs nothing.
     let _ = db.close().await;

@@ -20,12 +20,12 @@ pub enum Command {
 /// The settings cannot be.
 pub fn run(command: &Command, surroundings: &Surroundings) -> anyhow::Result<()> {
     match command {
-        Command::Show => print!("{}", Config::show(surroundings)?),
+        Command::Show => say!("{}", Config::show(surroundings)?.trim_end()),
         Command::Check => match Config::load(surroundings) {
-            Ok(_) => println!("The settings are good: {}.", Config::sources(surroundings)),
+            Ok(_) => say!("The settings are good: {}.", Config::sources(surroundings)),
             Err(error) => {
                 for fault in &error.faults {
-                    println!("{fault}");
+                    say!("{fault}");
                 }
                 bail!("{} faults in the settings", error.faults.len());
             }

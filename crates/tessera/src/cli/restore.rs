@@ -40,12 +40,12 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let file = &arguments.file;
     let bytes = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
     let database = Database::own(config).await?;
-    println!("Reading {} ({}).", file.display(), size(bytes));
+    say!("Reading {} ({}).", file.display(), size(bytes));
     let restored = restore(&database, arguments).await;
     database.close().await?;
     match &restored {
         Ok(contents) => tell(contents),
-        Err(_) => println!("The data is as it was."),
+        Err(_) => say!("The data is as it was."),
     }
     restored.map(drop)
 }
@@ -120,15 +120,15 @@ async fn look(pool: &PgPool, file: &Path, ignore_check: bool) -> anyhow::Result<
     backup::analyze(&mut db).await?;
     let contents = backup::contents(&mut db).await?;
     drop(db);
-    println!("Read {contents}. Looking at all of it.");
+    say!("Read {contents}. Looking at all of it.");
     let report = check::check(pool).await?;
     for (invariant, sentence) in &report.violations {
-        println!("{invariant}: {sentence}");
+        say!("{invariant}: {sentence}");
     }
     match report.violations.len() {
         0 => {}
         many if ignore_check => {
-            println!("{many} violations; put in place all the same, as --ignore-check says.")
+            say!("{many} violations; put in place all the same, as --ignore-check says.")
         }
         many => bail!(
             "{many} violations in {}. Try an older backup; --ignore-check puts this one in place all the same.",
@@ -138,10 +138,10 @@ async fn look(pool: &PgPool, file: &Path, ignore_check: bool) -> anyhow::Result<
     Ok(contents)
 }
 
-/// How to connect to another database of the same server. What is done there takes as long as it takes, and PostgreSQL's
-/// remarks on what was not there to be removed are of no use.
+/// How to connect to another database of the same server. What is done there takes as long as it takes; that something
+/// was not there to be removed, or is not ours to be analyzed, is no news.
 fn options(database: &Database, name: &str) -> PgConnectOptions {
-    let options = database.options().database(name).options([("client_min_messages", "warning")]);
+    let options = database.options().database(name).options([("client_min_messages", "error")]);
     options.disable_statement_logging()
 }
 
@@ -153,14 +153,14 @@ async fn drop_at(database: &Database, name: &str) -> anyhow::Result<()> {
 
 /// Says what is there now, and what will happen when a server starts.
 fn tell(contents: &Contents) {
-    println!("Restored {contents}.");
+    say!("Restored {contents}.");
     match contents.waiting {
-        0 => println!("No delivery waits."),
+        0 => say!("No delivery waits."),
         waiting => {
-            println!(
+            say!(
                 "{waiting} deliveries wait, and a server sends them as soon as it starts. Those that were sent after the"
             );
-            println!("backup was made are sent again, with the same Message-ID or webhook-id as before.");
+            say!("backup was made are sent again, with the same Message-ID or webhook-id as before.");
         }
     }
 }

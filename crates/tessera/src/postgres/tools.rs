@@ -116,7 +116,7 @@ pub async fn complete(command: Command, told: impl Fn() -> String) -> anyhow::Re
     let output = loop {
         tokio::select! {
             output = &mut ended => break output.with_context(|| format!("{program} ended in no order"))?,
-            _ = progress.tick() => println!("{}", told()),
+            _ = progress.tick() => say!("{}", told()),
         }
     };
     if output.status.success() {

@@ -78,19 +78,16 @@ pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(error) => {
             for fault in &error.faults {
-                println!(
-                    "{}",
-                    Finding::failed("settings", fault, "mend this setting; the other checks need it")
-                );
+                say!("{}", Finding::failed("settings", fault, "mend this setting; the other checks need it"));
             }
             bail!("the settings cannot be, so that nothing else was looked at");
         }
     };
-    println!("{}", Finding::good("settings", Config::sources(surroundings)));
+    say!("{}", Finding::good("settings", Config::sources(surroundings)));
     let (mut checks, mut warnings, mut failed) = (1, 0, 0);
     let mut tell = |findings: Vec<Finding>| {
         for finding in findings {
-            println!("{finding}");
+            say!("{finding}");
             checks += 1;
             warnings += u32::from(finding.verdict == Verdict::Warning);
             failed += u32::from(finding.verdict == Verdict::Failed);
@@ -103,7 +100,7 @@ pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
     if failed > 0 {
         bail!("{failed} of {checks} checks failed");
     }
-    println!("Nothing failed: {checks} checks, warnings: {warnings}.");
+    say!("Nothing failed: {checks} checks, warnings: {warnings}.");
     Ok(())
 }
 
