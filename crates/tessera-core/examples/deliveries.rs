@@ -124,7 +124,8 @@ fn webhook(url: String) -> Leased {
         payload,
         created_at: clock::now(),
     };
-    Leased { delivery, attempt: 1, token: 1, answered: Vec::new() }
+    let endpoint = delivery.payload.endpoint();
+    Leased { delivery, endpoint, attempt: 1, in_schedule: 1, token: 1, answered: Vec::new() }
 }
 
 async fn sink() -> Result<()> {

@@ -12,7 +12,7 @@ use tessera_core::models::secret::Secret;
 use crate::config::Config;
 
 /// The file's name in the data directory.
-const FILE: &str = "admin-token";
+pub const FILE: &str = "admin-token";
 /// What a token begins with, so that scanners for leaked secrets know it.
 const PREFIX: &str = "tessera_";
 /// How many random bytes follow, in hex.

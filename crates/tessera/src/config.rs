@@ -1,7 +1,10 @@
 //! The settings: what `default.toml`, a file and the environment say, checked, with every fault named by setting and source.
 
+mod show;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
@@ -13,13 +16,16 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use tessera_core::db::upkeep::Retention;
+use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::models::secret::Secret;
 use url::Url;
 
 /// Every setting with its meaning, its unit and its default.
 pub const DEFAULT: &str = include_str!("default.toml");
-/// The file that is read from the working directory when it is there.
-const FILE: &str = "tessera.toml";
+/// The files of which the first that is there is read: the working directory's, and a package's.
+const FILES: [&str; 2] = ["tessera.toml", "/etc/tessera/tessera.toml"];
+/// How messages call what stands in `default.toml`.
+const DEFAULTS: &str = "the defaults";
 /// How messages call the environment.
 const ENVIRONMENT: &str = "the environment";
 /// What names of environment variables begin with.
@@ -66,10 +72,23 @@ pub struct Config {
     pub retention: Retention,
 }
 
-/// A setting that cannot be, or a source that cannot be read; one sentence that names both.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct ConfigError(String);
+/// Settings that cannot be, and sources that cannot be read: a sentence for each, which names both.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ConfigError {
+    /// What is wrong, in the order in which it is read; never empty.
+    pub faults: Vec<String>,
+}
+
+impl Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.as_slice() {
+            [one] => f.write_str(one),
+            many => write!(f, "{} settings cannot be:\n  {}", many.len(), many.join("\n  ")),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
 
 /// What the settings are made from; a value, so that tests need not change the process.
 #[derive(Debug, Clone, Default)]
@@ -104,15 +123,27 @@ impl Config {
     /// Reads the settings: the defaults, under the file, under the environment.
     ///
     /// # Errors
-    /// Names the setting and where it was read: `TESSERA_HTTP__LISTEN: ...`, `http.listen in tessera.toml: ...`.
+    /// Names every setting at fault and where it was read: `TESSERA_HTTP__LISTEN: ...`, `http.listen in tessera.toml: ...`.
     pub fn load(surroundings: &Surroundings) -> Result<Self, ConfigError> {
-        let mut figment = layer("the defaults", Toml::string(DEFAULT))?;
-        if let Some((source, text)) = file(surroundings.file.as_deref())? {
-            figment = figment.merge(layer(&source, Toml::string(&text))?);
-        }
-        figment = figment.merge(layer(ENVIRONMENT, Environment(&surroundings.vars))?);
-        let settings = figment.extract().map_err(|error| explain("the settings", error))?;
-        Reader { figment, settings }.read(surroundings)
+        Reader::new(surroundings).read(surroundings)
+    }
+
+    /// Every setting with its value and where that comes from, as a file that could be used; no secret is shown.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn show(surroundings: &Surroundings) -> Result<String, ConfigError> {
+        let reader = Reader::new(surroundings);
+        let config = reader.read(surroundings)?;
+        Ok(show::show(&reader, &config))
+    }
+
+    /// The file that is read and the variables that are: what an administrator would look at first.
+    pub fn sources(surroundings: &Surroundings) -> String {
+        let path = path(surroundings.file.as_deref());
+        let file = path.map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
+        let variables = surroundings.vars.keys().filter(|name| name.starts_with(PREFIX)).count();
+        format!("{file} and {variables} variables of the environment")
     }
 }
 
@@ -201,17 +232,44 @@ struct Telemetry {
     otlp_endpoint: Option<String>,
 }
 
-/// One source, tried alone: what cannot be read in it is its own fault, and no other's.
-fn layer(source: &str, provider: impl Provider) -> Result<Figment, ConfigError> {
-    let data = provider.data().map_err(|error| explain(source, error))?;
-    let dict = data.into_values().next().unwrap_or_default();
-    let figment = Figment::from(Named { source: source.to_owned(), dict });
-    figment.extract::<Settings>().map_err(|error| explain(source, error))?;
-    Ok(figment)
+/// One source, tried alone: what cannot be read in it is its own fault, and no other's. It is left out, so that the rest
+/// can be looked at too.
+fn layer(source: &str, provider: impl Provider, faults: &mut Vec<String>) -> Figment {
+    let data = provider.data().unwrap_or_else(|error| {
+        faults.push(explain(source, error));
+        Map::new()
+    });
+    let mut dict = data.into_values().next().unwrap_or_default();
+    loop {
+        let figment = Figment::from(Named { source: source.to_owned(), dict: dict.clone() });
+        let Err(error) = figment.extract::<Settings>() else { return figment };
+        let mut path = error.path.clone();
+        if let figment::error::Kind::UnknownField(name, _) = &error.kind
+            && path.last() != Some(name)
+        {
+            path.push(name.clone());
+        }
+        faults.push(explain(source, error));
+        // Each turn takes one setting away, so this ends.
+        if !remove(&mut dict, &path) {
+            return Figment::from(Named { source: source.to_owned(), dict: Dict::new() });
+        }
+    }
+}
+
+/// Takes away what stands at `path`, or the setting that holds it; answers whether there was one.
+fn remove(dict: &mut Dict, path: &[String]) -> bool {
+    let Some((first, rest)) = path.split_first() else { return false };
+    if let Some(Value::Dict(_, below)) = dict.get_mut(first)
+        && remove(below, rest)
+    {
+        return true;
+    }
+    dict.remove(first).is_some()
 }
 
 /// Says what is wrong in one source: figment's own text would name places in our source code, and show values.
-fn explain(source: &str, error: figment::Error) -> ConfigError {
+fn explain(source: &str, error: figment::Error) -> String {
     use figment::error::Kind;
     let mut path = error.path;
     let problem = match error.kind {
@@ -236,27 +294,34 @@ fn explain(source: &str, error: figment::Error) -> ConfigError {
         other => other.to_string(),
     };
     if path.is_empty() {
-        return ConfigError(format!("{source}: {problem}"));
+        return format!("{source}: {problem}");
     }
     fault(source, &path.join("."), problem)
 }
 
-fn fault(source: &str, key: &str, problem: impl Display) -> ConfigError {
-    ConfigError(if source == ENVIRONMENT {
-        format!("{PREFIX}{}: {problem}", key.replace('.', "__").to_uppercase())
+fn fault(source: &str, key: &str, problem: impl Display) -> String {
+    if source == ENVIRONMENT {
+        format!("{}: {problem}", variable(key))
     } else {
         format!("{key} in {source}: {problem}")
-    })
+    }
 }
 
-/// The file's name and text. One that `--config` names must be there.
-fn file(named: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
-    let path = named.unwrap_or(Path::new(FILE));
-    if named.is_none() && !path.exists() {
-        return Ok(None);
-    }
+/// The environment's name of a setting.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+/// The file to read: the one that `--config` names, which must be there, or one that is.
+fn path(named: Option<&Path>) -> Option<&Path> {
+    named.or_else(|| FILES.map(Path::new).into_iter().find(|path| path.exists()))
+}
+
+/// The file's name and text.
+fn file(named: Option<&Path>) -> Result<Option<(String, String)>, String> {
+    let Some(path) = path(named) else { return Ok(None) };
     let source = path.display().to_string();
-    let text = read_small(path).map_err(|problem| ConfigError(format!("{source}: {problem}")))?;
+    let text = read_small(path).map_err(|problem| format!("{source}: {problem}"))?;
     Ok(Some((source, text)))
 }
 
@@ -347,9 +412,28 @@ fn insert(dict: &mut Dict, key: &str, value: Value) {
 struct Reader {
     figment: Figment,
     settings: Settings,
+    faults: RefCell<Vec<String>>,
 }
 
 impl Reader {
+    fn new(surroundings: &Surroundings) -> Self {
+        let mut faults = Vec::new();
+        let mut figment = layer(DEFAULTS, Toml::string(DEFAULT), &mut faults);
+        match file(surroundings.file.as_deref()) {
+            Ok(None) => {}
+            Ok(Some((source, text))) => {
+                figment = figment.merge(layer(&source, Toml::string(&text), &mut faults));
+            }
+            Err(fault) => faults.push(fault),
+        }
+        figment = figment.merge(layer(ENVIRONMENT, Environment(&surroundings.vars), &mut faults));
+        let settings = figment.extract().unwrap_or_else(|error| {
+            faults.push(explain("the settings", error));
+            Settings::default()
+        });
+        Self { figment, settings, faults: RefCell::new(faults) }
+    }
+
     fn read(&self, surroundings: &Surroundings) -> Result<Config, ConfigError> {
         let Settings {
             name,
@@ -364,52 +448,64 @@ impl Reader {
             metrics,
             telemetry,
             retention,
-        } =
-            &self.settings;
-        let listen = self.listen(http.listen.as_deref())?;
-        let path =
-            |key, value: &Option<String>| self.text(key, value.as_deref()).map(|it| it.map(PathBuf::from));
-        let data_dir = match path("data_dir", data_dir)? {
-            Some(dir) => dir,
-            None => default_data_dir(surroundings)?,
-        };
+        } = &self.settings;
+        let listen = self.kept(self.listen(http.listen.as_deref()), SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let bin_dir = ("database.embedded.bin_dir", database.embedded.bin_dir.as_deref());
         let sender = format!("tessera@{}", surroundings.hostname);
-        Ok(Config {
-            name: self.text("name", name.as_deref())?.unwrap_or("tessera").to_owned(),
-            base_url: self.base_url(base_url.as_deref(), listen)?,
-            data_dir: std::path::absolute(&data_dir)
-                .map_err(|error| self.fault("data_dir", format_args!("{}: {error}", data_dir.display())))?,
+        let config = Config {
+            name: self.kept(self.text("name", name.as_deref()), None).unwrap_or("tessera").to_owned(),
+            base_url: self.kept(self.base_url(base_url.as_deref(), listen), String::new()),
+            data_dir: self.kept(self.data_dir(data_dir.as_deref(), surroundings), PathBuf::new()),
             listen,
-            connections_max: self.connections_max(http.connections_max)?,
-            database_url: self.database_url(database)?,
-            bin_dir: path("database.embedded.bin_dir", &database.embedded.bin_dir)?,
-            admin_token: self.token(
-                "auth.admin_token",
-                auth.admin_token.as_deref(),
-                auth.admin_token_file.as_deref(),
-            )?,
-            smtp_url: self.smtp_url(mail)?,
-            mail_from: self.mail_from(mail.from.as_deref())?.unwrap_or(sender),
-            webhook_allow: self.networks(&webhook.allow)?,
+            connections_max: self.kept(self.connections_max(http.connections_max), 0),
+            database_url: self.kept(self.database_url(database), None),
+            bin_dir: self.kept(self.text(bin_dir.0, bin_dir.1), None).map(PathBuf::from),
+            admin_token: self.kept(
+                self.token("auth.admin_token", auth.admin_token.as_deref(), auth.admin_token_file.as_deref()),
+                None,
+            ),
+            smtp_url: self.kept(self.smtp_url(mail), None),
+            mail_from: self.kept(self.mail_from(mail.from.as_deref()), None).unwrap_or(sender),
+            webhook_allow: self.networks(&webhook.allow),
             delivers: delivery.enabled,
-            metrics_token: self.token(
-                "metrics.token",
-                metrics.token.as_deref(),
-                metrics.token_file.as_deref(),
-            )?,
-            otlp_endpoint: self.otlp_endpoint(telemetry.otlp_endpoint.as_deref())?,
+            metrics_token: self.kept(
+                self.token("metrics.token", metrics.token.as_deref(), metrics.token_file.as_deref()),
+                None,
+            ),
+            otlp_endpoint: self.kept(self.otlp_endpoint(telemetry.otlp_endpoint.as_deref()), None),
             retention: *retention,
+        };
+        match self.faults.take() {
+            faults if faults.is_empty() => Ok(config),
+            faults => Err(ConfigError { faults }),
+        }
+    }
+
+    /// What was read; or, with the fault noted, something to go on with until all of them are.
+    fn kept<T>(&self, read: Result<T, String>, instead: T) -> T {
+        read.unwrap_or_else(|fault| {
+            self.faults.borrow_mut().push(fault);
+            instead
         })
     }
 
-    fn fault(&self, key: &str, problem: impl Display) -> ConfigError {
-        let source = self.figment.find_metadata(key).map(|metadata| metadata.name.to_string());
-        fault(source.as_deref().unwrap_or("the defaults"), key, problem)
+    /// Names the source of the setting. A secret that has none came out of the file that its twin names.
+    fn fault(&self, key: &str, problem: impl Display) -> String {
+        let twin = format!("{key}_file");
+        let key = if self.figment.find_value(key).is_ok() { key } else { &twin };
+        fault(&self.source(key), key, problem)
+    }
+
+    /// What said this setting last.
+    fn source(&self, key: &str) -> String {
+        self.figment
+            .find_metadata(key)
+            .map_or_else(|| DEFAULTS.to_owned(), |metadata| metadata.name.to_string())
     }
 
     /// A text that says something. An empty one is refused: somebody meant to give a value, and an empty token or
     /// address must never count as one.
-    fn text<'t>(&self, key: &str, text: Option<&'t str>) -> Result<Option<&'t str>, ConfigError> {
+    fn text<'t>(&self, key: &str, text: Option<&'t str>) -> Result<Option<&'t str>, String> {
         match text {
             Some(text) if text.trim().is_empty() => {
                 Err(self.fault(key, "is empty; leave it out to go without"))
@@ -421,14 +517,14 @@ impl Reader {
         }
     }
 
-    fn listen(&self, text: Option<&str>) -> Result<SocketAddr, ConfigError> {
+    fn listen(&self, text: Option<&str>) -> Result<SocketAddr, String> {
         let text = self.text("http.listen", text)?.unwrap_or("127.0.0.1:8080");
         text.parse().map_err(|_| {
             self.fault("http.listen", format_args!("\"{text}\" is no address and port, as in 127.0.0.1:8080"))
         })
     }
 
-    fn connections_max(&self, number: Option<u32>) -> Result<usize, ConfigError> {
+    fn connections_max(&self, number: Option<u32>) -> Result<usize, String> {
         let number = number.unwrap_or(1_024);
         if !CONNECTIONS.contains(&number) {
             let (least, most) = CONNECTIONS.into_inner();
@@ -438,7 +534,7 @@ impl Reader {
         Ok(number as usize)
     }
 
-    fn otlp_endpoint(&self, text: Option<&str>) -> Result<Option<String>, ConfigError> {
+    fn otlp_endpoint(&self, text: Option<&str>) -> Result<Option<String>, String> {
         let key = "telemetry.otlp_endpoint";
         let Some(text) = self.text(key, text)? else { return Ok(None) };
         match Url::parse(text) {
@@ -448,7 +544,7 @@ impl Reader {
         }
     }
 
-    fn base_url(&self, text: Option<&str>, listen: SocketAddr) -> Result<String, ConfigError> {
+    fn base_url(&self, text: Option<&str>, listen: SocketAddr) -> Result<String, String> {
         let Some(text) = self.text("base_url", text)? else {
             let host = if listen.ip().is_unspecified() { "localhost".into() } else { host(listen) };
             return Ok(format!("http://{host}:{}", listen.port()));
@@ -461,13 +557,17 @@ impl Reader {
         }
     }
 
+    fn data_dir(&self, text: Option<&str>, surroundings: &Surroundings) -> Result<PathBuf, String> {
+        let dir = match self.text("data_dir", text)? {
+            Some(dir) => PathBuf::from(dir),
+            None => default_data_dir(surroundings)?,
+        };
+        std::path::absolute(&dir)
+            .map_err(|error| self.fault("data_dir", format_args!("{}: {error}", dir.display())))
+    }
+
     /// A value that stands here or in the file that `<key>_file` names.
-    fn secret(
-        &self,
-        key: &str,
-        value: Option<&str>,
-        file: Option<&str>,
-    ) -> Result<Option<Secret>, ConfigError> {
+    fn secret(&self, key: &str, value: Option<&str>, file: Option<&str>) -> Result<Option<Secret>, String> {
         let value = self.text(key, value)?;
         let file_key = format!("{key}_file");
         let Some(file) = self.text(&file_key, file)? else { return Ok(value.map(Secret::new)) };
@@ -480,7 +580,7 @@ impl Reader {
         Ok(text.map(Secret::new))
     }
 
-    fn database_url(&self, database: &Database) -> Result<Option<Secret>, ConfigError> {
+    fn database_url(&self, database: &Database) -> Result<Option<Secret>, String> {
         let key = "database.url";
         let url = self.secret(key, database.url.as_deref(), database.url_file.as_deref())?;
         let is_postgres = |url: &Secret| {
@@ -501,7 +601,7 @@ impl Reader {
         key: &str,
         value: Option<&str>,
         file: Option<&str>,
-    ) -> Result<Option<Secret>, ConfigError> {
+    ) -> Result<Option<Secret>, String> {
         match self.secret(key, value, file)? {
             Some(token) if token.expose().chars().count() < TOKEN_CHARS => {
                 Err(self.fault(key, format_args!("is shorter than {TOKEN_CHARS} characters")))
@@ -512,20 +612,27 @@ impl Reader {
         }
     }
 
-    fn smtp_url(&self, mail: &Mail) -> Result<Option<Secret>, ConfigError> {
+    /// The address of the mail server, which the transport reads as well: what it would refuse at the start is said here.
+    fn smtp_url(&self, mail: &Mail) -> Result<Option<Secret>, String> {
         let key = "mail.smtp_url";
-        let url = self.secret(key, mail.smtp_url.as_deref(), mail.smtp_url_file.as_deref())?;
-        let is_smtp = |url: &Secret| {
-            Url::parse(url.expose())
-                .is_ok_and(|url| matches!(url.scheme(), "smtp" | "smtps") && url.has_host())
+        let Some(url) = self.secret(key, mail.smtp_url.as_deref(), mail.smtp_url_file.as_deref())? else {
+            return Ok(None);
         };
-        match url {
-            Some(url) if !is_smtp(&url) => Err(self.fault(key, "is no smtp:// or smtps:// URL with a host")),
-            url => Ok(url),
+        let is_smtp = Url::parse(url.expose())
+            .is_ok_and(|url| matches!(url.scheme(), "smtp" | "smtps") && url.has_host());
+        if !is_smtp {
+            return Err(self.fault(key, "is no smtp:// or smtps:// URL with a host"));
+        }
+        match SmtpTransport::new(url.expose(), "localhost") {
+            Ok(_) => Ok(Some(url)),
+            Err(error) => {
+                let message = error.faults().first().map_or(error.detail(), |fault| fault.message.as_str());
+                Err(self.fault(key, message))
+            }
         }
     }
 
-    fn mail_from(&self, text: Option<&str>) -> Result<Option<String>, ConfigError> {
+    fn mail_from(&self, text: Option<&str>) -> Result<Option<String>, String> {
         match self.text("mail.from", text)? {
             Some(text) if !text.contains('@') => {
                 Err(self.fault("mail.from", format_args!("\"{text}\" is no mail address")))
@@ -534,14 +641,14 @@ impl Reader {
         }
     }
 
-    fn networks(&self, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    fn networks(&self, texts: &[String]) -> Vec<IpNet> {
         let parse = |text: &String| {
             text.parse().map_err(|_| {
                 let problem = format!("\"{text}\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32");
                 self.fault("webhook.allow", problem)
             })
         };
-        texts.iter().map(parse).collect()
+        texts.iter().filter_map(|text| self.kept(parse(text).map(Some), None)).collect()
     }
 }
 
@@ -552,7 +659,7 @@ fn host(listen: SocketAddr) -> String {
     }
 }
 
-fn default_data_dir(surroundings: &Surroundings) -> Result<PathBuf, ConfigError> {
+fn default_data_dir(surroundings: &Surroundings) -> Result<PathBuf, String> {
     if surroundings.is_root {
         return Ok(PathBuf::from("/var/lib/tessera"));
     }
@@ -560,9 +667,7 @@ fn default_data_dir(surroundings: &Surroundings) -> Result<PathBuf, ConfigError>
         |name: &str| surroundings.vars.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").map(|home| home.join(".local/share"));
     absolute("XDG_DATA_HOME").or_else(home).map(|share| share.join("tessera")).ok_or_else(|| {
-        ConfigError(format!(
-            "{PREFIX}DATA_DIR: there is no HOME to put data under; say where the data shall be"
-        ))
+        format!("{PREFIX}DATA_DIR: there is no HOME to put data under; say where the data shall be")
     })
 }
 

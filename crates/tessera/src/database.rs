@@ -1,17 +1,23 @@
 //! The database of this process: the one that the settings name, or the embedded cluster.
 
+use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
 
+use tessera_core::models::secret::Secret;
+
 use crate::config::Config;
+use crate::postgres::tools::Tools;
 use crate::postgres::{Embedded, PostgresError};
 
 /// A database to connect to. While the value lives, an embedded cluster that this process started runs.
 #[derive(Debug)]
 pub struct Database {
     options: PgConnectOptions,
+    url: Secret,
+    bin_dir: Option<PathBuf>,
     embedded: Option<Embedded>,
 }
 
@@ -32,9 +38,27 @@ impl Database {
         Self::open(config, Embedded::adopt_or_start).await
     }
 
+    /// Whether there is a database to look at: an embedded one is made by the first command that needs it.
+    pub fn is_made(config: &Config) -> bool {
+        config.database_url.is_some() || config.data_dir.join("postgres/data/PG_VERSION").exists()
+    }
+
     /// How to connect.
     pub fn options(&self) -> PgConnectOptions {
         self.options.clone()
+    }
+
+    /// The database's name.
+    pub fn name(&self) -> &str {
+        self.options.get_database().unwrap_or_else(|| self.options.get_username())
+    }
+
+    /// PostgreSQL's programs for this database, whose server is of a major version.
+    ///
+    /// # Errors
+    /// There are none that suit it.
+    pub fn tools(&self, server_major: u32) -> Result<Tools, PostgresError> {
+        Tools::find(self.bin_dir.as_deref(), server_major, self.url.clone(), self.is_embedded())
     }
 
     /// Whether this is the embedded cluster.
@@ -58,11 +82,17 @@ impl Database {
     async fn open(config: &Config, start: Start) -> anyhow::Result<Self> {
         if let Some(url) = &config.database_url {
             let options = PgConnectOptions::from_str(url.expose()).context("database.url")?;
-            return Ok(Self { options: options.application_name("tessera"), embedded: None });
+            let options = options.application_name("tessera");
+            return Ok(Self { options, url: url.clone(), bin_dir: config.bin_dir.clone(), embedded: None });
         }
         let (dir, bin_dir) = (config.data_dir.join("postgres"), config.bin_dir.clone());
         let embedded = tokio::task::spawn_blocking(move || start(&dir, bin_dir.as_deref())).await??;
-        Ok(Self { options: embedded.connect_options(), embedded: Some(embedded) })
+        Ok(Self {
+            options: embedded.connect_options(),
+            url: Secret::new(embedded.url()),
+            bin_dir: config.bin_dir.clone(),
+            embedded: Some(embedded),
+        })
     }
 }
 

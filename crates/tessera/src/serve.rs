@@ -4,6 +4,7 @@ use crate::admin_token;
 use crate::cli::migrate;
 use crate::config::Config;
 use crate::database::Database;
+use crate::notify;
 use crate::telemetry;
 use anyhow::Context as _;
 use axum::Router;
@@ -82,6 +83,7 @@ async fn serve(
     let upkeep = tokio::spawn(upkeep.keep_up_always());
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}, database {}, mail to {mail_to}", place(config, database));
+    notify::ready();
     let limits = Limits { connections: config.connections_max, ..Limits::default() };
     let cut_off = server::serve(listener, router(config, tessera, &stop)?, limits, stop).await;
     if cut_off > 0 {
@@ -202,6 +204,7 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
         tracing::info!(
             "stopping: requests and deliveries under way are finished first; a second signal ends this at once"
         );
+        notify::stopping();
         told.cancel();
         next().await;
         tracing::warn!("ended at once; deliveries under way are made again after the next start");

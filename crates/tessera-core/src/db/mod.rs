@@ -1,10 +1,12 @@
 //! The only mouth that speaks SQL: free functions over a connection or a pool, one file a family of tables.
 
+pub mod backup;
 pub mod catalog;
 pub mod check;
 pub mod configuration;
 pub mod connections;
 pub mod deliveries;
+pub mod doctor;
 pub mod gauges;
 pub mod history;
 pub mod plans;

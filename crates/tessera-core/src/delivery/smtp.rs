@@ -109,6 +109,21 @@ impl SmtpTransport {
         attempt
     }
 
+    /// Connects as for a mail, encrypted and with the password as configured, and takes its leave: what there is, or why no
+    /// mail would get through. Nothing is sent.
+    ///
+    /// # Errors
+    /// A sentence of what the server said, or of why there was no word from it.
+    pub async fn probe(&self) -> std::result::Result<String, String> {
+        let mut connection = self.connect().await.map_err(|error| self.words(&error))?;
+        let encrypted = if connection.is_encrypted() { "encrypted" } else { "not encrypted" };
+        let user =
+            if self.credentials.is_some() { "the password is accepted" } else { "no password is asked for" };
+        // A server that does not wait for the farewell has said all that matters.
+        let _ = connection.quit().await;
+        Ok(format!("{}:{} answers, {encrypted}, {user}", self.host, self.port))
+    }
+
     /// The whole conversation: what came of each recipient and what that says of the server, or the attempt that ended
     /// before any had an answer.
     async fn converse(

@@ -11,7 +11,9 @@ use tessera_core::db::{self, Pools};
 /// The database cannot be had, or an invariant does not hold.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let database = Database::share(config).await?;
-    let report = db::check::check(&Pools::new(database.options()).write).await;
+    let pools = Pools::new(database.options());
+    let report = db::check::check(&pools.write).await;
+    pools.write.close().await;
     database.close().await?;
     let report = report?;
     for (invariant, sentence) in &report.violations {

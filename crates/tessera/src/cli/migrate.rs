@@ -29,7 +29,9 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 /// As for [`run`].
 pub async fn run_on(database: &Database) -> anyhow::Result<()> {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
-    let pool = pool.connect_with(database.options()).await.context("cannot connect to the database")?;
+    // That the migrator's own table is there already is no news.
+    let options = database.options().options([("client_min_messages", "warning")]);
+    let pool = pool.connect_with(options).await.context("cannot connect to the database")?;
     tessera_core::db::migrate(&pool).await?;
     pool.close().await;
     tracing::info!("the database is up to date");

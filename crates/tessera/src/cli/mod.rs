@@ -1,8 +1,12 @@
 //! The commands, and what is common to them.
 
+pub mod backup;
 pub mod check;
+pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod migrate;
+pub mod restore;
 pub mod token;
 
 use std::path::PathBuf;
@@ -16,7 +20,7 @@ use crate::{serve, telemetry};
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
-    /// The file with the settings; by default tessera.toml in the working directory, where there is one
+    /// The file with the settings; by default tessera.toml in the working directory, else /etc/tessera/tessera.toml
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -31,8 +35,17 @@ enum Command {
     Migrate,
     /// Print the administrator's token
     Token,
+    /// Show or check the settings
+    #[command(subcommand)]
+    Config(config::Command),
     /// Prove that the data keeps Tessera's invariants; run it while no server runs
     Check,
+    /// Look at everything that Tessera needs, and say what to do where something is wrong; changes and sends nothing
+    Doctor,
+    /// Write all data into one file, while a server runs or none does; the file holds secrets
+    Backup(backup::Arguments),
+    /// Put the data of a backup in the place of what there is; only while no server runs
+    Restore(restore::Arguments),
     /// Fill an empty database with a small desk to try things on, through the API of the running server
     Demo,
 }
@@ -42,20 +55,29 @@ enum Command {
 /// # Errors
 /// What stopped it; the caller prints it with its causes.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    let config = Config::load(&Surroundings::of_process(cli.config))?;
-    let collector = config.otlp_endpoint.as_deref().filter(|_| matches!(cli.command, Command::Serve));
-    let telemetry = telemetry::init(collector)?;
-    let done = run_command(cli.command, &config).await;
+    let surroundings = Surroundings::of_process(cli.config);
+    // Only the server has traces to send. Settings that cannot be are told by the command that needs them.
+    let collector = match cli.command {
+        Command::Serve => Config::load(&surroundings)?.otlp_endpoint,
+        _ => None,
+    };
+    let telemetry = telemetry::init(collector.as_deref())?;
+    let done = run_command(&cli.command, &surroundings).await;
     telemetry.close().await;
     done
 }
 
-async fn run_command(command: Command, config: &Config) -> anyhow::Result<()> {
+async fn run_command(command: &Command, surroundings: &Surroundings) -> anyhow::Result<()> {
+    let load = || Config::load(surroundings);
     match command {
-        Command::Serve => serve::run(config).await,
-        Command::Migrate => migrate::run(config).await,
-        Command::Token => token::run(config),
-        Command::Check => check::run(config).await,
-        Command::Demo => demo::run(config).await,
+        Command::Serve => serve::run(&load()?).await,
+        Command::Migrate => migrate::run(&load()?).await,
+        Command::Token => token::run(&load()?),
+        Command::Config(command) => config::run(command, surroundings),
+        Command::Check => check::run(&load()?).await,
+        Command::Doctor => doctor::run(surroundings).await,
+        Command::Backup(arguments) => backup::run(&load()?, arguments).await,
+        Command::Restore(arguments) => restore::run(&load()?, arguments).await,
+        Command::Demo => demo::run(&load()?).await,
     }
 }

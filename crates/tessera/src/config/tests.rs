@@ -232,3 +232,88 @@ fn days_are_numbers_in_the_file_and_in_the_environment() {
     }
     assert!(load(&[("TESSERA_RETENTION__DAYS", "1")]).unwrap_err().contains("no such setting"));
 }
+
+#[test]
+fn every_fault_is_told_and_not_only_the_first() {
+    let file = "nam = \"x\"\n[http]\nlisten = 1\nport = 2\n[webhook]\nallow = [\"x\", \"10.0.0.0/8\", \"y\"]";
+    let vars =
+        [("TESSERA_MAIL__FROM", "desk"), ("TESSERA_AUTH__ADMIN_TOKEN", "short"), ("TESSERA_NAMES", "a")];
+    let message = load_file(file, &vars).unwrap_err();
+    let faults: Vec<_> = message.lines().collect();
+    assert_eq!(faults[0], "8 settings cannot be:", "{message}");
+    let named = [
+        "nam in FILE",
+        "http.listen in FILE",
+        "http.port in FILE",
+        "TESSERA_NAMES",
+        "TESSERA_AUTH__ADMIN_TOKEN",
+        "TESSERA_MAIL__FROM",
+        "webhook.allow in FILE: \"x\"",
+        "webhook.allow in FILE: \"y\"",
+    ];
+    for name in named {
+        assert_eq!(
+            faults.iter().filter(|line| line.trim().starts_with(name)).count(),
+            1,
+            "{name}: {message}"
+        );
+    }
+}
+
+#[test]
+fn what_the_mail_transport_would_refuse_is_said_when_the_settings_are_read() {
+    let message = load(&[("TESSERA_MAIL__SMTP_URL", "smtp://mail.example.org?tls=maybe")]).unwrap_err();
+    let expected = "TESSERA_MAIL__SMTP_URL: asks for tls=maybe; required, opportunistic and none are known";
+    assert_eq!(message, expected);
+    let message =
+        load_file("[mail]\nsmtp_url = \"smtp://user:hunter2@mail.example.org/inbox\"", &[]).unwrap_err();
+    assert!(message.starts_with("mail.smtp_url in FILE: holds more than a host"), "{message}");
+}
+
+#[test]
+fn a_secret_that_cannot_be_is_told_of_the_file_it_stands_in() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"hunter2").unwrap();
+    let message = load(&[("TESSERA_DATABASE__URL_FILE", file.path().to_str().unwrap())]).unwrap_err();
+    assert_eq!(message, "TESSERA_DATABASE__URL_FILE: is no postgres://user:password@host/name URL");
+}
+
+#[test]
+fn the_settings_are_shown_with_their_sources_and_without_secrets() {
+    let file = "[mail]\nsmtp_url = \"smtp://user:hunter2@127.0.0.1:25\"\n[webhook]\nallow = [\"10.0.0.0/8\"]";
+    let (surroundings, file) =
+        with_file(file, &[("TESSERA_HTTP__LISTEN", "[::1]:2"), ("TESSERA_NAME", "a\"b")]);
+    let shown = Config::show(&surroundings).unwrap();
+    let line = |start: &str| {
+        let line = shown.lines().find(|line| line.starts_with(start));
+        let words: Vec<_> = line.unwrap_or_else(|| panic!("{start}: {shown}")).split_whitespace().collect();
+        words.join(" ").replace(&file.path().display().to_string(), "FILE")
+    };
+    assert_eq!(line("name"), "name = \"a\\\"b\" # TESSERA_NAME");
+    assert_eq!(line("# base_url"), "# base_url = \"http://[::1]:2\" # not set; worked out");
+    assert_eq!(line("listen"), "listen = \"[::1]:2\" # TESSERA_HTTP__LISTEN");
+    assert_eq!(line("# smtp_url ="), "# smtp_url = (set) # FILE");
+    assert_eq!(line("allow"), "allow = [\"10.0.0.0/8\"] # FILE");
+    assert_eq!(line("# admin_token "), "# admin_token # not set");
+    assert!(!shown.contains("hunter2"), "{shown}");
+
+    // What is shown can be used, and comes to the same.
+    let again = Config::show(&with_file(&shown, &[]).0).unwrap();
+    let values = |text: &str| {
+        let lines =
+            text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split("  #").next().unwrap());
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&again), values(&shown));
+}
+
+#[test]
+fn every_setting_is_shown() {
+    let keys = show::keys();
+    assert!(
+        keys.contains(&"database.embedded.bin_dir".to_owned()) && keys.contains(&"name".to_owned()),
+        "{keys:?}"
+    );
+    let shown = Config::show(&surroundings(&[])).unwrap();
+    assert_eq!(shown.lines().filter(|line| line.contains("  # ")).count(), keys.len(), "{shown}");
+}

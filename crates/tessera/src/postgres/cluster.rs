@@ -23,13 +23,15 @@ const LOG_BYTES: u64 = 16 * 1024 * 1024;
 const TAIL_BYTES: u64 = 2048;
 
 /// The settings that Tessera does not leave to `postgresql.conf`.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=100",
     "shared_buffers=128MB",
     "fsync=on",
     "synchronous_commit=on",
+    // Nothing here gains by it, and without it no memory need be writable and executable.
+    "jit=off",
     // The supervisor has the log file open and hands it over as stderr.
     "log_destination=stderr",
     "logging_collector=off",

@@ -1,13 +1,15 @@
 //! The embedded default: a private PostgreSQL cluster of our own, made from the machine's programs, kept running while we run.
 //!
 //! The cluster listens on a Unix socket only, in a directory that only its user may enter, and writes with fsync on.
-//! `programs` finds PostgreSQL, `cluster` knows the files on the disk, `supervisor` keeps the server alive.
+//! `programs` finds PostgreSQL, `cluster` knows the files on the disk, `supervisor` keeps the server alive; `tools` are the
+//! programs that dump and restore, of this cluster or another database.
 
 mod cluster;
 mod programs;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use std::thread::JoinHandle;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use cluster::{Cluster, Layout};
+use programs::check_owner;
 
 /// The one database of the cluster, and the name of its owner.
 const DATABASE: &str = "tessera";
@@ -79,6 +82,28 @@ pub enum PostgresError {
     Locked {
         /// The directory of the cluster.
         dir: PathBuf,
+    },
+    /// Started as root on a cluster that is somebody else's.
+    #[error(
+        "{dir} belongs to the user {user}, and what root writes there that user cannot read. Run this as that user: \
+         runuser -u {user} -- tessera ..."
+    )]
+    OtherOwner {
+        /// The directory of the cluster.
+        dir: PathBuf,
+        /// Who owns it.
+        user: String,
+    },
+    /// No `pg_dump` and `pg_restore` that suit the server.
+    #[error(
+        "Tessera found no pg_dump and pg_restore of PostgreSQL {major} or newer, as the server is. Install them with \
+         `{install}`, or set database.embedded.bin_dir to the directory that holds them."
+    )]
+    NoTools {
+        /// The server's major version.
+        major: u32,
+        /// The command that installs them here.
+        install: &'static str,
     },
     /// Somebody else's directory stands where the socket belongs.
     #[error(
@@ -161,6 +186,7 @@ impl Embedded {
     /// # Errors
     /// [`PostgresError::Locked`] when another Tessera runs on `dir`.
     pub fn start(dir: &Path, bin_dir: Option<&Path>) -> Result<Self, PostgresError> {
+        check_owner(dir)?;
         let layout = Layout::make(dir)?;
         match layout.lock()? {
             Some(lock) => Self::supervised(layout, bin_dir, lock),
@@ -174,6 +200,7 @@ impl Embedded {
     /// # Errors
     /// As [`Embedded::start`], but for `Locked`.
     pub fn adopt_or_start(dir: &Path, bin_dir: Option<&Path>) -> Result<Self, PostgresError> {
+        check_owner(dir)?;
         let layout = Layout::make(dir)?;
         match layout.lock()? {
             Some(lock) => Self::supervised(layout, bin_dir, lock),
@@ -193,6 +220,13 @@ impl Embedded {
             .username(DATABASE)
             .database(DATABASE)
             .application_name("tessera")
+    }
+
+    /// The same as a URL, for PostgreSQL's own programs.
+    pub fn url(&self) -> String {
+        let dir = self.layout.socket_dir.display().to_string();
+        let dir = percent_encoding::utf8_percent_encode(&dir, percent_encoding::NON_ALPHANUMERIC);
+        format!("postgres://{DATABASE}@localhost/{DATABASE}?host={dir}&port={PORT}")
     }
 
     /// Stops the server and waits for its end (20 to 70 ms when idle), if this process started it.

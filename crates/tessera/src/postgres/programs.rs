@@ -81,16 +81,21 @@ impl Programs {
         if !dir.join("initdb").is_file() {
             return None;
         }
-        let output = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let (_, version) = text.split_once("(PostgreSQL) ")?;
-        let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-        Some(Self { bin: dir.to_owned(), major: digits.parse().ok()? })
+        Some(Self { bin: dir.to_owned(), major: major_of(&dir.join("postgres"))? })
     }
 }
 
+/// The major version that a program of PostgreSQL says it is of.
+pub(super) fn major_of(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (_, version) = text.split_once("(PostgreSQL) ")?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
 /// Every directory in which the programs may be, the likeliest first.
-fn candidates() -> Vec<PathBuf> {
+pub(super) fn candidates() -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = Vec::new();
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
         dirs.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
@@ -110,7 +115,7 @@ fn starts_with(name: &OsStr, prefix: &str) -> bool {
     name.to_str().is_some_and(|name| name.starts_with(prefix))
 }
 
-fn install_command() -> &'static str {
+pub(super) fn install_command() -> &'static str {
     if cfg!(target_os = "macos") {
         "brew install postgresql@17"
     } else if Path::new("/usr/bin/dnf").exists() {
@@ -142,4 +147,15 @@ impl RunAs {
         let user = user.ok_or(PostgresError::NoUser)?;
         Ok(Some(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw(), name: user.name }))
     }
+}
+
+/// Root may use only what is root's: the log and the lock that it made in another's directory would keep the owner out.
+pub(super) fn check_owner(dir: &Path) -> Result<(), PostgresError> {
+    let Ok(metadata) = fs::metadata(dir) else { return Ok(()) };
+    let owner = Uid::from_raw(metadata.uid());
+    if !Uid::effective().is_root() || owner.is_root() {
+        return Ok(());
+    }
+    let user = User::from_uid(owner).ok().flatten().map_or_else(|| owner.to_string(), |user| user.name);
+    Err(PostgresError::OtherOwner { dir: dir.to_owned(), user })
 }

@@ -3,30 +3,16 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
 
-/// What a command printed, and whether it succeeded.
-struct Ran {
-    ok: bool,
-    stdout: String,
-    stderr: String,
-}
+use crate::support::{self, Ran};
 
 /// Runs `tessera` in an environment of its own, with its data in `place`.
 fn tessera(place: &Path, args: &[&str], vars: &[(&str, &str)]) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_tessera"))
-        .args(args)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("TESSERA_DATA_DIR", place.join("data"))
-        .envs(vars.iter().copied())
-        .current_dir(place)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let mut command = support::tessera(args);
+    command.env("TESSERA_DATA_DIR", place.join("data")).envs(vars.iter().copied()).current_dir(place);
+    support::run(&mut command)
 }
 
 /// A directory that the server's user can enter.
@@ -82,4 +68,25 @@ fn a_database_that_is_not_there_is_said_without_its_password() {
     assert!(!ran.ok);
     assert!(ran.stderr.contains("cannot connect to the database"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_settings_are_shown_and_checked_whole() {
+    let place = place();
+    std::fs::write(
+        place.path().join("tessera.toml"),
+        "[mail]\nsmtp_url = \"smtp://user:hunter2@localhost\"\n",
+    )
+    .unwrap();
+    let ran = tessera(place.path(), &["config", "show"], &[("TESSERA_NAME", "desk")]);
+    assert!(ran.ok, "{ran:?}");
+    assert!(ran.stdout.contains("name = \"desk\"") && ran.stdout.contains("# TESSERA_NAME"), "{ran:?}");
+    assert!(ran.stdout.contains("# smtp_url = (set)") && !ran.stdout.contains("hunter2"), "{ran:?}");
+
+    let ran = tessera(place.path(), &["config", "check"], &[]);
+    assert!(ran.ok && ran.stdout.starts_with("The settings are good: tessera.toml and 1 "), "{ran:?}");
+    let ran =
+        tessera(place.path(), &["config", "check"], &[("TESSERA_HTTP__LISTEN", "x"), ("TESSERA_NAMES", "y")]);
+    assert!(!ran.ok && ran.stdout.lines().count() == 2, "{ran:?}");
+    assert_eq!(ran.stderr, "tessera: 2 faults in the settings\n");
 }

@@ -37,7 +37,8 @@ async fn commands_work_beside_a_running_server() {
     server.check();
 }
 
-async fn desk(server: &Server) -> BTreeMap<&'static str, Vec<Value>> {
+/// Every list that the API has.
+pub async fn desk(server: &Server) -> BTreeMap<&'static str, Vec<Value>> {
     let mut desk = BTreeMap::new();
     for list in LISTS {
         desk.insert(list, server.list(&format!("/api/{list}")).await);

@@ -8,8 +8,10 @@
     reason = "a test that cannot set itself up has failed, and says so by panicking"
 )]
 
+mod backup;
 mod cli;
 mod commands;
+mod doctor;
 mod kill;
 mod loops;
 mod mail;

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::Server;
 
 /// The pages whose commands are for a server that runs.
-const PAGES: [&str; 3] = ["README.md", "docs/scrips.md", "docs/architecture.md"];
+const PAGES: [&str; 4] = ["README.md", "docs/scrips.md", "docs/architecture.md", "docs/operating.md"];
 /// What marks the commands that set up a machine; scripts/test.sh is one of them.
 const SET_UP: &str = "./scripts/";
 

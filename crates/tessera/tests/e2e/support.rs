@@ -259,9 +259,28 @@ impl Server {
         std::fs::read_to_string(self.place.path().join("data/postgres/postgres.log")).unwrap()
     }
 
+    /// Runs another command on the same data with further settings, and gives what came of it.
+    pub fn run(&self, args: &[&str], vars: &[(&str, &str)]) -> Ran {
+        run(self.tessera(args).envs(vars.iter().copied()))
+    }
+
+    /// Runs another command that cannot write a file of more than so many KiB, as on a disk that is full.
+    pub fn run_limited(&self, args: &[&str], kib: u32) -> Ran {
+        let tessera = self.tessera(args);
+        let mut command = Command::new("bash");
+        // The signal would end the program; as with a full disk, writing shall fail.
+        command.args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$@\""), "bash"]);
+        command
+            .arg(tessera.get_program())
+            .args(tessera.get_args())
+            .env_clear()
+            .current_dir(self.place.path());
+        command.envs(tessera.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(&mut command)
+    }
+
     fn tessera(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
-        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let mut command = tessera(args);
         command.envs(self.vars.iter().map(|(name, value)| (name, value))).current_dir(self.place.path());
         command
     }
@@ -283,6 +302,31 @@ impl Drop for Server {
             eprintln!("The end of the server's log:\n{}", String::from_utf8_lossy(end));
         }
     }
+}
+
+/// What a command printed, and whether it succeeded.
+#[derive(Debug)]
+pub struct Ran {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// `tessera` with nothing of our environment but where programs are.
+pub fn tessera(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
+    command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
 }
 
 /// Asks a process to stop.

@@ -1,0 +1,160 @@
+//! `tessera backup`: all data in one file, by PostgreSQL's own `pg_dump`, from one snapshot.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use sqlx::{Connection as _, PgConnection};
+use tessera_core::db::backup::Contents;
+use tessera_core::db::{backup, doctor};
+
+use crate::config::Config;
+use crate::database::Database;
+use crate::postgres::tools::{Tools, complete};
+
+/// What a backup is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The file to write, readable by its owner alone
+    file: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Writes the backup. Until it is whole and on the disk, the file has another name.
+///
+/// # Errors
+/// The file is there already or cannot be written, or the database cannot be had or dumped.
+pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
+    let Arguments { file, force } = arguments;
+    if file.exists() && !force {
+        bail!("{} is there already. Choose another name, or give --force to replace it.", file.display());
+    }
+    if !Database::is_made(config) {
+        bail!(
+            "there is no database in {} (data_dir): there is nothing to back up",
+            config.data_dir.display()
+        );
+    }
+    let database = Database::share(config).await?;
+    let written = write_aside(&database, file).await;
+    database.close().await?;
+    let contents = written?;
+    let bytes = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+    say!("Wrote {}: {}, {contents}.", file.display(), size(bytes));
+    say!(
+        "It holds secrets and everything that people wrote; keep it where only you can read it. The settings and the"
+    );
+    say!("admin token are not in it: keep those apart.");
+    Ok(())
+}
+
+async fn write_aside(database: &Database, file: &Path) -> anyhow::Result<Contents> {
+    let aside = Aside::make(file)?;
+    let mut db =
+        PgConnection::connect_with(&database.options()).await.context("cannot connect to the database")?;
+    if doctor::schema(&mut db).await?.is_none() {
+        bail!("the database {} has no tables of Tessera: there is nothing to back up", database.name());
+    }
+    let tools = database.tools(major(&mut db).await?)?;
+    let snapshot = backup::begin_snapshot(&mut db).await?;
+    let contents = backup::contents(&mut db).await?;
+    say!("Writing {contents}, as they are at this moment.");
+    dump(&tools, database.name(), &snapshot, &aside).await?;
+    // The snapshot has served; that nobody says so properly costs nothing.
+    let _ = db.close().await;
+    read_back(&tools, &aside).await?;
+    aside.finish(file)?;
+    Ok(contents)
+}
+
+async fn dump(tools: &Tools, database: &str, snapshot: &str, aside: &Aside) -> anyhow::Result<()> {
+    let mut command = tools.connecting("pg_dump", database)?;
+    command.args(["--format=custom", "--no-owner", "--no-privileges"]).arg(format!("--snapshot={snapshot}"));
+    command.stdout(aside.file.try_clone().context("cannot write the backup")?);
+    let told = || format!("{} so far", size(aside.file.metadata().map_or(0, |metadata| metadata.len())));
+    complete(command, told).await.context("the backup could not be written; nothing was changed")
+}
+
+/// Has `pg_restore` read all of the file once: a backup that cannot be read is found now, and not when it is needed.
+async fn read_back(tools: &Tools, aside: &Aside) -> anyhow::Result<()> {
+    let mut command = tools.command("pg_restore");
+    command.arg("--file=/dev/null").arg(&aside.path);
+    complete(command, || "reading it back".into()).await.context("the backup cannot be read back")
+}
+
+/// The major version of the server.
+///
+/// # Errors
+/// Those of the database.
+pub async fn major(db: &mut PgConnection) -> anyhow::Result<u32> {
+    let server = doctor::server(db).await?;
+    Ok(u32::try_from(server.version / 10_000)?)
+}
+
+/// The file under the name that it has while it is not whole; gone with this value unless it is finished.
+struct Aside {
+    file: File,
+    path: PathBuf,
+}
+
+impl Aside {
+    fn make(file: &Path) -> anyhow::Result<Self> {
+        let path = file.with_added_extension(format!("{}.partial", std::process::id()));
+        let refused = || format!("cannot write {}", path.display());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(refused),
+            _ => {}
+        }
+        let file =
+            File::options().write(true).create_new(true).mode(0o600).open(&path).with_context(refused)?;
+        Ok(Self { file, path })
+    }
+
+    /// Gives the file its name once all of it is on the disk.
+    fn finish(&self, file: &Path) -> anyhow::Result<()> {
+        let dir = match file.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        self.file
+            .sync_all()
+            .and_then(|()| fs::rename(&self.path, file))
+            .and_then(|()| File::open(dir)?.sync_all())
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // After the file got its name there is nothing here.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A number of bytes for a person.
+pub fn size(bytes: u64) -> String {
+    let mut unit = "bytes";
+    let mut shown = bytes;
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if shown < 10 * 1024 {
+            break;
+        }
+        (unit, shown) = (larger, shown / 1024);
+    }
+    format!("{shown} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_short() {
+        let sizes = [0, 10_239, 10_240, 5 * 1024 * 1024, 20 * 1024 * 1024].map(size);
+        assert_eq!(sizes, ["0 bytes", "10239 bytes", "10 KiB", "5120 KiB", "20 MiB"]);
+    }
+}

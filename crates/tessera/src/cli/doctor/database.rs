@@ -1,0 +1,256 @@
+//! The database: whether it is there, safe, of the right version, has room for us, and how the deliveries stand.
+
+use sqlx::{Connection as _, PgConnection};
+use tessera_core::db::doctor::{self, Deliveries, Server};
+use tessera_core::dispatch::clock;
+use time::OffsetDateTime;
+
+use super::{Finding, outside, span, without_password};
+use crate::cli::backup::size;
+use crate::config::Config;
+use crate::database::Database;
+
+/// The oldest PostgreSQL that Tessera's SQL runs on.
+const OLDEST: i32 = 150_000;
+/// Connections that should be left: a node of Tessera has up to 32.
+const CONNECTIONS_LEFT: i64 = 10;
+/// A database transaction that lies idle longer keeps PostgreSQL from cleaning up, in seconds.
+const IDLE_MAX: f64 = 60.0;
+/// Clocks that differ by more want a look, in seconds.
+const CLOCK_WARNING: f64 = 2.0;
+/// Clocks that differ by more make receivers refuse signed webhooks (they allow 5 minutes), in seconds.
+const CLOCK_MAX: f64 = 60.0;
+/// A delivery that has been due for longer is nobody's, in seconds.
+const OVERDUE_WARNING: f64 = 60.0;
+
+/// Looks at the database.
+pub(super) async fn look(config: &Config, database: &Database) -> Vec<Finding> {
+    let place = match &config.database_url {
+        Some(url) => without_password(url),
+        None => format!("embedded in {}", config.data_dir.join("postgres").display()),
+    };
+    let mut db = match PgConnection::connect_with(&database.options()).await {
+        Ok(db) => db,
+        Err(error) => {
+            let advice = "look whether PostgreSQL runs there, at the name and the password in database.url, and at pg_hba.conf";
+            return vec![Finding::failed("database", format!("{place}: {error}"), advice)];
+        }
+    };
+    let before = clock::now();
+    let server = match doctor::server(&mut db).await {
+        Ok(server) => server,
+        Err(error) => return vec![refused(&place, error)],
+    };
+    let ours = before + (clock::now() - before) / 2;
+    let mut findings = vec![
+        version(&server, &place),
+        safety(&server, database.is_embedded()),
+        connections(&server),
+        idle(&server),
+        clocks(&server, ours),
+        programs(config, database, &server),
+        schema(&mut db).await,
+    ];
+    // Before the first migration there is nothing more to ask for.
+    if doctor::schema(&mut db).await.is_ok_and(|schema| schema.is_some()) {
+        findings.push(match doctor::deliveries(&mut db, ours).await {
+            Ok(seen) => deliveries(&seen),
+            Err(error) => refused("the deliveries", error),
+        });
+        findings.extend(outside::webhooks(config, &mut db).await);
+    }
+    // All has been asked.
+    let _ = db.close().await;
+    findings
+}
+
+fn refused(what: &str, error: tessera_core::Error) -> Finding {
+    let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    Finding::failed("database", format!("{what}: {cause}"), "look at PostgreSQL's log")
+}
+
+fn version(server: &Server, place: &str) -> Finding {
+    let bytes = size(u64::try_from(server.bytes).unwrap_or_default());
+    let seen = format!("PostgreSQL {} answers, {bytes}, {place}", server.version_name);
+    if server.version < OLDEST {
+        return Finding::failed(
+            "database",
+            seen,
+            "Tessera needs PostgreSQL 15 or newer: upgrade it, or take another one",
+        );
+    }
+    Finding::good("database", seen)
+}
+
+fn safety(server: &Server, is_embedded: bool) -> Finding {
+    if !server.fsync {
+        let advice = "set fsync = on in postgresql.conf: without it a power cut can destroy the database";
+        return Finding::failed("safety", "fsync is off", advice);
+    }
+    match (server.checksums, is_embedded) {
+        (true, _) => Finding::good("safety", "fsync is on, pages have checksums"),
+        (false, true) => {
+            let advice =
+                "stop the server and run pg_checksums --enable on postgres/data; new clusters have them";
+            Finding::warning("safety", "fsync is on, pages have no checksums", advice)
+        }
+        (false, false) => {
+            Finding::good("safety", "fsync is on; pages have no checksums, as whoever made the cluster chose")
+        }
+    }
+}
+
+fn connections(server: &Server) -> Finding {
+    let left = server.connections_max - server.connections;
+    let seen = format!("{} of {} connections are in use", server.connections, server.connections_max);
+    let advice = "raise max_connections (a node of Tessera takes up to 32), or stop what else is connected";
+    match left {
+        ..=0 => Finding::failed("connections", seen, advice),
+        1..CONNECTIONS_LEFT => Finding::warning("connections", seen, advice),
+        _ => Finding::good("connections", seen),
+    }
+}
+
+fn idle(server: &Server) -> Finding {
+    match server.idle_seconds {
+        Some(seconds) if seconds > IDLE_MAX => Finding::warning(
+            "transactions",
+            format!("a database transaction has been idle for {}", span(seconds)),
+            "find it in pg_stat_activity (state 'idle in transaction') and end it with pg_terminate_backend: tables cannot be cleaned while it stands",
+        ),
+        _ => Finding::good("transactions", "no database transaction lies idle"),
+    }
+}
+
+fn clocks(server: &Server, ours: OffsetDateTime) -> Finding {
+    let apart = (server.now - ours).as_seconds_f64();
+    let seen = format!(
+        "the database's clock is {:.1} s {} ours",
+        apart.abs(),
+        if apart < 0.0 { "behind" } else { "ahead of" }
+    );
+    let advice = "let both machines take their time from one place (systemd-timesyncd, chrony)";
+    match apart.abs() {
+        far if far > CLOCK_MAX => Finding::failed("clock", seen, advice),
+        far if far > CLOCK_WARNING => Finding::warning("clock", seen, advice),
+        _ => Finding::good("clock", "the database's and ours agree"),
+    }
+}
+
+/// The programs that a start and a backup need, of the version that the data was made by.
+fn programs(config: &Config, database: &Database, server: &Server) -> Finding {
+    let program = env!("CARGO_PKG_VERSION");
+    match database.tools(u32::try_from(server.version / 10_000).unwrap_or_default()) {
+        Ok(tools) => Finding::good(
+            "versions",
+            format!("Tessera {program}; pg_dump for backups in {}", tools.bin().display()),
+        ),
+        Err(error) => {
+            let what = if config.database_url.is_some() {
+                "postgresql-client of that version is enough"
+            } else {
+                "without them there is no backup"
+            };
+            Finding::warning("versions", format!("Tessera {program}; {error}"), what)
+        }
+    }
+}
+
+async fn schema(db: &mut PgConnection) -> Finding {
+    let ours = doctor::newest_schema();
+    match doctor::schema(db).await {
+        Ok(Some(schema)) if schema == ours => {
+            Finding::good("schema", format!("migration {schema}, as this Tessera knows it"))
+        }
+        Ok(Some(schema)) if schema < ours => {
+            let seen = format!("migration {schema}, and this Tessera brings {ours}");
+            Finding::warning(
+                "schema",
+                seen,
+                "the next start migrates; `tessera migrate` does it now. Make a backup before",
+            )
+        }
+        Ok(Some(schema)) => {
+            let seen = format!("migration {schema}, and this Tessera knows {ours}");
+            Finding::failed(
+                "schema",
+                seen,
+                "a newer Tessera was here: start that one, or restore a backup of before",
+            )
+        }
+        Ok(None) => Finding::warning(
+            "schema",
+            "no migration yet",
+            "the first start migrates; `tessera migrate` does it now",
+        ),
+        Err(error) => refused("the migrations", error),
+    }
+}
+
+fn deliveries(seen: &Deliveries) -> Finding {
+    let text = format!("{} wait, {} died within a day", seen.waiting, seen.dead);
+    match seen.overdue_seconds {
+        Some(seconds) if seconds > OVERDUE_WARNING => Finding::warning(
+            "deliveries",
+            format!("{text}; the oldest has been due for {}", span(seconds)),
+            "nobody makes them: is a server running? If one is, look at its log",
+        ),
+        _ if seen.dead > 0 => {
+            let advice =
+                "GET /api/deliveries?state=discarded lists them; each says what its receiver answered";
+            Finding::warning("deliveries", text, advice)
+        }
+        _ => Finding::good("deliveries", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+    use time::macros::datetime;
+
+    fn server() -> Server {
+        Server {
+            version: 150_004,
+            version_name: "15.4".into(),
+            fsync: true,
+            checksums: true,
+            connections: 3,
+            connections_max: 97,
+            idle_seconds: None,
+            bytes: 8_000_000,
+            now: datetime!(2026-11-23 10:00 UTC),
+        }
+    }
+
+    #[test]
+    fn each_thing_that_can_be_wrong_with_a_server_is_told() {
+        let now = server().now;
+        assert_eq!(version(&server(), "here").verdict, Verdict::Good);
+        assert_eq!(version(&Server { version: 140_010, ..server() }, "here").verdict, Verdict::Failed);
+        assert_eq!(safety(&Server { fsync: false, ..server() }, true).verdict, Verdict::Failed);
+        assert_eq!(safety(&Server { checksums: false, ..server() }, true).verdict, Verdict::Warning);
+        assert_eq!(safety(&Server { checksums: false, ..server() }, false).verdict, Verdict::Good);
+        assert_eq!(connections(&Server { connections: 90, ..server() }).verdict, Verdict::Warning);
+        assert_eq!(connections(&Server { connections: 97, ..server() }).verdict, Verdict::Failed);
+        assert_eq!(idle(&Server { idle_seconds: Some(5.0), ..server() }).verdict, Verdict::Good);
+        assert_eq!(idle(&Server { idle_seconds: Some(500.0), ..server() }).verdict, Verdict::Warning);
+        assert_eq!(clocks(&server(), now).verdict, Verdict::Good);
+        let behind = clocks(&server(), now + time::Duration::seconds(3));
+        assert_eq!(
+            (behind.verdict, behind.seen.as_str()),
+            (Verdict::Warning, "the database's clock is 3.0 s behind ours")
+        );
+        assert_eq!(clocks(&server(), now - time::Duration::minutes(2)).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn deliveries_that_nobody_makes_and_that_died_want_a_look() {
+        let quiet = Deliveries { waiting: 4, overdue_seconds: Some(0.5), dead: 0 };
+        assert_eq!(deliveries(&quiet).verdict, Verdict::Good);
+        assert_eq!(deliveries(&Deliveries { dead: 1, ..quiet }).verdict, Verdict::Warning);
+        let late = deliveries(&Deliveries { overdue_seconds: Some(600.0), ..quiet });
+        assert!(late.verdict == Verdict::Warning && late.seen.ends_with("due for 10 min"), "{late}");
+    }
+}

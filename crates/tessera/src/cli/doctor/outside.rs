@@ -1,0 +1,220 @@
+//! What lies outside: our own server, the mail server, the receivers of webhooks. All are asked, none is sent anything.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use sqlx::PgConnection;
+use tessera_core::db::doctor;
+use tessera_core::delivery::guard::Guard;
+use tessera_core::delivery::smtp::SmtpTransport;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use super::Finding;
+use crate::config::Config;
+
+/// How long our own server may take to say how it is.
+const HEALTH_MAX: Duration = Duration::from_secs(3);
+/// How long a receiver may take to be found and to answer; attempts allow the same.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Endpoints of webhooks that are looked at.
+const ENDPOINTS_MAX: i64 = 100;
+
+/// Whether our own server answers.
+pub(super) async fn server(config: &Config) -> Vec<Finding> {
+    let mut address = config.listen;
+    match address.port() {
+        0 => return vec![Finding::good("server", "http.listen takes any free port, so it was not asked")],
+        _ if address.ip().is_unspecified() => {
+            address.set_ip(if address.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            });
+        }
+        _ => {}
+    }
+    let url = format!("http://{address}/api/health");
+    vec![match health(&url).await {
+        Ok(200) => Finding::good("server", format!("{url} answers")),
+        Ok(status) => Finding::failed(
+            "server",
+            format!("{url} was answered {status}"),
+            "the database does not answer it, or something else listens there: look at its log",
+        ),
+        Err(error) => Finding::warning(
+            "server",
+            format!("{url}: {error}"),
+            "if it should run, start it: systemctl start tessera",
+        ),
+    }]
+}
+
+async fn health(url: &str) -> Result<u16, String> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(HEALTH_MAX)
+        .build()
+        .map_err(|error| error.to_string())?;
+    match client.get(url).send().await {
+        Ok(answer) => Ok(answer.status().as_u16()),
+        Err(error) if error.is_connect() => Err("no server answers".into()),
+        Err(error) if error.is_timeout() => Err(format!("no answer within {} s", HEALTH_MAX.as_secs())),
+        Err(error) => Err(error.without_url().to_string()),
+    }
+}
+
+/// Whether the mail server would take mail.
+pub(super) async fn mail(config: &Config) -> Vec<Finding> {
+    let Some(url) = &config.smtp_url else {
+        let seen = format!(
+            "no mail server is set: mails become files in {}",
+            config.data_dir.join("mail").display()
+        );
+        return vec![Finding::warning("mail", seen, "set mail.smtp_url if people shall get them")];
+    };
+    let advice =
+        "mails wait and are tried for 5 days: look at the server, at mail.smtp_url and at its certificate";
+    let transport = SmtpTransport::new(url.expose(), "localhost").map_err(|error| error.to_string());
+    vec![match transport {
+        Ok(transport) => match transport.probe().await {
+            Ok(seen) => Finding::good("mail", seen),
+            Err(seen) => Finding::failed("mail", seen, advice),
+        },
+        Err(seen) => Finding::failed("mail", seen, advice),
+    }]
+}
+
+/// Whether each receiver that an enabled scrip names may be reached, and can be.
+pub(super) async fn webhooks(config: &Config, db: &mut PgConnection) -> Vec<Finding> {
+    let urls = match doctor::webhook_urls(db, ENDPOINTS_MAX).await {
+        Ok(urls) => urls,
+        Err(error) => {
+            return vec![Finding::failed("webhooks", error.to_string(), "look at PostgreSQL's log")];
+        }
+    };
+    let origins: BTreeSet<String> = urls
+        .iter()
+        .filter_map(|url| Url::parse(url).ok())
+        .map(|url| url.origin().ascii_serialization())
+        .collect();
+    if origins.is_empty() {
+        return vec![Finding::good("webhooks", "no enabled scrip sends one")];
+    }
+    let guard = Guard::new(config.webhook_allow.clone());
+    let tls = tls();
+    join_all(origins.into_iter().map(|origin| endpoint(origin, &guard, &tls))).await
+}
+
+async fn endpoint(origin: String, guard: &Guard, tls: &Arc<ClientConfig>) -> Finding {
+    match reach(&origin, guard, tls).await {
+        Ok(seen) => Finding::good("webhooks", format!("{origin}: {seen}")),
+        // The guard's sentence says itself how to allow an address.
+        Err(Unreached::Refused(seen)) => Finding::failed(
+            "webhooks",
+            format!("{origin}: {seen}"),
+            "allow the address if it is meant, or correct the scrip",
+        ),
+        Err(Unreached::Away(seen)) => Finding::warning(
+            "webhooks",
+            format!("{origin}: {seen}"),
+            "webhooks to it wait and are tried again for days: ask who runs it",
+        ),
+    }
+}
+
+/// Why no webhook would arrive.
+enum Unreached {
+    /// We would not try.
+    Refused(String),
+    /// We would, in vain.
+    Away(String),
+}
+
+/// Goes as far as an attempt would before it says anything: the guard, the name, a connection, and TLS.
+async fn reach(origin: &str, guard: &Guard, tls: &Arc<ClientConfig>) -> Result<String, Unreached> {
+    let url = Url::parse(origin).map_err(|error| Unreached::Refused(error.to_string()))?;
+    guard.check_url_at_save(&url).map_err(Unreached::Refused)?;
+    let host = url.host().ok_or_else(|| Unreached::Refused("it names no host".into()))?.to_owned();
+    let port = url.port_or_known_default().unwrap_or(443);
+    let mut refusal = None;
+    let mut last = "the name has no address".to_owned();
+    for address in addresses(&host, port).await.map_err(Unreached::Away)? {
+        match guard.check(address.ip()) {
+            Ok(()) => match shake_hands(address, &url, tls).await {
+                Ok(how) => return Ok(format!("{address} takes connections{how}")),
+                Err(error) => last = format!("{address}: {error}"),
+            },
+            Err(refused) => refusal = Some(refused.to_string()),
+        }
+    }
+    match refusal {
+        Some(refused) => Err(Unreached::Refused(refused)),
+        None => Err(Unreached::Away(last)),
+    }
+}
+
+async fn addresses(host: &Host<String>, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let name = match host {
+        Host::Ipv4(ip) => return Ok(vec![SocketAddr::from((*ip, port))]),
+        Host::Ipv6(ip) => return Ok(vec![SocketAddr::from((*ip, port))]),
+        Host::Domain(name) => name.as_str(),
+    };
+    match timeout(CONNECT_MAX, lookup_host((name, port))).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(error)) => Err(format!("the name cannot be resolved: {error}")),
+        Err(_) => Err(format!("the name was not resolved within {} s", CONNECT_MAX.as_secs())),
+    }
+}
+
+async fn shake_hands(
+    address: SocketAddr,
+    url: &Url,
+    tls: &Arc<ClientConfig>,
+) -> Result<&'static str, String> {
+    let connected = timeout(CONNECT_MAX, TcpStream::connect(address)).await;
+    let stream = connected
+        .map_err(|_| format!("no connection within {} s", CONNECT_MAX.as_secs()))?
+        .map_err(|error| error.to_string())?;
+    if url.scheme() != "https" {
+        return Ok("");
+    }
+    let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
+    let session = ClientConnection::new(Arc::clone(tls), name).map_err(|error| error.to_string())?;
+    let shaken = timeout(CONNECT_MAX, handshake(stream, session)).await;
+    shaken
+        .map_err(|_| format!("no TLS within {} s", CONNECT_MAX.as_secs()))?
+        .map_err(|error| format!("TLS: {error}"))?;
+    Ok(", with TLS and a certificate that holds")
+}
+
+/// The handshake alone, on a thread of its own: not a byte of a request follows it.
+async fn handshake(stream: TcpStream, mut session: ClientConnection) -> io::Result<()> {
+    let mut stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(CONNECT_MAX))?;
+    stream.set_write_timeout(Some(CONNECT_MAX))?;
+    let shaken = tokio::task::spawn_blocking(move || {
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        session.send_close_notify();
+        session.write_tls(&mut stream).map(drop)
+    });
+    shaken.await.map_err(io::Error::other)?
+}
+
+/// TLS as webhooks have it: with the authorities of this machine.
+fn tls() -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}

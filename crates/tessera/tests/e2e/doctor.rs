@@ -1,0 +1,99 @@
+//! `tessera doctor`: sees what is there and what is not, with a server and without, and sends nothing.
+
+use serde_json::json;
+
+use crate::mail::MailServer;
+use crate::receiver::Receiver;
+use crate::support::{Ran, SOON, Server};
+
+/// The lines of a check, without the advice below them.
+fn lines<'r>(ran: &'r Ran, about: &str) -> Vec<&'r str> {
+    let is_its = |line: &&str| !line.starts_with(' ') && line.split_whitespace().nth(1) == Some(about);
+    ran.stdout.lines().filter(is_its).collect()
+}
+
+#[tokio::test]
+async fn a_desk_in_order_has_nothing_that_failed_and_hears_nothing_of_it() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let scrip = json!({"name": "Tell the hook", "condition_type": "OnCreate", "action_type": "Webhook",
+        "action_config": {"url": format!("{}/{{{{ ticket.number }}}}", receiver.url)}});
+    server.done("POST", "/api/scrips", &scrip).await;
+    server.delivered(SOON).await;
+
+    for is_running in [true, false] {
+        let ran = server.run(&["doctor"], &[]);
+        assert!(ran.ok, "{ran:?}");
+        assert!(!ran.stdout.contains("failed  "), "{ran:?}");
+        let all = [
+            "settings",
+            "disk",
+            "admin",
+            "mail",
+            "database",
+            "safety",
+            "connections",
+            "transactions",
+            "clock",
+            "versions",
+            "schema",
+            "deliveries",
+            "webhooks",
+        ];
+        for about in all {
+            assert!(lines(&ran, about).iter().all(|line| line.starts_with("ok ")), "{about}: {ran:?}");
+            assert!(!lines(&ran, about).is_empty(), "{about}: {ran:?}");
+        }
+        let verdict = if is_running { "ok " } else { "warning " };
+        assert!(lines(&ran, "server")[0].starts_with(verdict), "{ran:?}");
+        if is_running {
+            server.stop().await;
+        }
+    }
+    assert!(mail.taken().is_empty() && receiver.seen().is_empty(), "something was sent");
+}
+
+#[tokio::test]
+async fn every_check_is_made_although_some_fail_and_each_says_what_to_do() {
+    let receiver = Receiver::start().await;
+    let server = Server::start(&[]).await;
+    for (name, url) in [("Refused", receiver.url.as_str()), ("Away", "http://127.0.0.2:1")] {
+        let scrip = json!({"name": name, "condition_type": "OnCreate", "action_type": "Webhook",
+            "action_config": {"url": format!("{url}/{{{{ ticket.number }}}}")}});
+        server.done("POST", "/api/scrips", &scrip).await;
+    }
+    let vars = [
+        ("TESSERA_WEBHOOK__ALLOW", "127.0.0.2/32"),
+        // Nobody listens on port 1.
+        ("TESSERA_MAIL__SMTP_URL", "smtp://user:hunter2@127.0.0.1:1"),
+    ];
+    let ran = server.run(&["doctor"], &vars);
+    assert!(!ran.ok && ran.stderr.contains("2 of 17 checks failed"), "{ran:?}");
+    assert!(lines(&ran, "mail")[0].starts_with("failed "), "{ran:?}");
+    let [refused, away] = lines(&ran, "webhooks")[..] else { panic!("{ran:?}") };
+    assert!(refused.starts_with("failed ") && refused.contains("webhook.allow"), "{ran:?}");
+    assert!(away.starts_with("warning ") && away.contains("127.0.0.2:1"), "{ran:?}");
+    assert!(lines(&ran, "database")[0].starts_with("ok "), "{ran:?}");
+    // Whatever is not well has a line of advice below it.
+    let bad = ran.stdout.lines().filter(|line| line.starts_with("failed ") || line.starts_with("warning "));
+    assert_eq!(
+        bad.count(),
+        ran.stdout.lines().filter(|line| line.trim().starts_with("-> ")).count(),
+        "{ran:?}"
+    );
+    assert!(!ran.stdout.contains("hunter2") && !ran.stderr.contains("hunter2"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_and_a_setting_that_cannot_be_are_told() {
+    let server = Server::start(&[]).await;
+    let away = [("TESSERA_DATABASE__URL", "postgres://tessera:hunter2@127.0.0.1:1/tessera")];
+    let ran = server.run(&["doctor"], &away);
+    assert!(!ran.ok && lines(&ran, "database")[0].starts_with("failed "), "{ran:?}");
+    assert!(ran.stdout.contains("postgres://tessera@127.0.0.1:1/tessera"), "{ran:?}");
+    assert!(!ran.stdout.contains("hunter2"), "{ran:?}");
+    assert!(lines(&ran, "server")[0].starts_with("ok "), "{ran:?}");
+
+    let ran = server.run(&["doctor"], &[("TESSERA_HTTP__PORT", "1"), ("TESSERA_NAME", "")]);
+    assert!(!ran.ok && lines(&ran, "settings").len() == 2, "{ran:?}");
+}
