@@ -5,6 +5,7 @@ pub mod error;
 pub mod extract;
 pub mod openapi;
 pub mod routes;
+mod schema;
 pub mod views;
 
 pub use app::App;

@@ -37,6 +37,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(tickets::preview_create))
         .routes(routes!(search::search))
         .routes(routes!(tickets::get, tickets::update))
+        .routes(routes!(tickets::at))
         .routes(routes!(tickets::preview_update))
         .routes(routes!(tickets::comment))
         .routes(routes!(tickets::correspond))

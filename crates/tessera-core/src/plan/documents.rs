@@ -79,6 +79,9 @@ pub struct LifecycleDocument {
     pub name: String,
     /// Its statuses and the ways between them.
     pub definition: Definition,
+    /// Whether no queue may take it; one that a queue has cannot be disabled.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// A custom field.

@@ -1,7 +1,7 @@
 //! Queues: their lifecycle, addresses, people and fields.
 
 use super::{Change, Document, limit};
-use crate::db::configuration::{queues, users};
+use crate::db::configuration::{Which, lifecycles, queues, users};
 use crate::error::Result;
 use crate::models::text::{fold, is_address, list, name_fault, quote};
 use crate::models::{CustomFieldId, LifecycleId, QueueId, Watcher};
@@ -22,8 +22,8 @@ impl Document for QueueDocument {
         queues::id_of(db, word).await
     }
 
-    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
-        queues::read(db, from, limit).await
+    async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<Self>>> {
+        queues::read(db, which).await
     }
 
     async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
@@ -35,7 +35,7 @@ impl Document for QueueDocument {
             let wrong = address.as_deref().filter(|address| !is_address(address));
             change.fault_if(field, wrong.map(|address| format!("{} is not a mail address", quote(address))));
         }
-        let lifecycle = self.lifecycle_of(change);
+        let lifecycle = self.lifecycle_of(change).await?;
         let fields = self.fields(change);
         let cc = people(change, "cc", &self.cc).await?;
         let admin_cc = people(change, "admin_cc", &self.admin_cc).await?;
@@ -67,15 +67,25 @@ impl Document for QueueDocument {
 }
 
 impl QueueDocument {
-    fn lifecycle_of(&self, change: &mut Change<'_>) -> Option<LifecycleId> {
-        let lifecycles = &change.catalog.lifecycles;
-        let found = lifecycles.find(&self.lifecycle).map(|lifecycle| lifecycle.id());
-        if found.is_none() {
-            let names = list(lifecycles.iter().map(|lifecycle| lifecycle.name()));
-            let message = format!("there is no lifecycle {}; there are {names}", quote(&self.lifecycle));
-            change.fault("lifecycle", message);
+    async fn lifecycle_of(&self, change: &mut Change<'_>) -> Result<Option<LifecycleId>> {
+        let known = &change.catalog.lifecycles;
+        let found = known.find(&self.lifecycle).map(|lifecycle| lifecycle.id());
+        match found {
+            None => {
+                let names = list(known.iter().map(|lifecycle| lifecycle.name()));
+                let message = format!("there is no lifecycle {}; there are {names}", quote(&self.lifecycle));
+                change.fault("lifecycle", message);
+            }
+            Some(id) if lifecycles::is_disabled(&mut change.db, id).await? => {
+                let message = format!(
+                    "the lifecycle {} is disabled; enable it, or take another",
+                    quote(&self.lifecycle)
+                );
+                change.fault("lifecycle", message);
+            }
+            Some(_) => {}
         }
-        found
+        Ok(found)
     }
 
     /// The fields by id, each with an id for its row.
