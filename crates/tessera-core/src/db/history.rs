@@ -197,7 +197,7 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
     .await
     .map_err(error)?;
     let last = lines.last().map_or(0, |line| line.seq);
-    if last != seq {
+    if seq < 1 || last != seq {
         let last = if seq < 1 { version(pool, id).await? } else { last };
         let detail = format!("There is no transaction {seq} of the ticket {ticket}; there are 1 to {last}.");
         return Err(Error::new(Kind::NotFound, "not_found", detail));

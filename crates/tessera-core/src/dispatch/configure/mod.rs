@@ -27,7 +27,7 @@ use crate::models::page::Page;
 use crate::models::text::{fault, list, quote};
 use crate::models::{Ids, QueueId, UserId};
 use crate::plan::Catalog;
-use crate::plan::documents::{self, ScripDocument, Stored};
+use crate::plan::documents::{self, DESCRIPTION_MAX, ScripDocument, Stored};
 pub use lifecycle_check::LifecycleCheck;
 pub use scrips::scrip_types;
 pub use seed::seed;
@@ -38,9 +38,6 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 pub use versions::{Comparison, Versioned};
-
-/// The longest description, in bytes.
-pub const DESCRIPTION_MAX: usize = 10_000;
 
 /// A kind of object of the configuration: how it is found, read, and checked and written.
 pub trait Document: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {

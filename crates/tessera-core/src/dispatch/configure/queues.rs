@@ -6,14 +6,9 @@ use crate::error::Result;
 use crate::models::text::{fold, is_address, list, name_fault, quote};
 use crate::models::{CustomFieldId, LifecycleId, QueueId, Watcher};
 use crate::plan::catalog::QUEUES_MAX;
-use crate::plan::documents::{QueueDocument, Stored};
+use crate::plan::documents::{QUEUE_LIST_MAX, QueueDocument, Stored};
 use sqlx::PgConnection;
 use uuid::Uuid;
-
-/// The most people of a queue in one role.
-pub const WATCHERS_MAX: usize = 200;
-/// The most fields of a queue.
-pub const QUEUE_FIELDS_MAX: usize = 200;
 
 impl Document for QueueDocument {
     const WHAT: &'static str = "queue";
@@ -90,9 +85,9 @@ impl QueueDocument {
 
     /// The fields by id, each with an id for its row.
     fn fields(&self, change: &mut Change<'_>) -> Vec<(Uuid, CustomFieldId)> {
-        if self.custom_fields.len() > QUEUE_FIELDS_MAX {
+        if self.custom_fields.len() > QUEUE_LIST_MAX {
             let message =
-                format!("names {} fields; a queue has at most {QUEUE_FIELDS_MAX}", self.custom_fields.len());
+                format!("names {} fields; a queue has at most {QUEUE_LIST_MAX}", self.custom_fields.len());
             change.fault("custom_fields", message);
             return Vec::new();
         }
@@ -130,10 +125,10 @@ impl QueueDocument {
 
 /// The people of usernames and addresses: an address that belongs to a user is that user.
 async fn people(change: &mut Change<'_>, role: &str, words: &[String]) -> Result<Vec<Watcher>> {
-    if words.len() > WATCHERS_MAX {
+    if words.len() > QUEUE_LIST_MAX {
         change.fault(
             role,
-            format!("names {} people; a queue has at most {WATCHERS_MAX} in a role", words.len()),
+            format!("names {} people; a queue has at most {QUEUE_LIST_MAX} in a role", words.len()),
         );
         return Ok(Vec::new());
     }

@@ -41,6 +41,9 @@ impl Tessera {
         }
         // Under the lock of the configuration no scrip can come to name it meanwhile.
         let mut change = Change::begin(self, caller, force).await?;
+        if !secrets::delete(&mut change.db, name).await? {
+            return Err(missing());
+        }
         let names = |document: &ScripDocument| {
             Action::compile(&document.action_type, &document.action_config)
                 .is_ok_and(|action| action.secrets().contains(&name))
@@ -48,9 +51,6 @@ impl Tessera {
         let scrips = change.live_scrips().await?.into_iter().filter(|scrip| names(&scrip.document));
         let scrips: Vec<String> = scrips.map(|scrip| scrip.document.name).collect();
         change.scrips_in_use(&format!("the secret {}", quote(name)), &scrips)?;
-        if !secrets::delete(&mut change.db, name).await? {
-            return Err(missing());
-        }
         change.db.commit().await.map_err(error)
     }
 
