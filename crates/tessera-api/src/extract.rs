@@ -244,6 +244,7 @@ pub struct Paging {
 #[serde(deny_unknown_fields)]
 pub struct Explain {
     /// `all` tells of the scrips that were no candidates too, each with what kept it out.
+    #[param(inline)]
     pub explain: Option<ExplainWhat>,
 }
 

@@ -57,6 +57,12 @@ fn complete(document: &mut Value) {
         for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
             form(parameter);
         }
+        if let Some(example) = operation.get("operationId").and_then(Value::as_str).and_then(example)
+            && let Some(content) = operation.pointer_mut("/requestBody/content/application~1json")
+            && let Some(content) = content.as_object_mut()
+        {
+            content.insert("example".to_owned(), example);
+        }
         let met = meets(operation);
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
         for (name, status, _) in shared().into_iter().filter(|(name, ..)| met.contains(name)) {
@@ -185,6 +191,36 @@ fn is_uuid(parameter: &Value) -> bool {
     parameter.pointer("/schema/format").is_some_and(|format| format == "uuid")
 }
 
+/// A body that is taken by a desk that has nothing but what a new database has.
+fn example(operation: &str) -> Option<Value> {
+    Some(match operation {
+        "addQueue" => {
+            json!({ "name": "Workshop", "description": "Repairs", "correspond_address": "workshop@desk.example", "admin_cc": ["admin"] })
+        }
+        "changeQueue" => json!({ "description": "Repairs of all kinds" }),
+        "addLifecycle" => json!({ "name": "repair", "definition": {
+            "initial": ["reported"], "active": ["in repair"], "inactive": ["fixed"],
+            "transitions": { "": ["reported"], "reported": ["in repair"], "in repair": ["fixed"], "fixed": ["in repair"] } } }),
+        "addCustomField" => {
+            json!({ "name": "Warranty", "field_type": "SelectSingle", "values": ["yes", "no", "expired"] })
+        }
+        "setQueueCustomFields" => json!({ "custom_fields": [] }),
+        "addTemplate" => json!({ "name": "New repair", "subject_template": "New: {{ ticket.subject }}",
+            "body_template": "{{ actor.name }} reported it.\n{{ ticket.url }}\n" }),
+        "addScrip" => {
+            json!({ "name": "Tell the workshop", "queue": "General", "condition_type": "OnStatusChange",
+            "condition_config": { "to": "resolved" }, "action_type": "SendEmail", "action_config": { "to": ["admin_cc", "owner"] },
+            "template": "Transaction" })
+        }
+        "changeScrip" => json!({ "state": "shadow" }),
+        "addUser" => {
+            json!({ "username": "ada", "email": "ada@desk.example", "name": "Ada", "privileged": true })
+        }
+        "putSecret" => json!({ "value": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" }),
+        _ => return None,
+    })
+}
+
 /// What every answer has: the request's id, and the media type of problems where it is one.
 fn answer(response: &mut Map<String, Value>) {
     if response.contains_key("$ref") {
@@ -264,7 +300,14 @@ fn links(operation: &str) -> Map<String, Value> {
         ]
         .map(|target| link(target, "ref", "$response.body#/ticket/number"))
         .into_iter()
-        .chain([link("whyTransaction", "id", "$response.body#/transactions/0/id")])
+        .chain([
+            link("whyTransaction", "id", "$response.body#/transactions/0/id"),
+            (
+                "getTicketAt".to_owned(),
+                json!({ "operationId": "getTicketAt", "parameters": {
+                    "ref": "$response.body#/ticket/number", "seq": "$response.body#/ticket/version" } }),
+            ),
+        ])
         .collect(),
         added => match added.strip_prefix("add") {
             Some(added) => kind(added),

@@ -13,7 +13,7 @@ use crate::error::Problem;
 use crate::openapi::Document;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tessera_core::{Error, Kind};
@@ -68,7 +68,11 @@ async fn unknown(uri: axum::http::Uri) -> Response {
     Problem::from(Error::not_found("resource", uri.path())).into_response()
 }
 
+/// What a route says of a method that it does not take; to OPTIONS that is the answer. The router adds `Allow` to both.
 async fn not_allowed(method: Method, uri: axum::http::Uri) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let detail = format!("{} does not take {method}; docs/openapi.json lists what it takes.", uri.path());
     Problem::from(Error::new(Kind::Malformed, "method_not_allowed", detail)).into_response()
 }

@@ -11,5 +11,6 @@ mod contract;
 mod desk;
 mod doors;
 mod lists;
+mod past;
 mod previews;
 mod refusals;

@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 #[serde(deny_unknown_fields)]
 struct SecretInput {
     /// For one that signs webhooks: `whsec_` and the base64 of 24 to 64 random bytes.
+    #[schema(min_length = 1, max_length = 4096)]
     value: String,
 }
 
