@@ -45,10 +45,10 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 postgres_bin >/dev/null || die "PostgreSQL was installed, and its programs are still not found"
 
-# A real SMTP server, for the tests that send mail to something that is not ours.
+# A real SMTP server, for the tests that send mail to something that is not ours, and a fuzzer of APIs.
 requirements=scripts/requirements.txt
 if ! cmp -s "$requirements" .tools/venv/requirements.txt; then
-    say "installing the servers that the tests use ($requirements) into .tools/venv"
+    say "installing what the tests use ($requirements) into .tools/venv"
     python3 -m venv --clear .tools/venv
     .tools/venv/bin/pip install --quiet --disable-pip-version-check -r "$requirements"
     # Last, so that an installation that was cut short is done again.

@@ -1,6 +1,8 @@
 //! What handlers take out of a request: JSON bodies, conditions, tickets, pages; refused with a problem that says what to send.
 
 use crate::error::Problem;
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -15,7 +17,7 @@ use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use tessera_core::{Error, Kind};
 
 /// The longest idempotency key, in bytes.
-const KEY_MAX: usize = 255;
+pub const KEY_MAX: usize = 255;
 
 /// A JSON body, with the hash of the request for idempotency.
 #[derive(Debug)]
@@ -102,9 +104,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Ticket {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(word) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Error::not_found("ticket", "of this name"))?;
+        let Name(word) = Name::from_request_parts(parts, state).await?;
         Ok(Self(word.parse()?))
     }
 }
@@ -117,8 +117,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
-        path.map(|Path(word)| Self(word)).map_err(|_| {
+        let Segments(word) = Segments::from_request_parts(parts, state).await?;
+        Ok(Self(word))
+    }
+}
+
+/// Several segments of a path, in their order: names, and numbers of versions or transactions.
+#[derive(Debug, Clone)]
+pub struct Segments<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(segments)| Self(segments)).map_err(|rejection| {
+            let is_text = !matches!(
+                &rejection,
+                PathRejection::FailedToDeserializePathParams(fault)
+                    if matches!(fault.kind(), ErrorKind::InvalidUtf8InPathParam { .. })
+            );
+            if is_text {
+                // A number that cannot be one: there is nothing of that number.
+                return Error::not_found("resource", parts.uri.path()).into();
+            }
             let detail = "The path holds what is not UTF-8.";
             Error::new(Kind::Malformed, "malformed_path", detail).into()
         })
@@ -160,8 +182,10 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let Some(value) = text(headers, "If-Match")?.map(str::trim).filter(|value| *value != "*") else {
         return Ok(None);
     };
-    let version = value.trim_start_matches("W/").trim_matches('"').parse();
-    version.map(Some).map_err(|_| {
+    let tag = value.strip_prefix("W/").unwrap_or(value);
+    let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(value);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number).map(Some).ok_or_else(|| {
         let detail = format!("The header If-Match is {value}; send the ETag of the ticket, as \"7\".");
         Error::new(Kind::Malformed, "malformed_header", detail)
     })
@@ -227,10 +251,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Paging {
-    /// Items per page, 1 to 200; 50 when not given.
+    /// Items per page; 50 when not given.
     pub limit: Option<i64>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
+}
+
+/// How much of the scrips is told.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Explain {
+    /// `all` tells of the scrips that were no candidates too, each with what kept it out.
+    #[param(inline)]
+    pub explain: Option<ExplainWhat>,
+}
+
+/// What is told besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExplainWhat {
+    /// Every scrip.
+    All,
 }
 
 /// The number of items asked for.

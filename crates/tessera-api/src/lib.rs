@@ -7,6 +7,7 @@ pub mod extract;
 pub mod observe;
 pub mod openapi;
 pub mod routes;
+mod schema;
 pub mod server;
 pub mod views;
 

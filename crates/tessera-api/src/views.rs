@@ -1,5 +1,7 @@
 //! The JSON of answers: one view of each thing, whether it was just planned or is read.
 
+use crate::extract::ExplainWhat;
+use crate::schema::WhyTree;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use tessera_core::models::delivery::{HoldReason, Payload, Recipient, RecipientAn
 use tessera_core::models::{
     self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, User, UserId,
 };
+use tessera_core::plan::explain::{Bystander, Done, bystanders};
 use tessera_core::plan::{Catalog, People};
 use tessera_core::scrip::evaluation::{Evaluation, Stage, Verdict, Why};
 use time::OffsetDateTime;
@@ -176,15 +179,42 @@ pub struct ScripConsidered {
     /// `TransactionCreate` or `TransactionBatch`.
     #[schema(value_type = String)]
     pub stage: Stage,
-    /// The transaction it was tried on.
-    #[schema(value_type = Uuid)]
-    pub transaction: TransactionId,
+    /// The transaction it was tried on; null where it was no candidate for any.
+    #[schema(value_type = Option<Uuid>)]
+    pub transaction: Option<TransactionId>,
     /// What became of it.
     #[schema(value_type = String)]
     pub verdict: Verdict,
     /// Each predicate with what was expected and found.
-    #[schema(value_type = Object)]
+    #[schema(value_type = WhyTree)]
     pub why: Why,
+}
+
+impl From<Evaluation> for ScripConsidered {
+    fn from(evaluation: Evaluation) -> Self {
+        Self {
+            scrip: ScripRef { id: evaluation.scrip, name: evaluation.name, version: evaluation.version },
+            version: evaluation.version,
+            stage: evaluation.stage,
+            transaction: Some(evaluation.transaction),
+            verdict: evaluation.verdict,
+            why: evaluation.why,
+        }
+    }
+}
+
+impl From<Bystander<'_>> for ScripConsidered {
+    fn from(bystander: Bystander<'_>) -> Self {
+        let scrip = bystander.scrip;
+        Self {
+            scrip: ScripRef { id: scrip.id, name: scrip.name.clone(), version: scrip.version },
+            version: scrip.version,
+            stage: bystander.stage,
+            transaction: bystander.transaction,
+            verdict: Verdict::NotApplicable,
+            why: bystander.why,
+        }
+    }
 }
 
 /// A delivery in short.
@@ -465,7 +495,7 @@ pub struct Preview {
     pub deliveries: Vec<Delivery>,
     /// Send it as `If-Plan` to commit exactly this; 64 hex digits.
     pub plan_hash: String,
-    /// Every scrip considered, in order.
+    /// Every scrip considered, in order; with `explain=all` then every other one.
     pub scrips_considered: Vec<ScripConsidered>,
 }
 
@@ -624,17 +654,17 @@ impl<'n> Names<'n> {
         }
     }
 
-    /// The answer to a preview.
-    pub fn preview(&self, prepared: &Prepared) -> Preview {
+    /// The answer to a preview, with the scrips that were no candidates when all is to be explained.
+    pub fn preview(&self, prepared: &Prepared, explain: Option<ExplainWhat>) -> Preview {
         let plan = &prepared.plan;
-        let considered = |evaluation: &Evaluation| ScripConsidered {
-            scrip: self.scrip(evaluation),
-            version: evaluation.version,
-            stage: evaluation.stage,
-            transaction: evaluation.transaction,
-            verdict: evaluation.verdict,
-            why: evaluation.why.clone(),
+        let done = Done {
+            before: plan.before.as_ref(),
+            transactions: &plan.transactions,
+            evaluations: &plan.evaluations,
         };
+        let others = explain.map(|ExplainWhat::All| bystanders(self.catalog, done));
+        let others = others.into_iter().flatten().map(ScripConsidered::from);
+        let considered = plan.evaluations.iter().cloned().map(ScripConsidered::from);
         Preview {
             ticket: self.ticket(&plan.ticket),
             transactions: plan.transactions.iter().map(|one| self.transaction(one)).collect(),
@@ -649,7 +679,7 @@ impl<'n> Names<'n> {
                 })
                 .collect(),
             plan_hash: plan.hash.to_string(),
-            scrips_considered: plan.evaluations.iter().map(considered).collect(),
+            scrips_considered: considered.chain(others).collect(),
         }
     }
 }

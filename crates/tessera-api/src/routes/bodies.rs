@@ -1,5 +1,6 @@
 //! What clients send about tickets, and how it becomes a command: parsed, not yet believed.
 
+use crate::schema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -20,37 +21,45 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub struct CreateBody {
     /// Name or id of the queue.
+    #[schema(min_length = 1, max_length = 200)]
     queue: String,
-    /// One line.
+    /// One line of at most 1000 bytes.
+    #[schema(min_length = 1, max_length = 1000)]
     subject: String,
     /// A status that the lifecycle allows at create; its `on_create` when not given.
     #[serde(default)]
+    #[schema(max_length = 64)]
     status: Option<String>,
     /// A username, or null or `Nobody`.
     #[serde(default)]
+    #[schema(max_length = 254)]
     owner: Option<String>,
     /// 0 when not given.
     #[serde(default)]
+    #[schema(minimum = -2147483648, maximum = 2147483647)]
     priority: Option<i32>,
     /// RFC 3339.
     #[serde(default, deserialize_with = "moment")]
     due_at: Option<OffsetDateTime>,
     /// Usernames or mail addresses.
     #[serde(default)]
+    #[schema(max_items = 200)]
     requestors: Vec<String>,
     /// Usernames or mail addresses.
     #[serde(default)]
+    #[schema(max_items = 200)]
     cc: Vec<String>,
     /// Usernames or mail addresses.
     #[serde(default)]
+    #[schema(max_items = 200)]
     admin_cc: Vec<String>,
     /// By name: a text, a number, a list, or null.
     #[serde(default, deserialize_with = "unique")]
-    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    #[schema(value_type = BTreeMap<String, FieldInput>)]
     custom_fields: BTreeMap<String, FieldBody>,
     /// The first message: a text, or `{content, content_type?}`.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<MessageInput>)]
     content: Option<MessageBody>,
 }
 
@@ -58,46 +67,61 @@ pub struct CreateBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateBody {
-    /// One line.
+    /// One line of at most 1000 bytes.
     #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, min_length = 1, max_length = 1000)]
     subject: Option<String>,
     /// A status that the lifecycle allows from here.
     #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, min_length = 1, max_length = 64)]
     status: Option<String>,
     /// A username; null or `Nobody` for nobody.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 254)]
     owner: Option<Option<String>>,
     /// Name or id of another queue.
     #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, min_length = 1, max_length = 200)]
     queue: Option<String>,
     /// Larger is more urgent.
     #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, minimum = -2147483648, maximum = 2147483647)]
     priority: Option<i32>,
     /// RFC 3339; null clears.
     #[serde(default, deserialize_with = "given_moment")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     due_at: Option<Option<OffsetDateTime>>,
     /// Who comes and goes.
     #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     requestors: Option<DifferenceBody>,
     /// Who comes and goes.
     #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     cc: Option<DifferenceBody>,
     /// Who comes and goes.
     #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     admin_cc: Option<DifferenceBody>,
     /// By name: a text, a number, a list, null to clear, or `{add?, remove?}`.
     #[serde(default, deserialize_with = "unique")]
-    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    #[schema(value_type = BTreeMap<String, FieldChangeInput>)]
     custom_fields: BTreeMap<String, FieldBody>,
     /// A message to the team: a text, or `{content, content_type?}`.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = MessageInput, required = false)]
     comment: Option<MessageBody>,
     /// A message to the requestor: a text, or `{content, content_type?}`.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = MessageInput, required = false)]
     reply: Option<MessageBody>,
 }
+
+schema::body!(ContentTypeInput, "ContentTypeInput", schema::content_type());
+schema::body!(MessageInput, "MessageInput", schema::message());
+schema::body!(FieldInput, "FieldInput", schema::field_values());
+schema::body!(FieldChangeInput, "FieldChangeInput", schema::field_change());
+schema::body!(SearchValue, "SearchValue", schema::search_value());
 
 /// What comes and what goes.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -143,9 +167,11 @@ impl From<DifferenceBody> for Difference {
 #[serde(deny_unknown_fields)]
 pub struct ContentBody {
     /// The text.
+    #[schema(max_length = 1048576)]
     content: String,
     /// `text/plain` (or not given) or `text/html`.
     #[serde(default)]
+    #[schema(value_type = Option<ContentTypeInput>)]
     content_type: Option<String>,
 }
 

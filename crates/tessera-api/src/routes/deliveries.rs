@@ -40,7 +40,7 @@ pub struct DeliveryParams {
 }
 
 /// Lists deliveries, newest first.
-#[utoipa::path(get, path = "/api/deliveries", tag = "deliveries", params(DeliveryParams), responses(
+#[utoipa::path(get, path = "/api/deliveries", operation_id = "listDeliveries", tag = "deliveries", params(DeliveryParams), responses(
     (status = 200, body = DeliveryPage, description = "A page of deliveries."),
     (status = 422, body = ProblemDocument, description = "A state or kind that there is not.")
 ))]

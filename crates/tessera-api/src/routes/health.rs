@@ -23,7 +23,7 @@ pub struct Health {
 }
 
 /// Whether this process serves.
-#[utoipa::path(get, path = "/api/health", tag = "operations", security(()), responses(
+#[utoipa::path(get, path = "/api/health", operation_id = "getHealth", tag = "operations", security(()), responses(
     (status = 200, body = Health, description = "It serves."),
     (status = 503, body = Health, description = "The database does not answer, or the process is on its way out.")
 ))]

@@ -16,7 +16,7 @@ use crate::openapi::Document;
 use crate::{encoding, observe};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -43,6 +43,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(tickets::preview_create))
         .routes(routes!(search::search))
         .routes(routes!(tickets::get, tickets::update))
+        .routes(routes!(tickets::at))
         .routes(routes!(tickets::preview_update))
         .routes(routes!(tickets::comment))
         .routes(routes!(tickets::correspond))
@@ -93,7 +94,11 @@ async fn unknown(uri: axum::http::Uri) -> Response {
     Problem::from(Error::not_found("resource", uri.path())).into_response()
 }
 
+/// What a route says of a method that it does not take; to OPTIONS that is the answer. The router adds `Allow` to both.
 async fn not_allowed(method: Method, uri: axum::http::Uri) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let detail = format!("{} does not take {method}; docs/openapi.json lists what it takes.", uri.path());
     Problem::from(Error::new(Kind::Malformed, "method_not_allowed", detail)).into_response()
 }

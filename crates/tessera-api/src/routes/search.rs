@@ -1,6 +1,6 @@
 //! Search by a flat filter: `{"Queue": "Support", "Status": "open", "CF.{Severity}": "high"}`.
 
-use super::bodies::unique;
+use super::bodies::{SearchValue, unique};
 use super::tickets::TicketPage;
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
@@ -31,10 +31,11 @@ pub struct SearchBody {
     /// All of it must hold. A key is `id`, `Subject`, `Status`, `Queue`, `Owner`, `Creator`, `Requestor`, `Cc`, `AdminCc`,
     /// `Priority` or `CF.{Name}`; a value is a text, a number, null, or a list of which any may hold.
     #[serde(default, deserialize_with = "unique")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = BTreeMap<String, SearchValue>)]
     filter: BTreeMap<String, Value>,
-    /// Items per page, 1 to 200; 50 when not given.
+    /// Items per page; 50 when not given.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
     #[serde(default)]
@@ -42,7 +43,7 @@ pub struct SearchBody {
 }
 
 /// Searches tickets, newest first.
-#[utoipa::path(post, path = "/api/tickets/search", tag = "tickets", request_body = SearchBody, responses(
+#[utoipa::path(post, path = "/api/tickets/search", operation_id = "searchTickets", tag = "tickets", request_body(content = SearchBody, example = json!({ "filter": { "Queue": "Support", "Status": ["new", "open"] }, "limit": 20 })), responses(
     (status = 200, body = TicketPage, description = "A page of tickets."),
     (status = 422, body = ProblemDocument, description = "A key or value that there is not, with what there is.")
 ))]

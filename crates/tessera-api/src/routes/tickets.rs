@@ -4,7 +4,7 @@ use super::bodies::{ContentBody, CreateBody, UpdateBody};
 use super::search;
 use crate::app::App;
 use crate::error::{Problem, ProblemDocument, Result};
-use crate::extract::{Body, Depth, Given, Paging, Params, Ticket, limit};
+use crate::extract::{Body, Depth, Explain, Given, Paging, Params, Segments, Ticket, limit};
 use crate::views::{self, Changed, DeliveryListed, Names, Preview, Transaction};
 use axum::Json;
 use axum::extract::State;
@@ -48,7 +48,7 @@ pub struct ListParams {
 }
 
 /// Lists tickets, newest first.
-#[utoipa::path(get, path = "/api/tickets", tag = "tickets", params(ListParams), responses(
+#[utoipa::path(get, path = "/api/tickets", operation_id = "listTickets", tag = "tickets", params(ListParams), responses(
     (status = 200, body = TicketPage, description = "A page of tickets."),
     (status = 422, body = ProblemDocument, description = "There is no such queue or user.")
 ))]
@@ -60,7 +60,8 @@ pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) ->
 }
 
 /// Makes a ticket.
-#[utoipa::path(post, path = "/api/tickets", tag = "tickets", request_body = CreateBody,
+#[utoipa::path(post, path = "/api/tickets", operation_id = "createTicket", tag = "tickets",
+    request_body(content = CreateBody, example = json!({ "queue": "General", "subject": "Kettle leaks", "requestors": ["eve@example.net"], "content": "It drips." })),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again."),
            ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
            ("Tessera-Depth" = Option<u32>, Header, description = "How many deliveries, each made because of the one before, led to this; at 5 nothing more is sent.")),
@@ -83,22 +84,26 @@ pub async fn create(
 }
 
 /// Shows what making a ticket would do. Nothing else happens, and no number is drawn.
-#[utoipa::path(post, path = "/api/tickets/preview", tag = "tickets", request_body = CreateBody, responses(
+#[utoipa::path(post, path = "/api/tickets/preview", operation_id = "previewCreateTicket", tag = "tickets",
+    request_body(content = CreateBody, example = json!({ "queue": "General", "subject": "Kettle leaks", "requestors": ["eve@example.net"] })),
+    params(Explain), responses(
     (status = 200, body = Preview, description = "What would happen."),
-    (status = 422, body = ProblemDocument, description = "The request would be refused so.")
+    (status = 409, body = ProblemDocument, description = "`transition_denied` with `allowed`: the request would be refused so."),
+    (status = 422, body = ProblemDocument, description = "`invalid`: the request would be refused so.")
 ))]
 pub async fn preview_create(
     State(app): State<App>,
     Depth(depth): Depth,
+    Params(Explain { explain }): Params<Explain>,
     body: Body<CreateBody>,
 ) -> Result<Json<Preview>> {
     let caller = app.tessera.administrator()?.at_depth(depth);
     let prepared = app.tessera.preview_create(&caller, body.value.try_into()?).await?;
-    Ok(Json(Names::of(&prepared).preview(&prepared)))
+    Ok(Json(Names::of(&prepared).preview(&prepared, explain)))
 }
 
 /// Reads a ticket.
-#[utoipa::path(get, path = "/api/tickets/{ref}", tag = "tickets", params(("ref" = String, Path, description = "Number or id.")), responses(
+#[utoipa::path(get, path = "/api/tickets/{ref}", operation_id = "getTicket", tag = "tickets", params(("ref" = String, Path, description = "Number or id.")), responses(
     (status = 200, body = views::Ticket, description = "The ticket, with its version as ETag."),
     (status = 404, body = ProblemDocument, description = "There is none.")
 ))]
@@ -110,8 +115,25 @@ pub async fn get(State(app): State<App>, Ticket(ticket): Ticket) -> Result<Respo
     Ok(([etag(ticket.version)?], Json(names.ticket(&ticket))).into_response())
 }
 
+/// Reads a ticket as it was after one of its transactions: its own history folded, with today's names of what it names.
+#[utoipa::path(get, path = "/api/tickets/{ref}/at/{seq}", operation_id = "getTicketAt", tag = "tickets",
+    params(("ref" = String, Path, description = "Number or id."),
+           ("seq" = i64, Path, description = "The `seq` of the transaction, from 1 to the ticket's version.", minimum = 1)), responses(
+    (status = 200, body = views::Ticket, description = "The ticket as it was."),
+    (status = 404, body = ProblemDocument, description = "There is no such ticket, or no such transaction of it; `detail` says the last.")
+))]
+pub async fn at(
+    State(app): State<App>,
+    Segments((ticket, seq)): Segments<(String, i64)>,
+) -> Result<Json<views::Ticket>> {
+    let catalog = app.tessera.fresh_catalog().await?;
+    let (ticket, people) = db::history::at(&app.tessera.pools().read, ticket.parse()?, seq).await?;
+    Ok(Json(Names { catalog: &catalog, people: &people, actor: None }.ticket(&ticket)))
+}
+
 /// Changes a ticket: all of the request, or nothing.
-#[utoipa::path(patch, path = "/api/tickets/{ref}", tag = "tickets", request_body = UpdateBody,
+#[utoipa::path(patch, path = "/api/tickets/{ref}", operation_id = "updateTicket", tag = "tickets",
+    request_body(content = UpdateBody, example = json!({ "status": "open", "owner": "admin", "comment": "I take it." })),
     params(("ref" = String, Path, description = "Number or id."),
            ("If-Match" = Option<String>, Header, description = "The ETag that the ticket must have."),
            ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
@@ -134,26 +156,34 @@ pub async fn update(
 }
 
 /// Shows what a change would do. Nothing else happens.
-#[utoipa::path(post, path = "/api/tickets/{ref}/preview", tag = "tickets", request_body = UpdateBody,
-    params(("ref" = String, Path, description = "Number or id.")), responses(
+#[utoipa::path(post, path = "/api/tickets/{ref}/preview", operation_id = "previewUpdateTicket", tag = "tickets",
+    request_body(content = UpdateBody, example = json!({ "status": "open", "owner": "admin", "comment": "I take it." })),
+    params(("ref" = String, Path, description = "Number or id."), Explain), responses(
     (status = 200, body = Preview, description = "What would happen."),
-    (status = 409, body = ProblemDocument, description = "The request would be refused so.")
+    (status = 409, body = ProblemDocument, description = "`transition_denied` with `allowed`, `no_status_map`: the request would be refused so.")
 ))]
 pub async fn preview_update(
     State(app): State<App>,
     Ticket(ticket): Ticket,
     Depth(depth): Depth,
+    Params(Explain { explain }): Params<Explain>,
     body: Body<UpdateBody>,
 ) -> Result<Json<Preview>> {
     let caller = app.tessera.administrator()?.at_depth(depth);
     let prepared = app.tessera.preview_update(&caller, ticket, body.value.try_into()?).await?;
-    Ok(Json(Names::of(&prepared).preview(&prepared)))
+    Ok(Json(Names::of(&prepared).preview(&prepared, explain)))
 }
 
 /// Writes a message to the team.
-#[utoipa::path(post, path = "/api/tickets/{ref}/comment", tag = "tickets", request_body = ContentBody,
-    params(("ref" = String, Path, description = "Number or id.")), responses(
-    (status = 201, body = Changed, description = "It is written.")
+#[utoipa::path(post, path = "/api/tickets/{ref}/comment", operation_id = "commentOnTicket", tag = "tickets", request_body(content = ContentBody, example = json!({ "content": "It is tight again." })),
+    params(("ref" = String, Path, description = "Number or id."),
+           ("If-Match" = Option<String>, Header, description = "The ETag that the ticket must have."),
+           ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
+           ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again.")), responses(
+    (status = 201, body = Changed, description = "It is written."),
+    (status = 409, body = ProblemDocument, description = "`plan_changed` with `plan`."),
+    (status = 412, body = ProblemDocument, description = "`version_mismatch`."),
+    (status = 422, body = ProblemDocument, description = "`invalid`, `idempotency_key_reused`.")
 ))]
 pub async fn comment(
     State(app): State<App>,
@@ -168,9 +198,15 @@ pub async fn comment(
 }
 
 /// Writes a message to the requestor.
-#[utoipa::path(post, path = "/api/tickets/{ref}/correspond", tag = "tickets", request_body = ContentBody,
-    params(("ref" = String, Path, description = "Number or id.")), responses(
-    (status = 201, body = Changed, description = "It is written.")
+#[utoipa::path(post, path = "/api/tickets/{ref}/correspond", operation_id = "correspondOnTicket", tag = "tickets", request_body(content = ContentBody, example = json!({ "content": "It is tight again." })),
+    params(("ref" = String, Path, description = "Number or id."),
+           ("If-Match" = Option<String>, Header, description = "The ETag that the ticket must have."),
+           ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
+           ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again.")), responses(
+    (status = 201, body = Changed, description = "It is written."),
+    (status = 409, body = ProblemDocument, description = "`plan_changed` with `plan`."),
+    (status = 412, body = ProblemDocument, description = "`version_mismatch`."),
+    (status = 422, body = ProblemDocument, description = "`invalid`, `idempotency_key_reused`.")
 ))]
 pub async fn correspond(
     State(app): State<App>,
@@ -194,7 +230,7 @@ pub struct TransactionPage {
 }
 
 /// Reads a ticket's history, oldest first, with what became of its deliveries.
-#[utoipa::path(get, path = "/api/tickets/{ref}/transactions", tag = "tickets",
+#[utoipa::path(get, path = "/api/tickets/{ref}/transactions", operation_id = "listTicketTransactions", tag = "tickets",
     params(("ref" = String, Path, description = "Number or id."), Paging), responses(
     (status = 200, body = TransactionPage, description = "A page of its history.")
 ))]
@@ -219,7 +255,7 @@ pub struct DeliveryPage {
 }
 
 /// Lists what left, or is to leave, because of a ticket.
-#[utoipa::path(get, path = "/api/tickets/{ref}/deliveries", tag = "deliveries",
+#[utoipa::path(get, path = "/api/tickets/{ref}/deliveries", operation_id = "listTicketDeliveries", tag = "deliveries",
     params(("ref" = String, Path, description = "Number or id."), Paging), responses(
     (status = 200, body = DeliveryPage, description = "A page of deliveries, newest first.")
 ))]
@@ -258,18 +294,41 @@ fn answer(status: StatusCode, prepared: &Prepared) -> Result<Answer, Error> {
 }
 
 fn respond(outcome: Outcome) -> Result<Response> {
-    let (answer, extra) = match outcome {
-        Outcome::Made(answer, version) => (answer, etag(version)?),
-        Outcome::Replayed(answer) => (answer, (REPLAYED, HeaderValue::from_static("true"))),
+    let (answer, version, is_replayed) = match outcome {
+        Outcome::Made(answer, version) => (answer, version, false),
+        Outcome::Replayed(answer) => {
+            let version = version_in(&answer)?;
+            (answer, version, true)
+        }
         Outcome::PlanChanged(prepared) => {
-            let plan = serde_json::to_value(Names::of(&prepared).preview(&prepared)).unwrap_or_default();
+            let plan =
+                serde_json::to_value(Names::of(&prepared).preview(&prepared, None)).unwrap_or_default();
             return Err(Problem::plan_changed(plan));
         }
     };
     let status = StatusCode::from_u16(answer.status)
         .map_err(|source| Error::internal("A stored answer has no status.", source))?;
     let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok((status, [json, extra], answer.body).into_response())
+    let mut response = (status, [json, etag(version)?], answer.body).into_response();
+    if is_replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// The version of the ticket in a kept answer: that of then, as the rest of the answer is.
+fn version_in(answer: &Answer) -> Result<i64> {
+    #[derive(Deserialize)]
+    struct Kept {
+        ticket: KeptTicket,
+    }
+    #[derive(Deserialize)]
+    struct KeptTicket {
+        version: i64,
+    }
+    let kept: Kept = serde_json::from_slice(&answer.body)
+        .map_err(|source| Error::internal("A stored answer cannot be read.", source))?;
+    Ok(kept.ticket.version)
 }
 
 fn etag(version: i64) -> Result<(HeaderName, HeaderValue)> {

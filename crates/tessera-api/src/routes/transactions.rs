@@ -2,14 +2,16 @@
 
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::Name;
+use crate::extract::{Explain, Name, Params};
 use crate::views::{ScripConsidered, ScripRef, Transaction};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use tessera_core::db::history::{self, Recorded};
+use tessera_core::db::history::{self, Recorded, Request};
+use tessera_core::db::tickets::TicketRef;
 use tessera_core::error::Error;
-use tessera_core::models::{RequestId, TransactionId};
+use tessera_core::models::{RequestId, TicketId, TransactionId};
+use tessera_core::plan::explain::{Done, bystanders};
 use tessera_core::scrip::evaluation::Evaluation;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -30,9 +32,27 @@ pub struct Why {
     /// Every scrip that the request considered and of which something was kept; only at the outermost.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     evaluations: Vec<ScripConsidered>,
+    /// With `explain=all`, every other scrip with what kept it out; only at the outermost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explained: Option<Explained>,
     /// The request and who asked; only at the outermost.
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<RequestView>,
+}
+
+/// Scrips of which nothing was kept, worked out anew with the configuration of today.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Explained {
+    /// The version of the configuration of today.
+    config_version: i64,
+    /// Whether the request was planned with that version. If not, a scrip may have been another one then, and this says
+    /// what would keep it out today.
+    is_as_planned: bool,
+    /// Whether the verdicts that a request keeps are still there. If not, scrips whose condition holds are left out, as
+    /// nobody can tell what became of them.
+    is_kept: bool,
+    /// The scrips, each `not_applicable`.
+    scrips_considered: Vec<ScripConsidered>,
 }
 
 /// A request.
@@ -55,24 +75,36 @@ pub struct RequestView {
 }
 
 /// Says why a transaction is there: transaction, scrip version, transaction, request, person.
-#[utoipa::path(get, path = "/api/transactions/{id}/why", tag = "tickets", params(("id" = Uuid, Path, description = "The transaction.")), responses(
+#[utoipa::path(get, path = "/api/transactions/{id}/why", operation_id = "whyTransaction", tag = "tickets",
+    params(("id" = Uuid, Path, description = "The transaction."), Explain), responses(
     (status = 200, body = Why, description = "Its causes."),
     (status = 404, body = ProblemDocument, description = "There is none.")
 ))]
-pub async fn why(State(app): State<App>, Name(word): Name) -> Result<Json<Why>> {
+pub async fn why(
+    State(app): State<App>,
+    Name(word): Name,
+    Params(Explain { explain }): Params<Explain>,
+) -> Result<Json<Why>> {
     let id = Uuid::parse_str(&word).map_err(|_| Error::not_found("transaction", &word))?;
     let pool = &app.tessera.pools().read;
     let chain = history::causes(pool, TransactionId(id)).await?;
-    let first =
-        chain.first().map(|first| first.request).ok_or_else(|| Error::not_found("transaction", id))?;
+    let (ticket, first) = chain
+        .first()
+        .map(|first| (first.ticket, first.request))
+        .ok_or_else(|| Error::not_found("transaction", id))?;
     let request = history::request(pool, first).await?;
+    let explained = match explain {
+        Some(_) => Some(explained(&app, ticket, &request).await?),
+        None => None,
+    };
     let evaluations = request.evaluations.unwrap_or_default();
     let mut why = None;
     for recorded in chain.into_iter().rev() {
         why = Some(Box::new(link(recorded, &evaluations, why)));
     }
     let mut why = why.ok_or_else(|| Error::not_found("transaction", id))?;
-    why.evaluations = evaluations.into_iter().map(considered).collect();
+    why.evaluations = evaluations.into_iter().map(ScripConsidered::from).collect();
+    why.explained = explained;
     why.request = Some(RequestView {
         id: request.id,
         actor: request.actor,
@@ -94,19 +126,35 @@ fn link(recorded: Recorded, evaluations: &[Evaluation], caused_by: Option<Box<Wh
             // What follows by a rule of tickets was made by the scrip that made what it follows.
             || (recorded.derived && recorded.caused_by.is_some_and(|cause| evaluation.transactions.contains(&cause)))
     };
-    let evaluation = evaluations.iter().find(made).cloned().map(considered);
+    let evaluation = evaluations.iter().find(made).cloned().map(ScripConsidered::from);
     let scrip = recorded.scrip.clone().map(|(id, name, version)| ScripRef { id, name, version });
     let scrip = scrip.or_else(|| evaluation.as_ref().map(|evaluation| evaluation.scrip.clone()));
-    Why { transaction: recorded.into(), scrip, evaluation, caused_by, evaluations: Vec::new(), request: None }
+    Why {
+        transaction: recorded.into(),
+        scrip,
+        evaluation,
+        caused_by,
+        evaluations: Vec::new(),
+        explained: None,
+        request: None,
+    }
 }
 
-fn considered(evaluation: Evaluation) -> ScripConsidered {
-    ScripConsidered {
-        scrip: ScripRef { id: evaluation.scrip, name: evaluation.name, version: evaluation.version },
-        version: evaluation.version,
-        stage: evaluation.stage,
-        transaction: evaluation.transaction,
-        verdict: evaluation.verdict,
-        why: evaluation.why,
-    }
+/// What kept the other scrips out of a request, by what is recorded of it and the configuration of today.
+async fn explained(app: &App, ticket: TicketId, request: &Request) -> Result<Explained> {
+    let pool = &app.tessera.pools().read;
+    let catalog = app.tessera.fresh_catalog().await?;
+    let transactions = history::of_request(pool, ticket, request.id).await?;
+    let before = match transactions.first().and_then(|first| first.seq) {
+        Some(seq) if seq > 1 => Some(history::at(pool, TicketRef::Id(ticket), seq - 1).await?.0),
+        _ => None,
+    };
+    let evaluations = request.evaluations.as_deref().unwrap_or_default();
+    let done = Done { before: before.as_ref(), transactions: &transactions, evaluations };
+    Ok(Explained {
+        config_version: catalog.version,
+        is_as_planned: catalog.version == request.config_version,
+        is_kept: request.evaluations.is_some(),
+        scrips_considered: bystanders(&catalog, done).into_iter().map(ScripConsidered::from).collect(),
+    })
 }

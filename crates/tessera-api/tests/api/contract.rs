@@ -1,5 +1,6 @@
 //! The OpenAPI document: what is committed is what the routes say.
 
+use serde_json::Value;
 use std::path::Path;
 
 #[test]
@@ -14,7 +15,7 @@ fn the_committed_openapi_document_is_that_of_the_routes() {
         same,
         "docs/openapi.json is old: UPDATE=1 cargo test -p tessera-api --test api contract:: writes it anew"
     );
-    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let document: Value = serde_json::from_str(&document).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
     let paths = document["paths"].as_object().unwrap();
     for path in [
@@ -25,5 +26,69 @@ fn the_committed_openapi_document_is_that_of_the_routes() {
         "/api/deliveries",
     ] {
         assert!(paths.contains_key(path), "{path}");
+    }
+}
+
+/// Every operation of the document: path, method, what it says.
+fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().iter().map(move |(method, said)| (path.as_str(), method.as_str(), said))
+        })
+        .collect()
+}
+
+#[test]
+fn every_answer_has_a_schema_and_every_refusal_is_a_problem_document() {
+    let document: Value = serde_json::from_str(&tessera_api::document().unwrap()).unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let place = format!("{method} {path}");
+        assert!(names.insert(operation["operationId"].as_str().unwrap()), "{place}: an operationId twice");
+        let responses = operation["responses"].as_object().unwrap();
+        for (status, response) in responses {
+            let response = match response["$ref"].as_str() {
+                Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap(),
+                None => response,
+            };
+            assert!(response["headers"]["X-Request-Id"].is_object(), "{place} {status}");
+            let content = response["content"].as_object();
+            let (media, wants) = match status.as_str() {
+                "204" => (None, false),
+                "200" | "201" => (Some("application/json"), true),
+                "503" if path == "/api/health" => (Some("application/json"), true),
+                _ => (Some("application/problem+json"), true),
+            };
+            assert_eq!(content.is_some(), wants, "{place} {status}");
+            for (found, body) in content.into_iter().flatten() {
+                assert_eq!(Some(found.as_str()), media, "{place} {status}");
+                assert!(body["schema"].is_object(), "{place} {status}");
+            }
+        }
+        if path != "/api/health" {
+            assert!(responses.contains_key("401") && responses.contains_key("503"), "{place}");
+        }
+        if operation.get("requestBody").is_some() {
+            for status in ["400", "413", "415", "422"] {
+                assert!(responses.contains_key(status), "{place} {status}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_schema_of_the_document_is_empty_and_every_reference_leads_somewhere() {
+    let document: Value = serde_json::from_str(&tessera_api::document().unwrap()).unwrap();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let says =
+            ["properties", "oneOf", "allOf", "enum"].iter().any(|keyword| schema.get(*keyword).is_some());
+        assert!(says, "{name}: {schema}");
+    }
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
     }
 }

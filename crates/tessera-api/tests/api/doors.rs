@@ -76,10 +76,11 @@ async fn a_usable_request_id_is_taken_over_and_another_is_made() {
 async fn what_is_not_there_is_a_problem_document_too() {
     let desk = Desk::open().await;
     desk.get("/api/nothing").await.problem(404, "not_found");
-    for ticket in
-        ["999", "0", "-1", "99999999999999999999", "word", "00000000-0000-7000-8000-000000000999", "%FF"]
-    {
+    for ticket in ["999", "0", "-1", "99999999999999999999", "word", "00000000-0000-7000-8000-000000000999"] {
         desk.get(&format!("/api/tickets/{ticket}")).await.problem(404, "not_found");
+    }
+    for path in ["/api/tickets/%FF", "/api/tickets/%FF/at/1", "/api/queues/%FF"] {
+        desk.get(path).await.problem(400, "malformed_path");
     }
     desk.get("/api/transactions/00000000-0000-7000-8000-000000000999/why").await.problem(404, "not_found");
     desk.send(request(Method::DELETE, "/api/tickets/1", None, &[])).await.problem(405, "method_not_allowed");

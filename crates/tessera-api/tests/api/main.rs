@@ -16,6 +16,7 @@ mod desk;
 mod doors;
 mod lists;
 mod measures;
+mod past;
 mod previews;
 mod refusals;
 mod sockets;

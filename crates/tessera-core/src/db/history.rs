@@ -2,10 +2,14 @@
 
 use super::error;
 use super::tickets::TicketRef;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::models::page::Page;
 use crate::models::transaction::Content;
-use crate::models::{RequestId, ScripId, TicketId, TransactionId};
+use crate::models::{
+    Change, RequestId, ScripId, ScripVersionId, Ticket, TicketId, Transaction, TransactionId,
+    TransactionType, UserId,
+};
+use crate::plan::{People, fold};
 use crate::scrip::evaluation::Evaluation;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -169,6 +173,94 @@ pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
         config_version: row.config_version,
         evaluations: row.evaluations.map(|Json(evaluations)| evaluations),
     })
+}
+
+/// A ticket as it was after the transaction `seq`, with the users it names as they are today.
+///
+/// The history up to there is folded, as `tessera check` does: what is answered is what the transactions say.
+///
+/// # Errors
+/// `not_found`, with the last transaction there is; those of the database.
+pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, People)> {
+    let id = super::tickets::id_of(pool, ticket).await?;
+    let lines = sqlx::query!(
+        r#"
+        SELECT seq AS "seq!", created_at, data AS "change: Json<Change>"
+        FROM transactions
+        WHERE ticket_id = $1 AND seq <= $2
+        ORDER BY seq
+        "#,
+        id.0,
+        seq
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    let last = lines.last().map_or(0, |line| line.seq);
+    if seq < 1 || last != seq {
+        let last = if seq < 1 { version(pool, id).await? } else { last };
+        let detail = format!("There is no transaction {seq} of the ticket {ticket}; there are 1 to {last}.");
+        return Err(Error::new(Kind::NotFound, "not_found", detail));
+    }
+    let folded = fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
+    let folded =
+        folded.ok_or_else(|| Error::internal("The history does not begin with a Create.", id.to_string()))?;
+    let people: Vec<Uuid> = folded.people().map(|user| user.0).collect();
+    let people = super::tickets::users(&mut *pool.acquire().await.map_err(error)?, &people).await?;
+    Ok((folded, people))
+}
+
+async fn version(pool: &PgPool, ticket: TicketId) -> Result<i64> {
+    sqlx::query_scalar!("SELECT version FROM tickets WHERE id = $1", ticket.0)
+        .fetch_one(pool)
+        .await
+        .map_err(error)
+}
+
+/// The numbered transactions of a request, in order, without their messages.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> Result<Vec<Transaction>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT id, seq, batch_seq, transaction_type, field, old_value, new_value, data AS "change: Json<Change>", creator_id,
+               created_at, derived, caused_by, scrip_version_id
+        FROM transactions
+        WHERE ticket_id = $1 AND request_id = $2 AND seq IS NOT NULL
+        ORDER BY seq
+        "#,
+        ticket.0,
+        request.0
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    let mut transactions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let transaction_type = TransactionType::parse(&row.transaction_type).ok_or_else(|| {
+            Error::internal("A stored transaction has a type that is none.", row.transaction_type)
+        })?;
+        transactions.push(Transaction {
+            id: TransactionId(row.id),
+            ticket,
+            seq: row.seq,
+            transaction_type,
+            field: row.field,
+            old_value: row.old_value,
+            new_value: row.new_value,
+            change: row.change.0,
+            content: None,
+            creator: UserId(row.creator_id),
+            created_at: row.created_at,
+            derived: row.derived,
+            caused_by: row.caused_by.map(TransactionId),
+            scrip_version: row.scrip_version_id.map(ScripVersionId),
+            request,
+            batch_seq: row.batch_seq,
+        });
+    }
+    Ok(transactions)
 }
 
 /// A transaction as the database puts it.

@@ -25,6 +25,15 @@ pub async fn put(pool: &PgPool, name: &str, value: &Secret) -> Result<bool> {
     .map_err(error)
 }
 
+/// Removes a secret. Answers whether there was one.
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete(db: &mut PgConnection, name: &str) -> Result<bool> {
+    let done = sqlx::query!("DELETE FROM secrets WHERE name = $1", name).execute(db).await.map_err(error)?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// The secrets of these names; those that do not exist are missing from the answer.
 ///
 /// # Errors

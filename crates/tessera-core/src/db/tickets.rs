@@ -39,7 +39,9 @@ impl std::str::FromStr for TicketRef {
 
     fn from_str(word: &str) -> Result<Self> {
         let number = || {
-            word.strip_prefix('#').unwrap_or(word).parse().ok().filter(|number| *number > 0).map(Self::Number)
+            let digits = word.strip_prefix('#').unwrap_or(word);
+            let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse().ok().filter(|number| is_plain && *number > 0).map(Self::Number)
         };
         let id = || Uuid::parse_str(word).ok().map(|id| Self::Id(TicketId(id)));
         number().or_else(id).ok_or_else(|| Error::not_found("ticket", word))
@@ -315,6 +317,22 @@ pub async fn many(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Ticket, Pe
             Ok((Ticket::try_from(&mut row)?, people))
         })
         .collect()
+}
+
+/// The users of these ids.
+///
+/// # Errors
+/// Those of the database.
+pub async fn users(db: &mut PgConnection, ids: &[Uuid]) -> Result<People> {
+    let users = sqlx::query_as!(
+        User,
+        r#"SELECT id AS "id: UserId", username, email, name, privileged, disabled FROM users WHERE id = ANY ($1)"#,
+        ids
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)?;
+    Ok(users.into_iter().collect())
 }
 
 /// A ticket as the database puts it.

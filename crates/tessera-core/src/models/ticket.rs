@@ -209,6 +209,12 @@ impl Ticket {
         }
     }
 
+    /// The users that it names, some of them more than once.
+    pub fn people(&self) -> impl Iterator<Item = UserId> {
+        let watchers = Role::ALL.into_iter().flat_map(|role| self.watchers(role));
+        self.owner.into_iter().chain([self.creator]).chain(watchers.filter_map(|watcher| watcher.user))
+    }
+
     /// The values of a field; empty where there are none.
     pub fn values_of(&self, field: CustomFieldId) -> &[String] {
         self.values.get(&field).map_or(&[], Vec::as_slice)

@@ -310,3 +310,10 @@ pub struct Transaction {
     /// Its place within the request, from 1.
     pub batch_seq: i32,
 }
+
+impl Transaction {
+    /// Whether scrips are tried on it: outcomes of deliveries and what follows by a rule of tickets start no pass.
+    pub fn starts_pass(&self) -> bool {
+        self.transaction_type.is_activating() && !self.derived
+    }
+}

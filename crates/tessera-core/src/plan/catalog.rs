@@ -251,13 +251,7 @@ fn candidates(
     let mut candidates: HashMap<_, Vec<Candidate>> = HashMap::new();
     for queue in queues {
         for scrip in scrips.iter().filter(|scrip| scrip.state != State::Disabled) {
-            // An attachment to the queue itself decides its stage and place there; else the global one does.
-            let Some(attachment) = [Some(queue.id), None]
-                .into_iter()
-                .find_map(|at| scrip.attachments.iter().find(|attachment| attachment.queue == at))
-            else {
-                continue;
-            };
+            let Some(attachment) = scrip.attachment_in(queue.id) else { continue };
             for kind in &scrip.applicable {
                 let candidate = Candidate { scrip: Arc::clone(scrip), sort_order: attachment.sort_order };
                 candidates.entry((queue.id, attachment.stage, *kind)).or_default().push(candidate);

@@ -6,7 +6,10 @@ use crate::error::{Error, Fault, Result};
 use crate::lifecycle::Definition;
 use crate::models::FieldType;
 use crate::models::template::ContentType;
+use crate::models::text::{ADDRESS_MAX, NAME_MAX};
 use crate::scrip::State;
+use crate::scrip::action::Action;
+use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -15,6 +18,11 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+/// The longest description, in bytes.
+pub const DESCRIPTION_MAX: usize = 10_000;
+/// The most people of a queue in one role, and the most fields of it.
+pub const QUEUE_LIST_MAX: usize = 200;
 
 /// A document with what Tessera adds to it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,27 +45,34 @@ pub struct Stored<D> {
 #[serde(deny_unknown_fields)]
 pub struct QueueDocument {
     /// Unique, compared without case.
+    #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// For people.
     #[serde(default)]
+    #[schemars(length(max = DESCRIPTION_MAX))]
     pub description: Option<String>,
     /// The name or id of the lifecycle of its tickets; `default` unless given.
     #[serde(default = "default_lifecycle")]
     pub lifecycle: String,
     /// `From` of replies.
     #[serde(default)]
+    #[schemars(length(max = ADDRESS_MAX))]
     pub correspond_address: Option<String>,
     /// `From` of comments.
     #[serde(default)]
+    #[schemars(length(max = ADDRESS_MAX))]
     pub comment_address: Option<String>,
     /// Usernames or mail addresses: told what the requestors are told.
     #[serde(default)]
+    #[schemars(length(max = QUEUE_LIST_MAX))]
     pub cc: Vec<String>,
     /// Usernames or mail addresses: told everything.
     #[serde(default)]
+    #[schemars(length(max = QUEUE_LIST_MAX))]
     pub admin_cc: Vec<String>,
     /// The names or ids of its custom fields, in their order.
     #[serde(default)]
+    #[schemars(length(max = QUEUE_LIST_MAX))]
     pub custom_fields: Vec<String>,
     /// Whether it takes no new tickets.
     #[serde(default)]
@@ -76,9 +91,13 @@ fn default_lifecycle() -> String {
 #[serde(deny_unknown_fields)]
 pub struct LifecycleDocument {
     /// Unique, compared without case.
+    #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// Its statuses and the ways between them.
     pub definition: Definition,
+    /// Whether no queue may take it; one that a queue has cannot be disabled.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// A custom field.
@@ -86,6 +105,7 @@ pub struct LifecycleDocument {
 #[serde(deny_unknown_fields)]
 pub struct CustomFieldDocument {
     /// Unique, compared without case.
+    #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// How it is filled in.
     pub field_type: FieldType,
@@ -108,6 +128,7 @@ pub struct CustomFieldDocument {
 #[serde(deny_unknown_fields)]
 pub struct TemplateDocument {
     /// Unique in its queue. Scrips name it.
+    #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// The name or id of the queue it belongs to; `null` = global. In its queue it wins over a global one of its name.
     #[serde(default)]
@@ -133,12 +154,15 @@ pub struct TemplateDocument {
 #[serde(deny_unknown_fields)]
 pub struct UserDocument {
     /// Unique, compared without case.
+    #[schemars(length(min = 1, max = NAME_MAX))]
     pub username: String,
     /// Unique where given, compared without case.
     #[serde(default)]
+    #[schemars(length(max = ADDRESS_MAX))]
     pub email: Option<String>,
     /// What people call them.
     #[serde(default)]
+    #[schemars(length(max = NAME_MAX))]
     pub name: Option<String>,
     /// Whether they may own tickets.
     #[serde(default)]
@@ -153,9 +177,11 @@ pub struct UserDocument {
 #[serde(deny_unknown_fields)]
 pub struct ScripDocument {
     /// Unique, compared without case.
+    #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// For people.
     #[serde(default)]
+    #[schemars(length(max = DESCRIPTION_MAX))]
     pub description: Option<String>,
     /// The one queue it is attached to, by name or id; `null` = see `queues`.
     #[serde(default)]
@@ -164,6 +190,7 @@ pub struct ScripDocument {
     #[serde(default)]
     pub queues: Option<Vec<Place>>,
     /// When it fires; `GET /api/scrip-types` lists the types.
+    #[schemars(extend("enum" = Condition::TYPES))]
     pub condition_type: String,
     /// What the condition needs to know.
     #[serde(default = "nothing")]
@@ -173,6 +200,7 @@ pub struct ScripDocument {
     #[serde(default)]
     pub applicable_types: Option<Vec<String>>,
     /// What it does; `GET /api/scrip-types` lists the types.
+    #[schemars(extend("enum" = Action::TYPES))]
     pub action_type: String,
     /// What the action needs to know.
     #[serde(default = "nothing")]

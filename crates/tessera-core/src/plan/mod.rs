@@ -8,6 +8,7 @@ pub mod context;
 pub mod documents;
 mod draft;
 mod effects;
+pub mod explain;
 mod hash;
 mod mail;
 mod prepare;

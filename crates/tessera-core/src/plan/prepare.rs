@@ -173,7 +173,7 @@ impl<'a> Automation<'a> {
 
     fn enqueue(&mut self) {
         let new = self.draft.transactions.iter().enumerate().skip(self.seen);
-        self.work.extend(new.filter(|(_, transaction)| starts_pass(transaction)).map(|(index, _)| index));
+        self.work.extend(new.filter(|(_, transaction)| transaction.starts_pass()).map(|(index, _)| index));
         self.seen = self.draft.transactions.len();
     }
 
@@ -184,7 +184,7 @@ impl<'a> Automation<'a> {
             .transactions
             .iter()
             .zip(self.draft.depths.iter().copied())
-            .filter(|(transaction, _)| starts_pass(transaction))
+            .filter(|(transaction, _)| transaction.starts_pass())
             .map(|(transaction, depth)| (Rc::new(transaction.clone()), depth))
             .collect();
         let tries = batch_candidates(self.draft.catalog, self.draft.ticket.queue, &batch)
@@ -444,10 +444,6 @@ struct Try<'a> {
     transaction: Rc<Transaction>,
     depth: u32,
     why: Why,
-}
-
-fn starts_pass(transaction: &Transaction) -> bool {
-    transaction.transaction_type.is_activating() && !transaction.derived
 }
 
 /// The scrips of the batch stage that are candidates for any of the transactions, in their order.

@@ -78,3 +78,12 @@ pub struct Scrip {
     /// Where.
     pub attachments: Vec<Attachment>,
 }
+
+impl Scrip {
+    /// Where it is attached for tickets of a queue: an attachment to the queue itself decides, else the global one.
+    pub fn attachment_in(&self, queue: QueueId) -> Option<&Attachment> {
+        [Some(queue), None]
+            .into_iter()
+            .find_map(|at| self.attachments.iter().find(|attachment| attachment.queue == at))
+    }
+}

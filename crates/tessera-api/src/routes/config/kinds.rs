@@ -1,24 +1,21 @@
 //! List, add, show and change, for each kind of object; and the fields of a queue.
 
-use super::schema;
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Body, Name, Paging, Params, limit};
+use crate::extract::{Body, Name, Params, limit};
+use crate::schema;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
-use tessera_core::dispatch::configure::{Document, Saved};
+use tessera_core::dispatch::configure::{Document, Saved, Wanted};
 use tessera_core::models::page::Page;
 use tessera_core::plan::documents::{
     self, CustomFieldDocument, LifecycleDocument, QueueDocument, ScripDocument, Stored, TemplateDocument,
     UserDocument,
 };
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::Schema;
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -26,36 +23,25 @@ use utoipa_axum::routes;
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct Force {
+pub(super) struct Force {
     /// `true` lets a change through that scrips or lifecycles stand against; tickets are never left stranded.
     #[serde(default)]
-    force: bool,
+    pub force: bool,
 }
 
-/// A page of objects.
-#[derive(Debug, Serialize)]
-struct Listed<D> {
-    items: Vec<Stored<D>>,
-    next_cursor: Option<String>,
-}
-
-/// The name and the schema of a body in OpenAPI.
-macro_rules! body {
-    ($type:ident, $name:expr, $schema:expr) => {
-        struct $type;
-
-        impl PartialSchema for $type {
-            fn schema() -> RefOr<Schema> {
-                $schema
-            }
-        }
-
-        impl ToSchema for $type {
-            fn name() -> Cow<'static, str> {
-                Cow::Borrowed($name)
-            }
-        }
-    };
+/// Which page of which objects.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    /// Only those that are disabled, or only those that are not.
+    disabled: Option<bool>,
+    /// Only those with this in their name, without case.
+    name: Option<String>,
+    /// Items per page; 50 when not given.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
 }
 
 /// The four routes of a kind.
@@ -64,15 +50,19 @@ macro_rules! kind {
         mod $module {
             use super::*;
 
-            body!(Sent, concat!($what, "Input"), schema::sent::<$document>());
-            body!(Patch, concat!($what, "Patch"), schema::patch::<$document>());
-            body!(Answered, $what, schema::answered::<$document>());
+            schema::body!(Sent, concat!($what, "Input"), schema::sent::<$document>());
+            schema::body!(Patch, concat!($what, "Patch"), schema::patch::<$document>());
+            schema::body!(Answered, $what, schema::answered::<$document>());
+            schema::body!(AnsweredPage, concat!($what, "Page"), schema::page($what));
 
-            #[utoipa::path(get, path = $path, operation_id = $list, tag = "configuration", params(Paging), responses(
-                (status = 200, description = "A page, in the order in which they were made: {items, next_cursor}"),
+            #[utoipa::path(get, path = $path, operation_id = $list, tag = "configuration", params(ListParams), responses(
+                (status = 200, description = "A page, in the order in which they were made", body = AnsweredPage),
             ))]
-            async fn list(State(app): State<App>, Params(paging): Params<Paging>) -> Result<Json<Listed<$document>>> {
-                list_of(&app, &paging).await
+            async fn list(
+                State(app): State<App>,
+                Params(params): Params<ListParams>,
+            ) -> Result<Json<Page<Stored<$document>>>> {
+                list_of(&app, params).await
             }
 
             #[utoipa::path(post, path = $path, operation_id = $add, tag = "configuration", request_body = Sent, responses(
@@ -194,10 +184,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(set_queue_fields))
 }
 
-async fn list_of<D: Document>(app: &App, paging: &Paging) -> Result<Json<Listed<D>>> {
-    let Page { items, next_cursor } =
-        app.tessera.objects(paging.cursor.as_deref(), limit(paging.limit)?).await?;
-    Ok(Json(Listed { items, next_cursor }))
+async fn list_of<D: Document>(app: &App, params: ListParams) -> Result<Json<Page<Stored<D>>>> {
+    let ListParams { disabled, name, limit: count, cursor } = params;
+    let wanted = Wanted { disabled, name };
+    Ok(Json(app.tessera.objects(&wanted, cursor.as_deref(), limit(count)?).await?))
 }
 
 async fn add_one<D: Document>(app: &App, body: Map<String, Value>) -> Result<(StatusCode, Json<Saved<D>>)> {
@@ -225,7 +215,7 @@ struct QueueFields {
 
 #[utoipa::path(put, path = "/api/queues/{id}/custom-fields", operation_id = "setQueueCustomFields", tag = "configuration",
     request_body = QueueFields, params(("id" = String, Path, description = "Name or id")), responses(
-    (status = 200, description = "The queue, as it is now"),
+    (status = 200, description = "The queue, as it is now", body = queues::Answered),
     (status = 404, description = "There is no such queue", body = ProblemDocument),
     (status = 422, description = "Every fault, with its field", body = ProblemDocument),
 ))]

@@ -1,9 +1,9 @@
 //! The routes of the configuration: the same four for each kind of object, and the few that a kind has besides.
 
 mod kinds;
-mod schema;
-mod scrips;
 mod secrets;
+mod types;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -13,5 +13,5 @@ use utoipa_axum::router::OpenApiRouter;
 
 /// Every route of the configuration.
 pub fn routes() -> OpenApiRouter<App> {
-    kinds::routes().merge(scrips::routes()).merge(secrets::routes())
+    kinds::routes().merge(versions::routes()).merge(types::routes()).merge(secrets::routes())
 }

@@ -1,5 +1,6 @@
 //! Secrets: stored and named; no route answers a value.
 
+use super::kinds::Force;
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
 use crate::extract::{Body, Name, Paging, Params, limit};
@@ -18,6 +19,7 @@ use utoipa_axum::routes;
 #[serde(deny_unknown_fields)]
 struct SecretInput {
     /// For one that signs webhooks: `whsec_` and the base64 of 24 to 64 random bytes.
+    #[schema(min_length = 1, max_length = 4096)]
     value: String,
 }
 
@@ -28,16 +30,27 @@ struct SecretName {
     name: String,
 }
 
+/// A page of secrets.
+#[derive(Debug, Serialize, ToSchema)]
+struct SecretPage {
+    /// Their names, in their order.
+    items: Vec<SecretName>,
+    /// `cursor` of the next page; null on the last.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(names)).routes(routes!(put))
+    OpenApiRouter::new().routes(routes!(names)).routes(routes!(put, delete))
 }
 
 #[utoipa::path(get, path = "/api/secrets", operation_id = "listSecrets", tag = "configuration", params(Paging), responses(
-    (status = 200, description = "A page of names: {items: [{name}], next_cursor}"),
+    (status = 200, description = "A page of names, in their order", body = SecretPage),
 ))]
-async fn names(State(app): State<App>, Params(paging): Params<Paging>) -> Result<Json<Page<SecretName>>> {
+async fn names(State(app): State<App>, Params(paging): Params<Paging>) -> Result<Json<SecretPage>> {
     let page = app.tessera.secret_names(paging.cursor.as_deref(), limit(paging.limit)?).await?;
-    Ok(Json(page.map(|name| SecretName { name })))
+    let Page { items, next_cursor } = page.map(|name| SecretName { name });
+    Ok(Json(SecretPage { items, next_cursor }))
 }
 
 #[utoipa::path(put, path = "/api/secrets/{name}", operation_id = "putSecret", tag = "configuration", request_body = SecretInput, responses(
@@ -46,5 +59,21 @@ async fn names(State(app): State<App>, Params(paging): Params<Paging>) -> Result
 ), params(("name" = String, Path, description = "The name that scrips use")))]
 async fn put(State(app): State<App>, Name(name): Name, body: Body<SecretInput>) -> Result<StatusCode> {
     app.tessera.put_secret(&name, &Secret::new(body.value.value)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a secret: it is no history, so it goes for good.
+#[utoipa::path(delete, path = "/api/secrets/{name}", operation_id = "deleteSecret", tag = "configuration", responses(
+    (status = 204, description = "It is gone"),
+    (status = 404, description = "There is none of this name", body = ProblemDocument),
+    (status = 409, description = "`in_use`: scrips that run name it", body = ProblemDocument),
+), params(("name" = String, Path, description = "The name that scrips use"), Force))]
+async fn delete(
+    State(app): State<App>,
+    Name(name): Name,
+    Params(Force { force }): Params<Force>,
+) -> Result<StatusCode> {
+    let caller = app.tessera.administrator()?;
+    app.tessera.delete_secret(&caller, &name, force).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,6 @@
 //! Custom fields in the database, and how often their values are used.
 
-use super::name_error;
+use super::{Which, name_error};
 use crate::db::error;
 use crate::error::{Error, Result};
 use crate::models::{CustomField, FieldType};
@@ -26,21 +26,25 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Fields from an id on, in the order of their ids.
+/// Fields in the order of their ids.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<CustomFieldDocument>>> {
+pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<CustomFieldDocument>>> {
     let rows = sqlx::query!(
         r#"
         SELECT id, created_at, name, field_type, values AS "choices: Json<Vec<String>>", max_values, pattern, disabled
         FROM custom_fields
         WHERE id >= $1
+          AND ($3::boolean IS NULL OR disabled = $3)
+          AND ($4::text IS NULL OR position(lower($4) IN lower(name)) > 0)
         ORDER BY id
         LIMIT $2
         "#,
-        from,
-        limit
+        which.from,
+        which.limit,
+        which.disabled,
+        which.name
     )
     .fetch_all(db)
     .await

@@ -13,8 +13,51 @@ pub mod users;
 
 use super::error;
 use crate::error::{Error, Fault, Kind, Result};
+use serde::Serialize;
+use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::error::ErrorKind;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Which objects of a kind are read, in the order of their ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Which<'w> {
+    /// From this id on.
+    pub from: Uuid,
+    /// Only those that are disabled, or only those that are not.
+    pub disabled: Option<bool>,
+    /// Only those with this in their name, without case.
+    pub name: Option<&'w str>,
+    /// How many at the most.
+    pub limit: i64,
+}
+
+impl Which<'_> {
+    /// All of them.
+    pub const ALL: Self = Self { from: Uuid::nil(), disabled: None, name: None, limit: i64::MAX };
+
+    /// The first one from an id on.
+    pub fn one(from: Uuid) -> Self {
+        Self { from, limit: 1, ..Self::ALL }
+    }
+}
+
+/// An object as it was.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Version {
+    /// The id of the version; what a scrip did names it.
+    pub id: Uuid,
+    /// From 1.
+    pub version: i32,
+    /// The username of who made it.
+    pub creator: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// What the object said, as the API showed it.
+    pub document: Value,
+}
 
 /// Takes the turn to change the configuration; answers the version that stands.
 ///

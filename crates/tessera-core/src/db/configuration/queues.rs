@@ -1,6 +1,6 @@
 //! Queues in the database, with their people and their fields.
 
-use super::name_error;
+use super::{Which, name_error};
 use crate::db::error;
 use crate::error::Result;
 use crate::models::{CustomFieldId, LifecycleId, QueueId, Watcher};
@@ -23,11 +23,11 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Queues from an id on, in the order of their ids.
+/// Queues in the order of their ids.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<QueueDocument>>> {
+pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<QueueDocument>>> {
     let rows = sqlx::query!(
         r#"
         SELECT q.id, q.created_at, q.name, q.description, l.name AS lifecycle, q.correspond_address, q.comment_address, q.disabled,
@@ -39,11 +39,15 @@ pub async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<S
                      WHERE a.queue_id = q.id ORDER BY a.sort_order, a.id) AS "custom_fields!: Vec<String>"
         FROM queues q JOIN lifecycles l ON l.id = q.lifecycle_id
         WHERE q.id >= $1
+          AND ($3::boolean IS NULL OR q.disabled = $3)
+          AND ($4::text IS NULL OR position(lower($4) IN lower(q.name)) > 0)
         ORDER BY q.id
         LIMIT $2
         "#,
-        from,
-        limit
+        which.from,
+        which.limit,
+        which.disabled,
+        which.name
     )
     .fetch_all(db)
     .await

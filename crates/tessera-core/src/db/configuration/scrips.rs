@@ -1,33 +1,14 @@
 //! Scrips in the database, with the queues they are attached to and their versions.
 
-use super::name_error;
+use super::{Version, Which, name_error};
 use crate::db::error;
 use crate::error::Result;
 use crate::models::{ScripId, ScripVersionId, UserId};
 use crate::plan::documents::{Place, PlaceAt, ScripDocument, Stored};
 use crate::scrip::{Attachment, State};
-use serde::Serialize;
-use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
-use time::OffsetDateTime;
 use uuid::Uuid;
-
-/// A scrip as it was.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ScripVersion {
-    /// The id of the version; what a scrip did names it.
-    pub id: Uuid,
-    /// From 1.
-    pub version: i32,
-    /// The username of who made it.
-    pub creator: String,
-    /// When.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created_at: OffsetDateTime,
-    /// The scrip, as the API showed it.
-    pub scrip: Value,
-}
 
 /// A scrip to write, checked.
 #[derive(Debug)]
@@ -61,11 +42,11 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Scrips from an id on, in the order of their ids, settled.
+/// Scrips in the order of their ids, settled.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<ScripDocument>>> {
+pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<ScripDocument>>> {
     let rows = sqlx::query!(
         r#"
         SELECT s.id, s.version, s.created_at, s.name, s.description, s.condition_type, s.condition_config, s.applicable_types,
@@ -75,11 +56,15 @@ pub async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<S
                 WHERE a.scrip_id = s.id) AS "places: Json<Vec<PlaceAt>>"
         FROM scrips s
         WHERE s.id >= $1
+          AND ($3::boolean IS NULL OR (s.state = 'disabled') = $3)
+          AND ($4::text IS NULL OR position(lower($4) IN lower(s.name)) > 0)
         ORDER BY s.id
         LIMIT $2
         "#,
-        from,
-        limit
+        which.from,
+        which.limit,
+        which.disabled,
+        which.name
     )
     .fetch_all(db)
     .await
@@ -202,11 +187,11 @@ pub async fn versions(
     scrip: Uuid,
     below: Option<i32>,
     limit: i64,
-) -> Result<Vec<ScripVersion>> {
+) -> Result<Vec<Version>> {
     sqlx::query_as!(
-        ScripVersion,
+        Version,
         r#"
-        SELECT v.id, v.version, u.username AS creator, v.created_at, v.snapshot AS scrip
+        SELECT v.id, v.version, u.username AS creator, v.created_at, v.snapshot AS document
         FROM scrip_versions v JOIN users u ON u.id = v.creator_id
         WHERE v.scrip_id = $1 AND ($2::int IS NULL OR v.version < $2)
         ORDER BY v.version DESC

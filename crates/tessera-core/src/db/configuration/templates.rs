@@ -1,6 +1,6 @@
 //! Templates in the database, with their versions.
 
-use super::name_error;
+use super::{Version, Which, name_error};
 use crate::db::error;
 use crate::error::Result;
 use crate::models::template::ContentType;
@@ -26,22 +26,26 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Templates from an id on, in the order of their ids.
+/// Templates in the order of their ids.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<TemplateDocument>>> {
+pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<TemplateDocument>>> {
     let rows = sqlx::query!(
         r#"
         SELECT t.id, t.version, t.created_at, t.name, q.name AS "queue?", t.subject_template, t.body_template, t.content_type,
                t.headers AS "headers: Json<BTreeMap<String, String>>", t.disabled
         FROM templates t LEFT JOIN queues q ON q.id = t.queue_id
         WHERE t.id >= $1
+          AND ($3::boolean IS NULL OR t.disabled = $3)
+          AND ($4::text IS NULL OR position(lower($4) IN lower(t.name)) > 0)
         ORDER BY t.id
         LIMIT $2
         "#,
-        from,
-        limit
+        which.from,
+        which.limit,
+        which.disabled,
+        which.name
     )
     .fetch_all(db)
     .await
@@ -103,8 +107,9 @@ pub async fn write(
     .map_err(|source| name_error(source, "template", &template.name))?;
     sqlx::query!(
         r#"
-        INSERT INTO template_versions (id, template_id, version, name, subject_template, body_template, content_type, headers, creator_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        INSERT INTO template_versions (id, template_id, version, name, subject_template, body_template, content_type, headers, creator_id,
+                                       queue_id, disabled)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         "#,
         template.version_id.0,
         template.id.0,
@@ -114,10 +119,43 @@ pub async fn write(
         template.body,
         content_type,
         Json(&template.headers) as _,
-        creator.0
+        creator.0,
+        template.queue.map(|queue| queue.0),
+        template.disabled
     )
     .execute(db)
     .await
     .map_err(error)?;
     Ok(())
+}
+
+/// The versions of a template below one, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn versions(
+    db: &mut PgConnection,
+    template: Uuid,
+    below: Option<i32>,
+    limit: i64,
+) -> Result<Vec<Version>> {
+    sqlx::query_as!(
+        Version,
+        r#"
+        SELECT v.id, v.version, u.username AS creator, v.created_at,
+               jsonb_build_object('name', v.name, 'queue', q.name, 'subject_template', v.subject_template,
+                                  'body_template', v.body_template, 'content_type', v.content_type, 'headers', v.headers,
+                                  'disabled', v.disabled) AS "document!"
+        FROM template_versions v JOIN users u ON u.id = v.creator_id LEFT JOIN queues q ON q.id = v.queue_id
+        WHERE v.template_id = $1 AND ($2::int IS NULL OR v.version < $2)
+        ORDER BY v.version DESC
+        LIMIT $3
+        "#,
+        template,
+        below,
+        limit
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)
 }

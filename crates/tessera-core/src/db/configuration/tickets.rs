@@ -53,6 +53,38 @@ pub async fn statuses(db: &mut PgConnection, queues: &[Uuid]) -> Result<Vec<Stat
     .map_err(error)
 }
 
+/// How many tickets of a queue have a status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// The queue.
+    pub queue: Uuid,
+    /// The status.
+    pub status: String,
+    /// How many.
+    pub tickets: i64,
+}
+
+/// The statuses that tickets of these queues have, queue by queue.
+///
+/// # Errors
+/// Those of the database.
+pub async fn statuses_by_queue(db: &mut PgConnection, queues: &[Uuid]) -> Result<Vec<QueueStatus>> {
+    sqlx::query_as!(
+        QueueStatus,
+        r#"
+        SELECT queue_id AS queue, status, count(*) AS "tickets!"
+        FROM tickets
+        WHERE queue_id = ANY ($1)
+        GROUP BY queue_id, status
+        ORDER BY queue_id, status
+        "#,
+        queues
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)
+}
+
 /// The tickets of these queues in a status and a class, by id.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Users in the database.
 
-use super::name_error;
+use super::{Which, name_error};
 use crate::db::error;
 use crate::error::Result;
 use crate::models::UserId;
@@ -43,21 +43,25 @@ pub async fn person(db: &mut PgConnection, word: &str) -> Result<Option<UserId>>
     Ok(id.map(UserId))
 }
 
-/// Users from an id on, in the order of their ids.
+/// Users in the order of their ids.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<UserDocument>>> {
+pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<UserDocument>>> {
     let rows = sqlx::query!(
         r#"
         SELECT id, created_at, username, email, name, privileged, disabled
         FROM users
         WHERE id >= $1
+          AND ($3::boolean IS NULL OR disabled = $3)
+          AND ($4::text IS NULL OR position(lower($4) IN lower(username)) > 0)
         ORDER BY id
         LIMIT $2
         "#,
-        from,
-        limit
+        which.from,
+        which.limit,
+        which.disabled,
+        which.name
     )
     .fetch_all(db)
     .await

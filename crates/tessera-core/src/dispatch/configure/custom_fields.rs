@@ -2,7 +2,7 @@
 
 use super::mentions::Thing;
 use super::{Change, Document, limit};
-use crate::db::configuration::{custom_fields, tickets};
+use crate::db::configuration::{Which, custom_fields, tickets};
 use crate::error::{Error, Kind, Result};
 use crate::models::custom_field::Definition;
 use crate::models::text::{fold, quote};
@@ -20,8 +20,8 @@ impl Document for CustomFieldDocument {
         custom_fields::id_of(db, word).await
     }
 
-    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
-        custom_fields::read(db, from, limit).await
+    async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<Self>>> {
+        custom_fields::read(db, which).await
     }
 
     async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {

@@ -1,14 +1,16 @@
 //! Lifecycles: an edit leaves no ticket, scrip or map behind in a status that is no more, and tickets follow their class.
 
 use super::mentions::Thing;
-use super::{Change, Document, limit};
-use crate::db::configuration::{lifecycles, tickets};
+use super::scrips::lifecycles_of;
+use super::{Change, Document, Versioned, limit};
+use crate::db::configuration::{Version, Which, lifecycles, tickets};
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::lint::{Surroundings, lint};
 use crate::models::text::{fold, list, quote};
-use crate::models::{LifecycleId, QueueId, StatusClass};
-use crate::plan::documents::{DEFAULT_LIFECYCLE, LifecycleDocument, Stored};
+use crate::models::{LifecycleId, Queue, QueueId, StatusClass};
+use crate::plan::Catalog;
+use crate::plan::documents::{DEFAULT_LIFECYCLE, LifecycleDocument, ScripDocument, Stored};
 use sqlx::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -25,8 +27,8 @@ impl Document for LifecycleDocument {
         lifecycles::id_of(db, word).await
     }
 
-    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
-        lifecycles::read(db, from, limit).await
+    async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<Self>>> {
+        lifecycles::read(db, which).await
     }
 
     async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
@@ -38,11 +40,52 @@ impl Document for LifecycleDocument {
             None => limit("lifecycles", change.catalog.lifecycles.len(), LIFECYCLES_MAX)?,
             Some(old) => edit(change, old, &after).await?,
         }
+        if self.disabled && before.is_some_and(|before| !before.document.disabled) {
+            self.check_queues(change, id)?;
+        }
         warn(change, old.as_deref(), &after);
         let version = before.and_then(|before| before.version).unwrap_or(0) + 1;
-        lifecycles::write(&mut change.db, &after, version, change.actor, change.version).await?;
+        lifecycles::write(&mut change.db, &after, version, self.disabled, change.actor, change.version)
+            .await?;
         Ok(id.0)
     }
+}
+
+impl Versioned for LifecycleDocument {
+    async fn versions(
+        db: &mut PgConnection,
+        id: Uuid,
+        below: Option<i32>,
+        limit: i64,
+    ) -> Result<Vec<Version>> {
+        lifecycles::versions(db, id, below, limit).await
+    }
+}
+
+impl LifecycleDocument {
+    /// Every queue needs its lifecycle, a disabled one too: its tickets are still there.
+    fn check_queues(&self, change: &mut Change<'_>, id: LifecycleId) -> Result<()> {
+        let queues = queues_of(&change.catalog, id).map(|queue| queue.name.clone()).collect::<Vec<_>>();
+        if !queues.is_empty() {
+            let detail = format!(
+                "The queues {} have the lifecycle {}. Give them another one first.",
+                list(&queues),
+                quote(&self.name)
+            );
+            return Err(Error::new(Kind::Conflict, "in_use", detail));
+        }
+        if fold(&self.name) == DEFAULT_LIFECYCLE {
+            change.warnings.push(format!(
+                "New queues take the lifecycle \"{DEFAULT_LIFECYCLE}\" unless they name one; now they must."
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The queues of a lifecycle, the disabled ones too.
+pub(super) fn queues_of(catalog: &Catalog, lifecycle: LifecycleId) -> impl Iterator<Item = &Arc<Queue>> {
+    catalog.queues.iter().filter(move |queue| queue.lifecycle == lifecycle)
 }
 
 /// What an edit asks of the things around the lifecycle, and does to its tickets.
@@ -53,53 +96,64 @@ async fn edit(change: &mut Change<'_>, old: &Arc<Lifecycle>, after: &Lifecycle) 
             "New queues take the lifecycle \"{DEFAULT_LIFECYCLE}\" unless they name one; now there is none."
         ));
     }
-    let gone: Vec<String> =
-        old.statuses().iter().filter(|status| after.class_of(status).is_none()).cloned().collect();
-    let holders = maps_naming(change, old, is_renamed, &gone);
+    let gone = gone(old, after);
+    let holders = maps_naming(&change.catalog, old, is_renamed, &gone);
     if !holders.is_empty() {
         let what = if is_renamed { quote(old.name()) } else { list(&gone) };
         change.in_use(format!("Maps of the lifecycles {} name {what}.", list(&holders)))?;
     }
+    let live = change.live_scrips().await?;
     for status in &gone {
-        let scrips = scrips_left(change, old.id(), status).await?;
+        let scrips = scrips_left(&change.catalog, &live, old.id(), status);
         change.scrips_in_use(&format!("the status {}", quote(status)), &scrips)?;
     }
     let moves = old.statuses().iter().any(|status| after.class_of(status) != old.class_of(status));
     if moves {
-        let of_it = |queue: &&Arc<crate::models::Queue>| queue.lifecycle == old.id();
-        let queues: Vec<QueueId> = change.catalog.queues.iter().filter(of_it).map(|queue| queue.id).collect();
+        let queues: Vec<QueueId> = queues_of(&change.catalog, old.id()).map(|queue| queue.id).collect();
         change.fit_tickets(&queues, after).await?;
     }
     Ok(())
 }
 
+/// The statuses that an edit takes away.
+pub(super) fn gone(old: &Lifecycle, after: &Lifecycle) -> Vec<String> {
+    old.statuses().iter().filter(|status| after.class_of(status).is_none()).cloned().collect()
+}
+
 /// Other lifecycles whose maps to this one name it, or a status that goes.
-fn maps_naming(change: &Change<'_>, old: &Lifecycle, is_renamed: bool, gone: &[String]) -> Vec<String> {
+pub(super) fn maps_naming(
+    catalog: &Catalog,
+    old: &Lifecycle,
+    is_renamed: bool,
+    gone: &[String],
+) -> Vec<String> {
     let names = |other: &&Arc<Lifecycle>| {
         let maps = other.definition().maps.iter().flatten();
         maps.filter(|(target, _)| fold(target) == fold(old.name()))
             .any(|(_, map)| is_renamed || map.values().any(|status| gone.contains(&fold(status))))
     };
-    let others = change.catalog.lifecycles.iter().filter(|other| other.id() != old.id());
+    let others = catalog.lifecycles.iter().filter(|other| other.id() != old.id());
     others.filter(names).map(|other| other.name().to_owned()).collect()
 }
 
 /// Scrips that name a status of `lifecycle` which no other lifecycle of their queues has.
-async fn scrips_left(change: &mut Change<'_>, lifecycle: LifecycleId, status: &str) -> Result<Vec<String>> {
-    let mut left = Vec::new();
-    for scrip in change.live_scrips().await? {
+pub(super) fn scrips_left(
+    catalog: &Catalog,
+    live: &[Stored<ScripDocument>],
+    lifecycle: LifecycleId,
+    status: &str,
+) -> Vec<String> {
+    let is_left = |scrip: &&Stored<ScripDocument>| {
         let names = super::mentions::of(&scrip.document);
         let is_named =
             names.iter().any(|mention| mention.thing == Thing::Status && fold(&mention.name) == status);
-        let concerned = change.lifecycles_of(&scrip.document);
+        let concerned = lifecycles_of(catalog, &scrip.document);
         let is_concerned = concerned.iter().any(|one| one.id() == lifecycle);
         let is_elsewhere =
             concerned.iter().any(|one| one.id() != lifecycle && one.class_of(status).is_some());
-        if is_named && is_concerned && !is_elsewhere {
-            left.push(scrip.document.name);
-        }
-    }
-    Ok(left)
+        is_named && is_concerned && !is_elsewhere
+    };
+    live.iter().filter(is_left).map(|scrip| scrip.document.name.clone()).collect()
 }
 
 fn warn(change: &mut Change<'_>, before: Option<&Lifecycle>, after: &Lifecycle) {

@@ -4,6 +4,7 @@
 //! meanwhile; checks everything against the catalog read there; writes its rows; and raises the version.
 
 mod custom_fields;
+mod lifecycle_check;
 mod lifecycles;
 mod mentions;
 mod queues;
@@ -12,12 +13,13 @@ mod secrets;
 mod seed;
 mod templates;
 mod users;
+mod versions;
 
 #[cfg(test)]
 mod tests;
 
 use super::{Caller, Tessera, clock};
-use crate::db::configuration;
+use crate::db::configuration::{self, Which};
 use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Fault, Kind, Result};
@@ -25,7 +27,8 @@ use crate::models::page::Page;
 use crate::models::text::{fault, list, quote};
 use crate::models::{Ids, QueueId, UserId};
 use crate::plan::Catalog;
-use crate::plan::documents::{self, ScripDocument, Stored};
+use crate::plan::documents::{self, DESCRIPTION_MAX, ScripDocument, Stored};
+pub use lifecycle_check::LifecycleCheck;
 pub use scrips::scrip_types;
 pub use seed::seed;
 use serde::Serialize;
@@ -34,9 +37,7 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-/// The longest description, in bytes.
-pub const DESCRIPTION_MAX: usize = 10_000;
+pub use versions::{Comparison, Versioned};
 
 /// A kind of object of the configuration: how it is found, read, and checked and written.
 pub trait Document: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
@@ -46,11 +47,10 @@ pub trait Document: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sy
     /// The id of the one with this name or id.
     fn id_of(db: &mut PgConnection, word: &str) -> impl Future<Output = Result<Option<Uuid>>> + Send;
 
-    /// Those from an id on, in the order of their ids.
+    /// Those that are wanted, in the order of their ids.
     fn read(
         db: &mut PgConnection,
-        from: Uuid,
-        limit: i64,
+        which: Which<'_>,
     ) -> impl Future<Output = Result<Vec<Stored<Self>>>> + Send;
 
     /// Checks it all and writes it, in the place of `before` if there is one; answers its id.
@@ -67,6 +67,15 @@ pub trait Document: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sy
 
     /// Takes out of the document as it is what the members of a patch say in another form.
     fn make_room(_document: &mut Map<String, Value>, _patch: &Map<String, Value>) {}
+}
+
+/// Which objects a list is of; by default all.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Only those that are disabled, or only those that are not.
+    pub disabled: Option<bool>,
+    /// Only those with this in their name, without case.
+    pub name: Option<String>,
 }
 
 /// An object as it stands after a change, and what deserves a second look.
@@ -122,18 +131,28 @@ impl Tessera {
         find(&mut *self.pools.read.acquire().await.map_err(error)?, word).await
     }
 
-    /// Objects in the order in which they were made, a page at a time.
+    /// Objects in the order in which they were made, a page at a time, at most `limit`.
     ///
     /// # Errors
     /// `400 malformed_cursor`; those of the database.
-    pub async fn objects<D: Document>(&self, cursor: Option<&str>, limit: i64) -> Result<Page<Stored<D>>> {
+    pub async fn objects<D: Document>(
+        &self,
+        wanted: &Wanted,
+        cursor: Option<&str>,
+        limit: i64,
+    ) -> Result<Page<Stored<D>>> {
         let from = match cursor {
             None => Uuid::nil(),
             Some(cursor) => after(Uuid::parse_str(cursor).map_err(|_| crate::db::malformed_cursor())?),
         };
+        let Wanted { disabled, name } = wanted;
+        // No name holds it, and a query cannot ask for it.
+        if name.as_ref().is_some_and(|name| name.contains('\0')) {
+            return Ok(Page { items: Vec::new(), next_cursor: None });
+        }
+        let which = Which { from, disabled: *disabled, name: name.as_deref(), limit: limit + 1 };
         let mut db = self.pools.read.acquire().await.map_err(error)?;
-        let rows = D::read(&mut db, from, limit + 1).await?;
-        Ok(Page::cut(rows, limit, |stored| stored.id.to_string()))
+        Ok(Page::cut(D::read(&mut db, which).await?, limit, |stored| stored.id.to_string()))
     }
 }
 
@@ -150,7 +169,7 @@ async fn find<D: Document>(db: &mut PgConnection, word: &str) -> Result<Stored<D
 
 /// The object of an id.
 async fn at<D: Document>(db: &mut PgConnection, id: Uuid) -> Result<Option<Stored<D>>> {
-    Ok(D::read(db, id, 1).await?.into_iter().find(|stored| stored.id == id))
+    Ok(D::read(db, Which::one(id)).await?.into_iter().find(|stored| stored.id == id))
 }
 
 /// The members of a document with those of a patch in their place.
@@ -278,9 +297,13 @@ impl<'t> Change<'t> {
 
     /// Every scrip that is not disabled, as it is written.
     async fn live_scrips(&mut self) -> Result<Vec<Stored<ScripDocument>>> {
-        let all = ScripDocument::read(&mut self.db, Uuid::nil(), i64::MAX).await?;
-        Ok(all.into_iter().filter(|scrip| scrip.document.disabled != Some(true)).collect())
+        live_scrips(&mut self.db).await
     }
+}
+
+/// Every scrip that is not disabled, as it is written.
+async fn live_scrips(db: &mut PgConnection) -> Result<Vec<Stored<ScripDocument>>> {
+    ScripDocument::read(db, Which { disabled: Some(false), ..Which::ALL }).await
 }
 
 /// A limit of the desk is reached.

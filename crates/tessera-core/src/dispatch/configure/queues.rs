@@ -1,19 +1,14 @@
 //! Queues: their lifecycle, addresses, people and fields.
 
 use super::{Change, Document, limit};
-use crate::db::configuration::{queues, users};
+use crate::db::configuration::{Which, lifecycles, queues, users};
 use crate::error::Result;
 use crate::models::text::{fold, is_address, list, name_fault, quote};
 use crate::models::{CustomFieldId, LifecycleId, QueueId, Watcher};
 use crate::plan::catalog::QUEUES_MAX;
-use crate::plan::documents::{QueueDocument, Stored};
+use crate::plan::documents::{QUEUE_LIST_MAX, QueueDocument, Stored};
 use sqlx::PgConnection;
 use uuid::Uuid;
-
-/// The most people of a queue in one role.
-pub const WATCHERS_MAX: usize = 200;
-/// The most fields of a queue.
-pub const QUEUE_FIELDS_MAX: usize = 200;
 
 impl Document for QueueDocument {
     const WHAT: &'static str = "queue";
@@ -22,8 +17,8 @@ impl Document for QueueDocument {
         queues::id_of(db, word).await
     }
 
-    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
-        queues::read(db, from, limit).await
+    async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<Self>>> {
+        queues::read(db, which).await
     }
 
     async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
@@ -35,7 +30,7 @@ impl Document for QueueDocument {
             let wrong = address.as_deref().filter(|address| !is_address(address));
             change.fault_if(field, wrong.map(|address| format!("{} is not a mail address", quote(address))));
         }
-        let lifecycle = self.lifecycle_of(change);
+        let lifecycle = self.lifecycle_of(change).await?;
         let fields = self.fields(change);
         let cc = people(change, "cc", &self.cc).await?;
         let admin_cc = people(change, "admin_cc", &self.admin_cc).await?;
@@ -67,22 +62,32 @@ impl Document for QueueDocument {
 }
 
 impl QueueDocument {
-    fn lifecycle_of(&self, change: &mut Change<'_>) -> Option<LifecycleId> {
-        let lifecycles = &change.catalog.lifecycles;
-        let found = lifecycles.find(&self.lifecycle).map(|lifecycle| lifecycle.id());
-        if found.is_none() {
-            let names = list(lifecycles.iter().map(|lifecycle| lifecycle.name()));
-            let message = format!("there is no lifecycle {}; there are {names}", quote(&self.lifecycle));
-            change.fault("lifecycle", message);
+    async fn lifecycle_of(&self, change: &mut Change<'_>) -> Result<Option<LifecycleId>> {
+        let known = &change.catalog.lifecycles;
+        let found = known.find(&self.lifecycle).map(|lifecycle| lifecycle.id());
+        match found {
+            None => {
+                let names = list(known.iter().map(|lifecycle| lifecycle.name()));
+                let message = format!("there is no lifecycle {}; there are {names}", quote(&self.lifecycle));
+                change.fault("lifecycle", message);
+            }
+            Some(id) if lifecycles::is_disabled(&mut change.db, id).await? => {
+                let message = format!(
+                    "the lifecycle {} is disabled; enable it, or take another",
+                    quote(&self.lifecycle)
+                );
+                change.fault("lifecycle", message);
+            }
+            Some(_) => {}
         }
-        found
+        Ok(found)
     }
 
     /// The fields by id, each with an id for its row.
     fn fields(&self, change: &mut Change<'_>) -> Vec<(Uuid, CustomFieldId)> {
-        if self.custom_fields.len() > QUEUE_FIELDS_MAX {
+        if self.custom_fields.len() > QUEUE_LIST_MAX {
             let message =
-                format!("names {} fields; a queue has at most {QUEUE_FIELDS_MAX}", self.custom_fields.len());
+                format!("names {} fields; a queue has at most {QUEUE_LIST_MAX}", self.custom_fields.len());
             change.fault("custom_fields", message);
             return Vec::new();
         }
@@ -120,10 +125,10 @@ impl QueueDocument {
 
 /// The people of usernames and addresses: an address that belongs to a user is that user.
 async fn people(change: &mut Change<'_>, role: &str, words: &[String]) -> Result<Vec<Watcher>> {
-    if words.len() > WATCHERS_MAX {
+    if words.len() > QUEUE_LIST_MAX {
         change.fault(
             role,
-            format!("names {} people; a queue has at most {WATCHERS_MAX} in a role", words.len()),
+            format!("names {} people; a queue has at most {QUEUE_LIST_MAX} in a role", words.len()),
         );
         return Ok(Vec::new());
     }

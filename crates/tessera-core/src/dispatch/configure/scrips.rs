@@ -2,17 +2,16 @@
 
 use super::mentions::{self, Thing};
 use super::templates::unknown_template;
-use super::{Change, Document, find, limit};
-use crate::db::configuration::scrips::{self, NewVersion, ScripVersion};
-use crate::db::malformed_cursor;
-use crate::db::{error, secrets};
-use crate::dispatch::Tessera;
+use super::{Change, Document, Versioned, limit};
+use crate::db::configuration::scrips::{self, NewVersion};
+use crate::db::configuration::{Version, Which};
+use crate::db::secrets;
 use crate::error::{Fault, Result};
 use crate::lifecycle::Lifecycle;
-use crate::models::page::Page;
 use crate::models::text::{fold, is_address, list, name_fault, quote};
 use crate::models::user::NOBODY;
 use crate::models::{QueueId, ScripId, TransactionType};
+use crate::plan::Catalog;
 use crate::plan::catalog::SCRIPS_MAX;
 use crate::plan::documents::{PlaceAt, ScripDocument, Stored};
 use crate::scrip::action::Action;
@@ -33,8 +32,8 @@ impl Document for ScripDocument {
         scrips::id_of(db, word).await
     }
 
-    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
-        scrips::read(db, from, limit).await
+    async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<Self>>> {
+        scrips::read(db, which).await
     }
 
     async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
@@ -99,6 +98,17 @@ impl Document for ScripDocument {
     }
 }
 
+impl Versioned for ScripDocument {
+    async fn versions(
+        db: &mut PgConnection,
+        id: Uuid,
+        below: Option<i32>,
+        limit: i64,
+    ) -> Result<Vec<Version>> {
+        scrips::versions(db, id, below, limit).await
+    }
+}
+
 impl ScripDocument {
     /// Looks up its queues, and writes their names into the document as they are.
     fn attach(&mut self, change: &mut Change<'_>) -> Vec<(Uuid, Attachment)> {
@@ -140,9 +150,11 @@ impl ScripDocument {
             Ok(condition) => self.check_types(change, &condition),
             Err(faults) => change.faults.extend(faults),
         }
+        let mut missing = self.missing_things(change);
         match Action::compile(&self.action_type, &self.action_config) {
             Ok(action) => {
-                self.check_action(change, &action).await?;
+                self.check_action(change, &action);
+                missing.extend(self.missing_secrets(change, &action).await?);
                 let texts = action.texts();
                 change.warn_of_fields(
                     &texts.iter().flat_map(|text| text.custom_fields()).map(String::as_str).collect(),
@@ -150,7 +162,6 @@ impl ScripDocument {
             }
             Err(faults) => change.faults.extend(faults),
         }
-        let mut missing = self.missing_things(change);
         missing.extend(self.missing_template(change));
         if self.state == Some(State::Disabled) {
             let told = missing.into_iter().map(|fault| format!("{}: {}", fault.field, fault.message));
@@ -183,48 +194,44 @@ impl ScripDocument {
         self.applicable_types = Some(named.into_iter().map(|kind| kind.as_str().to_owned()).collect());
     }
 
-    async fn check_action(&self, change: &mut Change<'_>, action: &Action) -> Result<()> {
+    fn check_action(&self, change: &mut Change<'_>, action: &Action) {
         if action.needs_template() && self.template.is_none() {
             change.fault("template", format!("is missing; {} takes its words from one", self.action_type));
         }
-        let Action::Webhook(webhook) = action else { return Ok(()) };
-        if let Err(reason) = change.guard.check_url_at_save(&webhook.origin) {
+        if let Action::Webhook(webhook) = action
+            && let Err(reason) = change.guard.check_url_at_save(&webhook.origin)
+        {
             change.fault("action_config.url", reason);
         }
+    }
+
+    /// Secrets that there are not, or that cannot do what they are named for.
+    async fn missing_secrets(&self, change: &mut Change<'_>, action: &Action) -> Result<Vec<Fault>> {
+        let Action::Webhook(webhook) = action else { return Ok(Vec::new()) };
+        let mut missing = Vec::new();
         for name in action.secrets() {
-            let place = if webhook.secret.as_deref() == Some(name) {
-                "action_config.secret"
-            } else {
-                "action_config.headers"
-            };
+            let signs = webhook.secret.as_deref() == Some(name);
+            let place = if signs { "action_config.secret" } else { "action_config.headers" };
             let found =
                 if name.contains('\0') { None } else { secrets::is_signing(&mut change.db, name).await? };
-            match found {
+            let name = quote(name);
+            let message = match found {
                 None => {
-                    let name = quote(name);
-                    change.fault(
-                        place,
-                        format!(
-                            "there is no secret {name}; store it with PUT /api/secrets/{}",
-                            name.trim_matches('"')
-                        ),
-                    );
+                    let plain = name.trim_matches('"');
+                    format!("there is no secret {name}; store it with PUT /api/secrets/{plain}")
                 }
-                Some(false) if webhook.secret.as_deref() == Some(name) => {
-                    let message = format!(
-                        "the secret {} does not begin with \"whsec_\", so it cannot sign",
-                        quote(name)
-                    );
-                    change.fault(place, message);
+                Some(false) if signs => {
+                    format!("the secret {name} does not begin with \"whsec_\", so it cannot sign")
                 }
-                Some(_) => {}
-            }
+                Some(_) => continue,
+            };
+            missing.push(Fault::new(place, message));
         }
-        Ok(())
+        Ok(missing)
     }
 
     fn missing_things(&self, change: &Change<'_>) -> Vec<Fault> {
-        let lifecycles = change.lifecycles_of(self);
+        let lifecycles = lifecycles_of(&change.catalog, self);
         let is_missing = |mention: mentions::Mention| {
             let name = quote(&mention.name);
             let message = match mention.thing {
@@ -260,7 +267,7 @@ impl ScripDocument {
     /// The template is there in one of its queues or for all; as the body of a webhook it is JSON.
     fn missing_template(&self, change: &mut Change<'_>) -> Vec<Fault> {
         let Some(name) = &self.template else { return Vec::new() };
-        let queues = change.queues_of(self);
+        let queues = queues_of(&change.catalog, self);
         let found: BTreeMap<_, Arc<Template>> = queues
             .iter()
             .filter_map(|queue| change.catalog.template(name, *queue))
@@ -294,49 +301,29 @@ impl ScripDocument {
     }
 }
 
+/// The queues where a scrip runs; all of them where it names none that there is.
+fn queues_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<QueueId> {
+    let words: Option<Vec<String>> = scrip.places().into_iter().map(|place| place.queue).collect();
+    let found = words.into_iter().flatten().filter_map(|word| catalog.queues.find(&word));
+    let found: Vec<QueueId> = found.map(|queue| queue.id).collect();
+    if found.is_empty() { catalog.queues.iter().map(|queue| queue.id).collect() } else { found }
+}
+
+/// The lifecycles of the queues where a scrip runs.
+pub(super) fn lifecycles_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<Arc<Lifecycle>> {
+    let of_queues: BTreeMap<_, _> = queues_of(catalog, scrip)
+        .into_iter()
+        .filter_map(|queue| catalog.lifecycle_of(queue))
+        .map(|lifecycle| (lifecycle.id(), Arc::clone(lifecycle)))
+        .collect();
+    of_queues.into_values().collect()
+}
+
 impl Change<'_> {
-    /// The queues where a scrip runs; all of them where it names none that there is.
-    fn queues_of(&self, scrip: &ScripDocument) -> Vec<QueueId> {
-        let words: Option<Vec<String>> = scrip.places().into_iter().map(|place| place.queue).collect();
-        let found = words.into_iter().flatten().filter_map(|word| self.catalog.queues.find(&word));
-        let found: Vec<QueueId> = found.map(|queue| queue.id).collect();
-        if found.is_empty() { self.catalog.queues.iter().map(|queue| queue.id).collect() } else { found }
-    }
-
-    /// The lifecycles of the queues where a scrip runs.
-    pub(super) fn lifecycles_of(&self, scrip: &ScripDocument) -> Vec<Arc<Lifecycle>> {
-        let of_queues: BTreeMap<_, _> = self
-            .queues_of(scrip)
-            .into_iter()
-            .filter_map(|queue| self.catalog.lifecycle_of(queue))
-            .map(|lifecycle| (lifecycle.id(), Arc::clone(lifecycle)))
-            .collect();
-        of_queues.into_values().collect()
-    }
-
     fn is_owner(&self, name: &str) -> bool {
         fold(name) == fold(NOBODY)
             || name.is_empty()
             || self.catalog.agent(name).is_some_and(|agent| agent.privileged)
-    }
-}
-
-impl Tessera {
-    /// The versions of a scrip, the newest first, a page at a time.
-    ///
-    /// # Errors
-    /// `not_found`; `400 malformed_cursor`; those of the database.
-    pub async fn scrip_versions(
-        &self,
-        word: &str,
-        cursor: Option<&str>,
-        limit: i64,
-    ) -> Result<Page<ScripVersion>> {
-        let below = cursor.map(|cursor| cursor.parse().map_err(|_| malformed_cursor())).transpose()?;
-        let mut db = self.pools.read.acquire().await.map_err(error)?;
-        let scrip = find::<ScripDocument>(&mut db, word).await?;
-        let rows = scrips::versions(&mut db, scrip.id, below, limit + 1).await?;
-        Ok(Page::cut(rows, limit, |version| version.version.to_string()))
     }
 }
 

@@ -1,13 +1,14 @@
 //! Secrets: written and named, never shown.
 
-use super::super::Tessera;
-use crate::db::malformed_cursor;
-use crate::db::secrets;
+use super::{Caller, Change, Tessera};
+use crate::db::{error, malformed_cursor, secrets};
 use crate::delivery::sign::SigningKey;
 use crate::error::{Error, Fault, Result};
 use crate::models::page::Page;
 use crate::models::secret::Secret;
-use crate::models::text::{fault, name_fault};
+use crate::models::text::{fault, name_fault, quote};
+use crate::plan::documents::ScripDocument;
+use crate::scrip::action::Action;
 
 /// The longest value of a secret, in bytes.
 pub const SECRET_MAX: usize = 4_096;
@@ -26,6 +27,31 @@ impl Tessera {
             return Err(Error::invalid(faults));
         }
         secrets::put(&self.pools.write, name, value).await
+    }
+
+    /// Removes a secret. It is no history, and keeping what nothing needs would only be a risk: so it is not disabled.
+    /// `force` removes one that scrips name; their next deliveries fail until there is one of that name again.
+    ///
+    /// # Errors
+    /// `not_found`; `409 in_use`; those of the database.
+    pub async fn delete_secret(&self, caller: &Caller, name: &str, force: bool) -> Result<()> {
+        let missing = || Error::not_found("secret", quote(name));
+        if name.contains('\0') {
+            return Err(missing());
+        }
+        // Under the lock of the configuration no scrip can come to name it meanwhile.
+        let mut change = Change::begin(self, caller, force).await?;
+        if !secrets::delete(&mut change.db, name).await? {
+            return Err(missing());
+        }
+        let names = |document: &ScripDocument| {
+            Action::compile(&document.action_type, &document.action_config)
+                .is_ok_and(|action| action.secrets().contains(&name))
+        };
+        let scrips = change.live_scrips().await?.into_iter().filter(|scrip| names(&scrip.document));
+        let scrips: Vec<String> = scrips.map(|scrip| scrip.document.name).collect();
+        change.scrips_in_use(&format!("the secret {}", quote(name)), &scrips)?;
+        change.db.commit().await.map_err(error)
     }
 
     /// The names of the secrets, in their order.

@@ -45,7 +45,11 @@ pub async fn seed(pool: &PgPool, installation: &Installation, guard: &Guard) -> 
     }
     let empty = catalog::read_within(&mut db, None, installation.clone()).await?;
     let mut change = Change::new(db, empty, FIRST, guard, SYSTEM_USER);
-    let lifecycle = LifecycleDocument { name: DEFAULT_LIFECYCLE.to_owned(), definition: Definition::stock() };
+    let lifecycle = LifecycleDocument {
+        name: DEFAULT_LIFECYCLE.to_owned(),
+        definition: Definition::stock(),
+        disabled: false,
+    };
     change.plant(&lifecycle, installation).await?;
     change.plant(&general(), installation).await?;
     for (name, text) in TEMPLATES {

@@ -1,8 +1,8 @@
 //! Templates: compiled before they are stored, and not taken from under a scrip.
 
 use super::mentions::Thing;
-use super::{Change, Document, limit};
-use crate::db::configuration::templates;
+use super::{Change, Document, Versioned, limit};
+use crate::db::configuration::{Version, Which, templates};
 use crate::error::{Error, Result};
 use crate::models::text::{fold, list, name_fault, quote};
 use crate::models::{QueueId, TemplateId, TemplateSource};
@@ -20,8 +20,8 @@ impl Document for TemplateDocument {
         templates::id_of(db, word).await
     }
 
-    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
-        templates::read(db, from, limit).await
+    async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<Self>>> {
+        templates::read(db, which).await
     }
 
     async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
@@ -54,6 +54,17 @@ impl Document for TemplateDocument {
         }
         templates::write(&mut change.db, &source, change.actor, change.version).await?;
         Ok(source.id.0)
+    }
+}
+
+impl Versioned for TemplateDocument {
+    async fn versions(
+        db: &mut PgConnection,
+        id: Uuid,
+        below: Option<i32>,
+        limit: i64,
+    ) -> Result<Vec<Version>> {
+        templates::versions(db, id, below, limit).await
     }
 }
 

@@ -3,6 +3,7 @@
 mod objects;
 mod scrips;
 mod tickets;
+mod versions;
 
 use super::*;
 use crate::delivery::guard::Guard;

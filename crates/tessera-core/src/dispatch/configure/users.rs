@@ -2,7 +2,7 @@
 
 use super::mentions::Thing;
 use super::{Change, Document, limit};
-use crate::db::configuration::users;
+use crate::db::configuration::{Which, users};
 use crate::error::Result;
 use crate::models::UserId;
 use crate::models::text::{NAME_MAX, fold, is_address, line_fault, name_fault, quote};
@@ -19,8 +19,8 @@ impl Document for UserDocument {
         users::id_of(db, word).await
     }
 
-    async fn read(db: &mut PgConnection, from: Uuid, limit: i64) -> Result<Vec<Stored<Self>>> {
-        users::read(db, from, limit).await
+    async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<Self>>> {
+        users::read(db, which).await
     }
 
     async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {

@@ -69,12 +69,14 @@ async fn what_is_answered_is_what_was_sent_and_each_change_raises_the_version_by
 #[tokio::test]
 async fn lists_go_page_by_page() {
     let desk = desk().await;
-    let first = desk.objects::<TemplateDocument>(None, 5).await.unwrap();
-    let rest = desk.objects::<TemplateDocument>(first.next_cursor.as_deref(), 5).await.unwrap();
+    let first = desk.objects::<TemplateDocument>(&Wanted::default(), None, 5).await.unwrap();
+    let rest =
+        desk.objects::<TemplateDocument>(&Wanted::default(), first.next_cursor.as_deref(), 5).await.unwrap();
     assert_eq!((first.items.len(), rest.items.len(), rest.next_cursor), (5, 3, None));
     assert_eq!(first.items[0].document.name, "Blank");
     assert_eq!(rest.items[2].document.name, "Resolved");
-    let refused = desk.objects::<TemplateDocument>(Some("nonsense"), 5).await.unwrap_err();
+    let refused =
+        desk.objects::<TemplateDocument>(&Wanted::default(), Some("nonsense"), 5).await.unwrap_err();
     assert_eq!((refused.kind(), refused.code()), (Kind::Malformed, "malformed_cursor"));
     assert_eq!(
         desk.object::<TemplateDocument>("Nope").await.unwrap_err().detail(),

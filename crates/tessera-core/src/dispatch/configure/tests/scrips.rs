@@ -225,15 +225,15 @@ async fn each_change_of_a_scrip_appends_a_version() {
     )
     .await
     .unwrap();
-    let first = desk.scrip_versions("tell", None, 2).await.unwrap();
+    let first = desk.versions::<ScripDocument>("tell", None, 2).await.unwrap();
     assert_eq!(first.items.iter().map(|one| one.version).collect::<Vec<_>>(), [3, 2]);
     assert_eq!(
-        (first.items[0].scrip["action_type"].as_str(), first.items[0].creator.as_str()),
+        (first.items[0].document["action_type"].as_str(), first.items[0].creator.as_str()),
         (Some("SetPriority"), "admin")
     );
-    let rest = desk.scrip_versions("tell", first.next_cursor.as_deref(), 2).await.unwrap();
+    let rest = desk.versions::<ScripDocument>("tell", first.next_cursor.as_deref(), 2).await.unwrap();
     assert_eq!((rest.items.len(), rest.items[0].version, rest.next_cursor), (1, 1, None));
-    assert_eq!(rest.items[0].scrip["description"], Value::Null);
+    assert_eq!(rest.items[0].document["description"], Value::Null);
     let current = desk.catalog().scrips.find("tell").unwrap().version_id;
     assert_eq!(current.0, first.items[0].id, "what the scrip does names this version");
 }
