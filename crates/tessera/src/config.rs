@@ -596,12 +596,7 @@ impl Reader {
         }
     }
 
-    fn token(
-        &self,
-        key: &str,
-        value: Option<&str>,
-        file: Option<&str>,
-    ) -> Result<Option<Secret>, String> {
+    fn token(&self, key: &str, value: Option<&str>, file: Option<&str>) -> Result<Option<Secret>, String> {
         match self.secret(key, value, file)? {
             Some(token) if token.expose().chars().count() < TOKEN_CHARS => {
                 Err(self.fault(key, format_args!("is shorter than {TOKEN_CHARS} characters")))

@@ -97,8 +97,7 @@ async fn serve(
     if let Some(workers) = workers {
         workers.stop().await;
     }
-    pools.read.close().await;
-    pools.write.close().await;
+    pools.close().await;
     Ok(())
 }
 

@@ -57,6 +57,7 @@ fn every_answer_has_a_schema_and_every_refusal_is_a_problem_document() {
             let content = response["content"].as_object();
             let (media, wants) = match status.as_str() {
                 "204" => (None, false),
+                "200" if path == "/metrics" => (Some("text/plain"), true),
                 "200" | "201" => (Some("application/json"), true),
                 "503" if path == "/api/health" => (Some("application/json"), true),
                 _ => (Some("application/problem+json"), true),

@@ -106,8 +106,7 @@ impl Desk {
 
     /// Takes the database away.
     pub async fn lose_database(&self) {
-        self.db.pools.read.close().await;
-        self.db.pools.write.close().await;
+        self.db.pools.close().await;
     }
 
     /// Rows of every table that a change writes, and where the sequence of numbers stands.

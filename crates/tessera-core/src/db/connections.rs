@@ -38,11 +38,11 @@ impl Connections {
     /// Takes one, or opens one. Those who wait for a place get one in the order in which they came.
     ///
     /// # Errors
-    /// `busy` when all are in use for too long; `database_unavailable`.
+    /// `busy` when all are in use for too long; `database_unavailable`, also after [`Connections::close`].
     pub async fn take(&self) -> Result<Taken<'_>> {
         let place = tokio::time::timeout(ACQUIRE_TIMEOUT, self.places.acquire()).await;
-        let _place =
-            place.ok().and_then(std::result::Result::ok).ok_or_else(|| error(sqlx::Error::PoolTimedOut))?;
+        let place = place.map_err(|_| error(sqlx::Error::PoolTimedOut))?;
+        let _place = place.map_err(|_| error(sqlx::Error::PoolClosed))?;
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
@@ -53,6 +53,16 @@ impl Connections {
             }
         };
         Ok(Taken { of: self, connection, _place })
+    }
+
+    /// Closes those that nobody has, and hands out no more.
+    pub async fn close(&self) {
+        self.places.close();
+        let idle = std::mem::take(&mut *self.idle());
+        for connection in idle {
+            // Whoever is on the other side finds out by itself when the farewell is lost.
+            let _ = connection.close().await;
+        }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<PgConnection>> {

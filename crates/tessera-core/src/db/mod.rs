@@ -80,6 +80,14 @@ impl Pools {
             previews,
         }
     }
+
+    /// Closes every connection; whoever asks for one afterwards is told that the database does not answer.
+    pub async fn close(&self) {
+        self.changes.close().await;
+        self.previews.close().await;
+        self.read.close().await;
+        self.write.close().await;
+    }
 }
 
 /// Brings a database to this program's schema, under an advisory lock.
