@@ -11,10 +11,11 @@ use tessera_core::db::Pools;
 use tessera_core::db::deliveries::{self, Room, Settlement};
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::webhook::WebhookTransport;
-use tessera_core::delivery::{Attempt, Leased, Outcome};
 use tessera_core::dispatch::clock;
 use tessera_core::models::Delivery;
-use tessera_core::models::delivery::{DeliveryKind, Payload, Webhook};
+use tessera_core::models::delivery::{
+    Attempt, AttemptOutcome as Outcome, DeliveryKind, Leased, Payload, Webhook,
+};
 use tessera_core::models::secret::Secret;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
