@@ -23,13 +23,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 GENERIC = "-c plan_cache_mode=force_generic_plan -c jit=off"
 
 
-def until(holds, what, seconds=60):
+def until(holds, what, seconds=60, pause=0.002):
     """Waits for a condition, not for a time."""
     end = time.monotonic() + seconds
     while not (value := holds()):
         if time.monotonic() > end:
             raise SystemExit(f"{what} did not happen within {seconds} s")
-        time.sleep(0.002)
+        time.sleep(pause)
     return value
 
 

@@ -172,6 +172,10 @@ impl Leaser {
                 _ = heartbeat.tick() => self.extend().await,
                 Some(ended) = self.running.join_next_with_id() => {
                     self.vacate(ended).await;
+                    // Whatever ended meanwhile, or each lease would find the one place that its end made free.
+                    while let Some(ended) = self.running.try_join_next_with_id() {
+                        self.vacate(ended).await;
+                    }
                     if !self.is_worth_asking() {
                         continue;
                     }
