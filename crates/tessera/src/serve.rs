@@ -15,6 +15,7 @@ use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::delivery::webhook::WebhookTransport;
 use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Workers};
 use tessera_core::dispatch::{Tessera, clock};
+use tessera_core::failpoint::Failpoint;
 use tessera_core::plan::Installation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,6 +84,7 @@ async fn serve(
     tokio::select! {
         ended = &mut server => ended?.context("the HTTP server ended")?,
         () = stop.cancelled() => {
+            Failpoint::Stopping.pass();
             tracing::info!("stopping: requests and deliveries under way are finished first");
             if tokio::time::timeout(REQUESTS_DRAIN, &mut server).await.is_err() {
                 tracing::warn!("some requests did not end within {} s", REQUESTS_DRAIN.as_secs());

@@ -10,7 +10,9 @@
 
 mod cli;
 mod commands;
+mod faults;
 mod kill;
+mod load;
 mod loops;
 mod mail;
 mod pages;

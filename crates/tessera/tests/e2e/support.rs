@@ -13,6 +13,8 @@ use nix::unistd::Pid;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
 
@@ -139,12 +141,14 @@ impl Api {
     }
 }
 
-/// `tessera serve` on the embedded PostgreSQL. A client of it, too.
+/// `tessera serve` on the embedded PostgreSQL, or beside another on its database. A client of it, too.
 pub struct Server {
     api: Api,
     place: TempDir,
     child: Option<Child>,
     vars: Vec<(&'static str, String)>,
+    /// How to connect to the database.
+    pub database: PgConnectOptions,
 }
 
 impl Deref for Server {
@@ -158,11 +162,21 @@ impl Deref for Server {
 impl Server {
     /// Starts one on an empty directory and waits until it answers.
     pub async fn start(settings: &[(&'static str, String)]) -> Self {
+        let mut server = Self::new(settings);
+        server.restart().await;
+        server.log_in();
+        server
+    }
+
+    /// One on an empty directory that was not started yet.
+    pub fn new(settings: &[(&'static str, String)]) -> Self {
         // It fails only where another test of this program was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         // PostgreSQL's own user must be able to enter it.
         let place = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
         let address = free_address();
+        let socket = place.path().join("data/postgres/run");
+        let database = PgConnectOptions::new_without_pgpass().socket(socket).port(5432);
         let mut vars = vec![
             ("TESSERA_DATA_DIR", place.path().join("data").display().to_string()),
             ("TESSERA_HTTP__LISTEN", address.to_string()),
@@ -171,10 +185,25 @@ impl Server {
         vars.extend_from_slice(settings);
         let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_MAX).build().unwrap();
         let api = Api { client, address, token: String::new() };
-        let mut server = Self { api, place, child: None, vars };
-        server.restart().await;
-        server.api.token = server.command(&["token"]).trim().to_owned();
-        server
+        let database = database.username("tessera").database("tessera");
+        Self { api, place, child: None, vars, database }
+    }
+
+    /// Takes the token that the first start has made.
+    pub fn log_in(&mut self) {
+        self.api.token = self.command(&["token"]).trim().to_owned();
+    }
+
+    /// Starts another node on this one's database, with the same token.
+    pub async fn node(&self, settings: &[(&'static str, String)]) -> Self {
+        let socket = self.place.path().join("data/postgres/run");
+        let url = format!("postgres://tessera@localhost:5432/tessera?host={}", socket.display());
+        let shared = [("TESSERA_DATABASE__URL", url), ("TESSERA_AUTH__ADMIN_TOKEN", self.api.token.clone())];
+        let mut node = Self::new(&[&shared, settings].concat());
+        node.database = self.database.clone();
+        node.restart().await;
+        node.log_in();
+        node
     }
 
     /// A client that tasks can take along.
@@ -182,10 +211,21 @@ impl Server {
         self.api.clone()
     }
 
-    /// Starts the process again, on what the last one left.
+    /// Starts the process again, on what the last one left, and waits until it answers.
     pub async fn restart(&mut self) {
+        self.begin(&[]);
+        assert!(self.answers().await, "the server ended at once");
+    }
+
+    /// Starts the process with these variables too, and does not wait.
+    pub fn begin(&mut self, more: &[(&str, String)]) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        self.child = Some(self.tessera(&["serve"]).stderr(log).spawn().unwrap());
+        let vars = more.iter().map(|(name, value)| (name, value));
+        self.child = Some(self.tessera(&["serve"]).envs(vars).stderr(log).spawn().unwrap());
+    }
+
+    /// Waits until the process answers; whether it did, and has not ended instead.
+    pub async fn answers(&mut self) -> bool {
         let (api, child) = (self.api.clone(), self.child.as_mut().unwrap());
         let answers = eventually("the server answers", SOON, async || {
             if child.try_wait().unwrap().is_some() {
@@ -194,7 +234,20 @@ impl Server {
             let answer = api.try_api("GET", "/api/health", &Value::Null, &[]).await.ok()?;
             (answer.status == StatusCode::OK).then_some(true)
         });
-        assert!(answers.await, "the server ended at once");
+        answers.await
+    }
+
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.as_ref().expect("a server that runs").id().cast_signed())
+    }
+
+    /// Waits until the process has ended by itself, and says how.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("a server that runs");
+        let ended = eventually("the server ends", SOON, async || child.try_wait().unwrap()).await;
+        self.child = None;
+        ended
     }
 
     /// Kills the process, and nothing else.
@@ -206,12 +259,31 @@ impl Server {
 
     /// Stops the process in order.
     pub async fn stop(&mut self) {
-        let child = self.child.as_mut().expect("a server that runs");
-        terminate(child);
-        let ended: ExitStatus =
-            eventually("the server stops", SOON, async || child.try_wait().unwrap()).await;
-        self.child = None;
+        self.terminate();
+        let ended = self.ended().await;
         assert!(ended.success(), "the server ended with {ended}");
+    }
+
+    /// Asks the process to stop.
+    pub fn terminate(&self) {
+        terminate(self.child.as_ref().expect("a server that runs"));
+    }
+
+    /// A connection to the database, past the server.
+    pub async fn connection(&self) -> PgConnection {
+        PgConnection::connect_with(&self.database).await.unwrap()
+    }
+
+    /// Runs statements on the database, past the server.
+    pub async fn sql(&self, statements: &str) {
+        let mut db = self.connection().await;
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    }
+
+    /// Lets as much time pass for deliveries as there has to: every wait is over, and every lease has run out.
+    pub async fn time_passes(&self) {
+        self.sql("UPDATE delivery_queue SET due_at = now() WHERE due_at > now()").await;
     }
 
     /// Proves the invariants by `tessera check`.
@@ -246,7 +318,13 @@ impl Server {
         command
     }
 
-    fn log(&self) -> PathBuf {
+    /// Everything that the server has on the disk.
+    pub fn data(&self) -> PathBuf {
+        self.place.path().join("data")
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> PathBuf {
         self.place.path().join("log")
     }
 }
