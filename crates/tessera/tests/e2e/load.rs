@@ -175,12 +175,12 @@ impl Load {
 
 /// The scrips that tell of what the load does; answers the id of the one that is edited.
 async fn scrips(api: &Api, receiver: &str) -> Value {
-    let created = json!({"name": "Load: a ticket", "condition_type": "OnCreate", "action_type": "Webhook",
+    let created = json!({"name": "Load: a ticket", "queue": "General", "condition_type": "OnCreate", "action_type": "Webhook",
         "action_config": {"url": format!("{receiver}/load/{{{{ ticket.number }}}}"),
             "body": "{\"of\": \"{{ ticket.subject }}\"}"}});
-    let changed = json!({"name": "Load: a priority", "condition_type": "OnPriorityChange",
+    let changed = json!({"name": "Load: a priority", "queue": "General", "condition_type": "OnPriorityChange",
         "action_type": "Webhook", "action_config": config(receiver, 0)});
-    let mail = json!({"name": "Load: a comment", "condition_type": "OnComment", "action_type": "SendEmail",
+    let mail = json!({"name": "Load: a comment", "queue": "General", "condition_type": "OnComment", "action_type": "SendEmail",
         "action_config": {"to": ["load@example.net"]}, "template": "Transaction"});
     for scrip in [created, mail] {
         api.done("POST", "/api/scrips", &scrip).await;
@@ -258,7 +258,10 @@ impl Shared {
             // Nobody listens.
             Err(error) if error.is_connect() => ("refused".to_owned(), false),
             // The server died before it had answered.
-            Err(_) => ("broken".to_owned(), false),
+            Err(error) => {
+                println!("{method} {path} broke off: {error:?}");
+                ("broken".to_owned(), false)
+            }
         };
         *book.answers.entry(kind).or_default() += 1;
         done
@@ -275,6 +278,11 @@ impl Ledger {
     /// How often an answer of this kind came.
     pub fn answers(&self, kind: &str) -> usize {
         self.book.answers.get(kind).copied().unwrap_or_default()
+    }
+
+    /// Nobody was left without an answer: the server was there all the time.
+    pub fn was_always_answered(&self) {
+        assert_eq!((self.answers("broken"), self.answers("refused")), (0, 0), "{:?}", self.book.answers);
     }
 
     /// Waits until everything is delivered, stops the server, and holds the book against the database, the receivers and

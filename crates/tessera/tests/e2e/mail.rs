@@ -1,6 +1,5 @@
 //! A real mail server in a process of its own: aiosmtpd.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -46,6 +45,11 @@ impl Taken {
     /// The message, read by a library that is not ours.
     pub fn message(&self) -> Message<'_> {
         MessageParser::default().parse(self.data.as_bytes()).expect("a mail")
+    }
+
+    /// The message as it came.
+    pub fn text(&self) -> &str {
+        &self.data
     }
 
     /// Its Message-ID, without the angle brackets.
@@ -97,18 +101,12 @@ impl MailServer {
         std::fs::write(self.directory.path().join("let-go"), "").unwrap();
     }
 
-    /// Tells it how to behave from now on, instead of what it was told before.
+    /// Tells it how to behave from now on; a manner at the same place of the list goes on counting.
     pub fn behave(&self, manners: &[Manner]) {
         let (aside, place) =
             (self.directory.path().join("manners"), self.directory.path().join("manners.json"));
         std::fs::write(&aside, serde_json::to_vec(manners).unwrap()).unwrap();
         std::fs::rename(aside, place).unwrap();
-    }
-
-    /// How often each of the manners was used.
-    pub fn used(&self) -> BTreeMap<usize, usize> {
-        let file = std::fs::read(self.directory.path().join("used.json"));
-        file.map_or_else(|_| BTreeMap::new(), |text| serde_json::from_slice(&text).unwrap())
     }
 
     /// Every message taken so far.

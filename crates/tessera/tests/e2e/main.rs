@@ -18,6 +18,7 @@ mod mail;
 mod pages;
 mod receiver;
 mod same;
+mod secrets;
 mod silence;
 mod support;
 mod walk;

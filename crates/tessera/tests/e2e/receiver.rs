@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::time::interval;
 
 /// How often a receiver that drips sends a byte.
@@ -46,6 +47,10 @@ pub enum Manner {
     Reset,
     /// Says nothing until the other side hangs up.
     Stall,
+    /// Says nothing until it is let go, and then accepts.
+    Wait,
+    /// Sends the head of the request back, as the body of an answer 500.
+    Echo,
     /// Sends a body that never ends, byte by byte.
     Drip,
     /// Sends a body of 100 MB.
@@ -72,6 +77,8 @@ struct State {
     seen: Mutex<Vec<Received>>,
     /// Requests that are or were left without an answer.
     stalled: AtomicUsize,
+    /// Whether those that wait are let go.
+    let_go: watch::Sender<bool>,
     /// For paths that begin so: what is done, so often.
     manners: Mutex<Vec<(String, Manner, usize)>>,
 }
@@ -118,6 +125,11 @@ impl Receiver {
         self.state.stalled.load(Ordering::SeqCst)
     }
 
+    /// Ends the silence of those that wait, now and later.
+    pub fn let_go(&self) {
+        self.state.let_go.send_replace(true);
+    }
+
     /// The bodies by delivery, each attempt's.
     pub fn bodies(&self) -> HashMap<String, Vec<Bytes>> {
         let mut bodies: HashMap<String, Vec<Bytes>> = HashMap::new();
@@ -154,6 +166,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 /// Takes the requests of a connection, one after the other. An error is the other side's hanging up.
 async fn serve(mut socket: TcpStream, state: Arc<State>) -> std::io::Result<()> {
     while let Some(received) = read(&mut socket).await? {
+        let head = format!("{:?}", received.headers);
         match state.keep(received) {
             Manner::Say(bytes) => {
                 socket.write_all(bytes.as_bytes()).await?;
@@ -170,6 +183,16 @@ async fn serve(mut socket: TcpStream, state: Arc<State>) -> std::io::Result<()> 
                 state.stalled.fetch_add(1, Ordering::SeqCst);
                 let _ = socket.read(&mut [0; 1]).await?;
                 return Ok(());
+            }
+            Manner::Wait => {
+                state.stalled.fetch_add(1, Ordering::SeqCst);
+                // Fails only when the receiver is gone.
+                let _ = state.let_go.subscribe().wait_for(|let_go| *let_go).await;
+                socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            }
+            Manner::Echo => {
+                let answer = format!("HTTP/1.1 500 Oh\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+                socket.write_all(answer.as_bytes()).await?;
             }
             Manner::Drip => {
                 socket.write_all(b"HTTP/1.1 500 Slow\r\ntransfer-encoding: chunked\r\n\r\n").await?;

@@ -8,7 +8,7 @@ says that it does so. It ends when its standard input does, so that it outlives 
 
 DIRECTORY/manners.json, when it is there, says how it behaves: a list of `{"at", "match", "answer", "times", "then"}`. At the
 command `at` (MAIL, RCPT or DATA) whose address, or whose message, has `match` in it, it gives `answer`, so many `times`; with
-`then` = "hang up" it takes the message, and breaks the connection instead of answering. DIRECTORY/used.json counts.
+`then` = "hang up" it takes the message, and breaks the connection instead of answering.
 """
 
 import asyncio
@@ -41,7 +41,6 @@ class Mailbox:
             used = self.used.get(number, 0)
             if manner["at"] == at and manner["match"] in text and used < manner["times"]:
                 self.used[number] = used + 1
-                write(self.directory / "used.json", json.dumps(self.used))
                 return manner
         return None
 

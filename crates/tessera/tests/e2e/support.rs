@@ -106,12 +106,23 @@ impl Api {
         answer.body
     }
 
+    /// Reads something that is there; sends the request again when the answer says so.
+    pub async fn read(&self, path: &str) -> Value {
+        let answer = eventually("a read is answered", SOON, async || {
+            let answer = self.api("GET", path, &Value::Null).await;
+            (answer.status != StatusCode::SERVICE_UNAVAILABLE).then_some(answer)
+        });
+        let answer = answer.await;
+        assert!(answer.status.is_success(), "GET {path}: {} {:#}", answer.status, answer.body);
+        answer.body
+    }
+
     /// All there is of a list, page by page.
     pub async fn list(&self, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page = self.done("GET", &format!("{path}?limit=200{cursor}"), &Value::Null).await;
+            let page = self.read(&format!("{path}?limit=200{cursor}")).await;
             items.extend(page["items"].as_array().unwrap().iter().cloned());
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -130,7 +141,7 @@ impl Api {
         eventually("every delivery is made", limit, async || {
             for state in ["available", "running"] {
                 let path = format!("/api/deliveries?state={state}&limit=1");
-                let left = self.done("GET", &path, &Value::Null).await;
+                let left = self.read(&path).await;
                 if left["items"].as_array().is_some_and(|items| !items.is_empty()) {
                     return None;
                 }
@@ -170,10 +181,13 @@ impl Server {
 
     /// One on an empty directory that was not started yet.
     pub fn new(settings: &[(&'static str, String)]) -> Self {
+        Self::new_in(place(), settings)
+    }
+
+    /// The same in a directory of the caller's.
+    pub fn new_in(place: TempDir, settings: &[(&'static str, String)]) -> Self {
         // It fails only where another test of this program was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // PostgreSQL's own user must be able to enter it.
-        let place = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
         let address = free_address();
         let socket = place.path().join("data/postgres/run");
         let database = PgConnectOptions::new_without_pgpass().socket(socket).port(5432);
@@ -196,13 +210,19 @@ impl Server {
 
     /// Starts another node on this one's database, with the same token.
     pub async fn node(&self, settings: &[(&'static str, String)]) -> Self {
-        let socket = self.place.path().join("data/postgres/run");
-        let url = format!("postgres://tessera@localhost:5432/tessera?host={}", socket.display());
-        let shared = [("TESSERA_DATABASE__URL", url), ("TESSERA_AUTH__ADMIN_TOKEN", self.api.token.clone())];
-        let mut node = Self::new(&[&shared, settings].concat());
-        node.database = self.database.clone();
+        let mut node = self.stranger("tessera", settings);
         node.restart().await;
-        node.log_in();
+        node
+    }
+
+    /// One that was not started yet, on a database of this one's PostgreSQL, with the same token.
+    pub fn stranger(&self, database: &str, settings: &[(&'static str, String)]) -> Self {
+        let socket = self.data().join("postgres/run");
+        let url = format!("postgres://tessera@localhost:5432/{database}?host={}", socket.display());
+        let shared = [("TESSERA_DATABASE__URL", url), ("TESSERA_AUTH__ADMIN_TOKEN", self.token.clone())];
+        let mut node = Self::new(&[&shared, settings].concat());
+        node.database = self.database.clone().database(database);
+        node.api.token.clone_from(&self.api.token);
         node
     }
 
@@ -341,6 +361,11 @@ impl Drop for Server {
             eprintln!("The end of the server's log:\n{}", String::from_utf8_lossy(end));
         }
     }
+}
+
+/// An empty directory that PostgreSQL's own user can enter.
+pub fn place() -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()
 }
 
 /// Asks a process to stop.

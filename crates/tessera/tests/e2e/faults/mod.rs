@@ -4,6 +4,13 @@
 //! In the test command each is short. With `TESSERA_SOAK_SECONDS` each is kept up for that long: see `scripts/soak.sh`.
 
 mod crash;
+mod mails;
+mod migration;
+mod nodes;
+mod overload;
+mod postgres;
+mod receivers;
+mod restart;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,25 @@
+//! An order to stop in the middle of a load: whoever asks gets an answer, or nobody listens; nothing else.
+
+use super::rounds;
+use crate::load::{Load, STEADY};
+use crate::mail::MailServer;
+use crate::receiver::Receiver;
+use crate::support::Server;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_a_restart_under_load_loses_nothing_and_leaves_nobody_without_a_reason() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let load = Load::begin(&[&server], &receiver, STEADY).await;
+    let mut restarts = 0;
+    for _ in rounds((4, 20)) {
+        load.goes_on(30).await;
+        server.stop().await;
+        server.restart().await;
+        restarts += 1;
+    }
+    load.goes_on(30).await;
+    let ledger = load.finish().await;
+    assert_eq!(ledger.answers("broken"), 0, "a request was begun and not answered");
+    ledger.holds(&format!("restart under load ({restarts} times)"), &mut server, &receiver, &mail).await;
+}
