@@ -32,10 +32,12 @@ pub struct Size {
     pub clients: usize,
     /// How often each begins a request, at most.
     pub pace: Duration,
+    /// Whether each request has a connection of its own.
+    pub apart: bool,
 }
 
 /// What a desk bears with ease while it is disturbed.
-pub const STEADY: Size = Size { clients: 6, pace: Duration::from_millis(100) };
+pub const STEADY: Size = Size { clients: 6, pace: Duration::from_millis(100), apart: false };
 
 /// The clients at work.
 pub struct Load {
@@ -100,7 +102,8 @@ impl Sort {
 impl Load {
     /// Makes tickets and scrips on the first of the nodes, and begins to ask all of them.
     pub async fn begin(nodes: &[&Server], receiver: &Receiver, size: Size) -> Self {
-        let nodes: Vec<Api> = nodes.iter().map(|node| node.client()).collect();
+        let api = |node: &&Server| if size.apart { node.client_of_new_connections() } else { node.client() };
+        let nodes: Vec<Api> = nodes.iter().map(api).collect();
         let mut tickets = Vec::new();
         for _ in 0..TICKETS {
             let ticket = json!({"queue": "General", "subject": "Of the load"});

@@ -136,6 +136,16 @@ impl Api {
         self.list(&format!("/api/tickets/{ticket}/transactions")).await
     }
 
+    /// Waits until nothing that a ticket asked for is left to deliver.
+    pub async fn delivered_of(&self, ticket: &Value, limit: Duration) {
+        eventually("every delivery of a ticket is made", limit, async || {
+            let all = self.list(&format!("/api/tickets/{ticket}/deliveries")).await;
+            let is_over = |one: &Value| one["state"] == "completed" || one["state"] == "discarded";
+            all.iter().all(is_over).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until no delivery is left to make.
     pub async fn delivered(&self, limit: Duration) {
         eventually("every delivery is made", limit, async || {
@@ -197,8 +207,7 @@ impl Server {
             ("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8".to_owned()),
         ];
         vars.extend_from_slice(settings);
-        let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_MAX).build().unwrap();
-        let api = Api { client, address, token: String::new() };
+        let api = Api { client: client().build().unwrap(), address, token: String::new() };
         let database = database.username("tessera").database("tessera");
         Self { api, place, child: None, vars, database }
     }
@@ -229,6 +238,11 @@ impl Server {
     /// A client that tasks can take along.
     pub fn client(&self) -> Api {
         self.api.clone()
+    }
+
+    /// The same, which makes a connection for each request, as curl does.
+    pub fn client_of_new_connections(&self) -> Api {
+        Api { client: client().pool_max_idle_per_host(0).build().unwrap(), ..self.api.clone() }
     }
 
     /// Starts the process again, on what the last one left, and waits until it answers.
@@ -279,13 +293,13 @@ impl Server {
 
     /// Stops the process in order.
     pub async fn stop(&mut self) {
-        self.terminate();
+        self.signal_stop();
         let ended = self.ended().await;
         assert!(ended.success(), "the server ended with {ended}");
     }
 
     /// Asks the process to stop.
-    pub fn terminate(&self) {
+    pub fn signal_stop(&self) {
         terminate(self.child.as_ref().expect("a server that runs"));
     }
 
@@ -361,6 +375,10 @@ impl Drop for Server {
             eprintln!("The end of the server's log:\n{}", String::from_utf8_lossy(end));
         }
     }
+}
+
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().timeout(REQUEST_MAX)
 }
 
 /// An empty directory that PostgreSQL's own user can enter.

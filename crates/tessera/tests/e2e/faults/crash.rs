@@ -140,7 +140,7 @@ async fn bring_to(server: &mut Server, way: Way, load: &Load, receiver: &Receive
         Way::Stop => {
             assert!(server.answers().await);
             load.goes_on(5).await;
-            server.terminate();
+            server.signal_stop();
         }
         Way::StopInVain => {
             assert!(server.answers().await);
@@ -150,7 +150,7 @@ async fn bring_to(server: &mut Server, way: Way, load: &Load, receiver: &Receive
                 (receiver.stalled() > stalled).then_some(())
             })
             .await;
-            server.terminate();
+            server.signal_stop();
         }
     }
 }

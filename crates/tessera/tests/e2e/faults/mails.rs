@@ -76,7 +76,7 @@ async fn turn(server: &Server, mail: &MailServer, ticket: &Value) {
     };
     eventually("every first attempt has ended", SOON, all_tried).await;
     server.time_passes().await;
-    server.delivered(SOON).await;
+    server.delivered_of(ticket, SOON).await;
 
     let (mails, history) = (server.list(&path).await, server.history(ticket).await);
     for (to, state, attempts, copies) in MAILS {

@@ -9,7 +9,7 @@ use crate::receiver::Receiver;
 use crate::support::Server;
 
 /// Ten times as many clients as there are connections to the database, and none of them pauses.
-const CROWD: Size = Size { clients: 160, pace: Duration::ZERO };
+const CROWD: Size = Size { clients: 160, pace: Duration::ZERO, apart: false };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_ten_times_too_much_is_told_and_loses_nothing() {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use nix::unistd::Uid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tempfile::TempDir;
 use tokio::time::interval;
@@ -19,7 +19,7 @@ use crate::receiver::Receiver;
 use crate::support::{SOON, Server, eventually, place};
 
 /// Many more than there are connections in the server's pool.
-const CROWD: Size = Size { clients: 64, pace: Duration::from_millis(250) };
+const CROWD: Size = Size { clients: 64, pace: Duration::from_millis(250), apart: false };
 /// Ends every connection of the server.
 const TERMINATE: &str =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tessera'";
@@ -72,7 +72,7 @@ async fn faults_locks_idle_transactions_and_used_up_connections_are_told_and_pas
     let load = Load::begin(&[&server], &receiver, CROWD).await;
     // It has a snapshot and no lock, stays for all that follows, and is nobody's trouble.
     let mut idle = server.connection().await;
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tickets")
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current_snapshot()")
         .execute(&mut idle)
         .await
         .unwrap();
@@ -80,6 +80,8 @@ async fn faults_locks_idle_transactions_and_used_up_connections_are_told_and_pas
     for _ in rounds((1, 3)) {
         load.goes_on(50).await;
         lock_everything(&server, &load).await;
+        load.goes_on(50).await;
+        freeze(&server, &load).await;
         load.goes_on(50).await;
         use_up_connections(&server, &load).await;
         turns += 1;
@@ -90,21 +92,54 @@ async fn faults_locks_idle_transactions_and_used_up_connections_are_told_and_pas
     ledger.was_always_answered();
     server.time_passes().await;
     let fault = format!(
-        "all tickets locked, pool exhausted, connections used up ({turns} times) beside an idle transaction"
+        "all tickets locked, database frozen until the pool was exhausted, connections used up ({turns} times) beside an idle transaction"
     );
     ledger.holds(&fault, &mut server, &receiver, &mail).await;
 }
 
-/// A transaction that locks all tickets and idles, until the server has no connection left that does not wait for it.
+/// A transaction that locks all tickets and idles, until that was told.
 async fn lock_everything(server: &Server, load: &Load) {
-    let (locked, busy) = (load.answers("503 locked"), load.answers("503 busy"));
+    let locked = load.answers("503 locked");
     let mut db = server.connection().await;
     sqlx::raw_sql("BEGIN; LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE").execute(&mut db).await.unwrap();
-    eventually("locks and an exhausted pool are told", SOON, async || {
-        (load.answers("503 locked") > locked && load.answers("503 busy") > busy).then_some(())
-    })
-    .await;
+    eventually("a lock is told", SOON, async || (load.answers("503 locked") > locked).then_some(())).await;
     sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap();
+}
+
+/// A database that hangs, until every connection of the pool waits for it and that was told.
+async fn freeze(server: &Server, load: &Load) {
+    let busy = load.answers("503 busy");
+    let frozen = Frozen::new(server).await;
+    eventually("an exhausted pool is told", SOON, async || (load.answers("503 busy") > busy).then_some(()))
+        .await;
+    drop(frozen);
+}
+
+/// The processes of PostgreSQL that serve the server, and the one that would make more, stopped until the value is dropped.
+struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    async fn new(server: &Server) -> Self {
+        let rows = sqlx::query("SELECT pid FROM pg_stat_activity WHERE application_name = 'tessera'");
+        let rows = rows.fetch_all(&mut server.connection().await).await.unwrap();
+        let backends = rows.iter().map(|row| Pid::from_raw(row.get(0)));
+        let frozen = Self(server.postmaster().into_iter().chain(backends).collect());
+        frozen.signal(Signal::SIGSTOP);
+        frozen
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in &self.0 {
+            // One that is gone needs no signal.
+            let _ = kill(*pid, signal);
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
 }
 
 /// Others have every connection that PostgreSQL gives, and the server none.

@@ -83,7 +83,7 @@ async fn turn(server: &Server, load: &Load, good: &Receiver, elsewhere: &Receive
             .then_some(())
     })
     .await;
-    server.delivered(SOON).await;
+    server.delivered_of(&made, SOON).await;
     each_ended_as_it_should(server, &made, &all).await;
     assert_eq!(elsewhere.seen().len(), 0, "a redirect was followed");
 }
@@ -135,7 +135,14 @@ async fn each_ended_as_it_should(server: &Server, ticket: &Value, all: &[Bad]) {
         let (state, record) =
             if bad.again { ("completed", "WebhookDelivery") } else { ("discarded", "DeliveryFailed") };
         assert_eq!(delivery["state"], state, "{}: {delivery:#}", bad.name);
-        assert_eq!(delivery["attempts"], 1 + usize::from(bad.again), "{}: {delivery:#}", bad.name);
+        // Who refuses may have been asked twice by then.
+        let attempts = delivery["attempts"].as_u64().unwrap() as usize;
+        let least = 1 + usize::from(bad.again);
+        assert!(
+            (least..=least + usize::from(bad.name == "refuse")).contains(&attempts),
+            "{}: {delivery:#}",
+            bad.name
+        );
         let records: Vec<_> =
             history.iter().filter(|line| line["data"]["delivery"] == delivery["id"]).collect();
         assert_eq!(records.len(), 1, "{}: {records:#?}", bad.name);
