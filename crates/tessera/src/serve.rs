@@ -84,7 +84,6 @@ async fn serve(
     tokio::select! {
         ended = &mut server => ended?.context("the HTTP server ended")?,
         () = stop.cancelled() => {
-            Failpoint::Stopping.pass();
             tracing::info!("stopping: requests and deliveries under way are finished first");
             if tokio::time::timeout(REQUESTS_DRAIN, &mut server).await.is_err() {
                 tracing::warn!("some requests did not end within {} s", REQUESTS_DRAIN.as_secs());
@@ -144,6 +143,7 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        Failpoint::Stopping.pass();
         told.cancel();
     });
     Ok(stop)
