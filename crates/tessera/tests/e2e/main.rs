@@ -11,7 +11,6 @@
 mod cli;
 mod commands;
 mod faults;
-mod kill;
 mod load;
 mod loops;
 mod mail;

@@ -65,7 +65,7 @@ fn points(is_start: bool) -> impl Iterator<Item = Failpoint> {
 }
 
 #[tokio::test]
-async fn faults_a_start_that_dies_at_any_label_is_made_good_by_the_next() {
+async fn a_start_that_dies_at_any_label_is_made_good_by_the_next() {
     let mut crashes = 0;
     for _ in rounds((1, 3)) {
         let mut server = Server::new(&[]);
@@ -89,7 +89,7 @@ async fn faults_a_start_that_dies_at_any_label_is_made_good_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_a_crash_at_any_label_loses_nothing() {
+async fn a_crash_at_any_label_loses_nothing() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;

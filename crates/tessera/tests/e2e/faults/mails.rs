@@ -42,7 +42,7 @@ const MAILS: [(&[&str], &str, usize, &[usize]); 7] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_a_bad_mail_server_ends_each_mail_as_it_should() {
+async fn a_bad_mail_server_ends_each_mail_as_it_should() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;

@@ -15,7 +15,7 @@ use crate::support::{SOON, Server, eventually};
 const PER_ENDPOINT: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_two_nodes_lose_nothing_when_one_is_killed() {
+async fn two_nodes_lose_nothing_when_one_is_killed() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let mut node = server.node(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;

@@ -12,7 +12,7 @@ use crate::support::Server;
 const CROWD: Size = Size { clients: 160, pace: Duration::ZERO, apart: false };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_ten_times_too_much_is_told_and_loses_nothing() {
+async fn ten_times_too_much_is_told_and_loses_nothing() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, CROWD).await;
@@ -25,7 +25,7 @@ async fn faults_ten_times_too_much_is_told_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_a_configuration_that_changes_under_load_is_the_one_in_force_in_every_delivery() {
+async fn a_configuration_that_changes_under_load_is_the_one_in_force_in_every_delivery() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;

@@ -11,8 +11,8 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tempfile::TempDir;
 use tokio::time::interval;
 
+use super::kill::end_postgres;
 use super::rounds;
-use crate::kill::end_postgres;
 use crate::load::{Load, STEADY, Size};
 use crate::mail::MailServer;
 use crate::receiver::Receiver;
@@ -27,7 +27,7 @@ const TERMINATE: &str =
 const DISK: &str = "size=256m";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_postgresql_that_ends_by_force_loses_nothing_and_everybody_is_told() {
+async fn postgresql_that_ends_by_force_loses_nothing_and_everybody_is_told() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
@@ -46,7 +46,7 @@ async fn faults_postgresql_that_ends_by_force_loses_nothing_and_everybody_is_tol
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_a_storm_that_ends_connections_loses_nothing_and_everybody_is_told() {
+async fn a_storm_that_ends_connections_loses_nothing_and_everybody_is_told() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
@@ -66,7 +66,7 @@ async fn faults_a_storm_that_ends_connections_loses_nothing_and_everybody_is_tol
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_locks_idle_transactions_and_used_up_connections_are_told_and_pass() {
+async fn locks_idle_transactions_and_used_up_connections_are_told_and_pass() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, CROWD).await;
@@ -164,7 +164,7 @@ async fn use_up_connections(server: &Server, load: &Load) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_a_full_disk_is_told_and_passes_when_it_is_freed() {
+async fn a_full_disk_is_told_and_passes_when_it_is_freed() {
     if !Uid::effective().is_root() {
         println!("fault disk full: SKIPPED, for only root can mount a small disk");
         return;

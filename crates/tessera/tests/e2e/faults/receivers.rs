@@ -26,7 +26,7 @@ struct Bad {
 const MEMORY: u64 = 400 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_bad_receivers_end_as_they_should_and_hold_up_nobody() {
+async fn bad_receivers_end_as_they_should_and_hold_up_nobody() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;

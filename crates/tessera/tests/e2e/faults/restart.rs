@@ -11,7 +11,7 @@ use crate::support::Server;
 const APART: Size = Size { apart: true, ..STEADY };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_a_restart_under_load_loses_nothing_and_leaves_nobody_without_a_reason() {
+async fn a_restart_under_load_loses_nothing_and_leaves_nobody_without_a_reason() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, APART).await;

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::faults::{Random, rounds};
+use super::{Random, rounds};
 use crate::load::{Load, STEADY};
 use crate::mail::MailServer;
 use crate::receiver::Receiver;
@@ -31,7 +31,7 @@ async fn a_killed_server_takes_its_postgresql_with_it_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_nothing_acknowledged_is_lost_when_the_server_is_killed() {
+async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
