@@ -104,13 +104,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { error, plan } = self;
         let (status, title) = class(error.kind());
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            log(&error);
-        }
+        let fault = status.is_server_error().then(|| Fault::of(&error));
         let status = match error.code() {
-            // HTTP has words of its own for these two.
+            // HTTP has words of its own for these.
             "unsupported_media_type" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
+            "body_too_slow" => StatusCode::REQUEST_TIMEOUT,
             _ => status,
         };
         let document = ProblemDocument {
@@ -138,19 +137,34 @@ impl IntoResponse for Problem {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if let Some(fault) = fault {
+            response.extensions_mut().insert(fault);
+        }
         response
     }
 }
 
-/// Logs a fault of ours once, with its causes, which never reach a client.
-fn log(error: &Error) {
-    let mut causes = Vec::new();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        causes.push(source.to_string());
-        cause = source.source();
+/// What the log tells of a request that failed, once and with the request's id; it stays with the answer until then.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// The code.
+    pub code: &'static str,
+    /// The sentence that the client is told.
+    pub detail: String,
+    /// The causes, outermost first; they never reach a client.
+    pub causes: String,
+}
+
+impl Fault {
+    fn of(error: &Error) -> Self {
+        let mut causes = Vec::new();
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            causes.push(source.to_string());
+            cause = source.source();
+        }
+        Self { code: error.code(), detail: error.detail().to_owned(), causes: causes.join(": ") }
     }
-    tracing::error!(code = error.code(), causes = causes.join(": "), "{error}");
 }
 
 /// Writes the request's id into a problem document.

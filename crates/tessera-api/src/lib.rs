@@ -1,10 +1,13 @@
 //! Tessera over HTTP: one table of routes, problem documents, OpenAPI.
 
 pub mod app;
+pub mod encoding;
 pub mod error;
 pub mod extract;
+pub mod observe;
 pub mod openapi;
 pub mod routes;
+pub mod server;
 pub mod views;
 
 pub use app::App;

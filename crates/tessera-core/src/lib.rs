@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod error;
 pub mod failpoint;
 pub mod lifecycle;
+pub mod metrics;
 pub mod models;
 pub mod plan;
 pub mod scrip;

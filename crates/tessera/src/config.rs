@@ -25,7 +25,9 @@ const ENVIRONMENT: &str = "the environment";
 const PREFIX: &str = "TESSERA_";
 /// A configuration file or a secret's file that is larger is something else.
 const FILE_BYTES: u64 = 64 * 1024;
-/// An administrator's token that is shorter could be guessed.
+/// Connections of clients that a setting may allow; each takes a file descriptor and some 20 KB.
+const CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=100_000;
+/// A token that is shorter could be guessed.
 const TOKEN_CHARS: usize = 16;
 
 /// The settings of a process, all checked.
@@ -39,6 +41,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where HTTP is served.
     pub listen: SocketAddr,
+    /// Connections of clients at a time.
+    pub connections_max: usize,
     /// The database to use; without one the embedded cluster.
     pub database_url: Option<Secret>,
     /// Where the embedded cluster's programs are; without it they are looked for.
@@ -51,6 +55,12 @@ pub struct Config {
     pub mail_from: String,
     /// Private networks that webhooks may reach.
     pub webhook_allow: Vec<IpNet>,
+    /// Whether this process makes deliveries.
+    pub delivers: bool,
+    /// The token that opens the metrics and nothing else.
+    pub metrics_token: Option<Secret>,
+    /// The collector that traces are sent to; without it there are none.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// A setting that cannot be, or a source that cannot be read; one sentence that names both.
@@ -115,12 +125,16 @@ struct Settings {
     auth: Auth,
     mail: Mail,
     webhook: Webhook,
+    delivery: Delivery,
+    metrics: Metrics,
+    telemetry: Telemetry,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Http {
     listen: Option<String>,
+    connections_max: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -158,6 +172,31 @@ struct Webhook {
     allow: Vec<String>,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Delivery {
+    enabled: bool,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Metrics {
+    token: Option<String>,
+    token_file: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Telemetry {
+    otlp_endpoint: Option<String>,
+}
+
 /// One source, tried alone: what cannot be read in it is its own fault, and no other's.
 fn layer(source: &str, provider: impl Provider) -> Result<Figment, ConfigError> {
     let data = provider.data().map_err(|error| explain(source, error))?;
@@ -182,6 +221,9 @@ fn explain(source: &str, error: figment::Error) -> ConfigError {
             "this is a section with settings of its own, not a value".into()
         }
         Kind::InvalidType(_, expected) if expected.contains("string") => "expected text, in quotes".into(),
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if expected == "u32" => {
+            "expected a whole number".into()
+        }
         Kind::InvalidType(_, expected) => format!("expected {expected}"),
         // The parser's report shows the line, which may hold a secret: its place and its reason must do.
         Kind::Message(report) => {
@@ -243,7 +285,7 @@ impl Provider for Named {
     }
 }
 
-/// The environment's `TESSERA_` variables. Every value is text, so that a token of digits stays what it is.
+/// The environment's `TESSERA_` variables. What is no list and no number is text, so that a token of digits stays what it is.
 struct Environment<'a>(&'a BTreeMap<String, String>);
 
 impl Provider for Environment<'_> {
@@ -258,12 +300,21 @@ impl Provider for Environment<'_> {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "webhook__allow" => list(text),
+                "delivery__enabled" => truth(text),
+                "http__connections_max" => {
+                    text.parse::<u32>().map_or_else(|_| Value::from(text.clone()), Value::from)
+                }
                 _ => Value::from(text.clone()),
             };
             insert(&mut dict, &key, value);
         }
         Ok(Profile::Default.collect(dict))
     }
+}
+
+/// `true` or `false`; anything else stays text, and is refused as such.
+fn truth(text: &str) -> Value {
+    text.trim().parse::<bool>().map_or_else(|_| text.to_owned().into(), Value::from)
 }
 
 fn list(text: &str) -> Value {
@@ -295,7 +346,19 @@ struct Reader {
 
 impl Reader {
     fn read(&self, surroundings: &Surroundings) -> Result<Config, ConfigError> {
-        let Settings { name, base_url, data_dir, http, database, auth, mail, webhook } = &self.settings;
+        let Settings {
+            name,
+            base_url,
+            data_dir,
+            http,
+            database,
+            auth,
+            mail,
+            webhook,
+            delivery,
+            metrics,
+            telemetry,
+        } = &self.settings;
         let listen = self.listen(http.listen.as_deref())?;
         let path =
             |key, value: &Option<String>| self.text(key, value.as_deref()).map(|it| it.map(PathBuf::from));
@@ -310,12 +373,24 @@ impl Reader {
             data_dir: std::path::absolute(&data_dir)
                 .map_err(|error| self.fault("data_dir", format_args!("{}: {error}", data_dir.display())))?,
             listen,
+            connections_max: self.connections_max(http.connections_max)?,
             database_url: self.database_url(database)?,
             bin_dir: path("database.embedded.bin_dir", &database.embedded.bin_dir)?,
-            admin_token: self.admin_token(auth)?,
+            admin_token: self.token(
+                "auth.admin_token",
+                auth.admin_token.as_deref(),
+                auth.admin_token_file.as_deref(),
+            )?,
             smtp_url: self.smtp_url(mail)?,
             mail_from: self.mail_from(mail.from.as_deref())?.unwrap_or(sender),
             webhook_allow: self.networks(&webhook.allow)?,
+            delivers: delivery.enabled,
+            metrics_token: self.token(
+                "metrics.token",
+                metrics.token.as_deref(),
+                metrics.token_file.as_deref(),
+            )?,
+            otlp_endpoint: self.otlp_endpoint(telemetry.otlp_endpoint.as_deref())?,
         })
     }
 
@@ -343,6 +418,26 @@ impl Reader {
         text.parse().map_err(|_| {
             self.fault("http.listen", format_args!("\"{text}\" is no address and port, as in 127.0.0.1:8080"))
         })
+    }
+
+    fn connections_max(&self, number: Option<u32>) -> Result<usize, ConfigError> {
+        let number = number.unwrap_or(1_024);
+        if !CONNECTIONS.contains(&number) {
+            let (least, most) = CONNECTIONS.into_inner();
+            let problem = format_args!("{number} must be {least} to {most}");
+            return Err(self.fault("http.connections_max", problem));
+        }
+        Ok(number as usize)
+    }
+
+    fn otlp_endpoint(&self, text: Option<&str>) -> Result<Option<String>, ConfigError> {
+        let key = "telemetry.otlp_endpoint";
+        let Some(text) = self.text(key, text)? else { return Ok(None) };
+        match Url::parse(text) {
+            // The connection to a collector is made without TLS: it stands on this machine or in its network.
+            Ok(url) if url.scheme() == "http" && url.has_host() => Ok(Some(text.to_owned())),
+            _ => Err(self.fault(key, format_args!("\"{text}\" is no http URL, as in http://127.0.0.1:4317"))),
+        }
     }
 
     fn base_url(&self, text: Option<&str>, listen: SocketAddr) -> Result<String, ConfigError> {
@@ -393,10 +488,13 @@ impl Reader {
         }
     }
 
-    fn admin_token(&self, auth: &Auth) -> Result<Option<Secret>, ConfigError> {
-        let key = "auth.admin_token";
-        let token = self.secret(key, auth.admin_token.as_deref(), auth.admin_token_file.as_deref())?;
-        match token {
+    fn token(
+        &self,
+        key: &str,
+        value: Option<&str>,
+        file: Option<&str>,
+    ) -> Result<Option<Secret>, ConfigError> {
+        match self.secret(key, value, file)? {
             Some(token) if token.expose().chars().count() < TOKEN_CHARS => {
                 Err(self.fault(key, format_args!("is shorter than {TOKEN_CHARS} characters")))
             }

@@ -4,10 +4,16 @@ use crate::admin_token;
 use crate::cli::migrate;
 use crate::config::Config;
 use crate::database::Database;
+use crate::telemetry;
 use anyhow::Context as _;
+use axum::Router;
+use axum::middleware::from_fn;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::Duration;
 use tessera_api::App;
+use tessera_api::app::Scrape;
+use tessera_api::server::{self, Limits};
 use tessera_core::db::{Pools, upkeep};
 use tessera_core::delivery::email::FileTransport;
 use tessera_core::delivery::guard::Guard;
@@ -16,6 +22,7 @@ use tessera_core::delivery::webhook::WebhookTransport;
 use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Workers};
 use tessera_core::dispatch::{Tessera, clock};
 use tessera_core::failpoint::Failpoint;
+use tessera_core::models::secret::Secret;
 use tessera_core::plan::Installation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the upkeep of tables is done.
 const UPKEEP_EVERY: Duration = Duration::from_secs(3_600);
-/// How long a stop waits for requests that are under way.
-const REQUESTS_DRAIN: Duration = Duration::from_secs(10);
+/// How the process ends after a second signal.
+const EXIT_AT_ONCE: i32 = 1;
 
 /// Serves until SIGINT or SIGTERM.
 ///
@@ -32,6 +39,7 @@ const REQUESTS_DRAIN: Duration = Duration::from_secs(10);
 /// The database, the token's file or the address cannot be had.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let stop = on_signal()?;
+    raise_file_limit();
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (http.listen, TESSERA_HTTP__LISTEN)", config.listen))?;
@@ -51,7 +59,6 @@ async fn serve(
     migrate::run_on(database).await?;
     keep_up(&pools).await;
     let guard = Guard::new(config.webhook_allow.clone());
-    let token = admin_token::find_or_make(config)?;
     let installation = Installation {
         name: config.name.clone(),
         base_url: config.base_url.clone(),
@@ -60,42 +67,56 @@ async fn serve(
     let (mail, mail_to) = mail_transport(config)?;
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
     let tessera = Arc::new(Tessera::open(pools.clone(), installation, Arc::new(guard)).await?);
-    let workers = Workers::start(Tools {
-        pool: pools.write.clone(),
-        transports,
-        wake: Arc::clone(tessera.deliveries()),
-        clock: clock::now,
-        seed: clock::seed,
-        drain: DRAIN,
+    let workers = config.delivers.then(|| {
+        Workers::start(Tools {
+            pool: pools.write.clone(),
+            transports,
+            wake: Arc::clone(tessera.deliveries()),
+            clock: clock::now,
+            seed: clock::seed,
+            drain: DRAIN,
+        })
     });
     let upkeep = tokio::spawn(keep_up_always(pools.clone()));
     let address = listener.local_addr()?;
-    let place = if database.is_embedded() {
-        format!("embedded in {}", config.data_dir.join("postgres").display())
-    } else {
-        "as database.url says".to_owned()
-    };
-    tracing::info!("listening on http://{address}, database {place}, mail to {mail_to}");
-
-    let router = tessera_api::router(App::new(Arc::clone(&tessera), token.expose()));
-    let quiet = stop.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { quiet.cancelled().await });
-    let mut server = tokio::spawn(async move { server.await });
-    tokio::select! {
-        ended = &mut server => ended?.context("the HTTP server ended")?,
-        () = stop.cancelled() => {
-            tracing::info!("stopping: requests and deliveries under way are finished first");
-            if tokio::time::timeout(REQUESTS_DRAIN, &mut server).await.is_err() {
-                tracing::warn!("some requests did not end within {} s", REQUESTS_DRAIN.as_secs());
-                server.abort();
-            }
-        }
+    tracing::info!("listening on http://{address}, database {}, mail to {mail_to}", place(config, database));
+    let limits = Limits { connections: config.connections_max, ..Limits::default() };
+    let cut_off = server::serve(listener, router(config, tessera, &stop)?, limits, stop).await;
+    if cut_off > 0 {
+        tracing::warn!(
+            connections = cut_off,
+            "cut off: not all requests ended within {} s",
+            limits.drain.as_secs()
+        );
     }
     upkeep.abort();
-    workers.stop().await;
+    if let Some(workers) = workers {
+        workers.stop().await;
+    }
     pools.read.close().await;
     pools.write.close().await;
     Ok(())
+}
+
+/// Where the data is, for the log.
+fn place(config: &Config, database: &Database) -> String {
+    if database.is_embedded() {
+        format!("embedded in {}", config.data_dir.join("postgres").display())
+    } else {
+        "as database.url says".to_owned()
+    }
+}
+
+/// The API, with what this process tells of itself.
+fn router(config: &Config, tessera: Arc<Tessera>, stop: &CancellationToken) -> anyhow::Result<Router> {
+    let token = admin_token::find_or_make(config)?;
+    let scrape = Scrape::new(telemetry::metrics()?, config.metrics_token.as_ref().map(Secret::expose));
+    let app = App::new(tessera, token.expose()).with_stop(stop.clone()).with_scrape(scrape);
+    let router = tessera_api::router(app);
+    Ok(match config.otlp_endpoint {
+        Some(_) => router.layer(from_fn(telemetry::continue_trace)),
+        None => router,
+    })
 }
 
 /// The mail server, or the folder that takes its place.
@@ -133,18 +154,37 @@ async fn keep_up_always(pools: Pools) {
     }
 }
 
-/// Cancelled by the first SIGINT or SIGTERM.
+/// Takes as many file descriptors as this process may have: each connection needs one, and the usual limit of 1,024 is there
+/// for programs that use `select`. Without it fewer connections are to be had, and the accept loop says so.
+fn raise_file_limit() {
+    if let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && now < most
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once, for who has seen enough.
 fn on_signal() -> anyhow::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!(
+            "stopping: requests and deliveries under way are finished first; a second signal ends this at once"
+        );
         Failpoint::Stopping.pass();
         told.cancel();
+        next().await;
+        tracing::warn!("ended at once; deliveries under way are made again after the next start");
+        std::process::exit(EXIT_AT_ONCE);
     });
     Ok(stop)
 }

@@ -1,20 +1,165 @@
-//! The log: text for a person at a terminal, one JSON object a line for everything else, always on stderr.
+//! What this process tells of itself: the log on stderr, metrics, and traces for a collector where one is set.
 
+use std::fmt;
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
+use opentelemetry::trace::{FutureExt as _, TracerProvider as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
+use tessera_core::metrics as names;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry};
 
-/// Sets up the log of this process. `RUST_LOG` says what is logged, by default `info` and above.
+/// How long a collector may take to accept a batch of spans, and how long the last one holds up a stop.
+const COLLECTOR_PATIENCE: Duration = Duration::from_secs(5);
+/// How often what was measured is folded into the histograms, which bounds what waits to be folded.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// What has to be ended in order.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+/// Sets up the log of this process, and its traces when there is a collector to send them to: text for a person at a
+/// terminal, one JSON object a line for everything else. `RUST_LOG` says what is logged, by default `info` and above; must
+/// be called on a Tokio runtime.
 ///
 /// # Errors
-/// `RUST_LOG` cannot be read, or there is a log already.
-pub fn init() -> anyhow::Result<()> {
+/// `RUST_LOG` or the collector's address cannot be read, or there is a log already.
+pub fn init(collector: Option<&str>) -> anyhow::Result<Telemetry> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).context("RUST_LOG cannot be read")?,
         _ => EnvFilter::new("info"),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
-    set.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = if std::io::stderr().is_terminal() { log.boxed() } else { log.json().boxed() };
+    let traces = collector.map(traces).transpose()?;
+    // Only what is ours: the spans of the exporter's own connection would beget spans without end.
+    let ours = Targets::new().with_target("tessera", LevelFilter::INFO);
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer::<Registry>().with_tracer(traces.tracer("tessera")).with_filter(ours)
+    });
+    tracing_subscriber::registry()
+        .with(spans)
+        .with(log.with_filter(filter))
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
+    Ok(Telemetry { traces })
+}
+
+impl Telemetry {
+    /// Sends the spans that were not sent yet. A collector that does not answer holds this up for [`COLLECTOR_PATIENCE`].
+    pub async fn close(self) {
+        let Some(traces) = self.traces else { return };
+        let closed = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(COLLECTOR_PATIENCE));
+        if !matches!(closed.await, Ok(Ok(()))) {
+            tracing::warn!("the last traces did not reach the collector of telemetry.otlp_endpoint");
+        }
+    }
+}
+
+fn traces(collector: &str) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(collector)
+        .with_timeout(COLLECTOR_PATIENCE)
+        .build()
+        .context("telemetry.otlp_endpoint")?;
+    let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = Resource::builder().with_service_name("tessera").with_attribute(version).build();
+    let exporter = Told { exporter, is_failing: AtomicBool::new(false) };
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+/// An exporter that tells once when the collector goes away, and once when it is back. What could not be sent meanwhile is
+/// dropped: traces are worth less than the requests they are of.
+struct Told {
+    exporter: SpanExporter,
+    is_failing: AtomicBool,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.exporter.fmt(f)
+    }
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Told {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let result = self.exporter.export(batch).await;
+        let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Err(error) if !was_failing => {
+                tracing::warn!(%error, "the collector of telemetry.otlp_endpoint takes no traces; they are dropped until it does");
+            }
+            Ok(()) if was_failing => {
+                tracing::info!("the collector of telemetry.otlp_endpoint takes traces again")
+            }
+            _ => {}
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+/// Lets the trace of a request go on where its client left off (W3C `traceparent`).
+pub async fn continue_trace(request: Request, next: Next) -> Response {
+    let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
+    next.run(request).with_context(parent).await
+}
+
+struct Headers<'h>(&'h HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(axum::http::HeaderName::as_str).collect()
+    }
+}
+
+/// Begins to measure, and gives what renders the metrics in Prometheus' text format; must be called on a Tokio runtime.
+///
+/// # Errors
+/// Something in this process measures already.
+pub fn metrics() -> anyhow::Result<impl Fn() -> String + Send + Sync + 'static> {
+    let recorder = PrometheusBuilder::new().set_buckets(&names::SECONDS)?.install_recorder()?;
+    names::describe();
+    let folded = recorder.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(FOLD_EVERY).await;
+            folded.run_upkeep();
+        }
+    });
+    Ok(move || recorder.render())
 }

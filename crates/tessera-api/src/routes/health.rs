@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The state of this process.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok`, or `unavailable`.
+    /// `ok`, `stopping`, or `unavailable`.
     status: &'static str,
     /// The version of Tessera.
     version: &'static str,
@@ -25,11 +25,12 @@ pub struct Health {
 /// Whether this process serves.
 #[utoipa::path(get, path = "/api/health", tag = "operations", security(()), responses(
     (status = 200, body = Health, description = "It serves."),
-    (status = 503, body = Health, description = "The database does not answer.")
+    (status = 503, body = Health, description = "The database does not answer, or the process is on its way out.")
 ))]
 pub async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
     let answers = tokio::time::timeout(PATIENCE, app.tessera.ping()).await.is_ok_and(|answer| answer.is_ok());
-    let (code, word) =
-        if answers { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    (code, Json(Health { status: word, version: env!("CARGO_PKG_VERSION"), database: word }))
+    let database = if answers { "ok" } else { "unavailable" };
+    let status = if app.stop.is_cancelled() { "stopping" } else { database };
+    let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Health { status, version: env!("CARGO_PKG_VERSION"), database }))
 }

@@ -3,7 +3,9 @@
 pub mod bodies;
 pub mod config;
 pub mod deliveries;
+pub mod docs;
 pub mod health;
+pub mod metrics;
 pub mod search;
 pub mod tickets;
 pub mod transactions;
@@ -11,24 +13,28 @@ pub mod transactions;
 use crate::app::{self, App};
 use crate::error::Problem;
 use crate::openapi::Document;
+use crate::{encoding, observe};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use tessera_core::{Error, Kind};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Every route. All but the first demand the token.
+/// Every route that the document lists. Health demands no token, the metrics look at it themselves, all others demand it.
 pub(crate) fn table() -> OpenApiRouter<App> {
     open().merge(guarded())
 }
 
 fn open() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi()).routes(routes!(health::health))
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(metrics::metrics))
 }
 
 fn guarded() -> OpenApiRouter<App> {
@@ -47,6 +53,15 @@ fn guarded() -> OpenApiRouter<App> {
         .merge(config::routes())
 }
 
+/// The documentation, which anybody may read.
+fn docs() -> Router<App> {
+    Router::new()
+        .route("/api/openapi.json", get(docs::openapi))
+        .route("/api/docs", get(docs::to_page))
+        .route("/api/docs/", get(docs::page))
+        .route("/api/docs/{*part}", get(docs::part))
+}
+
 /// The whole API.
 pub fn router(app: App) -> Router {
     let (guarded, _) = guarded().split_for_parts();
@@ -54,12 +69,15 @@ pub fn router(app: App) -> Router {
     guarded
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(app.clone(), app::shed))
         .layer(from_fn_with_state(app.clone(), app::authenticate))
-        .merge(open)
+        .merge(open.merge(docs()).method_not_allowed_fallback(not_allowed))
         .layer(DefaultBodyLimit::max(app::BODY_MAX))
-        .layer(from_fn(app::limit_time))
+        .layer(from_fn_with_state(app.clone(), app::limit_time))
         .layer(CatchPanicLayer::custom(app::on_panic))
-        .layer(from_fn(app::identify))
+        .layer(from_fn(observe::observe))
+        .layer(encoding::gzip())
+        .layer(from_fn(encoding::frame))
         .with_state(app)
 }
 

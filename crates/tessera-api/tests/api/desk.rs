@@ -77,6 +77,11 @@ pub struct Reply {
 
 impl Desk {
     pub async fn open() -> Self {
+        Self::open_with(|app| app).await
+    }
+
+    /// A desk whose application was set up further.
+    pub async fn open_with(set_up: impl FnOnce(App) -> App) -> Self {
         let db = TestDb::new().await;
         sqlx::raw_sql(CONFIGURATION).execute(&db.pools.write).await.unwrap();
         let installation = Installation {
@@ -86,7 +91,12 @@ impl Desk {
         };
         let tessera =
             Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap();
-        Self { router: tessera_api::router(App::new(Arc::new(tessera), TOKEN)), db }
+        Self { router: tessera_api::router(set_up(App::new(Arc::new(tessera), TOKEN))), db }
+    }
+
+    /// The whole API, to serve it over sockets.
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// The database, to look at and to break.

@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod check;
 pub mod configuration;
+pub mod connections;
 pub mod deliveries;
+pub mod gauges;
 pub mod history;
 pub mod plans;
 pub mod search;
@@ -16,21 +18,32 @@ pub(crate) mod delivery_fixtures;
 
 use crate::error::{Error, Kind};
 use crate::failpoint::Failpoint;
+use connections::Connections;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The two pools of a process: what writes plans, and what can only read.
+/// The connections of a process: those that can write, and those that can only read. Of both there is a pool, and what
+/// a request on its way needs, with no work between its statements.
 #[derive(Debug, Clone)]
 pub struct Pools {
     /// READ COMMITTED, generic plans, short timeouts.
     pub write: PgPool,
-    /// Read-only transactions, so that a preview cannot write.
+    /// Read-only transactions.
     pub read: PgPool,
+    /// What changes tickets; settings as of `write`.
+    pub changes: Arc<Connections>,
+    /// What previews read, so that a preview cannot write; settings as of `read`.
+    pub previews: Arc<Connections>,
 }
 
 /// Connections of each pool.
-const CONNECTIONS_MAX: u32 = 16;
+const CONNECTIONS_MAX: u32 = 12;
+/// Changes under way in the database at a time: more would only wait there rather than here.
+const CHANGES_MAX: usize = 12;
+/// Previews under way in the database at a time.
+const PREVIEWS_MAX: usize = 4;
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,7 +67,17 @@ impl Pools {
             ("idle_in_transaction_session_timeout", "10s"),
         ]);
         let read = options.options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")]);
-        Self { write: pool().connect_lazy_with(write), read: pool().connect_lazy_with(read) }
+        let changes = Arc::new(Connections::new(write.clone(), CHANGES_MAX));
+        let previews = Arc::new(Connections::new(
+            read.clone().options([("plan_cache_mode", "force_generic_plan")]),
+            PREVIEWS_MAX,
+        ));
+        Self {
+            write: pool().connect_lazy_with(write),
+            read: pool().connect_lazy_with(read),
+            changes,
+            previews,
+        }
     }
 }
 

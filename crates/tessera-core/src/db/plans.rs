@@ -5,11 +5,13 @@ use super::tickets::TicketRef;
 use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
 use crate::models::text::fold;
-use crate::models::{Delivery, RequestId, Ticket, Transaction, UserId};
+use crate::models::{Change, Delivery, RequestId, Ticket, Transaction, UserId};
 use crate::plan::Plan;
 use crate::scrip::evaluation::{Evaluation, Verdict, Why};
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
+use std::borrow::Cow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -48,7 +50,7 @@ pub enum Written {
 /// Those of the database.
 pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) -> Result<Written> {
     let ticket = &plan.ticket;
-    let lines = Lines::of(std::slice::from_ref(plan))?;
+    let lines = Lines::of(std::slice::from_ref(plan));
     let row = sqlx::query!(
         r#"
         WITH
@@ -143,34 +145,34 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         ticket.told_at,
         plan.channel,
         &plan.hash.0[..],
-        trace(plan),
+        trace(plan) as _,
         &lines.content_tx,
-        &lines.content_type,
-        &lines.content_body,
+        &lines.content_type as _,
+        &lines.content_body as _,
         &lines.tx_id,
-        &lines.tx_type,
+        &lines.tx_type as _,
         &lines.tx_field as _,
         &lines.tx_old as _,
         &lines.tx_new as _,
-        &lines.tx_data,
+        &lines.tx_data as _,
         &lines.tx_creator,
         &lines.tx_caused as _,
         &lines.tx_scrip as _,
         &lines.tx_derived,
         &lines.value_id,
         &lines.value_field,
-        &lines.value,
+        &lines.value as _,
         &lines.value_folded,
         &lines.watcher_id,
-        &lines.watcher_role,
+        &lines.watcher_role as _,
         &lines.watcher_user as _,
         &lines.watcher_address as _,
         &lines.delivery_id,
         &lines.delivery_tx,
         &lines.delivery_scrip,
-        &lines.delivery_kind,
+        &lines.delivery_kind as _,
         &lines.delivery_endpoint,
-        &lines.delivery_payload,
+        &lines.delivery_payload as _,
         &lines.delivery_body as _,
     )
     .fetch_one(db)
@@ -199,7 +201,7 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
             "too many plans in one statement",
         ));
     }
-    let (lines, heads) = (Lines::of(plans)?, Heads::of(plans));
+    let (lines, heads) = (Lines::of(plans), Heads::of(plans));
     let row = sqlx::query!(
         r#"
         WITH
@@ -307,10 +309,10 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         &heads.id,
         &heads.version,
         &heads.n,
-        &heads.subject,
+        &heads.subject as _,
         &heads.subject_folded,
         &heads.queue,
-        &heads.status,
+        &heads.status as _,
         &heads.class as _,
         &heads.priority,
         &heads.owner as _,
@@ -320,46 +322,46 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         &heads.due as _,
         &heads.told as _,
         &heads.request,
-        &heads.hash,
+        &heads.hash as _,
         &heads.evaluations as _,
         first.channel,
         &lines.content_ticket,
         &lines.content_tx,
-        &lines.content_type,
-        &lines.content_body,
+        &lines.content_type as _,
+        &lines.content_body as _,
         &lines.tx_ticket,
         &lines.tx_ord,
         &lines.tx_id,
-        &lines.tx_type,
+        &lines.tx_type as _,
         &lines.tx_field as _,
         &lines.tx_old as _,
         &lines.tx_new as _,
-        &lines.tx_data,
+        &lines.tx_data as _,
         &lines.tx_creator,
         &lines.tx_caused as _,
         &lines.tx_scrip as _,
         &lines.tx_derived,
         &lines.gone_ticket,
         &lines.gone_field,
-        &lines.gone_value,
+        &lines.gone_value as _,
         &lines.watcher_out,
         &lines.value_ticket,
         &lines.value_id,
         &lines.value_field,
-        &lines.value,
+        &lines.value as _,
         &lines.value_folded,
         &lines.watcher_ticket,
         &lines.watcher_id,
-        &lines.watcher_role,
+        &lines.watcher_role as _,
         &lines.watcher_user as _,
         &lines.watcher_address as _,
         &lines.delivery_ticket,
         &lines.delivery_id,
         &lines.delivery_tx,
         &lines.delivery_scrip,
-        &lines.delivery_kind,
+        &lines.delivery_kind as _,
         &lines.delivery_endpoint,
-        &lines.delivery_payload,
+        &lines.delivery_payload as _,
         &lines.delivery_body as _,
     )
     .fetch_one(db)
@@ -393,23 +395,17 @@ pub async fn lock(db: &mut PgConnection, ticket: TicketRef) -> Result<()> {
 
 /// What is kept of the evaluations: whole for those that did or would do something, the bare verdict of those that
 /// declined, nothing of those that did not apply (it follows from the configuration's version).
-fn trace(plan: &Plan) -> Option<Value> {
+fn trace(plan: &Plan) -> Option<Json<Vec<Cow<'_, Evaluation>>>> {
     let kept: Vec<_> = plan
         .evaluations
         .iter()
         .filter(|evaluation| evaluation.verdict != Verdict::NotApplicable)
         .map(|evaluation| match evaluation.verdict {
-            Verdict::Declined => Evaluation { why: not_kept(), ..evaluation.clone() },
-            _ => evaluation.clone(),
+            Verdict::Declined => Cow::Owned(Evaluation { why: not_kept(), ..evaluation.clone() }),
+            _ => Cow::Borrowed(evaluation),
         })
         .collect();
-    if kept.is_empty() { None } else { serde_json::to_value(kept).ok() }
-}
-
-/// A value as JSON. What cannot be written down is refused before anything is written.
-fn written_down(value: &impl serde::Serialize) -> Result<Value> {
-    serde_json::to_value(value)
-        .map_err(|source| Error::internal("A part of the plan cannot be written down.", source))
+    if kept.is_empty() { None } else { Some(Json(kept)) }
 }
 
 /// What stands for the why of a scrip that declined.
@@ -420,14 +416,14 @@ fn not_kept() -> Why {
 
 /// The heads of plans, a column each.
 #[derive(Default)]
-struct Heads {
+struct Heads<'p> {
     id: Vec<Uuid>,
     version: Vec<i64>,
     n: Vec<i64>,
-    subject: Vec<String>,
+    subject: Vec<&'p str>,
     subject_folded: Vec<String>,
     queue: Vec<Uuid>,
-    status: Vec<String>,
+    status: Vec<&'p str>,
     class: Vec<i8>,
     priority: Vec<i32>,
     owner: Vec<Option<Uuid>>,
@@ -437,12 +433,12 @@ struct Heads {
     due: Vec<Option<OffsetDateTime>>,
     told: Vec<Option<OffsetDateTime>>,
     request: Vec<Uuid>,
-    hash: Vec<Vec<u8>>,
-    evaluations: Vec<Option<Value>>,
+    hash: Vec<&'p [u8]>,
+    evaluations: Vec<Option<Json<Vec<Cow<'p, Evaluation>>>>>,
 }
 
-impl Heads {
-    fn of(plans: &[Plan]) -> Self {
+impl<'p> Heads<'p> {
+    fn of(plans: &'p [Plan]) -> Self {
         let mut heads = Self::default();
         for plan in plans {
             heads.push(plan, &plan.ticket);
@@ -450,14 +446,14 @@ impl Heads {
         heads
     }
 
-    fn push(&mut self, plan: &Plan, ticket: &Ticket) {
+    fn push(&mut self, plan: &'p Plan, ticket: &'p Ticket) {
         self.id.push(ticket.id.0);
         self.version.push(plan.before.as_ref().map_or(0, |before| before.version));
         self.n.push(i64::try_from(plan.transactions.len()).unwrap_or(i64::MAX));
-        self.subject.push(ticket.subject.clone());
+        self.subject.push(&ticket.subject);
         self.subject_folded.push(fold(&ticket.subject));
         self.queue.push(ticket.queue.0);
-        self.status.push(ticket.status.clone());
+        self.status.push(&ticket.status);
         self.class.push(ticket.status_class.as_char());
         self.priority.push(ticket.priority);
         self.owner.push(ticket.owner.map(|UserId(owner)| owner));
@@ -468,126 +464,124 @@ impl Heads {
         self.told.push(ticket.told_at);
         let RequestId(request) = plan.request;
         self.request.push(request);
-        self.hash.push(plan.hash.0.to_vec());
+        self.hash.push(&plan.hash.0);
         self.evaluations.push(trace(plan));
     }
 }
 
 /// The rows below the heads, a column each.
 #[derive(Default)]
-struct Lines {
+struct Lines<'p> {
     content_ticket: Vec<Uuid>,
     content_tx: Vec<Uuid>,
-    content_type: Vec<String>,
-    content_body: Vec<String>,
+    content_type: Vec<&'p str>,
+    content_body: Vec<&'p str>,
     tx_ticket: Vec<Uuid>,
     tx_ord: Vec<i32>,
     tx_id: Vec<Uuid>,
-    tx_type: Vec<String>,
-    tx_field: Vec<Option<String>>,
-    tx_old: Vec<Option<String>>,
-    tx_new: Vec<Option<String>>,
-    tx_data: Vec<Value>,
+    tx_type: Vec<&'p str>,
+    tx_field: Vec<Option<&'p str>>,
+    tx_old: Vec<Option<&'p str>>,
+    tx_new: Vec<Option<&'p str>>,
+    tx_data: Vec<Json<&'p Change>>,
     tx_creator: Vec<Uuid>,
     tx_caused: Vec<Option<Uuid>>,
     tx_scrip: Vec<Option<Uuid>>,
     tx_derived: Vec<bool>,
     gone_ticket: Vec<Uuid>,
     gone_field: Vec<Uuid>,
-    gone_value: Vec<String>,
+    gone_value: Vec<&'p str>,
     value_ticket: Vec<Uuid>,
     value_id: Vec<Uuid>,
     value_field: Vec<Uuid>,
-    value: Vec<String>,
+    value: Vec<&'p str>,
     value_folded: Vec<String>,
     watcher_out: Vec<Uuid>,
     watcher_ticket: Vec<Uuid>,
     watcher_id: Vec<Uuid>,
-    watcher_role: Vec<String>,
+    watcher_role: Vec<&'p str>,
     watcher_user: Vec<Option<Uuid>>,
-    watcher_address: Vec<Option<String>>,
+    watcher_address: Vec<Option<&'p str>>,
     delivery_ticket: Vec<Uuid>,
     delivery_id: Vec<Uuid>,
     delivery_tx: Vec<Uuid>,
     delivery_scrip: Vec<Uuid>,
-    delivery_kind: Vec<String>,
+    delivery_kind: Vec<&'p str>,
     delivery_endpoint: Vec<String>,
-    delivery_payload: Vec<Value>,
-    delivery_body: Vec<Option<Vec<u8>>>,
+    delivery_payload: Vec<Json<&'p Payload>>,
+    delivery_body: Vec<Option<&'p [u8]>>,
 }
 
-impl Lines {
-    fn of(plans: &[Plan]) -> Result<Self> {
+impl<'p> Lines<'p> {
+    fn of(plans: &'p [Plan]) -> Self {
         let mut lines = Self::default();
         for plan in plans {
             for transaction in &plan.transactions {
-                lines.transaction(transaction)?;
+                lines.transaction(transaction);
             }
             for delivery in &plan.deliveries {
-                lines.delivery(delivery)?;
+                lines.delivery(delivery);
             }
             lines.rows(plan);
         }
-        Ok(lines)
+        lines
     }
 
-    fn transaction(&mut self, transaction: &Transaction) -> Result<()> {
+    fn transaction(&mut self, transaction: &'p Transaction) {
         if let Some(content) = &transaction.content {
             self.content_ticket.push(transaction.ticket.0);
             self.content_tx.push(transaction.id.0);
-            self.content_type.push(content.content_type.clone());
-            self.content_body.push(content.body.clone());
+            self.content_type.push(&content.content_type);
+            self.content_body.push(&content.body);
         }
         self.tx_ticket.push(transaction.ticket.0);
         self.tx_ord.push(transaction.batch_seq);
         self.tx_id.push(transaction.id.0);
-        self.tx_type.push(transaction.transaction_type.as_str().to_owned());
-        self.tx_field.push(transaction.field.clone());
-        self.tx_old.push(transaction.old_value.clone());
-        self.tx_new.push(transaction.new_value.clone());
-        self.tx_data.push(written_down(&transaction.change)?);
+        self.tx_type.push(transaction.transaction_type.as_str());
+        self.tx_field.push(transaction.field.as_deref());
+        self.tx_old.push(transaction.old_value.as_deref());
+        self.tx_new.push(transaction.new_value.as_deref());
+        self.tx_data.push(Json(&transaction.change));
         self.tx_creator.push(transaction.creator.0);
         self.tx_caused.push(transaction.caused_by.map(|id| id.0));
         self.tx_scrip.push(transaction.scrip_version.map(|id| id.0));
         self.tx_derived.push(transaction.derived);
-        Ok(())
     }
 
-    fn delivery(&mut self, delivery: &Delivery) -> Result<()> {
+    fn delivery(&mut self, delivery: &'p Delivery) {
         self.delivery_ticket.push(delivery.ticket.0);
         self.delivery_id.push(delivery.id.0);
         self.delivery_tx.push(delivery.transaction.0);
         self.delivery_scrip.push(delivery.scrip_version.0);
-        self.delivery_kind.push(delivery.payload.kind().as_str().to_owned());
+        self.delivery_kind.push(delivery.payload.kind().as_str());
         self.delivery_endpoint.push(delivery.payload.endpoint());
-        self.delivery_payload.push(written_down(&delivery.payload)?);
+        self.delivery_payload.push(Json(&delivery.payload));
         self.delivery_body.push(match &delivery.payload {
-            Payload::Webhook(webhook) => Some(webhook.body.clone().into_bytes()),
+            Payload::Webhook(webhook) => Some(webhook.body.as_bytes()),
             Payload::Email(_) => None,
         });
-        Ok(())
     }
 
-    fn rows(&mut self, plan: &Plan) {
+    fn rows(&mut self, plan: &'p Plan) {
         let ticket = plan.ticket.id.0;
         for (id, field, value) in &plan.rows.values_in {
             self.value_ticket.push(ticket);
             self.value_id.push(*id);
             self.value_field.push(field.0);
-            self.value.push(value.clone());
+            self.value.push(value);
             self.value_folded.push(fold(value));
         }
         for (field, value) in &plan.rows.values_out {
             self.gone_ticket.push(ticket);
             self.gone_field.push(field.0);
-            self.gone_value.push(value.clone());
+            self.gone_value.push(value);
         }
         for (role, watcher) in &plan.rows.watchers_in {
             self.watcher_ticket.push(ticket);
             self.watcher_id.push(watcher.id.0);
-            self.watcher_role.push(role.as_str().to_owned());
+            self.watcher_role.push(role.as_str());
             self.watcher_user.push(watcher.user.map(|user| user.0));
-            self.watcher_address.push(watcher.address.clone());
+            self.watcher_address.push(watcher.address.as_deref());
         }
         self.watcher_out.extend(plan.rows.watchers_out.iter().map(|id| id.0));
     }

@@ -9,8 +9,9 @@ use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{self, ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Body, Mailbox, Message, MessageBuilder, MultiPart, SinglePart};
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 use time::OffsetDateTime;
@@ -213,9 +214,10 @@ impl FileTransport {
 }
 
 fn put(folder: &Path, temporary: &str, path: &Path, message: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    // What people write to a desk is for nobody else on the machine.
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let temporary = folder.join(temporary);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(message)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;

@@ -4,6 +4,7 @@ use super::*;
 use mail_parser::{MessageParser, MimeHeaders};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use uuid::Uuid;
 
 const CREATED: OffsetDateTime = time::macros::datetime!(2026-11-23 12:34:56 UTC);
@@ -205,6 +206,12 @@ async fn without_a_mail_server_a_mail_is_a_file_that_is_there_whole() {
     assert_eq!(files.len(), 1, "a second attempt writes the same file");
     assert_eq!(files[0].file_name().to_string_lossy(), format!("{}.eml", id()));
     assert_eq!(std::fs::read(files[0].path()).unwrap(), build(id(), CREATED, &email()).unwrap().message);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(&folder.path().join("mail")), mode(&files[0].path())),
+        (0o700, 0o600),
+        "for its owner alone"
+    );
 
     std::fs::write(folder.path().join("file"), "").unwrap();
     let attempt = FileTransport::new(folder.path().join("file")).send(&leased).await;

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod configure;
+mod counts;
 pub mod current;
 pub mod planner;
 pub mod turns;
@@ -15,6 +16,7 @@ use crate::db::{Pools, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::Failpoint;
+use crate::metrics::WRITES_MOVED;
 use crate::models::user::ADMIN_USER;
 use crate::models::{Ids, RequestId, User};
 use crate::plan::command::{CreateTicket, UpdateTicket};
@@ -166,12 +168,24 @@ impl Tessera {
         conditions: &Conditions,
         render: Render<'_>,
     ) -> Result<Outcome> {
+        counts::change("create", self.try_create(caller, command, conditions, render).await, counts::word)
+    }
+
+    async fn try_create(
+        &self,
+        caller: &Caller,
+        command: CreateTicket,
+        conditions: &Conditions,
+        render: Render<'_>,
+    ) -> Result<Outcome> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
         Failpoint::CreateBegun.pass();
+        let load = self.load_of(caller, conditions, &people);
         let mut loaded = {
-            let mut db = self.pools.write.acquire().await.map_err(error)?;
-            tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?
+            let mut db = self.pools.changes.take().await?;
+            let loaded = tickets::load_new(&mut db, load).await;
+            db.done(loaded)?
         };
         Failpoint::CreateLoaded.pass();
         for _ in 0..MOVES_MAX {
@@ -185,8 +199,9 @@ impl Tessera {
             let answer = render(&prepared)?;
             Failpoint::CreatePrepared.pass();
             let written = {
-                let mut db = self.pools.write.acquire().await.map_err(error)?;
-                plans::create(&mut db, &prepared.plan, kept(conditions, &answer)).await?
+                let mut db = self.pools.changes.take().await?;
+                let written = plans::create(&mut db, &prepared.plan, kept(conditions, &answer)).await;
+                db.done(written)?
             };
             match written {
                 Written::Yes => {
@@ -194,13 +209,14 @@ impl Tessera {
                     return Ok(self.made(&prepared, answer));
                 }
                 Written::ConfigurationMoved | Written::TicketMoved => {
+                    metrics::counter!(WRITES_MOVED).increment(1);
                     // The number is drawn already; only the configuration is to be read again.
                     loaded.config_version = self.fresh_catalog().await?.version;
                 }
                 Written::KeyUsed => {
-                    let mut db = self.pools.write.acquire().await.map_err(error)?;
-                    loaded.replay =
-                        tickets::load_new(&mut db, self.load_of(caller, conditions, &people)).await?.replay;
+                    let mut db = self.pools.changes.take().await?;
+                    let again = tickets::load_new(&mut db, load).await;
+                    loaded.replay = db.done(again)?.replay;
                 }
             }
         }
@@ -222,22 +238,26 @@ impl Tessera {
     ) -> Result<Outcome> {
         let change =
             Change { caller, ticket, command: Arc::new(Command::Update(command)), conditions, render };
-        let people = owned(&change.command);
+        counts::change("update", self.update_in_turn(&change).await, counts::word)
+    }
+
+    async fn update_in_turn(&self, change: &Change<'_>) -> Result<Outcome> {
+        let (ticket, people) = (change.ticket, owned(&change.command));
         let _turn = self.turns.take(ticket).await?;
-        let mut moved = 0;
-        for _ in 0..MOVES_MAX {
+        for moved in 0..MOVES_MAX {
             let step = if moved < TRIES {
-                self.try_update(&change, &people).await
+                self.try_update(change, &people).await
             } else {
-                self.update_locked(&change, &people).await
+                self.update_locked(change, &people).await
             };
             match step {
                 Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => moved += 1,
+                Ok(None) => {}
                 // Somebody else holds the row; that counts as moved, until this is the one that waits in the lock.
-                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => moved += 1,
+                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => {}
                 Err(error) => return Err(error),
             }
+            metrics::counter!(WRITES_MOVED).increment(1);
         }
         Err(moving())
     }
@@ -246,9 +266,10 @@ impl Tessera {
     async fn try_update(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
         Failpoint::UpdateBegun.pass();
         let loaded = {
-            let mut db = self.pools.write.acquire().await.map_err(error)?;
-            tickets::load(&mut db, change.ticket, self.load_of(change.caller, change.conditions, people))
-                .await?
+            let mut db = self.pools.changes.take().await?;
+            let load = self.load_of(change.caller, change.conditions, people);
+            let loaded = tickets::load(&mut db, change.ticket, load).await;
+            db.done(loaded)?
         };
         Failpoint::UpdateLoaded.pass();
         match self.plan_update(change, loaded).await? {
@@ -256,8 +277,9 @@ impl Tessera {
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
                 Failpoint::UpdatePrepared.pass();
-                let mut db = self.pools.write.acquire().await.map_err(error)?;
-                let outcome = self.write(&mut db, change, &prepared, answer).await?;
+                let mut db = self.pools.changes.take().await?;
+                let written = self.write(&mut db, change, &prepared, answer).await;
+                let outcome = db.done(written)?;
                 Failpoint::UpdateWritten.pass();
                 Ok(outcome)
             }
@@ -335,11 +357,18 @@ impl Tessera {
     /// # Errors
     /// Refusals of [`crate::plan::prepare`]; `busy`; those of the database.
     pub async fn preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
+        counts::change("preview", self.try_preview_create(caller, command).await, |_| "made")
+    }
+
+    async fn try_preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
+        let conditions = Conditions::default();
         let loaded = {
-            let mut db = self.pools.read.acquire().await.map_err(error)?;
-            tickets::load_blank(&mut db, self.load_of(caller, &Conditions::default(), &people)).await?
+            let mut db = self.pools.previews.take().await?;
+            let load = self.load_of(caller, &conditions, &people);
+            let loaded = tickets::load_blank(&mut db, load).await;
+            db.done(loaded)?
         };
         self.prepare(caller, &loaded, &command).await?.ok_or_else(moving)
     }
@@ -354,12 +383,24 @@ impl Tessera {
         ticket: TicketRef,
         command: UpdateTicket,
     ) -> Result<Box<Prepared>> {
+        counts::change("preview", self.try_preview_update(caller, ticket, command).await, |_| "made")
+    }
+
+    async fn try_preview_update(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        command: UpdateTicket,
+    ) -> Result<Box<Prepared>> {
         let command = Arc::new(Command::Update(command));
         let people = owned(&command);
+        let conditions = Conditions::default();
         for _ in 0..TRIES {
             let loaded = {
-                let mut db = self.pools.read.acquire().await.map_err(error)?;
-                tickets::load(&mut db, ticket, self.load_of(caller, &Conditions::default(), &people)).await?
+                let mut db = self.pools.previews.take().await?;
+                let load = self.load_of(caller, &conditions, &people);
+                let loaded = tickets::load(&mut db, ticket, load).await;
+                db.done(loaded)?
             };
             if let Some(prepared) = self.prepare(caller, &loaded, &command).await? {
                 return Ok(prepared);
@@ -399,6 +440,7 @@ impl Tessera {
 
     fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
         self.ring(prepared);
+        counts::scrips(&prepared.plan.evaluations);
         Outcome::Made(answer, prepared.plan.ticket.version)
     }
 }

@@ -15,7 +15,7 @@ use crate::scrip::action::{
 };
 use crate::scrip::template::{Compiled, Failure, Rendered, Template};
 use serde_json::{Map, Value, json};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tera::Context as Values;
 use time::OffsetDateTime;
@@ -53,20 +53,24 @@ pub(super) enum Unready {
 pub(super) struct Canonical {
     pub deliveries: Vec<Value>,
     pub fixed: HashMap<String, String>,
-    /// Whether such a text stands in the ticket by now, so that any other text may show it.
-    is_spread: bool,
+    /// How many such texts were rendered by now; they may stand in the ticket, so that any other text may show them.
+    learned: usize,
 }
 
 impl Canonical {
     /// Of a request made at `now`, which stands in its history as text.
     pub fn new(now: OffsetDateTime) -> Self {
         let fixed = HashMap::from([(date(now), date(FIXED_TIME))]);
-        Self { deliveries: Vec::new(), fixed, is_spread: false }
+        Self { deliveries: Vec::new(), fixed, learned: 0 }
     }
 
     fn learn(&mut self, rendered: String, fixed: String) {
         self.fixed.insert(rendered, fixed);
-        self.is_spread = true;
+        self.learned += 1;
+    }
+
+    fn is_spread(&self) -> bool {
+        self.learned > 0
     }
 }
 
@@ -78,23 +82,41 @@ fn values(variables: Map<String, Value>) -> Values {
     values
 }
 
-/// One pass: a snapshot of the ticket and one transaction, the values of which are made when first asked for.
+/// The values of one transaction in one pass, made when first asked for: they are the dearest part of a plan, and all
+/// scrips of a pass see the same.
+#[derive(Default)]
+pub(super) struct Known {
+    real: OnceCell<Values>,
+    /// With how many texts the hash had learned by then.
+    fixed: RefCell<Option<(usize, Values)>>,
+}
+
+impl Known {
+    fn real(&self, draft: &Draft<'_>, transaction: &Transaction) -> Values {
+        let made = || values(Variables::new(draft, Tense::Real).of(transaction));
+        self.real.get_or_init(made).clone()
+    }
+
+    fn fixed(&self, draft: &Draft<'_>, transaction: &Transaction, canonical: &Canonical) -> Values {
+        let mut known = self.fixed.borrow_mut();
+        match known.as_ref() {
+            Some((learned, values)) if *learned == canonical.learned => values.clone(),
+            _ => {
+                let tense = Tense::Fixed(&canonical.fixed);
+                let made = values(Variables::new(draft, tense).of(transaction));
+                known.insert((canonical.learned, made)).1.clone()
+            }
+        }
+    }
+}
+
+/// What the scrips of a pass see: the ticket as it was when the pass began, and one transaction.
 pub(super) struct Snapshot<'d, 'a> {
     pub draft: &'d Draft<'a>,
     pub transaction: &'d Transaction,
     /// Who was mailed by which scrip in this request.
     pub mailed: &'d HashSet<(ScripId, String)>,
-    values: OnceCell<Values>,
-}
-
-impl<'d, 'a> Snapshot<'d, 'a> {
-    pub fn new(
-        draft: &'d Draft<'a>,
-        transaction: &'d Transaction,
-        mailed: &'d HashSet<(ScripId, String)>,
-    ) -> Self {
-        Self { draft, transaction, mailed, values: OnceCell::new() }
-    }
+    pub known: &'d Known,
 }
 
 /// Renders the texts of one scrip in one tense.
@@ -110,8 +132,7 @@ pub(super) struct Words<'s, 'd, 'a> {
 impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     /// The words as they will be.
     fn real(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, spent: &'s mut usize) -> Self {
-        let made = || values(Variables::new(snapshot.draft, Tense::Real).of(snapshot.transaction));
-        let values = snapshot.values.get_or_init(made).clone();
+        let values = snapshot.known.real(snapshot.draft, snapshot.transaction);
         Self { snapshot, scrip, tense: Tense::Real, values, spent }.with_scrip()
     }
 
@@ -123,7 +144,7 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
         canonical: &'s Canonical,
     ) -> Self {
         let tense = Tense::Fixed(&canonical.fixed);
-        let values = values(Variables::new(snapshot.draft, tense).of(snapshot.transaction));
+        let values = snapshot.known.fixed(snapshot.draft, snapshot.transaction, canonical);
         Self { snapshot, scrip, tense, values, spent }.with_scrip()
     }
 
@@ -249,7 +270,7 @@ impl<'a> Bench<'_, '_, 'a> {
         let rendered =
             |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| text.trim().to_owned());
         let real = rendered(self.real())?;
-        if self.canonical.is_spread || text.is_volatile(self.is_new()) {
+        if self.canonical.is_spread() || text.is_volatile(self.is_new()) {
             let fixed = rendered(self.fixed())?;
             if let Ok(Some(due)) = parse_date(&real) {
                 self.canonical.learn(date(due), fixed.clone());
@@ -283,12 +304,12 @@ impl<'a> Bench<'_, '_, 'a> {
 
     /// Whether the template may render to something else the next time.
     fn differs(&self, template: &Template) -> bool {
-        self.canonical.is_spread || template.is_volatile(self.is_new())
+        self.canonical.is_spread() || template.is_volatile(self.is_new())
     }
 
     /// The same of the action's own texts.
     fn texts_differ(&self) -> bool {
-        self.canonical.is_spread
+        self.canonical.is_spread()
             || self.scrip.action.texts().iter().any(|text| text.is_volatile(self.is_new()))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::draft::{Cause, Draft};
-use super::effects::{self, Bench, Canonical, Intent, Snapshot, Unready};
+use super::effects::{self, Bench, Canonical, Intent, Known, Snapshot, Unready};
 use super::hash::{PlanHash, hash};
 use super::situation::{Situation, Subject};
 use super::{
@@ -16,6 +16,7 @@ use crate::scrip::action::Column;
 use crate::scrip::evaluation::{Evaluation, Stage, Verdict, Why};
 use crate::scrip::{Scrip, State};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::rc::Rc;
 
 /// Turns a request into everything that it will do. Pure: the same arguments give the same plan.
 ///
@@ -144,7 +145,9 @@ impl<'a> Automation<'a> {
     fn run_passes(&mut self) {
         self.enqueue();
         while let Some(index) = self.work.pop_front() {
-            let Some(transaction) = self.draft.transactions.get(index).cloned() else { continue };
+            let Some(transaction) = self.draft.transactions.get(index).cloned().map(Rc::new) else {
+                continue;
+            };
             let depth = self.draft.depths.get(index).copied().unwrap_or_default();
             let queue = self.draft.ticket.queue;
             let candidates =
@@ -153,7 +156,7 @@ impl<'a> Automation<'a> {
                 .iter()
                 .map(|candidate| Try {
                     scrip: &candidate.scrip,
-                    transaction: transaction.clone(),
+                    transaction: Rc::clone(&transaction),
                     depth,
                     why: candidate.scrip.condition.evaluate(&transaction),
                 })
@@ -171,13 +174,13 @@ impl<'a> Automation<'a> {
 
     /// One pass over all that the request made: each scrip is tried on the transactions in order; the first match is its own.
     fn run_batch(&mut self) {
-        let batch: Vec<(Transaction, u32)> = self
+        let batch: Vec<(Rc<Transaction>, u32)> = self
             .draft
             .transactions
             .iter()
-            .cloned()
             .zip(self.draft.depths.iter().copied())
             .filter(|(transaction, _)| starts_pass(transaction))
+            .map(|(transaction, depth)| (Rc::new(transaction.clone()), depth))
             .collect();
         let tries = batch_candidates(self.draft.catalog, self.draft.ticket.queue, &batch)
             .into_iter()
@@ -196,7 +199,7 @@ impl<'a> Automation<'a> {
                     }
                 }
                 let ((transaction, depth), why) = choice;
-                Some(Try { scrip, transaction: transaction.clone(), depth: *depth, why })
+                Some(Try { scrip, transaction: Rc::clone(transaction), depth: *depth, why })
             })
             .collect();
         self.pass(Stage::TransactionBatch, tries);
@@ -205,9 +208,13 @@ impl<'a> Automation<'a> {
     /// Prepares all scrips of a pass against one snapshot, then commits the prepared ones in the same order.
     fn pass(&mut self, stage: Stage, tries: Vec<Try<'a>>) {
         let mut acts = Vec::new();
+        let (mut known, mut of) = (Known::default(), None);
         for one in &tries {
+            if of.replace(one.transaction.id) != Some(one.transaction.id) {
+                known = Known::default();
+            }
             let index = self.evaluations.len();
-            let (verdict, why, would, act) = self.consider(one);
+            let (verdict, why, would, act) = self.consider(one, &known);
             self.evaluations.push(Evaluation {
                 scrip: one.scrip.id,
                 name: one.scrip.name.clone(),
@@ -230,7 +237,11 @@ impl<'a> Automation<'a> {
     }
 
     /// The prepare phase of one scrip.
-    fn consider(&mut self, one: &Try<'a>) -> (Verdict, Why, Vec<serde_json::Value>, Option<Act<'a>>) {
+    fn consider(
+        &mut self,
+        one: &Try<'a>,
+        known: &Known,
+    ) -> (Verdict, Why, Vec<serde_json::Value>, Option<Act<'a>>) {
         let why = one.why.clone();
         if !why.result {
             return (Verdict::NotApplicable, why, Vec::new(), None);
@@ -239,9 +250,11 @@ impl<'a> Automation<'a> {
         if let Some(budget) = self.exhausted(one, is_shadow) {
             return self.stop(one, why, budget);
         }
-        let snapshot = Snapshot::new(&self.draft, &one.transaction, &self.mailed);
-        // What a scrip on trial renders counts against nothing but its own budget.
-        let (mut free, mut aside) = (0, Canonical::new(self.draft.context.now));
+        // What a scrip on trial renders counts against nothing but its own budget, and nobody else sees it.
+        let (mut free, mut aside, apart) = (0, Canonical::new(self.draft.context.now), Known::default());
+        let known = if is_shadow { &apart } else { known };
+        let snapshot =
+            Snapshot { draft: &self.draft, transaction: &one.transaction, mailed: &self.mailed, known };
         let (spent, canonical) =
             if is_shadow { (&mut free, &mut aside) } else { (&mut self.rendered, &mut self.canonical) };
         let intent = Bench { snapshot: &snapshot, scrip: one.scrip, spent, canonical }.intend();
@@ -300,7 +313,7 @@ impl<'a> Automation<'a> {
     /// The scrips that led here, by name: "A -> B -> A".
     fn chain(&self, one: &Try<'_>) -> String {
         let mut names = vec![one.scrip.name.as_str()];
-        let mut at = Some(&one.transaction);
+        let mut at = Some(one.transaction.as_ref());
         while let Some(transaction) = at
             && let Some(scrip) =
                 transaction.scrip_version.and_then(|version| self.draft.catalog.scrip_of_version(version))
@@ -419,7 +432,7 @@ impl<'a> Automation<'a> {
 /// A scrip tried on a transaction.
 struct Try<'a> {
     scrip: &'a Scrip,
-    transaction: Transaction,
+    transaction: Rc<Transaction>,
     depth: u32,
     why: Why,
 }
@@ -432,7 +445,7 @@ fn starts_pass(transaction: &Transaction) -> bool {
 fn batch_candidates<'a>(
     catalog: &'a Catalog,
     queue: QueueId,
-    batch: &[(Transaction, u32)],
+    batch: &[(Rc<Transaction>, u32)],
 ) -> Vec<&'a Scrip> {
     let kinds: BTreeSet<TransactionType> =
         batch.iter().map(|(transaction, _)| transaction.transaction_type).collect();

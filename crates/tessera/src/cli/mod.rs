@@ -42,13 +42,20 @@ enum Command {
 /// # Errors
 /// What stopped it; the caller prints it with its causes.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    telemetry::init()?;
     let config = Config::load(&Surroundings::of_process(cli.config))?;
-    match cli.command {
-        Command::Serve => serve::run(&config).await,
-        Command::Migrate => migrate::run(&config).await,
-        Command::Token => token::run(&config),
-        Command::Check => check::run(&config).await,
-        Command::Demo => demo::run(&config).await,
+    let collector = config.otlp_endpoint.as_deref().filter(|_| matches!(cli.command, Command::Serve));
+    let telemetry = telemetry::init(collector)?;
+    let done = run_command(cli.command, &config).await;
+    telemetry.close().await;
+    done
+}
+
+async fn run_command(command: Command, config: &Config) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => serve::run(config).await,
+        Command::Migrate => migrate::run(config).await,
+        Command::Token => token::run(config),
+        Command::Check => check::run(config).await,
+        Command::Demo => demo::run(config).await,
     }
 }

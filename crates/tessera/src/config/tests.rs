@@ -34,7 +34,9 @@ fn the_defaults_stand_alone() {
     assert_eq!(config.data_dir, Path::new("/var/lib/tessera"));
     assert_eq!(config.mail_from, "tessera@desk");
     assert!(config.database_url.is_none() && config.admin_token.is_none() && config.smtp_url.is_none());
-    assert!(config.bin_dir.is_none() && config.webhook_allow.is_empty());
+    assert!(config.bin_dir.is_none() && config.webhook_allow.is_empty() && config.delivers);
+    assert!(config.metrics_token.is_none() && config.otlp_endpoint.is_none());
+    assert_eq!(config.connections_max, 1_024);
 }
 
 #[test]
@@ -47,8 +49,24 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
         })
         .fold(String::new(), |text, line| text + line + "\n");
     let settings: Settings = Figment::from(Toml::string(&uncommented)).extract().unwrap();
-    let Settings { name, base_url, data_dir, http, database, auth, mail, webhook: Webhook { allow } } =
-        settings;
+    let Settings {
+        name,
+        base_url,
+        data_dir,
+        http,
+        database,
+        auth,
+        mail,
+        webhook,
+        delivery,
+        metrics,
+        telemetry,
+    } = settings;
+    let Webhook { allow } = webhook;
+    let Metrics { token, token_file } = metrics;
+    let Telemetry { otlp_endpoint } = telemetry;
+    assert!([token, token_file, otlp_endpoint].iter().all(Option::is_some));
+    assert_eq!(http.connections_max, Some(1_024));
     let all =
         [name, base_url, data_dir, http.listen, database.url, database.url_file, database.embedded.bin_dir];
     assert!(all.iter().all(Option::is_some), "{all:?}");
@@ -56,6 +74,7 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
     let all = [auth.admin_token, auth.admin_token_file, smtp_url, smtp_url_file, from];
     assert!(all.iter().all(Option::is_some), "{all:?}");
     assert!(uncommented.contains("\nallow = ") && allow.is_empty());
+    assert!(uncommented.contains("\nenabled = ") && delivery.enabled);
 }
 
 #[test]
@@ -73,6 +92,10 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     let allowed: Vec<_> = config.webhook_allow.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["127.0.0.0/8", "10.1.0.0/16"]);
     assert!(load_file(file, &[("TESSERA_WEBHOOK__ALLOW", "")]).unwrap().webhook_allow.is_empty());
+
+    assert!(load_file(file, &[("TESSERA_DELIVERY__ENABLED", "false")]).is_ok_and(|config| !config.delivers));
+    let quiet = "[delivery]\nenabled = false";
+    assert!(load_file(quiet, &[("TESSERA_DELIVERY__ENABLED", "true")]).is_ok_and(|config| config.delivers));
 }
 
 #[test]
@@ -87,12 +110,16 @@ fn text_from_the_environment_stays_text() {
 #[test]
 fn a_fault_names_the_setting_and_the_source() {
     let environment = [
-        ("TESSERA_HTTP__PORT", "1", "TESSERA_HTTP__PORT: there is no such setting; here are listen"),
+        (
+            "TESSERA_HTTP__PORT",
+            "1",
+            "TESSERA_HTTP__PORT: there is no such setting; here are listen, connections_max",
+        ),
         (
             "TESSERA_NAMES",
             "1",
             "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, database, auth, \
-             mail, webhook",
+             mail, webhook, delivery, metrics, telemetry",
         ),
         ("TESSERA_MAIL", "x", "TESSERA_MAIL: this is a section with settings of its own, not a value"),
         (
@@ -119,6 +146,15 @@ fn a_fault_names_the_setting_and_the_source() {
         ("TESSERA_MAIL__FROM", "desk", "TESSERA_MAIL__FROM: \"desk\" is no mail address"),
         ("TESSERA_AUTH__ADMIN_TOKEN", "short", "TESSERA_AUTH__ADMIN_TOKEN: is shorter than 16 characters"),
         ("TESSERA_AUTH__ADMIN_TOKEN", "", "TESSERA_AUTH__ADMIN_TOKEN: is empty; leave it out to go without"),
+        ("TESSERA_METRICS__TOKEN", "short", "TESSERA_METRICS__TOKEN: is shorter than 16 characters"),
+        ("TESSERA_HTTP__CONNECTIONS_MAX", "0", "TESSERA_HTTP__CONNECTIONS_MAX: 0 must be 1 to 100000"),
+        ("TESSERA_HTTP__CONNECTIONS_MAX", "-1", "TESSERA_HTTP__CONNECTIONS_MAX: expected a whole number"),
+        ("TESSERA_HTTP__CONNECTIONS_MAX", "many", "TESSERA_HTTP__CONNECTIONS_MAX: expected a whole number"),
+        (
+            "TESSERA_TELEMETRY__OTLP_ENDPOINT",
+            "https://collector:4317",
+            "TESSERA_TELEMETRY__OTLP_ENDPOINT: \"https://collector:4317\" is no http URL, as in http://127.0.0.1:4317",
+        ),
         ("TESSERA_NAME", "a\r\nBcc: x", "TESSERA_NAME: contains a control character"),
     ];
     for (name, value, message) in environment {
@@ -126,13 +162,14 @@ fn a_fault_names_the_setting_and_the_source() {
     }
 
     let files = [
-        ("[http]\nport = 1", "http.port in FILE: there is no such setting; here are listen"),
+        ("[http]\nport = 1", "http.port in FILE: there is no such setting; here are listen, connections_max"),
         ("[auth]\nadmin_token = 1234567890123456", "auth.admin_token in FILE: expected text, in quotes"),
         (
             "[webhook]\nallow = [\"x\"]",
             "webhook.allow in FILE: \"x\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32",
         ),
         ("[webhook]\nallow = \"10.0.0.0/8\"", "webhook.allow in FILE: expected a sequence"),
+        ("[delivery]\nenabled = \"no\"", "delivery.enabled in FILE: expected a boolean"),
     ];
     for (text, message) in files {
         assert_eq!(load_file(text, &[]).unwrap_err(), message);

@@ -62,7 +62,10 @@ fn a_wrong_setting_is_one_line_on_stderr() {
     let place = place();
     let ran = tessera(place.path(), &["migrate"], &[("TESSERA_HTTP__PORT", "1"), ("RUST_BACKTRACE", "1")]);
     assert!(!ran.ok);
-    assert_eq!(ran.stderr, "tessera: TESSERA_HTTP__PORT: there is no such setting; here are listen\n");
+    assert_eq!(
+        ran.stderr,
+        "tessera: TESSERA_HTTP__PORT: there is no such setting; here are listen, connections_max\n"
+    );
 
     std::fs::write(place.path().join("tessera.toml"), "[http]\nlisten = \"x\"\n").unwrap();
     let ran = tessera(place.path(), &["token"], &[]);

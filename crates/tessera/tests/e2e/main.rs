@@ -18,6 +18,8 @@ mod pages;
 mod receiver;
 mod same;
 mod secrets;
+mod serving;
 mod silence;
 mod support;
+mod tidy;
 mod walk;

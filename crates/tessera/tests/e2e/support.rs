@@ -271,11 +271,6 @@ impl Server {
         answers.await
     }
 
-    /// The process.
-    pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.as_ref().expect("a server that runs").id().cast_signed())
-    }
-
     /// Waits until the process has ended by itself, and says how.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = self.child.as_mut().expect("a server that runs");
@@ -318,6 +313,16 @@ impl Server {
     /// Lets as much time pass for deliveries as there has to: every wait is over, and every lease has run out.
     pub async fn time_passes(&self) {
         self.sql("UPDATE delivery_queue SET due_at = now() WHERE due_at > now()").await;
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a server that runs").id()
+    }
+
+    /// What the process has logged.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
     }
 
     /// Proves the invariants by `tessera check`.

@@ -260,6 +260,11 @@ fn the_types_are_published_with_their_schemas() {
     assert_eq!(types["conditions"]["OnCustomFieldChange"]["transaction_types"], json!(["CustomField"]));
     assert!(types["conditions"]["OnStatusChange"]["schema"]["properties"]["from"].is_object());
     assert!(types["actions"]["Webhook"]["schema"]["properties"]["url"].is_object());
+    for kind in ["conditions", "actions"] {
+        for (name, published) in types[kind].as_object().unwrap() {
+            assert!(published["schema"].is_object(), "{name} has no schema");
+        }
+    }
     assert_eq!(types["conditions"].as_object().unwrap().len(), 13);
     assert_eq!(types["actions"].as_object().unwrap().len(), 13);
     assert_eq!(types["states"], json!(["enabled", "disabled", "shadow"]));

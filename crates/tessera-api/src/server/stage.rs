@@ -1,0 +1,238 @@
+//! What a connection is at, and until when it may be.
+
+use super::Limits;
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use tessera_core::metrics as names;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// The stage of one connection, shared by its socket, its requests and the task that watches it.
+#[derive(Debug, Clone)]
+pub(super) struct Stage(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    limits: Limits,
+    between: Between,
+    is_http2: bool,
+    /// When each request at work began, in the order in which they came.
+    at_work: BTreeMap<u64, Instant>,
+    begun: u64,
+    stopping: Option<Instant>,
+    closing: Option<Instant>,
+}
+
+/// Where a connection is while no request is at work, and since when.
+#[derive(Debug, Clone, Copy)]
+enum Between {
+    /// Open, and nothing was heard.
+    New(Instant),
+    /// Some of a request's head was heard.
+    Head(Instant),
+    /// All requests are answered.
+    Idle(Instant),
+}
+
+/// Why a connection has had its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// No whole head came in time.
+    Header,
+    /// A request took too long; its client, as a rule, does not take the answer.
+    Request,
+    /// Nothing was asked.
+    Idle,
+    /// Nothing was asked, and another client needs the place.
+    Crowded,
+    /// The server stops.
+    Stopping,
+}
+
+impl Over {
+    /// Whether there is nothing to end in order: the client has to be cut off.
+    pub(super) fn is_abrupt(self) -> bool {
+        matches!(self, Self::Header | Self::Request)
+    }
+
+    /// Counts the ends that an operator wants to know of.
+    pub(super) fn count(self) {
+        let counter = match self {
+            Self::Header => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "header"),
+            Self::Request => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "request"),
+            Self::Crowded => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "crowded"),
+            Self::Idle | Self::Stopping => return,
+        };
+        counter.increment(1);
+    }
+}
+
+impl Stage {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            limits,
+            between: Between::New(Instant::now()),
+            is_http2: false,
+            at_work: BTreeMap::new(),
+            begun: 0,
+            stopping: None,
+            closing: None,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request's head is whole.
+    pub(super) fn begin(&self, is_http2: bool) -> Work {
+        let mut state = self.state();
+        state.is_http2 = is_http2;
+        state.begun += 1;
+        let number = state.begun;
+        state.at_work.insert(number, Instant::now());
+        Work { stage: self.clone(), number }
+    }
+
+    /// Bytes came. On HTTP/2 they may be anything, so there only requests count.
+    fn heard(&self) {
+        let mut state = self.state();
+        if !state.at_work.is_empty() {
+            return;
+        }
+        state.between = match state.between {
+            Between::New(since) => Between::Head(since),
+            Between::Idle(_) if !state.is_http2 => Between::Head(Instant::now()),
+            same => same,
+        };
+    }
+
+    /// The server stops: who asks nothing now is soon let go.
+    pub(super) fn stop(&self) {
+        self.state().stopping = Some(Instant::now());
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.state().stopping.is_some()
+    }
+
+    /// The end of the connection has begun.
+    pub(super) fn close(&self) {
+        self.state().closing = Some(Instant::now());
+    }
+
+    /// Whether all requests are answered and nothing of another was heard.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.at_work.is_empty() && state.closing.is_none() && matches!(state.between, Between::Idle(_))
+    }
+
+    /// Until when the connection may be at what it is at.
+    pub(super) fn deadline(&self) -> Instant {
+        self.state().end().0
+    }
+
+    /// Why the connection has had its time, if it has.
+    pub(super) fn over(&self) -> Option<Over> {
+        let (deadline, over) = self.state().end();
+        (deadline <= Instant::now()).then_some(over)
+    }
+}
+
+impl State {
+    fn end(&self) -> (Instant, Over) {
+        let limits = &self.limits;
+        if let (Some(stopping), true, None) = (self.stopping, self.is_http2, self.closing) {
+            // HTTP/2 can be told at once that no more is taken (GOAWAY), with requests at work.
+            return (stopping, Over::Stopping);
+        }
+        if let Some((_, began)) = self.at_work.first_key_value() {
+            return (*began + limits.request, Over::Request);
+        }
+        if let Some(closing) = self.closing {
+            return (closing + limits.header, Over::Idle);
+        }
+        match (self.between, self.stopping) {
+            (Between::Head(since), _) | (Between::New(since), None) => (since + limits.header, Over::Header),
+            (Between::New(since) | Between::Idle(since), Some(stopping)) => {
+                (since.max(stopping) + limits.linger, Over::Stopping)
+            }
+            (Between::Idle(since), None) => (since + limits.idle, Over::Idle),
+        }
+    }
+}
+
+/// A request at work, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Work {
+    stage: Stage,
+    number: u64,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let mut state = self.stage.state();
+        state.at_work.remove(&self.number);
+        if state.at_work.is_empty() {
+            state.between = Between::Idle(Instant::now());
+        }
+    }
+}
+
+/// A socket that says when something was heard.
+#[derive(Debug)]
+pub(super) struct Watched {
+    stream: TcpStream,
+    stage: Stage,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, stage: Stage) -> Self {
+        Self { stream, stage }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.stage.heard();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,183 @@
+//! Hostile and clumsy clients on real sockets: each has a limit, and none is in the way of another.
+
+use super::desk::{Desk, TOKEN};
+use super::wire::{Client, LONG, SHORT, SOON, Served, gated};
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use bytes::Bytes;
+use futures::stream;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tessera_api::app::Load;
+use tessera_api::server::Limits;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// As many as one attacker opens with ease, and fewer than there may be.
+const DRIBBLERS: usize = 1_000;
+
+#[tokio::test]
+async fn a_thousand_connections_that_dribble_do_not_keep_a_healthy_client_waiting() {
+    // Both ends of each connection are in this process.
+    let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let (router, _gate) = gated();
+    let server = Served::start(router, LONG).await;
+    let mut dribblers = Vec::new();
+    for _ in 0..DRIBBLERS {
+        let mut client = server.connect().await;
+        client.say("GET / HTTP/1.1\r\nHost: d").await;
+        dribblers.push(client);
+    }
+    let mut healthy = server.connect().await;
+    for _ in 0..10 {
+        healthy.ask("/").await;
+        assert_eq!(healthy.hear().await.1, "here");
+        for dribbler in &mut dribblers {
+            dribbler.say("r").await;
+        }
+    }
+    // They were there all the time.
+    assert!(dribblers.iter().all(Client::is_waiting));
+    for dribbler in dribblers.iter_mut().take(3) {
+        dribbler.say("\r\n\r\n").await;
+        assert!(dribbler.hear().await.0.starts_with("http/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_has_its_time_however_it_comes() {
+    let (router, _gate) = gated();
+    let server = Served::start(router, Limits { header: SHORT, ..LONG }).await;
+    // Nothing; the beginning of what may be HTTP/2; a head without an end; HTTP/2 without a request.
+    for text in ["", "PRI * HT", "GET / HTTP/1.1\r\nHost: desk\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut client = server.connect().await;
+        client.say(text).await;
+        let mut rest = Vec::new();
+        let mut stream = client.into_stream();
+        // HTTP/2 greets; what counts is that it ends.
+        let end = timeout(SOON, tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest)).await;
+        assert!(end.is_ok(), "{text:?} was kept");
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{text:?} was answered");
+    }
+    // Byte after byte, which would put off a limit on silence for ever.
+    let mut client = server.connect().await;
+    client.say("GET / HTTP/1.1\r\nX: ").await;
+    let dribble = async {
+        while client.try_say("x").await {
+            tokio::task::yield_now().await
+        }
+    };
+    timeout(SOON, dribble).await.expect("the server ends it");
+}
+
+#[tokio::test]
+async fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    let (router, _gate) = gated();
+    let server = Served::start(router, Limits { header: SHORT, ..LONG }).await;
+    let mut idle = server.connect().await;
+    idle.ask("/").await;
+    idle.hear().await;
+    let mut slow = server.connect().await;
+    slow.ask("/").await;
+    slow.hear().await;
+    slow.say("GET / HT").await;
+    assert!(slow.is_dropped().await, "the head of a second request has the same time as that of the first");
+    idle.ask("/").await;
+    assert_eq!(idle.hear().await.1, "here");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_ended_in_its_time() {
+    let (router, _gate) = gated();
+    let server = Served::start(router, Limits { idle: SHORT, ..LONG }).await;
+    let mut client = server.connect().await;
+    client.ask("/").await;
+    client.hear().await;
+    assert!(client.is_dropped().await);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_or_has_too_many_lines_is_refused() {
+    let (router, _gate) = gated();
+    let server = Served::start(router, LONG).await;
+    let many: String = (0..101).map(|number| format!("x-{number}: y\r\n")).collect();
+    for headers in [format!("x: {}\r\n", "y".repeat(40_000)), many] {
+        let mut client = server.connect().await;
+        client.try_say(&format!("GET / HTTP/1.1\r\nHost: desk\r\n{headers}\r\n")).await;
+        let (head, _) = client.hear().await;
+        assert!(head.starts_with("http/1.1 431"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_takes_the_place_of_an_idle_one_or_waits_for_it() {
+    let (router, gate) = gated();
+    let server = Served::start(router, Limits { connections: 2, ..LONG }).await;
+    let (mut busy, mut idle) = (server.connect().await, server.connect().await);
+    busy.ask("/gate").await;
+    gate.reached().await;
+    idle.ask("/").await;
+    idle.hear().await;
+    let mut third = server.connect().await;
+    third.ask("/gate").await;
+    assert!(idle.is_dropped().await, "the idle one gives way");
+    gate.reached().await;
+    // Now both places are at work: nobody is cut off, and the next one waits in line.
+    let mut fourth = server.connect().await;
+    fourth.ask("/").await;
+    gate.open();
+    assert_eq!(busy.hear().await.1, "through");
+    assert_eq!(fourth.hear().await.1, "here");
+    assert!(third.is_waiting());
+    gate.open();
+    assert_eq!(third.hear().await.1, "through");
+}
+
+/// Rings when the body that holds it is dropped.
+struct Rings(Arc<Notify>);
+
+impl Drop for Rings {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_is_let_go() {
+    let dropped = Arc::new(Notify::new());
+    let bell = Arc::clone(&dropped);
+    let endless = move || {
+        let rings = Rings(bell);
+        async move {
+            Body::from_stream(stream::iter(std::iter::repeat_with(move || {
+                let _ = &rings;
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16_384]))
+            })))
+        }
+    };
+    let server =
+        Served::start(Router::new().route("/", get(endless)), Limits { request: SHORT, ..LONG }).await;
+    let mut client = server.connect().await;
+    client.ask("/").await;
+    timeout(SOON, dropped.notified()).await.expect("the answer is given up");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_ends_with_the_time_of_the_handler() {
+    let load = Load { handler: SHORT, ..Load::default() };
+    let desk = Desk::open_with(|app| app.with_load(load)).await;
+    let server = Served::start(desk.router(), LONG).await;
+    let mut client = server.connect().await;
+    client
+        .say(&format!(
+            "POST /api/tickets HTTP/1.1\r\nHost: desk\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{\"queue\":"
+        ))
+        .await;
+    let (head, body) = client.hear().await;
+    assert!(head.starts_with("http/1.1 408") && head.contains("connection: close"), "{head}");
+    assert!(body.contains("\"code\":\"body_too_slow\""), "{body}");
+    assert!(client.is_dropped().await);
+}

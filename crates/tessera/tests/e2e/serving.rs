@@ -1,0 +1,213 @@
+//! The server as its operator knows it: signals, metrics, the log, traces at a collector.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tessera_api::server::{Limits, serve};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{SOON, Server, eventually};
+
+/// The largest batch of spans of a test, in bytes.
+const BATCH_MAX: usize = 4 * 1024 * 1024;
+
+/// A request at work: its head was taken, and half of its body is still owed.
+async fn begin_create(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
+    let head = format!(
+        "POST /api/tickets HTTP/1.1\r\nHost: desk\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        server.token,
+        BODY.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server asks for the body when the handler does.
+    let mut said = [0; 25];
+    timeout(SOON, stream.read_exact(&mut said)).await.unwrap().unwrap();
+    assert_eq!(&said[..], b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(&BODY.as_bytes()[..10]).await.unwrap();
+    stream
+}
+
+/// What is created.
+const BODY: &str = r#"{"queue": "General", "subject": "Half past the end"}"#;
+
+#[tokio::test]
+async fn a_request_at_work_when_the_signal_comes_is_answered_and_done() {
+    let mut server = Server::start(&[]).await;
+    let mut stream = begin_create(&server).await;
+    server.signal_stop();
+    let address = server.url().trim_start_matches("http://").to_owned();
+    eventually("nobody is let in any more", SOON, async || {
+        TcpStream::connect(&address).await.is_err().then_some(())
+    })
+    .await;
+    stream.write_all(&BODY.as_bytes()[10..]).await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+    let ended = server.ended().await;
+    assert!(ended.success(), "{ended}");
+    server.check();
+    server.restart().await;
+    let ticket = server.done("GET", "/api/tickets/1", &Value::Null).await;
+    assert_eq!(ticket["subject"], "Half past the end");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let mut server = Server::start(&[]).await;
+    let _stuck = begin_create(&server).await;
+    server.signal_stop();
+    eventually("it is said how to end this", SOON, async || {
+        server.log_text().contains("a second signal ends this at once").then_some(())
+    })
+    .await;
+    server.signal_stop();
+    assert_eq!(server.ended().await.code(), Some(1));
+    assert!(server.log_text().contains("ended at once"));
+    server.restart().await;
+    server.stop().await;
+    server.check();
+}
+
+#[tokio::test]
+async fn metrics_have_a_token_and_the_log_a_line_of_json_for_each_request() {
+    let token = "prm_0123456789abcdef";
+    let server = Server::start(&[("TESSERA_METRICS__TOKEN", token.to_owned())]).await;
+    let headers = [("x-request-id", "look-for-me")];
+    let body = json!({ "queue": "General", "subject": "Count me" });
+    server.try_api("POST", "/api/tickets", &body, &headers).await.unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = client.get(format!("{}/metrics", server.url())).bearer_auth(token).send().await.unwrap();
+    let text = metrics.text().await.unwrap();
+    for part in [
+        "# HELP tessera_http_requests_total Requests that were answered.\n# TYPE tessera_http_requests_total counter\n",
+        "tessera_changes_total{kind=\"create\",outcome=\"made\"} 1\n",
+        "tessera_http_requests_total{method=\"POST\",route=\"/api/tickets\",status=\"201\"} 1\n",
+        "tessera_http_request_seconds_bucket{route=\"/api/tickets\",le=\"15\"} 1\n",
+        "tessera_http_connections ",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let log = server.log_text();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let about: Vec<&Value> =
+        lines.iter().filter(|line| line["fields"]["request_id"] == "look-for-me").collect();
+    assert!(matches!(about.as_slice(), [line] if line["fields"]["status"] == 201), "{about:#?}");
+    assert!(!log.contains("/metrics") && !log.contains(token), "{log}");
+}
+
+#[tokio::test]
+async fn a_machine_that_refuses_connections_is_told_of_once_and_gone_around() {
+    let server = Server::start(&[]).await;
+    let pid = server.pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    // A few more files than are open, and far fewer than there are clients.
+    let limited = std::process::Command::new("prlimit")
+        .args([format!("--pid={pid}"), format!("--nofile={}", open + 4)])
+        .status()
+        .unwrap();
+    assert!(limited.success());
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap());
+    }
+    let told = || server.log_text().matches("no connection can be accepted").count();
+    eventually("it is said", SOON, async || (told() > 0).then_some(())).await;
+    drop(clients);
+    server.done("GET", "/api/health", &Value::Null).await;
+    assert_eq!(told(), 1);
+}
+
+/// The answer of a collector: an empty message, and in the trailers that all is well.
+struct Accepted(u8);
+
+impl HttpBody for Accepted {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0 += 1;
+        Poll::Ready(match self.0 {
+            1 => Some(Ok(Frame::data(Bytes::from_static(&[0; 5])))),
+            2 => {
+                let mut trailers = axum::http::HeaderMap::new();
+                trailers.insert("grpc-status", "0".parse().unwrap());
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            _ => None,
+        })
+    }
+}
+
+async fn collect(State(batches): State<mpsc::UnboundedSender<Vec<u8>>>, body: Body) -> Response {
+    batches.send(to_bytes(body, BATCH_MAX).await.unwrap().to_vec()).unwrap();
+    Response::builder().header("content-type", "application/grpc").body(Body::new(Accepted(0))).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_is_a_span_at_the_collector_that_goes_on_from_the_clients() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let collector = format!("http://{}", listener.local_addr().unwrap());
+    let (batches, mut received) = mpsc::unbounded_channel();
+    let method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let router = axum::Router::new().route(method, axum::routing::post(collect)).with_state(batches);
+    let collecting = tokio::spawn(serve(listener, router, Limits::default(), CancellationToken::new()));
+
+    let mut server = Server::start(&[("TESSERA_TELEMETRY__OTLP_ENDPOINT", collector)]).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [("traceparent", trace), ("x-request-id", "trace-me")];
+    server.try_api("GET", "/api/tickets", &Value::Null, &headers).await.unwrap();
+    // What was not sent yet is sent at the stop.
+    server.stop().await;
+    collecting.abort();
+    let mut all = Vec::new();
+    while let Some(batch) = received.recv().await {
+        all.extend(batch);
+    }
+    let has = |part: &[u8]| all.windows(part.len()).any(|window| window == part);
+    let (trace_id, parent_id) = (
+        0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes(),
+        0x00f0_67aa_0ba9_02b7_u64.to_be_bytes(),
+    );
+    // In protocol buffers text and ids stand as they are.
+    for part in [&b"GET /api/tickets"[..], b"trace-me", b"service.name", b"tessera", &trace_id, &parent_id] {
+        assert!(has(part), "{} is not in what was sent", String::from_utf8_lossy(part));
+    }
+    assert!(!has(server.token.as_bytes()));
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_costs_one_warning() {
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let collector = format!("http://{}", away.local_addr().unwrap());
+    drop(away);
+    let mut server = Server::start(&[
+        ("TESSERA_TELEMETRY__OTLP_ENDPOINT", collector),
+        // So that several batches fail before the end.
+        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
+    ])
+    .await;
+    let warned = |log: &str| log.matches("takes no traces").count();
+    for _ in 0..5 {
+        server.done("GET", "/api/tickets", &Value::Null).await;
+        eventually("a batch has failed", SOON, async || (warned(&server.log_text()) > 0).then_some(())).await;
+    }
+    server.stop().await;
+    assert_eq!(warned(&server.log_text()), 1, "{}", server.log_text());
+}

@@ -1,0 +1,200 @@
+//! The pages list what there is, and the sources keep the rules of the house: read from the repository, compared, and nothing run.
+//!
+//! [`pages`] and [`house`] hold the comparisons, each a function from texts to complaints, with a small example that it
+//! complains of; this module gives them the repository.
+
+mod house;
+mod pages;
+
+use std::path::{Path, PathBuf};
+
+use tessera_core::scrip::action::Action;
+use tessera_core::scrip::condition::Condition;
+use tessera_core::scrip::template::{FILTERS, FUNCTIONS, Offered, TESTS, VARIABLES};
+
+/// The pages that there must be.
+const PAGES: [&str; 13] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/api.md",
+    "docs/architecture.md",
+    "docs/benchmarks.md",
+    "docs/differences-from-rt.md",
+    "docs/metrics.md",
+    "docs/openapi.json",
+    "docs/operating.md",
+    "docs/rt-analysis.md",
+    "docs/scrips.md",
+    "docs/security.md",
+];
+/// Those that are being written elsewhere. One that has arrived is struck here, and must stay from then on.
+const AWAITED: [&str; 3] = ["docs/benchmarks.md", "docs/metrics.md", "docs/operating.md"];
+/// The page of the settings.
+const OPERATING: &str = "docs/operating.md";
+/// Files of more than [`house::LINES_MAX`] lines, each with the reason.
+const LONG: [(&str, &str); 0] = [];
+/// Tests that sleep, each with the reason: a moment that is random, not a condition that is awaited.
+const SLEEPING: [(&str, &str); 0] = [];
+
+/// A file of the repository.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its path from the root, with `/` between.
+    pub path: String,
+    /// What it holds.
+    pub text: String,
+}
+
+#[test]
+fn every_page_that_there_must_be_is_there() {
+    let there = |page: &str| root().join(page).exists();
+    assert_eq!(pages::missing(&PAGES, &AWAITED, there), NOTHING);
+}
+
+#[test]
+fn every_page_is_found_from_the_readme_and_every_link_leads_somewhere() {
+    let pages = markdown();
+    assert_eq!(pages::unlinked(&pages), NOTHING);
+    assert_eq!(pages::dead_links(&pages, &AWAITED, |path| root().join(path).exists()), NOTHING);
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    assert_eq!(pages::unknown_tests(&markdown(), &rust()), NOTHING);
+}
+
+#[test]
+fn the_page_on_the_api_has_every_code_of_a_refusal_and_no_other() {
+    let made = pages::codes_made(&rust());
+    assert!(made.codes.len() > 20, "only {} found: the search is broken", made.codes.len());
+    assert_eq!(made.unreadable, NOTHING);
+    let page = read("docs/api.md");
+    let table = "### Codes";
+    assert_eq!(
+        pages::compare("docs/api.md, Codes", &made.codes, &pages::first_column(&page, table)),
+        NOTHING
+    );
+    // Code, status, what happened, what the user does, what the operator does.
+    let short = |row: &Vec<String>| row.len() != 5 || row.iter().any(String::is_empty);
+    let short: Vec<_> = pages::rows(&page, table).into_iter().filter(short).collect();
+    assert!(short.is_empty(), "docs/api.md, Codes: cells are missing: {short:?}");
+}
+
+#[test]
+fn the_page_on_the_api_has_every_route_with_its_methods_and_no_other() {
+    let document: serde_json::Value = serde_json::from_str(&read("docs/openapi.json")).unwrap();
+    let routes = pages::routes_of(&document);
+    assert!(routes.len() > 20, "only {} found: the search is broken", routes.len());
+    let listed = pages::routes_listed(&read("docs/api.md"), "## Routes");
+    assert_eq!(pages::compare("docs/api.md, Routes", &routes, &listed), NOTHING);
+}
+
+#[test]
+fn the_page_on_scrips_has_every_type_variable_and_filter_as_it_is_and_no_other() {
+    let page = read("docs/scrips.md");
+    let offered = |list: &[Offered]| -> Vec<String> {
+        list.iter().map(|one| pages::plain(&[one.name, one.example, one.doc])).collect()
+    };
+    let variables = VARIABLES.iter().map(|variable| {
+        let kind = format!("{:?}", variable.kind).to_lowercase();
+        pages::plain(&[variable.path, &kind, &shown(variable.example), variable.doc])
+    });
+    for (heading, there) in [
+        ("### Variables", variables.collect()),
+        ("### Filters", offered(FILTERS)),
+        ("### Functions and tests", [offered(FUNCTIONS), offered(TESTS)].concat()),
+    ] {
+        let listed: Vec<String> = pages::rows(&page, heading).iter().map(|row| pages::plain(row)).collect();
+        assert_eq!(pages::compare(&format!("docs/scrips.md, {heading}"), &there, &listed), NOTHING);
+    }
+    for (heading, types) in [("## Conditions", Condition::TYPES), ("## Actions", Action::TYPES)] {
+        let types = types.map(str::to_owned);
+        let listed = pages::first_column(&page, heading);
+        assert_eq!(pages::compare(&format!("docs/scrips.md, {heading}"), &types, &listed), NOTHING);
+    }
+}
+
+/// An example as the page shows it: the long tail of an id says nothing.
+fn shown(example: &str) -> String {
+    match uuid::Uuid::parse_str(example) {
+        Ok(_) => format!("{}-…", example.split('-').next().unwrap()),
+        Err(_) => example.to_owned(),
+    }
+}
+
+#[test]
+fn every_setting_stands_in_its_page_and_no_page_names_one_that_there_is_not() {
+    let settings = pages::settings_of(&read("crates/tessera/src/default.toml"));
+    assert!(settings.len() > 10, "only {} found: the search is broken", settings.len());
+    assert_eq!(pages::unknown_settings(&markdown(), &settings), NOTHING);
+    // While the page is awaited there is nothing to compare; `every_page_that_there_must_be_is_there` ends that.
+    if !AWAITED.contains(&OPERATING) {
+        assert_eq!(pages::unnamed_settings(&read(OPERATING), &settings), NOTHING);
+    }
+}
+
+#[test]
+fn every_decision_has_the_next_number() {
+    let decisions: Vec<Source> =
+        markdown().into_iter().filter(|page| page.path.starts_with("docs/adr/")).collect();
+    assert_eq!(house::misnumbered(&decisions), NOTHING);
+}
+
+#[test]
+fn every_source_says_what_it_is_and_fits_in_the_head() {
+    let sources = rust();
+    assert!(sources.len() > 100, "only {} found: the search is broken", sources.len());
+    assert_eq!(house::unopened(&sources), NOTHING);
+    assert_eq!(house::too_long(&sources, &LONG), NOTHING);
+}
+
+#[test]
+fn each_module_of_the_core_uses_only_what_stands_to_its_left() {
+    assert_eq!(house::out_of_order(&rust()), NOTHING);
+}
+
+#[test]
+fn no_test_sleeps_until_something_has_perhaps_happened() {
+    assert_eq!(house::sleeping(&rust(), &SLEEPING), NOTHING);
+}
+
+/// No complaints.
+const NOTHING: [String; 0] = [];
+
+/// Every Rust source, tests too.
+fn rust() -> Vec<Source> {
+    ["crates", "fuzz"].into_iter().flat_map(|folder| sources(folder, ".rs", true)).collect()
+}
+
+/// Every page.
+fn markdown() -> Vec<Source> {
+    [sources("", ".md", false), sources("docs", ".md", true)].concat()
+}
+
+/// The files of a folder whose name ends so, in the order of their paths; what is built or hidden is no source.
+fn sources(folder: &str, end: &str, deep: bool) -> Vec<Source> {
+    let Ok(entries) = std::fs::read_dir(root().join(folder)) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        if entry.file_type().unwrap().is_dir() {
+            if deep && name != "target" && !name.starts_with('.') {
+                found.extend(sources(&path, end, deep));
+            }
+        } else if name.ends_with(end) {
+            found.push(Source { text: read(&path), path });
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}

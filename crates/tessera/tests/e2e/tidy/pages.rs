@@ -1,0 +1,383 @@
+//! What the pages list against what there is: codes, routes, settings, rows of tables, links.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Source;
+use super::house::is_test;
+
+/// What a code of a refusal looks like where it is made; blanks and line breaks are taken out before.
+const MADE: &str = "new(Kind::";
+/// The methods of HTTP that a route may take.
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+/// What the environment's names of settings begin with.
+const PREFIX: &str = "TESSERA_";
+/// Ends of names of files, which look like settings: `http.rs`.
+const ENDS: [&str; 5] = ["rs", "md", "json", "toml", "sh"];
+
+/// Pages that are not there and not awaited, and awaited ones that have arrived.
+pub fn missing(pages: &[&str], awaited: &[&str], there: impl Fn(&str) -> bool) -> Vec<String> {
+    let complaint = |page: &&str| match (there(page), awaited.contains(page)) {
+        (false, false) => Some(format!("{page} is not there")),
+        (true, true) => Some(format!("{page} has arrived: strike it from AWAITED")),
+        _ => None,
+    };
+    pages.iter().filter_map(complaint).collect()
+}
+
+/// What is there and not listed, and what is listed and not there.
+pub fn compare<'t>(
+    place: &str,
+    there: impl IntoIterator<Item = &'t String>,
+    listed: impl IntoIterator<Item = &'t String>,
+) -> Vec<String> {
+    let [there, listed] = [BTreeSet::from_iter(there), BTreeSet::from_iter(listed)];
+    let unlisted = there.difference(&listed).map(|one| format!("{place} does not have: {one}"));
+    let absent = listed.difference(&there).map(|one| format!("{place} has what there is not: {one}"));
+    unlisted.chain(absent).collect()
+}
+
+/// The codes of refusals that sources make.
+#[derive(Debug, Default)]
+pub struct Codes {
+    /// The codes.
+    pub codes: BTreeSet<String>,
+    /// Places where a code is made that cannot be read.
+    pub unreadable: Vec<String>,
+}
+
+/// Finds `Error::new(Kind::Busy, "busy", …)`, whatever the line breaks, with a literal or a constant of the same file.
+pub fn codes_made(sources: &[Source]) -> Codes {
+    let mut found = Codes::default();
+    for source in sources.iter().filter(|source| !is_test(&source.path)) {
+        let text: String = source.text.split_whitespace().collect();
+        for made in text.split(MADE).skip(1) {
+            // A code that is passed on was made elsewhere.
+            let word = made.split(',').nth(1).filter(|word| !word.ends_with(".code()"));
+            let Some(word) = word else { continue };
+            let constant = || text.split(&format!("const{word}:&str=")).nth(1)?.split(';').next();
+            let literal = if word.starts_with('"') { Some(word) } else { constant() };
+            match literal.and_then(|text| text.strip_prefix('"')?.strip_suffix('"')) {
+                Some(code) => drop(found.codes.insert(code.to_owned())),
+                None => found.unreadable.push(format!("{}: the code {word} cannot be read", source.path)),
+            }
+        }
+    }
+    found
+}
+
+/// The routes of an OpenAPI document, each with its methods in the order of [`METHODS`]: `GET POST /api/tickets`.
+pub fn routes_of(document: &Value) -> Vec<String> {
+    let paths = document["paths"].as_object().unwrap();
+    let taken =
+        |path: &Value| METHODS.into_iter().filter(|method| !path[method.to_lowercase()].is_null()).collect();
+    paths.iter().map(|(path, methods)| route(taken(methods), path)).collect()
+}
+
+/// The routes of the tables below a heading: the path in the first cell, the methods as words of the second.
+pub fn routes_listed(page: &str, heading: &str) -> Vec<String> {
+    let listed = rows(page, heading).into_iter().map(|row| {
+        let words: Vec<&str> = row[1].split(|c: char| !c.is_alphabetic()).collect();
+        route(METHODS.into_iter().filter(|method| words.contains(method)).collect(), &plain(&row[..1]))
+    });
+    listed.collect()
+}
+
+fn route(methods: Vec<&str>, path: &str) -> String {
+    format!("{} {path}", methods.join(" "))
+}
+
+/// The rows of the tables below a heading, up to the next heading that is not below it; cell by cell, without the
+/// tables' own headings.
+pub fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let level = |line: &str| line.split(' ').next().filter(|marks| marks.starts_with('#')).map(str::len);
+    let below = page.lines().skip_while(|line| *line != heading).skip(1);
+    let section = below.take_while(|line| level(line).is_none_or(|marks| Some(marks) > level(heading)));
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for line in section {
+        let Some(inside) = line.strip_prefix("| ").and_then(|line| line.trim_end().strip_suffix('|')) else {
+            continue;
+        };
+        if inside.starts_with("---") {
+            // What came before is the table's heading.
+            rows.pop();
+            continue;
+        }
+        let inside = inside.replace("\\|", "\0");
+        rows.push(inside.split('|').map(|cell| cell.trim().replace('\0', "|")).collect());
+    }
+    rows
+}
+
+/// The words in backticks of the first cells of the tables below a heading.
+pub fn first_column(page: &str, heading: &str) -> Vec<String> {
+    rows(page, heading).iter().flat_map(|row| spans(&row[0])).collect()
+}
+
+/// Cells as one line, without the marks of code.
+pub fn plain(cells: &[impl AsRef<str>]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| cell.as_ref().replace('`', "")).collect();
+    cells.join(" | ")
+}
+
+/// What stands in backticks on one line.
+fn spans(line: &str) -> Vec<String> {
+    line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The settings of `default.toml`, also those that are commented out: `http.listen`.
+pub fn settings_of(defaults: &str) -> BTreeSet<String> {
+    let mut settings = BTreeSet::new();
+    let mut section = String::new();
+    for line in defaults.lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = format!("{name}.");
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|(name, _)| is_name(name)) {
+            settings.insert(format!("{section}{name}"));
+        }
+    }
+    settings
+}
+
+fn is_name(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// Settings that a page does not name in backticks.
+pub fn unnamed_settings(page: &str, settings: &BTreeSet<String>) -> Vec<String> {
+    let named = page.lines().flat_map(spans).collect::<BTreeSet<String>>();
+    settings.difference(&named).map(|setting| format!("the page of the settings lacks `{setting}`")).collect()
+}
+
+/// Settings that pages name, as `http.listen` in backticks or as `TESSERA_HTTP__LISTEN`, and that there are not.
+pub fn unknown_settings(pages: &[Source], settings: &BTreeSet<String>) -> Vec<String> {
+    let sections: BTreeSet<&str> =
+        settings.iter().filter_map(|setting| Some(setting.rsplit_once('.')?.0)).collect();
+    let is_one = |word: &str| {
+        let end = word.rsplit_once('.').filter(|(section, _)| sections.contains(section)).map(|(_, end)| end);
+        end.is_some_and(|end| is_name(end) && !ENDS.contains(&end))
+    };
+    let mut complaints = Vec::new();
+    for page in pages {
+        let spans = page.text.lines().flat_map(spans).filter(|word| is_one(word));
+        let variables = page.text.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).filter_map(|word| {
+            let name = word.strip_prefix(PREFIX).filter(|name| !name.is_empty())?;
+            Some(name.to_lowercase().replace("__", "."))
+        });
+        let unknown = spans.chain(variables).filter(|word| !settings.contains(word));
+        let unknown: BTreeSet<String> = unknown.collect();
+        complaints.extend(
+            unknown.iter().map(|word| format!("{} names the setting {word}, which is none", page.path)),
+        );
+    }
+    complaints
+}
+
+/// Tests that pages name and that there are not: five words or more with underscores between, in backticks.
+pub fn unknown_tests(pages: &[Source], sources: &[Source]) -> Vec<String> {
+    let tests: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| source.text.split("fn ").skip(1))
+        .filter_map(|rest| rest.split('(').next())
+        .collect();
+    let is_sentence = |word: &String| {
+        word.split('_').count() >= 5 && word.split('_').all(|part| !part.is_empty() && is_name(part))
+    };
+    let mut complaints = Vec::new();
+    for page in pages {
+        let named = page.text.lines().flat_map(spans).filter(is_sentence);
+        let unknown = named.filter(|name| !tests.contains(name.as_str()));
+        complaints.extend(unknown.map(|name| format!("{} names the test {name}, which is none", page.path)));
+    }
+    complaints
+}
+
+/// Pages that the README does not link, but for the decisions, whose folder it links.
+pub fn unlinked(pages: &[Source]) -> Vec<String> {
+    let readme = pages.iter().find(|page| page.path == "README.md");
+    let linked: Vec<String> = readme.iter().flat_map(|page| links(page)).map(|(target, _)| target).collect();
+    let is_linked = |page: &&Source| {
+        page.path == "README.md"
+            || linked.iter().any(|target| page.path == *target || is_in(&page.path, target))
+    };
+    let orphans = pages.iter().filter(|page| !is_linked(page));
+    orphans.map(|page| format!("README.md does not link {}", page.path)).collect()
+}
+
+fn is_in(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| folder.ends_with('/') || rest.starts_with('/'))
+}
+
+/// Links that lead to no file, or to no heading of a page; those to pages that are awaited are believed.
+pub fn dead_links(pages: &[Source], awaited: &[&str], there: impl Fn(&str) -> bool) -> Vec<String> {
+    let anchors: BTreeMap<&str, BTreeSet<String>> =
+        pages.iter().map(|page| (page.path.as_str(), headings(&page.text))).collect();
+    let mut complaints = Vec::new();
+    for page in pages {
+        for (target, anchor) in links(page) {
+            if awaited.contains(&target.as_str()) {
+                continue;
+            }
+            let known = anchors.get(target.as_str());
+            if !there(&target) {
+                complaints.push(format!("{} links to {target}, which is not there", page.path));
+            } else if let (Some(known), Some(anchor)) = (known, anchor)
+                && !known.contains(&anchor)
+            {
+                complaints
+                    .push(format!("{} links to {target}#{anchor}, and there is no such heading", page.path));
+            }
+        }
+    }
+    complaints
+}
+
+/// The links of a page to other files, as paths from the root, with their anchors; what is code is no link.
+fn links(page: &Source) -> Vec<(String, Option<String>)> {
+    let text = prose(&page.text);
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let inner = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
+    let resolved = inner.map(|target| {
+        let (path, anchor) =
+            target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
+        let path = if path.is_empty() { page.path.clone() } else { resolve(&page.path, path) };
+        (path, anchor.map(str::to_owned))
+    });
+    resolved.collect()
+}
+
+/// A path as seen from a page, from the root.
+fn resolve(page: &str, path: &str) -> String {
+    let folder = Path::new(page).parent().and_then(Path::to_str).unwrap_or("");
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.trim_end_matches('/').split('/') {
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// A page without its code.
+fn prose(text: &str) -> String {
+    let outside: String = text.split("```").step_by(2).collect();
+    outside.lines().map(|line| line.split('`').step_by(2).collect::<String>() + "\n").collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn headings(text: &str) -> BTreeSet<String> {
+    let outside: String = text.split("```").step_by(2).collect();
+    let titles =
+        outside.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let anchor = |title: &str| {
+        let kept = title.to_lowercase().replace(' ', "-");
+        kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+    };
+    titles.map(anchor).collect()
+}
+
+#[cfg(test)]
+mod examples {
+    use serde_json::json;
+
+    use super::*;
+
+    fn page(path: &str, text: &str) -> Source {
+        Source { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_page_that_is_missing_is_found_and_so_is_one_that_is_awaited_and_there() {
+        let there = |page: &str| page != "c.md" && page != "d.md";
+        let complaints = missing(&["a.md", "b.md", "c.md", "d.md"], &["b.md", "d.md"], there);
+        assert_eq!(complaints, ["b.md has arrived: strike it from AWAITED", "c.md is not there"]);
+    }
+
+    #[test]
+    fn what_only_one_side_has_is_found() {
+        let complaints = compare("p", &words(&["a", "b"]), &words(&["b", "c"]));
+        assert_eq!(complaints, ["p does not have: a", "p has what there is not: c"]);
+        assert_eq!(compare("p", &words(&["a"]), &words(&["a"])), [""; 0]);
+    }
+
+    #[test]
+    fn codes_are_found_whatever_the_line_breaks_and_as_constants() {
+        let text = "Error::new(Kind::Busy, \"busy\", detail);\nSelf::new(\n    Kind::Conflict,\n    \"in_use\",\n    d)\n\
+                    const LOCKED: &str = \"locked\";\nError::new(Kind::Busy, LOCKED, d);\nError::new(Kind::Busy, other, d);\nError::new(Kind::Busy, error.code(), d)";
+        let made =
+            codes_made(&[page("src/a.rs", text), page("src/tests.rs", "new(Kind::Busy, \"made_up\", d)")]);
+        assert_eq!(Vec::from_iter(made.codes), ["busy", "in_use", "locked"]);
+        assert_eq!(made.unreadable, ["src/a.rs: the code other cannot be read"]);
+    }
+
+    #[test]
+    fn rows_are_those_below_their_heading_cell_by_cell() {
+        let text = "## A\n| x | y |\n| --- | --- |\n| `1` | `a \\| b` |\n\n### Below A\n| z | |\n| --- | --- |\n| `2`, `3` | |\n## B\n| no | no |\n";
+        assert_eq!(rows(text, "## A"), [words(&["`1`", "`a | b`"]), words(&["`2`, `3`", ""])]);
+        assert_eq!(first_column(text, "## A"), ["1", "2", "3"]);
+        assert_eq!(plain(&rows(text, "## A")[0]), "1 | a | b");
+        assert_eq!(rows(text, "## C").len(), 0);
+    }
+
+    #[test]
+    fn a_route_is_its_path_with_its_methods() {
+        let document =
+            json!({"paths": {"/a": {"post": {}, "get": {}, "parameters": []}, "/b/{id}": {"patch": {}}}});
+        assert_eq!(routes_of(&document), ["GET POST /a", "PATCH /b/{id}"]);
+        let text = "## Routes\n| route | |\n| --- | --- |\n| `/a` | GET lists, POST makes |\n| `/b/{id}` | GETs it |\n";
+        assert_eq!(routes_listed(text, "## Routes"), ["GET POST /a", " /b/{id}"]);
+    }
+
+    #[test]
+    fn settings_are_read_with_their_sections_and_missed_and_made_up_ones_are_found() {
+        let defaults = "# A text with a b = c in it.\nname = \"t\"\n[http]\n# Where.\nlisten = \"l\"\n[database.embedded]\n# bin_dir = \"d\"\n";
+        let settings = settings_of(defaults);
+        assert_eq!(Vec::from_iter(&settings), ["database.embedded.bin_dir", "http.listen", "name"]);
+        let lacking = "the page of the settings lacks `database.embedded.bin_dir`";
+        assert_eq!(unnamed_settings("`http.listen`, `name`", &settings), [lacking]);
+        let right = "`http.listen`, `http.rs`, `ticket.name`, TESSERA_HTTP__LISTEN=1 and $TESSERA/api";
+        assert_eq!(unknown_settings(&[page("a.md", right)], &settings), [""; 0]);
+        let wrong = unknown_settings(&[page("b.md", "`http.port` and TESSERA_NAMES")], &settings);
+        let names = |setting: &str| format!("b.md names the setting {setting}, which is none");
+        assert_eq!(wrong, [names("http.port"), names("names")]);
+    }
+
+    #[test]
+    fn a_test_that_a_page_names_and_that_is_not_there_is_found() {
+        let sources = [page(
+            "tests.rs",
+            "#[test]\nfn it_holds_what_it_promises() {}\nasync fn so_does_this_one_too() {}\n",
+        )];
+        let text = "`it_holds_what_it_promises`, `so_does_this_one_too`, `it_held_what_it_promised`, `admin_cc_addresses`";
+        let complaints = unknown_tests(&[page("a.md", text)], &sources);
+        assert_eq!(complaints, ["a.md names the test it_held_what_it_promised, which is none"]);
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_and_pages_that_nobody_links_are_found() {
+        let readme = "[a](docs/a.md#the-house) [d](docs/adr/) [w](https://example.org/x) `[c](code.md)` [n](docs/new.md)";
+        let a = "# The `house`!\n[up](../README.md) [own](#the-house) [gone](b.md) [none](../README.md#nothing)\n```sh\n[f](g.md)\n```\n";
+        let pages = [
+            page("README.md", readme),
+            page("docs/a.md", a),
+            page("docs/adr/0001-x.md", "# 1. X\n"),
+            page("docs/lost.md", ""),
+        ];
+        assert_eq!(unlinked(&pages), ["README.md does not link docs/lost.md"]);
+        let there = |path: &str| pages.iter().any(|page| page.path == path) || path == "docs/adr";
+        let dead = [
+            "docs/a.md links to docs/b.md, which is not there",
+            "docs/a.md links to README.md#nothing, and there is no such heading",
+        ];
+        assert_eq!(dead_links(&pages, &["docs/new.md"], there), dead);
+    }
+}

@@ -1,0 +1,109 @@
+"""The floor: what the server wrote for one real request, as a pgbench script, so that the two cannot drift apart.
+
+The statement and its parameters come from PostgreSQL's log. What the request minted (ids that begin with the time of the
+request's id) and the ticket's number, id and version become expressions over a counter; everything else stays as it
+was, and is sent as a parameter with each execution.
+"""
+
+import re
+
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# An id is this and 16 digits of a counter: ids that follow each other, as those of the server do.
+PREFIX = "0190000000007000"
+IDS_MAX = 64
+
+
+class Script:
+    """A pgbench script under construction."""
+
+    def __init__(self, statement, values):
+        self.statement = re.sub(r"--[^\n]*", "", statement)
+        self.values = values
+        self.variables = {}
+        self.minted = {}
+
+    def text(self, expressions):
+        """The statement with each `$n` an expression or a variable, cast as at its first place."""
+        casts = {}
+        for number, cast in re.findall(r'\$(\d+)(::"?[a-z]+"?(?:\[\])?)', self.statement):
+            casts.setdefault(int(number), cast)
+
+        def place(match):
+            number = int(match[1])
+            cast = casts.get(number, "")
+            if number in expressions:
+                return f"({expressions[number]}){cast}"
+            if self.values[number] is None:
+                return f"NULL{cast}"
+            if cast in ("::uuid", "::uuid[]") and (ids := self.ids(self.values[number])):
+                return f"({ids}){cast}"
+            self.variables[f"p{number}"] = self.values[number]
+            return f":p{number}{cast}"
+
+        return re.sub(r'\$(\d+)(?:::"?[a-z]+"?(?:\[\])?)?', place, self.statement)
+
+    def ids(self, text):
+        """An id, or an array of ids, with the minted ones by the counter; None where there is none of them."""
+        ids = text.strip("{}").split(",")
+        if not any(one in self.minted for one in ids):
+            return None
+        said = [self.minted.get(one, "NULL" if one == "NULL" else f"'{one}'") for one in ids]
+        return f"ARRAY[{', '.join(f'({one})::uuid' for one in said)}]" if text.startswith("{") else said[0]
+
+    def mint(self, request):
+        """Finds the ids that were made with the request's."""
+        for text in self.values.values():
+            for one in UUID.findall(text or ""):
+                if one[:13] == request[:13]:
+                    self.minted.setdefault(one, f"'{PREFIX}' || :id{len(self.minted)}")
+        assert len(self.minted) <= IDS_MAX, "a request makes more ids than the floor has room for"
+
+    def counter(self):
+        """The lines that count, each transaction a number of its own, in the order of time over all clients."""
+        lines = [f"\\set n :base + (:k * 8 + :client_id) * {IDS_MAX}", "\\set k :k + 1"]
+        return lines + [f"\\set id{place} :n + {place}" for place in range(len(self.minted))]
+
+
+def number_of(statement, pattern):
+    """The number of the parameter that a pattern finds in a statement."""
+    return int(re.search(pattern, statement)[1])
+
+
+def find(logged, what):
+    return next((statement, values) for statement, values in logged if what in statement)
+
+
+def create(logged):
+    """The script and the variables of a create's floor."""
+    statement, values = find(logged, "INSERT INTO tickets")
+    script = Script(statement, values)
+    number = number_of(statement, r"SELECT \$\d+::uuid, \$(\d+)::bigint, \$\d+::bigint")
+    request = number_of(statement, r"idempotency_keys [^$]*\$\d+::uuid, \$\d+::text, \$\d+::bytea, \$(\d+)::uuid")
+    script.mint(values[request])
+    text = script.text({number: ":n"})
+    return "\n".join([*script.counter(), one_line(text)]), script.variables
+
+
+def update(logged, tickets):
+    """The script and the variables of an update's floor, over `tickets` tickets a client, and the SQL that makes them."""
+    statement, values = find(logged, "UPDATE tickets")
+    script = Script(statement, values)
+    ticket, version, grown = (number_of(statement, rf"unnest\({skip}\$(\d+)::") for skip in ("", r"\$\d+::uuid\[\], ", r"\$\d+::uuid\[\], \$\d+::bigint\[\], "))
+    request = number_of(statement, r"idempotency_keys [^$]*\$\d+::uuid, \$\d+::text, \$\d+::bytea, \$(\d+)::uuid")
+    script.mint(values[request])
+    real, first, growth = (values[n].strip("{}") for n in (ticket, version, grown))
+    script.minted[real] = f"'{PREFIX}' || :ticket"
+    text = script.text({version: f"ARRAY[:version]"})
+    lines = [*script.counter(), f"\\set ticket :tickets + :client_id * {tickets} + :k % {tickets}",
+             f"\\set version {first} + ((:k - 1) / {tickets}) * {growth}"]
+    lines[-2] = f"\\set ticket :tickets + :client_id * {tickets} + (:k - 1) % {tickets}"
+    make = f"""INSERT INTO tickets (id, number, version, subject, subject_folded, queue_id, status, status_class, priority, owner_id,
+        creator_id, created_at, updated_at, started_at)
+        SELECT ('{PREFIX}' || n)::uuid, n, {first}, subject, subject_folded, queue_id, status, status_class, priority, owner_id,
+        creator_id, created_at, updated_at, started_at
+        FROM tickets, generate_series(:base::bigint, :base::bigint + {8 * tickets - 1}) n WHERE id = '{real}'"""
+    return "\n".join([*lines, one_line(text)]), script.variables, make
+
+
+def one_line(text):
+    return " ".join(text.split()) + ";"
