@@ -67,6 +67,8 @@ struct Book {
     acknowledged: BTreeMap<usize, (usize, usize)>,
     /// How often each kind of answer came.
     answers: BTreeMap<String, usize>,
+    /// Requests that were begun and not answered.
+    broken: Vec<String>,
     /// Answers that there should not be.
     unexplained: Vec<String>,
 }
@@ -262,7 +264,7 @@ impl Shared {
             Err(error) if error.is_connect() => ("refused".to_owned(), false),
             // The server died before it had answered.
             Err(error) => {
-                println!("{method} {path} broke off: {error:?}");
+                book.broken.push(format!("{method} {path}: {error:?}"));
                 ("broken".to_owned(), false)
             }
         };
@@ -283,9 +285,14 @@ impl Ledger {
         self.book.answers.get(kind).copied().unwrap_or_default()
     }
 
+    /// Requests that were begun and not answered, and why.
+    pub fn broken(&self) -> &[String] {
+        &self.book.broken
+    }
+
     /// Nobody was left without an answer: the server was there all the time.
     pub fn was_always_answered(&self) {
-        assert_eq!((self.answers("broken"), self.answers("refused")), (0, 0), "{:?}", self.book.answers);
+        assert_eq!((self.broken(), self.answers("refused")), (&[][..], 0));
     }
 
     /// Waits until everything is delivered, stops the server, and holds the book against the database, the receivers and
