@@ -8,7 +8,6 @@ mod stage;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderValue, Request, Response, Version, header};
-use futures::FutureExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -80,8 +79,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     let (crowd, connections) = (Arc::default(), JoinSet::new());
     let mut server = Server { router, limits, stop, crowd, connections, is_crowded: false };
     server.accept(&listener).await;
-    server.take_in_waiting(&listener);
-    drop(listener);
+    server.take_in_waiting(listener);
     server.drain().await
 }
 
@@ -146,11 +144,17 @@ impl Server {
         }
     }
 
-    /// Accepts what the kernel has accepted already: closing the listener would reset these clients.
-    fn take_in_waiting(&mut self, listener: &TcpListener) {
+    /// Accepts what the kernel has accepted already: closing the listener would reset these clients. The kernel itself is
+    /// asked, for Tokio may not have heard of the last ones yet.
+    fn take_in_waiting(&mut self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
         while self.connections.len() < self.limits.connections {
-            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { return };
-            self.begin(stream);
+            let Ok((stream, _)) = listener.accept() else { return };
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.begin(stream);
+            }
         }
     }
 

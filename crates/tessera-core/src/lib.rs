@@ -1,11 +1,13 @@
 //! The core of Tessera: nouns, the pure brain, the one mouth that speaks SQL, the one door through which things leave.
 //!
-//! Each module uses only what stands to its left: `models < lifecycle < scrip < plan < db < delivery < dispatch`.
+//! Each module uses only what stands to its left: `models < lifecycle < scrip < plan < db < delivery < dispatch`; `error` and
+//! `failpoint` are everybody's.
 
 pub mod db;
 pub mod delivery;
 pub mod dispatch;
 pub mod error;
+pub mod failpoint;
 pub mod lifecycle;
 pub mod metrics;
 pub mod models;

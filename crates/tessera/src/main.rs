@@ -29,6 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     // Before anything speaks TLS. It fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    tessera_core::failpoint::Failpoint::arm();
     let cli = cli::Cli::parse();
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,7 @@ use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::delivery::webhook::WebhookTransport;
 use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Workers};
 use tessera_core::dispatch::{Tessera, clock};
+use tessera_core::failpoint::Failpoint;
 use tessera_core::models::secret::Secret;
 use tessera_core::plan::Installation;
 use tokio::net::TcpListener;
@@ -204,6 +205,7 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
             "stopping: requests and deliveries under way are finished first; a second signal ends this at once"
         );
         notify::stopping();
+        Failpoint::Stopping.pass();
         told.cancel();
         next().await;
         tracing::warn!("ended at once; deliveries under way are made again after the next start");

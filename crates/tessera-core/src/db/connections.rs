@@ -114,8 +114,7 @@ mod tests {
         let connections = Connections::new(db.options.clone(), 1);
         let mut taken = connections.take().await.unwrap();
         let first = process(&mut taken).await;
-        let refused: Result<()> =
-            Err(Error::new(Kind::Conflict, "refused", "by a rule, not by the database"));
+        let refused: Result<()> = Err(Error::not_found("ticket", 1));
         assert!(taken.done(refused).is_err());
 
         let mut taken = connections.take().await.unwrap();

@@ -19,6 +19,7 @@ pub mod upkeep;
 pub(crate) mod delivery_fixtures;
 
 use crate::error::{Error, Kind};
+use crate::failpoint::Failpoint;
 use connections::Connections;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -95,6 +96,7 @@ impl Pools {
 /// # Errors
 /// `database_newer` when the database was migrated by a newer Tessera; `internal` when a migration fails.
 pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
+    Failpoint::MigrationBegun.pass();
     sqlx::migrate!("../../migrations").run(pool).await.map_err(|error| match error {
         sqlx::migrate::MigrateError::VersionMissing(version) => Error::new(
             Kind::Conflict,
@@ -102,7 +104,9 @@ pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
             format!("The database has migration {version}, which this Tessera does not know: it was used by a newer one. Start that one."),
         ),
         other => Error::internal("The database could not be migrated.", other),
-    })
+    })?;
+    Failpoint::MigrationDone.pass();
+    Ok(())
 }
 
 /// What a database error means to a caller: not reachable, busy, or a fault of ours.

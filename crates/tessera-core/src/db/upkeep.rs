@@ -3,6 +3,7 @@
 
 use super::error;
 use crate::error::Result;
+use crate::failpoint::Failpoint;
 use crate::models::id::first_id_of;
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -215,6 +216,7 @@ pub async fn make_partitions(pool: &PgPool, now: OffsetDateTime) -> Result<()> {
                 "CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}')"
             );
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await.map_err(error)?;
+            Failpoint::PartitionMade.pass();
         }
         month = next;
     }
@@ -247,6 +249,7 @@ pub async fn forget_keys(pool: &PgPool, now: OffsetDateTime) -> Result<u64> {
         .map_err(error)?
         .rows_affected();
         forgotten += deleted;
+        Failpoint::KeysForgotten.pass();
         if deleted < u64::try_from(KEYS_AT_ONCE).unwrap_or(u64::MAX) {
             return Ok(forgotten);
         }

@@ -10,6 +10,7 @@ use super::{Attempt, Leased, Outcome, retry};
 use crate::db::deliveries::{self, Room, Settlement, Turned};
 use crate::db::secrets;
 use crate::error::Kind;
+use crate::failpoint::Failpoint;
 use crate::models::delivery::{DeliveryKind, Payload};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
@@ -199,6 +200,9 @@ impl Leaser {
         match deliveries::lease(&self.tools.pool, &room, LEASE).await {
             Ok(leased) => {
                 self.recovered();
+                if !leased.is_empty() {
+                    Failpoint::DeliveryLeased.pass();
+                }
                 self.brought = leased.len().max(usize::from(crowded));
                 leased.into_iter().for_each(|leased| self.begin(leased));
             }
@@ -245,6 +249,7 @@ impl Leaser {
         let task = self.running.spawn(async move {
             let attempt = tools.transports.attempt(&tools.pool, &job, (tools.clock)()).await;
             count(&job, &attempt);
+            Failpoint::DeliveryAttempted.pass();
             // Fails only when the settler is gone, and then the lease runs out.
             let _ = ended.send((job, attempt)).await;
         });
@@ -291,6 +296,7 @@ impl Leaser {
         if held.is_empty() {
             return;
         }
+        Failpoint::LeasesHeld.pass();
         tracing::info!(
             deliveries = held.len(),
             "giving back deliveries whose receivers did not answer in time"
@@ -341,6 +347,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
         next = later;
         let batch: Vec<Settlement> =
             batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, &mut ids)).collect();
+        Failpoint::DeliverySettling.pass();
         if !settle(&tools, &batch, now, &stop).await {
             tracing::error!(
                 deliveries = batch.len() + next.len(),
@@ -348,6 +355,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
             );
             return;
         }
+        Failpoint::DeliverySettled.pass();
     }
 }
 

@@ -15,6 +15,7 @@ use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
 use crate::db::{Pools, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::Failpoint;
 use crate::metrics::WRITES_MOVED;
 use crate::models::user::ADMIN_USER;
 use crate::models::{Ids, RequestId, User};
@@ -188,12 +189,14 @@ impl Tessera {
     ) -> Result<Outcome> {
         let command = Arc::new(Command::Create(command));
         let people = owned(&command);
+        Failpoint::CreateBegun.pass();
         let load = self.load_of(caller, conditions, &people);
         let mut loaded = {
             let mut db = self.pools.changes.take().await?;
             let loaded = tickets::load_new(&mut db, load).await;
             db.done(loaded)?
         };
+        Failpoint::CreateLoaded.pass();
         for _ in 0..MOVES_MAX {
             if let Some(outcome) = replayed(conditions, loaded.replay.take())? {
                 return Ok(outcome);
@@ -203,13 +206,17 @@ impl Tessera {
                 return Ok(Outcome::PlanChanged(prepared));
             }
             let answer = render(&prepared)?;
+            Failpoint::CreatePrepared.pass();
             let written = {
                 let mut db = self.pools.changes.take().await?;
                 let written = plans::create(&mut db, &prepared.plan, kept(conditions, &answer)).await;
                 db.done(written)?
             };
             match written {
-                Written::Yes => return Ok(self.made(&prepared, answer)),
+                Written::Yes => {
+                    Failpoint::CreateWritten.pass();
+                    return Ok(self.made(&prepared, answer));
+                }
                 Written::ConfigurationMoved | Written::TicketMoved => {
                     metrics::counter!(WRITES_MOVED).increment(1);
                     // The number is drawn already; only the configuration is to be read again.
@@ -266,19 +273,24 @@ impl Tessera {
 
     /// Load, prepare, write in two round trips; `None` when something moved.
     async fn try_update(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
+        Failpoint::UpdateBegun.pass();
         let loaded = {
             let mut db = self.pools.changes.take().await?;
             let load = self.load_of(change.caller, change.conditions, people);
             let loaded = tickets::load(&mut db, change.ticket, load).await;
             db.done(loaded)?
         };
+        Failpoint::UpdateLoaded.pass();
         match self.plan_update(change, loaded).await? {
             Step::Again => Ok(None),
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
+                Failpoint::UpdatePrepared.pass();
                 let mut db = self.pools.changes.take().await?;
                 let written = self.write(&mut db, change, &prepared, answer).await;
-                db.done(written)
+                let outcome = db.done(written)?;
+                Failpoint::UpdateWritten.pass();
+                Ok(outcome)
             }
         }
     }
@@ -287,6 +299,7 @@ impl Tessera {
     async fn update_locked(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
         let mut db = self.pools.write.begin().await.map_err(error)?;
         plans::lock(&mut db, change.ticket).await?;
+        Failpoint::LockTaken.pass();
         let load = self.load_of(change.caller, change.conditions, people);
         let loaded = tickets::load(&mut db, change.ticket, load).await?;
         match self.plan_update(change, loaded).await? {
@@ -294,7 +307,9 @@ impl Tessera {
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
                 let outcome = self.write(&mut db, change, &prepared, answer).await?;
+                Failpoint::LockedWritten.pass();
                 db.commit().await.map_err(error)?;
+                Failpoint::LockedCommitted.pass();
                 // Nobody is told before it stands.
                 self.ring(&prepared);
                 Ok(outcome)

@@ -2,7 +2,8 @@
 
 use figment::value::Value;
 
-use super::{Config, DEFAULT, DEFAULTS, ENVIRONMENT, Reader, variable};
+use super::sources::{DEFAULTS, ENVIRONMENT, variable};
+use super::{Config, DEFAULT, Reader};
 
 /// A line of text is not made longer than this to bring its source into the column.
 const COLUMN_MAX: usize = 64;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::unistd::{Pid, Uid};
+use tessera_core::failpoint::Failpoint;
 
 use super::programs::{Programs, RunAs};
 use super::{DATABASE, PORT, PostgresError, io};
@@ -217,6 +218,7 @@ impl Cluster {
         single.args(["--single", "-c", "exit_on_error=on", "-D"]).arg(&fresh).arg("postgres");
         complete("postgres", &mut single, &format!("CREATE DATABASE {DATABASE}\n"), &fresh)?;
 
+        Failpoint::ClusterMade.pass();
         fs::rename(&fresh, data).map_err(io("give its name to", &fresh))?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("write", dir))
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use mail_parser::{Message, MessageParser};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::support::{SOON, eventually};
@@ -14,6 +14,22 @@ pub struct MailServer {
     directory: TempDir,
     child: Child,
     port: u16,
+}
+
+/// How the server behaves at a command; smtp_server.py says what the members mean.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Manner {
+    /// `MAIL`, `RCPT` or `DATA`.
+    pub at: &'static str,
+    /// What the address or the message has in it.
+    #[serde(rename = "match")]
+    pub having: &'static str,
+    /// What it says.
+    pub answer: &'static str,
+    /// How often.
+    pub times: usize,
+    /// `hang up` instead of saying it, or nothing.
+    pub then: &'static str,
 }
 
 /// A message that the server took.
@@ -29,6 +45,11 @@ impl Taken {
     /// The message, read by a library that is not ours.
     pub fn message(&self) -> Message<'_> {
         MessageParser::default().parse(self.data.as_bytes()).expect("a mail")
+    }
+
+    /// The message as it came.
+    pub fn text(&self) -> &str {
+        &self.data
     }
 
     /// Its Message-ID, without the angle brackets.
@@ -80,10 +101,22 @@ impl MailServer {
         std::fs::write(self.directory.path().join("let-go"), "").unwrap();
     }
 
+    /// Tells it how to behave from now on; a manner at the same place of the list goes on counting.
+    pub fn behave(&self, manners: &[Manner]) {
+        let (aside, place) =
+            (self.directory.path().join("manners"), self.directory.path().join("manners.json"));
+        std::fs::write(&aside, serde_json::to_vec(manners).unwrap()).unwrap();
+        std::fs::rename(aside, place).unwrap();
+    }
+
     /// Every message taken so far.
     pub fn taken(&self) -> Vec<Taken> {
         let files = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
-        let messages = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
+        let is_message = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.strip_suffix(".json").is_some_and(|number| number.parse::<usize>().is_ok())
+        };
+        let messages = files.filter(is_message);
         messages.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
     }
 }

@@ -13,6 +13,8 @@ use nix::unistd::Pid;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
 
@@ -104,12 +106,23 @@ impl Api {
         answer.body
     }
 
+    /// Reads something that is there; sends the request again when the answer says so.
+    pub async fn read(&self, path: &str) -> Value {
+        let answer = eventually("a read is answered", SOON, async || {
+            let answer = self.api("GET", path, &Value::Null).await;
+            (answer.status != StatusCode::SERVICE_UNAVAILABLE).then_some(answer)
+        });
+        let answer = answer.await;
+        assert!(answer.status.is_success(), "GET {path}: {} {:#}", answer.status, answer.body);
+        answer.body
+    }
+
     /// All there is of a list, page by page.
     pub async fn list(&self, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page = self.done("GET", &format!("{path}?limit=200{cursor}"), &Value::Null).await;
+            let page = self.read(&format!("{path}?limit=200{cursor}")).await;
             items.extend(page["items"].as_array().unwrap().iter().cloned());
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -123,12 +136,22 @@ impl Api {
         self.list(&format!("/api/tickets/{ticket}/transactions")).await
     }
 
+    /// Waits until nothing that a ticket asked for is left to deliver.
+    pub async fn delivered_of(&self, ticket: &Value, limit: Duration) {
+        eventually("every delivery of a ticket is made", limit, async || {
+            let all = self.list(&format!("/api/tickets/{ticket}/deliveries")).await;
+            let is_over = |one: &Value| one["state"] == "completed" || one["state"] == "discarded";
+            all.iter().all(is_over).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until no delivery is left to make.
     pub async fn delivered(&self, limit: Duration) {
         eventually("every delivery is made", limit, async || {
             for state in ["held", "available", "running"] {
                 let path = format!("/api/deliveries?state={state}&limit=1");
-                let left = self.done("GET", &path, &Value::Null).await;
+                let left = self.read(&path).await;
                 if left["items"].as_array().is_some_and(|items| !items.is_empty()) {
                     return None;
                 }
@@ -139,12 +162,14 @@ impl Api {
     }
 }
 
-/// `tessera serve` on the embedded PostgreSQL. A client of it, too.
+/// `tessera serve` on the embedded PostgreSQL, or beside another on its database. A client of it, too.
 pub struct Server {
     api: Api,
     place: TempDir,
     child: Option<Child>,
     vars: Vec<(&'static str, String)>,
+    /// How to connect to the database.
+    pub database: PgConnectOptions,
 }
 
 impl Deref for Server {
@@ -158,23 +183,56 @@ impl Deref for Server {
 impl Server {
     /// Starts one on an empty directory and waits until it answers.
     pub async fn start(settings: &[(&'static str, String)]) -> Self {
+        let mut server = Self::new(settings);
+        server.restart().await;
+        server.log_in();
+        server
+    }
+
+    /// One on an empty directory that was not started yet.
+    pub fn new(settings: &[(&'static str, String)]) -> Self {
+        Self::new_in(place(), settings)
+    }
+
+    /// The same in a directory of the caller's.
+    pub fn new_in(place: TempDir, settings: &[(&'static str, String)]) -> Self {
         // It fails only where another test of this program was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // PostgreSQL's own user must be able to enter it.
-        let place = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
         let address = free_address();
+        let socket = place.path().join("data/postgres/run");
+        let database = PgConnectOptions::new_without_pgpass().socket(socket).port(5432);
         let mut vars = vec![
             ("TESSERA_DATA_DIR", place.path().join("data").display().to_string()),
             ("TESSERA_HTTP__LISTEN", address.to_string()),
             ("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8".to_owned()),
         ];
         vars.extend_from_slice(settings);
-        let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_MAX).build().unwrap();
-        let api = Api { client, address, token: String::new() };
-        let mut server = Self { api, place, child: None, vars };
-        server.restart().await;
-        server.api.token = server.command(&["token"]).trim().to_owned();
-        server
+        let api = Api { client: client().build().unwrap(), address, token: String::new() };
+        let database = database.username("tessera").database("tessera");
+        Self { api, place, child: None, vars, database }
+    }
+
+    /// Takes the token that the first start has made.
+    pub fn log_in(&mut self) {
+        self.api.token = self.command(&["token"]).trim().to_owned();
+    }
+
+    /// Starts another node on this one's database, with the same token.
+    pub async fn node(&self, settings: &[(&'static str, String)]) -> Self {
+        let mut node = self.stranger("tessera", settings);
+        node.restart().await;
+        node
+    }
+
+    /// One that was not started yet, on a database of this one's PostgreSQL, with the same token.
+    pub fn stranger(&self, database: &str, settings: &[(&'static str, String)]) -> Self {
+        let socket = self.data().join("postgres/run");
+        let url = format!("postgres://tessera@localhost:5432/{database}?host={}", socket.display());
+        let shared = [("TESSERA_DATABASE__URL", url), ("TESSERA_AUTH__ADMIN_TOKEN", self.token.clone())];
+        let mut node = Self::new(&[&shared, settings].concat());
+        node.database = self.database.clone().database(database);
+        node.api.token.clone_from(&self.api.token);
+        node
     }
 
     /// A client that tasks can take along.
@@ -182,10 +240,26 @@ impl Server {
         self.api.clone()
     }
 
-    /// Starts the process again, on what the last one left.
+    /// The same, which makes a connection for each request, as curl does.
+    pub fn client_of_new_connections(&self) -> Api {
+        Api { client: client().pool_max_idle_per_host(0).build().unwrap(), ..self.api.clone() }
+    }
+
+    /// Starts the process again, on what the last one left, and waits until it answers.
     pub async fn restart(&mut self) {
+        self.begin(&[]);
+        assert!(self.answers().await, "the server ended at once");
+    }
+
+    /// Starts the process with these variables too, and does not wait.
+    pub fn begin(&mut self, more: &[(&str, String)]) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        self.child = Some(self.tessera(&["serve"]).stderr(log).spawn().unwrap());
+        let vars = more.iter().map(|(name, value)| (name, value));
+        self.child = Some(self.tessera(&["serve"]).envs(vars).stderr(log).spawn().unwrap());
+    }
+
+    /// Waits until the process answers; whether it did, and has not ended instead.
+    pub async fn answers(&mut self) -> bool {
         let (api, child) = (self.api.clone(), self.child.as_mut().unwrap());
         let answers = eventually("the server answers", SOON, async || {
             if child.try_wait().unwrap().is_some() {
@@ -194,7 +268,15 @@ impl Server {
             let answer = api.try_api("GET", "/api/health", &Value::Null, &[]).await.ok()?;
             (answer.status == StatusCode::OK).then_some(true)
         });
-        assert!(answers.await, "the server ended at once");
+        answers.await
+    }
+
+    /// Waits until the process has ended by itself, and says how.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("a server that runs");
+        let ended = eventually("the server ends", SOON, async || child.try_wait().unwrap()).await;
+        self.child = None;
+        ended
     }
 
     /// Kills the process, and nothing else.
@@ -216,12 +298,21 @@ impl Server {
         terminate(self.child.as_ref().expect("a server that runs"));
     }
 
-    /// Waits for the end of the process.
-    pub async fn ended(&mut self) -> ExitStatus {
-        let child = self.child.as_mut().expect("a server that runs");
-        let ended = eventually("the server stops", SOON, async || child.try_wait().unwrap()).await;
-        self.child = None;
-        ended
+    /// A connection to the database, past the server.
+    pub async fn connection(&self) -> PgConnection {
+        PgConnection::connect_with(&self.database).await.unwrap()
+    }
+
+    /// Runs statements on the database, past the server.
+    pub async fn sql(&self, statements: &str) {
+        let mut db = self.connection().await;
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    }
+
+    /// Lets as much time pass for deliveries as there has to: every wait is over, and every lease has run out.
+    pub async fn time_passes(&self) {
+        self.sql("UPDATE delivery_queue SET due_at = now() WHERE due_at > now()").await;
     }
 
     /// The process.
@@ -285,7 +376,13 @@ impl Server {
         command
     }
 
-    fn log(&self) -> PathBuf {
+    /// Everything that the server has on the disk.
+    pub fn data(&self) -> PathBuf {
+        self.place.path().join("data")
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> PathBuf {
         self.place.path().join("log")
     }
 }
@@ -327,6 +424,15 @@ pub fn tessera(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
+}
+
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().timeout(REQUEST_MAX)
+}
+
+/// An empty directory that PostgreSQL's own user can enter.
+pub fn place() -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()
 }
 
 /// Asks a process to stop.

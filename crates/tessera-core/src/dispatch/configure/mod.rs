@@ -23,6 +23,7 @@ use crate::db::configuration::{self, Which};
 use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Fault, Kind, Result};
+use crate::failpoint::Failpoint;
 use crate::models::page::Page;
 use crate::models::text::{fault, list, quote};
 use crate::models::{Ids, QueueId, UserId};
@@ -210,6 +211,7 @@ impl<'t> Change<'t> {
         let previous = tessera.catalog();
         let mut db = tessera.pools.write.begin().await.map_err(error)?;
         let version = configuration::lock(&mut db).await? + 1;
+        Failpoint::ConfigurationLocked.pass();
         let installation = previous.installation.clone();
         let catalog = catalog::read_within(&mut db, Some(&previous), installation).await?;
         let guard = &tessera.guard;
@@ -233,7 +235,9 @@ impl<'t> Change<'t> {
         if self.bumps {
             configuration::set_version(&mut self.db, self.version).await?;
         }
+        Failpoint::ConfigurationWritten.pass();
         self.db.commit().await.map_err(error)?;
+        Failpoint::ConfigurationCommitted.pass();
         if self.bumps {
             // The change stands; whoever uses the configuration next reads it again if this does not.
             if let Err(error) = tessera.fresh_catalog().await {

@@ -5,6 +5,7 @@ use crate::db::configuration::{self, users};
 use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Result};
+use crate::failpoint::Failpoint;
 use crate::lifecycle::Definition;
 use crate::models::template::ContentType;
 use crate::models::user::{ADMIN_USER, SYSTEM_USER};
@@ -61,7 +62,10 @@ pub async fn seed(pool: &PgPool, installation: &Installation, guard: &Guard) -> 
         change.plant(&scrip, installation).await?;
     }
     configuration::set_version(&mut change.db, FIRST).await?;
-    change.db.commit().await.map_err(error)
+    Failpoint::SeedWritten.pass();
+    change.db.commit().await.map_err(error)?;
+    Failpoint::SeedCommitted.pass();
+    Ok(())
 }
 
 impl Change<'_> {

@@ -1,0 +1,234 @@
+//! What can happen to the database while the server lives on: every request is answered, and says why when it was not done.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use sqlx::{Connection as _, PgConnection, Row as _};
+use tempfile::TempDir;
+use tokio::time::interval;
+
+use super::kill::end_postgres;
+use super::rounds;
+use crate::load::{Load, STEADY, Size};
+use crate::mail::MailServer;
+use crate::receiver::Receiver;
+use crate::support::{SOON, Server, eventually, place};
+
+/// Many more than there are connections in the server's pool.
+const CROWD: Size = Size { clients: 64, pace: Duration::from_millis(250), apart: false };
+/// Ends every connection of the server.
+const TERMINATE: &str =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tessera'";
+/// The size of the disk that becomes full.
+const DISK: &str = "size=256m";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_that_ends_by_force_loses_nothing_and_everybody_is_told() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let load = Load::begin(&[&server], &receiver, STEADY).await;
+    let mut ends = 0;
+    for round in rounds((2, 20)) {
+        load.goes_on(20).await;
+        end_postgres(&server, if round % 2 == 0 { Signal::SIGQUIT } else { Signal::SIGKILL }).await;
+        ends += 1;
+    }
+    load.goes_on(20).await;
+    let ledger = load.finish().await;
+    ledger.was_always_answered();
+    server.time_passes().await;
+    let fault = format!("PostgreSQL stopped at once or killed ({ends} times)");
+    ledger.holds(&fault, &mut server, &receiver, &mail).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_that_ends_connections_loses_nothing_and_everybody_is_told() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let load = Load::begin(&[&server], &receiver, STEADY).await;
+    let mut db = server.connection().await;
+    let (mut gusts, mut ended) = (interval(Duration::from_millis(200)), 0);
+    for _ in rounds((25, 50)) {
+        gusts.tick().await;
+        ended += sqlx::query(TERMINATE).fetch_all(&mut db).await.unwrap().len();
+    }
+    load.goes_on(20).await;
+    let ledger = load.finish().await;
+    ledger.was_always_answered();
+    server.time_passes().await;
+    ledger
+        .holds(&format!("{ended} connections terminated, 5 storms a second"), &mut server, &receiver, &mail)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_idle_transactions_and_used_up_connections_are_told_and_pass() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let load = Load::begin(&[&server], &receiver, CROWD).await;
+    // It has a snapshot and no lock, stays for all that follows, and is nobody's trouble.
+    let mut idle = server.connection().await;
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current_snapshot()")
+        .execute(&mut idle)
+        .await
+        .unwrap();
+    let mut turns = 0;
+    for _ in rounds((1, 3)) {
+        load.goes_on(50).await;
+        lock_everything(&server, &load).await;
+        load.goes_on(50).await;
+        freeze(&server, &load).await;
+        load.goes_on(50).await;
+        use_up_connections(&server, &load).await;
+        turns += 1;
+    }
+    load.goes_on(50).await;
+    sqlx::raw_sql("COMMIT").execute(&mut idle).await.unwrap();
+    let ledger = load.finish().await;
+    ledger.was_always_answered();
+    server.time_passes().await;
+    let fault = format!(
+        "all tickets locked, database frozen until the pool was exhausted, connections used up ({turns} times) beside an idle transaction"
+    );
+    ledger.holds(&fault, &mut server, &receiver, &mail).await;
+}
+
+/// A transaction that locks all tickets and idles, until that was told.
+async fn lock_everything(server: &Server, load: &Load) {
+    let locked = load.answers("503 locked");
+    let mut db = server.connection().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE").execute(&mut db).await.unwrap();
+    eventually("a lock is told", SOON, async || (load.answers("503 locked") > locked).then_some(())).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap();
+}
+
+/// A database that hangs, until every connection of the pool waits for it and that was told.
+async fn freeze(server: &Server, load: &Load) {
+    let busy = load.answers("503 busy");
+    let frozen = Frozen::new(server).await;
+    eventually("an exhausted pool is told", SOON, async || (load.answers("503 busy") > busy).then_some(()))
+        .await;
+    drop(frozen);
+}
+
+/// The processes of PostgreSQL that serve the server, and the one that would make more, stopped until the value is dropped.
+struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    async fn new(server: &Server) -> Self {
+        let rows = sqlx::query("SELECT pid FROM pg_stat_activity WHERE application_name = 'tessera'");
+        let rows = rows.fetch_all(&mut server.connection().await).await.unwrap();
+        let backends = rows.iter().map(|row| Pid::from_raw(row.get(0)));
+        let frozen = Self(server.postmaster().into_iter().chain(backends).collect());
+        frozen.signal(Signal::SIGSTOP);
+        frozen
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in &self.0 {
+            // One that is gone needs no signal.
+            let _ = kill(*pid, signal);
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+}
+
+/// Others have every connection that PostgreSQL gives, and the server none.
+async fn use_up_connections(server: &Server, load: &Load) {
+    let told = load.answers("503 database_unavailable");
+    let mut all = vec![server.connection().await];
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tessera'";
+    eventually("the server has no connection", SOON, async || {
+        sqlx::query(TERMINATE).fetch_all(&mut all[0]).await.unwrap();
+        while let Ok(another) = PgConnection::connect_with(&server.database).await {
+            all.push(another);
+        }
+        let row = sqlx::query(left).fetch_one(&mut all[0]).await.unwrap();
+        (row.get::<i64, _>(0) == 0).then_some(())
+    })
+    .await;
+    eventually("that the database gives no connection is told", SOON, async || {
+        (load.answers("503 database_unavailable") > told + 5).then_some(())
+    })
+    .await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_passes_when_it_is_freed() {
+    if !Uid::effective().is_root() {
+        println!("fault disk full: SKIPPED, for only root can mount a small disk");
+        return;
+    }
+    let disk = Disk::mount();
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let mut server = Server::new_in(disk.directory(), &[("TESSERA_MAIL__SMTP_URL", mail.url())]);
+    server.restart().await;
+    server.log_in();
+    let load = Load::begin(&[&server], &receiver, STEADY).await;
+    let mut fills = 0;
+    for _ in rounds((1, 3)) {
+        load.goes_on(20).await;
+        let told = load.answers("503 database_unavailable");
+        let filler = disk.fill();
+        eventually("a full disk is told", SOON, async || {
+            (load.answers("503 database_unavailable") > told + 5).then_some(())
+        })
+        .await;
+        std::fs::remove_file(filler).unwrap();
+        fills += 1;
+    }
+    load.goes_on(20).await;
+    let ledger = load.finish().await;
+    ledger.was_always_answered();
+    server.time_passes().await;
+    ledger.holds(&format!("disk full, then freed ({fills} times)"), &mut server, &receiver, &mail).await;
+}
+
+/// A small disk in memory, until the value is dropped.
+struct Disk(TempDir);
+
+impl Disk {
+    fn mount() -> Self {
+        let disk = Self(place());
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(disk.0.path()));
+        disk
+    }
+
+    /// A directory on it that PostgreSQL's own user can enter.
+    fn directory(&self) -> TempDir {
+        use std::os::unix::fs::PermissionsExt as _;
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.0.path(), open.clone()).unwrap();
+        tempfile::Builder::new().permissions(open).tempdir_in(self.0.path()).unwrap()
+    }
+
+    /// Fills it to the last byte; answers the file that does so.
+    fn fill(&self) -> std::path::PathBuf {
+        let path = self.0.path().join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The server's own directory on it goes with it.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path() as &Path).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,164 @@
+//! Receivers of webhooks that do everything wrong that a receiver can: each delivery comes to the end that it should, and none
+//! holds up another.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sqlx::Row as _;
+
+use super::rounds;
+use crate::load::{Load, STEADY};
+use crate::mail::MailServer;
+use crate::receiver::{Manner, Receiver};
+use crate::support::{SOON, Server, eventually};
+
+/// A receiver that behaves badly once.
+struct Bad {
+    name: &'static str,
+    receiver: Receiver,
+    /// What the first attempt is recorded as: the beginning of its detail.
+    told: &'static str,
+    /// Whether another attempt follows, which is accepted.
+    again: bool,
+}
+
+/// The most memory that the server may have had, in KiB: a flood of 100 MB is not kept.
+const MEMORY: u64 = 400 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_receivers_end_as_they_should_and_hold_up_nobody() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let load = Load::begin(&[&server], &receiver, STEADY).await;
+    let elsewhere = Receiver::start().await;
+    server.done("POST", "/api/queues", &json!({"name": "Bad", "lifecycle": "default"})).await;
+    let mut turns = 0;
+    for round in rounds((1, 2)) {
+        turn(&server, &load, &receiver, &elsewhere, round).await;
+        turns += 1;
+    }
+    let ledger = load.finish().await;
+    ledger.was_always_answered();
+    let peak = peak_memory(&server);
+    assert!(peak < MEMORY, "{peak} KiB");
+    let fault = format!("12 kinds of bad receivers ({turns} times), {peak} KiB at most");
+    ledger.holds(&fault, &mut server, &receiver, &mail).await;
+}
+
+async fn turn(server: &Server, load: &Load, good: &Receiver, elsewhere: &Receiver, round: usize) {
+    let mut all = receivers(elsewhere).await;
+    for bad in &all {
+        let scrip = json!({"name": format!("{} {round}", bad.name), "queue": "Bad", "condition_type": "OnCreate",
+            "action_type": "Webhook", "action_config": {"url": format!("{}/bad", bad.receiver.url), "body": "{\"a\": 1}"}});
+        server.done("POST", "/api/scrips", &scrip).await;
+    }
+    let ticket = json!({"queue": "Bad", "subject": "To all who cannot receive"});
+    let made = server.done("POST", "/api/tickets", &ticket).await["ticket"]["number"].clone();
+
+    // Some of them are silent now, and the others' webhooks go on.
+    let silent = all.iter().find(|bad| bad.name == "stall").unwrap();
+    eventually("one is silent", SOON, async || (silent.receiver.stalled() > 0).then_some(())).await;
+    let before = good.count("/load");
+    load.goes_on(40).await;
+    eventually("others are delivered", SOON, async || (good.count("/load") >= before + 10).then_some(()))
+        .await;
+    assert_eq!(outcomes(server, &made).await.get(&silent.receiver.url), None, "it is still silent");
+
+    let ended = eventually("every first attempt has ended", SOON, async || {
+        Some(outcomes(server, &made).await).filter(|outcomes| outcomes.len() == all.len())
+    });
+    let ended = ended.await;
+    for bad in &mut all {
+        let told = &ended[&bad.receiver.url];
+        assert!(told.starts_with(bad.told), "{}: {told}", bad.name);
+        if bad.name == "refuse" {
+            bad.receiver.open();
+        }
+    }
+    server.time_passes().await;
+    eventually("every other attempt is made", SOON, async || {
+        all.iter()
+            .filter(|bad| bad.again)
+            .all(|bad| bad.receiver.count("/bad") > usize::from(bad.name != "refuse"))
+            .then_some(())
+    })
+    .await;
+    server.delivered_of(&made, SOON).await;
+    each_ended_as_it_should(server, &made, &all).await;
+    assert_eq!(elsewhere.seen().len(), 0, "a redirect was followed");
+}
+
+/// One of each kind. `elsewhere` is where a redirect leads.
+async fn receivers(elsewhere: &Receiver) -> Vec<Bad> {
+    let redirect = format!("307 Temporary Redirect\r\nlocation: {}/latest/meta-data", elsewhere.url);
+    let metadata = "301 Moved Permanently\r\nlocation: http://169.254.169.254/latest/meta-data";
+    let manners = [
+        ("reset", Manner::Reset, "the exchange broke off", true),
+        ("stall", Manner::Stall, "no answer within", true),
+        ("drip", Manner::Drip, "500 ", true),
+        ("flood", Manner::Flood, "500 ", true),
+        ("metadata", Manner::answer(metadata), "301 ", true),
+        ("redirect", Manner::answer(&redirect), "307 ", true),
+        ("rubbish", Manner::Say("SSH-2.0-OpenSSH_9.2\r\n".to_owned()), "the exchange broke off", true),
+        ("half", Manner::Say("HTTP/1.1 500 Oh\r\ncontent-length: 100\r\n\r\nhalf".to_owned()), "500 ", true),
+        ("gone", Manner::answer("410 Gone"), "410 ", false),
+        ("slow down", Manner::answer("429 Too Many Requests\r\nretry-after: 3600"), "429 ", true),
+        ("broken", Manner::answer("500 Internal Server Error"), "500 ", true),
+    ];
+    let mut all =
+        vec![Bad { name: "refuse", receiver: Receiver::closed(), told: "could not connect", again: true }];
+    for (name, manner, told, again) in manners {
+        let receiver = Receiver::start().await;
+        receiver.behave("/bad", manner, 1);
+        all.push(Bad { name, receiver, told, again });
+    }
+    all
+}
+
+/// What the first attempts of a ticket's webhooks that have ended came to, by endpoint.
+async fn outcomes(server: &Server, ticket: &Value) -> BTreeMap<String, String> {
+    let facts = "SELECT d.endpoint, a.detail FROM deliveries d JOIN tickets t ON t.id = d.ticket_id \
+                 JOIN delivery_attempts a ON a.delivery_id = d.id AND a.attempt = 1 \
+                 WHERE t.number = $1 AND a.finished_at IS NOT NULL";
+    let rows = sqlx::query(facts).bind(ticket.as_i64().unwrap());
+    let rows = rows.fetch_all(&mut server.connection().await).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// One last outcome each, and at the receivers two requests of one id and the same bytes, or one where that was final.
+async fn each_ended_as_it_should(server: &Server, ticket: &Value, all: &[Bad]) {
+    let deliveries = server.list(&format!("/api/tickets/{ticket}/deliveries")).await;
+    let history = server.history(ticket).await;
+    for bad in all {
+        let is_its = |one: &&Value| one["url"] == format!("{}/bad", bad.receiver.url);
+        let delivery = deliveries.iter().find(is_its).unwrap();
+        let (state, record) =
+            if bad.again { ("completed", "WebhookDelivery") } else { ("discarded", "DeliveryFailed") };
+        assert_eq!(delivery["state"], state, "{}: {delivery:#}", bad.name);
+        // Who refuses may have been asked twice by then.
+        let attempts = delivery["attempts"].as_u64().unwrap() as usize;
+        let least = 1 + usize::from(bad.again);
+        assert!(
+            (least..=least + usize::from(bad.name == "refuse")).contains(&attempts),
+            "{}: {delivery:#}",
+            bad.name
+        );
+        let records: Vec<_> =
+            history.iter().filter(|line| line["data"]["delivery"] == delivery["id"]).collect();
+        assert_eq!(records.len(), 1, "{}: {records:#?}", bad.name);
+        assert_eq!(records[0]["transaction_type"], record, "{}", bad.name);
+        let seen = bad.receiver.seen();
+        assert_eq!(seen.len(), 1 + usize::from(bad.again && bad.name != "refuse"), "{}", bad.name);
+        for request in seen {
+            assert_eq!(request.id(), delivery["id"].as_str().unwrap());
+            assert_eq!(request.body, "{\"a\": 1}");
+        }
+    }
+}
+
+/// The most memory that the process has had, in KiB.
+fn peak_memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
