@@ -382,7 +382,7 @@ impl Source<'_> {
                     "notify_actor": self.flag(), "as_comment": self.flag()})
             }
             "Webhook" => {
-                let end = self.one(&["", "/", "?", "/%", ":443/", "\\"]);
+                let end = self.one(&["/", "?", "/%", ":443/", "\\"]);
                 json!({"url": format!("{RECEIVER}{end}{}", self.text()), "body": self.some(Self::text),
                     "headers": {"X-Note": self.text()}, "secret": self.some(|_| "key")})
             }

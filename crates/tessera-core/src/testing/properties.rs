@@ -72,7 +72,8 @@ fn assert_fits(rendered: &str, mode: Mode) {
     }
     assert!(mode != Mode::Line || rendered.len() <= LINE_MAX);
     if mode == Mode::Json && !rendered.trim().is_empty() {
-        serde_json::from_str::<Value>(rendered).unwrap();
+        // Not a value, which has no room for a number such as 1e999.
+        serde_json::from_str::<serde::de::IgnoredAny>(rendered).unwrap();
     }
 }
 
@@ -134,7 +135,7 @@ pub fn addresses(data: &[u8]) {
     let bare = bare_address(&text);
     if is_address(&text) {
         assert!(text.len() <= ADDRESS_MAX && !text.contains(char::is_control));
-        assert!(is_address(bare), "the address within {text:?} is none");
+        assert_eq!(bare, text, "the address within an address is another");
         let mail = Email { to: vec![text.to_string()], ..mail() };
         let built = email::build(id(), OffsetDateTime::UNIX_EPOCH, &mail).unwrap();
         let [to] = built.envelope.to() else { panic!("one recipient becomes {:?}", built.envelope) };
