@@ -1,6 +1,7 @@
 //! Tests of planning: pure, over a desk made in memory.
 
 mod automation;
+mod details;
 mod hashing;
 mod mails;
 mod requests;
