@@ -88,7 +88,8 @@ fn a_change_of_a_field_names_so_many_values_and_no_more() {
         update(&catalog, &made.ticket, UpdateTicket { custom_fields, ..UpdateTicket::default() })
     };
     let web = |count: u32| vec!["web".to_owned(); count as usize];
-    assert!(change(FieldChange::Replace(web(COUNT_MAX))).is_ok());
+    let plan = change(FieldChange::Replace(web(COUNT_MAX))).unwrap();
+    assert_eq!(plan.ticket.values_of(CustomFieldId(id(301))), ["web"], "a value stands once");
     assert!(change(FieldChange::Replace(web(COUNT_MAX + 1))).is_err());
     let both = |add, remove| FieldChange::Difference(Difference { add: web(add), remove: web(remove) });
     assert!(change(both(COUNT_MAX - 1, 1)).is_ok());
@@ -166,4 +167,71 @@ fn an_attachment_to_the_queue_itself_decides_and_one_to_another_queue_means_noth
     assert_eq!(attached(&[(Some(110), create, 1)]), (vec![], vec![]));
     assert_eq!(attached(&[(None, create, 1), (Some(110), batch, 2)]), (vec![1], vec![]));
     assert_eq!(attached(&[(None, create, 1), (Some(100), batch, 2)]), (vec![], vec![2]));
+}
+
+#[test]
+fn a_value_goes_in_any_case_and_comes_once() {
+    let catalog = Desk::new().open();
+    let values = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    let custom_fields = BTreeMap::from([("Components".to_owned(), values(&["web", "db"]))]);
+    let made = create(&catalog, CreateTicket { custom_fields, ..new_ticket() }).unwrap();
+    let difference = Difference { add: values(&["DB", "mail"]), remove: values(&["WEB", "mail"]) };
+    let custom_fields = BTreeMap::from([("Components".to_owned(), FieldChange::Difference(difference))]);
+    let plan =
+        update(&catalog, &made.ticket, UpdateTicket { custom_fields, ..UpdateTicket::default() }).unwrap();
+    assert_eq!(plan.ticket.values_of(CustomFieldId(id(301))), ["db", "mail"]);
+}
+
+/// What becomes of so many scrips on create that do the same, with a template of these headers and this body.
+fn rendering(scrips: usize, then: (&str, Value), headers: &[(&str, &str)], body: &str) -> Vec<Verdict> {
+    let mut desk = Desk::new().template("T", "{{ ticket.subject }}", body);
+    let source = TemplateSource {
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..desk.parts.templates.pop().unwrap().source().clone()
+    };
+    desk.parts.templates.push(Arc::new(Template::compile(&source).unwrap()));
+    for n in 0..scrips {
+        let name = format!("Scrip {n}");
+        desk = desk.scrip(&name, ("OnCreate", json!({})), then.clone(), json!({"template": "T"}));
+    }
+    let plan = create(&desk.open(), CreateTicket { subject: "xx".to_owned(), ..new_ticket() }).unwrap();
+    plan.evaluations.iter().take(scrips).map(|one| one.verdict).collect()
+}
+
+#[test]
+fn a_request_renders_so_many_bytes_and_not_one_more() {
+    const SCRIPS: usize = 16;
+    let each = RENDERED_MAX / SCRIPS;
+    let of = |bytes: usize| {
+        let tail = "y".repeat(bytes % 1024);
+        format!("{{% for n in range(end={}) %}}{}{{% endfor %}}{tail}", bytes / 1024, "x".repeat(1024))
+    };
+    let fits = |bytes: usize| {
+        let verdicts = rendering(SCRIPS, ("AddComment", json!({"content": of(bytes)})), &[], "");
+        verdicts.iter().all(|verdict| *verdict == Verdict::Fired)
+    };
+    assert!(fits(each), "all of it may be used");
+    assert!(!fits(each + 1), "and no more");
+
+    // Of a mail all counts: a subject of 2 bytes, headers of 3, the body.
+    let headers = [("X-A", "a"), ("X-B", "bb")];
+    let fits = |bytes: usize| {
+        let to = ("SendEmail", json!({"to": ["x@example.net"]}));
+        let verdicts = rendering(SCRIPS, to, &headers, &of(bytes));
+        verdicts.iter().all(|verdict| *verdict == Verdict::Fired)
+    };
+    assert!(fits(each - 5));
+    assert!(!fits(each - 4));
+}
+
+#[test]
+fn a_request_tries_so_many_scrips_on_trial_and_stops_those_beyond() {
+    let mut desk = Desk::new();
+    for n in 0..SHADOWS_MAX + 2 {
+        let raise = ("SetPriority", json!({"value": "7"}));
+        desk = desk.scrip(&format!("Trial {n}"), ("OnCreate", json!({})), raise, json!({"state": "shadow"}));
+    }
+    let plan = create(&desk.open(), new_ticket()).unwrap();
+    let count = |verdict| plan.evaluations.iter().filter(|one| one.verdict == verdict).count();
+    assert_eq!((count(Verdict::Shadow), count(Verdict::Stopped)), (SHADOWS_MAX, 2));
 }

@@ -2,6 +2,7 @@
 
 mod automation;
 mod details;
+mod hashed;
 mod hashing;
 mod mails;
 mod requests;
