@@ -235,3 +235,81 @@ fn a_request_tries_so_many_scrips_on_trial_and_stops_those_beyond() {
     let count = |verdict| plan.evaluations.iter().filter(|one| one.verdict == verdict).count();
     assert_eq!((count(Verdict::Shadow), count(Verdict::Stopped)), (SHADOWS_MAX, 2));
 }
+
+#[test]
+fn a_role_takes_so_many_people_and_one_request_names_no_more() {
+    use crate::plan::draft::WATCHERS_MAX;
+    let catalog = Desk::new().open();
+    let people = |from: usize, count: usize| {
+        (from..from + count).map(|n| format!("p{n}@example.net")).collect::<Vec<_>>()
+    };
+    let with = |count| create(&catalog, CreateTicket { cc: people(0, count), ..new_ticket() });
+    assert!(with(WATCHERS_MAX + 1).is_err());
+    let full = with(WATCHERS_MAX).unwrap();
+    let change = |ticket: &Ticket, add: Vec<String>, remove: Vec<String>| {
+        let watchers = BTreeMap::from([(Role::Cc, Difference { add, remove })]);
+        update(&catalog, ticket, UpdateTicket { watchers, ..UpdateTicket::default() })
+    };
+    let half = WATCHERS_MAX / 2;
+    let swapped = change(&full.ticket, people(500, half), people(0, half)).unwrap();
+    assert_eq!(swapped.ticket.cc.len(), WATCHERS_MAX, "as many as may be are named, and as many are left");
+    let refused = |result: Result<Plan, crate::Error>| result.unwrap_err().faults()[0].message.clone();
+    let named = refused(change(&full.ticket, people(500, half), people(0, half + 1)));
+    assert_eq!(named, "names 201 people; at most 200 are allowed");
+    assert_eq!(
+        refused(change(&full.ticket, people(500, 1), vec![])),
+        "has 200 people already, which is the most"
+    );
+}
+
+#[test]
+fn who_makes_a_ticket_needs_the_right_to() {
+    let catalog = Desk::new().open();
+    let with = |rights: &[&str]| {
+        let situation = Situation {
+            ticket: Subject::New { number: None },
+            people: People::default(),
+            messages: Vec::new(),
+        };
+        let access = Access::Only(rights.iter().map(|right| (*right).to_owned()).collect());
+        prepare(&catalog, &situation, &Command::Create(new_ticket()), &Context { access, ..context(1) })
+    };
+    assert_eq!(with(&["ModifyTicket"]).unwrap_err().code(), "permission_denied");
+    assert!(with(&["CreateTicket"]).is_ok());
+}
+
+#[test]
+fn what_only_follows_from_a_change_sets_no_scrip_off() {
+    let catalog = Desk::new()
+        .scrip("Any", ("OnTransaction", json!({})), ("SetPriority", json!({"value": "7"})), json!({}))
+        .open();
+    let made = create(&Desk::new().open(), new_ticket()).unwrap();
+    let plan = update(&catalog, &made.ticket, status("resolved")).unwrap();
+    // The status and the priority that the scrip itself set, but neither Started nor Resolved.
+    assert_eq!(verdicts(&plan), ["Any: fired", "Any: declined"]);
+}
+
+#[test]
+fn people_whom_the_load_brought_are_found_by_name_and_address_and_known_by_id() {
+    let catalog = Desk::new()
+        .scrip(
+            "Greet",
+            ("OnCreate", json!({})),
+            (
+                "SetSubject",
+                json!({"value": "{{ ticket.requestors[0].name }} {{ ticket.requestor_addresses }}"}),
+            ),
+            json!({}),
+        )
+        .open();
+    for word in ["EVE", "Eve@desk.example"] {
+        let eve = User { name: Some("Eve Poe".to_owned()), ..user(21, "eve", false) };
+        let people: People = [eve.clone()].into_iter().collect();
+        assert_eq!(people.iter().collect::<Vec<_>>(), [&eve]);
+        let situation = Situation { ticket: Subject::New { number: None }, people, messages: Vec::new() };
+        let create = CreateTicket { requestors: vec![word.to_owned()], ..new_ticket() };
+        let plan = prepare(&catalog, &situation, &Command::Create(create), &context(1)).unwrap();
+        assert_eq!(plan.ticket.requestors[0].user, Some(eve.id), "{word}");
+        assert_eq!(plan.ticket.subject, "Eve Poe eve@desk.example");
+    }
+}

@@ -6,6 +6,7 @@ mod hashed;
 mod hashing;
 mod mails;
 mod requests;
+mod words;
 
 use super::catalog::{Installation, Parts};
 use super::command::{CreateTicket, FieldChange, UpdateTicket};
