@@ -1,4 +1,5 @@
-//! For tests: a database of its own for each, cloned from a migrated one, on a private server that all test programs share.
+//! For tests: a database of its own for each, cloned from a migrated one, on a private server that all test programs share;
+//! and the properties that hold for any input.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,6 +7,9 @@
     clippy::panic,
     reason = "tests say what went wrong by panicking"
 )]
+
+mod desk;
+pub mod properties;
 
 use crate::db::{Pools, migrate};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

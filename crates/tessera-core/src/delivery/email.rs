@@ -47,7 +47,7 @@ pub fn is_reserved_header(name: &str) -> bool {
 /// A mail ready to be sent: its bytes, and who gets it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// The message, all ASCII, with CRLF line ends.
+    /// The message, with CRLF line ends; all ASCII but for addresses in its head that are not.
     pub message: Vec<u8>,
     /// To, Cc and Bcc, each once, in that order; the return path is the address in From.
     pub envelope: Envelope,

@@ -116,6 +116,22 @@ fn a_foreign_subject_arrives_as_it_was_and_in_short_lines() {
 }
 
 #[test]
+fn what_breaks_a_line_in_a_header_is_one_space() {
+    let mail = built(&Email { subject: " a\r\n \tb\0c  d ".into(), ..email() });
+    assert!(head(&mail).contains(&"Subject: a b c d".to_owned()), "{mail}");
+}
+
+#[test]
+fn a_text_is_readable_in_the_mail_unless_more_than_a_sixth_of_it_is_foreign() {
+    let encoding = |text: &str| {
+        let mail = built(&Email { text: text.into(), ..email() });
+        head(&mail).last().unwrap().split_once(": ").unwrap().1.to_owned()
+    };
+    assert_eq!(encoding("ü and so on"), "quoted-printable", "2 bytes of 12");
+    assert_eq!(encoding("ü and more"), "base64", "2 bytes of 11");
+}
+
+#[test]
 fn nothing_in_a_mail_can_add_a_header_or_end_the_message() {
     let hostile = "a\r\nBcc: evil@example.net\r\n\r\n.\r\nMAIL FROM:<evil@example.net>\n.\nQUIT\r.\r\0";
     let mut mail = Email {
@@ -150,12 +166,13 @@ fn nothing_in_a_mail_can_add_a_header_or_end_the_message() {
 
 #[test]
 fn what_cannot_be_an_address_or_a_header_is_refused_in_a_sentence() {
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 7] = [
         (Box::new(|m| m.from = "nobody".into()), "From is not a mail address"),
         (Box::new(|m| m.to = vec!["a@b\r\nRCPT TO:<c@d>".into()]), "is not a mail address"),
         (Box::new(|m| m.bcc = vec!["x y@example.org".into()]), "\"x y@example.org\" is not"),
         (Box::new(|m| drop(m.headers.insert("X A".into(), "1".into()))), "\"X A\" cannot be the name"),
         (Box::new(|m| drop(m.headers.insert("X:\r\nBcc".into(), "1".into()))), "cannot be the name"),
+        (Box::new(|m| drop(m.headers.insert("X\r\nBcc".into(), "1".into()))), "cannot be the name"),
         (Box::new(|m| (m.to, m.cc, m.bcc) = Default::default()), "no recipient"),
     ];
     for (change, words) in cases {

@@ -265,6 +265,22 @@ fn the_allow_list_wins_and_reaches_no_further_than_it_says() {
     assert_eq!(local.check_url_at_save(&Url::parse("http://localhost/").unwrap()), Ok(()));
 }
 
+#[test]
+fn who_allows_a_form_that_holds_an_address_has_allowed_no_address_in_it() {
+    for (form, hidden, public) in [
+        ("::/96", "::127.0.0.1", "::8.8.8.8"),
+        ("64:ff9b::/96", "64:ff9b::127.0.0.1", "64:ff9b::8.8.8.8"),
+        ("64:ff9b:1::/48", "64:ff9b:1:fffe::127.0.0.1", "64:ff9b:1::8.8.8.8"),
+        ("::ffff:0:0:0/96", "::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8"),
+        ("2002::/16", "2002:7f00:1::", "2002:808:808::"),
+        ("2001::/32", "2001:0:4136:e378:8000:63bf:80ff:fffe", "2001:0:4136:e378:8000:63bf:f7f7:f7f7"),
+    ] {
+        let guard = Guard::new(vec![form.parse().unwrap()]);
+        assert_eq!(guard.check(hidden.parse().unwrap()).unwrap_err().ip.to_string(), "127.0.0.1", "{hidden}");
+        assert_eq!(guard.check(public.parse().unwrap()), Ok(()), "{public}");
+    }
+}
+
 /// Answers the first question with one set of addresses and every later one with another.
 struct Flipping {
     asked: AtomicUsize,

@@ -284,7 +284,71 @@ async fn what_the_server_says_decides_whether_the_mail_waits() {
         let attempt = server.transport().send(&leased(|_| {})).await;
         assert_eq!((attempt.outcome, attempt.status_code), (outcome, code), "{name}: {attempt:?}");
         assert!(!attempt.detail.is_empty(), "{name}");
+        assert!(!name.contains("at RCPT") || attempt.recipients.is_empty(), "nobody was answered for");
     }
+}
+
+#[tokio::test]
+async fn a_mail_that_an_idle_connection_refuses_is_refused_and_not_asked_about_again() {
+    let server = Server::start(|line| match line {
+        "MAIL FROM:<bad@example.com>" => Some("550 no"),
+        line => willing(line),
+    })
+    .await;
+    let transport = server.transport();
+    assert_eq!(transport.send(&leased(|_| {})).await.outcome, Outcome::Delivered);
+    let attempt = transport.send(&leased(|email| email.from = "bad@example.com".into())).await;
+    assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Permanent, Some(550)));
+    let asked = server.commands().iter().filter(|line| line.contains("bad@")).count();
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_closes_an_idle_connection_with_421_is_dialled_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let closing: Script =
+        |line| if line.starts_with("MAIL FROM:<again") { Some("421 idle too long") } else { willing(line) };
+    tokio::spawn(async move {
+        for script in [closing, willing] {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve(socket, script, Arc::default()));
+        }
+    });
+    let transport = SmtpTransport::new(&url, "").unwrap();
+    assert_eq!(transport.send(&leased(|_| {})).await.outcome, Outcome::Delivered);
+    let attempt = transport.send(&leased(|email| email.from = "again@example.com".into())).await;
+    assert_eq!(attempt.outcome, Outcome::Delivered, "{attempt:?}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_ascii_goes_only_to_a_server_that_takes_such() {
+    let foreign = || leased(|email| email.bcc = vec!["ü@example.org".into()]);
+    let attempt = Server::start(willing).await.transport().send(&foreign()).await;
+    assert_eq!(attempt.outcome, Outcome::Permanent);
+    assert!(attempt.detail.contains("SMTPUTF8"), "{}", attempt.detail);
+
+    let server =
+        Server::start(
+            |line| if line.starts_with("EHLO") { Some("250-mx\r\n250 SMTPUTF8") } else { willing(line) },
+        );
+    let server = server.await;
+    assert_eq!(server.transport().send(&foreign()).await.outcome, Outcome::Delivered);
+    assert!(server.commands().contains(&"MAIL FROM:<help@example.com> SMTPUTF8".to_owned()));
+}
+
+#[tokio::test]
+async fn encryption_that_is_offered_is_taken() {
+    let server = Server::start(|line| match line.get(..4) {
+        Some("EHLO") => Some("250-mx\r\n250 STARTTLS"),
+        Some("STAR") => Some("454 not now"),
+        _ => willing(line),
+    })
+    .await;
+    let attempt = server.transport().send(&leased(|_| {})).await;
+    assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Retry, Some(454)));
+    assert_eq!(server.commands()[..2], ["EHLO desk.example.com", "STARTTLS"]);
+    assert!(!server.commands().iter().any(|line| line.starts_with("MAIL")));
 }
 
 #[tokio::test]
@@ -387,6 +451,7 @@ fn the_url_says_how_to_connect() {
         ("smtps://mail.example.org?tls=none", "always encrypted"),
         ("smtp://mail.example.org?ssl=1", "\"ssl\""),
         ("smtp://canary@mail.example.org", "a user and a password"),
+        ("smtp://:canary@mail.example.org", "a user and a password"),
     ] {
         let error = SmtpTransport::new(url, "desk").err().unwrap().to_string();
         assert!(

@@ -153,6 +153,7 @@ async fn a_status_decides_what_an_attempt_came_to() {
             .await;
         assert_eq!(attempt.outcome, outcome, "{status}: {attempt:?}");
         assert!(attempt.detail.starts_with(&status[..3]), "{}", attempt.detail);
+        assert_eq!(attempt.detail.contains("redirects"), status.starts_with('3'), "{}", attempt.detail);
     }
 }
 
@@ -257,6 +258,17 @@ async fn a_flood_is_read_no_further_than_the_limit() {
     assert_eq!(attempt.detail, "200 OK; its body is longer than is read");
     assert_eq!(attempt.response.unwrap().len(), crate::models::delivery::EXCERPT_MAX);
     request.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_is_read_to_the_limit_and_to_no_byte_beyond() {
+    for (length, cut) in [(READ_MAX - 1, ""), (READ_MAX + 9, "; its body is longer than is read")] {
+        let (port, _request) = answers(reply("200 OK", &"x".repeat(length))).await;
+        let request = Request::new(Method::GET, format!("http://127.0.0.1:{port}/").parse().unwrap());
+        let response = transport(DEADLINE).client.execute(request).await.unwrap();
+        let (body, said) = read(response, Moment::now() + DEADLINE).await;
+        assert_eq!((body.len(), said), (length.min(READ_MAX), cut));
+    }
 }
 
 #[tokio::test]

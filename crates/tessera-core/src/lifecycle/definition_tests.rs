@@ -171,6 +171,37 @@ fn sizes_have_limits_and_so_has_the_list_of_faults() {
 }
 
 #[test]
+fn what_is_exactly_as_large_as_it_may_be_is_taken() {
+    let maps: BTreeMap<_, _> = (0..MAPS_MAX).map(|at| (format!("m{at}"), json!({}))).collect();
+    let longest = "x".repeat(STATUS_CHARS_MAX);
+    let mut definition = good();
+    definition["maps"] = json!(maps);
+    definition["inactive"] = json!(["done", longest]);
+    assert_eq!(check(definition).unwrap().statuses[4], longest);
+}
+
+#[test]
+fn too_many_statuses_or_faults_are_told_and_nothing_more_is_looked_at() {
+    let names: Vec<_> = (0..=STATUSES_MAX).map(|at| format!("s{at}")).collect();
+    let faults =
+        check(json!({"initial": names, "active": [], "inactive": [], "transitions": {"": ["gone"]}}));
+    assert_eq!(faults.unwrap_err().len(), 1);
+
+    // These, and that they are too many.
+    let nameless = vec![""; FAULTS_MAX - 1];
+    let faults = check(json!({"initial": nameless, "active": [], "inactive": [], "transitions": {}}));
+    assert_eq!(faults.unwrap_err().len(), FAULTS_MAX);
+}
+
+#[test]
+fn a_path_shows_a_key_bare_where_it_reads_well_and_else_quoted() {
+    for (key, shown) in [("a-b_c9", "a-b_c9"), ("a b", "\"a b\""), ("é", "\"é\"")] {
+        let faults = faults_with(&format!("/transitions/{key}"), json!([]));
+        assert_eq!(faults[0].field, format!("definition.transitions.{shown}"));
+    }
+}
+
+#[test]
 fn a_lifecycle_has_a_name() {
     let definition: Definition = serde_json::from_value(good()).unwrap();
     for (name, message) in

@@ -58,7 +58,10 @@ pub fn quote(text: &str) -> String {
 
 /// Whether this reads as a bare mail address (`local@domain`), as far as is needed to send to it and to keep it out of headers.
 pub fn is_address(text: &str) -> bool {
-    line_fault(text, ADDRESS_MAX).is_none() && text.parse::<lettre::Address>().is_ok()
+    // Angle brackets frame an address in headers and in SMTP; quotes or a domain literal could hold one, and nobody's does.
+    line_fault(text, ADDRESS_MAX).is_none()
+        && !text.contains(['<', '>'])
+        && text.parse::<lettre::Address>().is_ok()
 }
 
 /// "a, b and c", for messages that name what exists.
@@ -72,6 +75,35 @@ pub fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
         Some(_) => {
             let shown: Vec<_> = names.iter().take(SHOWN).cloned().collect();
             format!("{} and {} more", shown.join(", "), names.len() - SHOWN)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_bare_and_holds_nothing_that_frames_one() {
+        for good in [
+            "eve@example.net",
+            "a.b+c@sub.example.org",
+            "\"q x\"@example.net",
+            "a@[127.0.0.1]",
+            "ü@exämple.net",
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "",
+            "eve",
+            "Eve <eve@example.net>",
+            "<eve@example.net>",
+            "\"a<b\"@example.net",
+            "a@[1<2]",
+            "a@[1>2]",
+        ] {
+            assert!(!is_address(bad), "{bad}");
         }
     }
 }

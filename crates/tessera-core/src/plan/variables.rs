@@ -247,7 +247,7 @@ fn person(user: &User) -> Value {
     json!({ "username": user.username, "name": user.display_name(), "email": user.email })
 }
 
-/// A message as templates get it: at most 64 KiB, cut at a character with a mark.
+/// A message as templates get it: at most 64 KiB, cut between characters.
 fn cut(body: &str) -> &str {
     const MESSAGE_MAX: usize = 64 * 1024;
     let mut end = body.len().min(MESSAGE_MAX);

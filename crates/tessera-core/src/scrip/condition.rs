@@ -307,3 +307,7 @@ fn bounded(side: &str, words: &[String]) -> Result<(), Vec<Fault>> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "condition_tests.rs"]
+mod tests;

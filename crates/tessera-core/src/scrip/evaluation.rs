@@ -190,3 +190,26 @@ pub struct Evaluation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would: Vec<Value>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_and_a_verdict_are_shown_by_their_word_and_all_but_two_verdicts_are_kept() {
+        assert_eq!(Stage::TransactionBatch.to_string(), "TransactionBatch");
+        assert_eq!(Verdict::NotApplicable.to_string(), Verdict::NotApplicable.as_str());
+        for verdict in [
+            Verdict::Fired,
+            Verdict::Shadow,
+            Verdict::Refused,
+            Verdict::Failed,
+            Verdict::Stopped,
+            Verdict::Declined,
+            Verdict::NotApplicable,
+        ] {
+            let is_kept = !matches!(verdict, Verdict::Declined | Verdict::NotApplicable);
+            assert_eq!(verdict.is_notable(), is_kept, "{verdict}");
+        }
+    }
+}

@@ -158,3 +158,45 @@ fn a_webhook_without_words_carries_the_event() {
     assert_eq!((&body["type"], &body["data"]["ticket"]["number"]), (&json!("ticket.create"), &json!(42)));
     assert_eq!(webhook.url, "https://hooks.example/");
 }
+
+#[test]
+fn a_mail_is_a_reply_to_who_just_wrote_and_else_generated() {
+    let kind = |to: &str, on: &str| {
+        let catalog = Desk::new()
+            .template("T", "s", "b")
+            .scrip("Mail", (on, json!({})), ("SendEmail", json!({ "to": [to] })), json!({"template": "T"}))
+            .open();
+        let made = create(&catalog, asked_by(&["eve@example.net"])).unwrap();
+        let comment = UpdateTicket { comment: Some(text("hm")), ..UpdateTicket::default() };
+        let plan = if on == "OnCreate" { made } else { update(&catalog, &made.ticket, comment).unwrap() };
+        mail(&plan).headers["Auto-Submitted"].clone()
+    };
+    assert_eq!(kind("requestor", "OnCreate"), "auto-replied");
+    assert_eq!(kind("x@example.net", "OnCreate"), "auto-generated");
+    assert_eq!(kind("requestor", "OnComment"), "auto-generated");
+}
+
+#[test]
+fn who_became_to_is_listed_there_and_who_was_left_out_is_not() {
+    let config = json!({"to": ["owner"], "cc": ["x@example.net", "X@example.net"], "bcc": ["b@example.net"]});
+    let plan = create(&mail_desk(config), new_ticket()).unwrap();
+    let reasons: Vec<_> = mail(&plan).recipients.iter().map(|one| one.reason.as_str()).collect();
+    assert_eq!(reasons, ["To", "is in Cc already", "Bcc"]);
+}
+
+#[test]
+fn the_right_side_of_a_message_id_is_a_host_whatever_the_desk_is_called() {
+    for (name, host) in
+        [("Desk.One-2", "desk.one-2"), ("My desk_ü!", "my-desk"), ("..", "tessera"), ("", "tessera")]
+    {
+        let mut desk = Desk::new().template("T", "s", "b").scrip(
+            "Mail",
+            ("OnCreate", json!({})),
+            ("SendEmail", json!({"to": ["x@example.net"]})),
+            json!({"template": "T"}),
+        );
+        desk.parts.installation.name = name.to_owned();
+        let plan = create(&desk.open(), new_ticket()).unwrap();
+        assert_eq!(mail(&plan).headers["References"], format!("<ticket-{}@{host}>", plan.ticket.id));
+    }
+}

@@ -1,10 +1,13 @@
 //! Tests of planning: pure, over a desk made in memory.
 
 mod automation;
+mod details;
 mod explaining;
+mod hashed;
 mod hashing;
 mod mails;
 mod requests;
+mod words;
 
 use super::catalog::{Installation, Parts};
 use super::command::{CreateTicket, FieldChange, UpdateTicket};

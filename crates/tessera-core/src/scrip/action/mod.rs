@@ -491,3 +491,6 @@ fn set_custom_field(config: SetCustomFieldConfig) -> Result<SetCustomField, Vec<
         .collect::<Result<_, _>>()?;
     Ok(SetCustomField { field: config.field, values, mode: config.mode })
 }
+
+#[cfg(test)]
+mod tests;

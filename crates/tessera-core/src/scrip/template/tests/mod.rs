@@ -1,6 +1,7 @@
 //! What templates print; what they refuse and survive stands in the two files beside.
 
 mod hostile;
+mod limits;
 mod refusals;
 
 use super::*;

@@ -1,0 +1,98 @@
+//! What may be configured as an action, and what is said of it; what actions do, the tests of plans hold.
+
+use super::*;
+use serde_json::json;
+
+fn compile(kind: &str, config: &Value) -> Action {
+    Action::compile(kind, config).unwrap_or_else(|faults| panic!("{kind} {config}: {faults:?}"))
+}
+
+#[test]
+fn every_type_is_made_from_its_configuration_and_has_its_name_and_a_schema() {
+    let (value, who) = (json!({"value": "{{ now }}"}), json!({"role": "cc", "who": "{{ now }}"}));
+    let mail = json!({"to": ["requestor", "a@example.net", "{{ ticket.cf.Mail }}"]});
+    let hook = json!({"url": "https://hooks.example/{{ now }}", "body": "{{ now }}", "secret": "sign",
+        "headers": {"X-Note": "{{ now }}", "Authorization": {"secret": "token"}}});
+    // The type, a configuration of it, whether it needs a template, how many texts it has, a key of its schema.
+    let table = [
+        ("SendEmail", mail, true, 1, "notify_actor"),
+        ("Webhook", hook, false, 3, "url"),
+        ("SetCustomField", json!({"field": "Note", "value": ["a", "b"]}), false, 2, "mode"),
+        ("SetStatus", json!({"status": "open"}), false, 0, "status"),
+        ("SetOwner", value.clone(), false, 1, "value"),
+        ("SetPriority", value.clone(), false, 1, "value"),
+        ("SetSubject", value.clone(), false, 1, "value"),
+        ("SetQueue", value.clone(), false, 1, "value"),
+        ("SetDue", value, false, 1, "value"),
+        ("AddComment", json!({"content": "x"}), false, 1, "content"),
+        ("AddCorrespondence", json!({}), true, 0, "content"),
+        ("AddWatcher", who.clone(), false, 1, "role"),
+        ("RemoveWatcher", who, false, 1, "who"),
+    ];
+    assert_eq!(table.each_ref().map(|row| row.0), Action::TYPES);
+    for (kind, config, needs_template, texts, key) in table {
+        let action = compile(kind, &config);
+        assert_eq!((action.type_name(), action.needs_template()), (kind, needs_template));
+        assert_eq!(action.texts().len(), texts, "{kind}");
+        let secrets = if kind == "Webhook" { vec!["token", "sign"] } else { Vec::new() };
+        assert_eq!(action.secrets(), secrets);
+        let schema = Action::schema(kind).unwrap();
+        assert!(schema.get("properties").and_then(|keys| keys.get(key)).is_some(), "{kind}: {schema:?}");
+    }
+    assert!(Action::schema("SendPigeon").is_none() && Action::compile("SendPigeon", &json!({})).is_err());
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_place() {
+    let hook = |url: &str| ("Webhook", json!({ "url": url }));
+    let headed = |name: &str| ("Webhook", json!({"url": "https://hooks.example", "headers": {name: "x"}}));
+    let nobody: [&str; 0] = [];
+    let table = [
+        (hook("hooks.example/x"), "url", "must begin with https://"),
+        (hook("ftp://hooks.example/x"), "url", "must begin with https://"),
+        (hook("https://"), "url", "is not a URL"),
+        (hook("https://{{ now }}/x"), "url", "must be written out"),
+        (hook("https://hooks.example{{ now }}"), "url", "must be written out"),
+        (hook("https://user@hooks.example/"), "url", "user or password"),
+        (hook("https://:pass@hooks.example/"), "url", "user or password"),
+        (hook("https://hooks.example/#part"), "url", "fragment"),
+        (headed("Bad Name"), "headers.Bad Name", "letters, digits and hyphens"),
+        (headed("HOST"), "headers.HOST", "made by Tessera"),
+        (("Webhook", json!({"url": "https://hooks.example", "method": "HEAD"})), "method", "POST, PUT"),
+        (("SendEmail", json!({ "to": nobody })), "to", "names nobody"),
+        (("SendEmail", json!({"cc": ["boss"]})), "cc[0]", "neither a mail address nor a role"),
+        (("SetCustomField", json!({"field": "F", "mode": "clear", "value": "x"})), "value", "takes no value"),
+        (("SetCustomField", json!({"field": "F"})), "value", "is missing"),
+        (("SetCustomField", json!({"field": "F", "value": ["", "{{ x }}"]})), "value[1]", "no variable"),
+        (("SetSubject", json!({"value": "{{ x }}"})), "value", "no variable"),
+    ];
+    for ((kind, config), place, message) in table {
+        let faults = Action::compile(kind, &config).unwrap_err();
+        assert_eq!(faults[0].field, format!("action_config.{place}"), "{config}");
+        assert!(faults[0].message.contains(message), "{config}: {}", faults[0].message);
+    }
+    compile("Webhook", &json!({"url": "HTTP://hooks.example:8080/{# no fragment #}"}));
+    compile("SetCustomField", &json!({"field": "F", "mode": "clear"}));
+}
+
+#[test]
+fn a_list_of_a_configuration_has_its_limit() {
+    let to =
+        |count: usize| json!({"to": (0..count).map(|n| format!("a{n}@example.net")).collect::<Vec<_>>()});
+    compile("SendEmail", &to(ITEMS_MAX));
+    assert!(Action::compile("SendEmail", &to(ITEMS_MAX + 1)).is_err());
+    assert!(Action::compile("SendEmail", &to(ITEMS_MAX + 50)).is_err());
+}
+
+#[test]
+fn a_webhooks_own_words_are_json_unless_its_content_type_says_otherwise() {
+    let of = |content_type: Option<&str>| {
+        let headers = content_type.map(|kind| json!({"content-TYPE": kind})).unwrap_or(json!({}));
+        Action::compile(
+            "Webhook",
+            &json!({"url": "https://hooks.example", "body": "{\"a", "headers": headers}),
+        )
+    };
+    assert!(of(None).is_err() && of(Some("application/JSON")).is_err());
+    assert!(of(Some("text/plain")).is_ok());
+}
