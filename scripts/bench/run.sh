@@ -2,12 +2,13 @@
 # Measures the figures of docs/benchmarks.md and prints their table: all, or those that are named, as in `run.sh P1 P2`.
 # Brings up a PostgreSQL of its own with its data in memory, and builds the release binary. --quick for a look.
 set -euo pipefail
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 bin=$(postgres_bin) || die "found no PostgreSQL programs; run scripts/dev-setup.sh"
 [ -x "$bin/pgbench" ] || die "found no pgbench in $bin; install PostgreSQL's contributed programs"
 if ! has wrk; then
-    has apt-get && [ "$(id -u)" -eq 0 ] || die "needs wrk; install it"
+    if ! has apt-get || [ "$(id -u)" -ne 0 ]; then die "needs wrk; install it"; fi
     say "installing wrk"
     apt-get install -qq -y wrk >/dev/null || { apt-get update -qq && apt-get install -qq -y wrk >/dev/null; }
 fi
