@@ -175,7 +175,19 @@ pub struct Embedded {
 struct Running {
     stop: Sender<()>,
     thread: JoinHandle<()>,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The file whose lock keeps two Tesseras apart.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close it would not do: a program that another thread starts at this moment is a copy of this process until
+        // it has become that program, and holds the file too. When this fails, the end of the process does it.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Embedded {
@@ -234,7 +246,7 @@ impl Embedded {
         drop(self);
     }
 
-    fn supervised(layout: Layout, bin_dir: Option<&Path>, lock: File) -> Result<Self, PostgresError> {
+    fn supervised(layout: Layout, bin_dir: Option<&Path>, lock: Lock) -> Result<Self, PostgresError> {
         let cluster = Cluster::prepare(layout.clone(), bin_dir)?;
         let (stop, stopped) = channel();
         let (tell, told) = channel();
@@ -270,7 +282,7 @@ impl Drop for Embedded {
 impl Layout {
     /// The lock that keeps two Tesseras apart, or none when another holds it. The kernel lets go of it when its
     /// holder dies, however that happens.
-    fn lock(&self) -> Result<Option<File>, PostgresError> {
+    fn lock(&self) -> Result<Option<Lock>, PostgresError> {
         let path = self.dir.join("lock");
         let file = File::options()
             .create(true)
@@ -279,7 +291,7 @@ impl Layout {
             .open(&path)
             .map_err(io("open the lock file", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Lock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(io("lock", &path)(source)),
         }
