@@ -23,6 +23,8 @@ struct State {
     /// When each request at work began, in the order in which they came.
     at_work: BTreeMap<u64, Instant>,
     begun: u64,
+    /// Since when an answer waits for a client that does not take it. hyper has it whole by then, and its request is done.
+    unsent: Option<Instant>,
     stopping: Option<Instant>,
     closing: Option<Instant>,
 }
@@ -79,6 +81,7 @@ impl Stage {
             is_http2: false,
             at_work: BTreeMap::new(),
             begun: 0,
+            unsent: None,
             stopping: None,
             closing: None,
         })))
@@ -111,6 +114,19 @@ impl Stage {
         };
     }
 
+    /// The client takes no more for now.
+    fn is_full(&self) {
+        self.state().unsent.get_or_insert_with(Instant::now);
+    }
+
+    /// Everything that there was to send has gone out.
+    fn sent(&self) {
+        let mut state = self.state();
+        if state.unsent.take().is_some() && matches!(state.between, Between::Idle(_)) {
+            state.between = Between::Idle(Instant::now());
+        }
+    }
+
     /// The server stops: who asks nothing now is soon let go.
     pub(super) fn stop(&self) {
         self.state().stopping = Some(Instant::now());
@@ -125,10 +141,13 @@ impl Stage {
         self.state().closing = Some(Instant::now());
     }
 
-    /// Whether all requests are answered and nothing of another was heard.
+    /// Whether all requests are answered, the answers taken, and nothing of another was heard.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state();
-        state.at_work.is_empty() && state.closing.is_none() && matches!(state.between, Between::Idle(_))
+        state.at_work.is_empty()
+            && state.unsent.is_none()
+            && state.closing.is_none()
+            && matches!(state.between, Between::Idle(_))
     }
 
     /// Until when the connection may be at what it is at.
@@ -150,8 +169,9 @@ impl State {
             // HTTP/2 can be told at once that no more is taken (GOAWAY), with requests at work.
             return (stopping, Over::Stopping);
         }
-        if let Some((_, began)) = self.at_work.first_key_value() {
-            return (*began + limits.request, Over::Request);
+        let oldest = self.at_work.first_key_value().map(|(_, began)| *began);
+        if let Some(since) = oldest.or(self.unsent) {
+            return (since + limits.request, Over::Request);
         }
         if let Some(closing) = self.closing {
             return (closing + limits.header, Over::Idle);
@@ -183,7 +203,7 @@ impl Drop for Work {
     }
 }
 
-/// A socket that says when something was heard.
+/// A socket that says when something was heard, and whether what was said is taken.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
@@ -193,6 +213,13 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn new(stream: TcpStream, stage: Stage) -> Self {
         Self { stream, stage }
+    }
+
+    fn watch(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            self.stage.is_full();
+        }
+        written
     }
 }
 
@@ -213,10 +240,13 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(written)
     }
 
+    /// hyper flushes only when it has handed over all that it had.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stage.sent();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -229,10 +259,43 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.watch(written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_is_not_taken_is_not_idle_although_its_request_is_done() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stage = Stage::new(Limits::default());
+        let mut watched = Watched::new(listener.accept().await.unwrap().0, stage.clone());
+        drop(stage.begin(false));
+        assert!(stage.is_idle());
+
+        let answer = vec![0; 64 * 1024];
+        let mut sent = 0;
+        while let Poll::Ready(written) =
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut watched).poll_write(cx, &answer))).await
+        {
+            sent += written.unwrap();
+        }
+        assert!(!stage.is_idle());
+        assert_eq!(stage.state().end().1, Over::Request);
+
+        let mut taken = vec![0; sent];
+        client.read_exact(&mut taken).await.unwrap();
+        watched.flush().await.unwrap();
+        assert!(stage.is_idle());
     }
 }
