@@ -20,5 +20,5 @@ else
 fi
 say "the description of the queries in .sqlx"
 scripts/sqlx-prepare.sh --check
-say "cargo test";   cargo test --workspace --locked --lib --bins --tests
 say "schemathesis"; cargo build --locked -p tessera; scripts/schemathesis.sh
+say "cargo test";   cargo test --workspace --locked --lib --bins --tests
