@@ -11,7 +11,10 @@ export SQLX_OFFLINE=true
 unset DATABASE_URL
 # Nobody reads a trace of a mutant, and a build without one is faster.
 export CARGO_PROFILE_DEV_DEBUG=0 INSTA_UPDATE=no RUST_BACKTRACE=0
+# The dependencies are built once for all runs.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target/mutants/build}
 
+mkdir -p target/mutants
 source=crates/tessera-core/src
 failed=()
 for module in "$@"; do
