@@ -345,3 +345,7 @@ impl ScripDocument {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "documents_tests.rs"]
+mod tests;
