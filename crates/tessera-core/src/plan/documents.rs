@@ -373,3 +373,7 @@ impl ScripDocument {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "documents_tests.rs"]
+mod tests;

@@ -21,8 +21,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Every property by its name, which is that of its target and of its folder of seeds.
-pub const ALL: [(&str, fn(&[u8])); 4] =
+/// A property and its name.
+pub type Property = (&'static str, fn(&[u8]));
+
+/// Every property; its name is that of its target and of its folder of seeds.
+pub const ALL: [Property; 4] =
     [("templates", templates), ("addresses", addresses), ("lifecycles", lifecycles), ("prepare", plans)];
 
 /// The longest line of a mail, in bytes (RFC 5322).
