@@ -252,7 +252,7 @@ async fn read(mut response: Response, deadline: Moment) -> (String, &'static str
     let mut body = Vec::new();
     let cut = loop {
         match tokio::time::timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) if body.len() + chunk.len() < READ_MAX => body.extend_from_slice(&chunk),
+            Ok(Ok(Some(chunk))) if body.len() + chunk.len() <= READ_MAX => body.extend_from_slice(&chunk),
             Ok(Ok(Some(chunk))) => {
                 body.extend(chunk.iter().take(READ_MAX - body.len()));
                 break "; its body is longer than is read";

@@ -262,7 +262,9 @@ async fn a_flood_is_read_no_further_than_the_limit() {
 
 #[tokio::test]
 async fn a_body_is_read_to_the_limit_and_to_no_byte_beyond() {
-    for (length, cut) in [(READ_MAX - 1, ""), (READ_MAX + 9, "; its body is longer than is read")] {
+    for (length, cut) in
+        [(READ_MAX - 1, ""), (READ_MAX, ""), (READ_MAX + 9, "; its body is longer than is read")]
+    {
         let (port, _request) = answers(reply("200 OK", &"x".repeat(length))).await;
         let request = Request::new(Method::GET, format!("http://127.0.0.1:{port}/").parse().unwrap());
         let response = transport(DEADLINE).client.execute(request).await.unwrap();
