@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Keeps up every fault for its share of MINUTES (10 when not given), one after the other, and then asks the API whatever its
-# document allows for as long. Prints a line for each, with what was counted; some have more to do than their share lasts.
+# document allows for as long, and the pure parts whatever bytes there are. Prints a line for each, with what was counted; some have more to do than their share lasts.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -23,8 +23,13 @@ cargo test --quiet --locked -p tessera --test e2e -- --test-threads=1 --nocaptur
     sed -nu 's/^.*\(fault [^:]*: .*\)$/\1/p' || ended=1
 [ "$ended" -eq 0 ] || die "a fault broke something: $log says what"
 
-if [ -x scripts/schemathesis.sh ]; then
-    say "asking the API at random for $minutes minutes"
-    scripts/schemathesis.sh $((minutes * 60))
+say "asking the API at random for $minutes minutes"
+cargo build --quiet --locked -p tessera
+scripts/schemathesis.sh $((minutes * 60))
+
+if has cargo-fuzz; then
+    scripts/fuzz.sh $((minutes * 15))
+else
+    say "skipped: cargo-fuzz is not installed (cargo install --locked cargo-fuzz)"
 fi
 say "everything held"

@@ -13,7 +13,7 @@ use tessera_core::scrip::condition::Condition;
 use tessera_core::scrip::template::{FILTERS, FUNCTIONS, Offered, TESTS, VARIABLES};
 
 /// The pages that there must be.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -22,6 +22,7 @@ const PAGES: [&str; 13] = [
     "docs/benchmarks.md",
     "docs/differences-from-rt.md",
     "docs/metrics.md",
+    "docs/mutants.md",
     "docs/openapi.json",
     "docs/operating.md",
     "docs/rt-analysis.md",
