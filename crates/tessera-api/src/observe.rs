@@ -38,7 +38,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }
-    tell(&response, method, route, &id, took.as_secs_f64() * 1_000.0);
+    tell(&response, method, route, &id, took.as_micros() as f64 / 1_000.0);
     metrics::counter!(
         names::HTTP_REQUESTS,
         "method" => method, "route" => route.to_owned(), "status" => response.status().as_str().to_owned()
