@@ -215,13 +215,13 @@ async fn a_database_elsewhere_is_backed_up_and_restored_too() {
     server.command(&["backup", &file]);
     server.done("PATCH", "/api/tickets/1", &json!({"subject": "Later"})).await;
     let refused = server.run(&["restore", &file, "--force"], &[]);
-    assert!(!refused.ok && refused.stderr.contains("a Tessera has"), "{refused:?}");
+    assert!(!refused.ok && refused.stderr.contains("is in use by tessera (user "), "{refused:?}");
     server.stop().await;
 
     // Somebody else is connected, whom nobody may throw out.
     let psql = PgConnection::connect_with(&db.options).await.unwrap();
     let refused = server.run(&["restore", &file, "--force"], &[]);
-    assert!(!refused.ok && refused.stderr.contains("accessed by other users"), "{refused:?}");
+    assert!(!refused.ok && refused.stderr.contains("is in use by a program without a name"), "{refused:?}");
     psql.close().await.unwrap();
 
     server.command(&["restore", &file, "--force"]);
