@@ -21,6 +21,8 @@ use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::models::secret::Secret;
 use url::Url;
 
+use crate::postgres::tools::unknown_parameter;
+
 /// Every setting with its meaning, its unit and its default.
 pub const DEFAULT: &str = include_str!("default.toml");
 /// Connections of clients that a setting may allow; each takes a file descriptor and some 20 KB.
@@ -404,6 +406,10 @@ impl Reader {
                 && PgConnectOptions::from_str(text).is_ok()
         };
         match url {
+            // First, for sqlx would log what it does not know with its value.
+            Some(url) if let Some(name) = unknown_parameter(url.expose()) => {
+                Err(self.fault(key, format_args!("has a parameter that is not known: {name}")))
+            }
             Some(url) if !is_postgres(&url) => {
                 Err(self.fault(key, "is no postgres://user:password@host/name URL"))
             }

@@ -69,18 +69,23 @@ pub async fn is_empty(db: &mut PgConnection) -> Result<bool> {
     .map_err(error)
 }
 
-/// How many connections other programs of Tessera have to the database of this connection.
+/// Who else is connected to the database of this connection: program, user and how often, 20 of them at most.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn others(db: &mut PgConnection) -> Result<i64> {
+pub async fn others(db: &mut PgConnection) -> Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"
-        SELECT count(*) AS "n!" FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name = 'tessera' AND pid <> pg_backend_pid()
+        -- Who may not see the type of somebody else's sees null; what PostgreSQL itself runs has no user.
+        SELECT format('%s (user %s, connections: %s)', coalesce(nullif(application_name, ''), 'a program without a name'),
+                      usename, count(*)) AS "who!"
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename IS NOT NULL
+          AND coalesce(backend_type, 'client backend') = 'client backend'
+        GROUP BY application_name, usename ORDER BY application_name, usename LIMIT 20
         "#
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await
     .map_err(error)
 }
@@ -164,7 +169,7 @@ mod tests {
         let (fresh, aside) = (format!("{name}_\"fresh"), format!("{name}_\"aside"));
         let mut own = PgConnection::connect_with(&db.options).await.unwrap();
         assert!(!is_empty(&mut own).await.unwrap());
-        assert_eq!(others(&mut own).await.unwrap(), 0);
+        assert!(others(&mut own).await.unwrap().is_empty());
         let empty = Contents { tickets: 0, transactions: 0, deliveries: 0, waiting: 0 };
         assert_eq!(contents(&mut own).await.unwrap(), empty);
 
@@ -185,11 +190,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_program_of_tessera_is_seen() {
+    async fn whoever_else_is_connected_is_named() {
         let db = TestDb::new().await;
         let named = db.options.clone().application_name("tessera");
         let mut own = PgConnection::connect_with(&named).await.unwrap();
-        let _other = PgConnection::connect_with(&named).await.unwrap();
-        assert_eq!(others(&mut own).await.unwrap(), 1);
+        let _another = PgConnection::connect_with(&named).await.unwrap();
+        let _psql = PgConnection::connect_with(&named.clone().application_name("psql")).await.unwrap();
+        let user = db.options.get_username();
+        let expected = ["psql", "tessera"].map(|name| format!("{name} (user {user}, connections: 1)"));
+        assert_eq!(others(&mut own).await.unwrap(), expected);
     }
 }

@@ -77,13 +77,15 @@ async fn restore(database: &Database, arguments: &Arguments) -> anyhow::Result<C
     filled
 }
 
-/// Whether the data may be replaced: no server runs, and nothing is there or we are told to.
+/// Whether the data may be replaced: nobody is connected, who would keep the databases from changing their names after
+/// all the work, and nothing is there or we are told to.
 async fn may_begin(database: &Database, arguments: &Arguments) -> anyhow::Result<Tools> {
     let mut db =
         PgConnection::connect_with(&database.options()).await.context("cannot connect to the database")?;
     let others = backup::others(&mut db).await?;
-    if others > 0 {
-        bail!("a Tessera has {others} connections to the database {}. Stop it first.", database.name());
+    if !others.is_empty() {
+        let who = others.join(", ");
+        bail!("the database {} is in use by {who}. Stop that first.", database.name());
     }
     if !arguments.force && !backup::is_empty(&mut db).await? {
         let there = match backup::contents(&mut db).await {
@@ -160,7 +162,12 @@ fn tell(contents: &Contents) {
             say!(
                 "{waiting} deliveries wait, and a server sends them as soon as it starts. Those that were sent after the"
             );
-            say!("backup was made are sent again, with the same Message-ID or webhook-id as before.");
+            say!(
+                "backup was made are sent again, with the same Message-ID or webhook-id as before. To look at them first, and"
+            );
+            say!(
+                "cancel what must not leave: start with delivery.enabled = false (TESSERA_DELIVERY__ENABLED=false)."
+            );
         }
     }
 }

@@ -209,6 +209,22 @@ fn secrets_may_stand_in_files_and_print_as_dots() {
 }
 
 #[test]
+fn a_parameter_of_the_database_that_is_not_known_is_named_without_its_value() {
+    for (query, shown) in [
+        ("sslpassword=hunter2", "sslpassword"),
+        ("sslmode=require&pasword=hunter2", "pasword"),
+        ("password=x&hunter2", "?"),
+        ("options[a=hunter2", "options[a"),
+    ] {
+        let url = format!("postgres://h/desk?{query}");
+        let fault = load(&[("TESSERA_DATABASE__URL", &url)]).unwrap_err();
+        assert_eq!(fault, format!("TESSERA_DATABASE__URL: has a parameter that is not known: {shown}"));
+    }
+    let url = "postgres://h/desk?ssl-mode=require&options[search_path]=x&statement-cache-capacity=9";
+    assert!(load(&[("TESSERA_DATABASE__URL", url)]).is_ok());
+}
+
+#[test]
 fn data_has_a_place_for_root_and_for_everybody_else() {
     let place = |vars: &[(&str, &str)]| {
         Config::load(&Surroundings { is_root: false, ..surroundings(vars) }).map(|config| config.data_dir)

@@ -96,8 +96,8 @@ pub enum PostgresError {
     },
     /// No `pg_dump` and `pg_restore` that suit the server.
     #[error(
-        "Tessera found no pg_dump and pg_restore of PostgreSQL {major} or newer, as the server is. Install them with \
-         `{install}`, or set database.embedded.bin_dir to the directory that holds them."
+        "Tessera found no pg_dump and pg_restore of PostgreSQL {major}, the server's own major version: no other can be \
+         relied on to read and write its data. Install that version's (`{install}` brings the newest), or set database.embedded.bin_dir to the directory that holds them."
     )]
     NoTools {
         /// The server's major version.

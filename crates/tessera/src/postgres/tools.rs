@@ -1,5 +1,6 @@
 //! `pg_dump` and `pg_restore`: found like the server's programs, told how to connect, run to their end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,8 +18,41 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const PRINTED_MAX: usize = 2048;
 /// What may be kept of our environment: where programs and certificates are, and what speaks of PostgreSQL.
 const KEPT: [&str; 4] = ["PATH", "HOME", "TZ", "LD_LIBRARY_PATH"];
-/// Parameters of a database's URL that are not PostgreSQL's own; its programs refuse them.
-const OURS: [&str; 2] = ["statement-cache-capacity", "application_name"];
+/// The parameters that the URL of a database may have: those that sqlx reads.
+const PARAMETERS: [(&str, Parameter<'static>); 18] = [
+    ("sslmode", Parameter::Word("sslmode")),
+    ("ssl-mode", Parameter::Word("sslmode")),
+    ("sslrootcert", Parameter::Word("sslrootcert")),
+    ("ssl-root-cert", Parameter::Word("sslrootcert")),
+    ("ssl-ca", Parameter::Word("sslrootcert")),
+    ("sslcert", Parameter::Word("sslcert")),
+    ("ssl-cert", Parameter::Word("sslcert")),
+    ("sslkey", Parameter::Word("sslkey")),
+    ("ssl-key", Parameter::Word("sslkey")),
+    ("host", Parameter::Word("host")),
+    ("hostaddr", Parameter::Word("hostaddr")),
+    ("port", Parameter::Word("port")),
+    ("user", Parameter::Word("user")),
+    ("options", Parameter::Word("options")),
+    ("password", Parameter::Password),
+    // The database is named by whoever connects, and so is the application.
+    ("dbname", Parameter::Ours),
+    ("application_name", Parameter::Ours),
+    ("statement-cache-capacity", Parameter::Ours),
+];
+
+/// What a parameter of a database's URL is to PostgreSQL's programs.
+#[derive(Debug, Clone, Copy)]
+enum Parameter<'p> {
+    /// A word of theirs.
+    Word(&'static str),
+    /// A setting of the session.
+    Setting(&'p str),
+    /// Theirs, and secret.
+    Password,
+    /// Not theirs.
+    Ours,
+}
 
 /// The programs of one major version, for one database.
 #[derive(Debug, Clone)]
@@ -29,8 +63,8 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// The programs that suit a server of a major version: the same, else the next newer one, for older ones cannot read
-    /// it. `configured` is `database.embedded.bin_dir`.
+    /// The programs that suit a server of a major version: those of the same. Older ones cannot read it, and what newer
+    /// ones write it cannot (17's set `transaction_timeout`, which 16 refuses). `configured` is `database.embedded.bin_dir`.
     ///
     /// # Errors
     /// [`PostgresError::NoTools`] when there are none that suit it.
@@ -41,13 +75,11 @@ impl Tools {
         is_embedded: bool,
     ) -> Result<Self, PostgresError> {
         let dirs = configured.map_or_else(candidates, |dir| vec![dir.to_owned()]);
-        let found = dirs.into_iter().filter(|dir| dir.join("pg_restore").is_file()).filter_map(|dir| {
-            let major = major_of(&dir.join("pg_dump")).filter(|major| *major >= server_major)?;
-            Some((major, dir))
-        });
-        // Of one major version, the first that was found.
-        match found.min_by_key(|(major, _)| *major) {
-            Some((_, bin)) => Ok(Self { bin, url, is_embedded }),
+        let suits = |dir: &PathBuf| {
+            ["pg_dump", "pg_restore"].iter().all(|program| major_of(&dir.join(program)) == Some(server_major))
+        };
+        match dirs.into_iter().find(suits) {
+            Some(bin) => Ok(Self { bin, url, is_embedded }),
             None => Err(PostgresError::NoTools { major: server_major, install: install_command() }),
         }
     }
@@ -75,30 +107,68 @@ impl Tools {
     /// # Errors
     /// The database's URL cannot be read.
     pub fn connecting(&self, program: &str, database: &str) -> anyhow::Result<Command> {
-        let mut url = Url::parse(self.url.expose()).ok().context("database.url is no URL")?;
+        let (mut words, password) = words(self.url.expose()).context("database.url cannot be read")?;
         let mut command = self.command(program);
-        let mut pairs = Vec::new();
-        for (key, value) in url.query_pairs().into_owned() {
-            match key.as_str() {
-                "password" => drop(command.env("PGPASSWORD", value)),
-                "dbname" => {}
-                key if OURS.contains(&key) => {}
-                _ => pairs.push((key, value)),
-            }
+        if let Some(password) = password {
+            command.env("PGPASSWORD", password);
         }
-        if let Some(password) = url.password() {
-            let password =
-                percent_encoding::percent_decode_str(password).decode_utf8().context("database.url")?;
-            command.env("PGPASSWORD", &*password);
-        }
-        pairs.push(("dbname".to_owned(), database.to_owned()));
-        let refused = || anyhow::anyhow!("database.url names no host");
-        url.set_password(None).map_err(|()| refused())?;
-        url.query_pairs_mut().clear().extend_pairs(pairs);
-        // PostgreSQL reads a + as itself.
-        command.arg(format!("--dbname={}", url.as_str().replace('+', "%20")));
+        words.insert("dbname", database.to_owned());
+        let quoted = |text: &str| text.replace('\\', r"\\").replace('\'', r"\'");
+        let words: Vec<_> = words.iter().map(|(word, value)| format!("{word}='{}'", quoted(value))).collect();
+        command.arg(format!("--dbname={}", words.join(" ")));
         Ok(command)
     }
+}
+
+/// The first parameter of a database's URL that is not known. What is not known would be ignored by the one and refused
+/// by the other, and its value would be logged. One without a value may be a piece of something else, so it is not named.
+pub fn unknown_parameter(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let is_known = |name: &str| parameter(name).is_some();
+    let unknown = url.query_pairs().find(|(name, _)| !is_known(name))?;
+    Some(if unknown.1.is_empty() { "?".to_owned() } else { unknown.0.into_owned() })
+}
+
+/// What a parameter is to PostgreSQL's programs, if there is such a one.
+fn parameter(name: &str) -> Option<Parameter<'_>> {
+    if let Some(setting) = name.strip_prefix("options[").and_then(|rest| rest.strip_suffix(']')) {
+        return Some(Parameter::Setting(setting));
+    }
+    PARAMETERS.iter().find(|(known, _)| *known == name).map(|(_, parameter)| *parameter)
+}
+
+/// A URL that [`sqlx`] takes as words of a connection of PostgreSQL's programs, and the password.
+fn words(url: &str) -> anyhow::Result<(BTreeMap<&'static str, String>, Option<String>)> {
+    let url = Url::parse(url).ok().context("it is no URL")?;
+    let decoded = |text: &str| -> anyhow::Result<String> {
+        Ok(percent_encoding::percent_decode_str(text).decode_utf8()?.into_owned())
+    };
+    let mut words = BTreeMap::new();
+    if let Some(host) = url.host_str() {
+        words.insert("host", decoded(host.trim_matches(['[', ']']))?);
+    }
+    if let Some(port) = url.port() {
+        words.insert("port", port.to_string());
+    }
+    if !url.username().is_empty() {
+        words.insert("user", decoded(url.username())?);
+    }
+    let mut password = url.password().map(decoded).transpose()?;
+    for (name, value) in url.query_pairs() {
+        let mut option = |text: &str| {
+            let options: &mut String = words.entry("options").or_default();
+            options.push_str(if options.is_empty() { "" } else { " " });
+            options.push_str(text);
+        };
+        match parameter(&name) {
+            Some(Parameter::Word("options")) => option(&value),
+            Some(Parameter::Word(word)) => drop(words.insert(word, value.into_owned())),
+            Some(Parameter::Setting(setting)) => option(&format!("-c {setting}={value}")),
+            Some(Parameter::Password) => password = Some(value.into_owned()),
+            Some(Parameter::Ours) | None => {}
+        }
+    }
+    Ok((words, password))
 }
 
 /// Runs a program to its end, and every [`PROGRESS`] prints how far it is, as `told` says.
@@ -125,4 +195,70 @@ pub async fn complete(command: Command, told: impl Fn() -> String) -> anyhow::Re
     let end = output.stderr.len().saturating_sub(PRINTED_MAX);
     let printed = String::from_utf8_lossy(output.stderr.get(end..).unwrap_or_default());
     bail!("{program} failed ({}): {}", output.status, printed.trim());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// The argument that says how to connect, and the password.
+    fn connecting(url: &str) -> (String, Option<String>) {
+        let tools = Tools { bin: "/bin".into(), url: Secret::new(url), is_embedded: true };
+        let command = tools.connecting("pg_dump", "it's").unwrap();
+        let argument = command.get_args().next().unwrap().to_str().unwrap().to_owned();
+        let password = command.get_envs().find(|(name, _)| *name == OsStr::new("PGPASSWORD"));
+        (argument, password.and_then(|(_, value)| Some(value?.to_str()?.to_owned())))
+    }
+
+    #[test]
+    fn every_url_that_serves_is_one_that_can_be_dumped() {
+        for (url, expected) in [
+            ("postgres:///desk?host=/var/run/postgresql", r"dbname='it\'s' host='/var/run/postgresql'"),
+            ("postgres://a+b@h/desk", r"dbname='it\'s' host='h' user='a+b'"),
+            ("postgres://u%20v@[::1]:5433/desk", r"dbname='it\'s' host='::1' port='5433' user='u v'"),
+            ("postgres://%2Frun%2Fpg/desk?user=c%27%5Cd", r"dbname='it\'s' host='/run/pg' user='c\'\\d'"),
+            (
+                "postgres://h/desk?ssl-mode=verify-full&ssl-root-cert=/ca.pem&statement-cache-capacity=9",
+                r"dbname='it\'s' host='h' sslmode='verify-full' sslrootcert='/ca.pem'",
+            ),
+            (
+                "postgres://h/desk?options=-c%20a%3D1&options[search_path]=x&application_name=me&dbname=other",
+                r"dbname='it\'s' host='h' options='-c a=1 -c search_path=x'",
+            ),
+        ] {
+            assert_eq!(connecting(url), (format!("--dbname={expected}"), None), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_no_argument() {
+        for url in ["postgres://u:hunt%2Ber+2@h/desk", "postgres://u@h/desk?password=hunt%2Ber%2B2"] {
+            let expected =
+                (r"--dbname=dbname='it\'s' host='h' user='u'".to_owned(), Some("hunt+er+2".to_owned()));
+            assert_eq!(connecting(url), expected);
+        }
+    }
+
+    #[test]
+    fn programs_of_another_major_version_do_not_suit() {
+        let dir = tempfile::TempDir::new().unwrap();
+        for program in ["pg_dump", "pg_restore"] {
+            let path = dir.path().join(program);
+            fs::write(&path, format!("#!/bin/sh\necho '{program} (PostgreSQL) 17.2'\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let find = |major| Tools::find(Some(dir.path()), major, Secret::new("postgres://h/desk"), false);
+        assert_eq!(find(17).unwrap().bin(), dir.path());
+        for other in [16, 18] {
+            let refused = find(other).unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("pg_restore of PostgreSQL {other}, the server's own")),
+                "{refused}"
+            );
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::database::Database;
 
 /// The oldest PostgreSQL that Tessera's SQL runs on.
 const OLDEST: i32 = 150_000;
-/// Connections that should be left: a node of Tessera has up to 32.
+/// Connections that should be left: a node of Tessera has up to 40 (`Pools::new`).
 const CONNECTIONS_LEFT: i64 = 10;
 /// A database transaction that lies idle longer keeps PostgreSQL from cleaning up, in seconds.
 const IDLE_MAX: f64 = 60.0;
@@ -103,7 +103,7 @@ fn safety(server: &Server, is_embedded: bool) -> Finding {
 fn connections(server: &Server) -> Finding {
     let left = server.connections_max - server.connections;
     let seen = format!("{} of {} connections are in use", server.connections, server.connections_max);
-    let advice = "raise max_connections (a node of Tessera takes up to 32), or stop what else is connected";
+    let advice = "raise max_connections (a node of Tessera takes up to 40), or stop what else is connected";
     match left {
         ..=0 => Finding::failed("connections", seen, advice),
         1..CONNECTIONS_LEFT => Finding::warning("connections", seen, advice),
@@ -147,7 +147,7 @@ fn programs(config: &Config, database: &Database, server: &Server) -> Finding {
         ),
         Err(error) => {
             let what = if config.database_url.is_some() {
-                "postgresql-client of that version is enough"
+                "without them there is no backup; postgresql-client of that version is enough"
             } else {
                 "without them there is no backup"
             };
