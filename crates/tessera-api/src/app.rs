@@ -179,7 +179,8 @@ pub async fn limit_time(State(app): State<App>, request: Request, next: Next) ->
         return response;
     }
     if has_arrived.load(Ordering::Relaxed) {
-        let detail = "This took too long and was stopped. Send the request again.";
+        let detail = "This took too long and was stopped. It may or may not have been done. Send it again with the same \
+                      Idempotency-Key; without one, look first.";
         return Problem::from(Error::new(Kind::Busy, "timeout", detail)).into_response();
     }
     let detail = format!("The body did not arrive within {} s.", app.load.handler.as_secs_f64());
