@@ -20,7 +20,7 @@ own_network=(unshare --net)
 if [ -z "${FUZZ_ALONE:-}" ]; then
     export FUZZ_ALONE=no
     if has unshare && "${own_network[@]}" python3 -c "$loopback_up" 2>/dev/null; then
-        FUZZ_ALONE=yes exec "${own_network[@]}" "$0" "$@"
+        FUZZ_ALONE=yes exec "${own_network[@]}" "$ROOT/scripts/schemathesis.sh" "$@"
     fi
     say "cannot make a network of its own: see the head of this script"
 elif [ "$FUZZ_ALONE" = yes ]; then

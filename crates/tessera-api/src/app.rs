@@ -1,6 +1,7 @@
 //! What every handler is given, and what stands before a handler: tokens, a place to work at, the time it has.
 
 use crate::error::Problem;
+use crate::routes::health::Pulse;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Version, header};
@@ -47,6 +48,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// Where the metrics come from.
     pub scrape: Option<Scrape>,
+    /// Whether the database answers.
+    pub(crate) pulse: Arc<Pulse>,
     token: TokenHash,
     load: Load,
     places: Arc<Semaphore>,
@@ -60,6 +63,7 @@ impl App {
             tessera,
             stop: CancellationToken::new(),
             scrape: None,
+            pulse: Arc::default(),
             token: TokenHash::of(token),
             load,
             places: Arc::new(Semaphore::new(load.at_work)),
@@ -175,7 +179,8 @@ pub async fn limit_time(State(app): State<App>, request: Request, next: Next) ->
         return response;
     }
     if has_arrived.load(Ordering::Relaxed) {
-        let detail = "This took too long and was stopped. Send the request again.";
+        let detail = "This took too long and was stopped. It may or may not have been done. Send it again with the same \
+                      Idempotency-Key; without one, look first.";
         return Problem::from(Error::new(Kind::Busy, "timeout", detail)).into_response();
     }
     let detail = format!("The body did not arrive within {} s.", app.load.handler.as_secs_f64());

@@ -82,7 +82,7 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
 }
 
 /// The refusals that any route can meet before its handler or below it: name, status, when.
-fn shared() -> [(&'static str, &'static str, &'static str); 8] {
+fn shared() -> [(&'static str, &'static str, &'static str); 9] {
     [
         (
             "Malformed",
@@ -92,6 +92,7 @@ fn shared() -> [(&'static str, &'static str, &'static str); 8] {
         ("Unauthenticated", "401", "`unauthenticated`: no token, or a wrong one"),
         ("Forbidden", "403", "`permission_denied`: a right is missing; `detail` names it"),
         ("NotFound", "404", "`not_found`: there is no such thing"),
+        ("TooSlow", "408", "`body_too_slow`: the body did not arrive within 15 s"),
         ("TooLarge", "413", "`body_too_large`: the body is over 1 MiB"),
         ("UnsupportedMediaType", "415", "`unsupported_media_type`: the body is not announced as JSON"),
         (
@@ -102,7 +103,7 @@ fn shared() -> [(&'static str, &'static str, &'static str); 8] {
         (
             "Busy",
             "503",
-            "`busy`, `locked`, `timeout`, `plan_too_slow`, `database_unavailable`: not now; `Retry-After` says when to send it again",
+            "`busy`, `overloaded`, `locked`, `timeout`, `plan_too_slow`, `database_unavailable`: not now; `Retry-After` says when to send it again",
         ),
     ]
 }
@@ -141,7 +142,7 @@ fn meets(operation: &Value) -> Vec<&'static str> {
     met.extend((has_body || has("query") || has("path") || has("header")).then_some("Malformed"));
     met.extend(has("path").then_some("NotFound"));
     met.extend(is_planned.then_some("Forbidden"));
-    met.extend(has_body.then_some(["TooLarge", "UnsupportedMediaType"]).into_iter().flatten());
+    met.extend(has_body.then_some(["TooSlow", "TooLarge", "UnsupportedMediaType"]).into_iter().flatten());
     met.extend((has_body || is_paged(operation)).then_some("Invalid"));
     met
 }

@@ -31,12 +31,12 @@ failpoints! {
     MigrationDone = "migration_done",
     /// Upkeep: a partition is made, others are not.
     PartitionMade = "partition_made",
-    /// Upkeep: old idempotency keys are away.
-    KeysForgotten = "keys_forgotten",
     /// A start: the seed is written, and not committed.
     SeedWritten = "seed_written",
     /// A start: the seed is committed.
     SeedCommitted = "seed_committed",
+    /// Upkeep: old idempotency keys are away.
+    KeysForgotten = "keys_forgotten",
 
     /// A create that has read nothing yet.
     CreateBegun = "create_begun",

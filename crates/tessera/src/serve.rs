@@ -26,6 +26,7 @@ use tessera_core::dispatch::{Tessera, clock};
 use tessera_core::failpoint::Failpoint;
 use tessera_core::models::secret::Secret;
 use tessera_core::plan::Installation;
+use time::Date;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -60,8 +61,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let pools = Pools::new(database.options());
     migrate::run_on(database).await?;
-    let mut upkeep = Upkeep { pools: pools.clone(), retention: config.retention, emptied_to: Uuid::nil() };
-    upkeep.keep_up().await;
+    // What requests need; the rest of the upkeep may take long, and waits until they are served.
+    make_partitions(&pools).await;
     let guard = Guard::new(config.webhook_allow.clone());
     let installation = Installation {
         name: config.name.clone(),
@@ -71,6 +72,9 @@ async fn serve(
     let (mail, mail_to) = mail_transport(config)?;
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
     let tessera = Arc::new(Tessera::open(pools.clone(), installation, Arc::new(guard)).await?);
+    let address = listener.local_addr()?;
+    let router = router(config, Arc::clone(&tessera), &stop)?;
+    // From here on nothing can fail any more.
     let workers = config.delivers.then(|| {
         Workers::start(Tools {
             pool: pools.write.clone(),
@@ -81,12 +85,11 @@ async fn serve(
             drain: DRAIN,
         })
     });
-    let upkeep = tokio::spawn(upkeep.keep_up_always());
-    let address = listener.local_addr()?;
+    let upkeep = tokio::spawn(Upkeep::new(pools.clone(), config.retention).keep_up_always());
     tracing::info!("listening on http://{address}, database {}, mail to {mail_to}", place(config, database));
-    notify::ready();
     let limits = Limits { connections: config.connections_max, ..Limits::default() };
-    let cut_off = server::serve(listener, router(config, tessera, &stop)?, limits, stop).await;
+    notify::ready();
+    let cut_off = server::serve(listener, router, limits, stop).await;
     if cut_off > 0 {
         tracing::warn!(
             connections = cut_off,
@@ -144,18 +147,48 @@ fn mail_transport(config: &Config) -> anyhow::Result<(MailTransport, String)> {
 struct Upkeep {
     pools: Pools,
     retention: Retention,
-    /// The delivery up to which old messages were emptied.
+    walk: Walk,
+}
+
+/// The walk over old deliveries that empties messages.
+struct Walk {
+    /// The delivery up to which it has come.
     emptied_to: Uuid,
+    /// The day on which it began.
+    day: Date,
+}
+
+impl Walk {
+    fn new(today: Date) -> Self {
+        Self { emptied_to: Uuid::nil(), day: today }
+    }
+
+    /// Begins anew on a new day, for what was not finished when it was passed.
+    fn goes_on(&mut self, today: Date) -> &mut Uuid {
+        if today != self.day {
+            *self = Self::new(today);
+        }
+        &mut self.emptied_to
+    }
+}
+
+/// Makes the partitions of the months to come. A failure is told and tried again the next time.
+async fn make_partitions(pools: &Pools) {
+    if let Err(error) = upkeep::make_partitions(&pools.write, clock::now()).await {
+        tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
+    }
 }
 
 impl Upkeep {
-    /// What is done at the start and every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
+    fn new(pools: Pools, retention: Retention) -> Self {
+        Self { pools, retention, walk: Walk::new(clock::now().date()) }
+    }
+
+    /// What is done every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
     async fn keep_up(&mut self) {
         let (pool, now) = (&self.pools.write, clock::now());
         let Retention { traces_days, attempts_days, payloads_days } = self.retention;
-        if let Err(error) = upkeep::make_partitions(pool, now).await {
-            tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
-        }
+        make_partitions(&self.pools).await;
         if let Err(error) = upkeep::forget_keys(pool, now).await {
             tracing::warn!(%error, "old idempotency keys were not deleted");
         }
@@ -165,15 +198,16 @@ impl Upkeep {
         if let Err(error) = upkeep::drop_attempts(pool, attempts_days, now).await {
             tracing::warn!(%error, "old attempts of deliveries were not deleted");
         }
-        if let Err(error) = upkeep::empty_messages(pool, payloads_days, now, &mut self.emptied_to).await {
+        let from = self.walk.goes_on(now.date());
+        if let Err(error) = upkeep::empty_messages(pool, payloads_days, now, from).await {
             tracing::warn!(%error, "old messages of deliveries were not emptied");
         }
     }
 
     async fn keep_up_always(mut self) {
         loop {
-            tokio::time::sleep(UPKEEP_EVERY).await;
             self.keep_up().await;
+            tokio::time::sleep(UPKEEP_EVERY).await;
         }
     }
 }
@@ -212,4 +246,20 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
         std::process::exit(EXIT_AT_ONCE);
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::date;
+
+    #[test]
+    fn the_walk_over_old_messages_begins_anew_once_a_day() {
+        let (mut walk, last) = (Walk::new(date!(2026 - 11 - 23)), Uuid::max());
+        *walk.goes_on(date!(2026 - 11 - 23)) = last;
+        assert_eq!(*walk.goes_on(date!(2026 - 11 - 23)), last);
+        assert_eq!(*walk.goes_on(date!(2026 - 11 - 24)), Uuid::nil());
+        *walk.goes_on(date!(2026 - 11 - 24)) = last;
+        assert_eq!(*walk.goes_on(date!(2026 - 11 - 24)), last);
+    }
 }

@@ -2,8 +2,10 @@
 
 use crate::error::Problem;
 use axum::extract::Path;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use flate2::read::GzDecoder;
+use std::io::{self, Read as _};
 use std::sync::{Arc, LazyLock};
 use tessera_core::Error;
 use utoipa_swagger_ui::Config;
@@ -44,12 +46,12 @@ pub async fn to_page() -> Redirect {
 }
 
 /// The page.
-pub async fn page() -> Response {
-    part(Path(String::new())).await
+pub async fn page(headers: HeaderMap) -> Response {
+    part(Path(String::new()), headers).await
 }
 
 /// A part of the page.
-pub async fn part(Path(path): Path<String>) -> Response {
+pub async fn part(Path(path): Path<String>, asked: HeaderMap) -> Response {
     let file = match utoipa_swagger_ui::serve(&path, Arc::clone(&CONFIG)) {
         Ok(Some(file)) => file,
         Ok(None) => return Problem::from(Error::not_found("resource", path)).into_response(),
@@ -58,7 +60,17 @@ pub async fn part(Path(path): Path<String>) -> Response {
             return Problem::from(Error::internal("The page cannot be made.", cause)).into_response();
         }
     };
-    let headers: [(HeaderName, HeaderValue); 4] = [
+    // What stands around the routes leaves this header to clients that take gzip.
+    let is_sent_packed = file.gzpipped && asked.contains_key(header::ACCEPT_ENCODING);
+    let bytes =
+        if file.gzpipped && !is_sent_packed { unpacked(&file.bytes) } else { Ok(file.bytes.into_owned()) };
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(cause) => {
+            return Problem::from(Error::internal("The page cannot be made.", cause)).into_response();
+        }
+    };
+    let headers: [(HeaderName, HeaderValue); 5] = [
         (
             header::CONTENT_TYPE,
             HeaderValue::from_str(&file.content_type)
@@ -67,10 +79,18 @@ pub async fn part(Path(path): Path<String>) -> Response {
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::CACHE_CONTROL, HeaderValue::from_static(KEPT)),
+        (header::VARY, HeaderValue::from_static("accept-encoding")),
     ];
-    let mut response = (StatusCode::OK, headers, file.bytes.into_owned()).into_response();
-    if file.gzpipped {
+    let mut response = (StatusCode::OK, headers, bytes).into_response();
+    if is_sent_packed {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
+}
+
+/// A part of this program as it was before it was packed, for the few clients that do not take gzip.
+fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

@@ -39,9 +39,14 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 fn read_pools(pools: &Pools) {
-    for (name, pool) in [("write", &pools.write), ("read", &pools.read)] {
+    let [write, read] = [&pools.write, &pools.read].map(|pool| {
         let idle = pool.num_idle();
-        let used = (pool.size() as usize).saturating_sub(idle);
+        (idle, (pool.size() as usize).saturating_sub(idle))
+    });
+    let (changes, previews) = (pools.changes.count(), pools.previews.count());
+    for (name, (idle, used)) in
+        [("write", write), ("read", read), ("changes", changes), ("previews", previews)]
+    {
         metrics::gauge!(names::POOL_CONNECTIONS, "pool" => name, "state" => "idle").set(idle as f64);
         metrics::gauge!(names::POOL_CONNECTIONS, "pool" => name, "state" => "used").set(used as f64);
     }

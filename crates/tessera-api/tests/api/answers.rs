@@ -98,9 +98,16 @@ async fn the_documentation_is_a_page_that_needs_no_token_and_no_other_place() {
     for part in
         ["/api/docs/", "/api/docs/swagger-ui-bundle.js", "/api/docs/swagger-ui.css", "/api/docs/index.css"]
     {
-        let reply = open(part).await;
-        assert_eq!(reply.status, 200, "{part}");
+        let (reply, plain) = (get(&desk, part, "gzip").await, open(part).await);
+        assert!(reply.status == 200 && plain.status == 200, "{part}");
+        assert_eq!(reply.header("content-encoding"), "gzip");
         assert!(reply.bytes.starts_with(&GZIP), "{part} is packed once, when this is built");
+        assert_eq!(plain.header("content-encoding"), "", "{part}");
+        assert!(plain.bytes.is_ascii() || std::str::from_utf8(&plain.bytes).is_ok(), "{part} is text");
+        assert_eq!(
+            (plain.header("vary"), reply.header("vary")),
+            ("accept-encoding".into(), "accept-encoding".into())
+        );
         let policy = reply.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     }

@@ -79,6 +79,8 @@ async fn what_happens_is_counted() {
         "tessera_delivery_oldest_due_seconds",
         "tessera_database_up 1",
         "tessera_pool_connections{pool=\"write\",state=\"idle\"}",
+        "tessera_pool_connections{pool=\"changes\",state=\"idle\"}",
+        "tessera_pool_connections{pool=\"previews\",state=\"used\"}",
         "tessera_catalog_version 1",
         "tessera_catalog_objects{kind=\"scrips\"} 3",
         &format!("tessera_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),

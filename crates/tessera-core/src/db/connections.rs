@@ -9,16 +9,23 @@ use crate::error::{Error, Kind, Result};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+/// How long a connection may rest. What stands between us and the database forgets one that says nothing (a NAT after
+/// minutes, some firewalls), and a statement on it would wait for an answer that cannot come.
+const REST_MAX: Duration = Duration::from_secs(600);
 
 /// Connections of one kind, opened when first needed.
 #[derive(Debug)]
 pub struct Connections {
     options: PgConnectOptions,
+    max: usize,
     places: Semaphore,
-    /// Those that nobody has, the one used last on top: the others may rest.
-    idle: Mutex<Vec<PgConnection>>,
+    /// Those that nobody has, each since when. The one used last is on top, so the ones below rest longer.
+    idle: Mutex<Vec<(Instant, PgConnection)>>,
 }
 
 /// A connection, while somebody has it.
@@ -32,7 +39,7 @@ pub struct Taken<'c> {
 impl Connections {
     /// At most `max` connections.
     pub fn new(options: PgConnectOptions, max: usize) -> Self {
-        Self { options, places: Semaphore::new(max), idle: Mutex::default() }
+        Self { options, max, places: Semaphore::new(max), idle: Mutex::default() }
     }
 
     /// Takes one, or opens one. Those who wait for a place get one in the order in which they came.
@@ -43,8 +50,7 @@ impl Connections {
         let place = tokio::time::timeout(ACQUIRE_TIMEOUT, self.places.acquire()).await;
         let place = place.map_err(|_| error(sqlx::Error::PoolTimedOut))?;
         let _place = place.map_err(|_| error(sqlx::Error::PoolClosed))?;
-        let idle = self.idle().pop();
-        let connection = match idle {
+        let connection = match self.rested(Instant::now()) {
             Some(connection) => connection,
             None => {
                 let opened =
@@ -59,13 +65,36 @@ impl Connections {
     pub async fn close(&self) {
         self.places.close();
         let idle = std::mem::take(&mut *self.idle());
-        for connection in idle {
+        for (_, connection) in idle {
             // Whoever is on the other side finds out by itself when the farewell is lost.
             let _ = connection.close().await;
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<PgConnection>> {
+    /// How many nobody has, and how many are taken.
+    pub fn count(&self) -> (usize, usize) {
+        (self.idle().len(), self.max.saturating_sub(self.places.available_permits()))
+    }
+
+    /// The idle connection that was used last. Those that have rested too long are closed.
+    fn rested(&self, now: Instant) -> Option<PgConnection> {
+        let mut idle = self.idle();
+        let too_long = idle.partition_point(|(since, _)| now.duration_since(*since) > REST_MAX);
+        // Without a farewell: on a connection that was forgotten nobody would hear it.
+        idle.drain(..too_long);
+        idle.pop().map(|(_, connection)| connection)
+    }
+
+    /// Takes one back, unless all are closed. [`Connections::close`] closes the places before it looks here, so none
+    /// stays behind.
+    fn put_back(&self, connection: PgConnection) {
+        let mut idle = self.idle();
+        if !self.places.is_closed() {
+            idle.push((Instant::now(), connection));
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, PgConnection)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,7 +107,7 @@ impl Taken<'_> {
             Err(Kind::Unavailable) => self.of.idle().clear(),
             // Nobody knows what its next answer would be.
             Err(Kind::Internal) => {}
-            _ => self.of.idle().push(self.connection),
+            _ => self.of.put_back(self.connection),
         }
         outcome
     }
@@ -132,5 +161,33 @@ mod tests {
         idle.done(Ok(())).unwrap();
         assert!(broken.done::<()>(Err(error(sqlx::Error::PoolClosed))).is_err());
         assert!(!processes.contains(&process(&mut connections.take().await.unwrap()).await));
+    }
+
+    #[tokio::test]
+    async fn those_that_rested_too_long_are_closed_and_the_others_are_not() {
+        let db = TestDb::new().await;
+        let connections = Connections::new(db.options.clone(), 2);
+        let (one, other) = (connections.take().await.unwrap(), connections.take().await.unwrap());
+        assert_eq!(connections.count(), (0, 2));
+        one.done(Ok(())).unwrap();
+        let first = Instant::now();
+        other.done(Ok(())).unwrap();
+        assert_eq!(connections.count(), (2, 0));
+
+        assert!(connections.rested(first + REST_MAX).is_some(), "the one on top");
+        assert_eq!(connections.count(), (0, 0), "the one below rested too long");
+        connections.take().await.unwrap().done(Ok(())).unwrap();
+        assert!(connections.rested(Instant::now() + REST_MAX * 2).is_none());
+    }
+
+    #[tokio::test]
+    async fn one_that_comes_back_after_the_end_is_closed() {
+        let db = TestDb::new().await;
+        let connections = Connections::new(db.options.clone(), 2);
+        let taken = connections.take().await.unwrap();
+        connections.close().await;
+        taken.done(Ok(())).unwrap();
+        assert_eq!(connections.count().0, 0);
+        assert_eq!(connections.take().await.unwrap_err().kind(), Kind::Unavailable);
     }
 }

@@ -287,10 +287,10 @@ impl Tessera {
             Step::Write(prepared, answer) => {
                 Failpoint::UpdatePrepared.pass();
                 let mut db = self.pools.changes.take().await?;
-                let written = self.write(&mut db, change, &prepared, answer).await;
-                let outcome = db.done(written)?;
+                let written = write(&mut db, change, &prepared, &answer).await;
+                let is_written = db.done(written)?;
                 Failpoint::UpdateWritten.pass();
-                Ok(outcome)
+                Ok(is_written.then(|| self.made(&prepared, answer)))
             }
         }
     }
@@ -306,29 +306,12 @@ impl Tessera {
             Step::Again => Ok(None),
             Step::Done(outcome) => Ok(Some(outcome)),
             Step::Write(prepared, answer) => {
-                let outcome = self.write(&mut db, change, &prepared, answer).await?;
+                let is_written = write(&mut db, change, &prepared, &answer).await?;
                 Failpoint::LockedWritten.pass();
                 db.commit().await.map_err(error)?;
                 Failpoint::LockedCommitted.pass();
-                // Nobody is told before it stands.
-                self.ring(&prepared);
-                Ok(outcome)
+                Ok(is_written.then(|| self.made(&prepared, answer)))
             }
-        }
-    }
-
-    async fn write(
-        &self,
-        db: &mut PgConnection,
-        change: &Change<'_>,
-        prepared: &Prepared,
-        answer: Answer,
-    ) -> Result<Option<Outcome>> {
-        let key = kept(change.conditions, &answer);
-        match plans::update(db, std::slice::from_ref(&prepared.plan), key).await?.as_slice() {
-            [Written::Yes] => Ok(Some(self.made(prepared, answer))),
-            // A used key is found by the next load, which answers what was answered.
-            _ => Ok(None),
         }
     }
 
@@ -447,20 +430,28 @@ impl Tessera {
         Load { actor: caller.user.id, key, people, messages: self.current.get().uses_messages() }
     }
 
+    /// Tells of a plan that stands in the database, and never of one before: wakes the workers when there is something to
+    /// deliver, and counts.
     fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
-        self.ring(prepared);
+        if !prepared.plan.deliveries.is_empty() {
+            self.deliveries.notify_one();
+        }
         counts::scrips(&prepared.plan.evaluations);
         Outcome::Made(answer, prepared.plan.ticket.version)
     }
 }
 
-impl Tessera {
-    /// Wakes the workers when there is something to deliver.
-    fn ring(&self, prepared: &Prepared) {
-        if !prepared.plan.deliveries.is_empty() {
-            self.deliveries.notify_one();
-        }
-    }
+/// Writes a planned update; answers whether it is written.
+async fn write(
+    db: &mut PgConnection,
+    change: &Change<'_>,
+    prepared: &Prepared,
+    answer: &Answer,
+) -> Result<bool> {
+    let key = kept(change.conditions, answer);
+    let written = plans::update(db, std::slice::from_ref(&prepared.plan), key).await?;
+    // A used key is found by the next load, which answers what was answered.
+    Ok(matches!(written.as_slice(), [Written::Yes]))
 }
 
 /// An update on its way.

@@ -1,5 +1,6 @@
-//! The planner: runs `prepare` where the request is, as long as plans are short. When one was long, others for a while run
-//! off the async threads, as many at once as there are cores, with a bounded queue before them.
+//! The planner: runs `prepare` where the request is, as long as plans are short and a thread of the server is left over.
+//! Otherwise, and for a while after a long one, they run off the async threads, as many at once as there are cores, with a
+//! bounded queue before them.
 
 use crate::error::{Error, Kind, Result};
 use crate::metrics::PREPARE_SECONDS;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 /// Requests that may wait to be planned; one more is told to come again.
@@ -17,7 +19,7 @@ pub const WAITING_MAX: usize = 512;
 pub const DEADLINE: Duration = Duration::from_secs(2);
 /// A plan that took longer may hold up the requests that share its thread, so those after it run aside.
 const SHORT: Duration = Duration::from_millis(20);
-/// For how long they do. A template written to be slow gets a thread of the server at most once in this time.
+/// For how long they do. Within this time templates written to be slow get, once, at most as many threads as [`here`] says.
 const ASIDE_FOR: Duration = Duration::from_secs(10);
 
 /// A plan with what it was made from: an answer needs the names.
@@ -37,6 +39,8 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Planner {
     cores: Arc<Semaphore>,
+    /// Places for plans that run where their requests are.
+    here: Semaphore,
     waiting: AtomicUsize,
     /// Until when plans run aside.
     aside: Mutex<Option<Instant>>,
@@ -46,7 +50,12 @@ impl Planner {
     /// A planner of as many plans at once as the machine has cores.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { cores: Arc::new(Semaphore::new(cores)), waiting: AtomicUsize::new(0), aside: Mutex::new(None) }
+        Self {
+            cores: Arc::new(Semaphore::new(cores)),
+            here: Semaphore::new(here()),
+            waiting: AtomicUsize::new(0),
+            aside: Mutex::new(None),
+        }
     }
 
     /// Prepares a plan.
@@ -60,13 +69,17 @@ impl Planner {
         command: &Arc<Command>,
         context: Context,
     ) -> Result<Box<Prepared>> {
-        let (prepared, took) = if self.is_aside(Instant::now()) {
-            self.prepare_aside(catalog, situation, Arc::clone(command), context).await?
-        } else {
-            prepare(catalog, situation, command, context)
+        let (prepared, took) = match self.place_here(Instant::now()) {
+            Some(_place) => prepare(catalog, situation, command, context),
+            None => self.prepare_aside(catalog, situation, Arc::clone(command), context).await?,
         };
         self.note(took, Instant::now());
         if took > DEADLINE { Err(too_slow()) } else { prepared }
+    }
+
+    /// A place to run a plan where its request is, unless it has to run aside.
+    fn place_here(&self, now: Instant) -> Option<SemaphorePermit<'_>> {
+        if self.is_aside(now) { None } else { self.here.try_acquire().ok() }
     }
 
     async fn prepare_aside(
@@ -101,6 +114,14 @@ impl Planner {
         let until = *self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| now < until)
     }
+}
+
+/// How many plans may run on the threads of the server at once: one thread remains for everything else, where there is more
+/// than one. A plan is known to be long only when it is over, so without this as many long ones as there are threads could
+/// begin together.
+fn here() -> usize {
+    let threads = Handle::try_current().map_or(1, |server| server.metrics().num_workers());
+    threads.saturating_sub(1).max(1)
 }
 
 /// What became of a plan, and how long it took.
@@ -164,5 +185,19 @@ mod tests {
         planner.note(SHORT, now);
         assert!(planner.is_aside(now + ASIDE_FOR - Duration::from_nanos(1)), "a short one proves nothing");
         assert!(!planner.is_aside(now + ASIDE_FOR));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn one_thread_of_the_server_is_left_over_by_plans_that_begin_together() {
+        let (planner, now) = (Planner::new(), Instant::now());
+        let (first, second) = (planner.place_here(now), planner.place_here(now));
+        assert!(first.is_some() && second.is_some());
+        assert!(planner.place_here(now).is_none(), "the third thread remains");
+        drop(first);
+        assert!(planner.place_here(now).is_some());
+
+        drop(second);
+        planner.note(SHORT * 2, now);
+        assert!(planner.place_here(now).is_none(), "all run aside after a long one");
     }
 }

@@ -13,10 +13,10 @@ use serde_json::{Map, Value};
 use similar::TextDiff;
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How long a difference of two texts is looked for; a coarser one is told after that.
+/// How long the differences of all texts of a comparison are looked for; coarser ones are told after that.
 const DIFF_MAX: Duration = Duration::from_millis(200);
 /// Lines around a change that a difference of texts shows.
 const CONTEXT_LINES: usize = 3;
@@ -94,9 +94,13 @@ impl Tessera {
         let stored = find::<D>(&mut db, word).await?;
         let from = version_of(&mut db, &stored, from).await?;
         let to = version_of(&mut db, &stored, to).await?;
-        let mut differences = Vec::new();
-        compare("", Some(&from.document), Some(&to.document), &mut differences);
-        Ok(Comparison { from, to, differences })
+        // It may take its time, and needs neither the connection nor a thread of the server.
+        drop(db);
+        let compared = tokio::task::spawn_blocking(move || {
+            let differences = differences(&from.document, &to.document);
+            Comparison { from, to, differences }
+        });
+        compared.await.map_err(|join| Error::internal("The versions could not be compared.", join))
     }
 
     /// Makes an object what it was at a version, as a new version: nothing of its history is rewritten. Where it says that
@@ -152,8 +156,21 @@ async fn version_of<D: Versioned>(
     })
 }
 
+/// Every member that differs, found within [`DIFF_MAX`].
+fn differences(before: &Value, after: &Value) -> Vec<Difference> {
+    let mut told = Vec::new();
+    compare("", Some(before), Some(after), Instant::now() + DIFF_MAX, &mut told);
+    told
+}
+
 /// Tells every member that differs: objects member by member, everything else whole.
-fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, told: &mut Vec<Difference>) {
+fn compare(
+    path: &str,
+    before: Option<&Value>,
+    after: Option<&Value>,
+    deadline: Instant,
+    told: &mut Vec<Difference>,
+) {
     if before == after {
         return;
     }
@@ -161,20 +178,20 @@ fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, told: &mut
         let members: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for member in members {
             let path = if path.is_empty() { member.clone() } else { format!("{path}.{member}") };
-            compare(&path, old.get(member), new.get(member), told);
+            compare(&path, old.get(member), new.get(member), deadline, told);
         }
         return;
     }
     let value = |value: Option<&Value>| value.cloned().unwrap_or_default();
     let diff = match (before.and_then(Value::as_str), after.and_then(Value::as_str)) {
-        (Some(old), Some(new)) if old.contains('\n') || new.contains('\n') => Some(lines(old, new)),
+        (Some(old), Some(new)) if old.contains('\n') || new.contains('\n') => Some(lines(old, new, deadline)),
         _ => None,
     };
     told.push(Difference { member: path.to_owned(), before: value(before), after: value(after), diff });
 }
 
-fn lines(old: &str, new: &str) -> String {
-    let diff = TextDiff::configure().timeout(DIFF_MAX).diff_lines(old, new);
+fn lines(old: &str, new: &str, deadline: Instant) -> String {
+    let diff = TextDiff::configure().deadline(deadline).diff_lines(old, new);
     diff.unified_diff().context_radius(CONTEXT_LINES).to_string()
 }
 
@@ -186,9 +203,10 @@ mod tests {
     use serde_json::json;
 
     fn told(before: &Value, after: &Value) -> Vec<(String, Value, Value, Option<String>)> {
-        let mut told = Vec::new();
-        compare("", Some(before), Some(after), &mut told);
-        told.into_iter().map(|one| (one.member, one.before, one.after, one.diff)).collect()
+        differences(before, after)
+            .into_iter()
+            .map(|one| (one.member, one.before, one.after, one.diff))
+            .collect()
     }
 
     #[test]
