@@ -250,7 +250,7 @@ fn headers() -> Value {
         "RequestId": text("The request's id: the one that was sent, or one of ours."),
         "Bearer": text("How to say who one is."),
         "RetryAfter": { "description": "Seconds to wait before the request is sent again.", "schema": { "type": "integer", "minimum": 0 } },
-        "ETag": { "description": "The version of the ticket, to send as If-Match.", "schema": { "type": "string", "pattern": "^\"[0-9]+\"$" } },
+        "ETag": { "description": "The version of the ticket, to send as If-Match; a packed answer has it with W/ before it.", "schema": { "type": "string", "pattern": "^(W/)?\"[0-9]+\"$" } },
         "Replayed": { "description": "The answer was given before, to a request with the same Idempotency-Key.", "schema": { "type": "string", "enum": ["true"] } }
     })
 }
