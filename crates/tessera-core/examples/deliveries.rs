@@ -72,7 +72,7 @@ async fn settle(url: &str, count: usize) -> Result<()> {
             transaction: ids.draw(),
         };
         let batch: Vec<_> = batch.into_iter().map(delivered).collect();
-        deliveries::settle(&pool, &batch, clock::now()).await?;
+        deliveries::settle(&pool, &batch).await?;
         settled += batch.len();
     }
     tell(settled, begun);

@@ -200,7 +200,7 @@ pub async fn release_endpoint(
 }
 
 fn order(app: &App) -> Result<Order, Error> {
-    Ok(Order { actor: app.tessera.administrator()?.user.id, now: clock::now(), ids: clock::ids() })
+    Ok(Order { actor: app.tessera.administrator()?.user.id, ids: clock::ids() })
 }
 
 fn named(id: &str) -> Result<DeliveryId, Error> {

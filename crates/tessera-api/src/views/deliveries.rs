@@ -137,7 +137,7 @@ pub struct MessageMissing {
 /// Why a delivery is held.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HoldView {
-    /// `operator`, `endpoint`, `breaker`, `unreadable`, `payload_gone`.
+    /// `operator`, `endpoint`, `breaker`, `unreadable`, `payload_gone`, `unrecorded`.
     pub reason: String,
     /// The reason in words, with what ends it.
     pub detail: String,
@@ -328,6 +328,9 @@ impl HoldView {
             }
             HoldReason::PayloadGone => {
                 "Its message is no longer kept, so it cannot be sent. Cancel it.".to_owned()
+            }
+            HoldReason::Unrecorded => {
+                "What came of its attempt could not be stored; the log says why. It may have arrived. Release it to try again, or cancel it.".to_owned()
             }
         };
         Self {

@@ -87,9 +87,9 @@ pub fn newest_schema() -> i64 {
 pub struct Deliveries {
     /// Not finished.
     pub waiting: i64,
-    /// For how long the oldest has been due that nobody makes, in seconds.
+    /// For how long the oldest has been due that nobody makes and nothing holds, in seconds.
     pub overdue_seconds: Option<f64>,
-    /// Given up within the last day.
+    /// Given up within the last day, by no person.
     pub dead: i64,
 }
 
@@ -102,9 +102,11 @@ pub async fn deliveries(db: &mut PgConnection, now: OffsetDateTime) -> Result<De
         Deliveries,
         r#"
         SELECT (SELECT count(*) FROM delivery_queue) AS "waiting!",
-               (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM delivery_queue WHERE due_at < now()) AS overdue_seconds,
+               (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM delivery_standing
+                WHERE state = 'available' AND due_at < now()) AS overdue_seconds,
                (SELECT count(*) FROM transactions
-                WHERE delivery_id > $1 AND transaction_type = 'DeliveryFailed' AND created_at > now() - interval '1 day') AS "dead!"
+                WHERE delivery_id > $1 AND transaction_type = 'DeliveryFailed' AND created_at > now() - interval '1 day'
+                  AND (data ->> 'reason') IS DISTINCT FROM 'cancelled') AS "dead!"
         "#,
         first_id_of(now - OLDEST_TO_DIE)
     )
@@ -135,6 +137,7 @@ pub async fn webhook_urls(db: &mut PgConnection, limit: i64) -> Result<Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::delivery_fixtures::{NOW, queue, webhook};
     use crate::testing::TestDb;
     use sqlx::Connection as _;
     use time::macros::datetime;
@@ -160,6 +163,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_cancelled_did_not_die() {
+        let db = TestDb::new().await;
+        let pool = db.pools.write.clone();
+        let ids = queue(&pool, (0..2).map(|n| webhook(&format!("https://a.example/{n}"))).collect()).await;
+        for (id, reason) in ids.iter().zip(["cancelled", "exhausted"]) {
+            sqlx::query(
+                "INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
+                 SELECT ticket_id, request_id, 0, 'DeliveryFailed', jsonb_build_object('reason', $2::text), creator_id, $1
+                 FROM transactions WHERE seq = 1",
+            )
+            .bind(id.0)
+            .bind(reason)
+            .execute(&pool)
+            .await
+            .unwrap();
+        }
+        let mut connection = PgConnection::connect_with(&db.options).await.unwrap();
+        assert_eq!(deliveries(&mut connection, NOW).await.unwrap().dead, 1);
+    }
+
+    #[tokio::test]
     async fn deliveries_that_nobody_makes_and_that_died_are_counted() {
         let db = TestDb::new().await;
         let mut connection = PgConnection::connect_with(&db.options).await.unwrap();
@@ -172,5 +196,8 @@ mod tests {
         let seen = deliveries(&mut connection, now).await.unwrap();
         assert_eq!(seen.waiting, 2);
         assert!(seen.overdue_seconds.is_some_and(|seconds| seconds >= 3600.0), "{seen:?}");
+        sqlx::raw_sql("UPDATE delivery_queue SET held = 'operator'").execute(&mut connection).await.unwrap();
+        let seen = deliveries(&mut connection, now).await.unwrap();
+        assert_eq!((seen.waiting, seen.overdue_seconds), (2, None), "what is held is late for nobody");
     }
 }

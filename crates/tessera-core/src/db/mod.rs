@@ -129,6 +129,12 @@ pub fn error(source: sqlx::Error) -> Error {
             Some(QUERY_CANCELED | DEADLOCK) => {
                 Error::new(Kind::Busy, "busy", "The database is busy with this. Send the request again.")
             }
+            // What cannot be stored cannot be there either, so this is about what was asked for.
+            Some(CHARACTER_NOT_IN_REPERTOIRE | UNTRANSLATABLE_CHARACTER) => Error::new(
+                Kind::Invalid,
+                "invalid",
+                "A text holds the character U+0000, which cannot be stored; remove it.",
+            ),
             // Class 57P: the server is shutting down or starting; 53: out of connections, disk or memory.
             Some(code) if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
                 Error::new(
@@ -152,6 +158,10 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const QUERY_CANCELED: &str = "57014";
 /// Two writers waited for each other.
 const DEADLOCK: &str = "40P01";
+/// A text holds U+0000.
+const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
+/// A text in JSON does.
+const UNTRANSLATABLE_CHARACTER: &str = "22P05";
 
 /// The refusal of a cursor that is none of ours.
 pub(crate) fn malformed_cursor() -> Error {

@@ -19,6 +19,9 @@ const MONTHS_AHEAD: usize = 3;
 /// The tables that are partitioned by the month of a UUIDv7.
 const PARTITIONED: [&str; 2] = ["request_traces", "delivery_attempts"];
 
+/// How long making or dropping a partition waits for its lock: all that reads or writes the table waits behind it meanwhile.
+/// What misses it is tried again the next time.
+const LOCK_TIMEOUT: &str = "100ms";
 /// Rows of a default partition deleted by one statement.
 const ROWS_AT_ONCE: i64 = 10_000;
 /// Deliveries looked at by one statement that empties messages.
@@ -183,9 +186,16 @@ async fn old_months(pool: &PgPool, table: &str, horizon: OffsetDateTime) -> Resu
 }
 
 async fn drop_partition(pool: &PgPool, table: &str, month: Date) -> Result<()> {
-    let statement = format!("DROP TABLE IF EXISTS {}", partition(table, month));
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await.map_err(error)?;
-    Ok(())
+    alter(pool, format!("DROP TABLE IF EXISTS {}", partition(table, month))).await
+}
+
+/// Runs a statement that locks a whole table, and gives up soon when the table is in use.
+async fn alter(pool: &PgPool, statement: String) -> Result<()> {
+    let mut db = pool.begin().await.map_err(error)?;
+    let patience = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
+    sqlx::raw_sql(AssertSqlSafe(patience)).execute(&mut *db).await.map_err(error)?;
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *db).await.map_err(error)?;
+    db.commit().await.map_err(error)
 }
 
 /// The name of the partition of a month.
@@ -215,7 +225,7 @@ pub async fn make_partitions(pool: &PgPool, now: OffsetDateTime) -> Result<()> {
             let statement = format!(
                 "CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}')"
             );
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await.map_err(error)?;
+            alter(pool, statement).await?;
             Failpoint::PartitionMade.pass();
         }
         month = next;
@@ -321,6 +331,20 @@ mod tests {
         let mut months = old_months(pool, table, datetime!(2100-01-01 0:00 UTC)).await.unwrap();
         months.sort();
         months
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_is_read_is_dropped_the_next_time() {
+        let db = TestDb::new().await;
+        let pool = db.pools.write.clone();
+        make_partitions(&pool, datetime!(2026-05-10 10:00 UTC)).await.unwrap();
+        let now = datetime!(2026-12-01 0:00 UTC);
+        let mut reader = pool.begin().await.unwrap();
+        sqlx::query("SELECT FROM request_traces").execute(&mut *reader).await.unwrap();
+        assert_eq!(drop_traces(&pool, 90, now).await.unwrap_err().code(), crate::db::LOCKED);
+        assert_eq!(partitions(&pool, "request_traces").await.len(), 3);
+        reader.rollback().await.unwrap();
+        assert_eq!(drop_traces(&pool, 90, now).await.unwrap(), (3, 0));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use crate::db::deliveries::{self, Room, Settlement, Turned};
 use crate::db::secrets;
 use crate::error::Kind;
 use crate::failpoint::Failpoint;
+use crate::metrics::{DELIVERY_ATTEMPT_SECONDS, DELIVERY_ATTEMPTS};
 use crate::models::delivery::{DeliveryKind, Payload};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
@@ -30,6 +31,8 @@ const WEBHOOKS_MAX: usize = 64;
 const WEBHOOKS_PER_ENDPOINT: usize = 8;
 /// Mails that a process sends at a time.
 const EMAILS_MAX: usize = 8;
+/// What is sent: mails and webhooks.
+const KINDS: usize = 2;
 /// How long a lease holds when its worker dies.
 const LEASE: Duration = Duration::from_secs(30);
 /// How often the leases of running attempts are put off.
@@ -66,23 +69,50 @@ pub struct Transports {
 }
 
 impl Transports {
-    async fn attempt(&self, pool: &PgPool, leased: &Leased, now: OffsetDateTime) -> Attempt {
-        match (&leased.delivery.payload, &self.mail) {
-            (Payload::Email(_), MailTransport::Smtp(smtp)) => smtp.send(leased).await,
-            (Payload::Email(_), MailTransport::File(file)) => file.send(leased).await,
-            (Payload::Webhook(webhook), _) => {
-                let names: Vec<String> = secret_names(webhook).into_iter().map(str::to_owned).collect();
-                let secrets =
-                    if names.is_empty() { Ok(Secrets::new()) } else { secrets::values(pool, &names).await };
-                match secrets {
-                    Ok(secrets) => self.webhook.send(leased, &secrets, now).await,
-                    Err(_) => Attempt::new(
-                        Outcome::Retry,
-                        "the secrets cannot be read: the database does not answer",
-                    ),
-                }
+    /// Makes one attempt, with the secrets that it needs; none when they could not be read.
+    async fn attempt(&self, leased: &Leased, secrets: Option<Secrets>, now: OffsetDateTime) -> Attempt {
+        match (&leased.delivery.payload, &self.mail, secrets) {
+            (Payload::Email(_), MailTransport::Smtp(smtp), _) => smtp.send(leased).await,
+            (Payload::Email(_), MailTransport::File(file), _) => file.send(leased).await,
+            (Payload::Webhook(_), _, Some(secrets)) => self.webhook.send(leased, &secrets, now).await,
+            (Payload::Webhook(_), _, None) => {
+                Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not answer")
             }
         }
+    }
+}
+
+/// The names of the secrets that an attempt needs.
+fn needs(leased: &Leased) -> BTreeSet<&str> {
+    match &leased.delivery.payload {
+        Payload::Webhook(webhook) => secret_names(webhook),
+        Payload::Email(_) => BTreeSet::new(),
+    }
+}
+
+/// Reads the secrets of what was leased together, in one statement: one for each webhook would cost more than sending it.
+/// None when they cannot be read.
+async fn secrets_of(pool: &PgPool, leased: &[Leased]) -> Option<Secrets> {
+    let names: BTreeSet<&str> = leased.iter().flat_map(needs).collect();
+    if names.is_empty() {
+        return Some(Secrets::new());
+    }
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    secrets::values(pool, &names).await.ok()
+}
+
+/// Of all secrets those that an attempt needs, and that exist; it holds no others while it lasts.
+fn share_of(secrets: Option<&Secrets>, leased: &Leased) -> Option<Secrets> {
+    let names = needs(leased);
+    match secrets {
+        _ if names.is_empty() => Some(Secrets::new()),
+        Some(all) => Some(
+            names
+                .into_iter()
+                .filter_map(|name| all.get(name).map(|secret| (name.to_owned(), secret.clone())))
+                .collect(),
+        ),
+        None => None,
     }
 }
 
@@ -193,9 +223,10 @@ impl Leaser {
     /// Leases as much as there is room for, and starts it.
     async fn lease(&mut self) {
         let Some(room) = self.room() else { return };
-        // An endpoint with its share running may have more waiting, which this lease does not see.
+        // An endpoint with its share running, or a kind with all of its places taken, may have more waiting, which this lease
+        // does not see.
         let share = WEBHOOKS_PER_ENDPOINT.min(EMAILS_MAX) as i64;
-        let crowded = room.running.iter().any(|(_, running)| *running >= share);
+        let crowded = room.kinds.len() < KINDS || room.running.iter().any(|(_, running)| *running >= share);
         self.ended_since = 0;
         match deliveries::lease(&self.tools.pool, &room, LEASE).await {
             Ok(leased) => {
@@ -204,7 +235,11 @@ impl Leaser {
                     Failpoint::DeliveryLeased.pass();
                 }
                 self.brought = leased.len().max(usize::from(crowded));
-                leased.into_iter().for_each(|leased| self.begin(leased));
+                let secrets = secrets_of(&self.tools.pool, &leased).await;
+                for leased in leased {
+                    let secrets = share_of(secrets.as_ref(), &leased);
+                    self.begin(leased, secrets);
+                }
             }
             Err(error) => {
                 self.brought = 0;
@@ -223,7 +258,8 @@ impl Leaser {
     fn room(&self) -> Option<Room> {
         let taken = |kind| self.places.values().filter(|place| place.kind() == kind).count();
         let free = |kind, max: usize| (kind, i64::try_from(max.saturating_sub(taken(kind))).unwrap_or(0));
-        let kinds = [free(DeliveryKind::Email, EMAILS_MAX), free(DeliveryKind::Webhook, WEBHOOKS_MAX)];
+        let kinds: [_; KINDS] =
+            [free(DeliveryKind::Email, EMAILS_MAX), free(DeliveryKind::Webhook, WEBHOOKS_MAX)];
         let kinds: Vec<_> = kinds.into_iter().filter(|(_, places)| *places > 0).collect();
         if kinds.is_empty() {
             return None;
@@ -242,12 +278,12 @@ impl Leaser {
         })
     }
 
-    fn begin(&mut self, leased: Leased) {
+    fn begin(&mut self, leased: Leased, secrets: Option<Secrets>) {
         let (tools, ended) = (self.tools.clone(), self.ended.clone());
         let leased = Arc::new(leased);
         let job = Arc::clone(&leased);
         let task = self.running.spawn(async move {
-            let attempt = tools.transports.attempt(&tools.pool, &job, (tools.clock)()).await;
+            let attempt = tools.transports.attempt(&job, secrets, (tools.clock)()).await;
             count(&job, &attempt);
             Failpoint::DeliveryAttempted.pass();
             // Fails only when the settler is gone, and then the lease runs out.
@@ -291,8 +327,14 @@ impl Leaser {
         while let Ok(Some(ended)) = tokio::time::timeout_at(until, self.running.join_next_with_id()).await {
             self.vacate(ended).await;
         }
+        self.running.abort_all();
+        while let Some(ended) = self.running.join_next_with_id().await {
+            // Only what was cut off keeps its place; what ended meanwhile is settled.
+            if !ended.as_ref().is_err_and(JoinError::is_cancelled) {
+                self.vacate(ended).await;
+            }
+        }
         let held = self.held();
-        self.running.shutdown().await;
         if held.is_empty() {
             return;
         }
@@ -341,14 +383,13 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
             }
             gather(&mut next, &mut unsettled).await;
         }
-        let (now, seed) = ((tools.clock)(), (tools.seed)());
-        let mut ids = Ids::new(now, seed);
+        let mut ids = Ids::new((tools.clock)(), (tools.seed)());
         let (batch, later) = without_doubles(std::mem::take(&mut next));
         next = later;
         let batch: Vec<Settlement> =
             batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, &mut ids)).collect();
         Failpoint::DeliverySettling.pass();
-        if !settle(&tools, &batch, now, &stop).await {
+        if !settle(&tools, &batch, &stop).await {
             tracing::error!(
                 deliveries = batch.len() + next.len(),
                 "the database does not answer, so attempts stay unrecorded; the deliveries will be made again"
@@ -387,8 +428,8 @@ fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlemen
 
 /// Settles a batch, however long the database takes to come back; while stopping, for [`SETTLE_DRAIN`]. Answers whether it
 /// is done.
-async fn settle(tools: &Tools, batch: &[Settlement], now: OffsetDateTime, stop: &CancellationToken) -> bool {
-    let done = persist(&tools.pool, batch, now);
+async fn settle(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -> bool {
+    let done = persist(&tools.pool, batch);
     tokio::pin!(done);
     tokio::select! {
         closed = &mut done => {
@@ -404,27 +445,31 @@ async fn settle(tools: &Tools, batch: &[Settlement], now: OffsetDateTime, stop: 
 }
 
 /// Settles a batch as soon as the database takes it. When it refuses the batch, each is tried alone, so that one that cannot
-/// be recorded does not hold up the others; its lease runs out, and it is attempted again. Answers whether a breaker closed.
-async fn persist(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) -> bool {
+/// be recorded does not hold up the others; it is held until somebody looks. Answers whether a breaker closed.
+async fn persist(pool: &PgPool, batch: &[Settlement]) -> bool {
     let mut pause = Duration::ZERO;
     loop {
-        let error = match deliveries::settle(pool, batch, now).await {
+        let error = match deliveries::settle(pool, batch).await {
             Ok(turned) => {
                 turned.iter().for_each(tell);
                 return turned.iter().any(|one| !one.is_open);
             }
             Err(error) => error,
         };
+        let is_refused = !matches!(error.kind(), Kind::Busy | Kind::Unavailable);
         match batch {
-            [one] if error.kind() == Kind::Internal => {
+            [one] if is_refused => {
                 let delivery = one.leased.delivery.id;
-                tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded");
+                tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded; its delivery is held");
+                if let Err(error) = deliveries::hold_unrecorded(pool, delivery, one.leased.token).await {
+                    tracing::error!(error = &error as &dyn StdError, %delivery, "it cannot be held either; it is attempted again");
+                }
                 return false;
             }
-            many if error.kind() == Kind::Internal => {
+            many if is_refused => {
                 let mut closed = false;
                 for one in many {
-                    closed |= Box::pin(persist(pool, std::slice::from_ref(one), now)).await;
+                    closed |= Box::pin(persist(pool, std::slice::from_ref(one))).await;
                 }
                 return closed;
             }
@@ -452,9 +497,8 @@ fn tell(turned: &Turned) {
 /// Counts an attempt, for whoever watches. Costs nothing where nobody does.
 fn count(leased: &Leased, attempt: &Attempt) {
     let kind = leased.delivery.payload.kind().as_str();
-    metrics::counter!("tessera_delivery_attempts_total", "kind" => kind, "outcome" => attempt.outcome.as_str())
-        .increment(1);
-    metrics::histogram!("tessera_delivery_attempt_seconds", "kind" => kind).record(attempt.duration);
+    metrics::counter!(DELIVERY_ATTEMPTS, "kind" => kind, "outcome" => attempt.outcome.as_str()).increment(1);
+    metrics::histogram!(DELIVERY_ATTEMPT_SECONDS, "kind" => kind).record(attempt.duration);
 }
 
 #[cfg(test)]

@@ -470,8 +470,7 @@ async fn the_check_knows_what_people_did_to_deliveries() {
     let mut seed = 0;
     let mut order = || {
         seed += 1;
-        let now = clock::now();
-        Order { actor: ADMIN_USER, now, ids: Ids::new(now, seed << 20) }
+        Order { actor: ADMIN_USER, ids: Ids::new(clock::now(), seed << 20) }
     };
     let ids: Vec<uuid::Uuid> = sqlx::query_scalar("SELECT delivery_id FROM delivery_queue ORDER BY 1")
         .fetch_all(pool)

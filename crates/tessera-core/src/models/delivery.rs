@@ -221,6 +221,8 @@ pub enum HoldReason {
     Unreadable,
     /// Its message was emptied by retention.
     PayloadGone,
+    /// What came of its attempt could not be stored.
+    Unrecorded,
     /// A person held its endpoint.
     Endpoint,
     /// Its endpoint does not work, and is tried with one delivery at a time.
@@ -229,8 +231,14 @@ pub enum HoldReason {
 
 impl HoldReason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::Operator, Self::Unreadable, Self::PayloadGone, Self::Endpoint, Self::Breaker];
+    pub const ALL: [Self; 6] = [
+        Self::Operator,
+        Self::Unreadable,
+        Self::PayloadGone,
+        Self::Unrecorded,
+        Self::Endpoint,
+        Self::Breaker,
+    ];
 
     /// The word in JSON and in the database.
     pub fn as_str(self) -> &'static str {
@@ -238,6 +246,7 @@ impl HoldReason {
             Self::Operator => "operator",
             Self::Unreadable => "unreadable",
             Self::PayloadGone => "payload_gone",
+            Self::Unrecorded => "unrecorded",
             Self::Endpoint => "endpoint",
             Self::Breaker => "breaker",
         }

@@ -7,7 +7,7 @@ async fn says(pool: &PgPool, leased: &Leased, health: Health, again: Option<Dura
     let outcome = if health == Health::Works { AttemptOutcome::Delivered } else { AttemptOutcome::Retry };
     let mut settlement = ended(leased, outcome, again, leased.token.unsigned_abs());
     settlement.attempt.health = health;
-    settle(pool, &[settlement], NOW).await.unwrap()
+    settle(pool, &[settlement]).await.unwrap()
 }
 
 /// Failures in a row, the pause in seconds, and whether the breaker is open; `None` where nothing is known.
@@ -102,7 +102,7 @@ async fn a_batch_of_failures_counts_each_and_a_success_in_it_counts_more() {
             settlement
         })
         .collect();
-    let turned = settle(&pool, &batch, NOW).await.unwrap();
+    let turned = settle(&pool, &batch).await.unwrap();
     assert_eq!(turned, [Turned { endpoint: "https://bad.example".to_owned(), is_open: true }]);
     assert_eq!(breaker(&pool, "https://bad.example").await, Some((11, 30.0, true)));
     assert_eq!(breaker(&pool, "https://mixed.example").await, None);
@@ -252,4 +252,40 @@ async fn the_statement_keeps_the_breaker_as_the_rule_says() {
         assert_eq!(found, model(&attempts), "after {attempts:?}");
     }
     assert!(attempts.contains(&Health::Works));
+}
+
+#[tokio::test]
+async fn two_settlings_that_close_and_count_crosswise_do_not_wait_for_each_other() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let to_all = || (0..40).map(|n| webhook(&format!("https://h{n}.example/"))).collect::<Vec<_>>();
+    queue(&pool, [to_all(), to_all(), to_all()].concat()).await;
+    let leased = lease(&pool, &room(120, 3), LEASE).await.unwrap();
+    // One attempt to each endpoint, of which some say that it works and the others that it does not.
+    let batch = |nth: usize, works: &dyn Fn(usize) -> bool| -> Vec<Settlement> {
+        let mut seen = std::collections::BTreeMap::<&str, usize>::new();
+        let nth_of = leased.iter().filter(|one| {
+            let count = seen.entry(&one.endpoint).or_default();
+            *count += 1;
+            *count == nth + 1
+        });
+        let told = |one: &Leased| {
+            let number: usize =
+                one.endpoint.trim_start_matches("https://h").trim_end_matches(".example").parse().unwrap();
+            let outcome = if works(number) { AttemptOutcome::Delivered } else { AttemptOutcome::Retry };
+            let mut settlement = ended(one, outcome, MINUTE, one.token.unsigned_abs());
+            settlement.attempt.health = if works(number) { Health::Works } else { Health::Fails };
+            settlement
+        };
+        nth_of.map(told).collect()
+    };
+    settle(&pool, &batch(0, &|_| false)).await.unwrap();
+    let (even, odd) = (batch(1, &|n| n % 2 == 0), batch(2, &|n| n % 2 == 1));
+    let (a, b) = tokio::join!(settle(&pool, &even), settle(&pool, &odd));
+    a.unwrap();
+    b.unwrap();
+    // Of each endpoint one works and one fails, in whichever order.
+    for n in 0..40 {
+        assert!(breaker(&pool, &format!("https://h{n}.example")).await.unwrap().0 <= 1, "h{n}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Deliveries in the database: what workers do with them, what people see of them, and what people do to them.
 //!
-//! `tickets` is never touched here. All times are the database's clock's, but for those of outcomes in a ticket's history.
+//! `tickets` is never touched here. All times are the database's clock's.
 
 mod orders;
 mod seen;

@@ -9,16 +9,13 @@ use crate::models::transaction::{Change, Outcome};
 use crate::models::{DeliveryId, Ids, TransactionId, UserId};
 use sqlx::PgPool;
 use sqlx::types::Json;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Who gives an order, when, and the ids it may draw.
+/// Who gives an order, and the ids it may draw.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// The person.
     pub actor: UserId,
-    /// The time of a line in a ticket's history.
-    pub now: OffsetDateTime,
     /// For the rows it makes.
     pub ids: Ids,
 }
@@ -95,7 +92,7 @@ pub async fn release(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> R
 /// # Errors
 /// `not_found`; `delivery_finished`; those of the database.
 pub async fn cancel(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Result<()> {
-    let stored = sqlx::query!("SELECT kind, payload, body FROM deliveries WHERE id = $1", delivery.0)
+    let stored = sqlx::query!("SELECT kind, payload FROM deliveries WHERE id = $1", delivery.0)
         .fetch_optional(pool)
         .await
         .map_err(error)?
@@ -119,18 +116,18 @@ pub async fn cancel(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Re
             INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id,
                                       created_at, caused_by, scrip_version_id, delivery_id)
             SELECT $2, d.ticket_id, c.request_id, 0, 'DeliveryFailed', 'cancelled',
-                   jsonb_set($3::jsonb, '{attempts}', to_jsonb(g.attempts)), $4, $5, c.id, d.scrip_version_id, d.id
+                   jsonb_set($3::jsonb, '{attempts}', to_jsonb(g.attempts)), $4,
+                   greatest(clock_timestamp(), c.created_at), c.id, d.scrip_version_id, d.id
             FROM gone g JOIN deliveries d ON d.id = g.delivery_id JOIN transactions c ON c.id = d.transaction_id
             WHERE NOT EXISTS (SELECT FROM transactions o WHERE o.delivery_id = d.id)
             ON CONFLICT (delivery_id, transaction_type) WHERE delivery_id IS NOT NULL DO NOTHING
         )
-        INSERT INTO delivery_actions (id, delivery_id, action, actor_id) SELECT $6, delivery_id, 'cancel', $4 FROM gone
+        INSERT INTO delivery_actions (id, delivery_id, action, actor_id) SELECT $5, delivery_id, 'cancel', $4 FROM gone
         "#,
         delivery.0,
         order.ids.draw::<TransactionId>().0,
         Json(change) as _,
         order.actor.0,
-        order.now,
         order.ids.draw::<Uuid>()
     )
     .execute(pool)

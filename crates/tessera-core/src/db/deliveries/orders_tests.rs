@@ -1,7 +1,7 @@
 //! What people do to deliveries, and that it is kept.
 
 use super::*;
-use crate::db::deliveries::{Room, Settlement, Whole, endpoints, lease, settle, whole};
+use crate::db::deliveries::{Filter, Room, Settlement, Whole, endpoints, lease, list, settle, whole};
 use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
 use crate::models::delivery::{
     Attempt, AttemptOutcome, DeliveryKind, DeliveryState, EndpointState, Health, HoldReason, Leased,
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 fn order() -> Order {
     static SEED: AtomicU64 = AtomicU64::new(1);
-    Order { actor: SYSTEM_USER, now: NOW, ids: Ids::new(NOW, SEED.fetch_add(1, Ordering::Relaxed) << 20) }
+    Order { actor: SYSTEM_USER, ids: Ids::new(NOW, SEED.fetch_add(1, Ordering::Relaxed) << 20) }
 }
 
 async fn take(pool: &PgPool) -> Vec<Leased> {
@@ -28,7 +28,7 @@ async fn end(pool: &PgPool, leased: &Leased, outcome: AttemptOutcome, health: He
     let attempt = Attempt::new(outcome, "said").with_health(health);
     let transaction = order().ids.draw();
     let settlement = Settlement { leased: Arc::new(leased.clone()), attempt, again, transaction };
-    settle(pool, &[settlement], NOW).await.unwrap();
+    settle(pool, &[settlement]).await.unwrap();
 }
 
 async fn see(pool: &PgPool, id: DeliveryId) -> Whole {
@@ -172,6 +172,27 @@ async fn what_failed_is_sent_again_by_a_fresh_schedule_and_its_success_is_added(
 }
 
 #[tokio::test]
+async fn what_was_cancelled_and_sent_again_and_failed_was_given_up() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let ids = queue(&pool, vec![webhook("https://a.example/x")]).await;
+    let in_state = async |state| -> Vec<DeliveryId> {
+        let filter = Filter { state: Some(state), ..Filter::default() };
+        list(&pool, &filter, 10, None).await.unwrap().items.iter().map(|one| one.id).collect()
+    };
+    cancel(&pool, ids[0], order()).await.unwrap();
+    assert_eq!(in_state(DeliveryState::Cancelled).await, ids);
+    resend(&pool, ids[0], order()).await.unwrap();
+    end(&pool, &take(&pool).await[0], AttemptOutcome::Permanent, Health::Works).await;
+    assert_eq!(see(&pool, ids[0]).await.listed.state, DeliveryState::Discarded);
+    assert_eq!(in_state(DeliveryState::Discarded).await, ids);
+    assert_eq!(in_state(DeliveryState::Cancelled).await, []);
+    resend(&pool, ids[0], order()).await.unwrap();
+    cancel(&pool, ids[0], order()).await.unwrap();
+    assert_eq!(see(&pool, ids[0]).await.listed.state, DeliveryState::Cancelled);
+}
+
+#[tokio::test]
 async fn a_mail_sent_again_asks_all_of_its_recipients() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();
@@ -186,7 +207,7 @@ async fn a_mail_sent_again_asks_all_of_its_recipients() {
     ]);
     let transaction = order().ids.draw();
     let settlement = Settlement { leased: Arc::new(leased), attempt, again: None, transaction };
-    settle(&pool, &[settlement], NOW).await.unwrap();
+    settle(&pool, &[settlement]).await.unwrap();
     resend(&pool, ids[0], order()).await.unwrap();
     assert_eq!(take(&pool).await[0].answered, [], "what they said the last time is no answer to this");
 }

@@ -174,7 +174,11 @@ async fn given_up(
         SELECT o.delivery_id AS "id!"
         FROM transactions o JOIN deliveries d ON d.id = o.delivery_id
         WHERE o.transaction_type = 'DeliveryFailed'
-          AND ((o.data ->> 'reason') IS NOT DISTINCT FROM 'cancelled') = $1
+          -- What was sent again after it was cancelled, and failed, was given up: a failure is recorded once.
+          AND ((o.data ->> 'reason') IS NOT DISTINCT FROM 'cancelled'
+               AND 'resend' IS DISTINCT FROM (SELECT x.action FROM delivery_actions x
+                                              WHERE x.delivery_id = o.delivery_id AND x.action IN ('cancel', 'resend')
+                                              ORDER BY x.created_at DESC LIMIT 1)) = $1
           AND NOT EXISTS (SELECT FROM delivery_queue q WHERE q.delivery_id = o.delivery_id)
           AND NOT EXISTS (SELECT FROM transactions s
                           WHERE s.delivery_id = o.delivery_id AND s.transaction_type <> 'DeliveryFailed')
@@ -241,7 +245,10 @@ async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Listed>> {
                h.created_at AS "held_at?", h.username AS "held_by?",
                CASE WHEN s.delivery_id IS NOT NULL THEN s.state
                     WHEN o.succeeded THEN 'completed'
-                    WHEN o.cancelled THEN 'cancelled'
+                    WHEN o.cancelled AND 'resend' IS DISTINCT FROM
+                         (SELECT x.action FROM delivery_actions x
+                          WHERE x.delivery_id = d.id AND x.action IN ('cancel', 'resend')
+                          ORDER BY x.created_at DESC LIMIT 1) THEN 'cancelled'
                     ELSE 'discarded' END AS "state!",
                v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS scrip_name, v.version AS "scrip_version?",
                coalesce(s.attempts, (SELECT max(a.attempt) FROM delivery_attempts a WHERE a.delivery_id = d.id), o.attempts, 0)
@@ -266,7 +273,8 @@ async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Listed>> {
             SELECT x.created_at, u.username
             FROM delivery_actions x JOIN users u ON u.id = x.actor_id
             WHERE s.hold <> 'breaker' AND x.action = 'hold'
-              AND CASE s.hold WHEN 'endpoint' THEN x.endpoint = d.endpoint ELSE x.delivery_id = d.id END
+              -- Two arms, so that each has its index.
+              AND ((s.hold = 'endpoint' AND x.endpoint = d.endpoint) OR (s.hold <> 'endpoint' AND x.delivery_id = d.id))
             ORDER BY x.created_at DESC LIMIT 1
         ) h ON s.hold IS NOT NULL
         WHERE d.id = ANY ($1)

@@ -43,6 +43,17 @@ async fn a_list_by_state_shows_those_in_it_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_text_that_cannot_be_stored_is_the_askers_fault() {
+    let db = TestDb::new().await;
+    let filter = Filter { endpoint: Some("\0".into()), ..Filter::default() };
+    let refused = list(&db.pools.read, &filter, 10, None).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (crate::error::Kind::Invalid, "invalid"));
+    assert!(refused.to_string().contains("U+0000"), "{refused}");
+    let json = sqlx::query("SELECT $1::jsonb").bind("\"\\u0000\"").execute(&db.pools.read).await.unwrap_err();
+    assert_eq!(error(json).code(), "invalid");
+}
+
+#[tokio::test]
 async fn every_list_is_filtered_by_endpoint_kind_and_ticket_and_paged() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();

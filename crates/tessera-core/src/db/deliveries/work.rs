@@ -18,7 +18,6 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use std::sync::Arc;
 use std::time::Duration;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Failures in a row that open an endpoint's breaker.
@@ -94,7 +93,7 @@ async fn lease_in(db: &mut PgConnection, room: &Room, lease: Duration) -> Result
             WHERE w.nth <= w.places
         ),
         -- Of an endpoint with an open breaker the next to be tried: what a person let go, else the oldest when it is time.
-        next AS (
+        next AS MATERIALIZED (
             SELECT e.endpoint, e.probe_at, e.probe,
                    coalesce((SELECT q.delivery_id FROM delivery_queue q
                              WHERE q.let_go AND q.endpoint = e.endpoint AND q.held IS NULL AND q.due_at <= now() LIMIT 1),
@@ -106,13 +105,24 @@ async fn lease_in(db: &mut PgConnection, room: &Room, lease: Duration) -> Result
               AND NOT EXISTS (SELECT FROM delivery_queue q
                               WHERE q.delivery_id = e.probe AND q.lease_token IS NOT NULL AND q.due_at > now())
         ),
-        -- One node takes it: the other finds the row changed after its wait. Should the probe die, the next has its time.
+        -- One node takes it: the other passes it over, or finds the row changed. Nothing waits, and what settles locks the
+        -- rows in the same order.
+        chosen AS MATERIALIZED (
+            SELECT e.endpoint, n.delivery_id
+            FROM next n
+            JOIN delivery_queue q ON q.delivery_id = n.delivery_id
+            JOIN room r ON r.kind = q.kind
+            JOIN delivery_endpoints e ON e.endpoint = n.endpoint
+            WHERE e.probe_at = n.probe_at AND e.probe IS NOT DISTINCT FROM n.probe AND e.held_at IS NULL
+            ORDER BY e.endpoint
+            FOR UPDATE OF e SKIP LOCKED
+        ),
+        -- Should the probe die, the next has its time.
         probe AS (
             UPDATE delivery_endpoints e
-            SET probe = n.delivery_id, probe_at = now() + e.pause
-            FROM next n JOIN delivery_queue q ON q.delivery_id = n.delivery_id JOIN room r ON r.kind = q.kind
-            WHERE e.endpoint = n.endpoint AND e.probe_at = n.probe_at AND e.probe IS NOT DISTINCT FROM n.probe
-              AND e.held_at IS NULL
+            SET probe = c.delivery_id, probe_at = now() + e.pause
+            FROM chosen c
+            WHERE e.endpoint = c.endpoint
             RETURNING e.probe AS delivery_id
         ),
         due AS MATERIALIZED (
@@ -222,7 +232,35 @@ async fn set_aside(db: &mut PgConnection, unreadable: &[(Uuid, i64, HoldReason)]
     Ok(())
 }
 
-/// Puts off the end of leases that are still at work.
+/// Holds a delivery whose attempt cannot be recorded, until a person releases or cancels it: else it would be attempted
+/// again whenever its lease runs out, for ever. Nothing when another has leased it since.
+///
+/// # Errors
+/// Those of the database.
+pub async fn hold_unrecorded(pool: &PgPool, delivery: DeliveryId, token: i64) -> Result<()> {
+    sqlx::query!(
+        r#"
+        WITH held AS (
+            UPDATE delivery_queue
+            SET held = $3, lease_token = NULL, due_at = now()
+            WHERE delivery_id = $1 AND lease_token = $2
+            RETURNING delivery_id
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, reason, actor_id)
+        SELECT gen_random_uuid(), delivery_id, 'hold', $3, $4 FROM held
+        "#,
+        delivery.0,
+        token,
+        HoldReason::Unrecorded.as_str(),
+        SYSTEM_USER.0
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
+/// Puts off the end of leases that are still at work. Rows are locked in the order in which [`settle`] locks them.
 ///
 /// # Errors
 /// Those of the database.
@@ -230,10 +268,17 @@ pub async fn extend(pool: &PgPool, held: &[(DeliveryId, i64)], lease: Duration) 
     let (ids, tokens) = columns(held);
     sqlx::query!(
         r#"
+        WITH held AS MATERIALIZED (
+            SELECT q.delivery_id
+            FROM delivery_queue q JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, token)
+                 ON q.delivery_id = h.id AND q.lease_token = h.token
+            ORDER BY q.delivery_id
+            FOR UPDATE OF q
+        )
         UPDATE delivery_queue q
         SET due_at = now() + make_interval(secs => $3)
-        FROM unnest($1::uuid[], $2::bigint[]) AS h (id, token)
-        WHERE q.delivery_id = h.id AND q.lease_token = h.token
+        FROM held h
+        WHERE q.delivery_id = h.delivery_id
         "#,
         &ids,
         &tokens,
@@ -253,10 +298,17 @@ pub async fn give_back(pool: &PgPool, held: &[(DeliveryId, i64)]) -> Result<()> 
     let (ids, tokens) = columns(held);
     sqlx::query!(
         r#"
+        WITH held AS MATERIALIZED (
+            SELECT q.delivery_id
+            FROM delivery_queue q JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, token)
+                 ON q.delivery_id = h.id AND q.lease_token = h.token
+            ORDER BY q.delivery_id
+            FOR UPDATE OF q
+        )
         UPDATE delivery_queue q
         SET due_at = now(), lease_token = NULL, attempts = q.attempts - 1
-        FROM unnest($1::uuid[], $2::bigint[]) AS h (id, token)
-        WHERE q.delivery_id = h.id AND q.lease_token = h.token
+        FROM held h
+        WHERE q.delivery_id = h.delivery_id
         "#,
         &ids,
         &tokens
@@ -364,12 +416,12 @@ pub struct Turned {
 /// Settles attempts, in one statement, and records each delivery's outcome in its ticket's history, once.
 ///
 /// No two settlements of one call may be of the same delivery. The same call may be made again when its answer was lost:
-/// an attempt is settled once. `now` is the time of the outcomes' transactions. Answers the breakers that opened or closed;
-/// where every attempt says that its endpoint works, and it was known to, nothing is written about endpoints.
+/// an attempt is settled once. Answers the breakers that opened or closed; where every attempt says that its endpoint works,
+/// and it was known to, nothing is written about endpoints.
 ///
 /// # Errors
 /// Those of the database; then nothing was settled.
-pub async fn settle(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) -> Result<Vec<Turned>> {
+pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> {
     let each = batch.iter();
     let ids: Vec<Uuid> = each.clone().map(|one| one.leased.delivery.id.0).collect();
     let tokens: Vec<i64> = each.clone().map(|one| one.leased.token).collect();
@@ -398,8 +450,8 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) ->
         r#"
         WITH told AS (
             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::jsonb[],
-                                 $8::bool[], $9::float8[], $10::uuid[], $11::text[], $12::jsonb[], $15::text[], $16::text[],
-                                 $17::int[])
+                                 $8::bool[], $9::float8[], $10::uuid[], $11::text[], $12::jsonb[], $14::text[], $15::text[],
+                                 $16::int[])
             AS t (id, token, outcome, code, detail, response, recipients, won, again, transaction, type, data, endpoint, health,
                   duration)
         ),
@@ -432,13 +484,18 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) ->
             WHERE q.delivery_id = h.delivery_id AND NOT h.won AND h.current AND h.again IS NOT NULL
         ),
         -- A success may follow a DeliveryFailed (a late report, a resend), never the reverse; a failure is recorded by whoever
-        -- ended the delivery.
+        -- ended the delivery. The time is taken when the queue's row is locked, so that times stand in the order of the ends;
+        -- and no outcome stands before its cause, which a node with another clock may have made.
         recorded AS (
             INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id,
                                       created_at, caused_by, scrip_version_id, delivery_id)
-            SELECT n.transaction, d.ticket_id, c.request_id, 0, n.type, n.detail, n.data, $13, $14, c.id, d.scrip_version_id, d.id
-            FROM noted n JOIN deliveries d ON d.id = n.id JOIN transactions c ON c.id = d.transaction_id
-            WHERE n.won
+            SELECT n.transaction, d.ticket_id, c.request_id, 0, n.type, n.detail, n.data, $13,
+                   greatest(clock_timestamp(), c.created_at), c.id, d.scrip_version_id, d.id
+            FROM noted n
+            LEFT JOIN held h ON h.delivery_id = n.id
+            JOIN deliveries d ON d.id = n.id
+            JOIN transactions c ON c.id = d.transaction_id
+            WHERE coalesce(h.won, n.won)
                OR (n.id IN (SELECT delivery_id FROM finished)
                    AND NOT EXISTS (SELECT FROM transactions o
                                    WHERE o.delivery_id = n.id AND o.transaction_type <> 'DeliveryFailed'))
@@ -451,30 +508,32 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) ->
             FROM noted n
             GROUP BY n.endpoint
         ),
-        -- One that works ends the row of failures and closes the breaker; of a healthy endpoint there is no row to write.
-        troubled AS MATERIALIZED (
-            SELECT e.endpoint, e.probe_at IS NOT NULL AS was_open
+        -- Every row that is written below, in one order; of a healthy endpoint there is none.
+        touched AS MATERIALIZED (
+            SELECT e.endpoint, s.works, e.probe_at IS NOT NULL AS was_open
             FROM delivery_endpoints e JOIN said s ON s.endpoint = e.endpoint
-            WHERE s.works AND e.failures > 0
+            WHERE CASE WHEN s.works THEN e.failures > 0 ELSE s.failures > 0 END
             ORDER BY e.endpoint
             FOR UPDATE OF e
         ),
+        -- One that works ends the row of failures and closes the breaker.
         closed AS (
             UPDATE delivery_endpoints e
             SET failures = 0, failing_since = NULL, pause = '0', probe_at = NULL, probe = NULL
-            FROM troubled t
-            WHERE e.endpoint = t.endpoint
+            FROM touched t
+            WHERE e.endpoint = t.endpoint AND t.works
             RETURNING e.endpoint, t.was_open
         ),
         -- The last of so many failures in a row opens it; a probe that fails makes the pause to the next one longer.
         failed AS (
             INSERT INTO delivery_endpoints AS e (endpoint, failures, failing_since, last_failure, pause, probe_at)
             SELECT s.endpoint, s.failures, now(), s.failure,
-                   CASE WHEN s.failures >= $18 THEN make_interval(secs => $19) ELSE '0' END,
-                   CASE WHEN s.failures >= $18 THEN now() + make_interval(secs => $19) END
+                   CASE WHEN s.failures >= $17 THEN make_interval(secs => $18) ELSE '0' END,
+                   CASE WHEN s.failures >= $17 THEN now() + make_interval(secs => $18) END
             FROM said s
+            LEFT JOIN touched t ON t.endpoint = s.endpoint
             WHERE s.failures > 0 AND NOT s.works
-            ORDER BY s.endpoint
+            ORDER BY s.endpoint, t.endpoint
             ON CONFLICT ON CONSTRAINT delivery_endpoints_pk DO UPDATE
             SET failures = e.failures + excluded.failures,
                 failing_since = coalesce(e.failing_since, excluded.failing_since),
@@ -483,14 +542,14 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) ->
                     SELECT p.pause, CASE WHEN p.pause = e.pause AND NOT p.probed THEN e.probe_at ELSE now() + p.pause END,
                            CASE WHEN p.probed THEN NULL ELSE e.probe END
                     FROM (SELECT b.probed,
-                                 CASE WHEN e.probe_at IS NULL AND e.failures + excluded.failures >= $18
-                                      THEN make_interval(secs => $19)
-                                      WHEN b.probed THEN least(e.pause * 2, make_interval(secs => $20))
+                                 CASE WHEN e.probe_at IS NULL AND e.failures + excluded.failures >= $17
+                                      THEN make_interval(secs => $18)
+                                      WHEN b.probed THEN least(e.pause * 2, make_interval(secs => $19))
                                       ELSE e.pause END AS pause
                           FROM (SELECT e.probe_at IS NOT NULL
                                        AND EXISTS (SELECT FROM noted n WHERE n.id = e.probe AND n.health = 'fails') AS probed) b
                          ) p)
-            RETURNING e.endpoint, e.probe_at = now() + make_interval(secs => $19) AS opened
+            RETURNING e.endpoint, e.probe_at = now() + make_interval(secs => $18) AS opened
         )
         SELECT endpoint AS "endpoint!", FALSE AS "is_open!" FROM closed WHERE was_open
         UNION ALL
@@ -509,7 +568,6 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement], now: OffsetDateTime) ->
         &types,
         &changes as _,
         SYSTEM_USER.0,
-        now,
         &endpoints,
         &health,
         &durations,

@@ -34,7 +34,7 @@ fn ended(leased: &Leased, outcome: AttemptOutcome, again: Option<Duration>, seed
 async fn settled(pool: &PgPool, leased: &Leased, outcome: AttemptOutcome, again: Option<Duration>) {
     // The lease's number makes ids that differ.
     let seed = leased.token.unsigned_abs();
-    settle(pool, &[ended(leased, outcome, again, seed)], NOW).await.unwrap();
+    settle(pool, &[ended(leased, outcome, again, seed)]).await.unwrap();
 }
 
 /// The outcomes in the ticket's history, in the order in which they were recorded.
@@ -143,8 +143,8 @@ async fn a_success_is_recorded_once_in_the_tickets_history() {
         ended(&leased[0], AttemptOutcome::Delivered, None, 1),
         ended(&leased[1], AttemptOutcome::Delivered, None, 2),
     ];
-    settle(&pool, &batch, NOW).await.unwrap();
-    settle(&pool, &batch, NOW).await.expect("the answer of the first call was lost");
+    settle(&pool, &batch).await.unwrap();
+    settle(&pool, &batch).await.expect("the answer of the first call was lost");
     assert_eq!(states(&pool).await, ["completed", "completed"]);
     let rows: Vec<(Uuid, String, Option<i64>, Uuid, Uuid, serde_json::Value)> = sqlx::query_as(
         "SELECT delivery_id, transaction_type, seq, request_id, caused_by, data FROM transactions
@@ -265,7 +265,7 @@ async fn of_a_success_and_a_failure_at_once_exactly_one_end_stands() {
     // The other way round, so that the two would wait for each other if rows were not locked in one order.
     let lost: Vec<_> =
         new.iter().rev().map(|one| ended(one, AttemptOutcome::Permanent, None, one.token as u64)).collect();
-    let (a, b) = tokio::join!(settle(&pool, &won, NOW), settle(&pool, &lost, NOW));
+    let (a, b) = tokio::join!(settle(&pool, &won), settle(&pool, &lost));
     a.unwrap();
     b.unwrap();
     assert!(states(&pool).await.iter().all(|state| *state == "completed"));
@@ -273,6 +273,24 @@ async fn of_a_success_and_a_failure_at_once_exactly_one_end_stands() {
     assert_eq!(successes, 40);
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM delivery_queue").fetch_one(&pool).await.unwrap();
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn leases_are_kept_alive_while_they_are_settled_in_whatever_order_they_are_told() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    queue(&pool, (0..200).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
+    let leased = lease(&pool, &room(200, 1), LEASE).await.unwrap();
+    let delivered: Vec<_> =
+        leased.iter().map(|one| ended(one, AttemptOutcome::Delivered, None, one.token as u64)).collect();
+    let mut held: Vec<_> = leased.iter().map(|one| (one.delivery.id, one.token)).collect();
+    held.reverse();
+    let (a, b, c) =
+        tokio::join!(settle(&pool, &delivered), extend(&pool, &held, LEASE), give_back(&pool, &held));
+    a.unwrap();
+    b.unwrap();
+    c.unwrap();
+    assert!(states(&pool).await.iter().all(|state| *state == "completed"));
 }
 
 #[tokio::test]
@@ -289,13 +307,13 @@ async fn what_recipients_answered_is_remembered_and_decides_the_end() {
     let first = take(&pool).await.remove(0);
     let mut settlement = ended(&first, AttemptOutcome::Retry, MINUTE, 1);
     settlement.attempt.recipients = answers.clone();
-    settle(&pool, &[settlement], NOW).await.unwrap();
+    settle(&pool, &[settlement]).await.unwrap();
     time_passes(&pool).await;
     let second = take(&pool).await.remove(0);
     assert_eq!(second.answered, answers);
     let mut settlement = ended(&second, AttemptOutcome::Retry, None, 2);
     settlement.attempt.recipients = answers;
-    settle(&pool, &[settlement], NOW).await.unwrap();
+    settle(&pool, &[settlement]).await.unwrap();
     assert_eq!(outcomes(&pool).await, ["EmailRecord"], "one took it, and for the other no attempt is left");
 }
 
@@ -377,7 +395,7 @@ async fn a_failure_after_a_success_is_not_recorded() {
     let pool = db.pools.write.clone();
     let ids = queue(&pool, vec![webhook("https://a.example/")]).await;
     settled(&pool, &take(&pool).await[0], AttemptOutcome::Delivered, None).await;
-    let order = crate::db::deliveries::Order { actor: SYSTEM_USER, now: NOW, ids: Ids::new(NOW, 77) };
+    let order = crate::db::deliveries::Order { actor: SYSTEM_USER, ids: Ids::new(NOW, 77) };
     crate::db::deliveries::resend(&pool, ids[0], order).await.unwrap();
     let again = take(&pool).await.remove(0);
     assert_eq!((again.attempt, again.in_schedule), (2, 1), "numbers go on, the schedule begins anew");
@@ -401,7 +419,7 @@ async fn a_mail_that_some_took_says_who_did_not_get_it() {
     .map(|(address, outcome)| RecipientAnswer { address: address.into(), outcome, answer: "said".into() })
     .to_vec();
     let told = settlement.attempt.recipients.clone();
-    settle(&pool, &[settlement], NOW).await.unwrap();
+    settle(&pool, &[settlement]).await.unwrap();
     let data: Json<Change> =
         sqlx::query_scalar("SELECT data FROM transactions WHERE delivery_id IS NOT NULL")
             .fetch_one(&pool)
