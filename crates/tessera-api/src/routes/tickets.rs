@@ -64,7 +64,7 @@ pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) ->
     request_body(content = CreateBody, example = json!({ "queue": "General", "subject": "Kettle leaks", "requestors": ["eve@example.net"], "content": "It drips." })),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again."),
            ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
-           ("Tessera-Depth" = Option<u32>, Header, description = "How many deliveries, each made because of the one before, led to this; at 5 nothing more is sent.")),
+           ("Tessera-Depth" = Option<u32>, Header, maximum = 1000, description = "How many deliveries, each made because of the one before, led to this; at 5 nothing more is sent.")),
     responses(
         (status = 201, body = Changed, description = "It is made."),
         (status = 409, body = ProblemDocument, description = "`transition_denied`, `plan_changed`."),
@@ -138,7 +138,7 @@ pub async fn at(
            ("If-Match" = Option<String>, Header, description = "The ETag that the ticket must have."),
            ("If-Plan" = Option<String>, Header, description = "The plan_hash of a preview: commit exactly that plan."),
            ("Idempotency-Key" = Option<String>, Header, description = "Makes it safe to send the request again."),
-           ("Tessera-Depth" = Option<u32>, Header, description = "How many deliveries, each made because of the one before, led to this; at 5 nothing more is sent.")),
+           ("Tessera-Depth" = Option<u32>, Header, maximum = 1000, description = "How many deliveries, each made because of the one before, led to this; at 5 nothing more is sent.")),
     responses(
         (status = 200, body = Changed, description = "It is changed."),
         (status = 409, body = ProblemDocument, description = "`transition_denied` with `allowed`, `no_status_map`, `plan_changed` with `plan`."),

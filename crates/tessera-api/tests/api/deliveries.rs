@@ -167,7 +167,7 @@ async fn a_request_says_how_deep_it_is_and_its_preview_too() {
     let preview = send("/api/tickets/preview", "5").await.expect(200);
     assert_eq!(each(&preview["scrips_fired"], "/verdict"), ["stopped"]);
     assert_eq!(send("/api/tickets", "5").await.expect(201)["plan_hash"], preview["plan_hash"]);
-    for bad in ["", "-1", "+1", "1.0", "five", "99999999999", "1, 2"] {
+    for bad in ["", "-1", "+1", "1.0", "five", "1001", "99999999999", "1, 2"] {
         send("/api/tickets", bad).await.problem(400, "malformed_header");
         send("/api/tickets/preview", bad).await.problem(400, "malformed_header");
     }
