@@ -125,19 +125,20 @@ async fn lease_in(db: &mut PgConnection, room: &Room, lease: Duration) -> Result
             WHERE e.endpoint = c.endpoint
             RETURNING e.probe AS delivery_id
         ),
+        -- By arrays, for PostgreSQL thinks that there are many, and would read the whole queue to join them.
         due AS MATERIALIZED (
             SELECT q.delivery_id
-            FROM (SELECT delivery_id FROM fair WHERE place <= places UNION ALL SELECT delivery_id FROM probe) f
-            JOIN delivery_queue q ON q.delivery_id = f.delivery_id
-            WHERE q.due_at <= now() AND q.held IS NULL
+            FROM delivery_queue q
+            WHERE q.delivery_id = ANY (ARRAY(SELECT delivery_id FROM fair WHERE place <= places
+                                             UNION ALL SELECT delivery_id FROM probe))
+              AND q.due_at <= now() AND q.held IS NULL
             ORDER BY q.due_at
             FOR UPDATE OF q SKIP LOCKED
         ),
         leased AS (
             UPDATE delivery_queue q
             SET due_at = now() + make_interval(secs => $7), lease_token = nextval('delivery_lease'), attempts = q.attempts + 1
-            FROM due
-            WHERE q.delivery_id = due.delivery_id
+            WHERE q.delivery_id = ANY (ARRAY(SELECT delivery_id FROM due))
             RETURNING q.delivery_id, q.endpoint, q.attempts, q.attempts_before, q.lease_token
         ),
         noted AS (
