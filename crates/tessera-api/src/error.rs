@@ -67,6 +67,21 @@ pub struct FieldError {
     /// Column in characters, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
+    /// The part of a query at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span: Option<TextSpan>,
+    /// What to write instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// A part of a text, in characters.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TextSpan {
+    /// Its first, from 0.
+    start: usize,
+    /// The one after its last.
+    end: usize,
 }
 
 impl Problem {
@@ -127,6 +142,8 @@ impl IntoResponse for Problem {
                     message: fault.message.clone(),
                     line: fault.line,
                     column: fault.column,
+                    span: fault.span.map(|(start, end)| TextSpan { start, end }),
+                    hint: fault.hint.clone(),
                 })
                 .collect(),
             allowed: error.allowed().map(<[String]>::to_vec),

@@ -473,7 +473,9 @@ impl Resolver<'_> {
             },
             Verb::Between(low, high) => DateTest::Between(self.date_of(low)?, self.date_of(high)?),
             _ => {
-                return Err(self.no_such_test("it is a date: use =, !=, <, <=, >, >=, IN, BETWEEN or IS NULL"));
+                return Err(
+                    self.no_such_test("it is a date: use =, !=, <, <=, >, >=, IN, BETWEEN or IS NULL")
+                );
             }
         })
     }
@@ -542,13 +544,17 @@ impl Resolver<'_> {
                 Some(queue) => Ok(vec![fold(&queue.name)]),
                 None => Err(self.fields.unknown_queue(value.span, &word)),
             },
+            Field::Person(Person::Owner, _) => {
+                self.who(value, Some(Person::Owner), Part::Whole)?;
+                Ok(vec![word])
+            }
             _ => Ok(vec![word]),
         }
     }
 }
 
 /// The value as a word, without the escapes of patterns.
-fn word_of(value: &Value) -> String {
+pub(super) fn word_of(value: &Value) -> String {
     match &value.kind {
         ValueKind::Text(text) => unescape(text),
         ValueKind::Number(number) => number.clone(),
