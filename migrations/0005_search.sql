@@ -22,7 +22,7 @@ CREATE INDEX transaction_contents_words_idx ON transaction_contents USING gin (w
 CREATE INDEX transaction_contents_ticket_idx ON transaction_contents (ticket_id);
 CREATE INDEX transaction_contents_wordless_idx ON transaction_contents (transaction_id) WHERE words IS NULL;
 
--- Of these only the last two hold something of an update, and only of one that changes the subject; others stay on their page.
+-- An update that leaves the subject alone changes nothing that these hold, so it stays on its page.
 ALTER TABLE tickets ADD COLUMN subject_words TSVECTOR;
 CREATE INDEX tickets_created_idx ON tickets (created_at);
 CREATE INDEX tickets_wordless_idx ON tickets (id) WHERE subject_words IS NULL;
