@@ -3,6 +3,7 @@
 //! `text --parse--> Query<Predicate> --resolve(Fields)--> Query<Test>`, and from there SQL (`sql`) or a bool with a trace (`eval`).
 
 pub mod ast;
+mod changed;
 pub mod date;
 pub mod error;
 pub mod eval;
@@ -12,6 +13,7 @@ pub mod meaning;
 pub mod parser;
 pub mod reads;
 pub mod resolve;
+pub mod sql;
 pub mod text;
 pub mod words;
 
