@@ -181,7 +181,7 @@ fn every_field_and_operator_says_what_it_says_of_a_ticket_with_everything() {
         ("Owner LIKE 'an%'", true, json!("ann")),
         ("Owner LIKE 'desk.example'", false, json!("ann")),
         ("Owner.Name = ann", true, json!("ann")),
-        ("Owner.Name = 'ann@desk.example'", false, json!("ann")),
+        ("Creator.Name = 'admin@desk.example'", false, json!("admin")),
         ("Owner.EmailAddress = 'ann@desk.example'", true, json!("ann@desk.example")),
         ("Owner.EmailAddress ENDSWITH '@desk.example'", true, json!("ann@desk.example")),
         ("Owner IN (bob, ann)", true, json!("ann")),
@@ -240,7 +240,6 @@ fn every_field_and_operator_says_what_it_says_of_a_ticket_with_everything() {
         ("CF.Note > 10", false, json!("9.50")),
         ("CF.Note > '10'", true, json!("9.50")),
         ("CF.Note BETWEEN 9.5 AND 9.5", true, json!("9.50")),
-        ("CF.Note MATCHES '50'", true, json!("9.50")),
         ("CF.Note IS NULL", false, json!("9.50")),
     ]
     .into_iter()

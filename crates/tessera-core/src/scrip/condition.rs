@@ -241,13 +241,15 @@ impl Condition {
             Some(Ok(query)) => (eval::why(query, &Scene { occasion: Some(occasion), ..*scene }), None),
             Some(Err(fault)) => {
                 let text = self.query.as_ref().map_or("", |asked| asked.text.as_str());
-                let broken = Why::leaf("query", text, Value::Null, false).because(fault.to_string());
-                (broken, event.result.then(|| fault.to_string()))
+                let sentence = told(fault);
+                let broken = Why::leaf("query", text, Value::Null, false).because(sentence.as_str());
+                (broken, event.result.then_some(sentence))
             }
         };
         let why = match self.event {
             Event::UserDefined => asked,
-            _ => Why::all(vec![event, asked]),
+            _ if event.children.is_empty() => Why::all(vec![event, asked]),
+            _ => Why::all([event.children, vec![asked]].concat()),
         };
         Tried { why, failure }
     }
@@ -323,6 +325,12 @@ impl Event {
             Self::OnCustomFieldChange(config) => custom_field(transaction, config),
         }
     }
+}
+
+/// What is wrong with a query, with its place, for those who did not just write it.
+fn told(fault: &Fault) -> String {
+    let (line, column) = (fault.line.unwrap_or(1), fault.column.unwrap_or(1));
+    Fault { field: format!("{QUERY}, line {line}, column {column}"), ..fault.clone() }.to_string()
 }
 
 fn of_type(transaction: &Transaction, wanted: TransactionType) -> Why {
