@@ -69,19 +69,19 @@ pub struct FieldError {
     column: Option<usize>,
     /// The part of a query at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    span: Option<TextSpan>,
+    span: Option<PlaceOfQuery>,
     /// What to write instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
-/// A part of a text, in characters.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TextSpan {
-    /// Its first, from 0.
-    start: usize,
-    /// The one after its last.
-    end: usize,
+/// A part of a query, in characters.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct PlaceOfQuery {
+    /// Its first character, from 0.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
 }
 
 impl Problem {
@@ -142,7 +142,7 @@ impl IntoResponse for Problem {
                     message: fault.message.clone(),
                     line: fault.line,
                     column: fault.column,
-                    span: fault.span.map(|(start, end)| TextSpan { start, end }),
+                    span: fault.span.map(|(start, end)| PlaceOfQuery { start, end }),
                     hint: fault.hint.clone(),
                 })
                 .collect(),
