@@ -56,7 +56,7 @@ impl Why {
     }
 
     /// The opposite of a predicate.
-    pub fn not(child: Self) -> Self {
+    pub fn opposite(child: Self) -> Self {
         let result = !child.result;
         Self { children: vec![child], ..Self::leaf("not", Value::Null, Value::Null, result) }
     }

@@ -82,7 +82,7 @@ impl Tracer<'_, '_> {
         match expr {
             Expr::Test(test) => self.scene.leaf(test),
             Expr::Not(inner) => match self.child(inner) {
-                (_, Some(child)) => Why::not(child),
+                (_, Some(child)) => Why::opposite(child),
                 (result, None) => Why::leaf("not", Value::Null, Value::Null, !result),
             },
             Expr::And(members) => match members.as_slice() {
