@@ -143,7 +143,7 @@ impl IntoResponse for Problem {
                     line: fault.line,
                     column: fault.column,
                     span: fault.span.map(|(start, end)| PlaceOfQuery { start, end }),
-                    hint: fault.hint.clone(),
+                    hint: fault.hint.as_deref().map(str::to_owned),
                 })
                 .collect(),
             allowed: error.allowed().map(<[String]>::to_vec),

@@ -53,7 +53,7 @@ pub struct Fault {
     pub span: Option<(usize, usize)>,
     /// What to write instead, where that is more than the message says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
 }
 
 impl fmt::Display for Fault {

@@ -81,7 +81,8 @@ impl QueryError {
     pub fn into_fault(self, field: impl Into<String>, text: &str) -> Fault {
         let place = self.span.place(text);
         let span = Some((place.start, place.end));
-        Fault { span, hint: self.hint, ..Fault::new(field, self.message).at(place.line, place.column) }
+        let hint = self.hint.map(String::into_boxed_str);
+        Fault { span, hint, ..Fault::new(field, self.message).at(place.line, place.column) }
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Asked {
 }
 
 /// The same with its meaning, by the configuration of now; else what of it that does not know.
-pub type Resolved = Result<Query<Test>, Box<Fault>>;
+pub type Resolved = Result<Query<Test>, Fault>;
 
 /// What became of trying a condition.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,11 +152,11 @@ impl Asked {
     ///
     /// # Errors
     /// What cannot be understood, with its place in the text.
-    pub fn parse(text: &str) -> Result<Self, Box<Fault>> {
+    pub fn parse(text: &str) -> Result<Self, Fault> {
         let parsed = query::parse(text, Dialect::Tessera).map_err(|error| error.into_fault(QUERY, text))?;
         if parsed.query.0.is_none() {
             let message = "holds no test; write one, as in CF.{Severity} = 'high'";
-            return Err(Box::new(Fault::new(QUERY, message)));
+            return Err(Fault::new(QUERY, message));
         }
         Ok(Self { text: text.to_owned(), query: parsed.query })
     }
@@ -166,7 +166,7 @@ impl Asked {
     /// # Errors
     /// The first name or value that is not known, with its place in the text.
     pub fn resolve(&self, fields: &Fields<'_>) -> Resolved {
-        query::resolve(&self.query, fields).map_err(|error| Box::new(error.into_fault(QUERY, &self.text)))
+        query::resolve(&self.query, fields).map_err(|error| error.into_fault(QUERY, &self.text))
     }
 }
 
@@ -198,7 +198,7 @@ impl Condition {
         let query = match config.as_object_mut().and_then(|config| config.remove("query")) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(Asked::parse(&text)),
-            Some(_) => Some(Err(Box::new(Fault::new(QUERY, "is not a text; write a query in TicketSQL")))),
+            Some(_) => Some(Err(Fault::new(QUERY, "is not a text; write a query in TicketSQL"))),
         };
         if query.is_none() && condition_type == "UserDefined" {
             let message = "is missing; UserDefined holds when its query does, as in Priority > 50";
@@ -206,7 +206,7 @@ impl Condition {
         }
         match (Event::parse(condition_type, &config), query.transpose()) {
             (Ok(event), Ok(query)) => Ok(Self { event, query }),
-            (event, query) => Err(event.err().into_iter().flatten().chain(query.err().map(|fault| *fault)).collect()),
+            (event, query) => Err(event.err().into_iter().flatten().chain(query.err()).collect()),
         }
     }
 

@@ -310,7 +310,7 @@ async fn check_query(change: &mut Change<'_>, condition: &Condition) -> Result<O
     let fields = change.catalog.query_fields(Purpose::Condition);
     let query = match condition.query.as_ref().map(|asked| asked.resolve(&fields)) {
         None => return Ok(None),
-        Some(Err(fault)) => return Ok(Some(*fault)),
+        Some(Err(fault)) => return Ok(Some(fault)),
         Some(Ok(query)) => query,
     };
     for read in reads(&query) {
