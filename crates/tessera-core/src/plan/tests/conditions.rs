@@ -296,8 +296,15 @@ fn what_is_explained_afterwards_is_what_was_found_then() {
         .open();
     let made = made();
     let plan = update(&catalog, &made, several()).unwrap();
-    let nobody = People::default();
-    let actor = admin();
+    assert_explained(&catalog, &plan, &["Open", "Batch", "Derived", "Cascade"]);
+    let new = desk("OnCreate", "id > 0 OR Status CHANGED", json!({}));
+    assert_explained(&new, &create(&new, new_ticket()).unwrap(), &["It"]);
+}
+
+/// Asserts that these scrips, of which nothing is known, are told of with the why that the plan found.
+#[track_caller]
+fn assert_explained(catalog: &Catalog, plan: &Plan, scrips: &[&str]) {
+    let (nobody, actor) = (People::default(), admin());
     let done = Done {
         actor: &actor,
         channel: plan.channel,
@@ -307,9 +314,9 @@ fn what_is_explained_afterwards_is_what_was_found_then() {
         transactions: &plan.transactions,
         evaluations: &[],
     };
-    let all = bystanders(&catalog, done);
+    let all = bystanders(catalog, done);
     let told: Vec<&str> = all.iter().map(|one| one.scrip.name.as_str()).collect();
-    assert_eq!(told, ["Open", "Batch", "Derived", "Cascade"]);
+    assert_eq!(told, scrips);
     for one in &all {
         let planned = plan.evaluations.iter().find(|planned| planned.name == one.scrip.name).unwrap();
         assert_eq!(one.why, planned.why, "{}", one.scrip.name);
