@@ -6,6 +6,7 @@ pub mod ast;
 pub mod date;
 pub mod error;
 pub mod fields;
+pub mod filter;
 mod lexer;
 pub mod meaning;
 pub mod parser;
