@@ -4,6 +4,7 @@
 
 pub mod ast;
 pub mod date;
+pub mod describe;
 pub mod error;
 pub mod fields;
 pub mod filter;

@@ -27,7 +27,7 @@ pub struct Parsed {
 }
 
 /// Words that are never names of fields.
-const KEYWORDS: [&str; 15] = [
+pub const KEYWORDS: [&str; 15] = [
     "AND",
     "OR",
     "NOT",
