@@ -20,7 +20,7 @@ struct State {
     limits: Limits,
     between: Between,
     is_http2: bool,
-    /// When each request at work began, in the order in which they came.
+    /// When each request at work began, or its answer last went on.
     at_work: BTreeMap<u64, Instant>,
     begun: u64,
     /// Since when an answer waits for a client that does not take it. hyper has it whole by then, and its request is done.
@@ -169,7 +169,7 @@ impl State {
             // HTTP/2 can be told at once that no more is taken (GOAWAY), with requests at work.
             return (stopping, Over::Stopping);
         }
-        let oldest = self.at_work.first_key_value().map(|(_, began)| *began);
+        let oldest = self.at_work.values().min().copied();
         if let Some(since) = oldest.or(self.unsent) {
             return (since + limits.request, Over::Request);
         }
@@ -191,6 +191,16 @@ impl State {
 pub(super) struct Work {
     stage: Stage,
     number: u64,
+}
+
+impl Work {
+    /// The client has taken what there was of an answer, so the next part has a time of its own.
+    pub(super) fn goes_on(&self) {
+        let mut state = self.stage.state();
+        let now = Instant::now();
+        state.at_work.insert(self.number, now);
+        state.unsent = state.unsent.map(|_| now);
+    }
 }
 
 impl Drop for Work {

@@ -133,7 +133,9 @@ fn words(field: Field) -> (&'static str, &'static str) {
         Field::Queue => ("queue", "Its queue, by name or id."),
         Field::Lifecycle => ("lifecycle", "The lifecycle of its queue, by name or id."),
         Field::Priority => ("number", "How urgent it is; larger is more."),
-        Field::Person(Person::Owner, _) => ("person", "Who works on it; IS NULL finds those that nobody owns."),
+        Field::Person(Person::Owner, _) => {
+            ("person", "Who works on it; IS NULL finds those that nobody owns.")
+        }
         Field::Person(Person::Creator, _) => ("person", "Who made it."),
         Field::Person(Person::LastUpdatedBy, _) => ("person", "Who changed it last."),
         Field::Person(Person::Actor, _) => ("person", "Who makes the change at hand."),
@@ -167,3 +169,7 @@ fn role(people: People) -> &'static str {
         _ => "Anybody in a role of it: Requestor, Cc or AdminCc.",
     }
 }
+
+#[cfg(test)]
+#[path = "describe_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ mod set;
 mod tree;
 
 pub use bind::Bind;
-pub use order::{KeyValue, Keys, Sorted};
+pub use order::{KEYS_MAX, KeyValue, Keys, Sorted};
 
 use super::Query;
 use super::date::Zone;
