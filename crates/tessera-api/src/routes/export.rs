@@ -135,13 +135,13 @@ struct File {
 impl File {
     /// The next part; `None` after the last.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let batch = timeout_at(self.until, self.export.next()).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                Kind::Busy,
-                "timeout",
-                "The export took longer than it may. Export less at a time.",
-            ))
-        })?;
+        let late = || {
+            Error::new(Kind::Busy, "timeout", "The export took longer than it may. Export less at a time.")
+        };
+        if self.until <= Instant::now() {
+            return Err(late());
+        }
+        let batch = timeout_at(self.until, self.export.next()).await.map_err(|_| late())??;
         let is_first = self.writer.is_first();
         let tickets = match &batch {
             Some((tickets, people)) => self.asked.whole(tickets, people),
