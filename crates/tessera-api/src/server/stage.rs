@@ -281,6 +281,7 @@ impl AsyncWrite for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -307,5 +308,36 @@ mod tests {
         client.read_exact(&mut taken).await.unwrap();
         watched.flush().await.unwrap();
         assert!(stage.is_idle());
+    }
+
+    /// Lets time pass.
+    fn pass(stage: &Stage, seconds: u64) {
+        let mut state = stage.state();
+        let state = &mut *state;
+        for since in state.at_work.values_mut().chain(&mut state.unsent) {
+            *since -= Duration::from_secs(seconds);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_goes_on_has_its_time_anew_also_behind_others_and_at_its_end() {
+        let limits = Limits { request: Duration::from_secs(75), ..Limits::default() };
+        let stage = Stage::new(limits);
+        let (streamed, other) = (stage.begin(true), stage.begin(true));
+        pass(&stage, 50);
+        streamed.goes_on();
+        stage.is_full();
+        pass(&stage, 25);
+        assert_eq!(stage.over(), Some(Over::Request), "the other one has no more time");
+        drop(other);
+        assert_eq!(stage.over(), None);
+        pass(&stage, 49);
+        assert_eq!(stage.over(), None);
+        streamed.goes_on();
+        drop(streamed);
+        pass(&stage, 74);
+        assert_eq!(stage.over(), None, "the last part has as much time as any");
+        pass(&stage, 1);
+        assert_eq!(stage.over(), Some(Over::Request));
     }
 }

@@ -2,15 +2,15 @@
 
 use super::desk::{Desk, TOKEN};
 use super::wire::{Client, LONG, SHORT, SOON, Served, gated};
-use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures::stream;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tessera_api::app::Load;
-use tessera_api::server::Limits;
+use tessera_api::server::{Limits, Streamed};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -146,22 +146,25 @@ impl Drop for Rings {
 
 #[tokio::test]
 async fn a_client_that_does_not_take_its_answer_is_let_go() {
-    let dropped = Arc::new(Notify::new());
-    let bell = Arc::clone(&dropped);
-    let endless = move || {
-        let rings = Rings(bell);
-        async move {
-            Body::from_stream(stream::iter(std::iter::repeat_with(move || {
-                let _ = &rings;
-                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16_384]))
-            })))
-        }
+    let (dropped, streamed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let endless = |bell: &Arc<Notify>| {
+        let rings = Rings(Arc::clone(bell));
+        Body::from_stream(stream::iter(std::iter::repeat_with(move || {
+            let _ = &rings;
+            Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16_384]))
+        })))
     };
-    let server =
-        Served::start(Router::new().route("/", get(endless)), Limits { request: SHORT, ..LONG }).await;
-    let mut client = server.connect().await;
-    client.ask("/").await;
-    timeout(SOON, dropped.notified()).await.expect("the answer is given up");
+    let bells = [Arc::clone(&dropped), Arc::clone(&streamed)];
+    let [whole, parts] = bells.map(|bell| move || async move { endless(&bell) });
+    let router = Router::new()
+        .route("/whole", get(whole))
+        .route("/parts", get(async move || (Extension(Streamed), parts().await)));
+    let server = Served::start(router, Limits { request: SHORT, ..LONG }).await;
+    for (path, bell) in [("/whole", dropped), ("/parts", streamed)] {
+        let mut client = server.connect().await;
+        client.ask(path).await;
+        timeout(SOON, bell.notified()).await.expect("the answer is given up");
+    }
 }
 
 #[tokio::test]
