@@ -307,9 +307,11 @@ body!(FilterTree, "FilterTree", filter_tree());
 
 /// The schema of a part of what has this one: no member needs to be there.
 pub fn part_of<T: utoipa::PartialSchema>() -> RefOr<Schema> {
-    let mut schema = serde_json::to_value(T::schema()).unwrap_or_default();
-    without(&mut schema, "required");
-    openapi(schema)
+    let mut schema = T::schema();
+    if let RefOr::T(Schema::Object(object)) = &mut schema {
+        object.required.clear();
+    }
+    schema
 }
 
 fn reference(name: &str) -> Value {

@@ -11,8 +11,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use tessera_api::app::Load;
 use tessera_api::server::{Limits, Streamed};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// As many as one attacker opens with ease, and fewer than there may be.
 const DRIBBLERS: usize = 1_000;
@@ -164,6 +165,33 @@ async fn a_client_that_does_not_take_its_answer_is_let_go() {
         let mut client = server.connect().await;
         client.ask(path).await;
         timeout(SOON, bell.notified()).await.expect("the answer is given up");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_made_while_it_is_sent_may_take_longer_than_others() {
+    // Parts come until twice the time of a request is over.
+    let long = || {
+        let begun = Instant::now();
+        let parts = std::iter::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 1_024])));
+        Body::from_stream(stream::iter(parts.take_while(move |_| begun.elapsed() < SHORT * 2)))
+    };
+    let router = Router::new()
+        .route("/whole", get(async move || long()))
+        .route("/parts", get(async move || (Extension(Streamed), long())));
+    let server = Served::start(router, Limits { request: SHORT, ..LONG }).await;
+    for (path, is_whole) in [("/whole", false), ("/parts", true)] {
+        let mut client = server.connect().await;
+        client.ask(path).await;
+        let (mut stream, mut part, mut end) = (client.into_stream(), [0; 65_536], Vec::new());
+        while let Ok(length @ 1..) = stream.read(&mut part).await {
+            end.extend_from_slice(&part[..length]);
+            end.drain(..end.len().saturating_sub(5));
+            if end == b"0\r\n\r\n" {
+                break;
+            }
+        }
+        assert_eq!(end == b"0\r\n\r\n", is_whole, "{path}");
     }
 }
 
