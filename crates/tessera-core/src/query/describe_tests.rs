@@ -1,3 +1,5 @@
+//! What the compiler says of itself: every field with its operators, every placeholder and date.
+
 use super::*;
 use crate::lifecycle::{Definition, Lifecycle};
 use crate::models::{

@@ -1,3 +1,5 @@
+//! Filters: both forms as the text that they come to, each refusal with its path, trees that read back as the same.
+
 use super::*;
 use crate::query::parser::tests::{expr, value};
 use crate::query::{Dialect, parse};
