@@ -473,7 +473,9 @@ impl Resolver<'_> {
             },
             Verb::Between(low, high) => DateTest::Between(self.date_of(low)?, self.date_of(high)?),
             _ => {
-                return Err(self.no_such_test("it is a date: use =, !=, <, <=, >, >=, IN, BETWEEN or IS NULL"));
+                return Err(
+                    self.no_such_test("it is a date: use =, !=, <, <=, >, >=, IN, BETWEEN or IS NULL")
+                );
             }
         })
     }
