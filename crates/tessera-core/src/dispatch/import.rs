@@ -109,6 +109,14 @@ impl<'t> Import<'t> {
         self.tally
     }
 
+    /// Keeps all numbers up to this one for the lines to come: others are given higher ones from now on.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn reserve(&self, highest: i64) -> Result<()> {
+        rows::reserve(&self.tessera.pools().write, highest).await
+    }
+
     /// Imports a batch of at most [`BATCH_LINES_MAX`] lines, and says what is wrong with which.
     ///
     /// # Errors
@@ -380,3 +388,7 @@ impl Tally {
         self.configured += configured;
     }
 }
+
+#[cfg(test)]
+#[path = "import_tests.rs"]
+mod tests;

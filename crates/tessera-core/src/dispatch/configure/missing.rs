@@ -116,6 +116,8 @@ impl Making<'_> {
             None => None,
         };
         let document = match &before {
+            // Named in two ways: by the address, and by the username before.
+            Some(before) if before.document.privileged => return Ok(()),
             Some(before) => UserDocument { privileged: true, ..before.document.clone() },
             None => UserDocument {
                 username: name.to_owned(),

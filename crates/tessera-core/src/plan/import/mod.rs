@@ -13,10 +13,12 @@ mod tests;
 
 pub use check::{Checked, Missing, Refused, Thing, check};
 pub use line::{Line, Past, Values, Who};
-pub use read::{Key, Read};
+pub use read::{Key, Read, number_of};
 pub use rows::Imported;
 
 /// The longest line, in bytes.
 pub const LINE_MAX: usize = 32 * 1024 * 1024;
+/// The largest number that a line may give: what JSON carries everywhere, and far from the end of the sequence.
+pub const NUMBER_MAX: i64 = (1 << 53) - 1;
 /// The most transactions of a line.
 pub const TRANSACTIONS_MAX: usize = 10_000;

@@ -1,7 +1,7 @@
 //! Reads a line: the JSON, what can be said of it without a database, and the key under which it is imported once.
 
 use super::line::person_fault;
-use super::{Line, Past, TRANSACTIONS_MAX};
+use super::{Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
 use crate::error::Fault;
 use crate::models::TransactionType;
 use crate::models::custom_field::COUNT_MAX;
@@ -57,6 +57,16 @@ impl Read {
             line,
         })
     }
+}
+
+/// The number that a line gives, if it is one: for a look ahead, which passes over everything else.
+pub fn number_of(bytes: &[u8]) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        number: Option<i64>,
+    }
+    let read: Numbered = serde_json::from_slice(bytes).ok()?;
+    read.number.filter(|number| (1..=NUMBER_MAX).contains(number))
 }
 
 impl Read {
@@ -127,8 +137,9 @@ fn syntax(error: &serde_json::Error) -> Fault {
 
 /// What can be said of a line without knowing anything else.
 fn look(line: &Line, faults: &mut Vec<Fault>) {
-    if line.number.is_some_and(|number| number < 1) {
-        faults.push(Fault::new("number", "is not a number of a ticket, which are 1 and more"));
+    if line.number.is_some_and(|number| !(1..=NUMBER_MAX).contains(&number)) {
+        let message = format!("is not a number of a ticket, which are 1 to {NUMBER_MAX}");
+        faults.push(Fault::new("number", message));
     }
     let mut say =
         |field: &str, fault: Option<String>| faults.extend(fault.map(|words| Fault::new(field, words)));

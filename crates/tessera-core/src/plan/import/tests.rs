@@ -197,7 +197,7 @@ fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
     assert_eq!(
         all,
         [
-            "number: is not a number of a ticket, which are 1 and more",
+            "number: is not a number of a ticket, which are 1 to 9007199254740991",
             "creator: Nobody is the owner of tickets that nobody owns, and can be nobody else",
             "subject: holds a line break or another control character; it must be one line",
             "requestors[0]: \"no\" is not a mail address; write a username, an address, or eve <eve@example.net>",
@@ -313,6 +313,22 @@ fn a_key_is_the_number_or_else_the_file_the_line_and_its_place() {
     assert_eq!(without, key("a", 1, json!({})));
     for other in [key("b", 1, json!({})), key("a", 2, json!({})), key("a", 1, json!({"priority": 1}))] {
         assert_ne!(other.key, without.key);
+    }
+}
+
+#[test]
+fn the_number_of_a_line_is_seen_ahead_whatever_else_it_says() {
+    let cases = [
+        ("{\"a\": [1, {}], \"number\": 7, \"b\": 2}", Some(7)),
+        ("{\"number\": 9007199254740992}", None),
+        ("{\"number\": 0}", None),
+        ("{\"number\": \"7\"}", None),
+        ("{\"number\": null}", None),
+        ("{}", None),
+        ("[7", None),
+    ];
+    for (text, number) in cases {
+        assert_eq!(number_of(text.as_bytes()), number, "{text}");
     }
 }
 

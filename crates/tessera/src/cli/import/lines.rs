@@ -54,6 +54,32 @@ impl Input {
     }
 }
 
+/// The highest number that a line of a file gives; of what comes through a pipe it cannot be known before.
+///
+/// # Errors
+/// The file cannot be read.
+pub async fn highest_number(file: &Path) -> anyhow::Result<Option<i64>> {
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let (path, failed) = (file.to_owned(), || format!("cannot read {}", file.display()));
+    let looked = tokio::task::spawn_blocking(move || -> io::Result<Option<i64>> {
+        let mut from = unpacked(File::open(path)?)?;
+        let (mut line, mut highest) = (Vec::new(), None);
+        loop {
+            match next_line(&mut from, &mut line) {
+                Ok(Found::End) => return Ok(highest),
+                Ok(Found::Line) => highest = highest.max(import::number_of(&line)),
+                Ok(Found::TooLong) => {}
+                // A file that was cut off is imported as far as it goes, and the error told then.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(highest),
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    looked.await?.with_context(failed)
+}
+
 /// Lines that are being read.
 #[derive(Debug)]
 pub struct Reading {
@@ -81,15 +107,20 @@ impl Reading {
 
 fn read(input: Input, send: &mpsc::Sender<io::Result<Vec<Numbered>>>) -> io::Result<()> {
     let Input { bytes, name, position, .. } = input;
-    let mut raw = BufReader::with_capacity(BUFFER, Counting { bytes, position });
-    if raw.fill_buf()?.starts_with(&GZIP) {
-        return read_lines(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)), &name, send);
-    }
-    read_lines(raw, &name, send)
+    read_lines(unpacked(Counting { bytes, position })?, &name, send)
+}
+
+/// The lines of what may be packed.
+fn unpacked(bytes: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut raw = BufReader::with_capacity(BUFFER, bytes);
+    Ok(match raw.fill_buf()?.starts_with(&GZIP) {
+        true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))),
+        false => Box::new(raw),
+    })
 }
 
 fn read_lines(
-    mut from: impl BufRead,
+    mut from: Box<dyn BufRead + Send>,
     name: &str,
     send: &mpsc::Sender<io::Result<Vec<Numbered>>>,
 ) -> io::Result<()> {

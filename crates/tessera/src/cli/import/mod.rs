@@ -80,8 +80,12 @@ async fn import(
 /// Reads on one thread and writes meanwhile.
 async fn all(tessera: &Tessera, input: Input, options: Options, file: &Path) -> anyhow::Result<Tally> {
     let mut progress = Progress::new(&input, std::io::stderr().is_terminal());
-    let mut reading = Reading::begin(input);
     let mut import = Import::begin(tessera, options);
+    // A server that runs meanwhile gives away none of the numbers that are still to come.
+    if let Some(highest) = lines::highest_number(file).await? {
+        import.reserve(highest).await?;
+    }
+    let mut reading = Reading::begin(input);
     while let Some(batch) = reading.next().await {
         let batch = batch
             .with_context(|| format!("cannot read {} after line {}", file.display(), import.tally().lines))?;
