@@ -133,6 +133,23 @@ pub async fn draw(pool: &PgPool, count: usize) -> Result<Vec<i64>> {
     .map_err(error)
 }
 
+/// Has PostgreSQL count the tables anew, so that it plans for what is there now and not for what was there before.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_anew(pool: &PgPool) -> Result<()> {
+    let mut db = pool.begin().await.map_err(error)?;
+    for statement in [
+        sqlx::query!("SET LOCAL statement_timeout = 0"),
+        sqlx::query!(
+            "ANALYZE users, tickets, ticket_watchers, custom_field_values, requests, transactions, transaction_contents, imports"
+        ),
+    ] {
+        statement.execute(&mut *db).await.map_err(error)?;
+    }
+    db.commit().await.map_err(error)
+}
+
 /// The rows of a batch, in the text form of COPY, a buffer for each table.
 #[derive(Debug)]
 pub struct Batch {

@@ -21,6 +21,8 @@ pub const BATCH_LINES_MAX: usize = 1_000;
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most lines of an import that is one database transaction.
 pub const ATOMIC_LINES_MAX: u64 = 1_000_000;
+/// From how many tickets on an import changes what PostgreSQL should plan for.
+const ANALYZED_FROM: u64 = 1_000;
 /// Users kept in mind from one batch to the next.
 const PEOPLE_MAX: usize = 100_000;
 /// How often a batch is tried when somebody takes one of its numbers, or has a lock, meanwhile.
@@ -120,7 +122,7 @@ impl<'t> Import<'t> {
     /// Imports a batch of at most [`BATCH_LINES_MAX`] lines, and says what is wrong with which.
     ///
     /// # Errors
-    /// `too_many_lines` of an import that is all or nothing; `locked`; those of the database. What earlier batches wrote
+    /// `limit_reached` of an import that is all or nothing; `locked`; those of the database. What earlier batches wrote
     /// stays, and is skipped when the file is imported again.
     pub async fn take(&mut self, lines: &[Numbered]) -> Result<Vec<Told>> {
         let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
@@ -128,7 +130,7 @@ impl<'t> Import<'t> {
             let detail = format!(
                 "An import that is all or nothing has at most {ATOMIC_LINES_MAX} lines. Divide the file, or leave out --atomic."
             );
-            return Err(Error::new(Kind::TooLarge, "too_many_lines", detail));
+            return Err(Error::new(Kind::Conflict, "limit_reached", detail));
         }
         for _ in 0..TRIES {
             let db = match self.open.take() {
@@ -167,6 +169,9 @@ impl<'t> Import<'t> {
             } else {
                 db.commit().await.map_err(error)?;
             }
+        }
+        if self.tally.imported >= ANALYZED_FROM {
+            rows::count_anew(&self.tessera.pools().write).await?;
         }
         Ok(self.tally)
     }

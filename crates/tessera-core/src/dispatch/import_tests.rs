@@ -296,7 +296,7 @@ async fn all_or_nothing_leaves_no_trace_of_a_file_with_one_bad_line() {
     let mut import = Import::begin(&desk, ATOMIC);
     import.tally.lines = ATOMIC_LINES_MAX;
     let refused = import.take(&numbered(&[line(json!({}))])).await.unwrap_err();
-    assert_eq!(refused.code(), "too_many_lines");
+    assert_eq!(refused.code(), "limit_reached");
 }
 
 #[tokio::test]

@@ -199,7 +199,7 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
     assert_eq!(atomic.stdout, "Imported nothing; 1 line is bad.\n");
     assert_eq!(tickets(&server).await, 0);
     let ran = server.run(&["import", &file], &[]);
-    assert!(!ran.ok && ran.stdout.starts_with("Imported 2 tickets; made 1 users; 1 line is bad."), "{ran:?}");
+    assert!(!ran.ok && ran.stdout.starts_with("Imported 2 tickets; made 1 user; 1 line is bad."), "{ran:?}");
     assert!(ran.stderr.contains(&format!("{file}:2: line: is not JSON: EOF")), "{ran:?}");
     assert_eq!(tickets(&server).await, 2);
 

@@ -134,24 +134,24 @@ fn summary(tally: &Tally, options: Options, seconds: f64) -> String {
     let mut words = match is_nothing {
         true => "Imported nothing".to_owned(),
         // Of so few that the time says nothing, nobody asks how fast it was.
-        false if seconds > 1.0 => {
+        false if seconds > 1.0 && imported > 0 => {
             #[expect(clippy::cast_precision_loss, reason = "it is shown without a fraction")]
             let speed = imported as f64 / seconds;
-            format!("Imported {imported} tickets in {seconds:.0} s, {speed:.0} a second")
+            format!("Imported {} in {seconds:.0} s, {speed:.0} a second", counted(imported, "ticket"))
         }
-        false => format!("Imported {imported} tickets"),
+        false => format!("Imported {}", counted(imported, "ticket")),
     };
     if skipped > 0 {
-        words += &format!("; skipped {} that had been imported before", lines_word(skipped));
+        words += &format!("; skipped {} that had been imported before", counted(skipped, "line"));
     }
     if differing > 0 {
         words += &format!(" ({differing} with other words now)");
     }
     if users > 0 {
-        words += &format!("; made {users} users");
+        words += &format!("; made {}", counted(users, "user"));
     }
     if configured > 0 {
-        words += &format!("; changed the configuration {configured} times");
+        words += &format!("; made or changed {} of the configuration", counted(configured, "thing"));
     }
     if bad > 0 {
         words += &format!("; {} bad", lines_of(bad));
@@ -159,8 +159,8 @@ fn summary(tally: &Tally, options: Options, seconds: f64) -> String {
     words + "."
 }
 
-fn lines_word(count: u64) -> String {
-    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn lines_of(count: u64) -> String {
