@@ -49,7 +49,7 @@ pub async fn make(
         making.plant(Thing::Field(folded.clone()), &field(name, *is_multiple), None).await?;
     }
     for (folded, fields) in &missing.places {
-        making.attach(folded, fields.values()).await?;
+        making.attach(folded, fields).await?;
     }
     for (folded, (name, address)) in &missing.agents {
         making.agent(folded, name, address.as_deref()).await?;
@@ -92,12 +92,12 @@ impl Making<'_> {
     }
 
     /// Adds fields to those of a queue.
-    async fn attach(&mut self, folded: &str, fields: impl Iterator<Item = &String>) -> Result<()> {
+    async fn attach(&mut self, folded: &str, fields: &[String]) -> Result<()> {
         // What is not there was refused before this.
         let Some(id) = queues::id_of(&mut self.change.db, folded).await? else { return Ok(()) };
         let Some(before) = at::<QueueDocument>(&mut self.change.db, id).await? else { return Ok(()) };
         let mut document = before.document.clone();
-        let known = fields.filter(|name| self.change.catalog.fields.find(name).is_some());
+        let known = fields.iter().filter(|name| self.change.catalog.fields.find(name).is_some());
         document.custom_fields.extend(known.cloned());
         if document == before.document {
             return Ok(());

@@ -26,8 +26,9 @@ pub struct Missing {
     pub queues: BTreeMap<String, String>,
     /// Fields, each with its name and whether it may have several values.
     pub fields: BTreeMap<String, (String, bool)>,
-    /// The fields of a queue, by the queue: fields that are there or are missing, and are not its own.
-    pub places: BTreeMap<String, BTreeMap<String, String>>,
+    /// The fields of a queue, by the queue, in the order in which lines name them: fields that are there or are missing, and are
+    /// not its own.
+    pub places: BTreeMap<String, Vec<String>>,
     /// Users who are to own tickets, each with the address that is known of them.
     pub agents: BTreeMap<String, (String, Option<String>)>,
 }
@@ -66,7 +67,9 @@ impl Missing {
                 queue.zip(field).is_some_and(|(queue, field)| queue.custom_fields.contains(&field.id));
             if !is_there && field.is_none_or(|field| !field.disabled) {
                 let place = self.places.entry(fold(&line.queue)).or_default();
-                place.entry(fold(name)).or_insert_with(|| name.clone());
+                if !place.iter().any(|there| fold(there) == fold(name)) {
+                    place.push(name.clone());
+                }
             }
         }
         if let Some(Ok(who)) = owner_of(line).map(Who::parse)

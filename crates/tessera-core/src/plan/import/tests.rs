@@ -291,8 +291,8 @@ fn what_is_missing_is_named_once_whatever_its_case() {
     assert_eq!(names(&missing.queues), ["Old"]);
     assert_eq!(missing.fields["colour"], ("Colour".to_owned(), true), "a list once is a list");
     assert_eq!(missing.fields.len(), 1);
-    assert_eq!(names(&missing.places["old"]), ["Colour", "Note"]);
-    assert_eq!(names(&missing.places["billing"]), ["Note"]);
+    assert_eq!(missing.places["old"], ["Colour", "Note"]);
+    assert_eq!(missing.places["billing"], ["Note"]);
     let agents: Vec<_> =
         missing.agents.values().map(|(name, address)| (name.as_str(), address.as_deref())).collect();
     assert_eq!(agents, [("eve", None), ("Zoe", Some("zoe@example.net"))]);
