@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod catalog;
+pub mod census;
 pub mod check;
 pub mod configuration;
 pub mod connections;

@@ -267,7 +267,7 @@ impl<'t> Import<'t> {
         db: &mut Transaction<'static, Postgres>,
         lines: impl Iterator<Item = &'l Read>,
     ) -> Result<()> {
-        if self.people.len() > PEOPLE_MAX {
+        if self.people.by_id().len() > PEOPLE_MAX {
             self.people = People::default();
         }
         let mut unknown = BTreeSet::new();

@@ -59,14 +59,9 @@ impl People {
         self.by_word.get(&fold(word)).and_then(|id| self.by_id.get(id))
     }
 
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// Whether there is nobody.
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+    /// Every user by id.
+    pub fn by_id(&self) -> &HashMap<UserId, User> {
+        &self.by_id
     }
 
     /// Every user, in no order.

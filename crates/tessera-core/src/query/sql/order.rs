@@ -1,0 +1,303 @@
+//! The order of what is found, and the place in it where a page begins.
+
+use super::bind::{Bind, Binds};
+use super::condition::{date_column, person_column};
+use crate::error::Fault;
+use crate::models::CustomFieldId;
+use crate::query::ast::Name;
+use crate::query::error::Span;
+use crate::query::fields::{Date, Field, Fields, Part, Person};
+use crate::query::lexer;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Fields to order by.
+pub const KEYS_MAX: usize = 5;
+
+/// One term of an order, as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sorted {
+    /// The field, as in a query.
+    pub field: String,
+    /// Largest or newest first.
+    pub is_descending: bool,
+}
+
+/// What is ordered by. Unset values come last in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Number,
+    Subject,
+    Status,
+    Queue,
+    Lifecycle,
+    Priority,
+    Person(Person),
+    Date(Date),
+    /// Of several values the least.
+    Custom(CustomFieldId),
+}
+
+/// A term of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    column: Column,
+    is_descending: bool,
+}
+
+/// The value of a key, as the statement answers it and a cursor carries it; `None` = unset.
+pub type KeyValue = Option<String>;
+
+/// An order: its terms, and last the ticket's id, which is the order in which tickets were made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys(Vec<Key>);
+
+/// What kind of value a key has, and how a row answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// `text`
+    Text,
+    /// `bigint`
+    Number,
+    /// `timestamptz`; a [`KeyValue`] has microseconds since 1970.
+    Time,
+}
+
+/// An order in SQL.
+pub(super) struct Shape {
+    /// Whether it is the order in which tickets were made, newest first.
+    pub is_newest_first: bool,
+    /// The keys, each with a comma before it.
+    pub columns: String,
+    /// What has to be joined for them.
+    pub joins: String,
+    /// ORDER BY, over tickets `t`.
+    pub order: String,
+    /// ORDER BY, over the columns.
+    pub outer_order: String,
+    /// `DISTINCT ON (…) `, which takes each ticket once, over tickets `t`.
+    pub distinct: String,
+    /// The same over the columns.
+    pub outer_distinct: String,
+    /// The condition of what comes after a place.
+    pub after: Option<String>,
+    /// What it says of the id, where it speaks of nothing else.
+    pub after_id: Option<String>,
+}
+
+impl Shape {
+    /// Each ticket once, in no order.
+    pub(super) fn unordered() -> Self {
+        Self {
+            is_newest_first: true,
+            columns: String::new(),
+            joins: String::new(),
+            order: String::new(),
+            outer_order: String::new(),
+            distinct: "DISTINCT ".to_owned(),
+            outer_distinct: "DISTINCT ".to_owned(),
+            after: None,
+            after_id: None,
+        }
+    }
+}
+
+impl Keys {
+    /// Looks up the fields of an order; none = the newest first.
+    ///
+    /// # Errors
+    /// Faults of `order[0].field` and so on, with what can be ordered by.
+    pub fn resolve(terms: &[Sorted], fields: &Fields<'_>) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut keys: Vec<Key> = Vec::new();
+        if terms.len() > KEYS_MAX {
+            faults.push(Fault::new(
+                "order",
+                format!("has {} fields; at most {KEYS_MAX} are allowed", terms.len()),
+            ));
+        }
+        for (at, term) in terms.iter().enumerate() {
+            match column(&term.field, fields) {
+                Ok(column) if keys.iter().any(|key| key.column == column) => {
+                    faults.push(Fault::new(format!("order[{at}].field"), "is ordered by already"));
+                }
+                Ok(column) => keys.push(Key { column, is_descending: term.is_descending }),
+                Err(message) => faults.push(Fault::new(format!("order[{at}].field"), message)),
+            }
+        }
+        if faults.is_empty() { Ok(Self(keys)) } else { Err(faults) }
+    }
+
+    /// Whether it is the order in which tickets were made, newest first.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The kinds of its values.
+    pub fn kinds(&self) -> impl Iterator<Item = KeyKind> {
+        self.0.iter().map(|key| key.column.kind())
+    }
+
+    /// In SQL, after a place if there is one: its values and its ticket. `None` when the place is not one of this order.
+    pub(super) fn shape(&self, after: Option<(&[KeyValue], Uuid)>, binds: &mut Binds) -> Option<Shape> {
+        let (mut columns, mut joins) = (String::new(), String::new());
+        let (mut order, mut outer_order, mut expressions) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, Key { column, is_descending }) in self.0.iter().enumerate() {
+            let (join, expression) = column.sql(at, binds);
+            joins += &join;
+            let cast = if column.kind() == KeyKind::Number { "::bigint" } else { "" };
+            columns += &format!(", {expression}{cast} AS key{at}");
+            let direction = if *is_descending { " DESC" } else { "" };
+            let nulls = if column.is_nullable() { " NULLS LAST" } else { "" };
+            order.push(format!("{expression}{direction}{nulls}"));
+            outer_order.push(format!("key{at}{direction}{nulls}"));
+            expressions.push(expression);
+        }
+        let last = if self.ends_descending() { " DESC" } else { "" };
+        order.push(format!("t.id{last}"));
+        outer_order.push(format!("id{last}"));
+        let on = expressions.iter().map(String::as_str).chain(["t.id"]).collect::<Vec<_>>().join(", ");
+        let outer_on: Vec<String> = (0..self.0.len()).map(|at| format!("key{at}, ")).collect();
+        let is_newest_first = self.is_empty();
+        let mut after_id = None;
+        let after = match after {
+            None => None,
+            Some((values, id)) if values.len() == self.0.len() => {
+                let bind = binds.add(Bind::Id(id));
+                let sign = if self.ends_descending() { "<" } else { ">" };
+                after_id = is_newest_first.then(|| format!("{sign} {bind}"));
+                Some(self.after(values, format!("t.id {sign} {bind}"), &expressions, binds)?)
+            }
+            Some(_) => return None,
+        };
+        Some(Shape {
+            is_newest_first,
+            columns,
+            joins,
+            order: format!("\nORDER BY {}", order.join(", ")),
+            outer_order: format!("\nORDER BY {}", outer_order.join(", ")),
+            distinct: format!("DISTINCT ON ({on}) "),
+            outer_distinct: format!("DISTINCT ON ({}id) ", outer_on.concat()),
+            after,
+            after_id,
+        })
+    }
+
+    fn ends_descending(&self) -> bool {
+        self.0.last().is_none_or(|key| key.is_descending)
+    }
+
+    /// What comes after a place, from the last key to the first.
+    fn after(
+        &self,
+        values: &[KeyValue],
+        id: String,
+        expressions: &[String],
+        binds: &mut Binds,
+    ) -> Option<String> {
+        let mut condition = id;
+        for ((key, value), expression) in self.0.iter().zip(values).zip(expressions).rev() {
+            condition = match value {
+                // Nothing but other unset ones comes after an unset value.
+                None => format!("({expression} IS NULL AND {condition})"),
+                Some(value) => {
+                    let value = binds.add(key.column.read(value)?);
+                    let sign = if key.is_descending { "<" } else { ">" };
+                    let unset = if key.column.is_nullable() {
+                        format!(" OR {expression} IS NULL")
+                    } else {
+                        String::new()
+                    };
+                    format!(
+                        "({expression} {sign} {value} OR ({expression} = {value} AND {condition}){unset})"
+                    )
+                }
+            };
+        }
+        Some(condition)
+    }
+}
+
+fn column(word: &str, fields: &Fields<'_>) -> Result<Column, String> {
+    let parts = lexer::name(word).ok_or_else(|| format!("\"{word}\" is not the name of a field"))?;
+    let parts = parts.into_iter().map(|part| part.text).collect();
+    let (field, name) =
+        fields.find(&Name { parts, span: Span::default() }).map_err(|error| error.to_string())?;
+    Ok(match field {
+        Field::Id => Column::Number,
+        Field::Subject => Column::Subject,
+        Field::Status => Column::Status,
+        Field::Queue => Column::Queue,
+        Field::Lifecycle => Column::Lifecycle,
+        Field::Priority => Column::Priority,
+        Field::Person(person, Part::Whole | Part::Name) => Column::Person(person),
+        Field::Date(date) => Column::Date(date),
+        Field::Custom(id) => Column::Custom(id),
+        _ => {
+            return Err(format!(
+                "cannot be {name}, of which a ticket may have many; order by id, Subject, Status, Queue, Lifecycle, Priority, Owner, Creator, LastUpdatedBy, a date or a custom field"
+            ));
+        }
+    })
+}
+
+impl Column {
+    fn is_nullable(self) -> bool {
+        match self {
+            Self::Number | Self::Subject | Self::Status | Self::Queue | Self::Lifecycle | Self::Priority => {
+                false
+            }
+            Self::Date(date) => !matches!(date, Date::Created | Date::LastUpdated),
+            Self::Person(_) | Self::Custom(_) => true,
+        }
+    }
+
+    fn kind(self) -> KeyKind {
+        match self {
+            Self::Number | Self::Priority => KeyKind::Number,
+            Self::Date(_) => KeyKind::Time,
+            _ => KeyKind::Text,
+        }
+    }
+
+    /// What to join, and the value. Texts in the order of their bytes.
+    fn sql(self, at: usize, binds: &mut Binds) -> (String, String) {
+        let k = format!("k{at}");
+        let queue = || format!("\nJOIN queues {k}q ON {k}q.id = t.queue_id");
+        match self {
+            Self::Number => (String::new(), "t.number".to_owned()),
+            Self::Priority => (String::new(), "t.priority".to_owned()),
+            Self::Subject => (String::new(), "t.subject_folded".to_owned()),
+            Self::Status => (String::new(), "t.status COLLATE \"C\"".to_owned()),
+            Self::Date(date) => (String::new(), format!("t.{}", date_column(date))),
+            Self::Queue => (queue(), format!("lower({k}q.name) COLLATE \"C\"")),
+            Self::Lifecycle => {
+                let join = format!("{}\nJOIN lifecycles {k} ON {k}.id = {k}q.lifecycle_id", queue());
+                (join, format!("lower({k}.name) COLLATE \"C\""))
+            }
+            Self::Person(person) => {
+                let join = format!("\nLEFT JOIN users {k} ON {k}.id = {}", person_column(person, "t"));
+                (join, format!("lower({k}.username) COLLATE \"C\""))
+            }
+            Self::Custom(field) => {
+                let field = binds.add(Bind::Id(field.0));
+                let join = format!(
+                    "\nLEFT JOIN LATERAL (SELECT min(v.value_folded) AS value FROM custom_field_values v WHERE v.ticket_id = t.id AND v.custom_field_id = {field}) {k} ON true"
+                );
+                (join, format!("{k}.value"))
+            }
+        }
+    }
+
+    /// The value of a cursor; `None` when it is none of ours.
+    fn read(self, value: &str) -> Option<Bind> {
+        Some(match self.kind() {
+            KeyKind::Text => Bind::Text(value.to_owned()),
+            KeyKind::Number => Bind::Number(value.parse().ok()?),
+            KeyKind::Time => {
+                let micros: i128 = value.parse().ok()?;
+                Bind::Time(OffsetDateTime::from_unix_timestamp_nanos(micros.checked_mul(1_000)?).ok()?)
+            }
+        })
+    }
+}
