@@ -20,6 +20,7 @@ mod measures;
 mod past;
 mod previews;
 mod refusals;
+mod scrips;
 mod search;
 mod sockets;
 mod stops;
