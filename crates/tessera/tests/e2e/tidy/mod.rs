@@ -21,6 +21,7 @@ const PAGES: [&str; 15] = [
     "docs/architecture.md",
     "docs/benchmarks.md",
     "docs/differences-from-rt.md",
+    "docs/import.md",
     "docs/metrics.md",
     "docs/mutants.md",
     "docs/openapi.json",
