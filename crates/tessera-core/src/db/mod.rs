@@ -14,6 +14,7 @@ pub mod search;
 pub mod secrets;
 pub mod tickets;
 pub mod upkeep;
+pub mod words;
 
 #[cfg(test)]
 pub(crate) mod delivery_fixtures;
