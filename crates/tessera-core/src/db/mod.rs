@@ -7,6 +7,7 @@ pub mod configuration;
 pub mod connections;
 pub mod deliveries;
 pub mod doctor;
+pub mod flat;
 pub mod gauges;
 pub mod history;
 pub mod plans;

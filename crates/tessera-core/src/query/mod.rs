@@ -10,6 +10,7 @@ mod lexer;
 pub mod meaning;
 pub mod parser;
 pub mod resolve;
+pub mod sql;
 pub mod text;
 pub mod words;
 

@@ -1,3 +1,5 @@
+//! Readings and refusals of texts, and trees printed and read back.
+
 use super::*;
 use crate::query::ast::{Expr, Like, Name, Order, Predicate, Query, Value, ValueKind, Verb};
 use proptest::prelude::*;

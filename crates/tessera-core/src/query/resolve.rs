@@ -93,11 +93,18 @@ impl Resolver<'_> {
             Field::Date(date) => Meaning::Date(date, self.date(true)?),
             Field::Custom(id) => Meaning::Custom(id, self.custom()?),
             Field::Updated => Meaning::Updated(self.date(false)?),
-            Field::UpdatedBy(part) => Meaning::UpdatedBy(self.person(Some(Person::LastUpdatedBy), part)?),
+            Field::UpdatedBy(part) => match self.person(Some(Person::LastUpdatedBy), part)? {
+                PersonTest::Field(_) | PersonTest::Present => {
+                    return Err(
+                        self.no_such_test("every ticket has been updated; compare it with a username")
+                    );
+                }
+                test => Meaning::UpdatedBy(test),
+            },
             Field::Content => Meaning::Content(self.content()?),
             Field::TransactionType => Meaning::TransactionType(self.transaction_types()?),
             Field::Transaction(text) => Meaning::Transaction(text, self.transaction(text)?),
-            Field::Channel => Meaning::Channel(self.text("a change always has one")?),
+            Field::Channel => Meaning::Channel(self.channel()?),
         })
     }
 
@@ -232,6 +239,9 @@ impl Resolver<'_> {
     }
 
     fn custom(&self) -> Result<TextTest> {
+        if matches!(self.predicate.verb, Verb::Matches(_)) {
+            return Err(self.no_such_test("write LIKE for a part of a value"));
+        }
         if let Verb::Equal(Value { kind: ValueKind::Name(name), span })
         | Verb::Order(_, Value { kind: ValueKind::Name(name), span }) = &self.predicate.verb
             && name.parts.len() > 1
@@ -256,11 +266,18 @@ impl Resolver<'_> {
     fn transaction(&self, text: TransactionText) -> Result<TextTest> {
         let is_words = matches!(self.predicate.verb, Verb::Matches(_));
         if is_words && text != TransactionText::Content {
-            return Err(
-                self.no_such_test("MATCHES is for Subject, Content, Transaction.Content and custom fields")
-            );
+            return Err(self.no_such_test(
+                "MATCHES is for Subject, Content and Transaction.Content; write LIKE for a part of it",
+            ));
         }
         self.any_text()
+    }
+
+    fn channel(&self) -> Result<TextTest> {
+        match self.predicate.verb {
+            Verb::Matches(_) => Err(self.no_such_test("use =, !=, IN or LIKE")),
+            _ => self.text("a change always has one; use =, !=, IN or LIKE"),
+        }
     }
 
     fn transaction_types(&self) -> Result<Vec<TransactionType>> {
@@ -473,7 +490,9 @@ impl Resolver<'_> {
             },
             Verb::Between(low, high) => DateTest::Between(self.date_of(low)?, self.date_of(high)?),
             _ => {
-                return Err(self.no_such_test("it is a date: use =, !=, <, <=, >, >=, IN, BETWEEN or IS NULL"));
+                return Err(
+                    self.no_such_test("it is a date: use =, !=, <, <=, >, >=, IN, BETWEEN or IS NULL")
+                );
             }
         })
     }
