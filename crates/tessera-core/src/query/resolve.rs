@@ -92,15 +92,11 @@ impl Resolver<'_> {
             Field::People(people, part) => Meaning::People(people, self.person(None, part)?),
             Field::Date(date) => Meaning::Date(date, self.date(true)?),
             Field::Custom(id) => Meaning::Custom(id, self.custom()?),
+            Field::Updated | Field::UpdatedBy(_) if matches!(self.predicate.verb, Verb::Null) => {
+                return Err(self.no_such_test("every ticket has a history; compare it with a date or a username"));
+            }
             Field::Updated => Meaning::Updated(self.date(false)?),
-            Field::UpdatedBy(part) => match self.person(Some(Person::LastUpdatedBy), part)? {
-                PersonTest::Field(_) | PersonTest::Present => {
-                    return Err(
-                        self.no_such_test("every ticket has been updated; compare it with a username")
-                    );
-                }
-                test => Meaning::UpdatedBy(test),
-            },
+            Field::UpdatedBy(part) => Meaning::UpdatedBy(self.person(Some(Person::LastUpdatedBy), part)?),
             Field::Content => Meaning::Content(self.content()?),
             Field::TransactionType => Meaning::TransactionType(self.transaction_types()?),
             Field::Transaction(text) => Meaning::Transaction(text, self.transaction(text)?),
@@ -406,7 +402,12 @@ impl Resolver<'_> {
             return Ok(PersonTest::Is(who.collect::<Result<_>>()?));
         }
         match &self.predicate.verb {
-            Verb::Null => Ok(PersonTest::Present),
+            // Whether there is that part of them: somebody may have no address, and an address need not be a user's.
+            Verb::Null => Ok(match part {
+                Part::Name | Part::Id => PersonTest::Name(TextTest::Present),
+                Part::Address => PersonTest::Address(TextTest::Present),
+                Part::Whole => PersonTest::Present,
+            }),
             Verb::Like(..) if part == Part::Id => Err(self.no_such_test("write the whole id: .id = '…'")),
             Verb::Like(..) => {
                 let is_name = part == Part::Name || (part == Part::Whole && person.is_some());

@@ -70,7 +70,7 @@ impl Judge {
                         _ => unreachable!(),
                     })
                 };
-                others.iter().all(|member| self.holds(member, row)) && (history.is_empty() || list(&row["history"]).iter().any(|x| one(&x)))
+                others.iter().all(|member| self.holds(member, row)) && (history.is_empty() || history_of(row).any(|x| one(&x)))
             }
         }
     }
@@ -118,7 +118,7 @@ impl Judge {
                 bodies.chain(row["subject"].as_str()).any(|one| text(test, one))
             }
             "updated" | "updatedby" => {
-                list(&row["history"]).iter().any(|one| self.transaction_passes(test, one))
+                history_of(row).any(|one| self.transaction_passes(test, one))
             }
             other => panic!("no field {other}"),
         }
@@ -231,6 +231,11 @@ fn names_deleted(node: &Node) -> bool {
 /// Only what must be speaks of one transaction: what must not be is so of none.
 fn is_of_history(node: &Node) -> bool {
     matches!(node, Node::Test(test) if !test.is_negated && ["updated", "updatedby"].contains(&test.field[0].to_lowercase().as_str()))
+}
+
+/// The transactions that have a place in the history: not the mails that left.
+fn history_of(row: &Value) -> impl Iterator<Item = &Value> {
+    list(&row["history"]).iter().filter(|one| !one["seq"].is_null())
 }
 
 fn list(rows: &Value) -> &[Value] {

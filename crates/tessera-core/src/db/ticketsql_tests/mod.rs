@@ -1,0 +1,114 @@
+//! TicketSQL held to what it means: tables of queries over a fixed desk, answered by hand, by a slow and obvious judge, by SQL.
+
+mod calendar;
+mod desk;
+mod judge;
+mod read;
+mod table;
+
+use super::search::{self, Count, Search};
+use crate::models::{User, UserId};
+use crate::plan::Catalog;
+use crate::query::sql::Asker;
+use crate::query::{Dialect, Purpose, Zone, parse, resolve};
+use crate::testing::TestDb;
+use desk::Desk;
+use judge::Judge;
+use sqlx::PgPool;
+use table::{Answer, FINDS, REFUSED, Row, contract, rows};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+/// When the tables are asked: on the Monday after the clocks of Berlin went forward.
+const NOW: OffsetDateTime = datetime!(2026-03-30 10:30:15.5 UTC);
+
+fn dialect(row: &Row) -> Dialect {
+    if row.is_rt { Dialect::Rt } else { Dialect::Tessera }
+}
+
+async fn numbers(pool: &PgPool, catalog: &Catalog, query: &str, dialect: Dialect, asker: Asker) -> Result<Vec<i64>, String> {
+    let search = Search { query, dialect, order: &[], limit: 1_000, cursor: None, count: Count::Exact, asker };
+    let found = search::tickets(pool, catalog, &search).await.map_err(|error| format!("{error:?}"))?;
+    let mut numbers: Vec<i64> = found.page.items.iter().map(|ticket| ticket.number.unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(found.count.unwrap().tickets, i64::try_from(numbers.len()).unwrap(), "the count of {query}");
+    Ok(numbers)
+}
+
+#[tokio::test]
+async fn every_query_of_the_tables_finds_the_tickets_that_they_say_by_the_judge_and_by_sql() {
+    let db = TestDb::new().await;
+    let desk = Desk::fixed();
+    let catalog = desk.write(&db.pools.write).await;
+    let mut judge = Judge::of(&db.pools.read, "ann", NOW).await;
+    let (mut wrong, mut by_hand, mut all) = (Vec::new(), 0, 0);
+    for row in FINDS.into_iter().flat_map(rows) {
+        let Answer::Finds { tickets, source } = &row.answer else { panic!("{} finds nothing", row.place) };
+        (by_hand, all) = (by_hand + usize::from(source.starts_with("hand")), all + 1);
+        (judge.asker, judge.zone, judge.is_rt) = (row.asker.clone(), row.zone.clone(), row.is_rt);
+        let asker = || Asker {
+            user: UserId(desk.user(&row.asker).unwrap()),
+            now: NOW,
+            zone: Zone::parse(&row.zone).unwrap(),
+        };
+        let printed = parse(&row.query, dialect(&row)).map_or_else(|error| error.to_string(), |parsed| parsed.query.to_string());
+        let answers = [
+            ("the judge", Ok(judge.find(&row.query))),
+            ("SQL", numbers(&db.pools.read, &catalog, &row.query, dialect(&row), asker()).await),
+            ("SQL of the printed query", numbers(&db.pools.read, &catalog, &printed, Dialect::Tessera, asker()).await),
+        ];
+        for (who, found) in answers {
+            if found.as_ref() != Ok(tickets) {
+                let found = found.map_or_else(|error| error, |found| contract(&found));
+                wrong.push(format!("{}: {}\n  {source}: {}\n  {who}: {found}", row.place, row.query, contract(tickets)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong of {all}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(by_hand >= 40 && all >= 150, "{by_hand} of {all} by hand");
+}
+
+#[tokio::test]
+async fn every_wrong_query_of_the_tables_is_refused_at_its_place_with_what_to_write_instead() {
+    let db = TestDb::new().await;
+    let catalog = Desk::fixed().write(&db.pools.write).await;
+    let users: Vec<User> = sqlx::query_as::<_, (UserId, String, Option<String>)>("SELECT id, username, email FROM users")
+        .fetch_all(&db.pools.read)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(id, username, email)| User { id, username, email, name: None, privileged: false, disabled: false })
+        .collect();
+    let mut wrong = Vec::new();
+    for row in rows(REFUSED) {
+        let purpose = if row.is_condition { Purpose::Condition } else { Purpose::Search(&users) };
+        let fields = catalog.query_fields(purpose);
+        let error = parse(&row.query, dialect(&row)).and_then(|parsed| resolve(&parsed.query, &fields)).err();
+        let refused = error.map(|error| Answer::Refused {
+            at: row.query.get(error.span.start..error.span.end).unwrap().replace('\n', " "),
+            message: error.message,
+            hint: error.hint.unwrap_or_default(),
+        });
+        if refused.as_ref().is_none_or(|refused| !is_same(refused, &row.answer)) {
+            wrong.push(format!("{}: {}\n  expected {:?}\n  but is   {refused:?}", row.place, row.query, row.answer));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A text that ends in … stands for all that begin so.
+fn is_same(refused: &Answer, expected: &Answer) -> bool {
+    let (
+        Answer::Refused { at, message, hint },
+        Answer::Refused { at: at_expected, message: message_expected, hint: hint_expected },
+    ) = (refused, expected)
+    else {
+        return false;
+    };
+    [(at, at_expected), (message, message_expected), (hint, hint_expected)].into_iter().all(|(is, expected)| {
+        match expected.strip_suffix('…') {
+            Some(begin) => is.starts_with(begin),
+            None => is == expected,
+        }
+    })
+}
