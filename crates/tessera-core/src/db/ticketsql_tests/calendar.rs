@@ -60,7 +60,12 @@ fn written(text: &str, zone: &str) -> Stretch {
         "" => instant(at, zone),
         "Z" => at.assume_utc(),
         place => {
-            let digits: Vec<i8> = place[1..].replace(':', "").as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap().parse().unwrap()).collect();
+            let digits: Vec<i8> = place[1..]
+                .replace(':', "")
+                .as_bytes()
+                .chunks(2)
+                .map(|two| std::str::from_utf8(two).unwrap().parse().unwrap())
+                .collect();
             let sign = if place.starts_with('-') { -1 } else { 1 };
             at.assume_offset(UtcOffset::from_hms(sign * digits[0], sign * digits[1], 0).unwrap())
         }
@@ -86,8 +91,9 @@ fn begin(now: OffsetDateTime, which: i64, unit: &str, zone: &str) -> OffsetDateT
         "minute" | "hour" => {
             let seconds = if unit.starts_with("hour") { 3_600 } else { 60 };
             // All offsets here are of whole half hours, so an hour begins where the clock says so.
-            let past = Duration::seconds(i64::from(here.minute()) * 60 * i64::from(seconds == 3_600) + i64::from(here.second()))
-                + Duration::nanoseconds(here.nanosecond().into());
+            let past = Duration::seconds(
+                i64::from(here.minute()) * 60 * i64::from(seconds == 3_600) + i64::from(here.second()),
+            ) + Duration::nanoseconds(here.nanosecond().into());
             return now - past + Duration::seconds(which * seconds);
         }
         "day" => here.date() + Duration::days(which),
@@ -99,7 +105,10 @@ fn begin(now: OffsetDateTime, which: i64, unit: &str, zone: &str) -> OffsetDateT
             monday + Duration::weeks(which)
         }
         "month" => months_later(here.date().replace_day(1).unwrap(), which),
-        _ => months_later(here.date().replace_day(1).unwrap().replace_month(Month::January).unwrap(), 12 * which),
+        _ => months_later(
+            here.date().replace_day(1).unwrap().replace_month(Month::January).unwrap(),
+            12 * which,
+        ),
     };
     instant(date.midnight(), zone)
 }
@@ -135,7 +144,8 @@ fn local(at: OffsetDateTime, zone: &str) -> PrimitiveDateTime {
 fn instant(local: PrimitiveDateTime, zone: &str) -> OffsetDateTime {
     let with = |offset: UtcOffset| local.assume_offset(offset).to_offset(UtcOffset::UTC);
     let around = [-1, 1].map(|days| offset(local.assume_utc() + Duration::days(days), zone));
-    let fits = around.into_iter().map(|offset| (offset, with(offset))).filter(|(own, at)| offset(*at, zone) == *own);
+    let fits =
+        around.into_iter().map(|offset| (offset, with(offset))).filter(|(own, at)| offset(*at, zone) == *own);
     fits.map(|(_, at)| at).min().unwrap_or_else(|| with(around[0]))
 }
 
@@ -146,7 +156,8 @@ fn offset(at: OffsetDateTime, zone: &str) -> UtcOffset {
         "Asia/Kolkata" => hours(5, 30),
         "Europe/Berlin" => {
             let turn = |month: Month| {
-                let mut date = Date::from_calendar_date(at.to_offset(UtcOffset::UTC).year(), month, 31).unwrap();
+                let mut date =
+                    Date::from_calendar_date(at.to_offset(UtcOffset::UTC).year(), month, 31).unwrap();
                 while date.weekday() != Weekday::Sunday {
                     date -= Duration::DAY;
                 }

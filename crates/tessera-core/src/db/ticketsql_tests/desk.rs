@@ -140,15 +140,17 @@ impl Desk {
 
     async fn write_configuration(&self, pool: &PgPool) {
         for user in &self.users {
-            sqlx::query("INSERT INTO users (id, username, email, privileged, disabled) VALUES ($1, $2, $3, $4, $5)")
-                .bind(self.user(&user.username))
-                .bind(&user.username)
-                .bind(&user.email)
-                .bind(user.privileged)
-                .bind(user.disabled)
-                .execute(pool)
-                .await
-                .unwrap();
+            sqlx::query(
+                "INSERT INTO users (id, username, email, privileged, disabled) VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(self.user(&user.username))
+            .bind(&user.username)
+            .bind(&user.email)
+            .bind(user.privileged)
+            .bind(user.disabled)
+            .execute(pool)
+            .await
+            .unwrap();
         }
         for (name, lists) in &self.lifecycles {
             sqlx::query("INSERT INTO lifecycles (id, name, version, version_id, definition, changed_in) VALUES ($1, $2, 1, $1, $3, 0)")
@@ -223,7 +225,9 @@ impl Desk {
         .await
         .unwrap();
         self.write_sets(pool, ticket, ticket_id).await;
-        let create = [&[ticket.created.clone(), ticket.creator.clone(), "Create".to_owned()], ticket.says.as_slice()].concat();
+        let create =
+            [&[ticket.created.clone(), ticket.creator.clone(), "Create".to_owned()], ticket.says.as_slice()]
+                .concat();
         let mut seq = 0_i64;
         for line in [&create].into_iter().chain(&ticket.history) {
             *transactions += 1;
@@ -238,14 +242,16 @@ impl Desk {
         {
             for person in people {
                 let user = self.user(person);
-                sqlx::query("INSERT INTO ticket_watchers (ticket_id, role, user_id, address) VALUES ($1, $2, $3, $4)")
-                    .bind(ticket_id)
-                    .bind(role)
-                    .bind(user)
-                    .bind(user.is_none().then_some(person))
-                    .execute(pool)
-                    .await
-                    .unwrap();
+                sqlx::query(
+                    "INSERT INTO ticket_watchers (ticket_id, role, user_id, address) VALUES ($1, $2, $3, $4)",
+                )
+                .bind(ticket_id)
+                .bind(role)
+                .bind(user)
+                .bind(user.is_none().then_some(person))
+                .execute(pool)
+                .await
+                .unwrap();
             }
         }
         for (field, values) in &ticket.fields {

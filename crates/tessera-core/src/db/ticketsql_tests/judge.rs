@@ -52,7 +52,8 @@ impl Judge {
         let node = read(query, self.is_rt);
         let shows_deleted = node.as_ref().is_some_and(names_deleted);
         let is_found = |row: &&Value| {
-            (shows_deleted || row["status"] != "deleted") && node.as_ref().is_none_or(|node| self.holds(node, row))
+            (shows_deleted || row["status"] != "deleted")
+                && node.as_ref().is_none_or(|node| self.holds(node, row))
         };
         self.rows.iter().filter(is_found).map(|row| row["number"].as_i64().unwrap()).collect()
     }
@@ -63,14 +64,16 @@ impl Judge {
             Node::Any(members) => members.iter().any(|member| self.holds(member, row)),
             Node::Test(test) => self.passes(test, row),
             Node::All(members) => {
-                let (history, others): (Vec<&Node>, Vec<&Node>) = members.iter().partition(|member| is_of_history(member));
+                let (history, others): (Vec<&Node>, Vec<&Node>) =
+                    members.iter().partition(|member| is_of_history(member));
                 let one = |transaction: &&Value| {
                     history.iter().all(|member| match member {
                         Node::Test(test) => self.transaction_passes(test, transaction),
                         _ => unreachable!(),
                     })
                 };
-                others.iter().all(|member| self.holds(member, row)) && (history.is_empty() || history_of(row).any(|x| one(&x)))
+                others.iter().all(|member| self.holds(member, row))
+                    && (history.is_empty() || history_of(row).any(|x| one(&x)))
             }
         }
     }
@@ -101,7 +104,9 @@ impl Judge {
                     .iter()
                     .filter(|watcher| role.is_empty() || watcher["role"] == role)
                     .map(|watcher| match watcher["address"].as_str() {
-                        Some(address) => Somebody { address: Some(address.to_lowercase()), ..Somebody::default() },
+                        Some(address) => {
+                            Somebody { address: Some(address.to_lowercase()), ..Somebody::default() }
+                        }
                         None => somebody(&watcher["user"]),
                     })
                     .collect();
@@ -110,16 +115,17 @@ impl Judge {
             "created" | "lastupdated" | "started" | "due" | "resolved" | "told" => self.is_date(test, row),
             "cf" | "customfield" | "customfieldvalue" => {
                 let name = test.field.last().unwrap().to_lowercase();
-                let values = list(&row["values"]).iter().filter(|value| value["field"].as_str().unwrap().to_lowercase() == name);
-                values.clone().any(|value| text(test, value["value"].as_str().unwrap())) || (test.op == "NULL" && values.count() == 0)
+                let values = list(&row["values"])
+                    .iter()
+                    .filter(|value| value["field"].as_str().unwrap().to_lowercase() == name);
+                values.clone().any(|value| text(test, value["value"].as_str().unwrap()))
+                    || (test.op == "NULL" && values.count() == 0)
             }
             "content" | "historycontent" => {
                 let bodies = list(&row["history"]).iter().filter_map(|one| one["body"].as_str());
                 bodies.chain(row["subject"].as_str()).any(|one| text(test, one))
             }
-            "updated" | "updatedby" => {
-                history_of(row).any(|one| self.transaction_passes(test, one))
-            }
+            "updated" | "updatedby" => history_of(row).any(|one| self.transaction_passes(test, one)),
             other => panic!("no field {other}"),
         }
     }
@@ -155,7 +161,8 @@ impl Judge {
         if field == "owner" && ["=", "IN"].contains(&test.op.as_str()) && own.is_null() {
             return test.values.iter().any(is_nobody);
         }
-        let people: Vec<Somebody> = Some(own).filter(|own| !own.is_null()).map(somebody).into_iter().collect();
+        let people: Vec<Somebody> =
+            Some(own).filter(|own| !own.is_null()).map(somebody).into_iter().collect();
         self.any_of(&people, test, false)
     }
 
@@ -173,7 +180,10 @@ impl Judge {
         }
         people.iter().any(|one| {
             if ["=", "IN"].contains(&test.op.as_str()) {
-                return test.values.iter().any(|word| self.is_called(one, &word.plain().to_lowercase(), part));
+                return test
+                    .values
+                    .iter()
+                    .any(|word| self.is_called(one, &word.plain().to_lowercase(), part));
             }
             let looked_at = match part {
                 Some("name") => &one.name,
@@ -190,7 +200,9 @@ impl Judge {
         if word == "__currentuser__" {
             return one.name.as_deref() == Some(&self.asker.to_lowercase());
         }
-        is(&one.id) || (part.is_none_or(|part| part == "name") && is(&one.name)) || (part.is_none_or(|part| part == "emailaddress") && is(&one.address))
+        is(&one.id)
+            || (part.is_none_or(|part| part == "name") && is(&one.name))
+            || (part.is_none_or(|part| part == "emailaddress") && is(&one.address))
     }
 
     fn is_date(&self, test: &Test, row: &Value) -> bool {
@@ -202,7 +214,8 @@ impl Judge {
     }
 
     fn is_when(&self, test: &Test, own: OffsetDateTime) -> bool {
-        let stretches: Vec<_> = test.values.iter().map(|word| stretch(&word.plain(), self.now, &self.zone)).collect();
+        let stretches: Vec<_> =
+            test.values.iter().map(|word| stretch(&word.plain(), self.now, &self.zone)).collect();
         let (from, until) = stretches[0];
         match test.op.as_str() {
             "=" | "IN" => stretches.iter().any(|(from, until)| *from <= own && own < *until),
@@ -291,7 +304,8 @@ fn number(test: &Test, row: &Value, own: i64) -> bool {
 
 fn is_status(test: &Test, row: &Value) -> bool {
     let own = row["status"].as_str().unwrap();
-    let is_in = |lists: &[&str]| lists.iter().any(|name| list(&row["lists"][*name]).iter().any(|one| one == own));
+    let is_in =
+        |lists: &[&str]| lists.iter().any(|name| list(&row["lists"][*name]).iter().any(|one| one == own));
     match test.op.as_str() {
         "=" | "IN" => test.values.iter().any(|word| match word.plain().to_lowercase().as_str() {
             "__active__" => is_in(&["initial", "active"]),
@@ -305,7 +319,8 @@ fn is_status(test: &Test, row: &Value) -> bool {
 /// Something that has a name and an id.
 fn is_named(test: &Test, name: &Value, id: &Value) -> bool {
     let is_id = |word: &Word| id.as_str() == Some(&word.plain().to_lowercase());
-    (["=", "IN"].contains(&test.op.as_str()) && test.values.iter().any(is_id)) || text(test, name.as_str().unwrap())
+    (["=", "IN"].contains(&test.op.as_str()) && test.values.iter().any(is_id))
+        || text(test, name.as_str().unwrap())
 }
 
 /// A test of a text that is there.
@@ -318,9 +333,8 @@ fn text(test: &Test, own: &str) -> bool {
         "=" | "IN" => (0..test.values.len()).any(|at| value(at) == folded),
         "LIKE" | "STARTSWITH" | "ENDSWITH" => like(&test.op, &test.values[0].pattern(), &folded),
         "MATCHES" => matches(&value(0), own),
-        "BETWEEN" if is_number(0) => {
-            decimal(own).is_some_and(|own| decimal(&value(0)).unwrap() <= own && own <= decimal(&value(1)).unwrap())
-        }
+        "BETWEEN" if is_number(0) => decimal(own)
+            .is_some_and(|own| decimal(&value(0)).unwrap() <= own && own <= decimal(&value(1)).unwrap()),
         "BETWEEN" => value(0).as_bytes() <= folded.as_bytes() && folded.as_bytes() <= value(1).as_bytes(),
         op if is_number(0) => decimal(own).is_some_and(|own| ordered(op, &own, &decimal(&value(0)).unwrap())),
         op => ordered(op, folded.as_bytes(), value(0).as_bytes()),
@@ -331,7 +345,9 @@ fn text(test: &Test, own: &str) -> bool {
 fn decimal(text: &str) -> Option<i128> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
-    let fits = |digits: &str, most: usize| (1..=most).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_digit());
+    let fits = |digits: &str, most: usize| {
+        (1..=most).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_digit())
+    };
     if !fits(whole, 18) || !fits(part, 9) {
         return None;
     }
@@ -399,7 +415,9 @@ fn matches(asked: &str, text: &str) -> bool {
         let is_last = |at: usize| at + 1 == term.len();
         let is_at = |start: usize| {
             (0..term.len()).all(|at| {
-                own.get(start + at).is_some_and(|word| word == &term[at] || (is_prefix && is_last(at) && word.starts_with(&term[at])))
+                own.get(start + at).is_some_and(|word| {
+                    word == &term[at] || (is_prefix && is_last(at) && word.starts_with(&term[at]))
+                })
             })
         };
         if !term.is_empty() && (0..own.len()).any(is_at) != is_wanted {

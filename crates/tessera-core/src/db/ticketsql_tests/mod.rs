@@ -26,8 +26,15 @@ fn dialect(row: &Row) -> Dialect {
     if row.is_rt { Dialect::Rt } else { Dialect::Tessera }
 }
 
-async fn numbers(pool: &PgPool, catalog: &Catalog, query: &str, dialect: Dialect, asker: Asker) -> Result<Vec<i64>, String> {
-    let search = Search { query, dialect, order: &[], limit: 1_000, cursor: None, count: Count::Exact, asker };
+async fn numbers(
+    pool: &PgPool,
+    catalog: &Catalog,
+    query: &str,
+    dialect: Dialect,
+    asker: Asker,
+) -> Result<Vec<i64>, String> {
+    let search =
+        Search { query, dialect, order: &[], limit: 1_000, cursor: None, count: Count::Exact, asker };
     let found = search::tickets(pool, catalog, &search).await.map_err(|error| format!("{error:?}"))?;
     let mut numbers: Vec<i64> = found.page.items.iter().map(|ticket| ticket.number.unwrap()).collect();
     numbers.sort_unstable();
@@ -51,16 +58,25 @@ async fn every_query_of_the_tables_finds_the_tickets_that_they_say_by_the_judge_
             now: NOW,
             zone: Zone::parse(&row.zone).unwrap(),
         };
-        let printed = parse(&row.query, dialect(&row)).map_or_else(|error| error.to_string(), |parsed| parsed.query.to_string());
+        let printed = parse(&row.query, dialect(&row))
+            .map_or_else(|error| error.to_string(), |parsed| parsed.query.to_string());
         let answers = [
             ("the judge", Ok(judge.find(&row.query))),
             ("SQL", numbers(&db.pools.read, &catalog, &row.query, dialect(&row), asker()).await),
-            ("SQL of the printed query", numbers(&db.pools.read, &catalog, &printed, Dialect::Tessera, asker()).await),
+            (
+                "SQL of the printed query",
+                numbers(&db.pools.read, &catalog, &printed, Dialect::Tessera, asker()).await,
+            ),
         ];
         for (who, found) in answers {
             if found.as_ref() != Ok(tickets) {
                 let found = found.map_or_else(|error| error, |found| contract(&found));
-                wrong.push(format!("{}: {}\n  {source}: {}\n  {who}: {found}", row.place, row.query, contract(tickets)));
+                wrong.push(format!(
+                    "{}: {}\n  {source}: {}\n  {who}: {found}",
+                    row.place,
+                    row.query,
+                    contract(tickets)
+                ));
             }
         }
     }
@@ -72,15 +88,23 @@ async fn every_query_of_the_tables_finds_the_tickets_that_they_say_by_the_judge_
 async fn every_wrong_query_of_the_tables_is_refused_at_its_place_with_what_to_write_instead() {
     let db = TestDb::new().await;
     let catalog = Desk::fixed().write(&db.pools.write).await;
-    let users: Vec<User> = sqlx::query_as::<_, (UserId, String, Option<String>)>("SELECT id, username, email FROM users")
-        .fetch_all(&db.pools.read)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|(id, username, email)| User { id, username, email, name: None, privileged: false, disabled: false })
-        .collect();
+    let users: Vec<User> =
+        sqlx::query_as::<_, (UserId, String, Option<String>)>("SELECT id, username, email FROM users")
+            .fetch_all(&db.pools.read)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(id, username, email)| User {
+                id,
+                username,
+                email,
+                name: None,
+                privileged: false,
+                disabled: false,
+            })
+            .collect();
     let mut wrong = Vec::new();
-    for row in rows(REFUSED) {
+    for row in REFUSED.into_iter().flat_map(rows) {
         let purpose = if row.is_condition { Purpose::Condition } else { Purpose::Search(&users) };
         let fields = catalog.query_fields(purpose);
         let error = parse(&row.query, dialect(&row)).and_then(|parsed| resolve(&parsed.query, &fields)).err();
@@ -90,7 +114,10 @@ async fn every_wrong_query_of_the_tables_is_refused_at_its_place_with_what_to_wr
             hint: error.hint.unwrap_or_default(),
         });
         if refused.as_ref().is_none_or(|refused| !is_same(refused, &row.answer)) {
-            wrong.push(format!("{}: {}\n  expected {:?}\n  but is   {refused:?}", row.place, row.query, row.answer));
+            wrong.push(format!(
+                "{}: {}\n  expected {:?}\n  but is   {refused:?}",
+                row.place, row.query, row.answer
+            ));
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -105,10 +132,88 @@ fn is_same(refused: &Answer, expected: &Answer) -> bool {
     else {
         return false;
     };
-    [(at, at_expected), (message, message_expected), (hint, hint_expected)].into_iter().all(|(is, expected)| {
-        match expected.strip_suffix('…') {
+    [(at, at_expected), (message, message_expected), (hint, hint_expected)].into_iter().all(
+        |(is, expected)| match expected.strip_suffix('…') {
             Some(begin) => is.starts_with(begin),
             None => is == expected,
-        }
-    })
+        },
+    )
+}
+
+/// What is said of a query that is too much: the part at fault is too long to be shown.
+#[test]
+fn every_limit_of_a_query_is_told_with_its_number() {
+    let nested = |depth: usize| format!("{}id = 1{}", "(".repeat(depth), ")".repeat(depth));
+    let joined = |tests: usize| vec!["id = 1"; tests].join(" OR ");
+    let list = |values: usize| format!("id IN ({})", vec!["1"; values].join(","));
+    for (fits, too_much, at, message, hint) in [
+        (
+            nested(100),
+            nested(101),
+            100..101,
+            "parentheses and NOTs are nested more than 100 deep here",
+            "remove those that say nothing",
+        ),
+        (
+            format!("{}id = 1", "NOT ".repeat(100)),
+            format!("{}id = 1", "NOT ".repeat(101)),
+            400..403,
+            "parentheses and NOTs are nested more than 100 deep here",
+            "remove those that say nothing",
+        ),
+        (
+            joined(200),
+            joined(201),
+            2_000..2_002,
+            "this is test 201; at most 200 are allowed",
+            "use IN for a list of values",
+        ),
+        (
+            list(1_000),
+            list(1_001),
+            6..2_009,
+            "this list has more than 1000 values",
+            "ask for it in parts, joined by OR",
+        ),
+        (
+            format!("{}id = 1", " ".repeat(8_186)),
+            format!("{}id = 1", " ".repeat(8_187)),
+            0..8_193,
+            "the query is 8193 bytes long; at most 8192 are allowed",
+            "a long list of ids is better asked for in parts",
+        ),
+        (
+            "Subject = 'a\u{1}'".to_owned(),
+            "Subject = 'a\0'".to_owned(),
+            12..13,
+            "the character U+0000 cannot be stored, so it cannot be found",
+            "remove it",
+        ),
+    ] {
+        assert_eq!(parse(&fits, Dialect::Tessera).err(), None);
+        let error = parse(&too_much, Dialect::Tessera).unwrap_err();
+        let told = (error.span.start..error.span.end, error.message.as_str(), error.hint.as_deref());
+        assert_eq!(told, (at, message, Some(hint)));
+    }
+}
+
+#[test]
+fn a_place_is_told_in_characters_lines_and_columns() {
+    let text = "Subject = 'Ä€😀'\n  AND Sttus = 'x'";
+    let error = parse("Subject = 'Ä€😀'\n  AND Status ! 'x'", Dialect::Tessera).unwrap_err();
+    let place = error.span.place(text);
+    assert_eq!((place.start, place.end, place.line, place.column), (29, 30, 2, 14));
+}
+
+#[test]
+fn what_rt_would_read_otherwise_is_warned_of_where_it_stands() {
+    let text = "Status = 'new' AND (id = 1 OR id = 2 AND id = 3) AND id = 4";
+    let [warning] = parse(text, Dialect::Rt).unwrap().warnings.try_into().unwrap();
+    assert_eq!(&text[warning.span.start..warning.span.end], "id = 1 OR id = 2 AND id = 3");
+    assert_eq!(
+        warning.to_string(),
+        "AND and OR stand on one level; as RT does, every one is read as AND, which is the last; \
+         set parentheses, which both dialects read alike"
+    );
+    assert_eq!(parse(text, Dialect::Tessera).unwrap().warnings, []);
 }

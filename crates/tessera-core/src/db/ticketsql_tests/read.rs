@@ -71,7 +71,8 @@ fn tokens(text: &str) -> Vec<Token> {
             at += 1;
             found.push(Token::Text(word));
         } else if c.is_ascii_digit() || (matches!(c, '-' | '+') && next.is_ascii_digit()) {
-            let end = (at + 1..chars.len()).find(|n| !matches!(chars[*n], '0'..='9' | '.')).unwrap_or(chars.len());
+            let end =
+                (at + 1..chars.len()).find(|n| !matches!(chars[*n], '0'..='9' | '.')).unwrap_or(chars.len());
             found.push(Token::Number(chars[at..end].iter().collect()));
             at = end;
         } else if c.is_alphanumeric() || c == '_' {
@@ -80,7 +81,8 @@ fn tokens(text: &str) -> Vec<Token> {
             at = end;
         } else {
             let two: String = [c, next].into_iter().collect();
-            let sign = if ["!=", "<>", "<=", ">=", "=="].contains(&two.as_str()) { two } else { c.to_string() };
+            let sign =
+                if ["!=", "<>", "<=", ">=", "=="].contains(&two.as_str()) { two } else { c.to_string() };
             at += sign.len();
             found.push(Token::Sign(match sign.as_str() {
                 "<>" => "!=".to_owned(),

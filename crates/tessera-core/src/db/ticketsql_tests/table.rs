@@ -28,8 +28,14 @@ pub const FINDS: [(&str, &str); 4] = [
     ("dates.txt", include_str!("tables/dates.txt")),
     ("sets.txt", include_str!("tables/sets.txt")),
 ];
-/// The table of refusals.
-pub const REFUSED: (&str, &str) = ("refusals.txt", include_str!("tables/refusals.txt"));
+/// The tables of refusals.
+pub const REFUSED: [(&str, &str); 5] = [
+    ("refused_grammar.txt", include_str!("tables/refused_grammar.txt")),
+    ("refused_names.txt", include_str!("tables/refused_names.txt")),
+    ("refused_values.txt", include_str!("tables/refused_values.txt")),
+    ("refused_dates.txt", include_str!("tables/refused_dates.txt")),
+    ("refused_conditions.txt", include_str!("tables/refused_conditions.txt")),
+];
 
 /// The rows of a table: blocks between empty lines, those that begin with `#` left out.
 pub fn rows((file, text): (&str, &str)) -> Vec<Row> {
@@ -66,8 +72,9 @@ fn row(place: String, block: &str) -> Row {
                 ("empty", "") => {}
                 other => panic!("{}: {other:?}", row.place),
             }
-        } else if let Some(found) = line.strip_prefix("= ") {
-            let (numbers, source) = found.split_once(" | ").unwrap();
+        } else if let Some((numbers, source)) =
+            line.strip_prefix("= ").and_then(|found| found.split_once(" | "))
+        {
             assert!(source == "naive" || source.starts_with("hand: "), "{}: from where?", row.place);
             row.answer = Answer::Finds { tickets: expand(numbers), source: source.to_owned() };
         } else if let Some(part) = line.strip_prefix('!') {
