@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 /// Every ticket as PostgreSQL has it, with all that hangs on it.
 const ROWS: &str = "
     SELECT to_jsonb(t) || jsonb_build_object(
-        'queue', q.name, 'lifecycle', l.name, 'lists', l.definition, 'owner', to_jsonb(o), 'creator', to_jsonb(c),
+        'queue', q.name, 'lifecycle', l.name, 'lifecycle_id', l.id, 'lists', l.definition, 'owner', to_jsonb(o), 'creator', to_jsonb(c),
         'last', (SELECT to_jsonb(u) FROM transactions x JOIN users u ON u.id = x.creator_id WHERE x.ticket_id = t.id AND x.seq = t.version),
         'watchers', (SELECT jsonb_agg(to_jsonb(w) || jsonb_build_object('user', to_jsonb(u)))
                      FROM ticket_watchers w LEFT JOIN users u ON u.id = w.user_id WHERE w.ticket_id = t.id),
@@ -91,7 +91,7 @@ impl Judge {
             "subject" => text(test, row["subject"].as_str().unwrap()),
             "status" => is_status(test, row),
             "queue" => is_named(test, &row["queue"], &row["queue_id"]),
-            "lifecycle" => is_named(test, &row["lifecycle"], &Value::Null),
+            "lifecycle" => is_named(test, &row["lifecycle"], &row["lifecycle_id"]),
             "owner" | "creator" | "lastupdatedby" => self.is_person(test, &field, row),
             "requestor" | "requestors" | "cc" | "admincc" | "watcher" | "watchers" => {
                 let role = match field.as_str() {

@@ -2,7 +2,9 @@
 
 mod calendar;
 mod desk;
+mod dice;
 mod judge;
+mod random;
 mod read;
 mod table;
 
