@@ -2,6 +2,7 @@
 
 use crate::db::catalog;
 use crate::models::StatusClass;
+use crate::models::id::first_id_of;
 use crate::models::text::fold;
 use crate::models::user::{ADMIN_USER, SYSTEM_USER};
 use crate::plan::{Catalog, Installation};
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::collections::BTreeMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 /// What stands in `desk.json`.
@@ -80,20 +83,31 @@ pub struct TicketRow {
     pub history: Vec<Vec<String>>,
 }
 
-/// What the ids of things begin with; then follows the number in digits, so that queries can name them.
+/// What the ids of things have before the number, which stands there in digits, so that queries can name them.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
-    Ticket = 1,
     Queue = 2,
     User = 3,
     Field = 4,
     Lifecycle = 5,
-    Transaction = 6,
 }
 
-/// The id of the thing of a number: `00000000-0000-7000-8000-100000000012` is ticket 12.
+/// The id of the thing of a number: `00000000-0000-7000-8000-200000000001` is the second queue.
 pub fn id(kind: Kind, number: usize) -> Uuid {
     Uuid::parse_str(&format!("00000000-0000-7000-8000-{}{number:011}", kind as u8)).unwrap()
+}
+
+/// An id that carries a time, and ends in a number in digits.
+fn timed_id(at: &str, number: usize) -> Uuid {
+    let begin = first_id_of(OffsetDateTime::parse(at, &Rfc3339).unwrap()).to_string();
+    Uuid::parse_str(&format!("{}-7000-8000-{number:012}", &begin[..13])).unwrap()
+}
+
+impl TicketRow {
+    /// Its id, of the time at which it was made and its number.
+    pub fn id(&self) -> Uuid {
+        timed_id(&self.created, usize::try_from(self.number).unwrap())
+    }
 }
 
 impl Desk {
@@ -193,7 +207,7 @@ impl Desk {
     }
 
     async fn write_ticket(&self, pool: &PgPool, ticket: &TicketRow, transactions: &mut usize) {
-        let ticket_id = id(Kind::Ticket, usize::try_from(ticket.number).unwrap());
+        let ticket_id = ticket.id();
         let is_numbered = |line: &&Vec<String>| line[2] != "EmailRecord";
         let numbered = ticket.history.iter().filter(is_numbered);
         let updated = numbered.clone().next_back().map_or(&ticket.created, |line| &line[0]);
@@ -232,7 +246,7 @@ impl Desk {
         for line in [&create].into_iter().chain(&ticket.history) {
             *transactions += 1;
             seq += i64::from(is_numbered(&line));
-            self.write_transaction(pool, ticket_id, id(Kind::Transaction, *transactions), seq, line).await;
+            self.write_transaction(pool, ticket_id, timed_id(&line[0], *transactions), seq, line).await;
         }
     }
 

@@ -82,12 +82,20 @@ const DATES: [&str; 34] = [
 ];
 
 /// Numbers that look random.
-pub struct Dice(pub u64);
+pub struct Dice {
+    seed: u64,
+    /// The ids of the tickets of the desk that was made.
+    tickets: Vec<String>,
+}
 
 impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, tickets: Vec::new() }
+    }
+
     fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -131,8 +139,9 @@ impl Dice {
     /// The fixed desk with other tickets.
     pub fn desk(&mut self, tickets: usize) -> Desk {
         let mut desk = Desk::fixed();
-        desk.tickets =
-            (1..=i64::try_from(tickets).unwrap()).map(|number| self.ticket(&desk, number)).collect();
+        let numbers = 1..=i64::try_from(tickets).unwrap();
+        desk.tickets = numbers.map(|number| self.ticket(&desk, number)).collect();
+        self.tickets = desk.tickets.iter().map(|ticket| ticket.id().to_string()).collect();
         desk
     }
 
@@ -269,7 +278,7 @@ impl Dice {
             0 => format!("{field} {}IN ({}, {}, '{}')", self.not(), number(self), number(self), number(self)),
             1 => format!("{field} {}BETWEEN {} AND {}", self.not(), number(self), number(self)),
             2 => format!("{field} {} {other}", self.sign()),
-            3 => format!("id {} '00000000-0000-7000-8000-1{:011}'", self.one(&["=", "!="]), self.below(50)),
+            3 => format!("id {} '{}'", self.one(&["=", "!="]), self.one(&self.tickets.clone())),
             _ => format!("{field} {} {}", self.sign(), number(self)),
         }
     }
@@ -468,6 +477,21 @@ impl Dice {
             "'1.50'",
         ])
         .to_owned()
+    }
+
+    /// Fields to order by, each with whether the largest comes first.
+    pub fn order(&mut self) -> Vec<(String, bool)> {
+        const FIELDS: [&str; 19] = [
+            "id", "Subject", "status", "Queue", "Lifecycle", "PRIORITY", "Owner", "Creator", "LastUpdatedBy", "Created", "LastUpdated",
+            "Started", "Due", "Resolved", "Told", "CF.{Severity}", "CF.{Tags}", "CF.Note", "Owner.Name",
+        ];
+        let mut order: Vec<(String, bool)> = self.several(3, |dice| (dice.one(&FIELDS).to_owned(), dice.once_in(2)));
+        order.sort_by_key(|(field, _)| field.replace(".Name", ""));
+        order.dedup_by_key(|(field, _)| field.replace(".Name", ""));
+        if order.len() > 1 && self.once_in(2) {
+            order.reverse();
+        }
+        order
     }
 
     fn not(&mut self) -> &'static str {

@@ -25,7 +25,7 @@ const ROWS: &str = "
 
 /// All that is judged, and by whom and when.
 pub struct Judge {
-    rows: Vec<Value>,
+    pub rows: Vec<Value>,
     /// Who searches.
     pub asker: String,
     pub now: OffsetDateTime,
@@ -265,7 +265,7 @@ fn time(value: &Value) -> Option<OffsetDateTime> {
 }
 
 /// The date of a name; `None` = that is none of a date.
-fn date(name: &str, row: &Value) -> Option<Option<OffsetDateTime>> {
+pub fn date(name: &str, row: &Value) -> Option<Option<OffsetDateTime>> {
     let column = match name.to_lowercase().as_str() {
         "created" => "created_at",
         "lastupdated" => "updated_at",

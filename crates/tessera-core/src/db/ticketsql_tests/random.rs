@@ -1,24 +1,26 @@
 //! Random queries over random tickets: SQL, memory and the judge find the same, and pages have each of them once, in order.
 
 use super::NOW;
-use super::desk::{Desk, Kind, id};
+use super::desk::{Desk, UserRow};
 use super::dice::Dice;
 use super::judge::Judge;
 use crate::db::search::{self, Count, Search};
 use crate::models::{User, UserId};
 use crate::plan::Catalog;
-use crate::query::sql::{self, Asker, Bind, Keys, Sorted};
-use crate::query::{Dialect, Purpose, Zone, parse, resolve};
+use crate::query::sql::{Asker, Bind, Frequencies, Keys, Plan, Sorted, Statement, words_of};
+use crate::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
 use crate::testing::TestDb;
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 const SEED: u64 = 20_261_123;
-const TICKETS: usize = 300;
+const TICKETS: usize = 150;
 /// Queries of a run; `PROPTEST_CASES` takes its place.
 const QUERIES: usize = 2_000;
-/// Walks over all pages of a query; a tenth of `PROPTEST_CASES` takes its place.
-const WALKS: usize = 60;
+/// Queries whose pages are walked; a tenth of `PROPTEST_CASES` takes its place.
+const WALKS: usize = 100;
 
 fn cases() -> Option<usize> {
     std::env::var("PROPTEST_CASES").ok()?.parse().ok()
@@ -46,23 +48,77 @@ impl Lab {
         Self { users: users(&desk), db, catalog, judge, asker }
     }
 
-    /// The numbers that SQL finds, in order.
-    async fn by_sql(&self, query: &str) -> Vec<i64> {
-        let parsed = parse(query, Dialect::Tessera).unwrap_or_else(|error| panic!("{query}: {error}"));
+    fn resolved(&self, text: &str) -> Query<Test> {
+        let parsed = parse(text, Dialect::Tessera).unwrap_or_else(|error| panic!("{text}: {error}"));
         let fields = self.catalog.query_fields(Purpose::Search(&self.users));
-        let query = resolve(&parsed.query, &fields).unwrap_or_else(|error| panic!("{query}: {error}"));
-        let statement = sql::all(&query, &self.asker, &Keys::default()).unwrap();
-        let ids =
-            ids(&self.db.pools.read, &statement).await.unwrap_or_else(|error| panic!("{query}: {error}"));
-        let numbers: BTreeSet<i64> =
-            ids.iter().map(|id| i64::from_str_radix(&id[25..], 10).unwrap()).collect();
-        assert_eq!(numbers.len(), ids.len(), "{query} finds a ticket twice");
-        numbers.into_iter().collect()
+        resolve(&parsed.query, &fields).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn keys(&self, order: &[Sorted]) -> Keys {
+        Keys::resolve(order, &self.catalog.query_fields(Purpose::Search(&self.users))).unwrap()
+    }
+
+    /// The numbers that SQL finds, in its order; `are_frequent` says that of all the words that are looked for.
+    async fn by_sql(&self, text: &str, order: &[Sorted], are_frequent: bool) -> Vec<i64> {
+        let query = self.resolved(text);
+        let frequencies: Frequencies =
+            words_of(&query).into_iter().filter(|_| are_frequent).map(|word| (word, 1.0)).collect();
+        let keys = self.keys(order);
+        let plan = Plan { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
+        let statement = plan.all().unwrap();
+        let ids = ids(&self.db.pools.read, &statement).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        ids.iter().map(|id| id[25..].parse().unwrap()).collect()
+    }
+
+    /// What an order means: the numbers, put into it.
+    fn in_order(&self, mut numbers: Vec<i64>, order: &[Sorted]) -> Vec<i64> {
+        let row = |number: &i64| self.judge.rows.iter().find(|row| row["number"] == *number).unwrap();
+        let ends_descending = order.last().is_none_or(|term| term.is_descending);
+        numbers.sort_by(|one, other| {
+            let (one, other) = (row(one), row(other));
+            let by_id = directed(one["id"].as_str().cmp(&other["id"].as_str()), ends_descending);
+            order.iter().map(|term| by_term(term, one, other)).fold(Ordering::Equal, Ordering::then).then(by_id)
+        });
+        numbers
+    }
+}
+
+fn directed(ordering: Ordering, is_descending: bool) -> Ordering {
+    if is_descending { ordering.reverse() } else { ordering }
+}
+
+/// Unset values come last in both directions.
+fn by_term(term: &Sorted, one: &Value, other: &Value) -> Ordering {
+    match (key(&term.field, one), key(&term.field, other)) {
+        (Some(one), Some(other)) => directed(one.cmp(&other), term.is_descending),
+        (one, other) => one.is_none().cmp(&other.is_none()),
+    }
+}
+
+/// Numbers before texts, of which a field has either.
+fn key(field: &str, row: &Value) -> Option<(i128, String)> {
+    let text = |value: &Value| value.as_str().map(|text| (0, text.to_lowercase()));
+    match field.to_lowercase().as_str() {
+        "id" => row["number"].as_i64().map(|number| (number.into(), String::new())),
+        "priority" => row["priority"].as_i64().map(|number| (number.into(), String::new())),
+        "owner" | "owner.name" => text(&row["owner"]["username"]),
+        "creator" => text(&row["creator"]["username"]),
+        "lastupdatedby" => text(&row["last"]["username"]),
+        field @ ("subject" | "status" | "queue" | "lifecycle") => text(&row[field]),
+        field => match field.strip_prefix("cf.") {
+            Some(name) => {
+                let name = name.trim_matches(['{', '}']);
+                let of_field = |value: &&Value| value["field"].as_str().unwrap().to_lowercase() == name;
+                let values = row["values"].as_array().into_iter().flatten().filter(of_field);
+                values.filter_map(|value| text(&value["value"])).min()
+            }
+            None => super::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new())),
+        },
     }
 }
 
 fn users(desk: &Desk) -> Vec<User> {
-    let user = |row: &super::desk::UserRow| User {
+    let user = |row: &UserRow| User {
         id: UserId(desk.user(&row.username).unwrap()),
         username: row.username.clone(),
         email: row.email.clone(),
@@ -73,7 +129,7 @@ fn users(desk: &Desk) -> Vec<User> {
     desk.users.iter().map(user).collect()
 }
 
-async fn ids(pool: &PgPool, statement: &sql::Statement) -> sqlx::Result<Vec<String>> {
+async fn ids(pool: &PgPool, statement: &Statement) -> sqlx::Result<Vec<String>> {
     let text = format!("SELECT id::text FROM ({}) one", statement.text);
     let mut query = sqlx::query_scalar(AssertSqlSafe(text)).persistent(false);
     for bind in &statement.binds {
@@ -90,28 +146,53 @@ async fn ids(pool: &PgPool, statement: &sql::Statement) -> sqlx::Result<Vec<Stri
     query.fetch_all(pool).await
 }
 
+fn order(dice: &mut Dice) -> Vec<Sorted> {
+    let order = dice.order().into_iter();
+    order.map(|(field, is_descending)| Sorted { field, is_descending }).collect()
+}
+
 #[tokio::test]
-async fn sql_and_the_judge_find_the_same_tickets_by_any_query() {
-    let mut dice = Dice(SEED);
+async fn sql_and_the_judge_find_the_same_tickets_in_the_same_order_by_any_query() {
+    let mut dice = Dice::new(SEED);
     let lab = Lab::new(&mut dice).await;
     let mut different = Vec::new();
-    let (mut found, queries) = (0, cases().unwrap_or(QUERIES));
-    for _ in 0..queries {
-        let query = dice.query(3, true);
-        let (sql, judge) = (lab.by_sql(&query).await, lab.judge.find(&query));
-        found += usize::from(!sql.is_empty() && sql.len() < TICKETS / 2);
-        if sql != judge {
-            let apart: Vec<i64> = sql
-                .iter()
-                .filter(|n| !judge.contains(n))
-                .chain(judge.iter().filter(|n| !sql.contains(n)))
-                .copied()
-                .collect();
-            different.push(format!("{query}\n  differs on {apart:?}"));
+    let (mut telling, queries) = (0, cases().unwrap_or(QUERIES));
+    for at in 0..queries {
+        let (query, order) = (dice.query(3, true), order(&mut dice));
+        let sql = lab.by_sql(&query, &order, at % 2 == 0).await;
+        let judged = lab.in_order(lab.judge.find(&query), &order);
+        telling += usize::from(!judged.is_empty() && judged.len() < TICKETS / 2);
+        if sql != judged {
+            let (these, those): (BTreeSet<_>, BTreeSet<_>) = (sql.iter().collect(), judged.iter().collect());
+            let apart: Vec<_> = these.symmetric_difference(&those).collect();
+            different.push(format!("{query}\n  by {order:?} differs on {apart:?}, {} and {}", sql.len(), judged.len()));
         }
     }
     different.sort_by_key(String::len);
     different.truncate(20);
     assert!(different.is_empty(), "{}", different.join("\n"));
-    assert!(found * 3 > queries, "only {found} of {queries} queries say something");
+    assert!(telling * 3 > queries, "only {telling} of {queries} queries tell anything");
+}
+
+#[tokio::test]
+async fn pages_of_any_size_have_each_ticket_once_in_order() {
+    let mut dice = Dice::new(SEED + 1);
+    let lab = Lab::new(&mut dice).await;
+    for _ in 0..cases().map_or(WALKS, |cases| cases / 10) {
+        let (query, order) = (dice.query(2, true), order(&mut dice));
+        let expected = lab.in_order(lab.judge.find(&query), &order);
+        let limit = i64::try_from(expected.len() / (1 + dice.below(6)) + 1 - dice.below(2)).unwrap().max(1);
+        let (mut walked, mut cursor): (Vec<i64>, Option<String>) = (Vec::new(), None);
+        loop {
+            let (dialect, asker) = (Dialect::Tessera, lab.asker.clone());
+            let search = Search { query: &query, dialect, order: &order, limit, cursor: cursor.as_deref(), count: Count::None, asker };
+            let found = search::tickets(&lab.db.pools.read, &lab.catalog, &search).await.unwrap();
+            walked.extend(found.page.items.iter().map(|ticket| ticket.number.unwrap()));
+            cursor = found.page.next_cursor;
+            if cursor.is_none() || walked.len() > expected.len() {
+                break;
+            }
+        }
+        assert_eq!(walked, expected, "{query} by {order:?}, {limit} at a time");
+    }
 }
