@@ -13,7 +13,7 @@ use tessera_core::scrip::condition::Condition;
 use tessera_core::scrip::template::{FILTERS, FUNCTIONS, Offered, TESTS, VARIABLES};
 
 /// The pages that there must be.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -28,6 +28,7 @@ const PAGES: [&str; 14] = [
     "docs/rt-analysis.md",
     "docs/scrips.md",
     "docs/security.md",
+    "docs/ticketsql.md",
 ];
 /// Those that are being written elsewhere. One that has arrived is struck here, and must stay from then on.
 const AWAITED: [&str; 0] = [];
