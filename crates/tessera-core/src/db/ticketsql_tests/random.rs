@@ -10,6 +10,7 @@ use crate::plan::Catalog;
 use crate::query::sql::{Asker, Bind, Frequencies, Keys, Plan, Sorted, Statement, words_of};
 use crate::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
 use crate::testing::TestDb;
+use futures::{StreamExt, stream};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use std::cmp::Ordering;
@@ -21,6 +22,9 @@ const TICKETS: usize = 150;
 const QUERIES: usize = 2_000;
 /// Queries whose pages are walked; a tenth of `PROPTEST_CASES` takes its place.
 const WALKS: usize = 100;
+
+/// Queries that PostgreSQL works on at a time.
+const AT_ONCE: usize = 4;
 
 fn cases() -> Option<usize> {
     std::env::var("PROPTEST_CASES").ok()?.parse().ok()
@@ -157,10 +161,13 @@ async fn sql_and_the_judge_find_the_same_tickets_in_the_same_order_by_any_query(
     let lab = Lab::new(&mut dice).await;
     let mut different = Vec::new();
     let (mut telling, queries) = (0, cases().unwrap_or(QUERIES));
-    for at in 0..queries {
-        let (query, order) = (dice.query(3, true), order(&mut dice));
-        let sql = lab.by_sql(&query, &order, at % 2 == 0).await;
-        let judged = lab.in_order(lab.judge.find(&query), &order);
+    let asked: Vec<(String, Vec<Sorted>, bool)> =
+        (0..queries).map(|at| (dice.query(3, true), order(&mut dice), at % 2 == 0)).collect();
+    let answers = stream::iter(&asked).map(|(query, order, are_frequent)| lab.by_sql(query, order, *are_frequent));
+    let mut answers = answers.buffered(AT_ONCE);
+    for (query, order, _) in &asked {
+        let sql = answers.next().await.unwrap();
+        let judged = lab.in_order(lab.judge.find(query), order);
         telling += usize::from(!judged.is_empty() && judged.len() < TICKETS / 2);
         if sql != judged {
             let (these, those): (BTreeSet<_>, BTreeSet<_>) = (sql.iter().collect(), judged.iter().collect());
