@@ -482,10 +482,28 @@ impl Dice {
     /// Fields to order by, each with whether the largest comes first.
     pub fn order(&mut self) -> Vec<(String, bool)> {
         const FIELDS: [&str; 19] = [
-            "id", "Subject", "status", "Queue", "Lifecycle", "PRIORITY", "Owner", "Creator", "LastUpdatedBy", "Created", "LastUpdated",
-            "Started", "Due", "Resolved", "Told", "CF.{Severity}", "CF.{Tags}", "CF.Note", "Owner.Name",
+            "id",
+            "Subject",
+            "status",
+            "Queue",
+            "Lifecycle",
+            "PRIORITY",
+            "Owner",
+            "Creator",
+            "LastUpdatedBy",
+            "Created",
+            "LastUpdated",
+            "Started",
+            "Due",
+            "Resolved",
+            "Told",
+            "CF.{Severity}",
+            "CF.{Tags}",
+            "CF.Note",
+            "Owner.Name",
         ];
-        let mut order: Vec<(String, bool)> = self.several(3, |dice| (dice.one(&FIELDS).to_owned(), dice.once_in(2)));
+        let mut order: Vec<(String, bool)> =
+            self.several(3, |dice| (dice.one(&FIELDS).to_owned(), dice.once_in(2)));
         order.sort_by_key(|(field, _)| field.replace(".Name", ""));
         order.dedup_by_key(|(field, _)| field.replace(".Name", ""));
         if order.len() > 1 && self.once_in(2) {

@@ -70,7 +70,8 @@ impl Lab {
         let keys = self.keys(order);
         let plan = Plan { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
         let statement = plan.all().unwrap();
-        let ids = ids(&self.db.pools.read, &statement).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        let ids =
+            ids(&self.db.pools.read, &statement).await.unwrap_or_else(|error| panic!("{text}: {error}"));
         ids.iter().map(|id| id[25..].parse().unwrap()).collect()
     }
 
@@ -81,7 +82,11 @@ impl Lab {
         numbers.sort_by(|one, other| {
             let (one, other) = (row(one), row(other));
             let by_id = directed(one["id"].as_str().cmp(&other["id"].as_str()), ends_descending);
-            order.iter().map(|term| by_term(term, one, other)).fold(Ordering::Equal, Ordering::then).then(by_id)
+            order
+                .iter()
+                .map(|term| by_term(term, one, other))
+                .fold(Ordering::Equal, Ordering::then)
+                .then(by_id)
         });
         numbers
     }
@@ -116,7 +121,9 @@ fn key(field: &str, row: &Value) -> Option<(i128, String)> {
                 let values = row["values"].as_array().into_iter().flatten().filter(of_field);
                 values.filter_map(|value| text(&value["value"])).min()
             }
-            None => super::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new())),
+            None => {
+                super::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new()))
+            }
         },
     }
 }
@@ -163,7 +170,8 @@ async fn sql_and_the_judge_find_the_same_tickets_in_the_same_order_by_any_query(
     let (mut telling, queries) = (0, cases().unwrap_or(QUERIES));
     let asked: Vec<(String, Vec<Sorted>, bool)> =
         (0..queries).map(|at| (dice.query(3, true), order(&mut dice), at % 2 == 0)).collect();
-    let answers = stream::iter(&asked).map(|(query, order, are_frequent)| lab.by_sql(query, order, *are_frequent));
+    let answers =
+        stream::iter(&asked).map(|(query, order, are_frequent)| lab.by_sql(query, order, *are_frequent));
     let mut answers = answers.buffered(AT_ONCE);
     for (query, order, _) in &asked {
         let sql = answers.next().await.unwrap();
@@ -172,7 +180,11 @@ async fn sql_and_the_judge_find_the_same_tickets_in_the_same_order_by_any_query(
         if sql != judged {
             let (these, those): (BTreeSet<_>, BTreeSet<_>) = (sql.iter().collect(), judged.iter().collect());
             let apart: Vec<_> = these.symmetric_difference(&those).collect();
-            different.push(format!("{query}\n  by {order:?} differs on {apart:?}, {} and {}", sql.len(), judged.len()));
+            different.push(format!(
+                "{query}\n  by {order:?} differs on {apart:?}, {} and {}",
+                sql.len(),
+                judged.len()
+            ));
         }
     }
     different.sort_by_key(String::len);
@@ -192,7 +204,15 @@ async fn pages_of_any_size_have_each_ticket_once_in_order() {
         let (mut walked, mut cursor): (Vec<i64>, Option<String>) = (Vec::new(), None);
         loop {
             let (dialect, asker) = (Dialect::Tessera, lab.asker.clone());
-            let search = Search { query: &query, dialect, order: &order, limit, cursor: cursor.as_deref(), count: Count::None, asker };
+            let search = Search {
+                query: &query,
+                dialect,
+                order: &order,
+                limit,
+                cursor: cursor.as_deref(),
+                count: Count::None,
+                asker,
+            };
             let found = search::tickets(&lab.db.pools.read, &lab.catalog, &search).await.unwrap();
             walked.extend(found.page.items.iter().map(|ticket| ticket.number.unwrap()));
             cursor = found.page.next_cursor;
