@@ -11,12 +11,14 @@ mod table;
 use super::search::{self, Count, Search};
 use crate::models::{User, UserId};
 use crate::plan::Catalog;
+use crate::query::ast::{Predicate, Verb};
 use crate::query::sql::Asker;
 use crate::query::{Dialect, Purpose, Zone, parse, resolve};
 use crate::testing::{TestDb, properties};
 use desk::Desk;
 use judge::Judge;
 use sqlx::PgPool;
+use std::collections::BTreeSet;
 use table::{Answer, FINDS, REFUSED, Row, contract, rows};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -226,4 +228,70 @@ fn every_query_of_the_tables_keeps_the_property_of_any_text() {
     for row in FINDS.into_iter().chain(REFUSED).flat_map(rows) {
         properties::ticketsql(row.query.as_bytes());
     }
+}
+
+/// What stands in the tables: the kind of a field, its part, and how it is tested.
+fn forms(query: &str) -> Vec<String> {
+    let Ok(parsed) = parse(query, Dialect::Tessera) else { return Vec::new() };
+    let form = |test: &&Predicate| {
+        let field = test.field.parts[0].to_lowercase();
+        let kind = KINDS.into_iter().find(|(_, fields)| fields.contains(&field.as_str()));
+        let verb = match &test.verb {
+            Verb::Equal(_) => "=",
+            Verb::Order(order, _) => order.as_str(),
+            Verb::Like(like, _) => like.as_str(),
+            Verb::Matches(_) => "MATCHES",
+            Verb::Null => "NULL",
+            Verb::In(_) => "IN",
+            Verb::Between(..) => "BETWEEN",
+            Verb::Changed { .. } => "CHANGED",
+        };
+        format!(
+            "{}{verb} of {}",
+            if test.is_negated { "NOT " } else { "" },
+            kind.map_or("none", |(kind, _)| kind)
+        )
+    };
+    parsed.query.tests().iter().map(form).collect()
+}
+
+/// Fields that are tested alike.
+const KINDS: [(&str, &[&str]); 10] = [
+    ("a number", &["id", "priority"]),
+    ("a subject", &["subject"]),
+    ("a status", &["status"]),
+    ("a queue", &["queue", "lifecycle"]),
+    ("a person", &["owner", "creator", "lastupdatedby"]),
+    ("a role", &["requestor", "requestors", "cc", "admincc", "watcher", "watchers"]),
+    ("a date", &["created", "lastupdated", "started", "due", "resolved", "told"]),
+    ("a custom field", &["cf", "customfield"]),
+    ("the history", &["updated", "updatedby"]),
+    ("the content", &["content", "historycontent"]),
+];
+
+#[test]
+fn the_tables_have_every_operator_on_every_kind_of_field_and_every_field() {
+    let texts: Vec<String> = FINDS.into_iter().chain(REFUSED).flat_map(rows).map(|row| row.query).collect();
+    let found: BTreeSet<String> = texts.iter().flat_map(|text| forms(text)).collect();
+    let negatable = ["=", "LIKE", "STARTSWITH", "ENDSWITH", "MATCHES", "NULL", "IN", "BETWEEN"];
+    let verbs = negatable.iter().flat_map(|verb| [(*verb).to_owned(), format!("NOT {verb}")]);
+    let verbs: Vec<String> = verbs.chain(["<", "<=", ">", ">="].map(str::to_owned)).collect();
+    let wanted = KINDS.iter().flat_map(|(kind, _)| verbs.iter().map(move |verb| format!("{verb} of {kind}")));
+    let missing: Vec<String> = wanted.filter(|form| !found.contains(form)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    let fields: BTreeSet<String> = FINDS
+        .into_iter()
+        .flat_map(rows)
+        .filter_map(|row| parse(&row.query, Dialect::Tessera).ok())
+        .flat_map(|parsed| {
+            parsed.query.tests().iter().map(|test| test.field.parts[0].to_lowercase()).collect::<Vec<_>>()
+        })
+        .collect();
+    let unseen: Vec<&str> = KINDS
+        .iter()
+        .flat_map(|(_, fields)| *fields)
+        .filter(|field| !fields.contains(**field))
+        .copied()
+        .collect();
+    assert_eq!(unseen, [""; 0]);
 }

@@ -29,7 +29,8 @@ pub const FINDS: [(&str, &str); 4] = [
     ("sets.txt", include_str!("tables/sets.txt")),
 ];
 /// The tables of refusals.
-pub const REFUSED: [(&str, &str); 5] = [
+pub const REFUSED: [(&str, &str); 6] = [
+    ("refused_operators.txt", include_str!("tables/refused_operators.txt")),
     ("refused_grammar.txt", include_str!("tables/refused_grammar.txt")),
     ("refused_names.txt", include_str!("tables/refused_names.txt")),
     ("refused_values.txt", include_str!("tables/refused_values.txt")),
