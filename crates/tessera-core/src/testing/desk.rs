@@ -87,7 +87,7 @@ const WORDS: [&str; 30] = [
 ];
 
 /// A desk, a person and what they ask for, first a ticket.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     pub catalog: Catalog,
     pub commands: Vec<Command>,
     people: People,

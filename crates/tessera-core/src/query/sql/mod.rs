@@ -128,3 +128,6 @@ impl<'a> Compiler<'a> {
         Statement { text, binds: self.binds.into_values() }
     }
 }
+
+#[cfg(test)]
+mod tests;
