@@ -14,6 +14,7 @@ mod tree;
 
 pub use bind::Bind;
 pub use order::{KeyKind, KeyValue, Keys, Sorted};
+pub use statement::ID_SLACK;
 
 use super::Query;
 use super::date::Zone;

@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 /// Few for the tests of this crate, so that their few tickets take both ways.
 const FENCE_MAX: i64 = if cfg!(test) { 20 } else { 2_000 };
 /// How far the time that an id carries may be from the time that its row tells: what clocks may differ by, and more.
-pub(super) const ID_SLACK: Duration = Duration::hours(1);
+pub const ID_SLACK: Duration = Duration::hours(1);
 
 /// The whole statement.
 pub(super) fn write(compiler: &mut Compiler<'_>, branches: &[Branch], shape: &Shape, limit: &str) -> String {
