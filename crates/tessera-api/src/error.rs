@@ -67,6 +67,21 @@ pub struct FieldError {
     /// Column in characters, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
+    /// The part of a query at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span: Option<PlaceOfQuery>,
+    /// What to write instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// A part of a query, in characters.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct PlaceOfQuery {
+    /// Its first character, from 0.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
 }
 
 impl Problem {
@@ -127,6 +142,8 @@ impl IntoResponse for Problem {
                     message: fault.message.clone(),
                     line: fault.line,
                     column: fault.column,
+                    span: fault.span.map(|(start, end)| PlaceOfQuery { start, end }),
+                    hint: fault.hint.as_deref().map(str::to_owned),
                 })
                 .collect(),
             allowed: error.allowed().map(<[String]>::to_vec),

@@ -19,6 +19,7 @@ mod measures;
 mod past;
 mod previews;
 mod refusals;
+mod scrips;
 mod sockets;
 mod stops;
 mod wire;

@@ -59,6 +59,11 @@ impl People {
         self.by_word.get(&fold(word)).and_then(|id| self.by_id.get(id))
     }
 
+    /// Every user by id.
+    pub fn by_id(&self) -> &HashMap<UserId, User> {
+        &self.by_id
+    }
+
     /// Every user, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &User> {
         self.by_id.values()

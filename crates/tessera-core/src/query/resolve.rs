@@ -1,12 +1,10 @@
 //! Resolving: every name of a parsed query looked up, every value read, every test given its meaning, or refused with a hint.
 
-mod people;
-
 use super::ast::{Name, Predicate, Query, Value, ValueKind, Verb, unescape};
 use super::date::{DATE_HINT, DateExpr};
 use super::error::{QueryError, Result, Span, did_you_mean};
-use super::fields::{Date, Field, Fields, Part, Person, Purpose, TransactionText};
-use super::meaning::{Changed, DateTest, Meaning, Number, NumberTest, Test};
+use super::fields::{Field, Fields, Person, TransactionText};
+use super::meaning::{DateTest, Meaning, Number, NumberTest, Test};
 use super::text::{Decimal, Pattern, TextTest};
 use super::words::Matcher;
 use crate::models::text::{fold, list};
@@ -60,11 +58,11 @@ pub fn people_named(query: &Query<Predicate>) -> Vec<String> {
 }
 
 /// One test being resolved.
-struct Resolver<'a> {
-    predicate: &'a Predicate,
-    fields: &'a Fields<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) predicate: &'a Predicate,
+    pub(super) fields: &'a Fields<'a>,
     /// The field, as it is properly written.
-    name: &'a Name,
+    pub(super) name: &'a Name,
 }
 
 fn resolve_one(predicate: &Predicate, fields: &Fields<'_>) -> Result<Test> {
@@ -107,12 +105,12 @@ impl Resolver<'_> {
         })
     }
 
-    fn error(&self, span: Span, message: impl Into<String>) -> QueryError {
+    pub(super) fn error(&self, span: Span, message: impl Into<String>) -> QueryError {
         QueryError::new(span, message)
     }
 
     /// The refusal of an operator.
-    fn no_such_test(&self, hint: impl Into<String>) -> QueryError {
+    pub(super) fn no_such_test(&self, hint: impl Into<String>) -> QueryError {
         let verb = match &self.predicate.verb {
             Verb::Equal(_) => "=",
             Verb::Order(order, _) => order.as_str(),
@@ -127,7 +125,7 @@ impl Resolver<'_> {
     }
 
     /// The values of `=` and IN.
-    fn equals(&self) -> Option<&[Value]> {
+    pub(super) fn equals(&self) -> Option<&[Value]> {
         match &self.predicate.verb {
             Verb::Equal(value) => Some(std::slice::from_ref(value)),
             Verb::In(values) => Some(values),
@@ -136,7 +134,7 @@ impl Resolver<'_> {
     }
 
     /// The field that a bare word names, where the value may be one.
-    fn field_of(&self, value: &Value) -> Option<Field> {
+    pub(super) fn field_of(&self, value: &Value) -> Option<Field> {
         match &value.kind {
             ValueKind::Name(name) => self.fields.find(name).ok().map(|(field, _)| field),
             _ => None,
@@ -216,7 +214,7 @@ impl Resolver<'_> {
     }
 
     /// A test of a text by any operator.
-    fn any_text(&self) -> Result<TextTest> {
+    pub(super) fn any_text(&self) -> Result<TextTest> {
         Ok(match &self.predicate.verb {
             Verb::Equal(value) => TextTest::Equal(vec![folded_word(value)]),
             Verb::In(values) => TextTest::Equal(values.iter().map(folded_word).collect()),
@@ -328,7 +326,11 @@ impl Resolver<'_> {
         Ok(Meaning::Status(names, classes))
     }
 
-    fn statuses(&self, values: &[Value], all: &BTreeSet<&str>) -> Result<(Vec<String>, Vec<StatusClass>)> {
+    pub(super) fn statuses(
+        &self,
+        values: &[Value],
+        all: &BTreeSet<&str>,
+    ) -> Result<(Vec<String>, Vec<StatusClass>)> {
         let (mut names, mut classes) = (Vec::new(), Vec::new());
         for value in values {
             let (written, word) = (word_of(value), folded_word(value));
@@ -442,62 +444,6 @@ impl Resolver<'_> {
         DateExpr::parse(&word)
             .map_err(|reason| self.error(value.span, format!("\"{word}\" {reason}")).hint(date_hint(&word)))
     }
-
-    fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
-        if let Purpose::Search(_) = self.fields.purpose {
-            return Err(self.no_such_test("CHANGED speaks of the change at hand, in the condition of a scrip; a search knows Updated and UpdatedBy"));
-        }
-        let changed = match field {
-            Field::Status => Changed::Status,
-            Field::Subject => Changed::Column("Subject"),
-            Field::Queue => Changed::Column("Queue"),
-            Field::Priority => Changed::Column("Priority"),
-            Field::Person(Person::Owner, Part::Whole) => Changed::Column("Owner"),
-            Field::Date(Date::Due) => Changed::Column("Due"),
-            Field::Date(Date::Started) => Changed::Column("Started"),
-            Field::Date(Date::Resolved) => Changed::Column("Resolved"),
-            Field::Date(Date::Told) => Changed::Column("Told"),
-            Field::People(people, Part::Whole) => Changed::People(people),
-            Field::Custom(id) => Changed::Custom(id),
-            _ => {
-                return Err(self.no_such_test(
-                    "these change: Subject, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
-                ));
-            }
-        };
-        if matches!(field, Field::Date(_)) && (from.is_some() || to.is_some()) {
-            return Err(self
-                .no_such_test("CHANGED alone says that a date changed; test the date itself for its value"));
-        }
-        let side = |value: Option<&Value>| value.map(|value| self.changed_value(field, value)).transpose();
-        Ok(Meaning::Changed(changed, side(from)?, side(to)?))
-    }
-
-    /// The folded readable values that one side of a change may have.
-    fn changed_value(&self, field: Field, value: &Value) -> Result<Vec<String>> {
-        let word = folded_word(value);
-        match field {
-            Field::Status => {
-                let lifecycles = || self.fields.lifecycles.iter();
-                let all: BTreeSet<&str> = lifecycles()
-                    .flat_map(|lifecycle| lifecycle.statuses().iter().map(String::as_str))
-                    .collect();
-                let (mut names, classes) = self.statuses(std::slice::from_ref(value), &all)?;
-                let of_class = |status: &&&str| {
-                    lifecycles().any(|lifecycle| {
-                        lifecycle.class_of(status).is_some_and(|class| classes.contains(&class))
-                    })
-                };
-                names.extend(all.iter().filter(of_class).map(|status| (*status).to_owned()));
-                Ok(names)
-            }
-            Field::Queue => match self.fields.queues.find(&word) {
-                Some(queue) => Ok(vec![fold(&queue.name)]),
-                None => Err(self.fields.unknown_queue(value.span, &word_of(value))),
-            },
-            _ => Ok(vec![word]),
-        }
-    }
 }
 
 /// What to write in place of what is no date.
@@ -515,7 +461,7 @@ fn date_hint(word: &str) -> String {
 }
 
 /// The value as a word, without the escapes of patterns.
-fn word_of(value: &Value) -> String {
+pub(super) fn word_of(value: &Value) -> String {
     match &value.kind {
         ValueKind::Text(text) => unescape(text),
         ValueKind::Number(number) => number.clone(),
@@ -526,7 +472,7 @@ fn word_of(value: &Value) -> String {
     }
 }
 
-fn folded_word(value: &Value) -> String {
+pub(super) fn folded_word(value: &Value) -> String {
     fold(&word_of(value))
 }
 

@@ -5,8 +5,11 @@ use super::desk::{Desk, UserRow};
 use super::dice::Dice;
 use super::judge::Judge;
 use crate::db::search::{self, Count, Search};
-use crate::models::{User, UserId};
+use crate::db::tickets;
+use crate::models::{Ticket, User, UserId};
 use crate::plan::Catalog;
+use crate::query::eval::{self, Scene};
+use crate::query::resolve::{DELETED, hides_deleted};
 use crate::query::sql::{Asker, Bind, Frequencies, Keys, Plan, Sorted, Statement, words_of};
 use crate::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
 use crate::testing::TestDb;
@@ -14,7 +17,8 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use uuid::Uuid;
 
 const SEED: u64 = 20_261_123;
 const TICKETS: usize = 150;
@@ -222,4 +226,67 @@ async fn pages_of_any_size_have_each_ticket_once_in_order() {
         }
         assert_eq!(walked, expected, "{query} by {order:?}, {limit} at a time");
     }
+}
+
+impl Lab {
+    /// The numbers that memory finds; `None` where the query is refused for that purpose.
+    fn by_memory(&self, text: &str, tickets: &[Ticket], purpose: Purpose<'_>) -> Option<Vec<i64>> {
+        let fields = self.catalog.query_fields(purpose);
+        let parsed = parse(text, Dialect::Tessera).unwrap();
+        let query = resolve(&parsed.query, &fields).ok()?;
+        let hides_deleted = hides_deleted(&query);
+        let people: HashMap<UserId, User> = self.users.iter().map(|user| (user.id, user.clone())).collect();
+        let is_found = |ticket: &&Ticket| {
+            let row = self.judge.rows.iter().find(|row| row["number"].as_i64() == ticket.number).unwrap();
+            let last: UserId = serde_json::from_value(row["last"]["id"].clone()).unwrap();
+            let scene = Scene {
+                ticket,
+                number: ticket.number,
+                people: &people,
+                fields,
+                current_user: people.get(&self.asker.user),
+                last_updated_by: Some(last),
+                now: self.asker.now,
+                zone: &self.asker.zone,
+                occasion: None,
+            };
+            let holds = eval::holds(&query, &scene);
+            assert_eq!(eval::why(&query, &scene).result, holds, "{text} has another result in its trace");
+            holds && !(hides_deleted && ticket.status == DELETED)
+        };
+        Some(tickets.iter().filter(is_found).map(|ticket| ticket.number.unwrap()).collect())
+    }
+}
+
+#[tokio::test]
+async fn sql_and_memory_find_the_same_tickets_by_any_query_of_what_both_know() {
+    let mut dice = Dice::new(SEED + 2);
+    let lab = Lab::new(&mut dice).await;
+    let mut db = lab.db.pools.read.acquire().await.unwrap();
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM tickets").fetch_all(&mut *db).await.unwrap();
+    let mut tickets: Vec<Ticket> =
+        tickets::many(&mut db, &ids).await.unwrap().into_iter().map(|(ticket, _)| ticket).collect();
+    tickets.sort_by_key(|ticket| ticket.number);
+    let queries = cases().unwrap_or(QUERIES);
+    let asked: Vec<String> = (0..queries).map(|_| dice.query(3, false)).collect();
+    let mut answers = stream::iter(&asked).map(|query| lab.by_sql(query, &[], false)).buffered(AT_ONCE);
+    let (mut different, mut conditions) = (Vec::new(), 0);
+    for query in &asked {
+        let mut sql = answers.next().await.unwrap();
+        sql.sort_unstable();
+        let search = lab.by_memory(query, &tickets, Purpose::Search(&lab.users)).unwrap();
+        let condition = lab.by_memory(query, &tickets, Purpose::Condition);
+        conditions += usize::from(condition.is_some());
+        for (purpose, memory) in [("search", &search), ("condition", condition.as_ref().unwrap_or(&sql))] {
+            if *memory != sql {
+                let (these, those): (BTreeSet<_>, BTreeSet<_>) = (sql.iter().collect(), memory.iter().collect());
+                let apart: Vec<_> = these.symmetric_difference(&those).collect();
+                different.push(format!("{query}\n  as a {purpose} differs on {apart:?}"));
+            }
+        }
+    }
+    different.sort_by_key(String::len);
+    different.truncate(20);
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    assert!(conditions * 2 > queries, "only {conditions} of {queries} could be conditions");
 }

@@ -110,8 +110,8 @@ fn the_page_on_scrips_has_every_type_variable_and_filter_as_it_is_and_no_other()
         let listed: Vec<String> = pages::rows(&page, heading).iter().map(|row| pages::plain(row)).collect();
         assert_eq!(pages::compare(&format!("docs/scrips.md, {heading}"), &there, &listed), NOTHING);
     }
-    for (heading, types) in [("## Conditions", Condition::TYPES), ("## Actions", Action::TYPES)] {
-        let types = types.map(str::to_owned);
+    for (heading, types) in [("## Conditions", &Condition::TYPES[..]), ("## Actions", &Action::TYPES[..])] {
+        let types: Vec<String> = types.iter().map(|name| (*name).to_owned()).collect();
         let listed = pages::first_column(&page, heading);
         assert_eq!(pages::compare(&format!("docs/scrips.md, {heading}"), &types, &listed), NOTHING);
     }

@@ -1,14 +1,14 @@
 //! Resolving tests of people: who a word stands for, and what of them is looked at.
 
-use super::{Resolver, folded_word, word_of};
+use super::ast::{Value, Verb};
+use super::error::{QueryError, Result, did_you_mean};
+use super::fields::{Field, Part, Person, Purpose};
+use super::meaning::{PersonTest, Who};
+use super::resolve::{Resolver, folded_word, word_of};
+use super::text::TextTest;
 use crate::models::text::{fold, list};
 use crate::models::user::NOBODY;
 use crate::models::{User, UserId};
-use crate::query::ast::{Value, Verb};
-use crate::query::error::{QueryError, Result, did_you_mean};
-use crate::query::fields::{Field, Part, Person, Purpose};
-use crate::query::meaning::{PersonTest, Who};
-use crate::query::text::TextTest;
 
 impl Resolver<'_> {
     /// A test of one person of the ticket, who may be compared with another.
@@ -50,7 +50,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn who(&self, value: &Value, person: Option<Person>, part: Part) -> Result<Who> {
+    pub(super) fn who(&self, value: &Value, person: Option<Person>, part: Part) -> Result<Who> {
         let (written, word) = (word_of(value), folded_word(value));
         if word == "__currentuser__" {
             return Ok(Who::CurrentUser);
