@@ -21,9 +21,9 @@ use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 const SEED: u64 = 20_261_123;
-const TICKETS: usize = 150;
+const TICKETS: usize = 120;
 /// Queries of a run; `PROPTEST_CASES` takes its place.
-const QUERIES: usize = 2_000;
+const QUERIES: usize = 1_000;
 /// Queries whose pages are walked; a tenth of `PROPTEST_CASES` takes its place.
 const WALKS: usize = 100;
 
@@ -40,6 +40,7 @@ struct Lab {
     catalog: Catalog,
     judge: Judge,
     users: Vec<User>,
+    people: HashMap<UserId, User>,
     asker: Asker,
 }
 
@@ -53,7 +54,9 @@ impl Lab {
         judge.zone = "Europe/Berlin".to_owned();
         let zone = Zone::parse(&judge.zone).unwrap();
         let asker = Asker { user: UserId(desk.user("ann").unwrap()), now: NOW, zone };
-        Self { users: users(&desk), db, catalog, judge, asker }
+        let users = users(&desk);
+        let people = users.iter().map(|user| (user.id, user.clone())).collect();
+        Self { users, people, db, catalog, judge, asker }
     }
 
     fn resolved(&self, text: &str) -> Query<Test> {
@@ -81,7 +84,7 @@ impl Lab {
 
     /// What an order means: the numbers, put into it.
     fn in_order(&self, mut numbers: Vec<i64>, order: &[Sorted]) -> Vec<i64> {
-        let row = |number: &i64| self.judge.rows.iter().find(|row| row["number"] == *number).unwrap();
+        let row = |number: &i64| &self.judge.rows[usize::try_from(*number).unwrap() - 1];
         let ends_descending = order.last().is_none_or(|term| term.is_descending);
         numbers.sort_by(|one, other| {
             let (one, other) = (row(one), row(other));
@@ -229,32 +232,39 @@ async fn pages_of_any_size_have_each_ticket_once_in_order() {
 }
 
 impl Lab {
-    /// The numbers that memory finds; `None` where the query is refused for that purpose.
-    fn by_memory(&self, text: &str, tickets: &[Ticket], purpose: Purpose<'_>) -> Option<Vec<i64>> {
+    /// The numbers that memory finds; `None` where the query is refused for that purpose. A trace is slow, so not of all.
+    fn by_memory(
+        &self,
+        text: &str,
+        tickets: &[Ticket],
+        purpose: Purpose<'_>,
+        is_traced: bool,
+    ) -> Option<Vec<i64>> {
         let fields = self.catalog.query_fields(purpose);
         let parsed = parse(text, Dialect::Tessera).unwrap();
         let query = resolve(&parsed.query, &fields).ok()?;
         let hides_deleted = hides_deleted(&query);
-        let people: HashMap<UserId, User> = self.users.iter().map(|user| (user.id, user.clone())).collect();
-        let is_found = |ticket: &&Ticket| {
-            let row = self.judge.rows.iter().find(|row| row["number"].as_i64() == ticket.number).unwrap();
-            let last: UserId = serde_json::from_value(row["last"]["id"].clone()).unwrap();
+        let is_found = |(ticket, row): &(&Ticket, &Value)| {
             let scene = Scene {
                 ticket,
                 number: ticket.number,
-                people: &people,
+                people: &self.people,
                 fields,
-                current_user: people.get(&self.asker.user),
-                last_updated_by: Some(last),
+                current_user: self.people.get(&self.asker.user),
+                last_updated_by: serde_json::from_value(row["last"]["id"].clone()).unwrap(),
                 now: self.asker.now,
                 zone: &self.asker.zone,
                 occasion: None,
             };
             let holds = eval::holds(&query, &scene);
-            assert_eq!(eval::why(&query, &scene).result, holds, "{text} has another result in its trace");
+            assert!(
+                !is_traced || eval::why(&query, &scene).result == holds,
+                "{text} has another result in its trace"
+            );
             holds && !(hides_deleted && ticket.status == DELETED)
         };
-        Some(tickets.iter().filter(is_found).map(|ticket| ticket.number.unwrap()).collect())
+        let found = tickets.iter().zip(&self.judge.rows).filter(is_found);
+        Some(found.map(|(ticket, _)| ticket.number.unwrap()).collect())
     }
 }
 
@@ -271,15 +281,17 @@ async fn sql_and_memory_find_the_same_tickets_by_any_query_of_what_both_know() {
     let asked: Vec<String> = (0..queries).map(|_| dice.query(3, false)).collect();
     let mut answers = stream::iter(&asked).map(|query| lab.by_sql(query, &[], false)).buffered(AT_ONCE);
     let (mut different, mut conditions) = (Vec::new(), 0);
-    for query in &asked {
+    for (at, query) in asked.iter().enumerate() {
+        let is_traced = at % 10 == 0;
         let mut sql = answers.next().await.unwrap();
         sql.sort_unstable();
-        let search = lab.by_memory(query, &tickets, Purpose::Search(&lab.users)).unwrap();
-        let condition = lab.by_memory(query, &tickets, Purpose::Condition);
+        let search = lab.by_memory(query, &tickets, Purpose::Search(&lab.users), is_traced).unwrap();
+        let condition = lab.by_memory(query, &tickets, Purpose::Condition, is_traced);
         conditions += usize::from(condition.is_some());
         for (purpose, memory) in [("search", &search), ("condition", condition.as_ref().unwrap_or(&sql))] {
             if *memory != sql {
-                let (these, those): (BTreeSet<_>, BTreeSet<_>) = (sql.iter().collect(), memory.iter().collect());
+                let (these, those): (BTreeSet<_>, BTreeSet<_>) =
+                    (sql.iter().collect(), memory.iter().collect());
                 let apart: Vec<_> = these.symmetric_difference(&those).collect();
                 different.push(format!("{query}\n  as a {purpose} differs on {apart:?}"));
             }
