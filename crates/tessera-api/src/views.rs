@@ -71,6 +71,29 @@ pub struct Ticket {
     pub version: i64,
 }
 
+/// The members of a ticket, in the order of a table's columns.
+pub const TICKET_MEMBERS: [&str; 19] = [
+    "number",
+    "id",
+    "subject",
+    "queue",
+    "status",
+    "owner",
+    "creator",
+    "priority",
+    "requestors",
+    "cc",
+    "admin_cc",
+    "custom_fields",
+    "created_at",
+    "updated_at",
+    "started_at",
+    "resolved_at",
+    "due_at",
+    "told_at",
+    "version",
+];
+
 /// A queue, named.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueueRef {

@@ -2,12 +2,12 @@
 
 pub mod backup;
 pub mod catalog;
+pub mod census;
 pub mod check;
 pub mod configuration;
 pub mod connections;
 pub mod deliveries;
 pub mod doctor;
-pub mod flat;
 pub mod gauges;
 pub mod history;
 pub mod plans;

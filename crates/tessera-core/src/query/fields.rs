@@ -178,6 +178,14 @@ const TRANSACTION: [(&str, Field); 5] = [
 
 const PARTS: [(&str, Part); 3] = [("Name", Part::Name), ("EmailAddress", Part::Address), ("id", Part::Id)];
 
+impl Field {
+    /// The names of its parts, as in `Requestor.Name`.
+    pub fn parts(self) -> Vec<&'static str> {
+        let has_parts = with_part(self, Part::Whole).is_some();
+        PARTS.iter().map(|(name, _)| *name).filter(|_| has_parts).collect()
+    }
+}
+
 /// Fields that only conditions have, and what a search says in their place.
 fn is_for_conditions(field: Field) -> bool {
     matches!(
@@ -192,6 +200,15 @@ impl Fields<'_> {
         let is_search = matches!(self.purpose, Purpose::Search(_));
         let simple = SIMPLE.iter().take(SIMPLE.len() - OTHER_NAMES);
         simple.filter(move |(_, field)| is_for(is_search, *field)).map(|(name, _)| *name)
+    }
+
+    /// Every field that is for this purpose, with its name, but for the custom ones.
+    pub fn all(&self) -> impl Iterator<Item = (String, Field)> {
+        let is_search = matches!(self.purpose, Purpose::Search(_));
+        let simple = SIMPLE.iter().take(SIMPLE.len() - OTHER_NAMES);
+        let simple = simple.map(|(name, field)| ((*name).to_owned(), *field));
+        let parts = TRANSACTION.iter().map(|(name, field)| (format!("Transaction.{name}"), *field));
+        simple.chain(parts).filter(move |(_, field)| is_for(is_search, *field))
     }
 
     /// The field of a name, with the name as it is properly written.

@@ -5,9 +5,11 @@
 pub mod ast;
 mod changed;
 pub mod date;
+pub mod describe;
 pub mod error;
 pub mod eval;
 pub mod fields;
+pub mod filter;
 mod lexer;
 pub mod meaning;
 pub mod parser;

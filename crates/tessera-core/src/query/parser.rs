@@ -27,7 +27,7 @@ pub struct Parsed {
 }
 
 /// Words that are never names of fields.
-const KEYWORDS: [&str; 15] = [
+pub const KEYWORDS: [&str; 15] = [
     "AND",
     "OR",
     "NOT",
@@ -464,7 +464,8 @@ fn name(parts: Vec<lexer::Part>, span: Span) -> Name {
     Name { parts: parts.into_iter().map(|part| part.text).collect(), span }
 }
 
-fn joined(
+/// The members joined; one alone is itself.
+pub(super) fn joined(
     mut members: Vec<Expr<Predicate>>,
     join: fn(Vec<Expr<Predicate>>) -> Expr<Predicate>,
 ) -> Expr<Predicate> {
@@ -479,4 +480,4 @@ fn joined(
 
 #[cfg(test)]
 #[path = "parser_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -13,7 +13,7 @@ mod statement;
 mod tree;
 
 pub use bind::Bind;
-pub use order::{KeyKind, KeyValue, Keys, Sorted};
+pub use order::{KEYS_MAX, KeyKind, KeyValue, Keys, Sorted};
 pub use statement::ID_SLACK;
 
 use super::Query;
