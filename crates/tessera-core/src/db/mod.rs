@@ -21,6 +21,8 @@ pub mod words;
 
 #[cfg(test)]
 pub(crate) mod delivery_fixtures;
+#[cfg(test)]
+mod ticketsql_tests;
 
 use crate::error::{Error, Kind};
 use crate::failpoint::Failpoint;

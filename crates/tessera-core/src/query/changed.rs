@@ -4,7 +4,7 @@ use super::ast::Value;
 use super::error::Result;
 use super::fields::{Date, Field, Part, Person, Purpose};
 use super::meaning::{Changed, Meaning};
-use super::resolve::{Resolver, folded_word};
+use super::resolve::{Resolver, folded_word, word_of};
 use crate::models::text::fold;
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ impl Resolver<'_> {
             }
             Field::Queue => match self.fields.queues.find(&word) {
                 Some(queue) => Ok(vec![fold(&queue.name)]),
-                None => Err(self.fields.unknown_queue(value.span, &word)),
+                None => Err(self.fields.unknown_queue(value.span, &word_of(value))),
             },
             Field::Person(Person::Owner, _) => {
                 self.who(value, Some(Person::Owner), Part::Whole)?;

@@ -248,8 +248,9 @@ impl Fields<'_> {
                 let field = with_part(field, found).unwrap_or(field);
                 Ok((field, vec![proper.to_owned(), part.to_owned()]))
             }
-            _ => Err(QueryError::new(name.span, format!("there is no field {name}"))
-                .hint("a name in braces follows CF alone: CF.{Severity}")),
+            _ => Err(QueryError::new(name.span, format!("there is no field {name}")).hint(
+                "a field has one part at most, as in Requestor.Name, and a custom field is CF.{Severity}",
+            )),
         }
     }
 
@@ -304,6 +305,13 @@ impl Fields<'_> {
 
     fn unknown_field(&self, name: &Name, word: &str) -> QueryError {
         let error = QueryError::new(name.span, format!("there is no field {name}"));
+        if is_custom(word) {
+            return error.hint("write which custom field: CF.{Severity}");
+        }
+        if word.eq_ignore_ascii_case("Transaction") || word.eq_ignore_ascii_case("Txn") {
+            return error
+                .hint("write what of it: Transaction.Type, .Field, .OldValue, .NewValue or .Content");
+        }
         if let Some(field) = self.custom_fields.find(word) {
             return error.hint(format!("a custom field is written CF.{{{}}}", field.name));
         }
@@ -367,6 +375,7 @@ fn unknown(
 ) -> QueryError {
     let known: Vec<&str> = known.into_iter().collect();
     let near = did_you_mean(word, known.iter().copied());
+    let near = near.map(|near| near.replacen('`', &format!("`{holder}."), 1));
     QueryError::new(name.span, format!("{holder} has no part {word}")).hint(near.unwrap_or_else(|| {
         format!(
             "there are {}",

@@ -13,6 +13,7 @@ pub mod filter;
 mod lexer;
 pub mod meaning;
 pub mod parser;
+mod people;
 pub mod reads;
 pub mod resolve;
 pub mod sql;
