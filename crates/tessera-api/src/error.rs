@@ -107,15 +107,6 @@ pub struct FieldError {
     hint: Option<String>,
 }
 
-/// A part of a query, in characters.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct PlaceOfQuery {
-    /// Its first character, from 0.
-    pub start: usize,
-    /// The character after its last.
-    pub end: usize,
-}
-
 impl Problem {
     /// The plan that was named is no longer the plan.
     pub fn plan_changed(plan: Value) -> Self {

@@ -58,22 +58,22 @@ pub struct QuerySchema {
     /// The fields; the last is for all custom ones.
     fields: Vec<QueryField>,
     /// The custom fields, which are written `CF.{Name}`.
-    custom_fields: Vec<CustomField>,
+    custom_fields: Vec<QueryCustomField>,
     /// The statuses of all lifecycles.
-    statuses: Vec<Status>,
+    statuses: Vec<QueryStatus>,
     /// The queues.
-    queues: Vec<Queue>,
+    queues: Vec<QueryQueue>,
     /// When tickets were counted; at most a minute ago. Null when there are more than can be counted in a moment.
     #[serde(with = "time::serde::rfc3339::option")]
     counted_at: Option<OffsetDateTime>,
     /// Words that stand for something else.
-    placeholders: Vec<Placeholder>,
+    placeholders: Vec<QueryPlaceholder>,
     /// A date of every form.
     dates: Vec<&'static str>,
     /// Words that are never names.
     keywords: Vec<&'static str>,
     /// How much there may be.
-    limits: Limits,
+    limits: QueryLimits,
 }
 
 /// A field of the language.
@@ -88,14 +88,14 @@ pub struct QueryField {
     /// Its parts, as in `Requestor.Name`.
     parts: Vec<&'static str>,
     /// What may follow it.
-    operators: Operators,
+    operators: QueryOperators,
     /// Whether a search can be ordered by it.
     is_orderable: bool,
 }
 
 /// What may follow a field; nothing where it is not known.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Operators {
+pub struct QueryOperators {
     /// In a search.
     search: Vec<&'static str>,
     /// In the condition of a scrip.
@@ -104,7 +104,7 @@ pub struct Operators {
 
 /// A custom field.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct CustomField {
+pub struct QueryCustomField {
     /// As it is written.
     name: String,
     /// `Freeform`, `SelectSingle` or `SelectMulti`.
@@ -121,7 +121,7 @@ pub struct CustomField {
 
 /// A status.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Status {
+pub struct QueryStatus {
     /// As it is written.
     name: String,
     /// The lifecycles that have it, with its class there: `initial`, `active` or `inactive`.
@@ -132,7 +132,7 @@ pub struct Status {
 
 /// A queue.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Queue {
+pub struct QueryQueue {
     /// Its name.
     name: String,
     /// The name of its lifecycle.
@@ -145,7 +145,7 @@ pub struct Queue {
 
 /// A word that stands for something else.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Placeholder {
+pub struct QueryPlaceholder {
     /// As it is written.
     word: &'static str,
     /// The fields that take it.
@@ -156,7 +156,7 @@ pub struct Placeholder {
 
 /// How much there may be.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Limits {
+pub struct QueryLimits {
     /// Bytes of a query.
     query_bytes: usize,
     /// Parentheses and NOTs within each other.
@@ -192,11 +192,11 @@ pub async fn schema(State(app): State<App>) -> Result<Json<QuerySchema>> {
         queues: queues(&catalog, &census),
         counted_at: census.standing.is_some().then_some(census.at),
         placeholders: PLACEHOLDERS
-            .map(|(word, fields, description)| Placeholder { word, fields, description })
+            .map(|(word, fields, description)| QueryPlaceholder { word, fields, description })
             .into(),
         dates: DATES.to_vec(),
         keywords: KEYWORDS.to_vec(),
-        limits: Limits {
+        limits: QueryLimits {
             query_bytes: ast::QUERY_MAX,
             depth: ast::DEPTH_MAX,
             tests: ast::PREDICATES_MAX,
@@ -220,16 +220,16 @@ impl Taken {
 impl From<Described> for QueryField {
     fn from(described: Described) -> Self {
         let Described { name, kind, description, parts, search, condition, is_orderable } = described;
-        Self { name, kind, description, parts, operators: Operators { search, condition }, is_orderable }
+        Self { name, kind, description, parts, operators: QueryOperators { search, condition }, is_orderable }
     }
 }
 
-fn custom_fields(catalog: &Catalog) -> Vec<CustomField> {
+fn custom_fields(catalog: &Catalog) -> Vec<QueryCustomField> {
     let queues_of = |id| {
         let having = catalog.queues.iter().filter(move |queue| queue.custom_fields.contains(&id));
         having.map(|queue| queue.name.clone()).collect()
     };
-    let fields = catalog.fields.iter().map(|field| CustomField {
+    let fields = catalog.fields.iter().map(|field| QueryCustomField {
         name: ast::Name::of(&["CF", &field.name]).to_string(),
         field_type: format!("{:?}", field.field_type),
         values: field.values.clone(),
@@ -240,7 +240,7 @@ fn custom_fields(catalog: &Catalog) -> Vec<CustomField> {
     fields.collect()
 }
 
-fn statuses(catalog: &Catalog, census: &Taken) -> Vec<Status> {
+fn statuses(catalog: &Catalog, census: &Taken) -> Vec<QueryStatus> {
     let mut lifecycles: BTreeMap<String, BTreeMap<String, &'static str>> = BTreeMap::new();
     for lifecycle in catalog.lifecycles.iter() {
         for status in lifecycle.statuses() {
@@ -250,13 +250,13 @@ fn statuses(catalog: &Catalog, census: &Taken) -> Vec<Status> {
     }
     let status = |(name, lifecycles): (String, _)| {
         let tickets = census.tickets(|standing| standing.status == fold(&name));
-        Status { name, lifecycles, tickets }
+        QueryStatus { name, lifecycles, tickets }
     };
     lifecycles.into_iter().map(status).collect()
 }
 
-fn queues(catalog: &Catalog, census: &Taken) -> Vec<Queue> {
-    let queues = catalog.queues.iter().map(|queue| Queue {
+fn queues(catalog: &Catalog, census: &Taken) -> Vec<QueryQueue> {
+    let queues = catalog.queues.iter().map(|queue| QueryQueue {
         name: queue.name.clone(),
         lifecycle: catalog.lifecycle_of(queue.id).map(|life| life.name().to_owned()).unwrap_or_default(),
         disabled: queue.disabled,

@@ -184,7 +184,7 @@ pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
 /// The history up to there is folded, as `tessera check` does: what is answered is what the transactions say.
 ///
 /// # Errors
-/// `not_found`, with the last transaction there is; those of the database.
+/// `not_found`, with the last transaction there is, and for what was before an import; those of the database.
 pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, People)> {
     let id = super::tickets::id_of(pool, ticket).await?;
     let lines = sqlx::query!(
@@ -207,11 +207,31 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
         return Err(Error::new(Kind::NotFound, "not_found", detail));
     }
     let folded = fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
-    let folded =
-        folded.ok_or_else(|| Error::internal("The history does not begin with a Create.", id.to_string()))?;
+    let Some(folded) = folded else { return Err(unfoldable(pool, ticket, id, seq).await?) };
     let people: Vec<Uuid> = folded.people().map(|user| user.0).collect();
     let people = super::tickets::users(&mut *pool.acquire().await.map_err(error)?, &people).await?;
     Ok((folded, people))
+}
+
+/// Why a history could not be folded so far: what was imported has no state before its Import.
+async fn unfoldable(pool: &PgPool, ticket: TicketRef, id: TicketId, seq: i64) -> Result<Error> {
+    let import = TransactionType::Import.as_str();
+    let begins = sqlx::query_scalar!(
+        r#"SELECT seq AS "seq!" FROM transactions WHERE ticket_id = $1 AND transaction_type = $2 AND seq > $3 ORDER BY seq LIMIT 1"#,
+        id.0,
+        import,
+        seq
+    );
+    Ok(match begins.fetch_optional(pool).await.map_err(error)? {
+        Some(begins) => {
+            let detail = format!(
+                "The ticket {ticket} was imported, as transaction {begins}. Of what was before there are the lines of its \
+                 history, and not the ticket as it was; ask for {begins} or later."
+            );
+            Error::new(Kind::NotFound, "not_found", detail)
+        }
+        None => Error::internal("The history begins with neither a Create nor an Import.", id.to_string()),
+    })
 }
 
 async fn version(pool: &PgPool, ticket: TicketId) -> Result<i64> {

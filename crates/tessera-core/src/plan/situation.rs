@@ -73,15 +73,21 @@ impl People {
 impl FromIterator<User> for People {
     fn from_iter<T: IntoIterator<Item = User>>(users: T) -> Self {
         let mut people = Self::default();
+        people.extend(users);
+        people
+    }
+}
+
+impl Extend<User> for People {
+    fn extend<T: IntoIterator<Item = User>>(&mut self, users: T) {
         for user in users {
             // A username wins over an address of the same letters, whatever the order.
             if let Some(email) = &user.email {
-                people.by_word.entry(fold(email)).or_insert(user.id);
+                self.by_word.entry(fold(email)).or_insert(user.id);
             }
-            people.by_word.insert(fold(&user.username), user.id);
-            people.by_id.insert(user.id, user);
+            self.by_word.insert(fold(&user.username), user.id);
+            self.by_id.insert(user.id, user);
         }
-        people
     }
 }
 

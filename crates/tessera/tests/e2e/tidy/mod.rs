@@ -13,7 +13,7 @@ use tessera_core::scrip::condition::Condition;
 use tessera_core::scrip::template::{FILTERS, FUNCTIONS, Offered, TESTS, VARIABLES};
 
 /// The pages that there must be.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -21,6 +21,7 @@ const PAGES: [&str; 15] = [
     "docs/architecture.md",
     "docs/benchmarks.md",
     "docs/differences-from-rt.md",
+    "docs/import.md",
     "docs/metrics.md",
     "docs/mutants.md",
     "docs/openapi.json",
