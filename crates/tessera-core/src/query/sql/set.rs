@@ -2,9 +2,8 @@
 
 use super::Compiler;
 use super::bind::Bind;
-use super::statement::ID_SLACK;
+use super::statement::id_bounds;
 use super::tree::Leaf;
-use crate::models::id::first_id_of;
 use crate::models::{CustomFieldId, Role};
 use crate::query::fields::People;
 use crate::query::meaning::{DateTest, Meaning, PersonTest, Who};
@@ -161,15 +160,7 @@ impl Compiler<'_> {
     /// Transactions of a time are found by their ids, which carry it; those of a person by an index of persons.
     fn range_of_ids(&mut self, test: &DateTest) -> String {
         let (from, until) = self.bounds(test);
-        let mut range = String::new();
-        if let Some(from) = from {
-            let first = first_id_of(from.saturating_sub(ID_SLACK));
-            range += &format!(" AND h.id >= {}", self.binds.add(Bind::Id(first)));
-        }
-        if let Some(until) = until {
-            let first = first_id_of(until.saturating_add(ID_SLACK));
-            range += &format!(" AND h.id < {}", self.binds.add(Bind::Id(first)));
-        }
-        range
+        let bounds = id_bounds(from, until, &mut self.binds);
+        bounds.iter().map(|bound| format!(" AND h.id {bound}")).collect()
     }
 }
