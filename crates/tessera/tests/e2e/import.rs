@@ -26,7 +26,7 @@ fn line(at: usize) -> String {
     let past = json!([{"type": "Create", "created_at": "2020-01-01T10:00:00Z", "creator": "eve@example.net", "content": "It burns."}]);
     let mut line = json!({"queue": "General", "subject": format!("Old {at}"), "status": "resolved", "creator": "eve@example.net",
         "requestors": ["max@example.net"], "created_at": "2020-01-01T10:00:00Z", "transactions": past});
-    if at % 3 == 0 {
+    if at.is_multiple_of(3) {
         line["number"] = json!(100_000 - at);
     }
     line.to_string()
