@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction};
 use std::collections::HashMap;
+use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -126,11 +127,18 @@ pub async fn get(pool: &PgPool, ticket: TicketRef, actor: UserId) -> Result<(Tic
     }
 }
 
+/// How long a search may take, with all of its statements: less than the request that asks for it.
+pub const SEARCH_MAX: Duration = Duration::from_secs(10);
+
 /// A page of the tickets that a query finds.
 ///
 /// # Errors
 /// `invalid_query` with the place; `invalid` for the order; `malformed_cursor`; `query_timeout`; those of the database.
 pub async fn tickets(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Found> {
+    in_time(SEARCH_MAX, find(pool, catalog, search)).await
+}
+
+async fn find(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Found> {
     let mut db = pool.acquire().await.map_err(error)?;
     let compiled = compile(&mut db, catalog, search).await?;
     let statement = compiled.page(search)?;
@@ -150,11 +158,19 @@ pub async fn tickets(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> R
 /// # Errors
 /// As [`tickets`].
 pub async fn explain(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Explained> {
-    let mut db = pool.acquire().await.map_err(error)?;
-    let compiled = compile(&mut db, catalog, search).await?;
-    let statement = compiled.page(search)?;
-    let plan = plan_of(&mut db, &statement).await?;
-    Ok(Explained { tree: compiled.query, statement, plan, warnings: compiled.warnings })
+    in_time(SEARCH_MAX, async {
+        let mut db = pool.acquire().await.map_err(error)?;
+        let compiled = compile(&mut db, catalog, search).await?;
+        let statement = compiled.page(search)?;
+        let plan = plan_of(&mut db, &statement).await?;
+        Ok(Explained { tree: compiled.query, statement, plan, warnings: compiled.warnings })
+    })
+    .await
+}
+
+/// Ends what takes longer than `limit` in all, whichever of its statements that is.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// Tickets fetched at a time for an export.
@@ -300,8 +316,12 @@ fn timeout(source: sqlx::Error) -> Error {
     if !is_timeout {
         return error(source);
     }
+    too_slow().with_source(source)
+}
+
+fn too_slow() -> Error {
     let detail = "The search took longer than it may. Narrow it: add a queue, a status or a date, look for words with MATCHES rather than LIKE, count none.";
-    Error::new(Kind::Invalid, QUERY_TIMEOUT, detail).with_source(source)
+    Error::new(Kind::Invalid, QUERY_TIMEOUT, detail)
 }
 
 /// The tickets of these ids in their order, and the people that they name.
@@ -379,4 +399,26 @@ async fn users_named(db: &mut PgConnection, words: &[String]) -> Result<Vec<User
     .fetch_all(db)
     .await
     .map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestDb;
+
+    #[tokio::test]
+    async fn statements_that_are_each_in_time_and_together_are_not_end_as_a_search_that_took_too_long() {
+        let db = TestDb::new().await;
+        let nap = || sqlx::query("SELECT pg_sleep(0.05)").execute(&db.pools.read);
+        nap().await.unwrap();
+        let naps = async {
+            for _ in 0..20 {
+                nap().await.map_err(error)?;
+            }
+            Ok(())
+        };
+        let refused = in_time(Duration::from_millis(500), naps).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.code()), (Kind::Invalid, QUERY_TIMEOUT));
+        in_time(SEARCH_MAX, async { nap().await.map_err(error) }).await.unwrap();
+    }
 }
