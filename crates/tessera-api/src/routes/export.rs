@@ -11,7 +11,8 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::future::{self, BoxFuture, FutureExt as _};
+use futures::stream;
 use serde::Deserialize;
 use serde_json::Value;
 use std::io;
@@ -77,9 +78,11 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
         ..SearchBody::default()
     };
     let asked = Asked::of(body, &app).await?;
+    let begun = Instant::now();
     let Ok(place) = Arc::clone(&app.exports).try_acquire_owned() else { return Ok(busy(app.load.exports)) };
     let export = Export::open(&app.tessera.pools().read, &asked.catalog, &asked.search()).await;
-    let export = export.map_err(|error| Problem::of_search(error, &asked.query))?;
+    let mut export = export.map_err(|error| Problem::of_search(error, &asked.query))?;
+    export.allow(app.load.export).await?;
     let format = params.format.unwrap_or(Format::Csv);
     let writer = match format {
         Format::Jsonl => Writer::Lines,
@@ -89,19 +92,21 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
             is_begun: false,
         },
     };
-    let until = Instant::now() + app.load.export;
-    let mut file = File { export, asked, writer, until, _place: place };
+    let file = File { export, asked, writer, until: begun + app.load.export, _place: place };
+    let mut first = file.next();
     // What goes wrong up to here is still told as a problem; after it, the answer can only break off.
-    let first = file.next().await?;
+    if let Ok(part) = timeout_at(begun + app.load.handler / 2, &mut first).await {
+        first = future::ready(Ok(part?)).boxed();
+    }
     let span = Span::current();
-    let rest = stream::try_unfold(file, move |mut file| {
+    let parts = stream::try_unfold(first, move |part| {
         let span = span.clone();
         async move {
-            let part = file.next().await.map_err(|error| {
+            let part = part.await.map_err(|error| {
                 span.in_scope(|| tracing::warn!(%error, "an export broke off"));
                 io::Error::other(error)
             })?;
-            Ok::<_, io::Error>(part.map(|part| (part, file)))
+            Ok::<_, io::Error>(part.map(|(part, file)| (part, file.next())))
         }
     });
     let (media_type, name) = match format {
@@ -109,8 +114,7 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
         Format::Jsonl => ("application/x-ndjson", "attachment; filename=\"tickets.jsonl\""),
     };
     let headers = [(header::CONTENT_TYPE, media_type), (header::CONTENT_DISPOSITION, name)];
-    let body = Body::from_stream(stream::iter(first.map(Ok)).chain(rest));
-    let mut response = (headers, body).into_response();
+    let mut response = (headers, Body::from_stream(parts)).into_response();
     response.extensions_mut().insert(Streamed);
     Ok(response)
 }
@@ -132,9 +136,15 @@ struct File {
     _place: OwnedSemaphorePermit,
 }
 
+/// A part on its way, with the file to read on from; `None` after the last.
+type Part = BoxFuture<'static, Result<Option<(Bytes, File)>, Error>>;
+
 impl File {
-    /// The next part; `None` after the last.
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+    fn next(mut self) -> Part {
+        async move { Ok(self.read().await?.map(|part| (part, self))) }.boxed()
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Error> {
         let late = || {
             Error::new(Kind::Busy, "timeout", "The export took longer than it may. Export less at a time.")
         };

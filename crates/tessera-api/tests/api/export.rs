@@ -7,8 +7,10 @@ use axum::body::Body;
 use axum::http::{Method, Response};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
 use tessera_api::app::Load;
+use tessera_core::testing::TestDb;
 use tokio::io::AsyncReadExt as _;
 use tower::ServiceExt as _;
 
@@ -183,6 +185,24 @@ async fn there_are_so_many_exports_at_a_time_and_a_client_that_goes_away_frees_i
     }
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
     while sqlx::query_scalar::<_, i64>(open).fetch_one(desk.pool()).await.unwrap() > 0 {}
+}
+
+#[tokio::test]
+async fn an_export_whose_first_tickets_take_longer_than_a_search_begins_without_them_and_is_whole() {
+    let mut db = TestDb::new().await;
+    let hurried =
+        db.options.clone().options([("default_transaction_read_only", "on"), ("statement_timeout", "200ms")]);
+    db.pools.read = PgPoolOptions::new().connect_lazy_with(hurried);
+    let load = Load { handler: Duration::from_secs(2), ..Load::default() };
+    let desk = Desk::open_on(db, |app| app.with_load(load)).await;
+    fill(&desk, 3).await;
+    // What the tickets of a part are loaded from, not what finds them.
+    let mut busy = desk.pool().begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE users").execute(&mut *busy).await.unwrap();
+    let exported = begin(&desk, "/api/tickets/export?format=jsonl&order=id&fields=number", &[]).await;
+    drop(busy);
+    let bytes = axum::body::to_bytes(exported.into_body(), usize::MAX).await.unwrap();
+    assert_eq!(lines(&bytes), [1, 2, 3].map(|number| json!({ "number": number })));
 }
 
 /// Takes the connections of exports under way from them; answers how many.

@@ -197,6 +197,16 @@ impl Export {
         Ok(Self(tx))
     }
 
+    /// Lets each statement from here on take so long: the first tickets may have to wait until all are sorted.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn allow(&mut self, time: Duration) -> Result<()> {
+        let set = "SELECT set_config('statement_timeout', $1, true)";
+        let set = sqlx::query(set).bind(format!("{}ms", time.as_millis()));
+        set.execute(&mut *self.0).await.map(drop).map_err(error)
+    }
+
     /// The database transaction, for what else is read of the same moment.
     pub(super) fn db(&mut self) -> &mut PgConnection {
         &mut self.0
