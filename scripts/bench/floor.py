@@ -97,9 +97,9 @@ def update(logged, tickets):
     lines = [*script.counter(), f"\\set ticket :tickets + :client_id * {tickets} + :k % {tickets}",
              f"\\set version {first} + ((:k - 1) / {tickets}) * {growth}"]
     lines[-2] = f"\\set ticket :tickets + :client_id * {tickets} + (:k - 1) % {tickets}"
-    make = f"""INSERT INTO tickets (id, number, version, subject, subject_folded, queue_id, status, status_class, priority, owner_id,
-        creator_id, created_at, updated_at, started_at)
-        SELECT ('{PREFIX}' || n)::uuid, n, {first}, subject, subject_folded, queue_id, status, status_class, priority, owner_id,
+    make = f"""INSERT INTO tickets (id, number, version, subject, subject_folded, subject_words, queue_id, status, status_class, priority,
+        owner_id, creator_id, created_at, updated_at, started_at)
+        SELECT ('{PREFIX}' || n)::uuid, n, {first}, subject, subject_folded, subject_words, queue_id, status, status_class, priority, owner_id,
         creator_id, created_at, updated_at, started_at
         FROM tickets, generate_series(:base::bigint, :base::bigint + {8 * tickets - 1}) n WHERE id = '{real}'"""
     return "\n".join([*lines, one_line(text)]), script.variables, make

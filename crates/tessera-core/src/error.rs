@@ -48,12 +48,28 @@ pub struct Fault {
     /// Column in characters, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
+    /// The part of the text at fault, in characters: its first, and the one after its last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<(usize, usize)>,
+}
+
+/// A part of a text, as people count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its first character, from 0.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
+    /// The line of its first character, from 1.
+    pub line: usize,
+    /// The column of its first character, from 1.
+    pub column: usize,
 }
 
 impl Fault {
     /// A fault of a field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into(), line: None, column: None }
+        Self { field: field.into(), message: message.into(), line: None, column: None, span: None }
     }
 
     /// The same fault, at a place in the text of the field (both from 1).
@@ -74,6 +90,7 @@ struct Inner {
     detail: String,
     faults: Vec<Fault>,
     allowed: Option<Vec<String>>,
+    place: Option<(Place, Option<String>)>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -86,6 +103,7 @@ impl Error {
             detail: detail.into(),
             faults: Vec::new(),
             allowed: None,
+            place: None,
             source: None,
         }))
     }
@@ -134,6 +152,12 @@ impl Error {
         self
     }
 
+    /// With the part of a query at fault, and what to write instead.
+    pub fn with_place(mut self, place: Place, hint: Option<String>) -> Self {
+        self.0.place = Some((place, hint));
+        self
+    }
+
     /// With the places in the input that are at fault.
     pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
         self.0.faults = faults;
@@ -158,6 +182,11 @@ impl Error {
     /// What is wrong where.
     pub fn faults(&self) -> &[Fault] {
         &self.0.faults
+    }
+
+    /// The part of a query at fault, and what to write instead.
+    pub fn place(&self) -> Option<(Place, Option<&str>)> {
+        self.0.place.as_ref().map(|(place, hint)| (*place, hint.as_deref()))
     }
 
     /// What would be allowed.

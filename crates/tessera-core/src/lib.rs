@@ -1,6 +1,6 @@
 //! The core of Tessera: nouns, the pure brain, the one mouth that speaks SQL, the one door through which things leave.
 //!
-//! Each module uses only what stands to its left: `models < lifecycle < scrip < plan < db < delivery < dispatch`; `error` and
+//! Each module uses only what stands to its left: `models < lifecycle < query < scrip < plan < db < delivery < dispatch`; `error` and
 //! `failpoint` are everybody's.
 
 pub mod db;
@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod models;
 pub mod plan;
+pub mod query;
 pub mod scrip;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

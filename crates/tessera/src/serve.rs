@@ -17,6 +17,7 @@ use tessera_api::app::Scrape;
 use tessera_api::server::{self, Limits};
 use tessera_core::db::Pools;
 use tessera_core::db::upkeep::{self, Retention};
+use tessera_core::db::words;
 use tessera_core::delivery::email::FileTransport;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
@@ -191,6 +192,9 @@ impl Upkeep {
         make_partitions(&self.pools).await;
         if let Err(error) = upkeep::forget_keys(pool, now).await {
             tracing::warn!(%error, "old idempotency keys were not deleted");
+        }
+        if let Err(error) = words::fill(pool).await {
+            tracing::warn!(%error, "the words of older tickets and messages were not filled in");
         }
         if let Err(error) = upkeep::drop_traces(pool, traces_days, now).await {
             tracing::warn!(%error, "old traces were not deleted");

@@ -11,7 +11,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use tessera_core::db::search::{Filter, NOBODY, tickets, users_named};
+use tessera_core::db::flat::{Filter, NOBODY, tickets, users_named};
 use tessera_core::error::{Error, Fault};
 use tessera_core::models::text::list;
 use tessera_core::models::{CustomFieldId, Role, UserId, user};

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::lifecycle::{Definition, Lifecycle};
 use crate::models::{Change, LifecycleId, LifecycleVersionId, QueueId, Role, StatusClass, Ticket, text};
 use crate::plan::fold;
+use crate::query::words::vector;
 use serde::Deserialize;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
@@ -120,7 +121,7 @@ async fn fold_tickets(db: &mut PgConnection, lifecycles: &Lifecycles, report: &m
     loop {
         let rows = sqlx::query!(
             r#"
-            SELECT t.id, t.subject_folded,
+            SELECT t.id, t.subject_folded, t.subject_words::text AS subject_words,
                    (SELECT jsonb_agg(jsonb_build_object('id', h.id, 'seq', h.seq, 'at', h.created_at, 'change', h.data) ORDER BY h.seq)
                     FROM transactions h WHERE h.ticket_id = t.id AND h.seq IS NOT NULL) AS "history: Json<Vec<Line>>"
             FROM tickets t
@@ -148,6 +149,10 @@ async fn fold_tickets(db: &mut PgConnection, lifecycles: &Lifecycles, report: &m
             if row.subject_folded != text::fold(&ticket.subject) {
                 report
                     .tell("I2", format!("ticket {} has a folded subject that is not its subject's", row.id));
+            }
+            if row.subject_words.is_some_and(|words| words != vector(&ticket.subject)) {
+                let words = "words that are not its subject's, as an older program leaves them; its next change sets them";
+                report.tell("I2", format!("ticket {} has {words}", row.id));
             }
             judge(ticket, &history, lifecycles, report);
         }
@@ -302,6 +307,11 @@ async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
           (SELECT 'references', format('a content belongs to transaction %s, which there is not', c.transaction_id)
            FROM transaction_contents c
            WHERE NOT EXISTS (SELECT FROM transactions h WHERE h.id = c.transaction_id)
+           LIMIT $1)
+          UNION ALL
+          (SELECT 'references', format('the content of transaction %s names another ticket', c.transaction_id)
+           FROM transaction_contents c JOIN transactions h ON h.id = c.transaction_id
+           WHERE c.ticket_id <> h.ticket_id
            LIMIT $1)
         ) v
         "#,

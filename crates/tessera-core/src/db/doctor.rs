@@ -28,6 +28,8 @@ pub struct Server {
     pub idle_seconds: Option<f64>,
     /// The size of this database.
     pub bytes: i64,
+    /// Whether it has the extension pg_trgm for us, which a migration creates.
+    pub trigrams: bool,
     /// Its clock.
     pub now: OffsetDateTime,
 }
@@ -50,6 +52,7 @@ pub async fn server(db: &mut PgConnection) -> Result<Server> {
                (SELECT extract(epoch FROM max(clock_timestamp() - state_change))::float8 FROM pg_stat_activity
                 WHERE datname = current_database() AND state LIKE 'idle in transaction%') AS idle_seconds,
                pg_database_size(current_database()) AS "bytes!",
+               EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') AS "trigrams!",
                clock_timestamp() AS "now!"
         "#
     )
@@ -149,7 +152,11 @@ mod tests {
         let seen = server(&mut connection).await.unwrap();
         // The tests' own server is fast rather than safe.
         assert!(
-            !seen.fsync && seen.version >= 150_000 && seen.bytes > 0 && seen.idle_seconds.is_none(),
+            !seen.fsync
+                && seen.trigrams
+                && seen.version >= 150_000
+                && seen.bytes > 0
+                && seen.idle_seconds.is_none(),
             "{seen:?}"
         );
         assert!(seen.connections >= 1 && seen.connections < seen.connections_max, "{seen:?}");

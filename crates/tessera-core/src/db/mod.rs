@@ -7,6 +7,7 @@ pub mod configuration;
 pub mod connections;
 pub mod deliveries;
 pub mod doctor;
+pub mod flat;
 pub mod gauges;
 pub mod history;
 pub mod plans;
@@ -14,6 +15,7 @@ pub mod search;
 pub mod secrets;
 pub mod tickets;
 pub mod upkeep;
+pub mod words;
 
 #[cfg(test)]
 pub(crate) mod delivery_fixtures;

@@ -7,6 +7,7 @@ use crate::models::delivery::Payload;
 use crate::models::text::fold;
 use crate::models::{Change, Delivery, RequestId, Ticket, Transaction, UserId};
 use crate::plan::Plan;
+use crate::query::words::vector;
 use crate::scrip::evaluation::{Evaluation, Verdict, Why};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -68,55 +69,56 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         ),
         -- The only CTE that reads the gates; everything after it reads "head", so no head means no row anywhere.
         head AS (
-          INSERT INTO tickets (id, number, version, subject, subject_folded, queue_id, status, status_class, priority, owner_id,
-                               creator_id, created_at, updated_at, started_at, resolved_at, due_at, told_at)
-          SELECT $9::uuid, $10::bigint, $11::bigint, $12::text, $13::text, $14::uuid, $15::text, $16::"char", $17::int, $18::uuid,
-                 $2, $8, $8, $19::timestamptz, $20::timestamptz, $21::timestamptz, $22::timestamptz
+          INSERT INTO tickets (id, number, version, subject, subject_folded, subject_words, queue_id, status, status_class, priority,
+                               owner_id, creator_id, created_at, updated_at, started_at, resolved_at, due_at, told_at)
+          SELECT $9::uuid, $10::bigint, $11::bigint, $12::text, $13::text, $14::text::tsvector, $15::uuid, $16::text, $17::"char", $18::int, $19::uuid,
+                 $2, $8, $8, $20::timestamptz, $21::timestamptz, $22::timestamptz, $23::timestamptz
           FROM guard
           WHERE $3 IS NULL OR EXISTS (SELECT FROM idem)
           RETURNING id
         ),
         request AS (
           INSERT INTO requests (id, ticket_id, actor_id, channel, plan_hash, config_version, created_at)
-          SELECT $5, head.id, $2, $23::text, $24::bytea, $1, $8 FROM head
+          SELECT $5, head.id, $2, $24::text, $25::bytea, $1, $8 FROM head
         ),
         trace AS (
           INSERT INTO request_traces (request_id, evaluations)
-          SELECT $5, $25::jsonb FROM head WHERE $25 IS NOT NULL
+          SELECT $5, $26::jsonb FROM head WHERE $26 IS NOT NULL
         ),
         content AS (
-          INSERT INTO transaction_contents (transaction_id, content_type, body)
-          SELECT c.tx, c.type, c.body FROM head CROSS JOIN unnest($26::uuid[], $27::text[], $28::text[]) AS c (tx, type, body)
+          INSERT INTO transaction_contents (transaction_id, ticket_id, content_type, body, words)
+          SELECT c.tx, head.id, c.type, c.body, c.words::tsvector
+          FROM head CROSS JOIN unnest($27::uuid[], $28::text[], $29::text[], $30::text[]) AS c (tx, type, body, words)
         ),
         history AS (
           INSERT INTO transactions (id, ticket_id, seq, request_id, batch_seq, transaction_type, field, old_value, new_value,
                                     data, creator_id, created_at, caused_by, scrip_version_id, derived)
           SELECT t.id, head.id, t.ord, $5, t.ord, t.type, t.field, t.old, t.new, t.data, t.creator, $8, t.caused, t.scrip, t.derived
           FROM head CROSS JOIN
-               unnest($29::uuid[], $30::text[], $31::text[], $32::text[], $33::text[], $34::jsonb[], $35::uuid[], $36::uuid[], $37::uuid[], $38::bool[])
+               unnest($31::uuid[], $32::text[], $33::text[], $34::text[], $35::text[], $36::jsonb[], $37::uuid[], $38::uuid[], $39::uuid[], $40::bool[])
                WITH ORDINALITY AS t (id, type, field, old, new, data, creator, caused, scrip, derived, ord)
         ),
         value_in AS (
           INSERT INTO custom_field_values (id, custom_field_id, ticket_id, value, value_folded, created_at)
           SELECT v.id, v.field, head.id, v.value, v.folded, $8
-          FROM head CROSS JOIN unnest($39::uuid[], $40::uuid[], $41::text[], $42::text[]) AS v (id, field, value, folded)
+          FROM head CROSS JOIN unnest($41::uuid[], $42::uuid[], $43::text[], $44::text[]) AS v (id, field, value, folded)
         ),
         watcher_in AS (
           INSERT INTO ticket_watchers (id, ticket_id, role, user_id, address)
           SELECT w.id, head.id, w.role, w.usr, w.addr
-          FROM head CROSS JOIN unnest($43::uuid[], $44::text[], $45::uuid[], $46::text[]) AS w (id, role, usr, addr)
+          FROM head CROSS JOIN unnest($45::uuid[], $46::text[], $47::uuid[], $48::text[]) AS w (id, role, usr, addr)
         ),
         delivery AS (
           INSERT INTO deliveries (id, transaction_id, ticket_id, scrip_version_id, kind, endpoint, payload, body, created_at)
           SELECT d.id, d.tx, head.id, d.scrip, d.kind, d.endpoint, d.payload, d.body, $8
           FROM head CROSS JOIN
-               unnest($47::uuid[], $48::uuid[], $49::uuid[], $50::text[], $51::text[], $52::jsonb[], $53::bytea[])
+               unnest($49::uuid[], $50::uuid[], $51::uuid[], $52::text[], $53::text[], $54::jsonb[], $55::bytea[])
                AS d (id, tx, scrip, kind, endpoint, payload, body)
         ),
         queued AS (
           INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at)
           SELECT d.id, d.kind, d.endpoint, now()
-          FROM head CROSS JOIN unnest($47, $50, $51) AS d (id, kind, endpoint)
+          FROM head CROSS JOIN unnest($49, $52, $53) AS d (id, kind, endpoint)
         )
         SELECT EXISTS (SELECT FROM guard) AS "config_current!", EXISTS (SELECT FROM idem) AS "key_new!",
                EXISTS (SELECT FROM head) AS "written!"
@@ -134,6 +136,7 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         ticket.version,
         ticket.subject,
         fold(&ticket.subject),
+        vector(&ticket.subject),
         ticket.queue.0,
         ticket.status,
         ticket.status_class.as_char() as _,
@@ -149,6 +152,7 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         &lines.content_tx,
         &lines.content_type as _,
         &lines.content_body as _,
+        &lines.content_words,
         &lines.tx_id,
         &lines.tx_type as _,
         &lines.tx_field as _,
@@ -209,10 +213,10 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
           SELECT version FROM config_version WHERE version = $1::bigint
         ),
         plan AS MATERIALIZED (
-          SELECT * FROM unnest($9::uuid[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::uuid[], $15::text[], $16::"char"[],
-                               $17::int[], $18::uuid[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-                               $23::timestamptz[], $24::uuid[], $25::bytea[], $26::jsonb[])
-            AS p (id, version, n, subject, subject_folded, queue, status, class, priority, owner, updated, started, resolved, due,
+          SELECT * FROM unnest($9::uuid[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::text[], $17::"char"[],
+                               $18::int[], $19::uuid[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[], $23::timestamptz[],
+                               $24::timestamptz[], $25::uuid[], $26::bytea[], $27::jsonb[])
+            AS p (id, version, n, subject, subject_folded, subject_words, queue, status, class, priority, owner, updated, started, resolved, due,
                   told, request, hash, evaluations)
         ),
         -- The lock. If another writer holds the row this waits, and PostgreSQL then checks the WHERE again on the newest
@@ -232,8 +236,8 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         ),
         head AS (
           UPDATE tickets t
-          SET version = t.version + p.n, subject = p.subject, subject_folded = p.subject_folded, queue_id = p.queue,
-              status = p.status, status_class = p.class, priority = p.priority, owner_id = p.owner, updated_at = p.updated,
+          SET version = t.version + p.n, subject = p.subject, subject_folded = p.subject_folded, subject_words = p.subject_words::tsvector,
+              queue_id = p.queue, status = p.status, status_class = p.class, priority = p.priority, owner_id = p.owner, updated_at = p.updated,
               started_at = p.started, resolved_at = p.resolved, due_at = p.due, told_at = p.told
           FROM held JOIN plan p ON p.id = held.id
           WHERE t.id = held.id AND t.version = p.version
@@ -242,16 +246,17 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         ),
         request AS (
           INSERT INTO requests (id, ticket_id, actor_id, channel, plan_hash, config_version, created_at)
-          SELECT head.request, head.id, $2, $27::text, head.hash, $1, $8 FROM head
+          SELECT head.request, head.id, $2, $28::text, head.hash, $1, $8 FROM head
         ),
         trace AS (
           INSERT INTO request_traces (request_id, evaluations)
           SELECT head.request, head.evaluations FROM head WHERE head.evaluations IS NOT NULL
         ),
         content AS (
-          INSERT INTO transaction_contents (transaction_id, content_type, body)
-          SELECT c.tx, c.type, c.body
-          FROM head JOIN unnest($28::uuid[], $29::uuid[], $30::text[], $31::text[]) AS c (ticket, tx, type, body) ON c.ticket = head.id
+          INSERT INTO transaction_contents (transaction_id, ticket_id, content_type, body, words)
+          SELECT c.tx, head.id, c.type, c.body, c.words::tsvector
+          FROM head JOIN unnest($29::uuid[], $30::uuid[], $31::text[], $32::text[], $33::text[]) AS c (ticket, tx, type, body, words)
+               ON c.ticket = head.id
         ),
         history AS (
           INSERT INTO transactions (id, ticket_id, seq, request_id, batch_seq, transaction_type, field, old_value, new_value,
@@ -259,41 +264,41 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
           SELECT t.id, head.id, head.base + t.ord, head.request, t.ord, t.type, t.field, t.old, t.new, t.data, t.creator, $8,
                  t.caused, t.scrip, t.derived
           FROM head JOIN
-               unnest($32::uuid[], $33::int[], $34::uuid[], $35::text[], $36::text[], $37::text[], $38::text[], $39::jsonb[],
-                      $40::uuid[], $41::uuid[], $42::uuid[], $43::bool[])
+               unnest($34::uuid[], $35::int[], $36::uuid[], $37::text[], $38::text[], $39::text[], $40::text[], $41::jsonb[],
+                      $42::uuid[], $43::uuid[], $44::uuid[], $45::bool[])
                AS t (ticket, ord, id, type, field, old, new, data, creator, caused, scrip, derived) ON t.ticket = head.id
         ),
         value_out AS (
           DELETE FROM custom_field_values v
-          USING head JOIN unnest($44::uuid[], $45::uuid[], $46::text[]) AS gone (ticket, field, value) ON gone.ticket = head.id
+          USING head JOIN unnest($46::uuid[], $47::uuid[], $48::text[]) AS gone (ticket, field, value) ON gone.ticket = head.id
           WHERE v.ticket_id = head.id AND v.custom_field_id = gone.field AND v.value = gone.value
         ),
         watcher_out AS (
-          DELETE FROM ticket_watchers w USING head WHERE w.ticket_id = head.id AND w.id = ANY ($47::uuid[])
+          DELETE FROM ticket_watchers w USING head WHERE w.ticket_id = head.id AND w.id = ANY ($49::uuid[])
         ),
         value_in AS (
           INSERT INTO custom_field_values (id, custom_field_id, ticket_id, value, value_folded, created_at)
           SELECT v.id, v.field, head.id, v.value, v.folded, $8
-          FROM head JOIN unnest($48::uuid[], $49::uuid[], $50::uuid[], $51::text[], $52::text[])
+          FROM head JOIN unnest($50::uuid[], $51::uuid[], $52::uuid[], $53::text[], $54::text[])
                AS v (ticket, id, field, value, folded) ON v.ticket = head.id
         ),
         watcher_in AS (
           INSERT INTO ticket_watchers (id, ticket_id, role, user_id, address)
           SELECT w.id, head.id, w.role, w.usr, w.addr
-          FROM head JOIN unnest($53::uuid[], $54::uuid[], $55::text[], $56::uuid[], $57::text[])
+          FROM head JOIN unnest($55::uuid[], $56::uuid[], $57::text[], $58::uuid[], $59::text[])
                AS w (ticket, id, role, usr, addr) ON w.ticket = head.id
         ),
         delivery AS (
           INSERT INTO deliveries (id, transaction_id, ticket_id, scrip_version_id, kind, endpoint, payload, body, created_at)
           SELECT d.id, d.tx, head.id, d.scrip, d.kind, d.endpoint, d.payload, d.body, $8
           FROM head JOIN
-               unnest($58::uuid[], $59::uuid[], $60::uuid[], $61::uuid[], $62::text[], $63::text[], $64::jsonb[], $65::bytea[])
+               unnest($60::uuid[], $61::uuid[], $62::uuid[], $63::uuid[], $64::text[], $65::text[], $66::jsonb[], $67::bytea[])
                AS d (ticket, id, tx, scrip, kind, endpoint, payload, body) ON d.ticket = head.id
         ),
         queued AS (
           INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at)
           SELECT d.id, d.kind, d.endpoint, now()
-          FROM head JOIN unnest($58, $59, $62, $63) AS d (ticket, id, kind, endpoint) ON d.ticket = head.id
+          FROM head JOIN unnest($60, $61, $64, $65) AS d (ticket, id, kind, endpoint) ON d.ticket = head.id
         )
         SELECT EXISTS (SELECT FROM guard) AS "config_current!", ARRAY(SELECT id FROM held) AS "held!: Vec<Uuid>",
                EXISTS (SELECT FROM idem) AS "key_new!", ARRAY(SELECT id FROM head) AS "written!: Vec<Uuid>"
@@ -311,6 +316,7 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         &heads.n,
         &heads.subject as _,
         &heads.subject_folded,
+        &heads.subject_words,
         &heads.queue,
         &heads.status as _,
         &heads.class as _,
@@ -329,6 +335,7 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         &lines.content_tx,
         &lines.content_type as _,
         &lines.content_body as _,
+        &lines.content_words,
         &lines.tx_ticket,
         &lines.tx_ord,
         &lines.tx_id,
@@ -422,6 +429,7 @@ struct Heads<'p> {
     n: Vec<i64>,
     subject: Vec<&'p str>,
     subject_folded: Vec<String>,
+    subject_words: Vec<String>,
     queue: Vec<Uuid>,
     status: Vec<&'p str>,
     class: Vec<i8>,
@@ -452,6 +460,7 @@ impl<'p> Heads<'p> {
         self.n.push(i64::try_from(plan.transactions.len()).unwrap_or(i64::MAX));
         self.subject.push(&ticket.subject);
         self.subject_folded.push(fold(&ticket.subject));
+        self.subject_words.push(vector(&ticket.subject));
         self.queue.push(ticket.queue.0);
         self.status.push(&ticket.status);
         self.class.push(ticket.status_class.as_char());
@@ -476,6 +485,7 @@ struct Lines<'p> {
     content_tx: Vec<Uuid>,
     content_type: Vec<&'p str>,
     content_body: Vec<&'p str>,
+    content_words: Vec<String>,
     tx_ticket: Vec<Uuid>,
     tx_ord: Vec<i32>,
     tx_id: Vec<Uuid>,
@@ -533,6 +543,7 @@ impl<'p> Lines<'p> {
             self.content_tx.push(transaction.id.0);
             self.content_type.push(&content.content_type);
             self.content_body.push(&content.body);
+            self.content_words.push(vector(&content.body));
         }
         self.tx_ticket.push(transaction.ticket.0);
         self.tx_ord.push(transaction.batch_seq);

@@ -1,44 +1,112 @@
-//! Lists tickets by a flat filter. TicketSQL will keep the form as short for AND.
+//! Search: a query compiled and run on the read pool, page by page or from end to end.
 
-use super::error;
 use super::tickets::{self, Load, TicketRef};
-use crate::error::Result;
+use super::{error, malformed_cursor};
+use crate::error::{Error, Kind, Place, Result};
 use crate::models::page::Page;
 use crate::models::text::fold;
-use crate::models::{CustomFieldId, QueueId, Role, Ticket, UserId};
-use crate::plan::{People, Subject};
-use sqlx::PgPool;
-use std::collections::BTreeMap;
+use crate::models::{Ticket, User, UserId};
+use crate::plan::{Catalog, People, Subject};
+use crate::query::resolve::people_named;
+use crate::query::sql::{self, Asker, Bind, KeyValue, Keys, Sorted, Statement};
+use crate::query::{Dialect, Parsed, Purpose, Query, QueryError, Test, parse, resolve};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction};
+use std::collections::HashMap;
 use uuid::Uuid;
 
-/// What tickets must be; all of it must hold, and of each list any. Empty lists ask for nothing.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Filter {
-    /// Numbers.
-    pub numbers: Vec<i64>,
-    /// Parts of the subject, without case.
-    pub subjects: Vec<String>,
-    /// Statuses. Deleted tickets are left out unless it is named.
-    pub statuses: Vec<String>,
-    /// Queues.
-    pub queues: Vec<QueueId>,
-    /// Owners; the nil id is nobody.
-    pub owners: Vec<UserId>,
-    /// Who made them.
-    pub creators: Vec<UserId>,
-    /// Priorities.
-    pub priorities: Vec<i32>,
-    /// Usernames and addresses, by role.
-    pub watchers: BTreeMap<Role, Vec<String>>,
-    /// Values, by field; `None` among them = has no value.
-    pub fields: Vec<(CustomFieldId, Vec<Option<String>>)>,
+/// What is searched for, and which part of what is found is wanted.
+#[derive(Debug, Clone)]
+pub struct Search<'a> {
+    /// TicketSQL.
+    pub query: &'a str,
+    /// How it is read.
+    pub dialect: Dialect,
+    /// Empty = the newest first.
+    pub order: &'a [Sorted],
+    /// Tickets on a page.
+    pub limit: i64,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<&'a str>,
+    /// Whether to count all that is found.
+    pub count: Count,
+    /// Who asks, when and where.
+    pub asker: Asker,
 }
 
-/// Stands for nobody among owners.
-pub const NOBODY: UserId = UserId(Uuid::nil());
+/// How exactly what is found is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Count {
+    /// Not at all.
+    #[default]
+    None,
+    /// Exactly up to [`COUNT_EXACT_MAX`], and by PostgreSQL's estimate above it.
+    Estimate,
+    /// Exactly.
+    Exact,
+}
 
-/// Tickets with the people they name.
-pub type Found = (Page<Ticket>, People);
+/// Up to here an estimate is exact.
+pub const COUNT_EXACT_MAX: i64 = 1_000;
+
+/// How many tickets there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// So many.
+    pub tickets: i64,
+    /// Whether they were counted.
+    pub is_exact: bool,
+}
+
+/// A page of what was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The tickets, in their order.
+    pub page: Page<Ticket>,
+    /// The people that they name.
+    pub people: People,
+    /// How many there are on all pages.
+    pub count: Option<Counted>,
+    /// The query as it was understood, in one spelling.
+    pub query: String,
+    /// What a person should know of how it was read.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a person should know of how a query was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// A sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The part of the query.
+    pub place: Place,
+}
+
+/// A search taken apart.
+#[derive(Debug)]
+pub struct Explained {
+    /// The tree.
+    pub tree: Query<Test>,
+    /// The statement and the values of its parameters.
+    pub statement: Statement,
+    /// How PostgreSQL would run it: `EXPLAIN (FORMAT JSON)`.
+    pub plan: Value,
+    /// What a person should know of how it was read.
+    pub warnings: Vec<Warning>,
+}
+
+/// A search understood.
+struct Compiled {
+    query: Query<Test>,
+    keys: Keys,
+    warnings: Vec<Warning>,
+}
 
 /// One ticket with its people.
 ///
@@ -50,100 +118,218 @@ pub async fn get(pool: &PgPool, ticket: TicketRef, actor: UserId) -> Result<(Tic
         tickets::load(&mut db, ticket, Load { actor, key: None, people: &[], messages: false }).await?;
     match loaded.situation.ticket {
         Subject::Existing(ticket) => Ok((*ticket, loaded.situation.people)),
-        Subject::New { .. } => Err(crate::Error::not_found("ticket", ticket)),
+        Subject::New { .. } => Err(Error::not_found("ticket", ticket)),
     }
 }
 
-/// A page of tickets, newest first.
+/// A page of the tickets that a query finds.
 ///
 /// # Errors
-/// `malformed_cursor`; those of the database.
-pub async fn tickets(pool: &PgPool, filter: &Filter, limit: i64, cursor: Option<&str>) -> Result<Found> {
-    let before: Option<i64> =
-        cursor.map(|cursor| cursor.parse().map_err(|_| super::malformed_cursor())).transpose()?;
-    let statuses: Vec<String> = filter.statuses.iter().map(|status| fold(status)).collect();
-    let subjects: Vec<String> = filter.subjects.iter().map(|part| fold(part)).collect();
-    let (roles, words): (Vec<String>, Vec<String>) = filter
-        .watchers
-        .iter()
-        .flat_map(|(role, words)| words.iter().map(|word| (role.as_str().to_owned(), fold(word))))
-        .unzip();
-    let (fields, values): (Vec<Uuid>, Vec<Option<String>>) = filter
-        .fields
-        .iter()
-        .flat_map(|(field, values)| values.iter().map(|value| (field.0, value.as_deref().map(fold))))
-        .unzip();
-    let ids = |ids: &[UserId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
-    let rows = sqlx::query!(
-        r#"
-        SELECT t.id, t.number
-        FROM tickets t
-        WHERE ($1::bigint IS NULL OR t.number < $1)
-          AND (cardinality($2::bigint[]) = 0 OR t.number = ANY ($2))
-          AND (cardinality($3::text[]) = 0 OR EXISTS (SELECT FROM unnest($3) AS part WHERE position(part IN t.subject_folded) > 0))
-          AND CASE WHEN cardinality($4::text[]) = 0 THEN t.status <> 'deleted' ELSE t.status = ANY ($4) END
-          AND (cardinality($5::uuid[]) = 0 OR t.queue_id = ANY ($5))
-          AND (cardinality($6::uuid[]) = 0 OR coalesce(t.owner_id, '00000000-0000-0000-0000-000000000000') = ANY ($6))
-          AND (cardinality($7::uuid[]) = 0 OR t.creator_id = ANY ($7))
-          AND (cardinality($8::int[]) = 0 OR t.priority = ANY ($8))
-          AND NOT EXISTS (
-            SELECT FROM (SELECT DISTINCT role FROM unnest($9::text[]) AS role) wanted
-            WHERE NOT EXISTS (
-              SELECT FROM ticket_watchers w
-              LEFT JOIN users u ON u.id = w.user_id
-              JOIN unnest($9, $10::text[]) AS word (role, text) ON word.role = w.role
-              WHERE w.ticket_id = t.id AND w.role = wanted.role
-                AND word.text IN (lower(w.address), lower(u.username), lower(u.email))))
-          AND NOT EXISTS (
-            SELECT FROM (SELECT DISTINCT field FROM unnest($11::uuid[]) AS field) wanted
-            WHERE NOT EXISTS (
-              SELECT FROM unnest($11, $12::text[]) AS one (field, value)
-              WHERE one.field = wanted.field
-                AND CASE WHEN one.value IS NULL
-                    THEN NOT EXISTS (SELECT FROM custom_field_values v WHERE v.ticket_id = t.id AND v.custom_field_id = one.field)
-                    ELSE EXISTS (SELECT FROM custom_field_values v
-                                 WHERE v.ticket_id = t.id AND v.custom_field_id = one.field AND v.value_folded = one.value) END))
-        ORDER BY t.number DESC
-        LIMIT $13
-        "#,
-        before,
-        &filter.numbers,
-        &subjects,
-        &statuses,
-        &filter.queues.iter().map(|id| id.0).collect::<Vec<_>>(),
-        &ids(&filter.owners),
-        &ids(&filter.creators),
-        &filter.priorities,
-        &roles,
-        &words,
-        &fields,
-        &values as _,
-        limit + 1,
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(error)?;
-    let page = Page::cut(rows, limit, |last| last.number.to_string());
-    let ids: Vec<Uuid> = page.items.iter().map(|row| row.id).collect();
+/// `invalid_query` with the place; `invalid` for the order; `malformed_cursor`; `query_timeout`; those of the database.
+pub async fn tickets(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Found> {
     let mut db = pool.acquire().await.map_err(error)?;
-    let (mut items, people): (Vec<_>, Vec<_>) = tickets::many(&mut db, &ids).await?.into_iter().unzip();
-    items.sort_by_key(|ticket| std::cmp::Reverse(ticket.number));
-    let people = people.iter().flat_map(People::iter).cloned().collect();
-    Ok((Page { items, next_cursor: page.next_cursor }, people))
+    let compiled = compile(&mut db, catalog, search).await?;
+    let statement = compiled.page(search)?;
+    let rows = fetch(&mut db, &statement).await?;
+    let signature = compiled.signature(search);
+    let page = Page::cut(rows, search.limit, |last| cursor_of(last, &signature, compiled.keys.len()));
+    let ids: Vec<Uuid> =
+        page.items.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(error)?;
+    let (items, people) = in_order(&mut db, &ids).await?;
+    let count = count(&mut db, &compiled, search).await?;
+    let page = Page { items, next_cursor: page.next_cursor };
+    Ok(Found { page, people, count, query: compiled.query.to_string(), warnings: compiled.warnings })
 }
 
-/// The ids of the users of these usernames and addresses, in no order.
+/// How a search is read and run; nothing is searched for.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn users_named(pool: &PgPool, words: &[String]) -> Result<Vec<UserId>> {
+/// As [`tickets`].
+pub async fn explain(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Explained> {
+    let mut db = pool.acquire().await.map_err(error)?;
+    let compiled = compile(&mut db, catalog, search).await?;
+    let statement = compiled.page(search)?;
+    let plan = plan_of(&mut db, &statement).await?;
+    Ok(Explained { tree: compiled.query, statement, plan, warnings: compiled.warnings })
+}
+
+/// Tickets fetched at a time for an export.
+const EXPORT_BATCH: i64 = 200;
+
+/// Everything that a query finds, as it was at one moment, a batch at a time. It holds a connection until it is dropped.
+#[derive(Debug)]
+pub struct Export(Transaction<'static, Postgres>);
+
+impl Export {
+    /// Begins to read. The limit, the cursor and the count of the search mean nothing here.
+    ///
+    /// # Errors
+    /// As [`tickets`].
+    pub async fn open(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Self> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut tx = pool.begin_with(begin).await.map_err(error)?;
+        let compiled = compile(&mut tx, catalog, search).await?;
+        let statement =
+            sql::all(&compiled.query, &search.asker, &compiled.keys).ok_or_else(malformed_cursor)?;
+        // All of it will be read, so the whole is to be fast and not only its beginning.
+        sqlx::query("SET LOCAL cursor_tuple_fraction = 1").execute(&mut *tx).await.map_err(error)?;
+        let declare = format!("DECLARE export NO SCROLL CURSOR FOR {}", statement.text);
+        run(&declare, &statement.binds).execute(&mut *tx).await.map_err(timeout)?;
+        Ok(Self(tx))
+    }
+
+    /// The next tickets with their people; none after the last.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn next(&mut self) -> Result<Option<(Vec<Ticket>, People)>> {
+        let fetch = format!("FETCH {EXPORT_BATCH} FROM export");
+        let rows = run(&fetch, &[]).fetch_all(&mut *self.0).await.map_err(timeout)?;
+        let ids: Vec<Uuid> =
+            rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(error)?;
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        in_order(&mut self.0, &ids).await.map(Some)
+    }
+}
+
+impl Compiled {
+    fn page(&self, search: &Search<'_>) -> Result<Statement> {
+        let place = search.cursor.map(|cursor| read_cursor(cursor, &self.signature(search))).transpose()?;
+        let after = place.as_ref().map(|(id, values)| (values.as_slice(), *id));
+        sql::page(&self.query, &search.asker, &self.keys, after, search.limit + 1)
+            .ok_or_else(malformed_cursor)
+    }
+
+    /// What a cursor belongs to: a query and an order.
+    fn signature(&self, search: &Search<'_>) -> String {
+        let order: Vec<String> = search
+            .order
+            .iter()
+            .map(|term| format!("{}{}", term.field.to_lowercase(), term.is_descending))
+            .collect();
+        let digest = Sha256::digest(format!("{}\n{}", self.query, order.join("\n")));
+        hex::encode(digest.get(..8).unwrap_or_default())
+    }
+}
+
+async fn compile(db: &mut PgConnection, catalog: &Catalog, search: &Search<'_>) -> Result<Compiled> {
+    let text = search.query;
+    let refused = |error: QueryError| error.into_error(text);
+    let Parsed { query, warnings } = parse(text, search.dialect).map_err(refused)?;
+    let people = users_named(db, &people_named(&query)).await?;
+    let fields = catalog.query_fields(Purpose::Search(&people));
+    let query = resolve(&query, &fields).map_err(refused)?;
+    let keys = Keys::resolve(search.order, &fields).map_err(Error::invalid)?;
+    let warnings = warnings
+        .into_iter()
+        .map(|QueryError { span, message, hint }| Warning { message, hint, place: span.place(text) })
+        .collect();
+    Ok(Compiled { query, keys, warnings })
+}
+
+async fn count(db: &mut PgConnection, compiled: &Compiled, search: &Search<'_>) -> Result<Option<Counted>> {
+    let most = match search.count {
+        Count::None => return Ok(None),
+        Count::Estimate => Some(COUNT_EXACT_MAX + 1),
+        Count::Exact => None,
+    };
+    let statement = sql::count(&compiled.query, &search.asker, most);
+    let rows = fetch(db, &statement).await?;
+    let tickets: i64 = rows.first().map(|row| row.try_get(0)).transpose().map_err(error)?.unwrap_or(0);
+    if most.is_none_or(|most| tickets < most) {
+        return Ok(Some(Counted { tickets, is_exact: true }));
+    }
+    let all = sql::all(&compiled.query, &search.asker, &Keys::default()).ok_or_else(malformed_cursor)?;
+    let plan = plan_of(db, &all).await?;
+    let guess = plan.pointer("/0/Plan/Plan Rows").and_then(Value::as_i64).unwrap_or(0);
+    Ok(Some(Counted { tickets: guess.max(tickets), is_exact: false }))
+}
+
+async fn plan_of(db: &mut PgConnection, statement: &Statement) -> Result<Value> {
+    let explain = format!("EXPLAIN (FORMAT JSON) {}", statement.text);
+    let row = run(&explain, &statement.binds).fetch_one(db).await.map_err(timeout)?;
+    row.try_get(0).map_err(error)
+}
+
+async fn fetch(db: &mut PgConnection, statement: &Statement) -> Result<Vec<PgRow>> {
+    run(&statement.text, &statement.binds).fetch_all(db).await.map_err(timeout)
+}
+
+/// A statement of the compiler, planned for its values and then forgotten: queries are many and seldom the same.
+fn run<'q>(text: &str, binds: &'q [Bind]) -> sqlx::query::Query<'q, Postgres, PgArguments> {
+    let mut query = sqlx::query(AssertSqlSafe(text.to_owned())).persistent(false);
+    for bind in binds {
+        query = match bind {
+            Bind::Text(text) => query.bind(text),
+            Bind::Texts(texts) => query.bind(texts),
+            Bind::Number(number) => query.bind(number),
+            Bind::Numbers(numbers) => query.bind(numbers),
+            Bind::Id(id) => query.bind(id),
+            Bind::Ids(ids) => query.bind(ids),
+            Bind::Time(at) => query.bind(at),
+        };
+    }
+    query
+}
+
+/// The code of an error that means: the query took longer than a search may.
+pub const QUERY_TIMEOUT: &str = "query_timeout";
+
+fn timeout(source: sqlx::Error) -> Error {
+    let is_timeout = source.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
+        == Some(super::QUERY_CANCELED);
+    if !is_timeout {
+        return error(source);
+    }
+    let detail = "The search took longer than it may. Narrow it: add a queue, a status or a date, look for words with MATCHES rather than LIKE, count none.";
+    Error::new(Kind::Invalid, QUERY_TIMEOUT, detail).with_source(source)
+}
+
+/// The tickets of these ids in their order, and the people that they name.
+async fn in_order(db: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec<Ticket>, People)> {
+    let mut people = Vec::new();
+    let mut found: HashMap<Uuid, Ticket> = HashMap::new();
+    for (ticket, of_it) in tickets::many(db, ids).await? {
+        people.extend(of_it.iter().cloned());
+        found.insert(ticket.id.0, ticket);
+    }
+    Ok((ids.iter().filter_map(|id| found.remove(id)).collect(), people.into_iter().collect()))
+}
+
+fn cursor_of(row: &PgRow, signature: &str, keys: usize) -> String {
+    let id: Uuid = row.try_get(0).unwrap_or_default();
+    let values: Vec<KeyValue> = (1..=keys).map(|at| row.try_get(at).unwrap_or_default()).collect();
+    URL_SAFE_NO_PAD.encode(serde_json::json!([signature, id, values]).to_string())
+}
+
+fn read_cursor(cursor: &str, signature: &str) -> Result<(Uuid, Vec<KeyValue>)> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| malformed_cursor())?;
+    let (of, id, values): (String, Uuid, Vec<KeyValue>) =
+        serde_json::from_slice(&bytes).map_err(|_| malformed_cursor())?;
+    let is_storable = values.iter().flatten().all(|value| !value.contains('\0'));
+    if of == signature && is_storable { Ok((id, values)) } else { Err(malformed_cursor()) }
+}
+
+/// The users of these usernames, addresses and ids, in no order.
+async fn users_named(db: &mut PgConnection, words: &[String]) -> Result<Vec<User>> {
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = words.iter().filter_map(|word| Uuid::parse_str(word).ok()).collect();
     let words: Vec<String> = words.iter().map(|word| fold(word)).collect();
-    let ids = sqlx::query_scalar!(
-        "SELECT id FROM users WHERE lower(username) = ANY ($1) OR lower(email) = ANY ($1)",
-        &words
+    sqlx::query_as!(
+        User,
+        r#"
+        SELECT id AS "id: UserId", username, email, name, privileged, disabled
+        FROM users
+        WHERE lower(username) = ANY ($1) OR lower(email) = ANY ($1) OR id = ANY ($2)
+        "#,
+        &words,
+        &ids,
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
-    .map_err(error)?;
-    Ok(ids.into_iter().map(UserId).collect())
+    .map_err(error)
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::db::tickets::Load;
 use crate::models::TicketId;
+use crate::models::transaction::Content;
 use crate::plan::command::{CreateTicket, UpdateTicket};
 use crate::plan::{Plan, context::to_micros};
 use crate::testing::TestDb;
@@ -41,6 +42,11 @@ fn priority(priority: i32) -> UpdateTicket {
 
 fn to_status(status: &str) -> UpdateTicket {
     UpdateTicket { status: Some(status.to_owned()), ..UpdateTicket::default() }
+}
+
+fn with_comment(command: UpdateTicket, body: &str) -> UpdateTicket {
+    let content = Content { content_type: "text/plain".to_owned(), body: body.to_owned() };
+    UpdateTicket { comment: Some(content), ..command }
 }
 
 async fn make(desk: &Tessera) -> TicketRef {
@@ -109,13 +115,7 @@ async fn a_plan_of_a_moved_ticket_or_configuration_writes_nothing_at_all() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let ticket = make(&desk).await;
-    let comment = UpdateTicket {
-        comment: Some(crate::models::transaction::Content {
-            content_type: "text/plain".to_owned(),
-            body: "hm".to_owned(),
-        }),
-        ..to_status("open")
-    };
+    let comment = with_comment(to_status("open"), "hm");
     let stale = planned(&desk, ticket, comment.clone()).await;
     let winner = planned(&desk, ticket, priority(5)).await;
     assert_eq!(write(&desk, &winner, None).await, Written::Yes);
@@ -362,10 +362,7 @@ async fn a_template_that_another_process_made_is_not_rendered_without_its_messag
     let db = TestDb::new().await;
     let nodes = [desk(&db).await, desk(&db).await];
     let caller = nodes[0].administrator().unwrap();
-    let content = crate::models::transaction::Content {
-        content_type: "text/plain".to_owned(),
-        body: "FIRST".to_owned(),
-    };
+    let content = Content { content_type: "text/plain".to_owned(), body: "FIRST".to_owned() };
     let command = CreateTicket { content: Some(content), ..new_ticket() };
     nodes[0].create(&caller, command, &Conditions::default(), &answer).await.unwrap();
     let words = "{% for one in messages %}{{ one.content }}{% endfor %}";
@@ -409,6 +406,38 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     assert_eq!([created - start, updated - created, previewed - updated], [2, 2, 1]);
 }
 
+/// Of what an index holds, a change of status within its class leaves all as it was, so that it stays on its page (HOT).
+#[tokio::test]
+async fn a_change_of_status_is_hot_and_one_of_the_subject_changes_its_words() {
+    let db = TestDb::new().await;
+    let desk = desk(&db).await;
+    let ticket = make(&desk).await;
+    let opened = planned(&desk, ticket, to_status("open")).await;
+    assert_eq!(write(&desk, &opened, None).await, Written::Yes);
+    let subject = UpdateTicket { subject: Some("Paper jam".to_owned()), ..UpdateTicket::default() };
+    let table = [
+        (to_status("stalled"), 1, "'printer':1"),
+        (priority(7), 1, "'printer':1"),
+        (subject, 0, "'jam':2 'paper':1"),
+    ];
+    // What this session has counted and not yet told, so that a difference is the update's own.
+    let updates = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'tickets'";
+    for (command, hot, words) in table {
+        let plan = planned(&desk, ticket, command).await;
+        let mut tx = desk.pools.write.begin().await.unwrap();
+        let before: (i64, i64) = sqlx::query_as(updates).fetch_one(&mut *tx).await.unwrap();
+        assert_eq!(plans::update(&mut tx, std::slice::from_ref(&plan), None).await.unwrap(), [Written::Yes]);
+        let after: (i64, i64) = sqlx::query_as(updates).fetch_one(&mut *tx).await.unwrap();
+        let written: String = sqlx::query_scalar("SELECT subject_words::text FROM tickets WHERE id = $1")
+            .bind(plan.ticket.id.0)
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+        assert_eq!((after.0 - before.0, after.1 - before.1, written.as_str()), (1, hot, words));
+        tx.rollback().await.unwrap();
+    }
+}
+
 /// A check that cannot fail proves nothing: each of its invariants is broken by hand, and named.
 #[tokio::test]
 async fn the_check_names_every_invariant_that_is_broken() {
@@ -416,6 +445,7 @@ async fn the_check_names_every_invariant_that_is_broken() {
         ("I2", "UPDATE tickets SET priority = 99"),
         ("I2", "UPDATE tickets SET status_class = 'a'"),
         ("I2", "UPDATE tickets SET subject_folded = 'other'"),
+        ("I2", "UPDATE tickets SET subject_words = 'other:1'"),
         ("I2", "DELETE FROM ticket_watchers"),
         ("I2", "DELETE FROM transactions WHERE seq = 1"),
         ("I3", "UPDATE tickets SET version = version + 1"),
@@ -441,12 +471,14 @@ async fn the_check_names_every_invariant_that_is_broken() {
         ("references", "UPDATE transactions SET caused_by = gen_random_uuid() WHERE seq = 3"),
         ("references", "UPDATE transactions SET scrip_version_id = gen_random_uuid() WHERE seq = 1"),
         ("references", "INSERT INTO transaction_contents VALUES (gen_random_uuid(), 'text/plain', 'lost')"),
+        ("references", "UPDATE transaction_contents SET ticket_id = gen_random_uuid()"),
     ];
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = make(&desk).await;
-    desk.update(&caller, ticket, to_status("resolved"), &Conditions::default(), &answer).await.unwrap();
+    let command = with_comment(to_status("resolved"), "Done");
+    desk.update(&caller, ticket, command, &Conditions::default(), &answer).await.unwrap();
     assert_clean(&desk).await;
     for (invariant, damage) in table {
         let mut tx = desk.pools.write.begin().await.unwrap();

@@ -3,6 +3,7 @@
 pub mod custom_field;
 pub mod delivery;
 pub mod id;
+pub mod named;
 pub mod page;
 pub mod queue;
 pub mod secret;
@@ -15,6 +16,7 @@ pub mod user;
 pub use custom_field::{CustomField, FieldType};
 pub use delivery::{Delivery, DeliveryKind};
 pub use id::*;
+pub use named::Named;
 pub use queue::Queue;
 pub use template::TemplateSource;
 pub use ticket::{Role, StatusClass, Ticket, Watcher};

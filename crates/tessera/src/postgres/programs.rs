@@ -119,7 +119,7 @@ pub(super) fn install_command() -> &'static str {
     if cfg!(target_os = "macos") {
         "brew install postgresql@17"
     } else if Path::new("/usr/bin/dnf").exists() {
-        "dnf install postgresql-server"
+        "dnf install postgresql-server postgresql-contrib"
     } else {
         "apt-get install -y postgresql"
     }

@@ -2,6 +2,7 @@
 
 mod objects;
 mod scrips;
+mod searches;
 mod tickets;
 mod versions;
 

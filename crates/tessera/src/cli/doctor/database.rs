@@ -79,6 +79,10 @@ fn version(server: &Server, place: &str) -> Finding {
             "Tessera needs PostgreSQL 15 or newer: upgrade it, or take another one",
         );
     }
+    if !server.trigrams {
+        let advice = "install postgresql-contrib, PostgreSQL's contributed modules, on its machine: searches and migrations need pg_trgm of them";
+        return Finding::failed("database", format!("{seen}; without the extension pg_trgm"), advice);
+    }
     Finding::good("database", seen)
 }
 
@@ -220,6 +224,7 @@ mod tests {
             connections_max: 97,
             idle_seconds: None,
             bytes: 8_000_000,
+            trigrams: true,
             now: datetime!(2026-11-23 10:00 UTC),
         }
     }
@@ -229,6 +234,7 @@ mod tests {
         let now = server().now;
         assert_eq!(version(&server(), "here").verdict, Verdict::Good);
         assert_eq!(version(&Server { version: 140_010, ..server() }, "here").verdict, Verdict::Failed);
+        assert_eq!(version(&Server { trigrams: false, ..server() }, "here").verdict, Verdict::Failed);
         assert_eq!(safety(&Server { fsync: false, ..server() }, true).verdict, Verdict::Failed);
         assert_eq!(safety(&Server { checksums: false, ..server() }, true).verdict, Verdict::Warning);
         assert_eq!(safety(&Server { checksums: false, ..server() }, false).verdict, Verdict::Good);

@@ -1,0 +1,109 @@
+//! What is wrong with a query: where, why, and what to write instead.
+
+use crate::error::{Error, Fault, Kind, Place};
+use std::fmt;
+
+/// A part of a query's text, in bytes; `end` is the first byte after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// The byte after the last.
+    pub end: usize,
+}
+
+impl Span {
+    /// From `start` to before `end`.
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// From the start of this to the end of the other.
+    pub fn to(self, other: Self) -> Self {
+        Self { start: self.start, end: other.end.max(self.start) }
+    }
+
+    /// Where this is in the text, as people count: characters, lines and columns.
+    pub fn place(self, text: &str) -> Place {
+        let before = text.get(..self.start).unwrap_or(text);
+        let within = text.get(self.start..self.end).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let start = before.chars().count();
+        Place {
+            start,
+            end: start + within.chars().count(),
+            line: before.matches('\n').count() + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+        }
+    }
+}
+
+/// Why a query cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryError {
+    /// The part at fault.
+    pub span: Span,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+/// What the stages of the compiler answer.
+pub type Result<T> = std::result::Result<T, QueryError>;
+
+impl QueryError {
+    /// An error about a part of the text.
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), hint: None }
+    }
+
+    /// With what to write instead.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With what to write instead, if that is known.
+    pub fn hint_if(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
+
+    /// The refusal of a search: `400 invalid_query` with the place.
+    pub fn into_error(self, text: &str) -> Error {
+        let Self { span, message, hint } = self;
+        Error::new(Kind::Malformed, "invalid_query", message).with_place(span.place(text), hint)
+    }
+
+    /// The fault of a field that holds a query.
+    pub fn into_fault(self, field: impl Into<String>, text: &str) -> Fault {
+        let place = self.span.place(text);
+        let mut fault = Fault::new(field, self.to_string()).at(place.line, place.column);
+        fault.span = Some((place.start, place.end));
+        fault
+    }
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name among those known that was probably meant: "did you mean `Status`?".
+pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let word = word.to_lowercase();
+    // One slip of the fingers in each three letters.
+    let most = word.chars().count() / 3 + 1;
+    let near = known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance);
+    near.map(|(_, name)| format!("did you mean `{name}`?"))
+}

@@ -1,0 +1,232 @@
+//! The lexer: a query's text cut into tokens, each with its place.
+
+use super::error::{QueryError, Result, Span};
+
+/// A piece of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub kind: TokenKind,
+    pub span: Span,
+}
+
+/// What a piece is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    /// A name or a keyword: parts between dots, `CF.{any text}` included.
+    Word(Vec<Part>),
+    /// A text in quotes, its escapes undone.
+    Quoted(String),
+    /// A number as it is written.
+    Number(String),
+    /// `=`, `!=`, `<` and so on.
+    Operator(&'static str),
+    /// `(`
+    Open,
+    /// `)`
+    Close,
+    /// `,`
+    Comma,
+    /// After the last.
+    End,
+}
+
+/// A part of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    pub text: String,
+    /// Written in braces, so that it may hold anything.
+    pub is_braced: bool,
+}
+
+/// Longest first, so that `<=` is not read as `<`.
+const OPERATORS: [(&str, &str); 8] =
+    [("!=", "!="), ("<>", "!="), ("<=", "<="), (">=", ">="), ("==", "="), ("=", "="), ("<", "<"), (">", ">")];
+
+/// Cuts a text into tokens; the last is [`TokenKind::End`].
+pub(super) fn lex(text: &str) -> Result<Vec<Token>> {
+    let mut lexer = Lexer { text, at: 0 };
+    let mut tokens = Vec::new();
+    loop {
+        let token = lexer.next()?;
+        let is_end = token.kind == TokenKind::End;
+        tokens.push(token);
+        if is_end {
+            return Ok(tokens);
+        }
+    }
+}
+
+/// The parts of a text that is one whole name, such as `CF.{Severity}`; `None` when it is not.
+pub(super) fn name(text: &str) -> Option<Vec<Part>> {
+    let mut lexer = Lexer { text, at: 0 };
+    match lexer.next() {
+        Ok(Token { kind: TokenKind::Word(parts), span }) if span.start == 0 && span.end == text.len() => {
+            Some(parts)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a character can stand in a name outside braces.
+pub(super) fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+struct Lexer<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Lexer<'_> {
+    fn rest(&self) -> &str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn eat_while(&mut self, wanted: impl Fn(char) -> bool) -> String {
+        let eaten: String = self.rest().chars().take_while(|c| wanted(*c)).collect();
+        self.at += eaten.len();
+        eaten
+    }
+
+    fn eat(&mut self, wanted: &str) -> bool {
+        let is_there = self.rest().starts_with(wanted);
+        if is_there {
+            self.at += wanted.len();
+        }
+        is_there
+    }
+
+    fn next(&mut self) -> Result<Token> {
+        self.eat_while(char::is_whitespace);
+        let start = self.at;
+        let kind = match self.peek() {
+            None => TokenKind::End,
+            Some('(') => self.single(TokenKind::Open),
+            Some(')') => self.single(TokenKind::Close),
+            Some(',') => self.single(TokenKind::Comma),
+            Some(quote @ ('\'' | '"')) => TokenKind::Quoted(self.quoted(quote)?),
+            Some(c) if c.is_ascii_digit() || self.starts_signed_number() => TokenKind::Number(self.number()?),
+            Some(c) if is_name(c) => TokenKind::Word(self.word()?),
+            Some(c) => match OPERATORS.iter().find(|(written, _)| self.rest().starts_with(written)) {
+                Some((written, meant)) => {
+                    self.at += written.len();
+                    TokenKind::Operator(meant)
+                }
+                None => return Err(stray(Span::new(start, start + c.len_utf8()), c)),
+            },
+        };
+        Ok(Token { kind, span: Span::new(start, self.at) })
+    }
+
+    fn single(&mut self, kind: TokenKind) -> TokenKind {
+        self.at += 1;
+        kind
+    }
+
+    fn starts_signed_number(&self) -> bool {
+        let mut chars = self.rest().chars();
+        matches!(chars.next(), Some('-' | '+')) && chars.next().is_some_and(|c| c.is_ascii_digit())
+    }
+
+    /// A text up to the same quote; a backslash takes the next character as it is.
+    fn quoted(&mut self, quote: char) -> Result<String> {
+        let start = self.at;
+        let mut text = String::new();
+        let mut chars = self.rest().char_indices().skip(1);
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '\\' => match chars.next() {
+                    // A pattern's own escapes stay, so that LIKE sees them.
+                    Some((_, escaped @ ('%' | '_' | '\\'))) => text.extend(['\\', escaped]),
+                    Some((_, escaped)) => text.push(escaped),
+                    None => break,
+                },
+                _ if c == quote => {
+                    self.at = start + at + 1;
+                    return Ok(text);
+                }
+                _ => text.push(c),
+            }
+        }
+        let span = Span::new(start, self.text.len());
+        Err(QueryError::new(span, "this text has no end").hint(format!(
+            "close it with {quote}; within it write \\{quote} for a quote and \\\\ for a backslash"
+        )))
+    }
+
+    fn number(&mut self) -> Result<String> {
+        let start = self.at;
+        let mut number = self.eat_while(|c| matches!(c, '-' | '+'));
+        number += &self.eat_while(|c| c.is_ascii_digit());
+        let mut ahead = self.rest().chars();
+        if ahead.next() == Some('.') && ahead.next().is_some_and(|c| c.is_ascii_digit()) {
+            self.at += 1;
+            number.push('.');
+            number += &self.eat_while(|c| c.is_ascii_digit());
+        }
+        let tail = self.eat_while(|c| is_name(c) || matches!(c, '-' | ':' | '.' | '+'));
+        if tail.is_empty() {
+            return Ok(number);
+        }
+        let whole = format!("{number}{tail}");
+        Err(QueryError::new(Span::new(start, self.at), format!("`{whole}` is neither a number nor a name"))
+            .hint(format!("put a date, an id or any other text in quotes: '{whole}'")))
+    }
+
+    fn word(&mut self) -> Result<Vec<Part>> {
+        let mut parts = vec![self.part(is_name)];
+        while self.peek() == Some('.') {
+            let dot = self.at;
+            self.at += 1;
+            match self.peek() {
+                Some('{') => parts.push(self.braced()?),
+                Some(c) if is_name(c) => parts.push(self.part(is_name)),
+                _ => {
+                    return Err(QueryError::new(Span::new(dot, dot + 1), "a name must follow this dot")
+                        .hint("write for example CF.{Severity} or Requestor.Name"));
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    fn part(&mut self, wanted: impl Fn(char) -> bool) -> Part {
+        Part { text: self.eat_while(wanted), is_braced: false }
+    }
+
+    fn braced(&mut self) -> Result<Part> {
+        let start = self.at;
+        self.at += 1;
+        let text = self.eat_while(|c| c != '}' && c != '{');
+        if !self.eat("}") {
+            return Err(QueryError::new(Span::new(start, self.at), "this brace has no end")
+                .hint("write for example CF.{Severity}"));
+        }
+        if text.trim().is_empty() {
+            return Err(QueryError::new(Span::new(start, self.at), "these braces hold no name")
+                .hint("write for example CF.{Severity}"));
+        }
+        Ok(Part { text: text.trim().to_owned(), is_braced: true })
+    }
+}
+
+fn stray(span: Span, c: char) -> QueryError {
+    let error = QueryError::new(span, format!("`{}` means nothing here", c.escape_debug()));
+    match c {
+        '!' => error.hint("write != for \"is not\", and NOT before a test"),
+        '&' => error.hint("write AND"),
+        '|' => error.hint("write OR"),
+        '#' => error.hint("write the number alone: id = 12"),
+        '~' => error.hint("write LIKE for a pattern, MATCHES for words"),
+        ';' => error.hint("a query is one expression; join tests with AND or OR"),
+        '*' | '%' => error.hint("write a pattern in quotes: Subject LIKE 'print%'"),
+        '{' | '}' => error.hint("braces hold a custom field's name: CF.{Severity}"),
+        '[' | ']' => error.hint("write a list in parentheses: Status IN ('new', 'open')"),
+        '\u{2018}' | '\u{2019}' | '\u{201c}' | '\u{201d}' => error.hint("use straight quotes: ' or \""),
+        _ => error.hint("put a text in quotes"),
+    }
+}

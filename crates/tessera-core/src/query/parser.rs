@@ -1,0 +1,445 @@
+//! The parser: recursive descent over the tokens, each refusal with its place and what to write instead.
+
+use super::ast::{
+    DEPTH_MAX, Expr, Like, Name, Order, PREDICATES_MAX, Predicate, QUERY_MAX, Query, VALUES_MAX, Value,
+    ValueKind, Verb,
+};
+use super::error::{QueryError, Result, Span};
+use super::lexer::{self, Token, TokenKind};
+
+/// How AND and OR on one level are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// AND binds tighter than OR.
+    #[default]
+    Tessera,
+    /// RT's: a level has one of them, the last that is written. RT: `RT::SQL::ParseToArray`.
+    Rt,
+}
+
+/// What a query was read as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// The tree.
+    pub query: Query<Predicate>,
+    /// What a person should know of how it was read.
+    pub warnings: Vec<QueryError>,
+}
+
+/// Words that are never names of fields.
+const KEYWORDS: [&str; 15] = [
+    "AND",
+    "OR",
+    "NOT",
+    "IN",
+    "IS",
+    "NULL",
+    "LIKE",
+    "STARTSWITH",
+    "ENDSWITH",
+    "MATCHES",
+    "BETWEEN",
+    "CHANGED",
+    "FROM",
+    "TO",
+    "SHALLOW",
+];
+
+/// Reads a query. An empty text is a query without a test.
+///
+/// # Errors
+/// The first thing that cannot be understood; no more is guessed after it.
+pub fn parse(text: &str, dialect: Dialect) -> Result<Parsed> {
+    if text.len() > QUERY_MAX {
+        let message = format!("the query is {} bytes long; at most {QUERY_MAX} are allowed", text.len());
+        return Err(QueryError::new(Span::new(0, text.len()), message)
+            .hint("a long list of ids is better asked for in parts"));
+    }
+    if let Some(at) = text.find('\0') {
+        return Err(QueryError::new(
+            Span::new(at, at + 1),
+            "the character U+0000 cannot be stored, so it cannot be found",
+        ));
+    }
+    let tokens = lexer::lex(text)?;
+    let mut parser = Parser { tokens, at: 0, depth: 0, tests: 0, dialect, warnings: Vec::new() };
+    if parser.peek().kind == TokenKind::End {
+        return Ok(Parsed { query: Query(None), warnings: Vec::new() });
+    }
+    let expr = parser.level()?;
+    match parser.peek() {
+        Token { kind: TokenKind::End, .. } => {
+            Ok(Parsed { query: Query(Some(expr)), warnings: parser.warnings })
+        }
+        Token { kind: TokenKind::Close, span } => {
+            Err(QueryError::new(*span, "no parenthesis is open here").hint("remove it, or open one before"))
+        }
+        other => {
+            Err(QueryError::new(other.span, "a test ends before this").hint("join two tests with AND or OR"))
+        }
+    }
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+    depth: usize,
+    tests: usize,
+    dialect: Dialect,
+    warnings: Vec<QueryError>,
+}
+
+/// What stands where there is no token; the lexer's last is End, so it is never seen.
+static END: Token = Token { kind: TokenKind::End, span: Span { start: 0, end: 0 } };
+
+impl Parser {
+    fn peek(&self) -> &Token {
+        self.tokens.get(self.at).or(self.tokens.last()).unwrap_or(&END)
+    }
+
+    fn next(&mut self) -> Token {
+        let token = self.peek().clone();
+        self.at += 1;
+        token
+    }
+
+    /// Whether the next token is this keyword, in any case.
+    fn sees(&self, keyword: &str) -> bool {
+        word(&self.peek().kind).is_some_and(|found| found.eq_ignore_ascii_case(keyword))
+    }
+
+    fn eat(&mut self, keyword: &str) -> bool {
+        let is_there = self.sees(keyword);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn expect(&mut self, keyword: &str, hint: &str) -> Result<()> {
+        if self.eat(keyword) {
+            return Ok(());
+        }
+        Err(QueryError::new(self.peek().span, format!("{keyword} must stand here")).hint(hint))
+    }
+
+    /// Everything up to a closing parenthesis or the end.
+    fn level(&mut self) -> Result<Expr<Predicate>> {
+        match self.dialect {
+            Dialect::Tessera => self.any(),
+            Dialect::Rt => self.rt_level(),
+        }
+    }
+
+    fn any(&mut self) -> Result<Expr<Predicate>> {
+        let mut members = vec![self.all()?];
+        while self.eat("OR") {
+            members.push(self.all()?);
+        }
+        Ok(joined(members, Expr::Or))
+    }
+
+    fn all(&mut self) -> Result<Expr<Predicate>> {
+        let mut members = vec![self.one()?];
+        while self.eat("AND") {
+            members.push(self.one()?);
+        }
+        Ok(joined(members, Expr::And))
+    }
+
+    fn rt_level(&mut self) -> Result<Expr<Predicate>> {
+        let start = self.peek().span;
+        let mut members = vec![self.one()?];
+        let mut words = Vec::new();
+        loop {
+            if self.eat("AND") {
+                words.push("AND");
+            } else if self.eat("OR") {
+                words.push("OR");
+            } else {
+                break;
+            }
+            members.push(self.one()?);
+        }
+        let Some(last) = words.last() else { return Ok(joined(members, Expr::And)) };
+        if words.iter().any(|word| word != last) {
+            let span = start.to(self.peek().span);
+            let message = format!(
+                "AND and OR stand on one level; as RT does, every one is read as {last}, which is the last"
+            );
+            self.warnings
+                .push(QueryError::new(span, message).hint("set parentheses, which both dialects read alike"));
+        }
+        Ok(joined(members, if *last == "OR" { Expr::Or } else { Expr::And }))
+    }
+
+    fn one(&mut self) -> Result<Expr<Predicate>> {
+        let start = self.peek().span;
+        if self.eat("NOT") {
+            let inner = self.deeper(start, Self::one)?;
+            return Ok(Expr::Not(Box::new(inner)));
+        }
+        if self.peek().kind != TokenKind::Open {
+            return self.predicate().map(Expr::Test);
+        }
+        self.at += 1;
+        if self.peek().kind == TokenKind::Close {
+            return Err(QueryError::new(start.to(self.peek().span), "these parentheses hold no test")
+                .hint("remove them, or write a test in them"));
+        }
+        let inner = self.deeper(start, Self::level)?;
+        match self.peek() {
+            Token { kind: TokenKind::Close, .. } => self.at += 1,
+            Token { kind: TokenKind::End, .. } => {
+                return Err(
+                    QueryError::new(start, "this parenthesis is not closed").hint("add ) where it ends")
+                );
+            }
+            other => {
+                return Err(QueryError::new(other.span, "a test ends before this")
+                    .hint("join two tests with AND or OR, or close the parenthesis"));
+            }
+        }
+        // A parenthesis around one test is an AND of one; around anything else it says no more than the tree does.
+        Ok(match inner {
+            Expr::Test(_) => Expr::And(vec![inner]),
+            other => other,
+        })
+    }
+
+    fn deeper<T>(&mut self, span: Span, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.depth == DEPTH_MAX {
+            let message = format!("parentheses and NOTs are nested more than {DEPTH_MAX} deep here");
+            return Err(QueryError::new(span, message).hint("remove those that say nothing"));
+        }
+        self.depth += 1;
+        let parsed = parse(self);
+        self.depth -= 1;
+        parsed
+    }
+
+    fn predicate(&mut self) -> Result<Predicate> {
+        self.tests += 1;
+        let mut field = self.field()?;
+        let start = field.span;
+        if self.tests > PREDICATES_MAX {
+            let message = format!("this is test {}; at most {PREDICATES_MAX} are allowed", self.tests);
+            return Err(QueryError::new(start, message).hint("use IN for a list of values"));
+        }
+        let (is_negated, verb) = if is_changed(&field) {
+            field.parts.remove(0);
+            self.eat("CHANGED");
+            (false, self.changed()?)
+        } else {
+            self.verb(&field)?
+        };
+        let end = self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map_or(start, |token| token.span);
+        Ok(Predicate { field, is_negated, verb, span: start.to(end) })
+    }
+
+    fn field(&mut self) -> Result<Name> {
+        let token = self.next();
+        let refused = |message: &str, hint: &str| Err(QueryError::new(token.span, message).hint(hint));
+        match token.kind {
+            TokenKind::Word(parts) => {
+                let name = name(parts, token.span);
+                match name.parts.as_slice() {
+                    [only] if KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(only)) => {
+                        let message =
+                            format!("a test must stand here, and {} is a keyword", only.to_uppercase());
+                        refused(&message, "write a test: field, operator, value, as in Status = 'open'")
+                    }
+                    _ => Ok(name),
+                }
+            }
+            TokenKind::Quoted(text) => match lexer::name(&text) {
+                Some(parts) => Ok(name(parts, token.span)),
+                None => refused(
+                    "a field must stand here, and this text is none",
+                    "a test begins with its field: Subject LIKE 'printer'",
+                ),
+            },
+            TokenKind::End => refused("a test is missing at the end", "write one: Status = 'open'"),
+            _ => refused(
+                "a field must stand here",
+                "write a test: field, operator, value, as in Status = 'open'",
+            ),
+        }
+    }
+
+    fn verb(&mut self, field: &Name) -> Result<(bool, Verb)> {
+        if let TokenKind::Operator(sign) = self.peek().kind {
+            self.at += 1;
+            let value = self.value()?;
+            let order = Order::ALL.into_iter().find(|order| order.as_str() == sign);
+            return Ok(match order {
+                Some(order) => (false, Verb::Order(order, value)),
+                None => (sign == "!=", Verb::Equal(value)),
+            });
+        }
+        if self.eat("SHALLOW") {
+            let message = "SHALLOW is not needed: people are not looked for in groups";
+            return Err(QueryError::new(self.peek().span, message).hint("remove it"));
+        }
+        if self.eat("IS") {
+            let is_negated = self.eat("NOT");
+            self.expect(
+                "NULL",
+                "IS asks whether there is a value: IS NULL or IS NOT NULL; use = to compare",
+            )?;
+            return Ok((is_negated, Verb::Null));
+        }
+        if self.eat("CHANGED") {
+            return Ok((false, self.changed()?));
+        }
+        let is_negated = self.eat("NOT");
+        if let Some(like) = Like::ALL.into_iter().find(|like| self.sees(like.as_str())) {
+            self.at += 1;
+            return Ok((is_negated, Verb::Like(like, self.value()?)));
+        }
+        if self.eat("MATCHES") {
+            return Ok((is_negated, Verb::Matches(self.value()?)));
+        }
+        if self.eat("IN") {
+            return Ok((is_negated, Verb::In(self.values()?)));
+        }
+        if self.eat("BETWEEN") {
+            let low = self.value()?;
+            self.expect("AND", "write BETWEEN low AND high")?;
+            return Ok((is_negated, Verb::Between(low, self.value()?)));
+        }
+        Err(self.no_operator(field))
+    }
+
+    fn no_operator(&self, field: &Name) -> QueryError {
+        let token = self.peek();
+        let error = QueryError::new(token.span, format!("an operator must follow {field}"));
+        let all = "the operators are =, !=, <, <=, >, >=, LIKE, STARTSWITH, ENDSWITH, MATCHES, IN, BETWEEN, IS NULL, CHANGED";
+        match word(&token.kind).map(str::to_lowercase).as_deref() {
+            Some("contains" | "has" | "includes") => error.hint("write LIKE for a part of a text"),
+            Some("equals" | "eq" | "is") => error.hint("write ="),
+            Some("starts" | "begins" | "startwith") => error.hint("write STARTSWITH"),
+            Some("ends" | "endwith") => error.hint("write ENDSWITH"),
+            Some("before" | "lt") => error.hint("write <"),
+            Some("after" | "gt") => error.hint("write >"),
+            Some("match") => error.hint("write MATCHES"),
+            _ => error.hint(all),
+        }
+    }
+
+    fn changed(&mut self) -> Result<Verb> {
+        let from = if self.eat("FROM") { Some(self.value()?) } else { None };
+        let to = if self.eat("TO") { Some(self.value()?) } else { None };
+        for later in ["BY", "AFTER", "BEFORE", "FROM"] {
+            if self.sees(later) {
+                let error = QueryError::new(self.peek().span, format!("CHANGED takes no {later} here"));
+                return Err(
+                    error.hint("write CHANGED FROM 'old' TO 'new'; who and when are Actor and Updated")
+                );
+            }
+        }
+        Ok(Verb::Changed { from, to })
+    }
+
+    fn values(&mut self) -> Result<Vec<Value>> {
+        let open = self.next();
+        let example = "write a list in parentheses: IN ('new', 'open')";
+        if open.kind != TokenKind::Open {
+            return Err(QueryError::new(open.span, "a list must follow IN").hint(example));
+        }
+        let mut values = Vec::new();
+        loop {
+            if self.peek().kind == TokenKind::Close {
+                let message =
+                    if values.is_empty() { "this list is empty" } else { "a value is missing here" };
+                return Err(QueryError::new(self.peek().span, message).hint(example));
+            }
+            values.push(self.value()?);
+            if values.len() > VALUES_MAX {
+                let message = format!("this list has more than {VALUES_MAX} values");
+                return Err(QueryError::new(open.span.to(self.peek().span), message));
+            }
+            let next = self.next();
+            match next.kind {
+                TokenKind::Comma => {}
+                TokenKind::Close => return Ok(values),
+                _ => return Err(QueryError::new(next.span, "a comma or ) must stand here").hint(example)),
+            }
+        }
+    }
+
+    fn value(&mut self) -> Result<Value> {
+        let token = self.peek().clone();
+        let kind = match token.kind {
+            TokenKind::Quoted(text) => ValueKind::Text(text),
+            TokenKind::Number(number) => ValueKind::Number(number),
+            TokenKind::Word(parts) => match name(parts, token.span) {
+                name if name.parts.len() == 1 && is_keyword(&name) => {
+                    return Err(keyword_for_value(token.span, &name));
+                }
+                name => ValueKind::Name(name),
+            },
+            TokenKind::End => {
+                return Err(QueryError::new(token.span, "a value is missing at the end")
+                    .hint("write a text in quotes or a number"));
+            }
+            TokenKind::Open => {
+                return Err(
+                    QueryError::new(token.span, "one value must stand here").hint("use IN for a list")
+                );
+            }
+            _ => {
+                return Err(QueryError::new(token.span, "a value must stand here")
+                    .hint("write a text in quotes or a number"));
+            }
+        };
+        self.at += 1;
+        Ok(Value { kind, span: token.span })
+    }
+}
+
+fn is_keyword(name: &Name) -> bool {
+    name.parts.first().is_some_and(|part| KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(part)))
+}
+
+fn keyword_for_value(span: Span, name: &Name) -> QueryError {
+    if name.parts.first().is_some_and(|part| part.eq_ignore_ascii_case("NULL")) {
+        return QueryError::new(span, "nothing is equal to NULL").hint("write IS NULL or IS NOT NULL");
+    }
+    QueryError::new(span, format!("a value must stand here, and {name} is a keyword"))
+        .hint(format!("put it in quotes if it is the value: '{name}'"))
+}
+
+/// `Changed.Status` says the same as `Status CHANGED`.
+fn is_changed(field: &Name) -> bool {
+    field.parts.len() > 1 && field.parts.first().is_some_and(|part| part.eq_ignore_ascii_case("Changed"))
+}
+
+fn word(kind: &TokenKind) -> Option<&str> {
+    match kind {
+        TokenKind::Word(parts) => match parts.as_slice() {
+            [only] if !only.is_braced => Some(&only.text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn name(parts: Vec<lexer::Part>, span: Span) -> Name {
+    Name { parts: parts.into_iter().map(|part| part.text).collect(), span }
+}
+
+fn joined(
+    mut members: Vec<Expr<Predicate>>,
+    join: fn(Vec<Expr<Predicate>>) -> Expr<Predicate>,
+) -> Expr<Predicate> {
+    match (members.len(), members.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            members.extend(last);
+            join(members)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "parser_tests.rs"]
+mod tests;

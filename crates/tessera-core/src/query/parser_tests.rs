@@ -1,0 +1,120 @@
+//! Readings and refusals of texts, and trees printed and read back.
+
+use super::*;
+use crate::query::ast::{Expr, Like, Name, Order, Predicate, Query, Value, ValueKind, Verb};
+use proptest::prelude::*;
+
+fn printed(text: &str) -> String {
+    match parse(text, Dialect::Tessera) {
+        Ok(parsed) => parsed.query.to_string(),
+        Err(error) => format!("{}..{} {error}", error.span.start, error.span.end),
+    }
+}
+
+#[test]
+fn and_binds_tighter_than_or_and_a_printed_query_is_in_one_spelling() {
+    for (text, expected) in [
+        ("", ""),
+        ("status=open", "status = open"),
+        ("A = 1 and B = 2 or C = 3", "A = 1 AND B = 2 OR C = 3"),
+        ("A = 1 AND (B = 2 OR C = 3)", "A = 1 AND (B = 2 OR C = 3)"),
+        ("((A = 1 AND B = 2))", "A = 1 AND B = 2"),
+        ("((A = 1))", "(A = 1)"),
+        ("not not A <> \"x\"", "NOT NOT A != 'x'"),
+        ("NOT (A = 1 OR B = 2)", "NOT (A = 1 OR B = 2)"),
+        ("'CF.{Sev erity}' is not null", "CF.{Sev erity} IS NOT NULL"),
+        ("CF.Severity not in ('a', \"b'c\", 3)", "CF.{Severity} NOT IN ('a', 'b\\'c', 3)"),
+        ("Changed.Status FROM 'new' TO open", "Status CHANGED FROM 'new' TO open"),
+        ("Priority not between -1 and 2.5", "Priority NOT BETWEEN -1 AND 2.5"),
+        (r"Subject LIKE '100\% \\ \'x'", r"Subject LIKE '100\% \\ \'x'"),
+    ] {
+        assert_eq!(printed(text), expected, "{text}");
+        assert_eq!(printed(expected), expected, "{expected}");
+    }
+}
+
+#[test]
+fn the_rt_dialect_takes_the_last_word_of_a_level_and_says_so() {
+    for (text, expected) in [
+        ("A = 1 AND B = 2 OR C = 3", "A = 1 OR B = 2 OR C = 3"),
+        ("A = 1 OR B = 2 AND C = 3", "A = 1 AND B = 2 AND C = 3"),
+    ] {
+        let parsed = parse(text, Dialect::Rt).unwrap();
+        assert_eq!(parsed.query.to_string(), expected);
+        assert_eq!(parsed.warnings.len(), 1, "{:?}", parsed.warnings);
+    }
+    let parsed = parse("A = 1 AND (B = 2 OR C = 3)", Dialect::Rt).unwrap();
+    assert_eq!((parsed.query.to_string().as_str(), parsed.warnings.len()), ("A = 1 AND (B = 2 OR C = 3)", 0));
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        ".{0,8}".prop_map(|text| Value::text(&text)),
+        ".{0,8}".prop_map(|text| Value::pattern(&text)),
+        "-?[0-9]{1,4}(\\.[0-9]{1,3})?"
+            .prop_map(|number| Value { kind: ValueKind::Number(number), span: Span::default() }),
+        "[a-z]{3,6}x"
+            .prop_map(|word| Value { kind: ValueKind::Name(Name::of(&[&word])), span: Span::default() }),
+    ]
+    .prop_filter("holds U+0000", |value| !matches!(&value.kind, ValueKind::Text(text) if text.contains('\0')))
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    prop_oneof![
+        Just(Name::of(&["Status"])),
+        Just(Name::of(&["Requestor", "EmailAddress"])),
+        "[^{}\\p{C}]{1,6}"
+            .prop_filter("is trimmed", |text| !text.trim().is_empty() && text.trim() == text)
+            .prop_map(|text| Name::of(&["CF", &text])),
+    ]
+}
+
+fn predicate() -> impl Strategy<Value = Predicate> {
+    let verb = prop_oneof![
+        value().prop_map(|value| (true, Verb::Equal(value))),
+        (0_usize..4, value()).prop_map(|(at, value)| (false, Verb::Order(Order::ALL[at], value))),
+        (0_usize..3, value()).prop_map(|(at, value)| (true, Verb::Like(Like::ALL[at], value))),
+        value().prop_map(|value| (true, Verb::Matches(value))),
+        Just((true, Verb::Null)),
+        prop::collection::vec(value(), 1..4).prop_map(|values| (true, Verb::In(values))),
+        (value(), value()).prop_map(|(low, high)| (true, Verb::Between(low, high))),
+        (prop::option::of(value()), prop::option::of(value()))
+            .prop_map(|(from, to)| (false, Verb::Changed { from, to })),
+    ];
+    (name(), any::<bool>(), verb).prop_map(|(field, negate, (negatable, verb))| Predicate {
+        field,
+        is_negated: negate && negatable,
+        verb,
+        span: Span::default(),
+    })
+}
+
+/// Trees as the parser makes them: an AND of one holds a test, no OR or NOT of one.
+fn expr() -> impl Strategy<Value = Expr<Predicate>> {
+    predicate().prop_map(Expr::Test).prop_recursive(4, 20, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 2..4).prop_map(Expr::And),
+            prop::collection::vec(inner.clone(), 2..4).prop_map(Expr::Or),
+            inner.prop_map(|inner| Expr::Not(Box::new(inner))),
+            predicate().prop_map(|test| Expr::And(vec![Expr::Test(test)])),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_printed_tree_reads_back_as_the_same_tree(expr in expr()) {
+        let query = Query(Some(expr));
+        let text = query.to_string();
+        prop_assume!(text.len() <= QUERY_MAX);
+        prop_assert_eq!(parse(&text, Dialect::Tessera).map(|parsed| parsed.query), Ok(query), "{}", text);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_at_a_place_within_it(text in "\\PC{0,60}|([A-Za-z=<>!'\"(){}.,% 0-9]|AND|OR|NOT){0,40}") {
+        if let Err(error) = parse(&text, Dialect::Tessera) {
+            prop_assert!(error.span.start <= error.span.end && error.span.end <= text.len());
+            prop_assert!(text.is_char_boundary(error.span.start) && text.is_char_boundary(error.span.end));
+        }
+    }
+}

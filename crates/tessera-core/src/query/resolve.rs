@@ -1,0 +1,613 @@
+//! Resolving: every name of a parsed query looked up, every value read, every test given its meaning, or refused with a hint.
+
+use super::ast::{Name, Predicate, Query, Value, ValueKind, Verb, unescape};
+use super::date::{DATE_HINT, DateExpr};
+use super::error::{QueryError, Result, Span, did_you_mean};
+use super::fields::{Date, Field, Fields, Part, Person, Purpose, TransactionText};
+use super::meaning::{Changed, DateTest, Meaning, Number, NumberTest, PersonTest, Test, Who};
+use super::text::{Decimal, Pattern, TextTest};
+use super::words::Matcher;
+use crate::models::text::{fold, list};
+use crate::models::user::NOBODY;
+use crate::models::{QueueId, StatusClass, TicketId, TransactionType, User, UserId};
+use std::collections::BTreeSet;
+
+/// The status of tickets that nobody wants to see.
+pub const DELETED: &str = "deleted";
+
+/// Gives every test its meaning.
+///
+/// # Errors
+/// The first name or value that cannot be.
+pub fn resolve(query: &Query<Predicate>, fields: &Fields<'_>) -> Result<Query<Test>> {
+    query.try_map(|predicate| resolve_one(predicate, fields))
+}
+
+/// Whether a search leaves out deleted tickets: unless it names that status.
+pub fn hides_deleted(query: &Query<Test>) -> bool {
+    !query.tests().iter().any(|test| match &test.meaning {
+        Meaning::Status(names, _) => names.iter().any(|name| name == DELETED),
+        _ => false,
+    })
+}
+
+/// The words by which a query names people, to be looked up before it is resolved for a search.
+pub fn people_named(query: &Query<Predicate>) -> Vec<String> {
+    const PEOPLE: [&str; 11] = [
+        "owner",
+        "creator",
+        "lastupdatedby",
+        "updatedby",
+        "requestor",
+        "requestors",
+        "cc",
+        "admincc",
+        "watcher",
+        "watchers",
+        "actor",
+    ];
+    let tests = query.tests().into_iter();
+    let of_people = tests.filter(|predicate| {
+        predicate.field.parts.first().is_some_and(|first| PEOPLE.contains(&first.to_lowercase().as_str()))
+    });
+    let words = of_people.flat_map(|predicate| match &predicate.verb {
+        Verb::Equal(value) => std::slice::from_ref(value),
+        Verb::In(values) => values,
+        _ => &[],
+    });
+    words.map(word_of).collect()
+}
+
+/// One test being resolved.
+struct Resolver<'a> {
+    predicate: &'a Predicate,
+    fields: &'a Fields<'a>,
+    /// The field, as it is properly written.
+    name: &'a Name,
+}
+
+fn resolve_one(predicate: &Predicate, fields: &Fields<'_>) -> Result<Test> {
+    let (field, name) = fields.find(&predicate.field)?;
+    let resolver = Resolver { predicate, fields, name: &name };
+    let meaning = resolver.meaning(field)?;
+    // IS NULL is the one verb whose positive asks that there is nothing.
+    let is_negated = predicate.is_negated != matches!(predicate.verb, Verb::Null);
+    let predicate = Predicate { field: name, ..predicate.clone() };
+    Ok(Test { predicate, is_negated, meaning })
+}
+
+impl Resolver<'_> {
+    fn meaning(&self, field: Field) -> Result<Meaning> {
+        if let Verb::Changed { from, to } = &self.predicate.verb {
+            return self.changed(field, from.as_ref(), to.as_ref());
+        }
+        Ok(match field {
+            Field::Id => return self.id(),
+            Field::Priority => Meaning::Number(Number::Priority, self.number()?),
+            Field::Subject => Meaning::Subject(self.text("a ticket always has one; write Subject = ''")?),
+            Field::Status => return self.status(),
+            Field::Queue => Meaning::Queue(self.queues()?),
+            Field::Lifecycle => Meaning::Queue(self.queues_of_lifecycles()?),
+            Field::Person(person, part) => Meaning::Person(person, self.person(Some(person), part)?),
+            Field::People(people, part) => Meaning::People(people, self.person(None, part)?),
+            Field::Date(date) => Meaning::Date(date, self.date(true)?),
+            Field::Custom(id) => Meaning::Custom(id, self.custom()?),
+            Field::Updated => Meaning::Updated(self.date(false)?),
+            Field::UpdatedBy(part) => match self.person(Some(Person::LastUpdatedBy), part)? {
+                PersonTest::Field(_) | PersonTest::Present => {
+                    return Err(
+                        self.no_such_test("every ticket has been updated; compare it with a username")
+                    );
+                }
+                test => Meaning::UpdatedBy(test),
+            },
+            Field::Content => Meaning::Content(self.content()?),
+            Field::TransactionType => Meaning::TransactionType(self.transaction_types()?),
+            Field::Transaction(text) => Meaning::Transaction(text, self.transaction(text)?),
+            Field::Channel => Meaning::Channel(self.channel()?),
+        })
+    }
+
+    fn error(&self, span: Span, message: impl Into<String>) -> QueryError {
+        QueryError::new(span, message)
+    }
+
+    /// The refusal of an operator.
+    fn no_such_test(&self, hint: impl Into<String>) -> QueryError {
+        let verb = match &self.predicate.verb {
+            Verb::Equal(_) => "=",
+            Verb::Order(order, _) => order.as_str(),
+            Verb::Like(like, _) => like.as_str(),
+            Verb::Matches(_) => "MATCHES",
+            Verb::Null => "IS NULL",
+            Verb::In(_) => "IN",
+            Verb::Between(..) => "BETWEEN",
+            Verb::Changed { .. } => "CHANGED",
+        };
+        self.error(self.predicate.span, format!("{} cannot be tested with {verb}", self.name)).hint(hint)
+    }
+
+    /// The values of `=` and IN.
+    fn equals(&self) -> Option<&[Value]> {
+        match &self.predicate.verb {
+            Verb::Equal(value) => Some(std::slice::from_ref(value)),
+            Verb::In(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The field that a bare word names, where the value may be one.
+    fn field_of(&self, value: &Value) -> Option<Field> {
+        match &value.kind {
+            ValueKind::Name(name) => self.fields.find(name).ok().map(|(field, _)| field),
+            _ => None,
+        }
+    }
+
+    fn id(&self) -> Result<Meaning> {
+        let Some(values) = self.equals() else {
+            return Ok(Meaning::Number(Number::Id, self.number()?));
+        };
+        if let [value] = values
+            && self.field_of(value).is_some()
+        {
+            return Ok(Meaning::Number(Number::Id, self.number()?));
+        }
+        let (mut numbers, mut ids) = (Vec::new(), Vec::new());
+        for value in values {
+            let word = word_of(value);
+            match (word.parse(), uuid::Uuid::parse_str(&word)) {
+                (Ok(number), _) => numbers.push(number),
+                (_, Ok(id)) => ids.push(TicketId(id)),
+                _ => {
+                    return Err(self
+                        .error(value.span, format!("\"{word}\" is not the number of a ticket"))
+                        .hint("write id = 12, or the id in quotes"));
+                }
+            }
+        }
+        Ok(Meaning::Ids(numbers, ids))
+    }
+
+    fn number(&self) -> Result<NumberTest> {
+        let field = |value: &Value| match self.field_of(value) {
+            Some(Field::Id) => Some(Number::Id),
+            Some(Field::Priority) => Some(Number::Priority),
+            _ => None,
+        };
+        Ok(match &self.predicate.verb {
+            Verb::Equal(value) => match field(value) {
+                Some(other) => NumberTest::Field(None, other),
+                None => NumberTest::Equal(vec![self.whole(value)?]),
+            },
+            Verb::Order(order, value) => match field(value) {
+                Some(other) => NumberTest::Field(Some(*order), other),
+                None => NumberTest::Order(*order, self.whole(value)?),
+            },
+            Verb::In(values) => {
+                NumberTest::Equal(values.iter().map(|value| self.whole(value)).collect::<Result<_>>()?)
+            }
+            Verb::Between(low, high) => NumberTest::Between(self.whole(low)?, self.whole(high)?),
+            Verb::Null => return Err(self.no_such_test("it always has a value; compare it with a number")),
+            _ => return Err(self.no_such_test("it is a number: use =, !=, <, <=, >, >=, IN or BETWEEN")),
+        })
+    }
+
+    fn whole(&self, value: &Value) -> Result<i64> {
+        let word = word_of(value);
+        word.parse().map_err(|_| {
+            self.error(value.span, format!("\"{word}\" is not a whole number"))
+                .hint(format!("write {} = 10", self.name))
+        })
+    }
+
+    /// A test of a text that is always there; `null_hint` says what to write in place of IS NULL.
+    fn text(&self, null_hint: &str) -> Result<TextTest> {
+        Ok(match &self.predicate.verb {
+            Verb::Null => return Err(self.no_such_test(null_hint)),
+            Verb::Order(..) | Verb::Between(..) => {
+                return Err(
+                    self.no_such_test("it is a text: use =, LIKE, STARTSWITH, ENDSWITH, MATCHES or IN")
+                );
+            }
+            _ => self.any_text()?,
+        })
+    }
+
+    /// A test of a text by any operator.
+    fn any_text(&self) -> Result<TextTest> {
+        Ok(match &self.predicate.verb {
+            Verb::Equal(value) => TextTest::Equal(vec![folded_word(value)]),
+            Verb::In(values) => TextTest::Equal(values.iter().map(folded_word).collect()),
+            Verb::Like(like, value) => TextTest::Like(Pattern::new(*like, &kept(value))),
+            Verb::Matches(value) => TextTest::Words(matcher(value)?),
+            Verb::Order(order, value) => match decimal(value)? {
+                Some(number) => TextTest::Number(*order, number),
+                None => TextTest::Order(*order, folded_word(value)),
+            },
+            Verb::Between(low, high) => match (decimal(low)?, decimal(high)?) {
+                (Some(low), Some(high)) => TextTest::NumberBetween(low, high),
+                (None, None) => TextTest::Between(folded_word(low), folded_word(high)),
+                _ => {
+                    return Err(self
+                        .error(low.span.to(high.span), "one of these is a number and the other a text")
+                        .hint("write both without quotes to compare numbers, or both with quotes to compare texts"));
+                }
+            },
+            Verb::Null | Verb::Changed { .. } => TextTest::Present,
+        })
+    }
+
+    fn custom(&self) -> Result<TextTest> {
+        if matches!(self.predicate.verb, Verb::Matches(_)) {
+            return Err(self.no_such_test("write LIKE for a part of a value"));
+        }
+        if let Verb::Equal(Value { kind: ValueKind::Name(name), span })
+        | Verb::Order(_, Value { kind: ValueKind::Name(name), span }) = &self.predicate.verb
+            && name.parts.len() > 1
+        {
+            return Err(self
+                .error(*span, "a custom field is compared with a text, not with another field")
+                .hint(format!("put it in quotes if it is the value: '{name}'")));
+        }
+        self.any_text()
+    }
+
+    fn content(&self) -> Result<TextTest> {
+        match &self.predicate.verb {
+            Verb::Like(..) | Verb::Matches(_) => self.any_text(),
+            Verb::Equal(_) => {
+                Err(self.no_such_test("write Content MATCHES 'word', or Content LIKE 'part of a word'"))
+            }
+            _ => Err(self.no_such_test("use MATCHES for words, LIKE for a part of a text")),
+        }
+    }
+
+    fn transaction(&self, text: TransactionText) -> Result<TextTest> {
+        let is_words = matches!(self.predicate.verb, Verb::Matches(_));
+        if is_words && text != TransactionText::Content {
+            return Err(self.no_such_test(
+                "MATCHES is for Subject, Content and Transaction.Content; write LIKE for a part of it",
+            ));
+        }
+        self.any_text()
+    }
+
+    fn channel(&self) -> Result<TextTest> {
+        match self.predicate.verb {
+            Verb::Matches(_) => Err(self.no_such_test("use =, !=, IN or LIKE")),
+            _ => self.text("a change always has one; use =, !=, IN or LIKE"),
+        }
+    }
+
+    fn transaction_types(&self) -> Result<Vec<TransactionType>> {
+        let known = TransactionType::ALL.map(TransactionType::as_str);
+        if let Some(values) = self.equals() {
+            return values.iter().map(|value| self.transaction_type(value, &known)).collect();
+        }
+        let names = self.among_names(known.iter().copied(), "it is one of a list: use =, !=, IN or LIKE")?;
+        Ok(names.into_iter().filter_map(TransactionType::parse).collect())
+    }
+
+    fn transaction_type(&self, value: &Value, known: &[&str]) -> Result<TransactionType> {
+        let word = word_of(value);
+        TransactionType::parse(&word).ok_or_else(|| {
+            self.error(value.span, format!("there is no transaction of the type \"{word}\"")).hint(
+                did_you_mean(&word, known.iter().copied())
+                    .unwrap_or_else(|| format!("there are {}", known.join(", "))),
+            )
+        })
+    }
+
+    /// The known names that pass the test.
+    fn among_names<'n>(&self, known: impl Iterator<Item = &'n str>, hint: &str) -> Result<Vec<&'n str>> {
+        match &self.predicate.verb {
+            Verb::Like(..) => {
+                let test = self.any_text()?;
+                Ok(known.filter(|name| test.holds(name)).collect())
+            }
+            Verb::Null => Err(self.no_such_test("it always has a value")),
+            _ => Err(self.no_such_test(hint)),
+        }
+    }
+
+    fn status(&self) -> Result<Meaning> {
+        let all: BTreeSet<&str> = self
+            .fields
+            .lifecycles
+            .iter()
+            .flat_map(|lifecycle| lifecycle.statuses().iter().map(String::as_str))
+            .collect();
+        let Some(values) = self.equals() else {
+            let hint = "it is one of a list: use =, !=, IN, LIKE, or __Active__ and __Inactive__";
+            let names = self.among_names(all.into_iter().filter(|name| *name != DELETED), hint)?;
+            return Ok(Meaning::Status(names.into_iter().map(str::to_owned).collect(), Vec::new()));
+        };
+        let (names, classes) = self.statuses(values, &all)?;
+        Ok(Meaning::Status(names, classes))
+    }
+
+    fn statuses(&self, values: &[Value], all: &BTreeSet<&str>) -> Result<(Vec<String>, Vec<StatusClass>)> {
+        let (mut names, mut classes) = (Vec::new(), Vec::new());
+        for value in values {
+            let word = folded_word(value);
+            match word.as_str() {
+                "__active__" => classes.extend([StatusClass::Initial, StatusClass::Active]),
+                "__inactive__" => classes.push(StatusClass::Inactive),
+                status if all.contains(status) => names.push(word),
+                status => {
+                    let known = || format!("there are {}", list(all.iter()));
+                    return Err(self
+                        .error(value.span, format!("no lifecycle has the status \"{status}\""))
+                        .hint(did_you_mean(status, all.iter().copied()).unwrap_or_else(known)));
+                }
+            }
+        }
+        Ok((names, classes))
+    }
+
+    fn queues(&self) -> Result<Vec<QueueId>> {
+        let queues = self.fields.queues;
+        if let Some(values) = self.equals() {
+            let find = |value: &Value| {
+                let word = word_of(value);
+                let found = queues.find(&word).map(|queue| queue.id);
+                found.ok_or_else(|| self.fields.unknown_queue(value.span, &word))
+            };
+            return values.iter().map(find).collect();
+        }
+        let names = queues.iter().map(|queue| queue.name.as_str());
+        let names = self.among_names(names, "it is one of a list: use =, !=, IN or LIKE")?;
+        Ok(names.into_iter().filter_map(|name| queues.find(name)).map(|queue| queue.id).collect())
+    }
+
+    fn queues_of_lifecycles(&self) -> Result<Vec<QueueId>> {
+        let lifecycles = self.fields.lifecycles;
+        let known: Vec<&str> = lifecycles.iter().map(|lifecycle| lifecycle.name()).collect();
+        let ids: BTreeSet<_> = match self.equals() {
+            Some(values) => values
+                .iter()
+                .map(|value| {
+                    let word = word_of(value);
+                    lifecycles.find(&word).map(|lifecycle| lifecycle.id()).ok_or_else(|| {
+                        let near = did_you_mean(&word, known.iter().copied());
+                        self.error(value.span, format!("there is no lifecycle \"{word}\""))
+                            .hint(near.unwrap_or_else(|| format!("there are {}", list(&known))))
+                    })
+                })
+                .collect::<Result<_>>()?,
+            None => self
+                .among_names(known.iter().copied(), "it is one of a list: use =, !=, IN or LIKE")?
+                .into_iter()
+                .filter_map(|name| lifecycles.find(name))
+                .map(|lifecycle| lifecycle.id())
+                .collect(),
+        };
+        Ok(self
+            .fields
+            .queues
+            .iter()
+            .filter(|queue| ids.contains(&queue.lifecycle))
+            .map(|queue| queue.id)
+            .collect())
+    }
+
+    /// `person` is the one person that it is about; `None` = people of a role, who may be bare addresses.
+    fn person(&self, person: Option<Person>, part: Part) -> Result<PersonTest> {
+        if let Verb::Equal(value) = &self.predicate.verb
+            && let Some(Field::Person(other, Part::Whole)) = self.field_of(value)
+            && person.is_some_and(|person| person != other)
+            && part == Part::Whole
+        {
+            return Ok(PersonTest::Field(other));
+        }
+        if let Some(values) = self.equals() {
+            let who = values.iter().map(|value| self.who(value, person, part));
+            return Ok(PersonTest::Is(who.collect::<Result<_>>()?));
+        }
+        match &self.predicate.verb {
+            Verb::Null => Ok(PersonTest::Present),
+            Verb::Like(..) if part == Part::Id => Err(self.no_such_test("write the whole id: .id = '…'")),
+            Verb::Like(..) => {
+                let is_name = part == Part::Name || (part == Part::Whole && person.is_some());
+                let test = self.any_text()?;
+                Ok(if is_name { PersonTest::Name(test) } else { PersonTest::Address(test) })
+            }
+            _ => {
+                Err(self
+                    .no_such_test("they are people: use =, !=, IN, LIKE, STARTSWITH, ENDSWITH or IS NULL"))
+            }
+        }
+    }
+
+    fn who(&self, value: &Value, person: Option<Person>, part: Part) -> Result<Who> {
+        let word = folded_word(value);
+        if word == "__currentuser__" {
+            return Ok(Who::CurrentUser);
+        }
+        if person == Some(Person::Owner) && word == fold(NOBODY) {
+            return Ok(Who::Nobody);
+        }
+        if let Ok(id) = uuid::Uuid::parse_str(&word) {
+            return Ok(Who::User(UserId(id)));
+        }
+        if part == Part::Id {
+            return Err(self
+                .error(value.span, format!("\"{word}\" is not an id"))
+                .hint("write .Name for the username"));
+        }
+        let is_name = |user: &&User| part != Part::Address && fold(&user.username) == word;
+        let is_address = |user: &&User| {
+            part != Part::Name && user.email.as_deref().is_some_and(|email| fold(email) == word)
+        };
+        let known: Vec<UserId> = match self.fields.purpose {
+            Purpose::Search(users) => {
+                users.iter().filter(|user| is_name(user) || is_address(user)).map(|user| user.id).collect()
+            }
+            Purpose::Condition => Vec::new(),
+        };
+        let is_known = match self.fields.purpose {
+            Purpose::Search(_) => !known.is_empty(),
+            // Only agents are known before the ticket is there, and only they can own one.
+            Purpose::Condition => {
+                let mut agents = self.fields.agents.iter().map(AsRef::as_ref);
+                person != Some(Person::Owner) || agents.any(|user| is_name(&user) || is_address(&user))
+            }
+        };
+        let may_be_bare = person.is_none() && part != Part::Name && word.contains('@');
+        if !is_known && !may_be_bare {
+            let agents: Vec<&str> = self.fields.agents.iter().map(|agent| agent.username.as_str()).collect();
+            let near = did_you_mean(&word, agents.iter().copied());
+            return Err(self
+                .error(value.span, format!("there is no user \"{word}\""))
+                .hint(near.unwrap_or_else(|| format!("among others there are {}", list(agents)))));
+        }
+        Ok(match part {
+            Part::Name => Who::Name(word, known),
+            Part::Address => Who::Address(word, known),
+            Part::Whole | Part::Id => Who::Word(word, known),
+        })
+    }
+
+    /// `is_field`: it may be compared with another date of the ticket.
+    fn date(&self, is_field: bool) -> Result<DateTest> {
+        let field = |value: &Value| match self.field_of(value) {
+            Some(Field::Date(date)) if is_field => Some(date),
+            _ => None,
+        };
+        Ok(match &self.predicate.verb {
+            Verb::Null => DateTest::Present,
+            Verb::Equal(value) => match field(value) {
+                Some(other) => DateTest::Field(None, other),
+                None => DateTest::Equal(vec![self.date_of(value)?]),
+            },
+            Verb::In(values) => {
+                DateTest::Equal(values.iter().map(|value| self.date_of(value)).collect::<Result<_>>()?)
+            }
+            Verb::Order(order, value) => match field(value) {
+                Some(other) => DateTest::Field(Some(*order), other),
+                None => DateTest::Order(*order, self.date_of(value)?),
+            },
+            Verb::Between(low, high) => DateTest::Between(self.date_of(low)?, self.date_of(high)?),
+            _ => {
+                return Err(
+                    self.no_such_test("it is a date: use =, !=, <, <=, >, >=, IN, BETWEEN or IS NULL")
+                );
+            }
+        })
+    }
+
+    fn date_of(&self, value: &Value) -> Result<DateExpr> {
+        let word = match &value.kind {
+            ValueKind::Text(text) => unescape(text),
+            ValueKind::Number(number) => {
+                return Err(self.error(value.span, format!("{number} is not a date")).hint(DATE_HINT));
+            }
+            ValueKind::Name(name) => name.to_string(),
+        };
+        DateExpr::parse(&word)
+            .map_err(|reason| self.error(value.span, format!("\"{word}\" {reason}")).hint(DATE_HINT))
+    }
+
+    fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
+        if let Purpose::Search(_) = self.fields.purpose {
+            return Err(self.no_such_test("CHANGED speaks of the change at hand, in the condition of a scrip; a search knows Updated and UpdatedBy"));
+        }
+        let changed = match field {
+            Field::Status => Changed::Status,
+            Field::Subject => Changed::Column("Subject"),
+            Field::Queue => Changed::Column("Queue"),
+            Field::Priority => Changed::Column("Priority"),
+            Field::Person(Person::Owner, Part::Whole) => Changed::Column("Owner"),
+            Field::Date(Date::Due) => Changed::Column("Due"),
+            Field::Date(Date::Started) => Changed::Column("Started"),
+            Field::Date(Date::Resolved) => Changed::Column("Resolved"),
+            Field::Date(Date::Told) => Changed::Column("Told"),
+            Field::People(people, Part::Whole) => Changed::People(people),
+            Field::Custom(id) => Changed::Custom(id),
+            _ => {
+                return Err(self.no_such_test(
+                    "these change: Subject, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
+                ));
+            }
+        };
+        if matches!(field, Field::Date(_)) && (from.is_some() || to.is_some()) {
+            return Err(self
+                .no_such_test("CHANGED alone says that a date changed; test the date itself for its value"));
+        }
+        let side = |value: Option<&Value>| value.map(|value| self.changed_value(field, value)).transpose();
+        Ok(Meaning::Changed(changed, side(from)?, side(to)?))
+    }
+
+    /// The folded readable values that one side of a change may have.
+    fn changed_value(&self, field: Field, value: &Value) -> Result<Vec<String>> {
+        let word = folded_word(value);
+        match field {
+            Field::Status => {
+                let lifecycles = || self.fields.lifecycles.iter();
+                let all: BTreeSet<&str> = lifecycles()
+                    .flat_map(|lifecycle| lifecycle.statuses().iter().map(String::as_str))
+                    .collect();
+                let (mut names, classes) = self.statuses(std::slice::from_ref(value), &all)?;
+                let of_class = |status: &&&str| {
+                    lifecycles().any(|lifecycle| {
+                        lifecycle.class_of(status).is_some_and(|class| classes.contains(&class))
+                    })
+                };
+                names.extend(all.iter().filter(of_class).map(|status| (*status).to_owned()));
+                Ok(names)
+            }
+            Field::Queue => match self.fields.queues.find(&word) {
+                Some(queue) => Ok(vec![fold(&queue.name)]),
+                None => Err(self.fields.unknown_queue(value.span, &word)),
+            },
+            _ => Ok(vec![word]),
+        }
+    }
+}
+
+/// The value as a word, without the escapes of patterns.
+fn word_of(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Text(text) => unescape(text),
+        ValueKind::Number(number) => number.clone(),
+        ValueKind::Name(name) => match name.parts.as_slice() {
+            [only] => only.clone(),
+            _ => name.to_string(),
+        },
+    }
+}
+
+fn folded_word(value: &Value) -> String {
+    fold(&word_of(value))
+}
+
+/// The text of a pattern, its escapes kept.
+fn kept(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Text(text) => text.clone(),
+        _ => word_of(value),
+    }
+}
+
+/// A number without quotes.
+fn decimal(value: &Value) -> Result<Option<Decimal>> {
+    match &value.kind {
+        ValueKind::Number(number) => Decimal::parse(number).map(Some).ok_or_else(|| {
+            QueryError::new(value.span, format!("{number} has too many digits"))
+                .hint("a number has at most 18 digits before the point and 9 after it")
+        }),
+        _ => Ok(None),
+    }
+}
+
+fn matcher(value: &Value) -> Result<Matcher> {
+    let text = match &value.kind {
+        ValueKind::Text(text) => unescape(text),
+        _ => word_of(value),
+    };
+    Matcher::parse(&text).map_err(|error| {
+        QueryError::new(value.span, format!("MATCHES '{text}': {}", error.message))
+            .hint("write words, \"a phrase\", -without and begin*")
+    })
+}

@@ -1,0 +1,118 @@
+//! Negation normal form: every NOT moved down to the tests, which two-valued logic allows.
+
+use crate::query::ast::Expr;
+use crate::query::meaning::{Meaning, PersonTest, Test};
+use crate::query::text::TextTest;
+
+/// A tree without NOT.
+pub(super) enum Node<'q> {
+    And(Vec<Node<'q>>),
+    Or(Vec<Node<'q>>),
+    Leaf(Leaf<'q>),
+}
+
+/// A test, or the tests of the history that speak of one transaction.
+pub(super) struct Leaf<'q> {
+    pub tests: Vec<&'q Test>,
+    pub is_negated: bool,
+    /// It is looked up in another table than the tickets.
+    pub is_set: bool,
+    /// It is best joined: few rows a ticket, found by an index.
+    pub is_joined: bool,
+    /// It is a search for words, whose number of matches PostgreSQL guesses badly.
+    pub is_text: bool,
+    /// It finds its tickets by an index.
+    is_indexed: bool,
+}
+
+impl<'q> Leaf<'q> {
+    fn new(tests: Vec<&'q Test>, is_negated: bool) -> Self {
+        let meaning = tests.first().map(|test| &test.meaning);
+        let is_joined = matches!(meaning, Some(Meaning::Custom(..) | Meaning::People(..)));
+        let is_text = matches!(meaning, Some(Meaning::Content(TextTest::Words(_))));
+        let is_history = matches!(meaning, Some(Meaning::Updated(_) | Meaning::UpdatedBy(_)));
+        let is_column = matches!(
+            meaning,
+            Some(Meaning::Ids(..) | Meaning::Subject(TextTest::Words(_)))
+                | Some(Meaning::Person(crate::query::fields::Person::Owner, PersonTest::Is(_)))
+        );
+        let is_set = is_joined || is_text || is_history || matches!(meaning, Some(Meaning::Content(_)));
+        let is_indexed = !is_negated && (is_joined || is_text || is_column);
+        Self { tests, is_negated, is_set, is_joined, is_text, is_indexed }
+    }
+}
+
+impl Node<'_> {
+    /// Whether it finds its tickets by indexes, without looking at all of them.
+    pub(super) fn is_indexed(&self) -> bool {
+        match self {
+            Self::And(members) => members.iter().any(Self::is_indexed),
+            Self::Or(members) => members.iter().all(Self::is_indexed),
+            Self::Leaf(leaf) => leaf.is_indexed,
+        }
+    }
+
+    /// Whether anything in it is looked up in another table.
+    pub(super) fn has_set(&self) -> bool {
+        match self {
+            Self::And(members) | Self::Or(members) => members.iter().any(Self::has_set),
+            Self::Leaf(leaf) => leaf.is_set,
+        }
+    }
+}
+
+/// The normal form of a tree; its depth is bounded by the parser.
+pub(super) fn normal(expr: &Expr<Test>) -> Node<'_> {
+    node(expr, false)
+}
+
+fn node(expr: &Expr<Test>, negate: bool) -> Node<'_> {
+    match expr {
+        Expr::Test(test) => Node::Leaf(Leaf::new(vec![test], test.is_negated != negate)),
+        Expr::Not(inner) => node(inner, !negate),
+        Expr::Or(members) => joined(members.iter().map(|member| node(member, negate)).collect(), negate),
+        Expr::And(members) => {
+            // Those of the history that are asked for side by side speak of one transaction.
+            let (history, others): (Vec<&Expr<Test>>, Vec<_>) =
+                members.iter().partition(|member| is_history(member));
+            let history: Vec<&Test> = history
+                .into_iter()
+                .filter_map(|member| match member {
+                    Expr::Test(test) => Some(test),
+                    _ => None,
+                })
+                .collect();
+            let mut nodes: Vec<Node<'_>> = others.into_iter().map(|member| node(member, negate)).collect();
+            if !history.is_empty() {
+                nodes.push(Node::Leaf(Leaf::new(history, negate)));
+            }
+            joined(nodes, !negate)
+        }
+    }
+}
+
+fn is_history(expr: &Expr<Test>) -> bool {
+    matches!(
+        expr,
+        Expr::Test(Test { meaning: Meaning::Updated(_) | Meaning::UpdatedBy(_), is_negated: false, .. })
+    )
+}
+
+/// Members joined, an AND within an AND opened, as is an OR within an OR.
+fn joined(nodes: Vec<Node<'_>>, by_and: bool) -> Node<'_> {
+    let mut members = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match node {
+            Node::And(inner) if by_and => members.extend(inner),
+            Node::Or(inner) if !by_and => members.extend(inner),
+            other => members.push(other),
+        }
+    }
+    match (members.len(), members.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            members.extend(last);
+            if by_and { Node::And(members) } else { Node::Or(members) }
+        }
+    }
+}
