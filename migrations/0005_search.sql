@@ -28,3 +28,8 @@ CREATE INDEX tickets_created_idx ON tickets (created_at);
 CREATE INDEX tickets_wordless_idx ON tickets (id) WHERE subject_words IS NULL;
 CREATE INDEX tickets_subject_words_idx ON tickets USING gin (subject_words);
 CREATE INDEX tickets_subject_trigrams_idx ON tickets USING gin (subject_folded gin_trgm_ops);
+
+-- Who changed tickets: for UpdatedBy.
+CREATE INDEX transactions_creator_idx ON transactions (creator_id, ticket_id, created_at);
+-- PostgreSQL does not look at the statistics of an index over a part of a table, and guesses thousands where there are ten.
+CREATE STATISTICS ticket_watchers_address ON (lower(address)) FROM ticket_watchers;

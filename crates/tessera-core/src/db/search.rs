@@ -8,7 +8,9 @@ use crate::models::text::fold;
 use crate::models::{Ticket, User, UserId};
 use crate::plan::{Catalog, People, Subject};
 use crate::query::resolve::people_named;
-use crate::query::sql::{self, Asker, Bind, KeyValue, Keys, Sorted, Statement};
+use crate::query::sql::{
+    Asker, Bind, Frequencies, KeyKind, KeyValue, Keys, Plan, Sorted, Statement, words_of,
+};
 use crate::query::{Dialect, Parsed, Purpose, Query, QueryError, Test, parse, resolve};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,6 +19,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction};
 use std::collections::HashMap;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// What is searched for, and which part of what is found is wanted.
@@ -105,6 +108,7 @@ pub struct Explained {
 struct Compiled {
     query: Query<Test>,
     keys: Keys,
+    frequencies: Frequencies,
     warnings: Vec<Warning>,
 }
 
@@ -132,7 +136,7 @@ pub async fn tickets(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> R
     let statement = compiled.page(search)?;
     let rows = fetch(&mut db, &statement).await?;
     let signature = compiled.signature(search);
-    let page = Page::cut(rows, search.limit, |last| cursor_of(last, &signature, compiled.keys.len()));
+    let page = Page::cut(rows, search.limit, |last| cursor_of(last, &signature, &compiled.keys));
     let ids: Vec<Uuid> =
         page.items.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(error)?;
     let (items, people) = in_order(&mut db, &ids).await?;
@@ -169,8 +173,7 @@ impl Export {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let mut tx = pool.begin_with(begin).await.map_err(error)?;
         let compiled = compile(&mut tx, catalog, search).await?;
-        let statement =
-            sql::all(&compiled.query, &search.asker, &compiled.keys).ok_or_else(malformed_cursor)?;
+        let statement = compiled.plan(search).all().ok_or_else(malformed_cursor)?;
         // All of it will be read, so the whole is to be fast and not only its beginning.
         sqlx::query("SET LOCAL cursor_tuple_fraction = 1").execute(&mut *tx).await.map_err(error)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {}", statement.text);
@@ -195,11 +198,15 @@ impl Export {
 }
 
 impl Compiled {
+    fn plan<'a>(&'a self, search: &'a Search<'_>) -> Plan<'a> {
+        let Self { query, keys, frequencies, .. } = self;
+        Plan { query, asker: &search.asker, frequencies, keys }
+    }
+
     fn page(&self, search: &Search<'_>) -> Result<Statement> {
         let place = search.cursor.map(|cursor| read_cursor(cursor, &self.signature(search))).transpose()?;
         let after = place.as_ref().map(|(id, values)| (values.as_slice(), *id));
-        sql::page(&self.query, &search.asker, &self.keys, after, search.limit + 1)
-            .ok_or_else(malformed_cursor)
+        self.plan(search).page(after, search.limit + 1).ok_or_else(malformed_cursor)
     }
 
     /// What a cursor belongs to: a query and an order.
@@ -226,7 +233,8 @@ async fn compile(db: &mut PgConnection, catalog: &Catalog, search: &Search<'_>) 
         .into_iter()
         .map(|QueryError { span, message, hint }| Warning { message, hint, place: span.place(text) })
         .collect();
-    Ok(Compiled { query, keys, warnings })
+    let frequencies = frequencies(db, &words_of(&query)).await?;
+    Ok(Compiled { query, keys, frequencies, warnings })
 }
 
 async fn count(db: &mut PgConnection, compiled: &Compiled, search: &Search<'_>) -> Result<Option<Counted>> {
@@ -235,13 +243,15 @@ async fn count(db: &mut PgConnection, compiled: &Compiled, search: &Search<'_>) 
         Count::Estimate => Some(COUNT_EXACT_MAX + 1),
         Count::Exact => None,
     };
-    let statement = sql::count(&compiled.query, &search.asker, most);
+    let statement = compiled.plan(search).count(most);
     let rows = fetch(db, &statement).await?;
     let tickets: i64 = rows.first().map(|row| row.try_get(0)).transpose().map_err(error)?.unwrap_or(0);
     if most.is_none_or(|most| tickets < most) {
         return Ok(Some(Counted { tickets, is_exact: true }));
     }
-    let all = sql::all(&compiled.query, &search.asker, &Keys::default()).ok_or_else(malformed_cursor)?;
+    let newest_first = Keys::default();
+    let plan = Plan { keys: &newest_first, ..compiled.plan(search) };
+    let all = plan.all().ok_or_else(malformed_cursor)?;
     let plan = plan_of(db, &all).await?;
     let guess = plan.pointer("/0/Plan/Plan Rows").and_then(Value::as_i64).unwrap_or(0);
     Ok(Some(Counted { tickets: guess.max(tickets), is_exact: false }))
@@ -298,9 +308,19 @@ async fn in_order(db: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec<Ticket>, P
     Ok((ids.iter().filter_map(|id| found.remove(id)).collect(), people.into_iter().collect()))
 }
 
-fn cursor_of(row: &PgRow, signature: &str, keys: usize) -> String {
+fn cursor_of(row: &PgRow, signature: &str, keys: &Keys) -> String {
     let id: Uuid = row.try_get(0).unwrap_or_default();
-    let values: Vec<KeyValue> = (1..=keys).map(|at| row.try_get(at).unwrap_or_default()).collect();
+    let value = |(at, kind): (usize, KeyKind)| -> Option<String> {
+        match kind {
+            KeyKind::Text => row.try_get(at + 1).ok()?,
+            KeyKind::Number => row.try_get::<Option<i64>, _>(at + 1).ok()?.map(|number| number.to_string()),
+            KeyKind::Time => {
+                let at: Option<OffsetDateTime> = row.try_get(at + 1).ok()?;
+                at.map(|at| (at.unix_timestamp_nanos() / 1_000).to_string())
+            }
+        }
+    };
+    let values: Vec<KeyValue> = keys.kinds().enumerate().map(value).collect();
     URL_SAFE_NO_PAD.encode(serde_json::json!([signature, id, values]).to_string())
 }
 
@@ -310,6 +330,26 @@ fn read_cursor(cursor: &str, signature: &str) -> Result<(Uuid, Vec<KeyValue>)> {
         serde_json::from_slice(&bytes).map_err(|_| malformed_cursor())?;
     let is_storable = values.iter().flatten().all(|value| !value.contains('\0'));
     if of == signature && is_storable { Ok((id, values)) } else { Err(malformed_cursor()) }
+}
+
+/// How frequent words are in messages, of those that PostgreSQL keeps count of: its statistics have the most frequent.
+async fn frequencies(db: &mut PgConnection, words: &[String]) -> Result<Frequencies> {
+    if words.is_empty() {
+        return Ok(Frequencies::new());
+    }
+    let rows = sqlx::query!(
+        r#"
+        SELECT e.word AS "word!", e.frequency AS "frequency!"
+        FROM pg_stats s, unnest(s.most_common_elems::text::text[], s.most_common_elem_freqs) AS e (word, frequency)
+        WHERE s.schemaname = current_schema() AND s.tablename = 'transaction_contents' AND s.attname = 'words'
+          AND e.word = ANY ($1)
+        "#,
+        words,
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)?;
+    Ok(rows.into_iter().map(|row| (row.word, row.frequency)).collect())
 }
 
 /// The users of these usernames, addresses and ids, in no order.

@@ -99,6 +99,12 @@ impl Matcher {
         terms.join(" & ")
     }
 
+    /// The words that must be there. The beginning of one is among them as it is written.
+    pub fn wanted(&self) -> impl Iterator<Item = &str> {
+        let positive = self.terms.iter().filter(|term| !term.is_negative);
+        positive.flat_map(|term| term.words.iter().map(String::as_str))
+    }
+
     /// Whether it holds of a text: what `vector(text) @@ tsquery` says.
     pub fn matches(&self, text: &str) -> bool {
         let folded = folded(text);

@@ -60,7 +60,7 @@ impl Compiler<'_> {
         format!("({})", members.join(word))
     }
 
-    fn leaf(&mut self, leaf: &Leaf<'_>, t: &str) -> String {
+    pub(super) fn leaf(&mut self, leaf: &Leaf<'_>, t: &str) -> String {
         if leaf.is_set {
             return self.exists(leaf, t);
         }

@@ -52,26 +52,54 @@ pub type KeyValue = Option<String>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys(Vec<Key>);
 
-/// What kind of value a key has.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
+/// What kind of value a key has, and how a row answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// `text`
     Text,
+    /// `bigint`
     Number,
+    /// `timestamptz`; a [`KeyValue`] has microseconds since 1970.
     Time,
 }
 
 /// An order in SQL.
 pub(super) struct Shape {
-    /// The keys as text, each with a comma before it.
+    /// Whether it is the order in which tickets were made, newest first.
+    pub is_newest_first: bool,
+    /// The keys, each with a comma before it.
     pub columns: String,
     /// What has to be joined for them.
     pub joins: String,
-    /// After ORDER BY.
-    pub order_by: String,
-    /// `DISTINCT ON (…) `, which takes each ticket once.
+    /// ORDER BY, over tickets `t`.
+    pub order: String,
+    /// ORDER BY, over the columns.
+    pub outer_order: String,
+    /// `DISTINCT ON (…) `, which takes each ticket once, over tickets `t`.
     pub distinct: String,
+    /// The same over the columns.
+    pub outer_distinct: String,
     /// The condition of what comes after a place.
     pub after: Option<String>,
+    /// What it says of the id, where it speaks of nothing else.
+    pub after_id: Option<String>,
+}
+
+impl Shape {
+    /// Each ticket once, in no order.
+    pub(super) fn unordered() -> Self {
+        Self {
+            is_newest_first: true,
+            columns: String::new(),
+            joins: String::new(),
+            order: String::new(),
+            outer_order: String::new(),
+            distinct: "DISTINCT ".to_owned(),
+            outer_distinct: "DISTINCT ".to_owned(),
+            after: None,
+            after_id: None,
+        }
+    }
 }
 
 impl Keys {
@@ -100,49 +128,58 @@ impl Keys {
         if faults.is_empty() { Ok(Self(keys)) } else { Err(faults) }
     }
 
-    /// How many values a place in this order has, the ticket's id not counted.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether it is the order in which tickets were made, newest first.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The kinds of its values.
+    pub fn kinds(&self) -> impl Iterator<Item = KeyKind> {
+        self.0.iter().map(|key| key.column.kind())
+    }
+
     /// In SQL, after a place if there is one: its values and its ticket. `None` when the place is not one of this order.
     pub(super) fn shape(&self, after: Option<(&[KeyValue], Uuid)>, binds: &mut Binds) -> Option<Shape> {
-        let (mut columns, mut joins, mut order_by) = (String::new(), String::new(), Vec::new());
-        let mut expressions = Vec::new();
+        let (mut columns, mut joins) = (String::new(), String::new());
+        let (mut order, mut outer_order, mut expressions) = (Vec::new(), Vec::new(), Vec::new());
         for (at, Key { column, is_descending }) in self.0.iter().enumerate() {
             let (join, expression) = column.sql(at, binds);
             joins += &join;
-            columns += &match column.kind() {
-                Kind::Time => {
-                    format!(", (extract(epoch FROM {expression}) * 1000000)::bigint::text AS key{at}")
-                }
-                _ => format!(", {expression}::text AS key{at}"),
-            };
+            let cast = if column.kind() == KeyKind::Number { "::bigint" } else { "" };
+            columns += &format!(", {expression}{cast} AS key{at}");
             let direction = if *is_descending { " DESC" } else { "" };
             let nulls = if column.is_nullable() { " NULLS LAST" } else { "" };
-            order_by.push(format!("{expression}{direction}{nulls}"));
+            order.push(format!("{expression}{direction}{nulls}"));
+            outer_order.push(format!("key{at}{direction}{nulls}"));
             expressions.push(expression);
         }
-        order_by.push(format!("t.id{}", if self.ends_descending() { " DESC" } else { "" }));
+        let last = if self.ends_descending() { " DESC" } else { "" };
+        order.push(format!("t.id{last}"));
+        outer_order.push(format!("id{last}"));
         let on = expressions.iter().map(String::as_str).chain(["t.id"]).collect::<Vec<_>>().join(", ");
+        let outer_on: Vec<String> = (0..self.0.len()).map(|at| format!("key{at}, ")).collect();
+        let is_newest_first = self.is_empty();
+        let mut after_id = None;
         let after = match after {
             None => None,
             Some((values, id)) if values.len() == self.0.len() => {
-                Some(self.after(values, id, &expressions, binds)?)
+                let bind = binds.add(Bind::Id(id));
+                let sign = if self.ends_descending() { "<" } else { ">" };
+                after_id = is_newest_first.then(|| format!("{sign} {bind}"));
+                Some(self.after(values, format!("t.id {sign} {bind}"), &expressions, binds)?)
             }
             Some(_) => return None,
         };
         Some(Shape {
+            is_newest_first,
             columns,
             joins,
-            order_by: order_by.join(", "),
+            order: format!("\nORDER BY {}", order.join(", ")),
+            outer_order: format!("\nORDER BY {}", outer_order.join(", ")),
             distinct: format!("DISTINCT ON ({on}) "),
+            outer_distinct: format!("DISTINCT ON ({}id) ", outer_on.concat()),
             after,
+            after_id,
         })
     }
 
@@ -154,12 +191,11 @@ impl Keys {
     fn after(
         &self,
         values: &[KeyValue],
-        id: Uuid,
+        id: String,
         expressions: &[String],
         binds: &mut Binds,
     ) -> Option<String> {
-        let sign = if self.ends_descending() { "<" } else { ">" };
-        let mut condition = format!("t.id {sign} {}", binds.add(Bind::Id(id)));
+        let mut condition = id;
         for ((key, value), expression) in self.0.iter().zip(values).zip(expressions).rev() {
             condition = match value {
                 // Nothing but other unset ones comes after an unset value.
@@ -216,11 +252,11 @@ impl Column {
         }
     }
 
-    fn kind(self) -> Kind {
+    fn kind(self) -> KeyKind {
         match self {
-            Self::Number | Self::Priority => Kind::Number,
-            Self::Date(_) => Kind::Time,
-            _ => Kind::Text,
+            Self::Number | Self::Priority => KeyKind::Number,
+            Self::Date(_) => KeyKind::Time,
+            _ => KeyKind::Text,
         }
     }
 
@@ -256,9 +292,9 @@ impl Column {
     /// The value of a cursor; `None` when it is none of ours.
     fn read(self, value: &str) -> Option<Bind> {
         Some(match self.kind() {
-            Kind::Text => Bind::Text(value.to_owned()),
-            Kind::Number => Bind::Number(value.parse().ok()?),
-            Kind::Time => {
+            KeyKind::Text => Bind::Text(value.to_owned()),
+            KeyKind::Number => Bind::Number(value.parse().ok()?),
+            KeyKind::Time => {
                 let micros: i128 = value.parse().ok()?;
                 Bind::Time(OffsetDateTime::from_unix_timestamp_nanos(micros.checked_mul(1_000)?).ok()?)
             }

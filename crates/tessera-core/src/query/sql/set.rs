@@ -2,14 +2,17 @@
 
 use super::Compiler;
 use super::bind::Bind;
+use super::statement::ID_SLACK;
 use super::tree::Leaf;
+use crate::models::id::first_id_of;
 use crate::models::{CustomFieldId, Role};
 use crate::query::fields::People;
-use crate::query::meaning::{Meaning, PersonTest, Who};
+use crate::query::meaning::{DateTest, Meaning, PersonTest, Who};
 use crate::query::text::TextTest;
 
 /// Rows of another table that belong to tickets.
-struct Part {
+#[derive(Debug, Clone)]
+pub(super) struct Part {
     from: &'static str,
     /// The column with the ticket's id.
     id: &'static str,
@@ -23,6 +26,14 @@ const HISTORY: (&str, &str) = ("transactions h", "h.ticket_id");
 const CONTENTS: (&str, &str) = ("transaction_contents c", "c.ticket_id");
 const SUBJECTS: (&str, &str) = ("tickets s", "s.id");
 
+impl Part {
+    /// The ids of the tickets, some perhaps more than once.
+    pub(super) fn select(&self) -> String {
+        let Self { from, id, condition } = self;
+        format!("SELECT {id} FROM {from} WHERE {condition}")
+    }
+}
+
 fn part((from, id): (&'static str, &'static str), condition: String) -> Part {
     Part { from, id, condition }
 }
@@ -30,11 +41,8 @@ fn part((from, id): (&'static str, &'static str), condition: String) -> Part {
 impl Compiler<'_> {
     /// The ids of the tickets that pass, some perhaps more than once.
     pub(super) fn select(&mut self, leaf: &Leaf<'_>) -> String {
-        let parts = self.parts_of(leaf);
-        let selects = parts
-            .iter()
-            .map(|Part { from, id, condition }| format!("SELECT {id} FROM {from} WHERE {condition}"));
-        selects.collect::<Vec<_>>().join(" UNION ALL ")
+        let selects: Vec<String> = self.parts_of(leaf).iter().map(Part::select).collect();
+        selects.join(" UNION ALL ")
     }
 
     /// Whether the ticket `t` has a row that passes, or has none.
@@ -48,7 +56,9 @@ impl Compiler<'_> {
             }
             None => {
                 let not = if leaf.is_negated { "NOT " } else { "" };
-                format!("{not}EXISTS (SELECT FROM {from} WHERE {id} = {t}.id AND {condition})")
+                // OFFSET 0 keeps PostgreSQL from reading the whole set first. Of a negated set it may: it is an anti-join.
+                let offset = if leaf.is_negated && !leaf.is_text { "" } else { " OFFSET 0" };
+                format!("{not}EXISTS (SELECT FROM {from} WHERE {id} = {t}.id AND {condition}{offset})")
             }
         });
         let tests: Vec<String> = tests.collect();
@@ -58,7 +68,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn parts_of(&mut self, leaf: &Leaf<'_>) -> Vec<Part> {
+    pub(super) fn parts_of(&mut self, leaf: &Leaf<'_>) -> Vec<Part> {
         match leaf.tests.first().map(|test| &test.meaning) {
             Some(Meaning::Custom(field, test)) => vec![self.custom(*field, test)],
             Some(Meaning::People(people, test)) => self.people(*people, test),
@@ -133,14 +143,33 @@ impl Compiler<'_> {
     /// One transaction that passes every test.
     fn history(&mut self, leaf: &Leaf<'_>) -> Part {
         let mut condition = "h.seq IS NOT NULL".to_owned();
+        let is_by = leaf.tests.iter().any(|test| matches!(test.meaning, Meaning::UpdatedBy(_)));
         for test in &leaf.tests {
             let test = match &test.meaning {
-                Meaning::Updated(test) => self.date(test, "h.created_at", "h"),
+                Meaning::Updated(test) => {
+                    let range = if is_by { String::new() } else { self.range_of_ids(test) };
+                    format!("{}{range}", self.date(test, "h.created_at", "h"))
+                }
                 Meaning::UpdatedBy(test) => self.person(test, "h.creator_id", "h"),
                 _ => continue,
             };
             condition += &format!(" AND {test}");
         }
         part(HISTORY, condition)
+    }
+
+    /// Transactions of a time are found by their ids, which carry it; those of a person by an index of persons.
+    fn range_of_ids(&mut self, test: &DateTest) -> String {
+        let (from, until) = self.bounds(test);
+        let mut range = String::new();
+        if let Some(from) = from {
+            let first = first_id_of(from.saturating_sub(ID_SLACK));
+            range += &format!(" AND h.id >= {}", self.binds.add(Bind::Id(first)));
+        }
+        if let Some(until) = until {
+            let first = first_id_of(until.saturating_add(ID_SLACK));
+            range += &format!(" AND h.id < {}", self.binds.add(Bind::Id(first)));
+        }
+        range
     }
 }

@@ -1,8 +1,9 @@
 //! Negation normal form: every NOT moved down to the tests, which two-valued logic allows.
 
 use crate::query::ast::Expr;
-use crate::query::meaning::{Meaning, PersonTest, Test};
+use crate::query::meaning::{Meaning, Test};
 use crate::query::text::TextTest;
+use crate::query::words::Matcher;
 
 /// A tree without NOT.
 pub(super) enum Node<'q> {
@@ -17,46 +18,41 @@ pub(super) struct Leaf<'q> {
     pub is_negated: bool,
     /// It is looked up in another table than the tickets.
     pub is_set: bool,
-    /// It is best joined: few rows a ticket, found by an index.
+    /// It is best joined, or looked for first: found by an index.
     pub is_joined: bool,
     /// It is a search for words, whose number of matches PostgreSQL guesses badly.
     pub is_text: bool,
-    /// It finds its tickets by an index.
-    is_indexed: bool,
 }
 
 impl<'q> Leaf<'q> {
     fn new(tests: Vec<&'q Test>, is_negated: bool) -> Self {
-        let meaning = tests.first().map(|test| &test.meaning);
-        let is_joined = matches!(meaning, Some(Meaning::Custom(..) | Meaning::People(..)));
-        let is_text = matches!(meaning, Some(Meaning::Content(TextTest::Words(_))));
-        let is_history = matches!(meaning, Some(Meaning::Updated(_) | Meaning::UpdatedBy(_)));
-        let is_column = matches!(
-            meaning,
-            Some(Meaning::Ids(..) | Meaning::Subject(TextTest::Words(_)))
-                | Some(Meaning::Person(crate::query::fields::Person::Owner, PersonTest::Is(_)))
-        );
-        let is_set = is_joined || is_text || is_history || matches!(meaning, Some(Meaning::Content(_)));
-        let is_indexed = !is_negated && (is_joined || is_text || is_column);
-        Self { tests, is_negated, is_set, is_joined, is_text, is_indexed }
+        let (is_set, is_text) = match tests.first().map(|test| &test.meaning) {
+            Some(Meaning::Content(test)) => (true, matches!(test, TextTest::Words(_))),
+            Some(Meaning::Custom(..) | Meaning::People(..) | Meaning::Updated(_) | Meaning::UpdatedBy(_)) => {
+                (true, false)
+            }
+            _ => (false, false),
+        };
+        let is_plain_content =
+            !is_text && matches!(tests.first().map(|test| &test.meaning), Some(Meaning::Content(_)));
+        Self { tests, is_negated, is_set, is_joined: is_set && !is_plain_content, is_text }
+    }
+
+    /// The words that it looks for.
+    pub(super) fn matcher(&self) -> Option<&'q Matcher> {
+        match self.tests.first().map(|test| &test.meaning) {
+            Some(Meaning::Content(TextTest::Words(matcher))) => Some(matcher),
+            _ => None,
+        }
     }
 }
 
 impl Node<'_> {
-    /// Whether it finds its tickets by indexes, without looking at all of them.
-    pub(super) fn is_indexed(&self) -> bool {
-        match self {
-            Self::And(members) => members.iter().any(Self::is_indexed),
-            Self::Or(members) => members.iter().all(Self::is_indexed),
-            Self::Leaf(leaf) => leaf.is_indexed,
-        }
-    }
-
     /// Whether anything in it is looked up in another table.
     pub(super) fn has_set(&self) -> bool {
         match self {
             Self::And(members) | Self::Or(members) => members.iter().any(Self::has_set),
-            Self::Leaf(leaf) => leaf.is_set,
+            Self::Leaf(leaf) => leaf.is_set && !leaf.is_negated,
         }
     }
 }

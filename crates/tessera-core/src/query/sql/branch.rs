@@ -1,0 +1,143 @@
+//! Disjunctive normal form: a query as branches, of which each is sets, texts and conditions joined by AND.
+
+use super::Compiler;
+use super::set::Part;
+use super::tree::{Leaf, Node};
+use crate::query::ast::Order;
+use crate::query::fields::Date;
+use crate::query::meaning::{DateTest, Meaning};
+use time::OffsetDateTime;
+
+/// Branches of a statement. An OR that would make more is a condition, which tickets are tried on one by one.
+const BRANCHES_MAX: usize = 16;
+/// The frequency of all the words of a text together from which tickets are tried in the order of the answer: a page of 50 is
+/// then full after some 10,000.
+const FREQUENT: f32 = 0.005;
+
+/// What is joined by AND.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Branch {
+    /// Rows of other tables.
+    pub sets: Vec<Part>,
+    /// Words to be found.
+    pub texts: Vec<Text>,
+    /// Conditions on the ticket `t`.
+    pub conditions: Vec<String>,
+    /// The ticket was made at this time or later.
+    pub from: Option<OffsetDateTime>,
+    /// The ticket was made before this time.
+    pub until: Option<OffsetDateTime>,
+}
+
+/// Words to be found in the texts of a ticket.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    /// A select of the ids of the tickets, found by the words.
+    pub select: String,
+    /// The same as a condition on the ticket `t`.
+    pub condition: String,
+    /// Whether so many have them that it is better to try tickets one by one.
+    pub is_frequent: bool,
+}
+
+impl Branch {
+    fn and(&self, other: &Self) -> Self {
+        fn both<T: Clone>(one: &[T], other: &[T]) -> Vec<T> {
+            one.iter().chain(other).cloned().collect()
+        }
+        Self {
+            sets: both(&self.sets, &other.sets),
+            texts: both(&self.texts, &other.texts),
+            conditions: both(&self.conditions, &other.conditions),
+            from: self.from.max(other.from),
+            until: self.until.into_iter().chain(other.until).min(),
+        }
+    }
+
+    fn of(condition: String) -> Self {
+        Self { conditions: vec![condition], ..Self::default() }
+    }
+}
+
+impl Compiler<'_> {
+    /// The branches of a node; at least one, at most [`BRANCHES_MAX`].
+    pub(super) fn branches(&mut self, node: &Node<'_>) -> Vec<Branch> {
+        match node {
+            Node::Leaf(leaf) => self.branches_of_leaf(leaf),
+            Node::And(members) => {
+                let mut branches = vec![Branch::default()];
+                for member in members {
+                    let mark = self.binds.len();
+                    let of_member = self.branches(member);
+                    if branches.len() * of_member.len() <= BRANCHES_MAX {
+                        branches = product(&branches, &of_member);
+                        continue;
+                    }
+                    self.binds.truncate(mark);
+                    let condition = Branch::of(self.condition(member, "t"));
+                    branches = product(&branches, &[condition]);
+                }
+                branches
+            }
+            Node::Or(members) if node.has_set() => {
+                let mark = self.binds.len();
+                let branches: Vec<Branch> = members.iter().flat_map(|member| self.branches(member)).collect();
+                if branches.len() <= BRANCHES_MAX {
+                    return branches;
+                }
+                self.binds.truncate(mark);
+                vec![Branch::of(self.condition(node, "t"))]
+            }
+            Node::Or(_) => vec![Branch::of(self.condition(node, "t"))],
+        }
+    }
+
+    fn branches_of_leaf(&mut self, leaf: &Leaf<'_>) -> Vec<Branch> {
+        let meaning = leaf.tests.first().map(|test| &test.meaning);
+        if leaf.is_negated || (leaf.is_set && !leaf.is_joined) {
+            return vec![Branch::of(self.leaf(leaf, "t"))];
+        }
+        if leaf.is_text {
+            let (select, condition) = (self.select(leaf), self.leaf(leaf, "t"));
+            let text = Text { select, condition, is_frequent: self.is_frequent(leaf) };
+            return vec![Branch { texts: vec![text], ..Branch::default() }];
+        }
+        if leaf.is_set {
+            let parts = self.parts_of(leaf).into_iter();
+            return parts.map(|part| Branch { sets: vec![part], ..Branch::default() }).collect();
+        }
+        let mut branch = Branch::of(self.leaf(leaf, "t"));
+        if let Some(Meaning::Date(Date::Created, test)) = meaning {
+            (branch.from, branch.until) = self.bounds(test);
+        }
+        vec![branch]
+    }
+
+    /// From when and until when a date that passes is.
+    pub(super) fn bounds(&self, test: &DateTest) -> (Option<OffsetDateTime>, Option<OffsetDateTime>) {
+        let stretch = |date: &crate::query::date::DateExpr| date.stretch(self.asker.now, &self.asker.zone);
+        match test {
+            DateTest::Equal(dates) => {
+                let stretches = || dates.iter().map(stretch);
+                (stretches().map(|one| one.from).min(), stretches().map(|one| one.until).max())
+            }
+            DateTest::Between(low, high) => (Some(stretch(low).from), Some(stretch(high).until)),
+            DateTest::Order(Order::Less, date) => (None, Some(stretch(date).from)),
+            DateTest::Order(Order::AtMost, date) => (None, Some(stretch(date).until)),
+            DateTest::Order(Order::More, date) => (Some(stretch(date).until), None),
+            DateTest::Order(Order::AtLeast, date) => (Some(stretch(date).from), None),
+            DateTest::Present | DateTest::Field(..) => (None, None),
+        }
+    }
+
+    fn is_frequent(&self, leaf: &Leaf<'_>) -> bool {
+        let Some(matcher) = leaf.matcher() else { return false };
+        let known: Option<Vec<f32>> =
+            matcher.wanted().map(|word| self.frequencies.get(word).copied()).collect();
+        known.is_some_and(|known| known.into_iter().product::<f32>() >= FREQUENT)
+    }
+}
+
+fn product(these: &[Branch], those: &[Branch]) -> Vec<Branch> {
+    these.iter().flat_map(|this| those.iter().map(|that| this.and(that))).collect()
+}

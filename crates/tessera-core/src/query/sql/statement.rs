@@ -1,0 +1,159 @@
+//! Branches written as one statement.
+
+use super::Compiler;
+use super::bind::Bind;
+use super::branch::{Branch, Text};
+use super::order::Shape;
+use crate::models::id::first_id_of;
+use crate::query::resolve::DELETED;
+use time::{Duration, OffsetDateTime};
+
+/// Matches of a text that are fetched before anything else is looked at. Of a text with more, tickets are tried in the order of
+/// the answer, and a page is soon full.
+const FENCE_MAX: i64 = 2_000;
+/// How far the time that an id carries may be from the time that its row tells: what clocks may differ by, and more.
+pub(super) const ID_SLACK: Duration = Duration::hours(1);
+
+/// The whole statement.
+pub(super) fn write(compiler: &mut Compiler<'_>, branches: &[Branch], shape: &Shape, limit: &str) -> String {
+    let mut writer = Writer { compiler, shape, limit, withs: Vec::new(), selects: Vec::new() };
+    for branch in branches {
+        writer.branch(branch);
+    }
+    let Writer { withs, selects, .. } = writer;
+    match selects.as_slice() {
+        [only] if withs.is_empty() => only.clone(),
+        many => {
+            let with = if withs.is_empty() { String::new() } else { format!("WITH {}\n", withs.join(",\n")) };
+            let many: Vec<String> = many.iter().map(|select| format!("({select})")).collect();
+            // A ticket may be of several branches.
+            let Shape { outer_distinct, outer_order, .. } = shape;
+            format!(
+                "{with}SELECT {outer_distinct}*\nFROM (\n{}\n) u{outer_order}{limit}",
+                many.join("\nUNION ALL\n")
+            )
+        }
+    }
+}
+
+struct Writer<'w, 'a> {
+    compiler: &'w mut Compiler<'a>,
+    shape: &'w Shape,
+    limit: &'w str,
+    withs: Vec<String>,
+    selects: Vec<String>,
+}
+
+/// How the sets of a branch are looked at.
+#[derive(Clone, Copy, PartialEq)]
+enum Sets {
+    /// Joined, so that PostgreSQL may begin with any.
+    Joined,
+    /// Looked up for each ticket, where the tickets are tried in their order.
+    Looked,
+}
+
+impl Writer<'_, '_> {
+    fn branch(&mut self, branch: &Branch) {
+        // A text that may be rare is looked for first, the others are tried on what it finds.
+        let fenced = branch.texts.iter().position(|text| !text.is_frequent);
+        let others = branch.texts.iter().enumerate().filter(|(at, _)| Some(*at) != fenced);
+        let others: Vec<&str> = others.map(|(_, text)| text.condition.as_str()).collect();
+        match fenced.and_then(|at| branch.texts.get(at)) {
+            Some(text) => self.fenced(branch, text, &others),
+            None => {
+                let sets = self.walking(!others.is_empty());
+                let select = self.select(branch, sets, "tickets t", &others);
+                self.selects.push(select);
+            }
+        }
+    }
+
+    /// Tickets that are tried on a text in another order than theirs would all be joined to their sets first.
+    fn walking(&self, is_walking: bool) -> Sets {
+        if is_walking && !self.shape.is_newest_first { Sets::Looked } else { Sets::Joined }
+    }
+
+    /// Two selects, of which PostgreSQL runs one: of the tickets found by the text when they are few, else of all that are
+    /// tried on it.
+    fn fenced(&mut self, branch: &Branch, text: &Text, others: &[&str]) {
+        let f = format!("f{}", self.withs.len());
+        let select = &text.select;
+        self.withs.push(format!(
+            "{f} AS MATERIALIZED (\n  SELECT s.id FROM ({select}) s (id) LIMIT {})",
+            FENCE_MAX + 1
+        ));
+        self.withs.push(format!("{f}n AS MATERIALIZED (SELECT count(*) AS n FROM {f})"));
+        let few = format!("(SELECT n FROM {f}n) <= {FENCE_MAX}");
+        let from = format!("(SELECT DISTINCT id FROM {f}) f JOIN tickets t ON t.id = f.id");
+        let conditions: Vec<&str> = others.iter().copied().chain([few.as_str()]).collect();
+        let body = self.body(branch, Sets::Joined, &from, &conditions);
+        let columns = &self.shape.columns;
+        // With an order and a limit in it, PostgreSQL would walk all tickets in that order for a handful.
+        self.withs.push(format!("{f}h AS MATERIALIZED (\n  SELECT t.id{columns}\n{body})"));
+        self.selects.push(format!("SELECT * FROM {f}h"));
+        let many = format!("(SELECT n FROM {f}n) > {FENCE_MAX}");
+        let conditions: Vec<&str> =
+            others.iter().copied().chain([text.condition.as_str(), many.as_str()]).collect();
+        let sets = self.walking(true);
+        let select = self.select(branch, sets, "tickets t", &conditions);
+        self.selects.push(select);
+    }
+
+    fn select(&mut self, branch: &Branch, sets: Sets, from: &str, more: &[&str]) -> String {
+        let is_joined = sets == Sets::Joined && !branch.sets.is_empty();
+        let body = self.body(branch, sets, from, more);
+        let Shape { columns, distinct, order, .. } = self.shape;
+        let distinct = if is_joined { distinct.as_str() } else { "" };
+        format!("SELECT {distinct}t.id{columns}\n{body}{order}{}", self.limit)
+    }
+
+    /// FROM and WHERE.
+    fn body(&mut self, branch: &Branch, sets: Sets, from: &str, more: &[&str]) -> String {
+        let mut text = format!("FROM {from}");
+        let mut conditions: Vec<String> = Vec::new();
+        let mut ids = vec!["t.id".to_owned()];
+        for (at, part) in branch.sets.iter().enumerate() {
+            let select = part.select();
+            match sets {
+                Sets::Joined => {
+                    text += &format!("\nJOIN ({select}) j{at} (id) ON j{at}.id = t.id");
+                    ids.push(format!("j{at}.id"));
+                }
+                Sets::Looked => conditions.push(format!("t.id IN ({select})")),
+            }
+        }
+        text += &self.shape.joins;
+        conditions.extend(self.ranges(branch, &ids));
+        conditions.extend(branch.conditions.iter().cloned());
+        if self.compiler.hides_deleted {
+            // A constant of ours, so that PostgreSQL knows that it leaves nearly all.
+            conditions.push(format!("t.status <> '{DELETED}'"));
+        }
+        conditions.extend(more.iter().map(|condition| (*condition).to_owned()));
+        conditions.extend(self.shape.after.clone());
+        if conditions.is_empty() { text } else { format!("{text}\nWHERE {}", conditions.join("\n  AND ")) }
+    }
+
+    /// What is known of a ticket's id, said of each set too: PostgreSQL does not carry it over a join.
+    fn ranges(&mut self, branch: &Branch, ids: &[String]) -> Vec<String> {
+        let mut bounds = Vec::new();
+        let slack = |at: OffsetDateTime, by: Duration| at.saturating_add(by);
+        if let Some(from) = branch.from {
+            bounds.push(format!(
+                ">= {}",
+                self.compiler.binds.add(Bind::Id(first_id_of(slack(from, -ID_SLACK))))
+            ));
+        }
+        if let Some(until) = branch.until {
+            bounds.push(format!(
+                "< {}",
+                self.compiler.binds.add(Bind::Id(first_id_of(slack(until, ID_SLACK))))
+            ));
+        }
+        let of_sets =
+            self.shape.after_id.iter().flat_map(|after| ids.iter().skip(1).map(move |id| (id, after)));
+        let of_all = ids.iter().flat_map(|id| bounds.iter().map(move |bound| (id, bound)));
+        of_all.chain(of_sets).map(|(id, bound)| format!("{id} {bound}")).collect()
+    }
+}
