@@ -2,6 +2,7 @@
 
 use crate::error::Problem;
 use crate::routes::health::Pulse;
+use crate::routes::ticketsql::Census;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Version, header};
@@ -31,11 +32,20 @@ pub struct Load {
     pub handler: Duration,
     /// Requests at work; one more is told to come again, before it waits for a connection to the database.
     pub at_work: usize,
+    /// Exports at a time, each of which keeps a connection to the database; one more is told to come again.
+    pub exports: usize,
+    /// How long an export may take, until its client has taken all of it.
+    pub export: Duration,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { handler: Duration::from_secs(15), at_work: 256 }
+        Self {
+            handler: Duration::from_secs(15),
+            at_work: 256,
+            exports: 4,
+            export: Duration::from_secs(30 * 60),
+        }
     }
 }
 
@@ -50,8 +60,12 @@ pub struct App {
     pub scrape: Option<Scrape>,
     /// Whether the database answers.
     pub(crate) pulse: Arc<Pulse>,
+    /// How many tickets there are.
+    pub(crate) census: Arc<Census>,
+    /// Who may export.
+    pub(crate) exports: Arc<Semaphore>,
+    pub(crate) load: Load,
     token: TokenHash,
-    load: Load,
     places: Arc<Semaphore>,
 }
 
@@ -64,15 +78,18 @@ impl App {
             stop: CancellationToken::new(),
             scrape: None,
             pulse: Arc::default(),
-            token: TokenHash::of(token),
+            census: Arc::default(),
+            exports: Arc::new(Semaphore::new(load.exports)),
             load,
+            token: TokenHash::of(token),
             places: Arc::new(Semaphore::new(load.at_work)),
         }
     }
 
     /// With other limits.
     pub fn with_load(self, load: Load) -> Self {
-        Self { load, places: Arc::new(Semaphore::new(load.at_work)), ..self }
+        let [exports, places] = [load.exports, load.at_work].map(|most| Arc::new(Semaphore::new(most)));
+        Self { load, exports, places, ..self }
     }
 
     /// With a stop of which health tells.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use std::error::Error as _;
+use tessera_core::error::Place;
 use tessera_core::{Error, Kind};
 use utoipa::ToSchema;
 
@@ -18,6 +19,7 @@ pub type Result<T, E = Problem> = std::result::Result<T, E>;
 pub struct Problem {
     error: Error,
     plan: Option<Value>,
+    query: Option<String>,
 }
 
 /// The media type of a problem document.
@@ -52,6 +54,36 @@ pub struct ProblemDocument {
     /// With `plan_changed`: the plan as it would be now, as a preview shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<Value>,
+    /// With `invalid_query`: the query as it was read; of a filter its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+    /// With `invalid_query`: the part of the query at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span: Option<PlaceOfQuery>,
+    /// With `invalid_query`: the line of its first character, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// With `invalid_query`: the column of its first character, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    /// With `invalid_query`: what to write instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// A part of a query, in characters.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct PlaceOfQuery {
+    /// Its first character, from 0.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
+}
+
+impl From<Place> for PlaceOfQuery {
+    fn from(place: Place) -> Self {
+        Self { start: place.start, end: place.end }
+    }
 }
 
 /// One thing wrong with a request.
@@ -67,19 +99,31 @@ pub struct FieldError {
     /// Column in characters, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
+    /// The part of a query at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span: Option<PlaceOfQuery>,
+    /// What to write instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 impl Problem {
     /// The plan that was named is no longer the plan.
     pub fn plan_changed(plan: Value) -> Self {
         let detail = "Nothing was written: the same request would now do something else. See plan for what.";
-        Self { error: Error::new(Kind::Conflict, "plan_changed", detail), plan: Some(plan) }
+        Self { plan: Some(plan), ..Error::new(Kind::Conflict, "plan_changed", detail).into() }
+    }
+
+    /// A search was refused; a fault of the query is shown with the query.
+    pub fn of_search(error: Error, query: &str) -> Self {
+        let query = error.place().map(|_| query.to_owned());
+        Self { query, ..error.into() }
     }
 }
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        Self { error, plan: None }
+        Self { error, plan: None, query: None }
     }
 }
 
@@ -102,7 +146,7 @@ fn class(kind: Kind) -> (StatusCode, &'static str) {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { error, plan } = self;
+        let Self { error, plan, query } = self;
         let (status, title) = class(error.kind());
         let fault = status.is_server_error().then(|| Fault::of(&error));
         let status = match error.code() {
@@ -112,6 +156,7 @@ impl IntoResponse for Problem {
             "body_too_slow" => StatusCode::REQUEST_TIMEOUT,
             _ => status,
         };
+        let place = error.place();
         let document = ProblemDocument {
             kind: format!("https://tessera.example/problems/{}", error.code()),
             title,
@@ -127,10 +172,17 @@ impl IntoResponse for Problem {
                     message: fault.message.clone(),
                     line: fault.line,
                     column: fault.column,
+                    span: fault.span.map(|(start, end)| PlaceOfQuery { start, end }),
+                    hint: fault.hint.as_deref().map(str::to_owned),
                 })
                 .collect(),
             allowed: error.allowed().map(<[String]>::to_vec),
             plan,
+            query,
+            span: place.map(|(place, _)| place.into()),
+            line: place.map(|(place, _)| place.line),
+            column: place.map(|(place, _)| place.column),
+            hint: place.and_then(|(_, hint)| hint.map(str::to_owned)),
         };
         let mut response = (status, Json(document)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi};
         description = "A ticketing system in which every change is prepared as a plan, can be previewed exactly, and only that plan is committed."
     ),
     security(("token" = [])),
-    components(schemas(crate::error::ProblemDocument, crate::error::FieldError)),
+    components(schemas(crate::error::ProblemDocument, crate::error::FieldError, crate::schema::FilterTree)),
     modifiers(&Token)
 )]
 pub struct Document;

@@ -5,6 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::{Value, json};
 use tessera_core::models::text::{CONTENT_MAX, VALUE_MAX};
+use tessera_core::query::ast::{PREDICATES_MAX, VALUES_MAX};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 
@@ -257,10 +258,60 @@ pub fn field_change() -> RefOr<Schema> {
     }))
 }
 
-/// The schema of what a key of a search may be.
-pub fn search_value() -> RefOr<Schema> {
+/// The schema of a filter: a tree, or in short all that must hold.
+pub fn filter() -> RefOr<Schema> {
     let word = json!({ "type": ["string", "number", "null"] });
-    openapi(json!({ "oneOf": [word, { "type": "array", "items": word, "minItems": 1, "maxItems": 100 }] }))
+    let words =
+        json!({ "oneOf": [word, { "type": "array", "items": word, "minItems": 1, "maxItems": VALUES_MAX }] });
+    openapi(json!({
+        "anyOf": [
+            reference("FilterTree"),
+            {
+                "type": "object",
+                "description": "All of it must hold. A key is a field as in a query; a value is a text, a number, null where there is no value, or a list of which any may hold. `Subject` is looked for as a part.",
+                "additionalProperties": words
+            }
+        ]
+    }))
+}
+
+/// The schema of a query as a tree.
+fn filter_tree() -> RefOr<Schema> {
+    let closed = |required: Value, properties: Value| json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false });
+    let members = json!({ "type": "array", "items": reference("FilterTree"), "minItems": 1, "maxItems": PREDICATES_MAX });
+    let field = json!({ "type": "string", "description": "A field, as `Status` or `CF.{Severity}`." });
+    let one = json!({ "oneOf": [
+        { "type": ["string", "number"] },
+        { "type": "object", "required": ["field"], "properties": { "field": field }, "additionalProperties": false,
+          "description": "Another field." },
+        { "type": "object", "required": ["number"], "properties": { "number": { "type": "string" } }, "additionalProperties": false,
+          "description": "A number to the letter, as 1.50." }
+    ] });
+    let value = json!({ "oneOf": [one, { "type": "null" }, { "type": "array", "items": one, "minItems": 1, "maxItems": VALUES_MAX }],
+        "description": "A text, a number or another field; null with =, != and IS; a list with IN, and [low, high] with BETWEEN." });
+    openapi(json!({
+        "oneOf": [
+            closed(json!(["and"]), json!({ "and": members })),
+            closed(json!(["or"]), json!({ "or": members })),
+            closed(json!(["not"]), json!({ "not": reference("FilterTree") })),
+            closed(json!(["field", "op"]), json!({
+                "field": field,
+                "op": { "type": "string", "description": "An operator as in a query, in any case: `=`, `NOT IN`, `IS NULL`." },
+                "value": value
+            }))
+        ]
+    }))
+}
+
+body!(FilterTree, "FilterTree", filter_tree());
+
+/// The schema of a part of what has this one: no member needs to be there.
+pub fn part_of<T: utoipa::PartialSchema>() -> RefOr<Schema> {
+    let mut schema = T::schema();
+    if let RefOr::T(Schema::Object(object)) = &mut schema {
+        object.required.clear();
+    }
+    schema
 }
 
 fn reference(name: &str) -> Value {

@@ -50,7 +50,8 @@ pub struct Limits {
     pub header: Duration,
     /// Between two requests of a connection.
     pub idle: Duration,
-    /// From a request's head until the client has taken the whole answer; the handler's own time is within.
+    /// From a request's head until the client has taken the whole answer; the handler's own time is within. Of an answer
+    /// that is [`Streamed`], until it has taken the next part.
     pub request: Duration,
     /// Connections at a time. One more takes the place of the one that was idle longest, and waits while none is idle.
     pub connections: usize,
@@ -72,6 +73,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// An extension of an answer that is made while it is sent: its time begins anew whenever the client has taken some of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Streamed;
 
 /// Serves until `stop` is cancelled, and then until every request that was accepted is answered, or the time for that is
 /// over. Answers how many connections were cut off.
@@ -292,13 +297,15 @@ async fn answer(
     if stop.is_cancelled() && version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| Answer { body, _work: work }))
+    let is_streamed = response.extensions().get::<Streamed>().is_some();
+    Ok(response.map(|body| Answer { body, work, is_streamed }))
 }
 
 /// The body of an answer. Its request is at work until the client has taken it.
 struct Answer {
     body: Body,
-    _work: Work,
+    work: Work,
+    is_streamed: bool,
 }
 
 impl HttpBody for Answer {
@@ -309,7 +316,11 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if self.is_streamed && frame.is_ready() {
+            self.work.goes_on();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

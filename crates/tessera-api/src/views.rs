@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use tessera_core::db::history::Recorded;
 use tessera_core::dispatch::Prepared;
 use tessera_core::models::{
-    self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, User, UserId,
+    self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, User, UserId, Why,
 };
 use tessera_core::plan::explain::{Bystander, Done, bystanders};
 use tessera_core::plan::{Catalog, People};
-use tessera_core::scrip::evaluation::{Evaluation, Stage, Verdict, Why};
+use tessera_core::scrip::evaluation::{Evaluation, Stage, Verdict};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -70,6 +70,29 @@ pub struct Ticket {
     /// The ETag: the number of its last numbered transaction.
     pub version: i64,
 }
+
+/// The members of a ticket, in the order of a table's columns.
+pub const TICKET_MEMBERS: [&str; 19] = [
+    "number",
+    "id",
+    "subject",
+    "queue",
+    "status",
+    "owner",
+    "creator",
+    "priority",
+    "requestors",
+    "cc",
+    "admin_cc",
+    "custom_fields",
+    "created_at",
+    "updated_at",
+    "started_at",
+    "resolved_at",
+    "due_at",
+    "told_at",
+    "version",
+];
 
 /// A queue, named.
 #[derive(Debug, Serialize, ToSchema)]
@@ -410,6 +433,10 @@ impl<'n> Names<'n> {
     pub fn preview(&self, prepared: &Prepared, explain: Option<ExplainWhat>) -> Preview {
         let plan = &prepared.plan;
         let done = Done {
+            actor: &prepared.context.actor,
+            channel: plan.channel,
+            now: plan.now,
+            people: self.people,
             before: plan.before.as_ref(),
             transactions: &plan.transactions,
             evaluations: &plan.evaluations,

@@ -51,6 +51,16 @@ pub struct Fault {
     /// The part of the text at fault, in characters: its first, and the one after its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub span: Option<(usize, usize)>,
+    /// What to write instead, where that is more than the message says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Box<str>>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+    }
 }
 
 /// A part of a text, as people count.
@@ -69,7 +79,8 @@ pub struct Place {
 impl Fault {
     /// A fault of a field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into(), line: None, column: None, span: None }
+        let (field, message) = (field.into(), message.into());
+        Self { field, message, line: None, column: None, span: None, hint: None }
     }
 
     /// The same fault, at a place in the text of the field (both from 1).
@@ -113,7 +124,7 @@ impl Error {
     /// Of more than [`FAULTS_MAX`] the first are told, and how many there are.
     pub fn invalid(mut faults: Vec<Fault>) -> Self {
         let detail = match faults.as_slice() {
-            [one] => format!("{}: {}", one.field, one.message),
+            [one] => one.to_string(),
             many => format!("{} things in this request cannot be right; see errors", many.len()),
         };
         faults.truncate(FAULTS_MAX);

@@ -8,7 +8,7 @@
     reason = "tests say what went wrong by panicking"
 )]
 
-mod desk;
+pub(crate) mod desk;
 pub mod properties;
 
 use crate::db::{Pools, migrate};

@@ -19,6 +19,7 @@ use sqlx::postgres::PgConnectOptions;
 use tessera_core::db::upkeep::Retention;
 use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::models::secret::Secret;
+use tessera_core::plan::Installation;
 use url::Url;
 
 use crate::postgres::tools::unknown_parameter;
@@ -113,6 +114,15 @@ impl Surroundings {
 }
 
 impl Config {
+    /// What the installation is called and where it is.
+    pub fn installation(&self) -> Installation {
+        Installation {
+            name: self.name.clone(),
+            base_url: self.base_url.clone(),
+            mail_from: self.mail_from.clone(),
+        }
+    }
+
     /// Reads the settings: the defaults, under the file, under the environment.
     ///
     /// # Errors

@@ -26,7 +26,6 @@ use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Wo
 use tessera_core::dispatch::{Tessera, clock};
 use tessera_core::failpoint::Failpoint;
 use tessera_core::models::secret::Secret;
-use tessera_core::plan::Installation;
 use time::Date;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -65,14 +64,9 @@ async fn serve(
     // What requests need; the rest of the upkeep may take long, and waits until they are served.
     make_partitions(&pools).await;
     let guard = Guard::new(config.webhook_allow.clone());
-    let installation = Installation {
-        name: config.name.clone(),
-        base_url: config.base_url.clone(),
-        mail_from: config.mail_from.clone(),
-    };
     let (mail, mail_to) = mail_transport(config)?;
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
-    let tessera = Arc::new(Tessera::open(pools.clone(), installation, Arc::new(guard)).await?);
+    let tessera = Arc::new(Tessera::open(pools.clone(), config.installation(), Arc::new(guard)).await?);
     let address = listener.local_addr()?;
     let router = router(config, Arc::clone(&tessera), &stop)?;
     // From here on nothing can fail any more.

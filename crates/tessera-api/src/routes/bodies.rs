@@ -2,7 +2,7 @@
 
 use crate::schema;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -121,7 +121,6 @@ schema::body!(ContentTypeInput, "ContentTypeInput", schema::content_type());
 schema::body!(MessageInput, "MessageInput", schema::message());
 schema::body!(FieldInput, "FieldInput", schema::field_values());
 schema::body!(FieldChangeInput, "FieldChangeInput", schema::field_change());
-schema::body!(SearchValue, "SearchValue", schema::search_value());
 
 /// What comes and what goes.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -280,6 +279,68 @@ pub(super) fn unique<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     }
 
     deserializer.deserialize_map(Members(PhantomData))
+}
+
+/// JSON of any form, in which nothing is named twice.
+pub(super) fn strict<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<serde_json::Value>, D::Error> {
+    struct Strict(serde_json::Value);
+
+    impl<'de> Deserialize<'de> for Strict {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(Any).map(Self)
+        }
+    }
+
+    struct Any;
+
+    impl<'de> Visitor<'de> for Any {
+        type Value = serde_json::Value;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("JSON")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(serde_json::Value::Null)
+        }
+
+        fn visit_bool<E>(self, is: bool) -> Result<Self::Value, E> {
+            Ok(is.into())
+        }
+
+        fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+            Ok(number.into())
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+            Ok(number.into())
+        }
+
+        fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+            Ok(number.into())
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(text.into())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut values = Vec::new();
+            while let Some(Strict(value)) = list.next_element()? {
+                values.push(value);
+            }
+            Ok(values.into())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            let members: BTreeMap<String, Strict> = unique(MapAccessDeserializer::new(map))?;
+            Ok(members.into_iter().map(|(name, Strict(value))| (name, value)).collect())
+        }
+    }
+
+    Option::<Strict>::deserialize(deserializer).map(|value| value.map(|Strict(value)| value))
 }
 
 /// Collects faults beside what could be read.

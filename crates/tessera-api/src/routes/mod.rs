@@ -4,10 +4,13 @@ pub mod bodies;
 pub mod config;
 pub mod deliveries;
 pub mod docs;
+pub mod export;
 pub mod health;
 pub mod metrics;
 pub mod search;
+mod selection;
 pub mod tickets;
+pub mod ticketsql;
 pub mod transactions;
 
 use crate::app::{self, App};
@@ -39,9 +42,12 @@ fn open() -> OpenApiRouter<App> {
 
 fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(tickets::list, tickets::create))
+        .routes(routes!(search::list, tickets::create))
         .routes(routes!(tickets::preview_create))
         .routes(routes!(search::search))
+        .routes(routes!(search::explain))
+        .routes(routes!(export::export))
+        .routes(routes!(ticketsql::schema))
         .routes(routes!(tickets::get, tickets::update))
         .routes(routes!(tickets::at))
         .routes(routes!(tickets::preview_update))

@@ -1,221 +1,418 @@
-//! Search by a flat filter: `{"Queue": "Support", "Status": "open", "CF.{Severity}": "high"}`.
+//! Search: a query, or a filter that says the same in JSON; page by page, or taken apart.
 
-use super::bodies::{SearchValue, unique};
-use super::tickets::TicketPage;
+use super::bodies::strict;
+use super::selection::Selection;
 use crate::app::App;
-use crate::error::{ProblemDocument, Result};
-use crate::extract::{Body, limit};
+use crate::error::{PlaceOfQuery, Problem, ProblemDocument, Result};
+use crate::extract::{Body, Params, limit};
+use crate::schema;
 use crate::views::Names;
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use tessera_core::db::flat::{Filter, NOBODY, tickets, users_named};
-use tessera_core::error::{Error, Fault};
-use tessera_core::models::text::list;
-use tessera_core::models::{CustomFieldId, Role, UserId, user};
-use tessera_core::plan::Catalog;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use tessera_core::db::search::{self, Count, Found, Search, Warning};
+use tessera_core::dispatch::clock;
+use tessera_core::error::Error;
+use tessera_core::models::text::quote;
+use tessera_core::models::{self, User};
+use tessera_core::plan::{Catalog, People};
+use tessera_core::query::sql::{Asker, Sorted};
+use tessera_core::query::{Dialect, Query, Zone, filter};
+use utoipa::{IntoParams, ToSchema};
 
-/// Alternatives of one key.
-const ALTERNATIVES_MAX: usize = 100;
-/// The keys besides custom fields.
-const KEYS: [&str; 10] =
-    ["id", "Subject", "Status", "Queue", "Owner", "Creator", "Requestor", "Cc", "AdminCc", "Priority"];
+schema::body!(FilterInput, "FilterInput", schema::filter());
+schema::body!(TicketPart, "TicketPart", schema::part_of::<crate::views::Ticket>());
 
-/// What to search for.
-#[derive(Debug, Deserialize, ToSchema)]
+/// What to search for, and what to tell of it.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchBody {
-    /// All of it must hold. A key is `id`, `Subject`, `Status`, `Queue`, `Owner`, `Creator`, `Requestor`, `Cc`, `AdminCc`,
-    /// `Priority` or `CF.{Name}`; a value is a text, a number, null, or a list of which any may hold.
-    #[serde(default, deserialize_with = "unique")]
-    #[schema(value_type = BTreeMap<String, SearchValue>)]
-    filter: BTreeMap<String, Value>,
+    /// TicketSQL, as `Status = 'open' AND CF.{Severity} = 'high'`; everything when neither it nor `filter` is given.
+    #[serde(default)]
+    #[schema(max_length = 8192)]
+    pub query: Option<String>,
+    /// The same as JSON, in place of `query`: a tree, or in short all that must hold.
+    #[serde(default, deserialize_with = "strict")]
+    #[schema(value_type = Option<FilterInput>)]
+    pub filter: Option<Value>,
+    /// How AND and OR on one level of `query` are read; `tessera` when not given.
+    #[serde(default)]
+    pub dialect: Option<DialectName>,
+    /// What comes first; the newest tickets when not given.
+    #[serde(default)]
+    #[schema(max_items = 5)]
+    pub order: Option<Vec<OrderTerm>>,
     /// Items per page; 50 when not given.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    pub limit: Option<i64>,
+    /// `next_cursor` of the page before, of the same query and order.
     #[serde(default)]
+    pub cursor: Option<String>,
+    /// Whether all that is found is counted; `none` when not given.
+    #[serde(default)]
+    pub count: Option<CountName>,
+    /// Members that each item shall have, and no other: `number`, `queue`, `custom_fields.Severity`.
+    #[serde(default)]
+    #[schema(min_items = 1, max_items = 200)]
+    pub fields: Option<Vec<String>>,
+    /// Where days begin and end, by its name in the IANA database; `UTC` when not given.
+    #[serde(default)]
+    #[schema(example = "Europe/Berlin")]
+    pub timezone: Option<String>,
+}
+
+/// How a query is read.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DialectName {
+    /// AND binds tighter than OR.
+    Tessera,
+    /// As RT does: a level is joined by the last word that stands on it.
+    Rt,
+}
+
+/// How exactly all that is found is counted.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CountName {
+    /// Not at all.
+    None,
+    /// Exactly up to 1,000, and by an estimate above.
+    Estimate,
+    /// Exactly, however long it takes.
+    Exact,
+}
+
+/// A field to order by.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrderTerm {
+    /// The field, as in a query.
+    pub field: String,
+    /// `asc` when not given. Tickets without a value come last in both.
+    #[serde(default)]
+    pub direction: Option<Direction>,
+}
+
+/// Which end comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The least first.
+    Asc,
+    /// The largest first.
+    Desc,
+}
+
+/// Which tickets, and what to tell of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {
+    /// TicketSQL, as `Status = 'open' AND Queue = 'Support'`.
+    query: Option<String>,
+    /// In place of `query`: name or id of a queue.
+    queue: Option<String>,
+    /// In place of `query`: a status. Deleted tickets are left out unless it is named.
+    status: Option<String>,
+    /// In place of `query`: a username, or `Nobody`.
+    owner: Option<String>,
+    /// `rt` reads AND and OR on one level as RT does.
+    #[param(inline)]
+    dialect: Option<DialectName>,
+    /// Fields to order by, between commas; `-` before one turns it round: `-LastUpdated,id`.
+    order: Option<String>,
+    /// Items per page, 1 to 200; 50 when not given.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before, of the same query and order.
     cursor: Option<String>,
+    /// `none`, `estimate` (exact up to 1,000) or `exact`.
+    #[param(inline)]
+    count: Option<CountName>,
+    /// Members that each item shall have, between commas: `number,subject,custom_fields.Severity`.
+    fields: Option<String>,
+    /// Where days begin and end, as `Europe/Berlin`; `UTC` when not given.
+    timezone: Option<String>,
 }
 
-/// Searches tickets, newest first.
-#[utoipa::path(post, path = "/api/tickets/search", operation_id = "searchTickets", tag = "tickets", request_body(content = SearchBody, example = json!({ "filter": { "Queue": "Support", "Status": ["new", "open"] }, "limit": 20 })), responses(
-    (status = 200, body = TicketPage, description = "A page of tickets."),
-    (status = 422, body = ProblemDocument, description = "A key or value that there is not, with what there is.")
+/// A page of what was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SearchPage {
+    /// The tickets; of each what `fields` names, or all.
+    #[schema(value_type = Vec<TicketPart>)]
+    items: Vec<Value>,
+    /// `cursor` of the next page; null on the last.
+    next_cursor: Option<String>,
+    /// How many tickets there are on all pages, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<Counted>,
+    /// The query as it was understood, in one spelling; of a filter its text.
+    query: String,
+    /// What to know of how it was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<QueryWarning>,
+}
+
+/// How many tickets there are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Counted {
+    /// So many.
+    tickets: i64,
+    /// Whether they were counted; else it is an estimate.
+    is_exact: bool,
+}
+
+/// What to know of how a query was read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QueryWarning {
+    /// A sentence.
+    message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// The part of the query.
+    span: PlaceOfQuery,
+    /// The line of its first character, from 1.
+    line: usize,
+    /// The column of its first character, from 1.
+    column: usize,
+}
+
+/// A search taken apart.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SearchExplained {
+    /// The query as it was understood, in one spelling.
+    query: String,
+    /// Its tree, which `filter` takes.
+    #[schema(value_type = FilterInput)]
+    tree: Value,
+    /// The statement for the page.
+    sql: String,
+    /// The values of its parameters, `$1` first.
+    binds: Vec<String>,
+    /// How PostgreSQL would run it: what `EXPLAIN (FORMAT JSON)` says.
+    #[schema(value_type = Vec<Object>)]
+    plan: Value,
+    /// What to know of how it was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<QueryWarning>,
+}
+
+/// Searches tickets by a query or a filter.
+#[utoipa::path(post, path = "/api/tickets/search", operation_id = "searchTickets", tag = "tickets",
+    request_body(content = SearchBody, example = json!({ "query": "Status = '__Active__' AND Queue = 'Support'", "order": [{ "field": "LastUpdated", "direction": "desc" }], "limit": 20 })), responses(
+    (status = 200, body = SearchPage, description = "A page of tickets."),
+    (status = 400, body = ProblemDocument, description = "`invalid_query` with `span`, `line`, `column` and `hint`; `malformed_cursor`, also for the cursor of another query or order."),
+    (status = 422, body = ProblemDocument, description = "`invalid`: a filter, an order, a member or a time zone that there is not; `query_timeout`.")
 ))]
-pub async fn search(State(app): State<App>, body: Body<SearchBody>) -> Result<Json<TicketPage>> {
-    let SearchBody { filter, limit, cursor } = body.value;
-    run(&app, filter, limit, cursor.as_deref()).await.map(Json)
+pub async fn search(State(app): State<App>, body: Body<SearchBody>) -> Result<Json<SearchPage>> {
+    Asked::of(body.value, &app).await?.page(&app).await.map(Json)
 }
 
-/// Runs a filter.
-pub(super) async fn run(
-    app: &App,
-    filter: BTreeMap<String, Value>,
-    count: Option<i64>,
-    cursor: Option<&str>,
-) -> Result<TicketPage> {
-    let catalog = app.tessera.fresh_catalog().await?;
-    let filter = resolve(app, &catalog, filter).await?;
-    let (page, people) = tickets(&app.tessera.pools().read, &filter, limit(count)?, cursor).await?;
-    let names = Names { catalog: &catalog, people: &people, actor: None };
-    let items = page.items.iter().map(|ticket| names.ticket(ticket)).collect();
-    Ok(TicketPage { items, next_cursor: page.next_cursor })
+/// Says how a search is read and run, and does not run it.
+#[utoipa::path(post, path = "/api/tickets/search/explain", operation_id = "explainSearch", tag = "tickets",
+    request_body(content = SearchBody, example = json!({ "query": "Status = '__Active__' AND Queue = 'General'" })), responses(
+    (status = 200, body = SearchExplained, description = "The tree, the statement and PostgreSQL's plan."),
+    (status = 400, body = ProblemDocument, description = "As of the search."),
+    (status = 422, body = ProblemDocument, description = "As of the search.")
+))]
+pub async fn explain(State(app): State<App>, body: Body<SearchBody>) -> Result<Json<SearchExplained>> {
+    let asked = Asked::of(body.value, &app).await?;
+    let explained = search::explain(&app.tessera.pools().read, &asked.catalog, &asked.search()).await;
+    let explained = explained.map_err(|error| Problem::of_search(error, &asked.query))?;
+    let Ok::<Query<_>, Infallible>(tree) = explained.tree.try_map(|test| Ok(test.predicate.clone()));
+    Ok(Json(SearchExplained {
+        query: tree.to_string(),
+        tree: filter::write(&tree),
+        sql: explained.statement.text,
+        binds: explained.statement.binds.iter().map(ToString::to_string).collect(),
+        plan: explained.plan,
+        warnings: explained.warnings.into_iter().map(QueryWarning::from).collect(),
+    }))
 }
 
-/// Turns keys and words into what the database knows, or says all that is wrong with them.
-async fn resolve(app: &App, catalog: &Catalog, keys: BTreeMap<String, Value>) -> Result<Filter, Error> {
-    let mut filter = Filter::default();
-    let mut named = BTreeSet::new();
-    let mut faults = Vec::new();
-    for (key, value) in keys {
-        let resolved = match (known(catalog, &key), alternatives(value)) {
-            (Ok(key), _) if !named.insert(key) => Err("is named twice; give it a list".to_owned().into()),
-            (Ok(key), Ok(words)) => ask(app, catalog, &mut filter, key, words).await,
-            (Err(message), _) | (_, Err(message)) => Err(message.into()),
+/// Lists tickets, newest first, or in the order and by the query that the URL says.
+#[utoipa::path(get, path = "/api/tickets", operation_id = "listTickets", tag = "tickets", params(ListParams), responses(
+    (status = 200, body = SearchPage, description = "A page of tickets."),
+    (status = 400, body = ProblemDocument, description = "`invalid_query` with `span`, `line`, `column` and `hint`; `malformed_query`; `malformed_cursor`."),
+    (status = 422, body = ProblemDocument, description = "`invalid`: an order, a member or a time zone that there is not; `query_timeout`.")
+))]
+pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Result<Json<SearchPage>> {
+    let words = [("Queue", params.queue), ("Status", params.status), ("Owner", params.owner)];
+    let words = words.into_iter().filter_map(|(key, word)| Some((key.to_owned(), word?.into())));
+    let keys: Map<String, Value> = words.collect();
+    if params.query.is_some() && !keys.is_empty() {
+        let message = "is given beside queue, status or owner; write these into the query";
+        return Err(Error::invalid_field("query", message).into());
+    }
+    let body = SearchBody {
+        query: params.query,
+        filter: (!keys.is_empty()).then_some(Value::Object(keys)),
+        dialect: params.dialect,
+        order: params.order.as_deref().map(order_of),
+        limit: params.limit,
+        cursor: params.cursor,
+        count: params.count,
+        fields: params.fields.as_deref().map(words_of),
+        timezone: params.timezone,
+    };
+    Asked::of(body, &app).await?.page(&app).await.map(Json)
+}
+
+/// What was asked, in whichever form: understood, but for the query, which only the compiler understands.
+pub(super) struct Asked {
+    /// The query; of a filter its text.
+    pub query: String,
+    /// Of what it speaks.
+    pub catalog: Arc<Catalog>,
+    /// What is told of each ticket; `None` = all.
+    pub selection: Option<Selection>,
+    dialect: Dialect,
+    order: Vec<Sorted>,
+    limit: i64,
+    cursor: Option<String>,
+    count: Count,
+    asker: Asker,
+    user: Arc<User>,
+}
+
+impl Asked {
+    /// Reads what was asked.
+    pub async fn of(body: SearchBody, app: &App) -> Result<Self, Error> {
+        let catalog = app.tessera.fresh_catalog().await?;
+        let user = app.tessera.administrator()?.user;
+        let zone = body.timezone.as_deref().map_or_else(|| Ok(Zone::utc()), zone)?;
+        let selection = body.fields.map(|words| Selection::parse(&words, &catalog)).transpose()?;
+        // A filter is printed in our own dialect.
+        let (query, dialect) = match (body.query, body.filter) {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid_field("filter", "is given beside query; send one of them"));
+            }
+            (_, Some(json)) => {
+                let tree = filter::read(&json).map_err(|fault| Error::invalid(vec![fault]))?;
+                (tree.to_string(), Dialect::Tessera)
+            }
+            (query, None) => {
+                (query.unwrap_or_default(), body.dialect.map_or_else(Dialect::default, Dialect::from))
+            }
         };
-        match resolved {
-            Ok(()) => {}
-            Err(Unusable::Word(message)) => faults.push(Fault::new(format!("filter.{key}"), message)),
-            Err(Unusable::Database(error)) => return Err(error),
+        Ok(Self {
+            query,
+            dialect,
+            selection,
+            order: body.order.unwrap_or_default().into_iter().map(Sorted::from).collect(),
+            limit: limit(body.limit)?,
+            cursor: body.cursor,
+            count: body.count.map_or(Count::None, Count::from),
+            asker: Asker { user: user.id, now: clock::now(), zone },
+            user: Arc::new(user),
+            catalog,
+        })
+    }
+
+    /// The search.
+    pub fn search(&self) -> Search<'_> {
+        Search {
+            query: &self.query,
+            dialect: self.dialect,
+            order: &self.order,
+            limit: self.limit,
+            cursor: self.cursor.as_deref(),
+            count: self.count,
+            asker: self.asker.clone(),
         }
     }
-    if faults.is_empty() { Ok(filter) } else { Err(Error::invalid(faults)) }
-}
 
-/// Why a key cannot be asked for.
-enum Unusable {
-    /// It says what cannot be.
-    Word(String),
-    /// What it says could not be looked up.
-    Database(Error),
-}
+    /// Tickets as they are told, whole.
+    pub fn whole(&self, tickets: &[models::Ticket], people: &People) -> Vec<Value> {
+        let names = Names { catalog: &self.catalog, people, actor: Some(&self.user) };
+        // A view has nothing that cannot be JSON.
+        tickets.iter().map(|ticket| json!(names.ticket(ticket))).collect()
+    }
 
-impl From<String> for Unusable {
-    fn from(message: String) -> Self {
-        Self::Word(message)
+    /// What is told of a ticket.
+    pub fn chosen(&self, ticket: Value) -> Value {
+        match &self.selection {
+            Some(selection) => selection.pick(&ticket),
+            None => ticket,
+        }
+    }
+
+    async fn page(&self, app: &App) -> Result<SearchPage> {
+        let found = search::tickets(&app.tessera.pools().read, &self.catalog, &self.search()).await;
+        let Found { page, people, count, query, warnings } =
+            found.map_err(|error| Problem::of_search(error, &self.query))?;
+        let items = self.whole(&page.items, &people);
+        Ok(SearchPage {
+            items: items.into_iter().map(|ticket| self.chosen(ticket)).collect(),
+            next_cursor: page.next_cursor,
+            count: count.map(|count| Counted { tickets: count.tickets, is_exact: count.is_exact }),
+            query,
+            warnings: warnings.into_iter().map(QueryWarning::from).collect(),
+        })
     }
 }
 
-/// What a key asks about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Member(&'static str),
-    Field(CustomFieldId),
-}
-
-/// The key of a word, compared without case.
-fn known(catalog: &Catalog, word: &str) -> Result<Key, String> {
-    if let Some(name) = field_name(word) {
-        let field = catalog.fields.find(name).map(|field| Key::Field(field.id));
-        let known = || list(catalog.fields.iter().map(|field| field.name.as_str()));
-        return field.ok_or_else(|| format!("there is no custom field \"{name}\"; there are {}", known()));
+/// Words between commas; a comma within braces is part of a name.
+pub(super) fn words_of(text: &str) -> Vec<String> {
+    let (mut words, mut is_braced) = (vec![String::new()], false);
+    for c in text.chars() {
+        is_braced = (is_braced || c == '{') && c != '}';
+        match words.last_mut() {
+            Some(word) if c != ',' || is_braced => word.push(c),
+            _ => words.push(String::new()),
+        }
     }
-    let member = KEYS.into_iter().find(|key| key.eq_ignore_ascii_case(word)).map(Key::Member);
-    member.ok_or_else(|| format!("there is no such key; there are {} and CF.{{Name}}", KEYS.join(", ")))
+    words.iter().map(|word| word.trim().to_owned()).collect()
 }
 
-/// Adds to the filter what one key asks for.
-async fn ask(
-    app: &App,
-    catalog: &Catalog,
-    filter: &mut Filter,
-    key: Key,
-    words: Vec<Option<String>>,
-) -> Result<(), Unusable> {
-    let texts = || -> Result<Vec<String>, String> {
-        words.iter().cloned().map(|word| word.ok_or_else(|| "cannot be null".to_owned())).collect()
+/// An order as a URL says it.
+pub(super) fn order_of(text: &str) -> Vec<OrderTerm> {
+    let term = |word: String| match word.strip_prefix('-') {
+        Some(field) => OrderTerm { field: field.to_owned(), direction: Some(Direction::Desc) },
+        None => OrderTerm { field: word, direction: None },
     };
-    match key {
-        Key::Field(field) => filter.fields.push((field, words)),
-        Key::Member("id") => filter.numbers = numbers(&texts()?)?,
-        Key::Member("Subject") => filter.subjects = texts()?,
-        Key::Member("Status") => filter.statuses = statuses(catalog, texts()?)?,
-        Key::Member("Queue") => filter.queues = queues(catalog, &texts()?)?,
-        Key::Member("Owner") => filter.owners = people(app, catalog, &words).await?,
-        Key::Member("Creator") => {
-            texts()?;
-            filter.creators = people(app, catalog, &words).await?;
+    words_of(text).into_iter().map(term).collect()
+}
+
+fn zone(name: &str) -> Result<Zone, Error> {
+    Zone::parse(name).ok_or_else(|| {
+        let message = format!("{} is not the name of a time zone; write Europe/Berlin or UTC", quote(name));
+        Error::invalid_field("timezone", message)
+    })
+}
+
+impl From<DialectName> for Dialect {
+    fn from(name: DialectName) -> Self {
+        match name {
+            DialectName::Tessera => Self::Tessera,
+            DialectName::Rt => Self::Rt,
         }
-        Key::Member("Priority") => filter.priorities = numbers(&texts()?)?,
-        Key::Member("Requestor") => drop(filter.watchers.insert(Role::Requestor, texts()?)),
-        Key::Member("Cc") => drop(filter.watchers.insert(Role::Cc, texts()?)),
-        Key::Member(_) => drop(filter.watchers.insert(Role::AdminCc, texts()?)),
     }
-    Ok(())
 }
 
-/// The name in `CF.{Name}` or `CF.Name`.
-fn field_name(key: &str) -> Option<&str> {
-    let name = key.strip_prefix("CF.").or_else(|| key.strip_prefix("cf."))?;
-    Some(name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name))
-}
-
-fn alternatives(value: Value) -> Result<Vec<Option<String>>, String> {
-    let word = |value: Value| match value {
-        Value::Null => Ok(None),
-        Value::String(text) if text.contains('\0') => Err("holds the character U+0000".to_owned()),
-        Value::String(text) => Ok(Some(text)),
-        Value::Number(number) => Ok(Some(number.to_string())),
-        other => Err(format!("holds {other}; give a text, a number, null or a list of them")),
-    };
-    match value {
-        Value::Array(values) if values.is_empty() || values.len() > ALTERNATIVES_MAX => {
-            Err(format!("is a list of {}; it must have 1 to {ALTERNATIVES_MAX}", values.len()))
+impl From<CountName> for Count {
+    fn from(name: CountName) -> Self {
+        match name {
+            CountName::None => Self::None,
+            CountName::Estimate => Self::Estimate,
+            CountName::Exact => Self::Exact,
         }
-        Value::Array(values) => values.into_iter().map(word).collect(),
-        value => word(value).map(|word| vec![word]),
     }
 }
 
-fn numbers<N: std::str::FromStr>(words: &[String]) -> Result<Vec<N>, String> {
-    let number =
-        |word: &String| word.parse().map_err(|_| format!("\"{word}\" is not a whole number in range"));
-    words.iter().map(number).collect()
-}
-
-fn statuses(catalog: &Catalog, words: Vec<String>) -> Result<Vec<String>, String> {
-    for word in &words {
-        if !catalog.lifecycles.iter().any(|lifecycle| lifecycle.class_of(word).is_some()) {
-            let all = catalog.lifecycles.iter().flat_map(|lifecycle| lifecycle.statuses());
-            let all: BTreeSet<&String> = all.collect();
-            return Err(format!("no lifecycle has the status \"{word}\"; there are {}", list(all)));
-        }
+impl From<OrderTerm> for Sorted {
+    fn from(term: OrderTerm) -> Self {
+        Self { field: term.field, is_descending: term.direction == Some(Direction::Desc) }
     }
-    Ok(words)
 }
 
-fn queues(catalog: &Catalog, words: &[String]) -> Result<Vec<tessera_core::models::QueueId>, String> {
-    let queue = |word: &String| {
-        let known = || list(catalog.queues.iter().map(|queue| queue.name.as_str()));
-        catalog
-            .queues
-            .find(word)
-            .map(|queue| queue.id)
-            .ok_or_else(|| format!("there is no queue \"{word}\"; there are {}", known()))
-    };
-    words.iter().map(queue).collect()
-}
-
-/// Users of usernames and addresses; null and `Nobody` are nobody.
-async fn people(app: &App, catalog: &Catalog, words: &[Option<String>]) -> Result<Vec<UserId>, Unusable> {
-    let mut ids = Vec::new();
-    for word in words.iter().map(|word| word.as_deref().unwrap_or(user::NOBODY)) {
-        if word.eq_ignore_ascii_case(user::NOBODY) {
-            ids.push(NOBODY);
-            continue;
-        }
-        let found = users_named(&app.tessera.pools().read, &[word.to_owned()]).await;
-        let found = found.map_err(Unusable::Database)?;
-        if found.is_empty() {
-            let agents = list(catalog.agents.iter().map(|agent| agent.username.as_str()));
-            return Err(format!("there is no user \"{word}\"; among others there are {agents}").into());
-        }
-        ids.extend(found);
+impl From<Warning> for QueryWarning {
+    fn from(Warning { message, hint, place }: Warning) -> Self {
+        Self { message, hint, span: place.into(), line: place.line, column: place.column }
     }
-    Ok(ids)
 }

@@ -1,7 +1,6 @@
 //! Tickets: made, changed, shown before they change, read, listed.
 
 use super::bodies::{ContentBody, CreateBody, UpdateBody};
-use super::search;
 use crate::app::App;
 use crate::error::{Problem, ProblemDocument, Result};
 use crate::extract::{Body, Depth, Explain, Given, Paging, Params, Segments, Ticket, limit};
@@ -16,48 +15,10 @@ use tessera_core::db;
 use tessera_core::dispatch::{Answer, Conditions, Outcome, Prepared};
 use tessera_core::models::page::Page;
 use tessera_core::plan::command::UpdateTicket;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 /// Says that an answer was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-
-/// A page of tickets.
-#[derive(Debug, serde::Serialize, ToSchema)]
-pub struct TicketPage {
-    /// The tickets.
-    pub items: Vec<views::Ticket>,
-    /// `cursor` of the next page; null on the last.
-    pub next_cursor: Option<String>,
-}
-
-/// Which tickets.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct ListParams {
-    /// Name or id of a queue.
-    queue: Option<String>,
-    /// A status. Deleted tickets are left out unless it is named.
-    status: Option<String>,
-    /// A username, or `Nobody`.
-    owner: Option<String>,
-    /// Items per page, 1 to 200; 50 when not given.
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-/// Lists tickets, newest first.
-#[utoipa::path(get, path = "/api/tickets", operation_id = "listTickets", tag = "tickets", params(ListParams), responses(
-    (status = 200, body = TicketPage, description = "A page of tickets."),
-    (status = 422, body = ProblemDocument, description = "There is no such queue or user.")
-))]
-pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Result<Json<TicketPage>> {
-    let words = [("Queue", params.queue), ("Status", params.status), ("Owner", params.owner)];
-    let filter =
-        words.into_iter().filter_map(|(key, word)| word.map(|word| (key.to_owned(), word.into()))).collect();
-    search::run(&app, filter, params.limit, params.cursor.as_deref()).await.map(Json)
-}
 
 /// Makes a ticket.
 #[utoipa::path(post, path = "/api/tickets", operation_id = "createTicket", tag = "tickets",

@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use tessera_core::db::history::{self, Recorded, Request};
-use tessera_core::db::tickets::TicketRef;
 use tessera_core::error::Error;
 use tessera_core::models::{RequestId, TicketId, TransactionId};
 use tessera_core::plan::explain::{Done, bystanders};
@@ -144,13 +143,17 @@ fn link(recorded: Recorded, evaluations: &[Evaluation], caused_by: Option<Box<Wh
 async fn explained(app: &App, ticket: TicketId, request: &Request) -> Result<Explained> {
     let pool = &app.tessera.pools().read;
     let catalog = app.tessera.fresh_catalog().await?;
-    let transactions = history::of_request(pool, ticket, request.id).await?;
-    let before = match transactions.first().and_then(|first| first.seq) {
-        Some(seq) if seq > 1 => Some(history::at(pool, TicketRef::Id(ticket), seq - 1).await?.0),
-        _ => None,
+    let past = history::past(pool, ticket, request).await?;
+    let actor = past.people.get(request.actor_id).ok_or_else(|| Error::not_found("user", &request.actor))?;
+    let done = Done {
+        actor,
+        channel: &request.channel,
+        now: request.created_at,
+        people: &past.people,
+        before: past.before.as_ref(),
+        transactions: &past.transactions,
+        evaluations: request.evaluations.as_deref().unwrap_or_default(),
     };
-    let evaluations = request.evaluations.as_deref().unwrap_or_default();
-    let done = Done { before: before.as_ref(), transactions: &transactions, evaluations };
     Ok(Explained {
         config_version: catalog.version,
         is_as_planned: catalog.version == request.config_version,

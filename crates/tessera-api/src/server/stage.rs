@@ -20,7 +20,7 @@ struct State {
     limits: Limits,
     between: Between,
     is_http2: bool,
-    /// When each request at work began, in the order in which they came.
+    /// When each request at work began, or its answer last went on.
     at_work: BTreeMap<u64, Instant>,
     begun: u64,
     /// Since when an answer waits for a client that does not take it. hyper has it whole by then, and its request is done.
@@ -169,7 +169,7 @@ impl State {
             // HTTP/2 can be told at once that no more is taken (GOAWAY), with requests at work.
             return (stopping, Over::Stopping);
         }
-        let oldest = self.at_work.first_key_value().map(|(_, began)| *began);
+        let oldest = self.at_work.values().min().copied();
         if let Some(since) = oldest.or(self.unsent) {
             return (since + limits.request, Over::Request);
         }
@@ -191,6 +191,16 @@ impl State {
 pub(super) struct Work {
     stage: Stage,
     number: u64,
+}
+
+impl Work {
+    /// The client has taken what there was of an answer, so the next part has a time of its own.
+    pub(super) fn goes_on(&self) {
+        let mut state = self.stage.state();
+        let now = Instant::now();
+        state.at_work.insert(self.number, now);
+        state.unsent = state.unsent.map(|_| now);
+    }
 }
 
 impl Drop for Work {
@@ -271,6 +281,7 @@ impl AsyncWrite for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -297,5 +308,36 @@ mod tests {
         client.read_exact(&mut taken).await.unwrap();
         watched.flush().await.unwrap();
         assert!(stage.is_idle());
+    }
+
+    /// Lets time pass.
+    fn pass(stage: &Stage, seconds: u64) {
+        let mut state = stage.state();
+        let state = &mut *state;
+        for since in state.at_work.values_mut().chain(&mut state.unsent) {
+            *since -= Duration::from_secs(seconds);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_goes_on_has_its_time_anew_also_behind_others_and_at_its_end() {
+        let limits = Limits { request: Duration::from_secs(75), ..Limits::default() };
+        let stage = Stage::new(limits);
+        let (streamed, other) = (stage.begin(true), stage.begin(true));
+        pass(&stage, 50);
+        streamed.goes_on();
+        stage.is_full();
+        pass(&stage, 25);
+        assert_eq!(stage.over(), Some(Over::Request), "the other one has no more time");
+        drop(other);
+        assert_eq!(stage.over(), None);
+        pass(&stage, 49);
+        assert_eq!(stage.over(), None);
+        streamed.goes_on();
+        drop(streamed);
+        pass(&stage, 74);
+        assert_eq!(stage.over(), None, "the last part has as much time as any");
+        pass(&stage, 1);
+        assert_eq!(stage.over(), Some(Over::Request));
     }
 }

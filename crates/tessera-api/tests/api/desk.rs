@@ -82,7 +82,11 @@ impl Desk {
 
     /// A desk whose application was set up further.
     pub async fn open_with(set_up: impl FnOnce(App) -> App) -> Self {
-        let db = TestDb::new().await;
+        Self::open_on(TestDb::new().await, set_up).await
+    }
+
+    /// The same on a database whose connections were set up, too.
+    pub async fn open_on(db: TestDb, set_up: impl FnOnce(App) -> App) -> Self {
         sqlx::raw_sql(CONFIGURATION).execute(&db.pools.write).await.unwrap();
         let installation = Installation {
             name: "desk".to_owned(),
@@ -102,6 +106,11 @@ impl Desk {
     /// The database, to look at and to break.
     pub fn pool(&self) -> &PgPool {
         &self.db.pools.write
+    }
+
+    /// The connections that searches use.
+    pub fn read_pool(&self) -> &PgPool {
+        &self.db.pools.read
     }
 
     /// Takes the database away.

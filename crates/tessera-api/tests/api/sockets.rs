@@ -2,17 +2,18 @@
 
 use super::desk::{Desk, TOKEN};
 use super::wire::{Client, LONG, SHORT, SOON, Served, gated};
-use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures::stream;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tessera_api::app::Load;
-use tessera_api::server::Limits;
+use tessera_api::server::{Limits, Streamed};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// As many as one attacker opens with ease, and fewer than there may be.
 const DRIBBLERS: usize = 1_000;
@@ -146,22 +147,52 @@ impl Drop for Rings {
 
 #[tokio::test]
 async fn a_client_that_does_not_take_its_answer_is_let_go() {
-    let dropped = Arc::new(Notify::new());
-    let bell = Arc::clone(&dropped);
-    let endless = move || {
-        let rings = Rings(bell);
-        async move {
-            Body::from_stream(stream::iter(std::iter::repeat_with(move || {
-                let _ = &rings;
-                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16_384]))
-            })))
-        }
+    let (dropped, streamed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let endless = |bell: &Arc<Notify>| {
+        let rings = Rings(Arc::clone(bell));
+        Body::from_stream(stream::iter(std::iter::repeat_with(move || {
+            let _ = &rings;
+            Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16_384]))
+        })))
     };
-    let server =
-        Served::start(Router::new().route("/", get(endless)), Limits { request: SHORT, ..LONG }).await;
-    let mut client = server.connect().await;
-    client.ask("/").await;
-    timeout(SOON, dropped.notified()).await.expect("the answer is given up");
+    let bells = [Arc::clone(&dropped), Arc::clone(&streamed)];
+    let [whole, parts] = bells.map(|bell| move || async move { endless(&bell) });
+    let router = Router::new()
+        .route("/whole", get(whole))
+        .route("/parts", get(async move || (Extension(Streamed), parts().await)));
+    let server = Served::start(router, Limits { request: SHORT, ..LONG }).await;
+    for (path, bell) in [("/whole", dropped), ("/parts", streamed)] {
+        let mut client = server.connect().await;
+        client.ask(path).await;
+        timeout(SOON, bell.notified()).await.expect("the answer is given up");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_made_while_it_is_sent_may_take_longer_than_others() {
+    // Parts come until twice the time of a request is over.
+    let long = || {
+        let begun = Instant::now();
+        let parts = std::iter::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 1_024])));
+        Body::from_stream(stream::iter(parts.take_while(move |_| begun.elapsed() < SHORT * 2)))
+    };
+    let router = Router::new()
+        .route("/whole", get(async move || long()))
+        .route("/parts", get(async move || (Extension(Streamed), long())));
+    let server = Served::start(router, Limits { request: SHORT, ..LONG }).await;
+    for (path, is_whole) in [("/whole", false), ("/parts", true)] {
+        let mut client = server.connect().await;
+        client.ask(path).await;
+        let (mut stream, mut part, mut end) = (client.into_stream(), [0; 65_536], Vec::new());
+        while let Ok(length @ 1..) = stream.read(&mut part).await {
+            end.extend_from_slice(&part[..length]);
+            end.drain(..end.len().saturating_sub(5));
+            if end == b"0\r\n\r\n" {
+                break;
+            }
+        }
+        assert_eq!(end == b"0\r\n\r\n", is_whole, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ fn merge<'a, T: 'a, I: Ord>(
 
 /// A stored thing that this program cannot understand.
 fn broken(what: &str, name: &str, faults: &[Fault]) -> Error {
-    let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+    let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
     Error::new(
         Kind::Internal,
         "internal",

@@ -3,8 +3,10 @@
 use super::{error, tickets};
 use crate::error::Result;
 use crate::lifecycle::{Definition, Lifecycle};
+use crate::models::id::moment_of;
 use crate::models::{Change, LifecycleId, LifecycleVersionId, QueueId, Role, StatusClass, Ticket, text};
 use crate::plan::fold;
+use crate::query::sql::ID_SLACK;
 use crate::query::words::vector;
 use serde::Deserialize;
 use sqlx::types::Json;
@@ -174,6 +176,15 @@ fn judge(ticket: Ticket, history: &[Line], lifecycles: &Lifecycles, report: &mut
                 "ticket #{number} is {} as {}, which its lifecycle does not say",
                 ticket.status_class, ticket.status
             ),
+        );
+    }
+    // Ids from before 1970 carry 1970.
+    let made = ticket.created_at.max(OffsetDateTime::UNIX_EPOCH);
+    if moment_of(ticket.id.0).is_none_or(|carried| (carried - made).abs() > ID_SLACK) {
+        let id = ticket.id;
+        report.tell(
+            "ids",
+            format!("ticket #{number} was made at {made} and has the id {id}, which carries another time: searches by Created miss it"),
         );
     }
     let folded = fold(history.iter().map(|line| (&line.change, line.seq, line.at)));

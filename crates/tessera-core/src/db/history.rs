@@ -14,6 +14,7 @@ use crate::scrip::evaluation::Evaluation;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::types::Json;
+use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -57,6 +58,8 @@ pub struct Recorded {
 pub struct Request {
     /// Its id.
     pub id: RequestId,
+    /// Who asked.
+    pub actor_id: UserId,
     /// The username of who asked.
     pub actor: String,
     /// Through what.
@@ -151,7 +154,7 @@ pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Rec
 pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
     let row = sqlx::query!(
         r#"
-        SELECT r.id, u.username AS actor, r.channel, r.created_at, r.plan_hash, r.config_version,
+        SELECT r.id, r.actor_id, u.username AS actor, r.channel, r.created_at, r.plan_hash, r.config_version,
                t.evaluations AS "evaluations?: Json<Vec<Evaluation>>"
         FROM requests r
         JOIN users u ON u.id = r.actor_id
@@ -166,6 +169,7 @@ pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
     .ok_or_else(|| Error::not_found("request", request))?;
     Ok(Request {
         id: RequestId(row.id),
+        actor_id: UserId(row.actor_id),
         actor: row.actor,
         channel: row.channel,
         created_at: row.created_at,
@@ -180,7 +184,7 @@ pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
 /// The history up to there is folded, as `tessera check` does: what is answered is what the transactions say.
 ///
 /// # Errors
-/// `not_found`, with the last transaction there is; those of the database.
+/// `not_found`, with the last transaction there is, and for what was before an import; those of the database.
 pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, People)> {
     let id = super::tickets::id_of(pool, ticket).await?;
     let lines = sqlx::query!(
@@ -203,11 +207,31 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
         return Err(Error::new(Kind::NotFound, "not_found", detail));
     }
     let folded = fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
-    let folded =
-        folded.ok_or_else(|| Error::internal("The history does not begin with a Create.", id.to_string()))?;
+    let Some(folded) = folded else { return Err(unfoldable(pool, ticket, id, seq).await?) };
     let people: Vec<Uuid> = folded.people().map(|user| user.0).collect();
     let people = super::tickets::users(&mut *pool.acquire().await.map_err(error)?, &people).await?;
     Ok((folded, people))
+}
+
+/// Why a history could not be folded so far: what was imported has no state before its Import.
+async fn unfoldable(pool: &PgPool, ticket: TicketRef, id: TicketId, seq: i64) -> Result<Error> {
+    let import = TransactionType::Import.as_str();
+    let begins = sqlx::query_scalar!(
+        r#"SELECT seq AS "seq!" FROM transactions WHERE ticket_id = $1 AND transaction_type = $2 AND seq > $3 ORDER BY seq LIMIT 1"#,
+        id.0,
+        import,
+        seq
+    );
+    Ok(match begins.fetch_optional(pool).await.map_err(error)? {
+        Some(begins) => {
+            let detail = format!(
+                "The ticket {ticket} was imported, as transaction {begins}. Of what was before there are the lines of its \
+                 history, and not the ticket as it was; ask for {begins} or later."
+            );
+            Error::new(Kind::NotFound, "not_found", detail)
+        }
+        None => Error::internal("The history begins with neither a Create nor an Import.", id.to_string()),
+    })
 }
 
 async fn version(pool: &PgPool, ticket: TicketId) -> Result<i64> {
@@ -217,18 +241,52 @@ async fn version(pool: &PgPool, ticket: TicketId) -> Result<i64> {
         .map_err(error)
 }
 
-/// The numbered transactions of a request, in order, without their messages.
+/// What a request did to a ticket, with everybody concerned as they are today.
+#[derive(Debug)]
+pub struct Past {
+    /// The ticket before; `None` for a create.
+    pub before: Option<Ticket>,
+    /// The numbered transactions, in order.
+    pub transactions: Vec<Transaction>,
+    /// Who asked, and the ticket's people before and after.
+    pub people: People,
+}
+
+/// What a request did to a ticket.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> Result<Vec<Transaction>> {
+pub async fn past(pool: &PgPool, ticket: TicketId, request: &Request) -> Result<Past> {
+    let transactions = of_request(pool, ticket, request.id).await?;
+    let before = match transactions.first().and_then(|first| first.seq) {
+        Some(seq) if seq > 1 => Some(at(pool, TicketRef::Id(ticket), seq - 1).await?.0),
+        _ => None,
+    };
+    let mut people: BTreeSet<UserId> = before.iter().flat_map(Ticket::people).collect();
+    people.insert(request.actor_id);
+    for transaction in &transactions {
+        match &transaction.change {
+            Change::Create(initial) => people.extend(initial.people()),
+            Change::Owner { new, .. } => people.extend(*new),
+            Change::AddWatcher { watcher, .. } => people.extend(watcher.user),
+            _ => {}
+        }
+    }
+    let people: Vec<Uuid> = people.into_iter().map(|user| user.0).collect();
+    let people = super::tickets::users(&mut *pool.acquire().await.map_err(error)?, &people).await?;
+    Ok(Past { before, transactions, people })
+}
+
+async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> Result<Vec<Transaction>> {
     let rows = sqlx::query!(
         r#"
-        SELECT id, seq, batch_seq, transaction_type, field, old_value, new_value, data AS "change: Json<Change>", creator_id,
-               created_at, derived, caused_by, scrip_version_id
-        FROM transactions
-        WHERE ticket_id = $1 AND request_id = $2 AND seq IS NOT NULL
-        ORDER BY seq
+        SELECT t.id, t.seq, t.batch_seq, t.transaction_type, t.field, t.old_value, t.new_value, t.data AS "change: Json<Change>",
+               t.creator_id, t.created_at, t.derived, t.caused_by, t.scrip_version_id,
+               c.content_type AS "content_type?", c.body AS "body?"
+        FROM transactions t
+        LEFT JOIN transaction_contents c ON c.transaction_id = t.id
+        WHERE t.ticket_id = $1 AND t.request_id = $2 AND t.seq IS NOT NULL
+        ORDER BY t.seq
         "#,
         ticket.0,
         request.0
@@ -250,7 +308,10 @@ pub async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> 
             old_value: row.old_value,
             new_value: row.new_value,
             change: row.change.0,
-            content: None,
+            content: row
+                .content_type
+                .zip(row.body)
+                .map(|(content_type, body)| Content { content_type, body }),
             creator: UserId(row.creator_id),
             created_at: row.created_at,
             derived: row.derived,

@@ -2,14 +2,16 @@
 
 pub mod backup;
 pub mod catalog;
+pub mod census;
 pub mod check;
 pub mod configuration;
 pub mod connections;
 pub mod deliveries;
 pub mod doctor;
-pub mod flat;
+pub mod export;
 pub mod gauges;
 pub mod history;
+pub mod import;
 pub mod plans;
 pub mod search;
 pub mod secrets;
@@ -19,6 +21,8 @@ pub mod words;
 
 #[cfg(test)]
 pub(crate) mod delivery_fixtures;
+#[cfg(test)]
+mod ticketsql_tests;
 
 use crate::error::{Error, Kind};
 use crate::failpoint::Failpoint;

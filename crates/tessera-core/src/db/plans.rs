@@ -1,14 +1,15 @@
 //! Writes plans: one data-modifying statement each for a create and for updates, all of it or nothing (write-path.md).
 
 use super::error;
+use super::import::is_number_taken;
 use super::tickets::TicketRef;
 use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
 use crate::models::text::fold;
-use crate::models::{Change, Delivery, RequestId, Ticket, Transaction, UserId};
+use crate::models::{Change, Delivery, RequestId, Ticket, Transaction, UserId, Why};
 use crate::plan::Plan;
 use crate::query::words::vector;
-use crate::scrip::evaluation::{Evaluation, Verdict, Why};
+use crate::scrip::evaluation::{Evaluation, Verdict};
 use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -43,6 +44,8 @@ pub enum Written {
     TicketMoved,
     /// The key was used before; nothing was written.
     KeyUsed,
+    /// An import gave the number to another ticket; nothing was written.
+    NumberTaken,
 }
 
 /// Writes the plan of a create.
@@ -180,8 +183,12 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         &lines.delivery_body as _,
     )
     .fetch_one(db)
-    .await
-    .map_err(error)?;
+    .await;
+    let row = match row {
+        Ok(row) => row,
+        Err(source) if is_number_taken(&source) => return Ok(Written::NumberTaken),
+        Err(source) => return Err(error(source)),
+    };
     Ok(match (row.config_current, row.written, key.is_some() && !row.key_new) {
         (false, ..) => Written::ConfigurationMoved,
         (true, true, _) => Written::Yes,

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod configure;
 mod counts;
 pub mod current;
+pub mod import;
 pub mod planner;
 pub mod turns;
 
@@ -222,10 +223,10 @@ impl Tessera {
                     // The number is drawn already; only the configuration is to be read again.
                     loaded.config_version = self.fresh_catalog().await?.version;
                 }
-                Written::KeyUsed => {
+                Written::KeyUsed | Written::NumberTaken => {
                     let mut db = self.pools.changes.take().await?;
                     let again = tickets::load_new(&mut db, load).await;
-                    loaded.replay = db.done(again)?.replay;
+                    loaded = db.done(again)?;
                 }
             }
         }

@@ -467,6 +467,7 @@ async fn the_check_names_every_invariant_that_is_broken() {
         ("I8", "UPDATE delivery_queue SET resend_id = gen_random_uuid();
                 INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
                 SELECT ticket_id, request_id, 0, 'EmailRecord', '{}', creator_id, (SELECT id FROM deliveries LIMIT 1) FROM transactions LIMIT 1"),
+        ("ids", "UPDATE tickets SET created_at = created_at - interval '2 hours'"),
         ("references", "DELETE FROM requests"),
         ("references", "UPDATE transactions SET caused_by = gen_random_uuid() WHERE seq = 3"),
         ("references", "UPDATE transactions SET scrip_version_id = gen_random_uuid() WHERE seq = 1"),

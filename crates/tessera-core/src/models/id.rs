@@ -103,6 +103,12 @@ pub fn first_id_of(moment: OffsetDateTime) -> Uuid {
     Uuid::from_u128(u128::try_from(millis).unwrap_or_default() << 80)
 }
 
+/// The moment that a UUIDv7 carries, in milliseconds; `None` for an id of another kind.
+pub fn moment_of(id: Uuid) -> Option<OffsetDateTime> {
+    let millis = i128::try_from(id.as_u128() >> 80).ok().filter(|_| id.get_version_num() == 7)?;
+    OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +123,8 @@ mod tests {
         let mut again = Ids::new(now, 7);
         assert_eq!(drawn[0], again.draw::<Uuid>());
         assert!(first_id_of(now) < drawn[0]);
+        let carried = moment_of(drawn[0]).unwrap();
+        assert!(carried <= now && now - carried < time::Duration::milliseconds(1), "{carried} of {now}");
+        assert_eq!(moment_of(Uuid::from_u128(7)), None);
     }
 }

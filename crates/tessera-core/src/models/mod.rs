@@ -12,6 +12,7 @@ pub mod text;
 pub mod ticket;
 pub mod transaction;
 pub mod user;
+pub mod why;
 
 pub use custom_field::{CustomField, FieldType};
 pub use delivery::{Delivery, DeliveryKind};
@@ -22,3 +23,4 @@ pub use template::TemplateSource;
 pub use ticket::{Role, StatusClass, Ticket, Watcher};
 pub use transaction::{Change, Transaction, TransactionType};
 pub use user::User;
+pub use why::Why;

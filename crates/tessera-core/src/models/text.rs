@@ -64,6 +64,23 @@ pub fn is_address(text: &str) -> bool {
         && text.parse::<lettre::Address>().is_ok()
 }
 
+/// The name among those known that was probably meant by a word, compared without case: one slip of the fingers in each
+/// three letters, and not all of the name.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Characters of a word that are looked at: longer ones are no slips.
+    const LOOKED_AT: usize = 64;
+    let word: String = fold(word).chars().take(LOOKED_AT).collect();
+    let length = word.chars().count();
+    let slips = |name: &str| {
+        let count = name.chars().count();
+        let most = (length / 3 + 1).min(count.saturating_sub(1));
+        let is_near = length.abs_diff(count) <= most;
+        is_near.then(|| strsim::osa_distance(&word, &fold(name))).filter(|slips| *slips <= most)
+    };
+    let near = known.into_iter().filter_map(|name| Some((slips(name)?, name)));
+    near.min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
+}
+
 /// "a, b and c", for messages that name what exists.
 pub fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     const SHOWN: usize = 20;

@@ -223,7 +223,7 @@ impl Ticket {
     /// Makes one change. `prepare` changes a ticket only through this, and folding a history calls it again (I2).
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Create(initial) => *self = (**initial).clone(),
+            Change::Create(whole) | Change::Import(whole) => *self = (**whole).clone(),
             Change::Status { new, class, .. } => {
                 self.status.clone_from(new);
                 self.status_class = *class;
@@ -249,7 +249,11 @@ impl Ticket {
                     self.values.remove(field);
                 }
             }
-            Change::Correspond | Change::Comment | Change::SystemError { .. } | Change::Outcome(_) => {}
+            Change::Correspond
+            | Change::Comment
+            | Change::SystemError { .. }
+            | Change::Outcome(_)
+            | Change::Imported => {}
         }
     }
 }

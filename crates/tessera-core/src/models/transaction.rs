@@ -44,11 +44,13 @@ pub enum TransactionType {
     DeliveryFailed,
     /// Automation could not do something.
     SystemError,
+    /// The ticket came from elsewhere, as it is from here on; what stands before it is told, not proved.
+    Import,
 }
 
 impl TransactionType {
     /// Every type, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Create,
         Self::Status,
         Self::Set,
@@ -63,6 +65,7 @@ impl TransactionType {
         Self::ConnectorDelivery,
         Self::DeliveryFailed,
         Self::SystemError,
+        Self::Import,
     ];
 
     /// The name in JSON and in the database.
@@ -82,6 +85,7 @@ impl TransactionType {
             Self::ConnectorDelivery => "ConnectorDelivery",
             Self::DeliveryFailed => "DeliveryFailed",
             Self::SystemError => "SystemError",
+            Self::Import => "Import",
         }
     }
 
@@ -103,6 +107,7 @@ impl TransactionType {
                 | Self::ConnectorDelivery
                 | Self::DeliveryFailed
                 | Self::SystemError
+                | Self::Import
         )
     }
 }
@@ -242,6 +247,10 @@ pub enum Change {
     },
     /// What became of a delivery (`EmailRecord` and its kin).
     Outcome(Outcome),
+    /// A line of a history that was kept elsewhere: its type, field, values and content are as given, and it changes nothing.
+    Imported,
+    /// The whole state of a ticket that was kept elsewhere; a history is folded from here on.
+    Import(Box<Ticket>),
 }
 
 /// What became of a delivery.
@@ -312,8 +321,9 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Whether scrips are tried on it: outcomes of deliveries and what follows by a rule of tickets start no pass.
+    /// Whether scrips are tried on it: outcomes of deliveries, what follows by a rule of tickets and what was imported start
+    /// no pass.
     pub fn starts_pass(&self) -> bool {
-        self.transaction_type.is_activating() && !self.derived
+        self.transaction_type.is_activating() && !self.derived && self.change != Change::Imported
     }
 }

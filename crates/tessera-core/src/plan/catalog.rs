@@ -8,6 +8,7 @@ use crate::models::{
     TransactionType, User, UserId,
 };
 use crate::query::{Fields, Purpose};
+use crate::scrip::condition::Resolved;
 use crate::scrip::evaluation::Stage;
 use crate::scrip::template::Template;
 use crate::scrip::{Scrip, State};
@@ -69,6 +70,8 @@ pub struct Catalog {
     own_addresses: Vec<String>,
     scrip_names: HashMap<ScripVersionId, ScripId>,
     candidates: HashMap<(QueueId, Stage, TransactionType), Vec<Candidate>>,
+    /// Of the scrips whose condition has one.
+    queries: HashMap<ScripId, Resolved>,
     uses_messages: bool,
 }
 
@@ -119,13 +122,14 @@ impl Catalog {
             .collect();
         let uses_messages = parts.templates.iter().any(|template| template.uses_messages())
             || parts.scrips.iter().any(|scrip| scrip.action.texts().iter().any(|text| text.uses_messages()));
-        Self {
+        let mut catalog = Self {
             version: parts.version,
             candidates: candidates(&parts.queues, &parts.scrips),
             template_names,
             agent_addresses,
             own_addresses,
             uses_messages,
+            queries: HashMap::new(),
             scrip_names: parts.scrips.iter().map(|scrip| (scrip.version_id, scrip.id)).collect(),
             queues: Named::new(parts.queues.into_iter().map(|queue| (queue.id, queue.name.clone(), queue))),
             lifecycles: Named::new(
@@ -136,7 +140,15 @@ impl Catalog {
             scrips: Named::new(parts.scrips.into_iter().map(|scrip| (scrip.id, scrip.name.clone(), scrip))),
             templates: parts.templates.into_iter().map(|template| (template.source().id, template)).collect(),
             installation: parts.installation,
-        }
+        };
+        catalog.queries = catalog.resolve_queries();
+        catalog
+    }
+
+    fn resolve_queries(&self) -> HashMap<ScripId, Resolved> {
+        let fields = self.query_fields(Purpose::Condition);
+        let asked = self.scrips.iter().filter_map(|scrip| Some((scrip.id, scrip.condition.query.as_ref()?)));
+        asked.map(|(scrip, asked)| (scrip, asked.resolve(&fields))).collect()
     }
 
     /// The lifecycle of a queue.
@@ -172,6 +184,11 @@ impl Catalog {
     /// The scrip whose current version this is.
     pub fn scrip_of_version(&self, version: ScripVersionId) -> Option<&Arc<Scrip>> {
         self.scrip_names.get(&version).and_then(|id| self.scrips.get(*id))
+    }
+
+    /// The query of a scrip's condition, if it has one, with the meaning that it has in this configuration.
+    pub fn query_of(&self, scrip: ScripId) -> Option<&Resolved> {
+        self.queries.get(&scrip)
     }
 
     /// Whether any text uses the ticket's past messages; the load fetches them only then.

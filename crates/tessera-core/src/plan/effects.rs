@@ -43,6 +43,8 @@ pub(super) enum Unready {
     Refused(&'static str, String),
     /// Its words broke.
     Failed(String),
+    /// The query of its condition names what there is not.
+    Unclear(String),
     /// The request's budget of rendered text is used up.
     OverBudget,
 }

@@ -1,15 +1,27 @@
 //! Explain: why a scrip was not even tried on what a request did; computed when somebody asks for all of it.
 
-use super::Catalog;
-use crate::models::{Change, QueueId, Ticket, Transaction, TransactionId, TransactionType};
-use crate::scrip::evaluation::{Evaluation, Stage, Why};
+use super::{Catalog, People};
+use crate::models::{Change, QueueId, Ticket, Transaction, TransactionId, TransactionType, User, Why};
+use crate::query::{Occasion, Purpose, Scene, Zone};
+use crate::scrip::condition::Tried;
+use crate::scrip::evaluation::{Evaluation, Stage};
 use crate::scrip::{Scrip, State};
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+use time::OffsetDateTime;
 
 /// What a request did, as its plan has it or as it is recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct Done<'d> {
+    /// Who asked.
+    pub actor: &'d User,
+    /// Through what.
+    pub channel: &'d str,
+    /// When.
+    pub now: OffsetDateTime,
+    /// The users among the ticket's people.
+    pub people: &'d People,
     /// The ticket before; `None` for a create.
     pub before: Option<&'d Ticket>,
     /// The numbered transactions, in order.
@@ -40,11 +52,39 @@ pub fn bystanders<'c>(catalog: &'c Catalog, done: Done<'_>) -> Vec<Bystander<'c>
     others.filter_map(|scrip| explain(catalog, scrip, &passes)).collect()
 }
 
-/// A stage's look at one transaction, in the queue where the ticket was then.
+/// A stage's look at one transaction.
 struct Pass<'d> {
+    done: Done<'d>,
     stage: Stage,
-    queue: QueueId,
+    /// The ticket as it was then.
+    ticket: Rc<Ticket>,
     transaction: &'d Transaction,
+    /// The transactions of which CHANGED speaks.
+    changes: &'d [Transaction],
+}
+
+impl Pass<'_> {
+    fn queue(&self) -> QueueId {
+        self.ticket.queue
+    }
+
+    /// Tries a scrip's condition as `prepare` does.
+    fn tried(&self, catalog: &Catalog, scrip: &Scrip) -> Tried {
+        let Self { done, ticket, transaction, changes, .. } = self;
+        let scene = Scene {
+            ticket,
+            number: ticket.number.filter(|_| done.before.is_some()),
+            people: done.people.by_id(),
+            fields: catalog.query_fields(Purpose::Condition),
+            current_user: Some(done.actor),
+            last_updated_by: None,
+            now: done.now,
+            zone: &Zone::utc(),
+            occasion: None,
+        };
+        let occasion = Occasion { transaction, changes, channel: done.channel };
+        scrip.condition.evaluate(catalog.query_of(scrip.id), &scene, occasion)
+    }
 }
 
 /// The passes that `prepare` made: one for each transaction, and the batch's over all that there were before it.
@@ -66,47 +106,71 @@ fn passes(done: Done<'_>) -> Vec<Pass<'_>> {
             late.insert(transaction.id);
         }
     }
-    let queue_when = |is_there: &dyn Fn(&Transaction) -> bool| {
-        let moves = done.transactions.iter().filter(|transaction| is_there(transaction));
-        moves.filter_map(queue_after).next_back().or(done.before.map(|ticket| ticket.queue))
-    };
     let followed = |made: &Transaction, at: usize| {
+        // What follows by a rule of tickets is there with what it follows.
+        let cause = made.caused_by.and_then(|cause| place.get(&cause));
+        let made = cause.filter(|_| made.derived).and_then(|at| done.transactions.get(*at)).unwrap_or(made);
         made.caused_by.is_none_or(|cause| place.get(&cause).is_none_or(|cause| *cause < at))
     };
+    let mut tickets = Tickets { done, known: BTreeMap::new() };
+    let before_batch = done.transactions.iter().filter(|made| !late.contains(&made.id)).count();
     let mut passes = Vec::new();
     let starting = done.transactions.iter().enumerate().filter(|(_, one)| one.starts_pass());
     for (at, transaction) in starting {
         let is_late = late.contains(&transaction.id);
-        let queue = queue_when(&|made| match late.contains(&made.id) {
+        let is_there = |made: &Transaction| match late.contains(&made.id) {
             true => is_late && (of_batch.contains(&made.id) || followed(made, at)),
             false => is_late || followed(made, at),
-        });
-        passes.extend(queue.map(|queue| Pass { stage: Stage::TransactionCreate, queue, transaction }));
+        };
+        // Transactions only ever come at the end.
+        let there = done.transactions.iter().rposition(is_there).map_or(0, |last| last + 1);
+        let mut pass = |stage, there, changes| {
+            let ticket = tickets.after(there)?;
+            Some(Pass { done, stage, ticket, transaction, changes })
+        };
+        passes.extend(pass(Stage::TransactionCreate, there, std::slice::from_ref(transaction)));
         if !is_late {
-            let queue = queue_when(&|made| !late.contains(&made.id));
-            passes.extend(queue.map(|queue| Pass { stage: Stage::TransactionBatch, queue, transaction }));
+            let batch = done.transactions.get(..before_batch).unwrap_or_default();
+            passes.extend(pass(Stage::TransactionBatch, before_batch, batch));
         }
     }
     passes
 }
 
-fn queue_after(transaction: &Transaction) -> Option<QueueId> {
-    match &transaction.change {
-        Change::Create(ticket) => Some(ticket.queue),
-        Change::Queue { new, .. } => Some(*new),
-        _ => None,
+/// The ticket as it was within a request.
+struct Tickets<'d> {
+    done: Done<'d>,
+    known: BTreeMap<usize, Rc<Ticket>>,
+}
+
+impl Tickets<'_> {
+    /// After so many transactions; `None` before it is made.
+    fn after(&mut self, count: usize) -> Option<Rc<Ticket>> {
+        if let Some(known) = self.known.get(&count) {
+            return Some(Rc::clone(known));
+        }
+        let mut ticket = self.done.before.cloned();
+        for made in self.done.transactions.iter().take(count) {
+            match (&mut ticket, &made.change) {
+                (Some(ticket), change) => ticket.apply(change),
+                (None, Change::Create(initial)) => ticket = Some((**initial).clone()),
+                (None, _) => {}
+            }
+        }
+        let ticket = Rc::new(ticket?);
+        self.known.insert(count, Rc::clone(&ticket));
+        Some(ticket)
     }
 }
 
 fn explain<'c>(catalog: &Catalog, scrip: &'c Scrip, passes: &[Pass<'_>]) -> Option<Bystander<'c>> {
-    let home = passes.iter().find_map(|pass| scrip.attachment_in(pass.queue));
+    let home = passes.iter().find_map(|pass| scrip.attachment_in(pass.queue()));
     let stage = home.or(scrip.attachments.first()).map(|attachment| attachment.stage).unwrap_or_default();
     let (is_open, gates) = gates(catalog, scrip, stage, passes);
-    let tried: Vec<&Transaction> = passes
+    let tried: Vec<&Pass<'_>> = passes
         .iter()
         .filter(|pass| is_open && fits(scrip, pass))
-        .filter(|pass| scrip.attachment_in(pass.queue).is_some_and(|at| at.stage == pass.stage))
-        .map(|pass| pass.transaction)
+        .filter(|pass| scrip.attachment_in(pass.queue()).is_some_and(|at| at.stage == pass.stage))
         .collect();
     let Some(first) = tried.first() else {
         let why = if is_open {
@@ -118,9 +182,9 @@ fn explain<'c>(catalog: &Catalog, scrip: &'c Scrip, passes: &[Pass<'_>]) -> Opti
         };
         return Some(Bystander { scrip, stage, transaction: None, why });
     };
-    let is_met = tried.iter().any(|transaction| scrip.condition.evaluate(transaction).result);
-    let why = scrip.condition.evaluate(first);
-    (!is_met).then_some(Bystander { scrip, stage, transaction: Some(first.id), why })
+    let is_met = tried.iter().any(|pass| pass.tried(catalog, scrip).why.result);
+    let why = first.tried(catalog, scrip).why;
+    (!is_met).then_some(Bystander { scrip, stage, transaction: Some(first.transaction.id), why })
 }
 
 fn fits(scrip: &Scrip, pass: &Pass<'_>) -> bool {
@@ -133,7 +197,7 @@ fn gates(catalog: &Catalog, scrip: &Scrip, stage: Stage, passes: &[Pass<'_>]) ->
         catalog.queues.get(queue).map_or_else(|| queue.to_string(), |queue| queue.name.clone())
     };
     let places: Option<Vec<String>> = scrip.attachments.iter().map(|at| at.queue.map(name)).collect();
-    let queues: BTreeSet<String> = passes.iter().map(|pass| name(pass.queue)).collect();
+    let queues: BTreeSet<String> = passes.iter().map(|pass| name(pass.queue())).collect();
     let kinds: BTreeSet<TransactionType> =
         passes.iter().map(|pass| pass.transaction.transaction_type).collect();
     // The stage is asked of the passes whose type fits, where there are any.
@@ -151,7 +215,7 @@ fn gates(catalog: &Catalog, scrip: &Scrip, stage: Stage, passes: &[Pass<'_>]) ->
             "ticket.queue",
             places.map_or_else(|| json!("any"), |places| json!(places)),
             json!(queues),
-            passes.iter().any(|pass| scrip.attachment_in(pass.queue).is_some()),
+            passes.iter().any(|pass| scrip.attachment_in(pass.queue()).is_some()),
         ),
         Why::leaf("transaction.type", json!(scrip.applicable), json!(kinds), fitting),
         Why::leaf("scrip.stage", json!(stage), json!(stages), stages.contains(&stage)),

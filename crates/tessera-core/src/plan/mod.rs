@@ -10,6 +10,7 @@ mod draft;
 mod effects;
 pub mod explain;
 mod hash;
+pub mod import;
 mod mail;
 mod prepare;
 mod request;
@@ -91,19 +92,25 @@ pub struct Rows {
     pub watchers_out: Vec<WatcherId>,
 }
 
-/// Folds a history into the ticket that it describes (I2). `None` unless it begins with a Create.
+/// Folds a history into the ticket that it describes (I2). `None` unless it begins with a Create, or with an Import, before
+/// which there may be lines that were imported with it.
 ///
 /// `history` is the numbered transactions in order of `seq`: change, `seq` and time of each.
 pub fn fold<'a>(history: impl IntoIterator<Item = (&'a Change, i64, OffsetDateTime)>) -> Option<Ticket> {
-    let mut history = history.into_iter();
-    let (first, seq, _) = history.next()?;
-    let Change::Create(initial) = first else { return None };
-    let mut ticket = (**initial).clone();
-    ticket.version = seq;
+    let mut folded: Option<Ticket> = None;
     for (change, seq, at) in history {
-        ticket.apply(change);
-        ticket.version = seq;
-        ticket.updated_at = at;
+        match (change, &mut folded) {
+            (Change::Create(whole) | Change::Import(whole), None) => {
+                folded = Some(Ticket { version: seq, ..(**whole).clone() });
+            }
+            (Change::Imported, None) => {}
+            (_, None) => return None,
+            (change, Some(ticket)) => {
+                ticket.apply(change);
+                ticket.version = seq;
+                ticket.updated_at = at;
+            }
+        }
     }
-    Some(ticket)
+    folded
 }

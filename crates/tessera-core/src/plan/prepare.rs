@@ -12,9 +12,11 @@ use super::{
 use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
 use crate::models::text::fold;
-use crate::models::{Delivery, QueueId, Role, ScripId, Ticket, Transaction, TransactionType};
+use crate::models::{Delivery, QueueId, Role, ScripId, Ticket, Transaction, TransactionType, Why};
+use crate::query::{Occasion, Purpose, Scene, Zone};
 use crate::scrip::action::Column;
-use crate::scrip::evaluation::{Evaluation, Stage, Verdict, Why};
+use crate::scrip::condition::Tried;
+use crate::scrip::evaluation::{Evaluation, Stage, Verdict};
 use crate::scrip::{Scrip, State};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
@@ -163,7 +165,7 @@ impl<'a> Automation<'a> {
                     scrip: &candidate.scrip,
                     transaction: Rc::clone(&transaction),
                     depth,
-                    why: candidate.scrip.condition.evaluate(&transaction),
+                    tried: self.tried(&candidate.scrip, &transaction, std::slice::from_ref(&transaction)),
                 })
                 .collect();
             self.pass(Stage::TransactionCreate, tries);
@@ -194,20 +196,39 @@ impl<'a> Automation<'a> {
                     .iter()
                     .filter(|(transaction, _)| scrip.applicable.contains(&transaction.transaction_type));
                 let first = tried.next()?;
-                let mut choice = (first, scrip.condition.evaluate(&first.0));
-                while !choice.1.result
+                let try_on = |one: &Rc<Transaction>| self.tried(scrip, one, &self.draft.transactions);
+                let mut choice = (first, try_on(&first.0));
+                while !choice.1.is_settled()
                     && let Some(next) = tried.next()
                 {
-                    let why = scrip.condition.evaluate(&next.0);
-                    if why.result {
-                        choice = (next, why);
+                    let tried = try_on(&next.0);
+                    if tried.is_settled() {
+                        choice = (next, tried);
                     }
                 }
-                let ((transaction, depth), why) = choice;
-                Some(Try { scrip, transaction: Rc::clone(transaction), depth: *depth, why })
+                let ((transaction, depth), tried) = choice;
+                Some(Try { scrip, transaction: Rc::clone(transaction), depth: *depth, tried })
             })
             .collect();
         self.pass(Stage::TransactionBatch, tries);
+    }
+
+    /// Tries a scrip's condition on a transaction, on the ticket as it is now; CHANGED looks at `changes`.
+    fn tried(&self, scrip: &Scrip, transaction: &Transaction, changes: &[Transaction]) -> Tried {
+        let Draft { catalog, situation, context, ticket, .. } = &self.draft;
+        let scene = Scene {
+            ticket,
+            number: ticket.number.filter(|_| !situation.is_new()),
+            people: situation.people.by_id(),
+            fields: catalog.query_fields(Purpose::Condition),
+            current_user: Some(&context.actor),
+            last_updated_by: None,
+            now: context.now,
+            zone: &Zone::utc(),
+            occasion: None,
+        };
+        let occasion = Occasion { transaction, changes, channel: context.channel };
+        scrip.condition.evaluate(catalog.query_of(scrip.id), &scene, occasion)
     }
 
     /// Prepares all scrips of a pass against one snapshot, then commits the prepared ones in the same order.
@@ -247,8 +268,8 @@ impl<'a> Automation<'a> {
         one: &Try<'a>,
         known: &Known,
     ) -> (Verdict, Why, Vec<serde_json::Value>, Option<Act<'a>>) {
-        let why = one.why.clone();
-        if !why.result {
+        let Tried { why, failure } = one.tried.clone();
+        if !one.tried.is_settled() {
             return (Verdict::NotApplicable, why, Vec::new(), None);
         }
         let is_shadow = one.scrip.state == State::Shadow;
@@ -262,7 +283,10 @@ impl<'a> Automation<'a> {
             Snapshot { draft: &self.draft, transaction: &one.transaction, mailed: &self.mailed, known };
         let (spent, canonical) =
             if is_shadow { (&mut free, &mut aside) } else { (&mut self.rendered, &mut self.canonical) };
-        let intent = Bench { snapshot: &snapshot, scrip: one.scrip, spent, canonical }.intend();
+        let intent = match failure {
+            Some(message) => Err(Unready::Unclear(message)),
+            None => Bench { snapshot: &snapshot, scrip: one.scrip, spent, canonical }.intend(),
+        };
         if is_shadow {
             self.shadows += 1;
             let (why, would) = match intent {
@@ -279,7 +303,7 @@ impl<'a> Automation<'a> {
             Err(Unready::OverBudget) => self.stop(one, why, Budget::Rendered),
             Err(unready) => {
                 let report = match &unready {
-                    Unready::Failed(message) => {
+                    Unready::Failed(message) | Unready::Unclear(message) => {
                         let sentence =
                             format!("scrip {} v{} failed: {message}", one.scrip.name, one.scrip.version);
                         Some(Act::Report("failed", sentence, one.scrip))
@@ -387,7 +411,7 @@ impl<'a> Automation<'a> {
         message: impl FnOnce(crate::models::DeliveryId) -> Payload,
     ) -> bool {
         if self.deliveries.len() >= DELIVERIES_MAX {
-            let why = one.why.clone();
+            let why = one.tried.why.clone();
             let (verdict, why, _, report) = self.stop(one, why, Budget::Deliveries);
             self.amend(index, |evaluation| (evaluation.verdict, evaluation.why) = (verdict, why));
             if let Some(report) = report {
@@ -443,7 +467,7 @@ struct Try<'a> {
     scrip: &'a Scrip,
     transaction: Rc<Transaction>,
     depth: u32,
-    why: Why,
+    tried: Tried,
 }
 
 /// The scrips of the batch stage that are candidates for any of the transactions, in their order.
@@ -531,7 +555,7 @@ impl Unready {
         match self {
             Self::Declined(..) => Verdict::Declined,
             Self::Refused(..) => Verdict::Refused,
-            Self::Failed(_) => Verdict::Failed,
+            Self::Failed(_) | Self::Unclear(_) => Verdict::Failed,
             Self::OverBudget => Verdict::Stopped,
         }
     }
@@ -542,6 +566,8 @@ impl Unready {
                 why.with_action(predicate, reason)
             }
             Self::Failed(message) => why.with_action("template", message),
+            // The condition's own tree says it.
+            Self::Unclear(_) => why,
             Self::OverBudget => why.with_action("budget", Budget::Rendered.sentence()),
         }
     }

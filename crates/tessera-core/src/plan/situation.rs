@@ -59,6 +59,11 @@ impl People {
         self.by_word.get(&fold(word)).and_then(|id| self.by_id.get(id))
     }
 
+    /// Every user by id.
+    pub fn by_id(&self) -> &HashMap<UserId, User> {
+        &self.by_id
+    }
+
     /// Every user, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &User> {
         self.by_id.values()
@@ -68,15 +73,21 @@ impl People {
 impl FromIterator<User> for People {
     fn from_iter<T: IntoIterator<Item = User>>(users: T) -> Self {
         let mut people = Self::default();
+        people.extend(users);
+        people
+    }
+}
+
+impl Extend<User> for People {
+    fn extend<T: IntoIterator<Item = User>>(&mut self, users: T) {
         for user in users {
             // A username wins over an address of the same letters, whatever the order.
             if let Some(email) = &user.email {
-                people.by_word.entry(fold(email)).or_insert(user.id);
+                self.by_word.entry(fold(email)).or_insert(user.id);
             }
-            people.by_word.insert(fold(&user.username), user.id);
-            people.by_id.insert(user.id, user);
+            self.by_word.insert(fold(&user.username), user.id);
+            self.by_id.insert(user.id, user);
         }
-        people
     }
 }
 

@@ -262,6 +262,7 @@ fn describe(transaction: &Transaction, old: Option<&str>, new: Option<&str>) -> 
     let field = transaction.field.as_deref().unwrap_or_default();
     match (&transaction.change, old, new) {
         (Change::Create(_), ..) => "Ticket created".to_owned(),
+        (Change::Import(_), ..) => "Ticket imported".to_owned(),
         (Change::Correspond, ..) => "Correspondence added".to_owned(),
         (Change::Comment, ..) => "Comments added".to_owned(),
         (Change::Status { old, new, .. }, ..) => format!("Status changed from {old} to {new}"),

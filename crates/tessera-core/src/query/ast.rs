@@ -232,11 +232,7 @@ pub fn unescape(kept: &str) -> String {
 impl<P> Query<P> {
     /// Every test, in the order of the text.
     pub fn tests(&self) -> Vec<&P> {
-        let mut tests = Vec::new();
-        if let Some(expr) = &self.0 {
-            expr.collect(&mut tests);
-        }
-        tests
+        self.0.as_ref().map_or_else(Vec::new, Expr::tests)
     }
 
     /// The same query with other tests, or the first error.
@@ -250,6 +246,13 @@ impl<P> Query<P> {
 }
 
 impl<P> Expr<P> {
+    /// Every test, in the order of the text.
+    pub fn tests(&self) -> Vec<&P> {
+        let mut tests = Vec::new();
+        self.collect(&mut tests);
+        tests
+    }
+
     fn collect<'a>(&'a self, tests: &mut Vec<&'a P>) {
         match self {
             Self::And(members) | Self::Or(members) => {

@@ -1,6 +1,7 @@
 //! What is wrong with a query: where, why, and what to write instead.
 
 use crate::error::{Error, Fault, Kind, Place};
+use crate::models::text::nearest;
 use std::fmt;
 
 /// A part of a query's text, in bytes; `end` is the first byte after it.
@@ -79,9 +80,9 @@ impl QueryError {
     /// The fault of a field that holds a query.
     pub fn into_fault(self, field: impl Into<String>, text: &str) -> Fault {
         let place = self.span.place(text);
-        let mut fault = Fault::new(field, self.to_string()).at(place.line, place.column);
-        fault.span = Some((place.start, place.end));
-        fault
+        let span = Some((place.start, place.end));
+        let hint = self.hint.map(String::into_boxed_str);
+        Fault { span, hint, ..Fault::new(field, self.message).at(place.line, place.column) }
     }
 }
 
@@ -97,13 +98,5 @@ impl fmt::Display for QueryError {
 
 /// The name among those known that was probably meant: "did you mean `Status`?".
 pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let word = word.to_lowercase();
-    // One slip of the fingers in each three letters.
-    let most = word.chars().count() / 3 + 1;
-    let near = known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance);
-    near.map(|(_, name)| format!("did you mean `{name}`?"))
+    nearest(word, known).map(|name| format!("did you mean `{name}`?"))
 }

@@ -178,6 +178,14 @@ const TRANSACTION: [(&str, Field); 5] = [
 
 const PARTS: [(&str, Part); 3] = [("Name", Part::Name), ("EmailAddress", Part::Address), ("id", Part::Id)];
 
+impl Field {
+    /// The names of its parts, as in `Requestor.Name`.
+    pub fn parts(self) -> Vec<&'static str> {
+        let has_parts = with_part(self, Part::Whole).is_some();
+        PARTS.iter().map(|(name, _)| *name).filter(|_| has_parts).collect()
+    }
+}
+
 /// Fields that only conditions have, and what a search says in their place.
 fn is_for_conditions(field: Field) -> bool {
     matches!(
@@ -192,6 +200,15 @@ impl Fields<'_> {
         let is_search = matches!(self.purpose, Purpose::Search(_));
         let simple = SIMPLE.iter().take(SIMPLE.len() - OTHER_NAMES);
         simple.filter(move |(_, field)| is_for(is_search, *field)).map(|(name, _)| *name)
+    }
+
+    /// Every field that is for this purpose, with its name, but for the custom ones.
+    pub fn all(&self) -> impl Iterator<Item = (String, Field)> {
+        let is_search = matches!(self.purpose, Purpose::Search(_));
+        let simple = SIMPLE.iter().take(SIMPLE.len() - OTHER_NAMES);
+        let simple = simple.map(|(name, field)| ((*name).to_owned(), *field));
+        let parts = TRANSACTION.iter().map(|(name, field)| (format!("Transaction.{name}"), *field));
+        simple.chain(parts).filter(move |(_, field)| is_for(is_search, *field))
     }
 
     /// The field of a name, with the name as it is properly written.
@@ -231,8 +248,9 @@ impl Fields<'_> {
                 let field = with_part(field, found).unwrap_or(field);
                 Ok((field, vec![proper.to_owned(), part.to_owned()]))
             }
-            _ => Err(QueryError::new(name.span, format!("there is no field {name}"))
-                .hint("a name in braces follows CF alone: CF.{Severity}")),
+            _ => Err(QueryError::new(name.span, format!("there is no field {name}")).hint(
+                "a field has one part at most, as in Requestor.Name, and a custom field is CF.{Severity}",
+            )),
         }
     }
 
@@ -287,6 +305,13 @@ impl Fields<'_> {
 
     fn unknown_field(&self, name: &Name, word: &str) -> QueryError {
         let error = QueryError::new(name.span, format!("there is no field {name}"));
+        if is_custom(word) {
+            return error.hint("write which custom field: CF.{Severity}");
+        }
+        if word.eq_ignore_ascii_case("Transaction") || word.eq_ignore_ascii_case("Txn") {
+            return error
+                .hint("write what of it: Transaction.Type, .Field, .OldValue, .NewValue or .Content");
+        }
         if let Some(field) = self.custom_fields.find(word) {
             return error.hint(format!("a custom field is written CF.{{{}}}", field.name));
         }
@@ -350,6 +375,7 @@ fn unknown(
 ) -> QueryError {
     let known: Vec<&str> = known.into_iter().collect();
     let near = did_you_mean(word, known.iter().copied());
+    let near = near.map(|near| near.replacen('`', &format!("`{holder}."), 1));
     QueryError::new(name.span, format!("{holder} has no part {word}")).hint(near.unwrap_or_else(|| {
         format!(
             "there are {}",

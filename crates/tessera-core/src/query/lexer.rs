@@ -187,7 +187,7 @@ impl Lexer<'_> {
                 Some(c) if is_name(c) => parts.push(self.part(is_name)),
                 _ => {
                     return Err(QueryError::new(Span::new(dot, dot + 1), "a name must follow this dot")
-                        .hint("write for example CF.{Severity} or Requestor.Name"));
+                        .hint("write for example CF.{Room No.}, with braces, or Requestor.Name"));
                 }
             }
         }
@@ -218,12 +218,16 @@ fn stray(span: Span, c: char) -> QueryError {
     let error = QueryError::new(span, format!("`{}` means nothing here", c.escape_debug()));
     match c {
         '!' => error.hint("write != for \"is not\", and NOT before a test"),
-        '&' => error.hint("write AND"),
+        '&' => error.hint("write AND; a name that has it stands in quotes: 'R&D'"),
+        '@' => error.hint("put an address in quotes: 'eve@example.com'"),
         '|' => error.hint("write OR"),
         '#' => error.hint("write the number alone: id = 12"),
         '~' => error.hint("write LIKE for a pattern, MATCHES for words"),
         ';' => error.hint("a query is one expression; join tests with AND or OR"),
-        '*' | '%' => error.hint("write a pattern in quotes: Subject LIKE 'print%'"),
+        '*' => {
+            error.hint("write a pattern in quotes, Subject LIKE 'print%', and nothing before the first test")
+        }
+        '%' => error.hint("write a pattern in quotes: Subject LIKE 'print%'"),
         '{' | '}' => error.hint("braces hold a custom field's name: CF.{Severity}"),
         '[' | ']' => error.hint("write a list in parentheses: Status IN ('new', 'open')"),
         '\u{2018}' | '\u{2019}' | '\u{201c}' | '\u{201d}' => error.hint("use straight quotes: ' or \""),

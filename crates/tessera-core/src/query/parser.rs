@@ -27,7 +27,7 @@ pub struct Parsed {
 }
 
 /// Words that are never names of fields.
-const KEYWORDS: [&str; 15] = [
+pub const KEYWORDS: [&str; 15] = [
     "AND",
     "OR",
     "NOT",
@@ -59,7 +59,8 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Parsed> {
         return Err(QueryError::new(
             Span::new(at, at + 1),
             "the character U+0000 cannot be stored, so it cannot be found",
-        ));
+        )
+        .hint("remove it"));
     }
     let tokens = lexer::lex(text)?;
     let mut parser = Parser { tokens, at: 0, depth: 0, tests: 0, dialect, warnings: Vec::new() };
@@ -74,9 +75,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Parsed> {
         Token { kind: TokenKind::Close, span } => {
             Err(QueryError::new(*span, "no parenthesis is open here").hint("remove it, or open one before"))
         }
-        other => {
-            Err(QueryError::new(other.span, "a test ends before this").hint("join two tests with AND or OR"))
-        }
+        _ => Err(parser.goes_on("join two tests with AND or OR")),
     }
 }
 
@@ -95,6 +94,11 @@ static END: Token = Token { kind: TokenKind::End, span: Span { start: 0, end: 0 
 impl Parser {
     fn peek(&self) -> &Token {
         self.tokens.get(self.at).or(self.tokens.last()).unwrap_or(&END)
+    }
+
+    /// The token that was read last.
+    fn last(&self) -> &Token {
+        self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).unwrap_or(&END)
     }
 
     fn next(&mut self) -> Token {
@@ -161,7 +165,7 @@ impl Parser {
         }
         let Some(last) = words.last() else { return Ok(joined(members, Expr::And)) };
         if words.iter().any(|word| word != last) {
-            let span = start.to(self.peek().span);
+            let span = start.to(self.last().span);
             let message = format!(
                 "AND and OR stand on one level; as RT does, every one is read as {last}, which is the last"
             );
@@ -193,16 +197,27 @@ impl Parser {
                     QueryError::new(start, "this parenthesis is not closed").hint("add ) where it ends")
                 );
             }
-            other => {
-                return Err(QueryError::new(other.span, "a test ends before this")
-                    .hint("join two tests with AND or OR, or close the parenthesis"));
-            }
+            _ => return Err(self.goes_on("join two tests with AND or OR, or close the parenthesis")),
         }
         // A parenthesis around one test is an AND of one; around anything else it says no more than the tree does.
         Ok(match inner {
             Expr::Test(_) => Expr::And(vec![inner]),
             other => other,
         })
+    }
+
+    /// The error of what stands after a whole test.
+    fn goes_on(&self, hint: &str) -> QueryError {
+        let token = self.peek();
+        let error = QueryError::new(token.span, "a test ends before this");
+        match (&self.last().kind, word(&token.kind).map(str::to_lowercase).as_deref()) {
+            (_, Some("order" | "sort" | "limit" | "group")) => error
+                .hint("a query only says which tickets; their order and number are parameters of the search"),
+            (TokenKind::Word(_), Some(_)) => {
+                error.hint(format!("{hint}; a text of several words stands in quotes: 'on hold'"))
+            }
+            _ => error.hint(hint),
+        }
     }
 
     fn deeper<T>(&mut self, span: Span, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
@@ -231,8 +246,7 @@ impl Parser {
         } else {
             self.verb(&field)?
         };
-        let end = self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map_or(start, |token| token.span);
-        Ok(Predicate { field, is_negated, verb, span: start.to(end) })
+        Ok(Predicate { field, is_negated, verb, span: start.to(self.last().span) })
     }
 
     fn field(&mut self) -> Result<Name> {
@@ -277,7 +291,7 @@ impl Parser {
         }
         if self.eat("SHALLOW") {
             let message = "SHALLOW is not needed: people are not looked for in groups";
-            return Err(QueryError::new(self.peek().span, message).hint("remove it"));
+            return Err(QueryError::new(self.last().span, message).hint("remove it"));
         }
         if self.eat("IS") {
             let is_negated = self.eat("NOT");
@@ -306,14 +320,31 @@ impl Parser {
             self.expect("AND", "write BETWEEN low AND high")?;
             return Ok((is_negated, Verb::Between(low, self.value()?)));
         }
-        Err(self.no_operator(field))
+        Err(self.no_operator(field, is_negated))
     }
 
-    fn no_operator(&self, field: &Name) -> QueryError {
+    fn no_operator(&self, field: &Name, is_negated: bool) -> QueryError {
         let token = self.peek();
         let error = QueryError::new(token.span, format!("an operator must follow {field}"));
         let all = "the operators are =, !=, <, <=, >, >=, LIKE, STARTSWITH, ENDSWITH, MATCHES, IN, BETWEEN, IS NULL, CHANGED";
-        match word(&token.kind).map(str::to_lowercase).as_deref() {
+        let next = word(&token.kind).map(str::to_lowercase);
+        if is_negated {
+            return error.hint(match (next.as_deref(), &token.kind) {
+                (Some("is"), _) => "write IS NOT NULL".to_owned(),
+                _ => "write != for what it is not; NOT stands before a whole test, or before LIKE, IN and other words".to_owned(),
+            });
+        }
+        if field
+            .parts
+            .first()
+            .is_some_and(|first| ["select", "where"].contains(&first.to_lowercase().as_str()))
+        {
+            return error.hint("begin with the first test, without SELECT and WHERE: Status = 'open'");
+        }
+        match next.as_deref() {
+            Some("and" | "or") | None if !matches!(token.kind, TokenKind::Quoted(_) | TokenKind::Number(_)) => {
+                error.hint(format!("write field, operator, value; for one field and several values Status IN ('new', 'open'); {all}"))
+            }
             Some("contains" | "has" | "includes") => error.hint("write LIKE for a part of a text"),
             Some("equals" | "eq" | "is") => error.hint("write ="),
             Some("starts" | "begins" | "startwith") => error.hint("write STARTSWITH"),
@@ -331,9 +362,7 @@ impl Parser {
         for later in ["BY", "AFTER", "BEFORE", "FROM"] {
             if self.sees(later) {
                 let error = QueryError::new(self.peek().span, format!("CHANGED takes no {later} here"));
-                return Err(
-                    error.hint("write CHANGED FROM 'old' TO 'new'; who and when are Actor and Updated")
-                );
+                return Err(error.hint("write CHANGED FROM 'old' TO 'new'; who makes the change is Actor"));
             }
         }
         Ok(Verb::Changed { from, to })
@@ -355,7 +384,8 @@ impl Parser {
             values.push(self.value()?);
             if values.len() > VALUES_MAX {
                 let message = format!("this list has more than {VALUES_MAX} values");
-                return Err(QueryError::new(open.span.to(self.peek().span), message));
+                return Err(QueryError::new(open.span.to(self.peek().span), message)
+                    .hint("ask for it in parts, joined by OR"));
             }
             let next = self.next();
             match next.kind {
@@ -385,6 +415,13 @@ impl Parser {
                 return Err(
                     QueryError::new(token.span, "one value must stand here").hint("use IN for a list")
                 );
+            }
+            TokenKind::Operator(_) => {
+                return Err(QueryError::new(
+                    token.span,
+                    "a value must stand here, and this is a second operator",
+                )
+                .hint("the operators are =, !=, <>, <, <=, > and >=, written without a space in them"));
             }
             _ => {
                 return Err(QueryError::new(token.span, "a value must stand here")
@@ -427,7 +464,8 @@ fn name(parts: Vec<lexer::Part>, span: Span) -> Name {
     Name { parts: parts.into_iter().map(|part| part.text).collect(), span }
 }
 
-fn joined(
+/// The members joined; one alone is itself.
+pub(super) fn joined(
     mut members: Vec<Expr<Predicate>>,
     join: fn(Vec<Expr<Predicate>>) -> Expr<Predicate>,
 ) -> Expr<Predicate> {
@@ -442,4 +480,4 @@ fn joined(
 
 #[cfg(test)]
 #[path = "parser_tests.rs"]
-mod tests;
+pub(super) mod tests;

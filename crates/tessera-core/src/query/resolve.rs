@@ -3,13 +3,12 @@
 use super::ast::{Name, Predicate, Query, Value, ValueKind, Verb, unescape};
 use super::date::{DATE_HINT, DateExpr};
 use super::error::{QueryError, Result, Span, did_you_mean};
-use super::fields::{Date, Field, Fields, Part, Person, Purpose, TransactionText};
-use super::meaning::{Changed, DateTest, Meaning, Number, NumberTest, PersonTest, Test, Who};
+use super::fields::{Field, Fields, Person, TransactionText};
+use super::meaning::{DateTest, Meaning, Number, NumberTest, Test};
 use super::text::{Decimal, Pattern, TextTest};
 use super::words::Matcher;
 use crate::models::text::{fold, list};
-use crate::models::user::NOBODY;
-use crate::models::{QueueId, StatusClass, TicketId, TransactionType, User, UserId};
+use crate::models::{QueueId, StatusClass, TicketId, TransactionType};
 use std::collections::BTreeSet;
 
 /// The status of tickets that nobody wants to see.
@@ -59,11 +58,11 @@ pub fn people_named(query: &Query<Predicate>) -> Vec<String> {
 }
 
 /// One test being resolved.
-struct Resolver<'a> {
-    predicate: &'a Predicate,
-    fields: &'a Fields<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) predicate: &'a Predicate,
+    pub(super) fields: &'a Fields<'a>,
     /// The field, as it is properly written.
-    name: &'a Name,
+    pub(super) name: &'a Name,
 }
 
 fn resolve_one(predicate: &Predicate, fields: &Fields<'_>) -> Result<Test> {
@@ -88,19 +87,17 @@ impl Resolver<'_> {
             Field::Status => return self.status(),
             Field::Queue => Meaning::Queue(self.queues()?),
             Field::Lifecycle => Meaning::Queue(self.queues_of_lifecycles()?),
-            Field::Person(person, part) => Meaning::Person(person, self.person(Some(person), part)?),
+            Field::Person(person, part) => Meaning::Person(person, self.person_or_other(person, part)?),
             Field::People(people, part) => Meaning::People(people, self.person(None, part)?),
             Field::Date(date) => Meaning::Date(date, self.date(true)?),
             Field::Custom(id) => Meaning::Custom(id, self.custom()?),
+            Field::Updated | Field::UpdatedBy(_) if matches!(self.predicate.verb, Verb::Null) => {
+                return Err(
+                    self.no_such_test("every ticket has a history; compare it with a date or a username")
+                );
+            }
             Field::Updated => Meaning::Updated(self.date(false)?),
-            Field::UpdatedBy(part) => match self.person(Some(Person::LastUpdatedBy), part)? {
-                PersonTest::Field(_) | PersonTest::Present => {
-                    return Err(
-                        self.no_such_test("every ticket has been updated; compare it with a username")
-                    );
-                }
-                test => Meaning::UpdatedBy(test),
-            },
+            Field::UpdatedBy(part) => Meaning::UpdatedBy(self.person(Some(Person::LastUpdatedBy), part)?),
             Field::Content => Meaning::Content(self.content()?),
             Field::TransactionType => Meaning::TransactionType(self.transaction_types()?),
             Field::Transaction(text) => Meaning::Transaction(text, self.transaction(text)?),
@@ -108,12 +105,12 @@ impl Resolver<'_> {
         })
     }
 
-    fn error(&self, span: Span, message: impl Into<String>) -> QueryError {
+    pub(super) fn error(&self, span: Span, message: impl Into<String>) -> QueryError {
         QueryError::new(span, message)
     }
 
     /// The refusal of an operator.
-    fn no_such_test(&self, hint: impl Into<String>) -> QueryError {
+    pub(super) fn no_such_test(&self, hint: impl Into<String>) -> QueryError {
         let verb = match &self.predicate.verb {
             Verb::Equal(_) => "=",
             Verb::Order(order, _) => order.as_str(),
@@ -128,7 +125,7 @@ impl Resolver<'_> {
     }
 
     /// The values of `=` and IN.
-    fn equals(&self) -> Option<&[Value]> {
+    pub(super) fn equals(&self) -> Option<&[Value]> {
         match &self.predicate.verb {
             Verb::Equal(value) => Some(std::slice::from_ref(value)),
             Verb::In(values) => Some(values),
@@ -137,7 +134,7 @@ impl Resolver<'_> {
     }
 
     /// The field that a bare word names, where the value may be one.
-    fn field_of(&self, value: &Value) -> Option<Field> {
+    pub(super) fn field_of(&self, value: &Value) -> Option<Field> {
         match &value.kind {
             ValueKind::Name(name) => self.fields.find(name).ok().map(|(field, _)| field),
             _ => None,
@@ -195,9 +192,11 @@ impl Resolver<'_> {
 
     fn whole(&self, value: &Value) -> Result<i64> {
         let word = word_of(value);
-        word.parse().map_err(|_| {
-            self.error(value.span, format!("\"{word}\" is not a whole number"))
-                .hint(format!("write {} = 10", self.name))
+        word.parse().map_err(|error: std::num::ParseIntError| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let is_large = matches!(error.kind(), PosOverflow | NegOverflow);
+            let what = if is_large { "has too many digits" } else { "is not a whole number" };
+            self.error(value.span, format!("\"{word}\" {what}")).hint(format!("write {} = 10", self.name))
         })
     }
 
@@ -215,7 +214,7 @@ impl Resolver<'_> {
     }
 
     /// A test of a text by any operator.
-    fn any_text(&self) -> Result<TextTest> {
+    pub(super) fn any_text(&self) -> Result<TextTest> {
         Ok(match &self.predicate.verb {
             Verb::Equal(value) => TextTest::Equal(vec![folded_word(value)]),
             Verb::In(values) => TextTest::Equal(values.iter().map(folded_word).collect()),
@@ -275,8 +274,8 @@ impl Resolver<'_> {
 
     fn channel(&self) -> Result<TextTest> {
         match self.predicate.verb {
-            Verb::Matches(_) => Err(self.no_such_test("use =, !=, IN or LIKE")),
-            _ => self.text("a change always has one; use =, !=, IN or LIKE"),
+            Verb::Equal(_) | Verb::In(_) | Verb::Like(..) => self.any_text(),
+            _ => Err(self.no_such_test("a change always has one; use =, !=, IN or LIKE")),
         }
     }
 
@@ -327,19 +326,26 @@ impl Resolver<'_> {
         Ok(Meaning::Status(names, classes))
     }
 
-    fn statuses(&self, values: &[Value], all: &BTreeSet<&str>) -> Result<(Vec<String>, Vec<StatusClass>)> {
+    pub(super) fn statuses(
+        &self,
+        values: &[Value],
+        all: &BTreeSet<&str>,
+    ) -> Result<(Vec<String>, Vec<StatusClass>)> {
         let (mut names, mut classes) = (Vec::new(), Vec::new());
         for value in values {
-            let word = folded_word(value);
+            let (written, word) = (word_of(value), folded_word(value));
             match word.as_str() {
                 "__active__" => classes.extend([StatusClass::Initial, StatusClass::Active]),
                 "__inactive__" => classes.push(StatusClass::Inactive),
                 status if all.contains(status) => names.push(word),
                 status => {
-                    let known = || format!("there are {}", list(all.iter()));
-                    return Err(self
-                        .error(value.span, format!("no lifecycle has the status \"{status}\""))
-                        .hint(did_you_mean(status, all.iter().copied()).unwrap_or_else(known)));
+                    let error = self.error(value.span, format!("no lifecycle has the status \"{written}\""));
+                    let near = match status {
+                        "active" => Some("write __Active__ for those that are initial or active".to_owned()),
+                        "inactive" => Some("write __Inactive__".to_owned()),
+                        _ => did_you_mean(status, all.iter().copied()),
+                    };
+                    return Err(error.hint(near.unwrap_or_else(|| format!("there are {}", list(all.iter())))));
                 }
             }
         }
@@ -392,83 +398,6 @@ impl Resolver<'_> {
             .collect())
     }
 
-    /// `person` is the one person that it is about; `None` = people of a role, who may be bare addresses.
-    fn person(&self, person: Option<Person>, part: Part) -> Result<PersonTest> {
-        if let Verb::Equal(value) = &self.predicate.verb
-            && let Some(Field::Person(other, Part::Whole)) = self.field_of(value)
-            && person.is_some_and(|person| person != other)
-            && part == Part::Whole
-        {
-            return Ok(PersonTest::Field(other));
-        }
-        if let Some(values) = self.equals() {
-            let who = values.iter().map(|value| self.who(value, person, part));
-            return Ok(PersonTest::Is(who.collect::<Result<_>>()?));
-        }
-        match &self.predicate.verb {
-            Verb::Null => Ok(PersonTest::Present),
-            Verb::Like(..) if part == Part::Id => Err(self.no_such_test("write the whole id: .id = '…'")),
-            Verb::Like(..) => {
-                let is_name = part == Part::Name || (part == Part::Whole && person.is_some());
-                let test = self.any_text()?;
-                Ok(if is_name { PersonTest::Name(test) } else { PersonTest::Address(test) })
-            }
-            _ => {
-                Err(self
-                    .no_such_test("they are people: use =, !=, IN, LIKE, STARTSWITH, ENDSWITH or IS NULL"))
-            }
-        }
-    }
-
-    fn who(&self, value: &Value, person: Option<Person>, part: Part) -> Result<Who> {
-        let word = folded_word(value);
-        if word == "__currentuser__" {
-            return Ok(Who::CurrentUser);
-        }
-        if person == Some(Person::Owner) && word == fold(NOBODY) {
-            return Ok(Who::Nobody);
-        }
-        if let Ok(id) = uuid::Uuid::parse_str(&word) {
-            return Ok(Who::User(UserId(id)));
-        }
-        if part == Part::Id {
-            return Err(self
-                .error(value.span, format!("\"{word}\" is not an id"))
-                .hint("write .Name for the username"));
-        }
-        let is_name = |user: &&User| part != Part::Address && fold(&user.username) == word;
-        let is_address = |user: &&User| {
-            part != Part::Name && user.email.as_deref().is_some_and(|email| fold(email) == word)
-        };
-        let known: Vec<UserId> = match self.fields.purpose {
-            Purpose::Search(users) => {
-                users.iter().filter(|user| is_name(user) || is_address(user)).map(|user| user.id).collect()
-            }
-            Purpose::Condition => Vec::new(),
-        };
-        let is_known = match self.fields.purpose {
-            Purpose::Search(_) => !known.is_empty(),
-            // Only agents are known before the ticket is there, and only they can own one.
-            Purpose::Condition => {
-                let mut agents = self.fields.agents.iter().map(AsRef::as_ref);
-                person != Some(Person::Owner) || agents.any(|user| is_name(&user) || is_address(&user))
-            }
-        };
-        let may_be_bare = person.is_none() && part != Part::Name && word.contains('@');
-        if !is_known && !may_be_bare {
-            let agents: Vec<&str> = self.fields.agents.iter().map(|agent| agent.username.as_str()).collect();
-            let near = did_you_mean(&word, agents.iter().copied());
-            return Err(self
-                .error(value.span, format!("there is no user \"{word}\""))
-                .hint(near.unwrap_or_else(|| format!("among others there are {}", list(agents)))));
-        }
-        Ok(match part {
-            Part::Name => Who::Name(word, known),
-            Part::Address => Who::Address(word, known),
-            Part::Whole | Part::Id => Who::Word(word, known),
-        })
-    }
-
     /// `is_field`: it may be compared with another date of the ticket.
     fn date(&self, is_field: bool) -> Result<DateTest> {
         let field = |value: &Value| match self.field_of(value) {
@@ -505,69 +434,34 @@ impl Resolver<'_> {
             }
             ValueKind::Name(name) => name.to_string(),
         };
-        DateExpr::parse(&word)
-            .map_err(|reason| self.error(value.span, format!("\"{word}\" {reason}")).hint(DATE_HINT))
-    }
-
-    fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
-        if let Purpose::Search(_) = self.fields.purpose {
-            return Err(self.no_such_test("CHANGED speaks of the change at hand, in the condition of a scrip; a search knows Updated and UpdatedBy"));
-        }
-        let changed = match field {
-            Field::Status => Changed::Status,
-            Field::Subject => Changed::Column("Subject"),
-            Field::Queue => Changed::Column("Queue"),
-            Field::Priority => Changed::Column("Priority"),
-            Field::Person(Person::Owner, Part::Whole) => Changed::Column("Owner"),
-            Field::Date(Date::Due) => Changed::Column("Due"),
-            Field::Date(Date::Started) => Changed::Column("Started"),
-            Field::Date(Date::Resolved) => Changed::Column("Resolved"),
-            Field::Date(Date::Told) => Changed::Column("Told"),
-            Field::People(people, Part::Whole) => Changed::People(people),
-            Field::Custom(id) => Changed::Custom(id),
-            _ => {
-                return Err(self.no_such_test(
-                    "these change: Subject, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
-                ));
-            }
-        };
-        if matches!(field, Field::Date(_)) && (from.is_some() || to.is_some()) {
+        if let Some(Field::Date(_)) = self.field_of(value) {
             return Err(self
-                .no_such_test("CHANGED alone says that a date changed; test the date itself for its value"));
+                .error(value.span, format!("{word} is a field, and a date must stand here"))
+                .hint(
+                    "dates of a ticket are compared one at a time, as in Due >= Created AND Due <= Resolved",
+                ));
         }
-        let side = |value: Option<&Value>| value.map(|value| self.changed_value(field, value)).transpose();
-        Ok(Meaning::Changed(changed, side(from)?, side(to)?))
-    }
-
-    /// The folded readable values that one side of a change may have.
-    fn changed_value(&self, field: Field, value: &Value) -> Result<Vec<String>> {
-        let word = folded_word(value);
-        match field {
-            Field::Status => {
-                let lifecycles = || self.fields.lifecycles.iter();
-                let all: BTreeSet<&str> = lifecycles()
-                    .flat_map(|lifecycle| lifecycle.statuses().iter().map(String::as_str))
-                    .collect();
-                let (mut names, classes) = self.statuses(std::slice::from_ref(value), &all)?;
-                let of_class = |status: &&&str| {
-                    lifecycles().any(|lifecycle| {
-                        lifecycle.class_of(status).is_some_and(|class| classes.contains(&class))
-                    })
-                };
-                names.extend(all.iter().filter(of_class).map(|status| (*status).to_owned()));
-                Ok(names)
-            }
-            Field::Queue => match self.fields.queues.find(&word) {
-                Some(queue) => Ok(vec![fold(&queue.name)]),
-                None => Err(self.fields.unknown_queue(value.span, &word)),
-            },
-            _ => Ok(vec![word]),
-        }
+        DateExpr::parse(&word)
+            .map_err(|reason| self.error(value.span, format!("\"{word}\" {reason}")).hint(date_hint(&word)))
     }
 }
 
+/// What to write in place of what is no date.
+fn date_hint(word: &str) -> String {
+    const DAYS: [&str; 4] = ["now", "today", "yesterday", "tomorrow"];
+    let word = word.trim().to_lowercase();
+    let of_unit = ["last ", "this ", "next "].iter().any(|which| word.starts_with(which));
+    let unit = word.split(' ').next_back().unwrap_or_default();
+    if of_unit && ["day", "week", "month", "year"].contains(&unit) {
+        return format!("write 'beginning of {word}' or 'end of {word}'");
+    }
+    // A word alone: anything longer is another form gone wrong.
+    let near = if word.chars().all(char::is_alphabetic) { did_you_mean(&word, DAYS) } else { None };
+    near.unwrap_or_else(|| DATE_HINT.to_owned())
+}
+
 /// The value as a word, without the escapes of patterns.
-fn word_of(value: &Value) -> String {
+pub(super) fn word_of(value: &Value) -> String {
     match &value.kind {
         ValueKind::Text(text) => unescape(text),
         ValueKind::Number(number) => number.clone(),
@@ -578,7 +472,7 @@ fn word_of(value: &Value) -> String {
     }
 }
 
-fn folded_word(value: &Value) -> String {
+pub(super) fn folded_word(value: &Value) -> String {
     fold(&word_of(value))
 }
 

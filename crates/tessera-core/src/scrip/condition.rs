@@ -1,9 +1,10 @@
-//! Conditions: when a scrip fires. Each is a few predicates over one transaction, evaluated to a tree that says why.
+//! Conditions: when a scrip fires. Each is an event, tried on one transaction, and perhaps a query; the answer says why.
 
-use super::evaluation::Why;
 use crate::error::Fault;
 use crate::models::text::fold;
-use crate::models::{Change, StatusClass, Transaction, TransactionType};
+use crate::models::{Change, StatusClass, Transaction, TransactionType, Why};
+use crate::query::ast::QUERY_MAX;
+use crate::query::{self, Dialect, Fields, Occasion, Predicate, Query, Scene, Test, eval};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,7 +12,44 @@ use std::collections::BTreeSet;
 
 /// A condition, parsed from `condition_type` and `condition_config`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Condition {
+pub struct Condition {
+    /// What must have happened.
+    pub event: Event,
+    /// What must hold besides.
+    pub query: Option<Asked>,
+}
+
+/// The query of a condition, as it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// Its text.
+    pub text: String,
+    /// Its tree.
+    pub query: Query<Predicate>,
+}
+
+/// The same with its meaning, by the configuration of now; else what of it that does not know.
+pub type Resolved = Result<Query<Test>, Fault>;
+
+/// What became of trying a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tried {
+    /// Whether it holds, and why.
+    pub why: Why,
+    /// What is broken, where something is.
+    pub failure: Option<String>,
+}
+
+impl Tried {
+    /// Whether something comes of it, if only a failure.
+    pub fn is_settled(&self) -> bool {
+        self.why.result || self.failure.is_some()
+    }
+}
+
+/// What must have happened: the type of a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
     /// The ticket was made. RT: On Create.
     OnCreate,
     /// Anything of the scrip's `applicable_types`. RT: On Transaction.
@@ -38,6 +76,8 @@ pub enum Condition {
     OnPriorityChange,
     /// A custom field changed.
     OnCustomFieldChange(CustomFieldChangeConfig),
+    /// Anything of the scrip's `applicable_types`; all else is in the query. RT: `UserDefined`.
+    UserDefined,
 }
 
 /// The configuration of `OnStatusChange`.
@@ -88,6 +128,14 @@ fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String
     })
 }
 
+/// The configuration of `UserDefined`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "its schema is published; the query is read for every type alike")]
+#[serde(deny_unknown_fields)]
+struct QueryConfig {
+    query: String,
+}
+
 /// The configuration of a condition that needs none.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -96,9 +144,35 @@ struct NoConfig {}
 /// The most words in a `from` or `to`.
 const WORDS_MAX: usize = 100;
 
+/// The member of a configuration that holds the query.
+const QUERY: &str = "condition_config.query";
+
+impl Asked {
+    /// Reads the query of a condition.
+    ///
+    /// # Errors
+    /// What cannot be understood, with its place in the text.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let parsed = query::parse(text, Dialect::Tessera).map_err(|error| error.into_fault(QUERY, text))?;
+        if parsed.query.0.is_none() {
+            let message = "holds no test; write one, as in CF.{Severity} = 'high'";
+            return Err(Fault::new(QUERY, message));
+        }
+        Ok(Self { text: text.to_owned(), query: parsed.query })
+    }
+
+    /// Gives every test its meaning.
+    ///
+    /// # Errors
+    /// The first name or value that is not known, with its place in the text.
+    pub fn resolve(&self, fields: &Fields<'_>) -> Resolved {
+        query::resolve(&self.query, fields).map_err(|error| error.into_fault(QUERY, &self.text))
+    }
+}
+
 impl Condition {
     /// Every type, in the order of the documentation.
-    pub const TYPES: [&str; 13] = [
+    pub const TYPES: [&str; 14] = [
         "OnCreate",
         "OnTransaction",
         "OnStatusChange",
@@ -112,6 +186,7 @@ impl Condition {
         "OnQueueChange",
         "OnPriorityChange",
         "OnCustomFieldChange",
+        "UserDefined",
     ];
 
     /// Reads a condition as it is stored.
@@ -119,7 +194,71 @@ impl Condition {
     /// # Errors
     /// Faults of `condition_type` or `condition_config`, with what is known instead.
     pub fn parse(condition_type: &str, config: &Value) -> Result<Self, Vec<Fault>> {
-        let plain = |condition: Self| read::<NoConfig>(config).map(|_| condition);
+        let mut config = config.clone();
+        let query = match config.as_object_mut().and_then(|config| config.remove("query")) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(Asked::parse(&text)),
+            Some(_) => Some(Err(Fault::new(QUERY, "is not a text; write a query in TicketSQL"))),
+        };
+        if query.is_none() && condition_type == "UserDefined" {
+            let message = "is missing; UserDefined holds when its query does, as in Priority > 50";
+            return Err(vec![Fault::new(QUERY, message)]);
+        }
+        match (Event::parse(condition_type, &config), query.transpose()) {
+            (Ok(event), Ok(query)) => Ok(Self { event, query }),
+            (event, query) => Err(event.err().into_iter().flatten().chain(query.err()).collect()),
+        }
+    }
+
+    /// The JSON Schema of the configuration of a type.
+    pub fn schema(condition_type: &str) -> Option<Schema> {
+        let mut schema = match condition_type {
+            "OnStatusChange" => schema_for!(StatusChangeConfig),
+            "OnCustomFieldChange" => schema_for!(CustomFieldChangeConfig),
+            "UserDefined" => schema_for!(QueryConfig),
+            other if Self::TYPES.contains(&other) => schema_for!(NoConfig),
+            _ => return None,
+        };
+        let properties = schema.ensure_object().entry("properties").or_insert_with(|| json!({}));
+        if let Some(properties) = properties.as_object_mut() {
+            let about = "A query in TicketSQL over the ticket after the change, Transaction, Actor, Channel and CHANGED; it must hold too.";
+            let query = json!({"type": "string", "maxLength": QUERY_MAX, "description": about});
+            properties.insert("query".to_owned(), query);
+        }
+        Some(schema)
+    }
+
+    /// The transaction types that the condition can hold for; a scrip of it is a candidate for no others.
+    /// RT: `ScripConditions.ApplicableTransTypes`.
+    pub fn natural_types(&self) -> BTreeSet<TransactionType> {
+        self.event.natural_types()
+    }
+
+    /// Tries the condition on the transaction at hand, of a type it is applicable to; `query` is its query's meaning.
+    pub fn evaluate(&self, query: Option<&Resolved>, scene: &Scene<'_>, occasion: Occasion<'_>) -> Tried {
+        let event = self.event.evaluate(occasion.transaction);
+        let (asked, failure) = match query {
+            None => return Tried { why: event, failure: None },
+            Some(Ok(query)) => (eval::why(query, &Scene { occasion: Some(occasion), ..*scene }), None),
+            Some(Err(fault)) => {
+                let text = self.query.as_ref().map_or("", |asked| asked.text.as_str());
+                let sentence = told(fault);
+                let broken = Why::leaf("query", text, Value::Null, false).because(sentence.as_str());
+                (broken, event.result.then_some(sentence))
+            }
+        };
+        let why = match self.event {
+            Event::UserDefined => asked,
+            _ if event.children.is_empty() => Why::all(vec![event, asked]),
+            _ => Why::all([event.children, vec![asked]].concat()),
+        };
+        Tried { why, failure }
+    }
+}
+
+impl Event {
+    fn parse(condition_type: &str, config: &Value) -> Result<Self, Vec<Fault>> {
+        let plain = |event: Self| read::<NoConfig>(config).map(|_| event);
         match condition_type {
             "OnCreate" => plain(Self::OnCreate),
             "OnTransaction" => plain(Self::OnTransaction),
@@ -138,28 +277,18 @@ impl Condition {
                 bounded("to", &config.to)?;
                 Ok(Self::OnCustomFieldChange(config))
             }),
+            "UserDefined" => plain(Self::UserDefined),
             unknown => Err(vec![Fault::new(
                 "condition_type",
-                format!("there is no condition {unknown}; there are {}", Self::TYPES.join(", ")),
+                format!("there is no condition {unknown}; there are {}", Condition::TYPES.join(", ")),
             )]),
         }
     }
 
-    /// The JSON Schema of the configuration of a type.
-    pub fn schema(condition_type: &str) -> Option<Schema> {
-        match condition_type {
-            "OnStatusChange" => Some(schema_for!(StatusChangeConfig)),
-            "OnCustomFieldChange" => Some(schema_for!(CustomFieldChangeConfig)),
-            other => Self::TYPES.contains(&other).then(|| schema_for!(NoConfig)),
-        }
-    }
-
-    /// The transaction types that the condition can hold for; a scrip of it is a candidate for no others.
-    /// RT: `ScripConditions.ApplicableTransTypes`.
-    pub fn natural_types(&self) -> BTreeSet<TransactionType> {
+    fn natural_types(&self) -> BTreeSet<TransactionType> {
         match self {
             Self::OnCreate => BTreeSet::from([TransactionType::Create]),
-            Self::OnTransaction => {
+            Self::OnTransaction | Self::UserDefined => {
                 TransactionType::ALL.into_iter().filter(|kind| kind.is_activating()).collect()
             }
             Self::OnStatusChange(_) | Self::OnResolve | Self::OnReject | Self::OnClose | Self::OnReopen => {
@@ -174,13 +303,12 @@ impl Condition {
         }
     }
 
-    /// Tries the condition on a transaction of a type it is applicable to.
-    pub fn evaluate(&self, transaction: &Transaction) -> Why {
+    fn evaluate(&self, transaction: &Transaction) -> Why {
         match self {
             Self::OnCreate => of_type(transaction, TransactionType::Create),
             Self::OnComment => of_type(transaction, TransactionType::Comment),
             Self::OnCorrespond => of_type(transaction, TransactionType::Correspond),
-            Self::OnTransaction => {
+            Self::OnTransaction | Self::UserDefined => {
                 Why::leaf("transaction.type", "any", transaction.transaction_type.as_str(), true)
             }
             Self::OnStatusChange(config) => status(transaction, &config.from, &config.to),
@@ -198,6 +326,12 @@ impl Condition {
             Self::OnCustomFieldChange(config) => custom_field(transaction, config),
         }
     }
+}
+
+/// What is wrong with a query, with its place, for those who did not just write it.
+fn told(fault: &Fault) -> String {
+    let (line, column) = (fault.line.unwrap_or(1), fault.column.unwrap_or(1));
+    Fault { field: format!("{QUERY}, line {line}, column {column}"), ..fault.clone() }.to_string()
 }
 
 fn of_type(transaction: &Transaction, wanted: TransactionType) -> Why {
@@ -254,12 +388,6 @@ fn any_of<W: AsRef<str>>(words: &[W]) -> Value {
 
 /// Reads a configuration; serde's own words are the message, and they name the field and what is known.
 pub(super) fn read<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T, Vec<Fault>> {
-    if config.get("query").is_some() {
-        return Err(vec![Fault::new(
-            "condition_config.query",
-            "a query in a condition comes with TicketSQL and is not understood by this version; remove it",
-        )]);
-    }
     T::deserialize(config).map_err(|error| vec![Fault::new("condition_config", error.to_string())])
 }
 

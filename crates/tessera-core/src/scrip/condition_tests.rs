@@ -12,8 +12,8 @@ fn rts_argument_is_read_into_from_and_to() {
         let plain = Condition::parse("OnStatusChange", &json!(argument)).unwrap();
         let keyed = Condition::parse("OnStatusChange", &json!({ "argument": argument })).unwrap();
         assert_eq!(plain, keyed);
-        match plain {
-            Condition::OnStatusChange(config) => (config.from.join(" "), config.to.join(" ")),
+        match plain.event {
+            Event::OnStatusChange(config) => (config.from.join(" "), config.to.join(" ")),
             other => panic!("{other:?}"),
         }
     };
@@ -51,7 +51,52 @@ fn every_condition_publishes_its_configuration() {
         let has = |key| schema.get("properties").and_then(|keys| keys.get(key)).is_some();
         assert_eq!(has("to"), ["OnStatusChange", "OnCustomFieldChange"].contains(&kind), "{kind}");
         assert_eq!(has("field"), kind == "OnCustomFieldChange", "{kind}");
+        assert!(has("query"), "{kind}");
+        let needs_query = schema.get("required").is_some_and(|names| names == &json!(["query"]));
+        assert_eq!(needs_query, kind == "UserDefined", "{kind}");
         assert_eq!(schema.get("additionalProperties"), Some(&json!(false)), "{kind}");
     }
     assert!(Condition::schema("OnFullMoon").is_none());
+}
+
+#[test]
+fn every_type_takes_a_query_and_user_defined_needs_one() {
+    let query = "CF.{Severity} = 'high' OR Priority > 5";
+    for kind in Condition::TYPES {
+        let mut config = json!({ "query": query });
+        if kind == "OnCustomFieldChange" {
+            config["field"] = json!("F");
+        }
+        let condition = Condition::parse(kind, &config).unwrap();
+        assert_eq!(condition.query.unwrap().text, query, "{kind}");
+        config["query"] = Value::Null;
+        let without = Condition::parse(kind, &config);
+        match kind {
+            "UserDefined" => assert_eq!(without.unwrap_err()[0].field, "condition_config.query"),
+            _ => assert_eq!(without.unwrap().query, None, "{kind}"),
+        }
+    }
+    let both = json!({ "argument": "old: new", "query": query });
+    let Condition { event: Event::OnStatusChange(config), query: Some(_) } =
+        Condition::parse("OnStatusChange", &both).unwrap()
+    else {
+        panic!("RT's argument beside a query");
+    };
+    assert_eq!(config.from, ["new"]);
+}
+
+#[test]
+fn a_query_that_cannot_be_read_is_refused_with_its_place_and_what_to_write() {
+    let refused = |config: Value| Condition::parse("OnCreate", &config).unwrap_err();
+    let faults = refused(json!({ "query": "Priority > 5\n  AND Subject contains 'x'" }));
+    let fault = &faults[0];
+    assert_eq!((fault.field.as_str(), faults.len()), ("condition_config.query", 1));
+    assert_eq!((fault.line, fault.column, fault.span), (Some(2), Some(15), Some((27, 35))));
+    assert_eq!(fault.message, "an operator must follow Subject");
+    assert_eq!(fault.hint.as_deref(), Some("write LIKE for a part of a text"));
+    assert!(refused(json!({ "query": " " }))[0].message.starts_with("holds no test"));
+    assert!(refused(json!({ "query": 7 }))[0].message.starts_with("is not a text"));
+    let both = refused(json!({ "query": "x", "colour": "red" }));
+    let fields: Vec<&str> = both.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["condition_config", "condition_config.query"], "every fault at once");
 }

@@ -53,6 +53,21 @@ const FIELDS: [&str; 4] = ["Severity", "Components", "Note", "Nope"];
 const VALUES: [&str; 7] = ["low", "HIGH", "web", "mail", "a1", "", "a\0b"];
 const RIGHTS: [&str; 6] =
     ["CreateTicket", "ModifyTicket", "ReplyToTicket", "CommentOnTicket", "ModifyCustomField", "DeleteTicket"];
+/// Tests of queries; one names what there is not.
+const QUERIES: [&str; 12] = [
+    "CF.Severity = high",
+    "CF.Components != web",
+    "Status CHANGED TO __Active__",
+    "Owner CHANGED",
+    "Priority > 0",
+    "id > 0",
+    "Requestor LIKE '@'",
+    "(Owner IS NULL OR Owner = ann)",
+    "LastUpdatedBy = Actor",
+    "Transaction.Content MATCHES 'burns'",
+    "Due < Created",
+    "CF.Gone = 1",
+];
 const WORDS: [&str; 30] = [
     "x",
     " ",
@@ -87,7 +102,7 @@ const WORDS: [&str; 30] = [
 ];
 
 /// A desk, a person and what they ask for, first a ticket.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     pub catalog: Catalog,
     pub commands: Vec<Command>,
     people: People,
@@ -361,11 +376,16 @@ impl Source<'_> {
 
     fn condition(&mut self) -> Option<Condition> {
         let kind = self.one(&Condition::TYPES);
-        let config = match kind {
+        let mut config = match kind {
             "OnStatusChange" => json!({"from": self.words(&STATUSES), "to": self.words(&STATUSES)}),
             "OnCustomFieldChange" => json!({"field": self.word(&FIELDS), "to": self.words(&VALUES)}),
             _ => json!({}),
         };
+        if kind == "UserDefined" || self.rarely() {
+            let tests = [self.one(&QUERIES), self.one(&QUERIES)];
+            let query = tests.join(self.one(&[" AND ", " OR ", " AND NOT "]));
+            config.as_object_mut()?.insert("query".to_owned(), json!(query));
+        }
         Condition::parse(kind, &config).ok()
     }
 

@@ -6,11 +6,15 @@ use crate::error::Fault;
 use crate::lifecycle::{Definition, Lifecycle, definition, lint};
 use crate::models::delivery::{Email, Payload};
 use crate::models::text::{ADDRESS_MAX, fold, is_address};
-use crate::models::{Change, CustomFieldId, DeliveryId, Role, Ticket};
+use crate::models::user::ADMIN_USER;
+use crate::models::{Change, CustomFieldId, DeliveryId, Role, Ticket, User};
 use crate::plan::catalog::bare_address;
 use crate::plan::{
     self, CASCADE_DEPTH_MAX, Catalog, DELIVERIES_MAX, FIRED_MAX, Plan, RENDERED_MAX, SHADOWS_MAX, prepare,
 };
+use crate::query::ast::QUERY_MAX;
+use crate::query::sql::{self, Asker, Frequencies, Keys, Statement};
+use crate::query::{self, Dialect, Purpose, Query, QueryError, Span, Test, Zone};
 use crate::scrip::evaluation::Verdict;
 use crate::scrip::template::{
     Compiled, FAULTS_MAX, LINE_MAX, Mode, OUTPUT_MAX, VARIABLES, Variable, VariableKind,
@@ -18,6 +22,7 @@ use crate::scrip::template::{
 use lettre::transport::smtp::commands::Rcpt;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -25,8 +30,13 @@ use uuid::Uuid;
 pub type Property = (&'static str, fn(&[u8]));
 
 /// Every property; its name is that of its target and of its folder of seeds.
-pub const ALL: [Property; 4] =
-    [("templates", templates), ("addresses", addresses), ("lifecycles", lifecycles), ("prepare", plans)];
+pub const ALL: [Property; 5] = [
+    ("templates", templates),
+    ("addresses", addresses),
+    ("lifecycles", lifecycles),
+    ("prepare", plans),
+    ("ticketsql", ticketsql),
+];
 
 /// The longest line of a mail, in bytes (RFC 5322).
 const MAIL_LINE_MAX: usize = 998;
@@ -341,6 +351,59 @@ fn assert_leaves_well(catalog: &Catalog, payload: &Payload) {
             assert_eq!(url.origin().ascii_serialization(), super::desk::RECEIVER, "{url} goes elsewhere");
         }
     }
+}
+
+// TicketSQL -----------------------------------------------------------------------------------------------------------
+
+/// A text as a query, in both dialects and for both purposes: it is read or refused at a place within it, with what is wrong; a
+/// tree prints to what reads back as the same tree; and what is resolved compiles to SQL with a value for each parameter.
+pub fn ticketsql(data: &[u8]) {
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Desk::of(&[]).catalog);
+    let text = String::from_utf8_lossy(data);
+    let users: Vec<User> = CATALOG.agents.iter().map(|agent| User::clone(agent)).collect();
+    for dialect in [Dialect::Tessera, Dialect::Rt] {
+        let parsed = match query::parse(&text, dialect) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                assert_refusal(&text, &error);
+                continue;
+            }
+        };
+        parsed.warnings.iter().for_each(|warning| assert_refusal(&text, warning));
+        let printed = parsed.query.to_string();
+        if printed.len() <= QUERY_MAX {
+            let again = query::parse(&printed, Dialect::Tessera).map(|parsed| parsed.query);
+            assert_eq!(again.as_ref(), Ok(&parsed.query), "{printed}");
+        }
+        for purpose in [Purpose::Search(&users), Purpose::Condition] {
+            match query::resolve(&parsed.query, &CATALOG.query_fields(purpose)) {
+                Err(error) => assert_refusal(&text, &error),
+                Ok(resolved) => assert_compiles(&resolved),
+            }
+        }
+    }
+}
+
+fn assert_refusal(text: &str, error: &QueryError) {
+    let Span { start, end } = error.span;
+    assert!(text.get(start..end).is_some(), "{start}..{end} is no part of {text:?}");
+    assert!(
+        !error.message.is_empty() && error.hint.as_ref().is_some_and(|hint| !hint.is_empty()),
+        "{error:?}"
+    );
+    let place = error.span.place(text);
+    assert_inside(text, Some((place.line, place.column)));
+}
+
+fn assert_compiles(query: &Query<Test>) {
+    let asker = Asker { user: ADMIN_USER, now: OffsetDateTime::UNIX_EPOCH, zone: Zone::utc() };
+    let (frequencies, keys) = (Frequencies::new(), Keys::default());
+    let plan = sql::Plan { query, asker: &asker, frequencies: &frequencies, keys: &keys };
+    let Some(Statement { text, binds }) = plan.all() else { panic!("{query} has a place in no order") };
+    // Where no digits follow, it ends a regular expression.
+    let named = text.split('$').skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap());
+    let mut named = named.filter_map(|digits| digits.parse::<usize>().ok());
+    assert!(named.all(|named| (1..=binds.len()).contains(&named)), "{text}");
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The commands, and what is common to them.
 
+pub mod aside;
 pub mod backup;
 pub mod check;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod export;
+pub mod import;
 pub mod migrate;
 pub mod restore;
 pub mod token;
@@ -46,6 +49,10 @@ enum Command {
     Backup(backup::Arguments),
     /// Put the data of a backup in the place of what there is; only while no server runs
     Restore(restore::Arguments),
+    /// Bring in tickets of another system, a ticket a line, while a server runs or none does
+    Import(import::Arguments),
+    /// Write all tickets as `tessera import` reads them
+    Export(export::Arguments),
     /// Fill an empty database with a small desk to try things on, through the API of the running server
     Demo,
 }
@@ -78,6 +85,8 @@ async fn run_command(command: &Command, surroundings: &Surroundings) -> anyhow::
         Command::Doctor => doctor::run(surroundings).await,
         Command::Backup(arguments) => backup::run(&load()?, arguments).await,
         Command::Restore(arguments) => restore::run(&load()?, arguments).await,
+        Command::Import(arguments) => import::run(&load()?, arguments).await,
+        Command::Export(arguments) => export::run(&load()?, arguments).await,
         Command::Demo => demo::run(&load()?).await,
     }
 }

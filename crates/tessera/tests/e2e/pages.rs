@@ -6,7 +6,8 @@ use std::process::Command;
 use crate::support::Server;
 
 /// The pages whose commands are for a server that runs.
-const PAGES: [&str; 4] = ["README.md", "docs/scrips.md", "docs/architecture.md", "docs/operating.md"];
+const PAGES: [&str; 5] =
+    ["README.md", "docs/scrips.md", "docs/ticketsql.md", "docs/architecture.md", "docs/operating.md"];
 /// What marks the commands that set up a machine; scripts/test.sh is one of them.
 const SET_UP: &str = "./scripts/";
 

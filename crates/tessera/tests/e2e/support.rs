@@ -370,7 +370,8 @@ impl Server {
         run(&mut command)
     }
 
-    fn tessera(&self, args: &[&str]) -> Command {
+    /// Another command on the same data, which was not started yet.
+    pub fn tessera(&self, args: &[&str]) -> Command {
         let mut command = tessera(args);
         command.envs(self.vars.iter().map(|(name, value)| (name, value))).current_dir(self.place.path());
         command

@@ -76,6 +76,33 @@ pub async fn set_version(db: &mut PgConnection, version: i64) -> Result<()> {
     Ok(())
 }
 
+/// Marks this place of the database transaction, to come back to.
+///
+/// # Errors
+/// Those of the database.
+pub async fn mark(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("SAVEPOINT mark").execute(db).await.map_err(error)?;
+    Ok(())
+}
+
+/// Keeps what was written since the mark.
+///
+/// # Errors
+/// Those of the database.
+pub async fn keep(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("RELEASE SAVEPOINT mark").execute(db).await.map_err(error)?;
+    Ok(())
+}
+
+/// Undoes what was written since the mark, also after an error of the database.
+///
+/// # Errors
+/// Those of the database.
+pub async fn undo(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("ROLLBACK TO SAVEPOINT mark").execute(db).await.map_err(error)?;
+    Ok(())
+}
+
 /// What the refusal of a row means: another one has its name, or something else.
 fn name_error(source: sqlx::Error, what: &str, name: &str) -> Error {
     let constraint = match &source {

@@ -102,6 +102,10 @@ async fn edit(change: &mut Change<'_>, old: &Arc<Lifecycle>, after: &Lifecycle) 
         let what = if is_renamed { quote(old.name()) } else { list(&gone) };
         change.in_use(format!("Maps of the lifecycles {} name {what}.", list(&holders)))?;
     }
+    if is_renamed {
+        let scrips = change.scrips_naming(Thing::Lifecycle, old.name()).await?;
+        change.scrips_in_use(&format!("the lifecycle {}", quote(old.name())), &scrips)?;
+    }
     let live = change.live_scrips().await?;
     for status in &gone {
         let scrips = scrips_left(&change.catalog, &live, old.id(), status);
@@ -144,14 +148,16 @@ pub(super) fn scrips_left(
     status: &str,
 ) -> Vec<String> {
     let is_left = |scrip: &&Stored<ScripDocument>| {
-        let names = super::mentions::of(&scrip.document);
-        let is_named =
-            names.iter().any(|mention| mention.thing == Thing::Status && fold(&mention.name) == status);
+        let mentions = super::mentions::of(catalog, &scrip.document);
+        let names =
+            |thing| mentions.iter().any(|mention| mention.thing == thing && fold(&mention.name) == status);
         let concerned = lifecycles_of(catalog, &scrip.document);
         let is_concerned = concerned.iter().any(|one| one.id() == lifecycle);
         let is_elsewhere =
             concerned.iter().any(|one| one.id() != lifecycle && one.class_of(status).is_some());
-        is_named && is_concerned && !is_elsewhere
+        let others = catalog.lifecycles.iter().filter(|other| other.id() != lifecycle);
+        let is_anywhere = others.into_iter().any(|other| other.class_of(status).is_some());
+        (names(Thing::Status) && is_concerned && !is_elsewhere) || (names(Thing::AnyStatus) && !is_anywhere)
     };
     live.iter().filter(is_left).map(|scrip| scrip.document.name.clone()).collect()
 }

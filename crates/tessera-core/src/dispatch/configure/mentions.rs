@@ -1,16 +1,25 @@
 //! Mentions: what a scrip names in plain words, so that it can be looked up when the scrip or the thing changes.
 
 use crate::models::StatusClass;
+use crate::plan::Catalog;
 use crate::plan::documents::ScripDocument;
-use crate::scrip::condition::Condition;
+use crate::query::{Purpose, Read, reads};
+use crate::scrip::condition::{Condition, Event};
 use serde_json::Value;
+
+/// Where a scrip's query stands.
+pub(super) const QUERY: &str = "condition_config.query";
 
 /// A kind of thing that a scrip can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thing {
     Field,
+    /// A status of the lifecycles of the scrip's queues.
     Status,
+    /// A status of any lifecycle.
+    AnyStatus,
     Queue,
+    Lifecycle,
     /// A username or an address of somebody who may own.
     Owner,
     /// A username, or an address of anybody.
@@ -26,24 +35,29 @@ pub(super) struct Mention {
     pub place: String,
 }
 
-/// Everything that a scrip names. What a template renders to is known only when it runs.
-pub(super) fn of(scrip: &ScripDocument) -> Vec<Mention> {
-    let mut mentions = Vec::new();
+/// Everything that a scrip names. What a template renders to is known only when it runs; what a query names is known where
+/// it is understood, and where it is not there is nothing to lose.
+pub(super) fn of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<Mention> {
+    let condition = Condition::parse(&scrip.condition_type, &scrip.condition_config).ok();
+    let asked = condition.as_ref().and_then(|condition| condition.query.as_ref());
+    let query = asked.and_then(|asked| asked.resolve(&catalog.query_fields(Purpose::Condition)).ok());
+    let mut mentions: Vec<Mention> =
+        query.iter().flat_map(reads).map(|read| of_query(catalog, read)).collect();
     let mut add = |thing, place: String, name: &str| {
         let is_class = thing == Thing::Status && StatusClass::parse(name).is_some();
         if !is_class && !is_template(name) {
             mentions.push(Mention { thing, name: name.trim().to_owned(), place });
         }
     };
-    match Condition::parse(&scrip.condition_type, &scrip.condition_config) {
-        Ok(Condition::OnStatusChange(config)) => {
+    match condition.map(|condition| condition.event) {
+        Some(Event::OnStatusChange(config)) => {
             for (side, words) in [("from", &config.from), ("to", &config.to)] {
                 for (at, word) in words.iter().enumerate() {
                     add(Thing::Status, format!("condition_config.{side}[{at}]"), word);
                 }
             }
         }
-        Ok(Condition::OnCustomFieldChange(config)) => {
+        Some(Event::OnCustomFieldChange(config)) => {
             add(Thing::Field, "condition_config.field".to_owned(), &config.field);
         }
         _ => {}
@@ -69,6 +83,19 @@ pub(super) fn of(scrip: &ScripDocument) -> Vec<Mention> {
         }
     }
     mentions
+}
+
+fn of_query(catalog: &Catalog, read: Read) -> Mention {
+    let username = |word: String| catalog.agent(&word).map_or(word, |agent| agent.username.clone());
+    let (thing, name) = match read {
+        Read::Field(name) => (Thing::Field, name),
+        Read::Queue(name) => (Thing::Queue, name),
+        Read::Lifecycle(name) => (Thing::Lifecycle, name),
+        Read::Status(name) => (Thing::AnyStatus, name),
+        Read::Owner(word) => (Thing::Owner, username(word)),
+        Read::Person(word) => (Thing::Person, username(word)),
+    };
+    Mention { thing, name, place: QUERY.to_owned() }
 }
 
 fn is_template(text: &str) -> bool {

@@ -7,6 +7,7 @@ mod custom_fields;
 mod lifecycle_check;
 mod lifecycles;
 mod mentions;
+pub(super) mod missing;
 mod queues;
 mod scrips;
 mod secrets;

@@ -4,7 +4,7 @@ use super::mentions::{self, Thing};
 use super::templates::unknown_template;
 use super::{Change, Document, Versioned, limit};
 use crate::db::configuration::scrips::{self, NewVersion};
-use crate::db::configuration::{Version, Which};
+use crate::db::configuration::{Version, Which, users};
 use crate::db::secrets;
 use crate::error::{Fault, Result};
 use crate::lifecycle::Lifecycle;
@@ -14,6 +14,7 @@ use crate::models::{QueueId, ScripId, TransactionType};
 use crate::plan::Catalog;
 use crate::plan::catalog::SCRIPS_MAX;
 use crate::plan::documents::{PlaceAt, ScripDocument, Stored};
+use crate::query::{Purpose, Read, reads};
 use crate::scrip::action::Action;
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
@@ -146,11 +147,14 @@ impl ScripDocument {
 
     /// Compiles its condition and action, and looks up what they name. A disabled scrip may name what is not there.
     async fn compile(&mut self, change: &mut Change<'_>) -> Result<()> {
+        let mut missing = self.missing_things(change);
         match Condition::parse(&self.condition_type, &self.condition_config) {
-            Ok(condition) => self.check_types(change, &condition),
+            Ok(condition) => {
+                self.check_types(change, &condition);
+                missing.extend(check_query(change, &condition).await?);
+            }
             Err(faults) => change.faults.extend(faults),
         }
-        let mut missing = self.missing_things(change);
         match Action::compile(&self.action_type, &self.action_config) {
             Ok(action) => {
                 self.check_action(change, &action);
@@ -164,8 +168,7 @@ impl ScripDocument {
         }
         missing.extend(self.missing_template(change));
         if self.state == Some(State::Disabled) {
-            let told = missing.into_iter().map(|fault| format!("{}: {}", fault.field, fault.message));
-            change.warnings.extend(told);
+            change.warnings.extend(missing.iter().map(Fault::to_string));
         } else {
             change.faults.extend(missing);
         }
@@ -261,7 +264,8 @@ impl ScripDocument {
             };
             Some(Fault::new(mention.place, message))
         };
-        mentions::of(self).into_iter().filter_map(is_missing).collect()
+        let mentions = mentions::of(&change.catalog, self).into_iter();
+        mentions.filter(|mention| mention.place != mentions::QUERY).filter_map(is_missing).collect()
     }
 
     /// The template is there in one of its queues or for all; as the body of a webhook it is JSON.
@@ -301,6 +305,26 @@ impl ScripDocument {
     }
 }
 
+/// What a condition's query names and there is not. Only agents are known to conditions; others are looked up here once.
+async fn check_query(change: &mut Change<'_>, condition: &Condition) -> Result<Option<Fault>> {
+    let fields = change.catalog.query_fields(Purpose::Condition);
+    let query = match condition.query.as_ref().map(|asked| asked.resolve(&fields)) {
+        None => return Ok(None),
+        Some(Err(fault)) => return Ok(Some(fault)),
+        Some(Ok(query)) => query,
+    };
+    for read in reads(&query) {
+        if let Read::Person(word) = read
+            && !is_address(&word)
+            && users::id_of(&mut change.db, &word).await?.is_none()
+        {
+            let name = quote(&word);
+            change.warnings.push(format!("There is no user {name}; until there is, no test of them holds."));
+        }
+    }
+    Ok(None)
+}
+
 /// The queues where a scrip runs; all of them where it names none that there is.
 fn queues_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<QueueId> {
     let words: Option<Vec<String>> = scrip.places().into_iter().map(|place| place.queue).collect();
@@ -330,8 +354,12 @@ impl Change<'_> {
 /// What a scrip can be made of: the types of conditions and actions with the JSON Schema of what each needs to know.
 pub fn scrip_types() -> Value {
     let condition = |name: &str| {
-        // A condition of no configuration can be read from an empty one; the types do not depend on it.
-        let sample = if name == "OnCustomFieldChange" { json!({ "field": "any" }) } else { json!({}) };
+        // The types of transactions do not depend on the configuration, and most can be read from an empty one.
+        let sample = match name {
+            "OnCustomFieldChange" => json!({ "field": "any" }),
+            "UserDefined" => json!({ "query": "Priority > 0" }),
+            _ => json!({}),
+        };
         let natural =
             Condition::parse(name, &sample).map(|condition| condition.natural_types()).unwrap_or_default();
         (name.to_owned(), json!({ "schema": Condition::schema(name), "transaction_types": natural }))

@@ -1,6 +1,6 @@
 //! The seed: what an empty database gets, so that a ticket can be made at once and an RT administrator is at home.
 
-use super::{Change, Document};
+use super::Change;
 use crate::db::configuration::{self, users};
 use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
@@ -51,30 +51,21 @@ pub async fn seed(pool: &PgPool, installation: &Installation, guard: &Guard) -> 
         definition: Definition::stock(),
         disabled: false,
     };
-    change.plant(&lifecycle, installation).await?;
-    change.plant(&general(), installation).await?;
+    change.plant(&lifecycle, None).await?;
+    change.plant(&general(), None).await?;
     for (name, text) in TEMPLATES {
-        change.plant(&template(name, text), installation).await?;
+        change.plant(&template(name, text), None).await?;
     }
     let scrips: Vec<ScripDocument> = serde_json::from_str(SCRIPS)
         .map_err(|source| Error::internal("The stock scrips cannot be read.", source))?;
     for scrip in scrips {
-        change.plant(&scrip, installation).await?;
+        change.plant(&scrip, None).await?;
     }
     configuration::set_version(&mut change.db, FIRST).await?;
     Failpoint::SeedWritten.pass();
     change.db.commit().await.map_err(error)?;
     Failpoint::SeedCommitted.pass();
     Ok(())
-}
-
-impl Change<'_> {
-    /// Adds an object as the API would, and reads the configuration again so that the next one may name it.
-    async fn plant<D: Document>(&mut self, document: &D, installation: &Installation) -> Result<()> {
-        document.write(self, None).await?;
-        self.catalog = catalog::read_within(&mut self.db, None, installation.clone()).await?;
-        Ok(())
-    }
 }
 
 fn stock_users() -> [(crate::models::UserId, UserDocument); 2] {

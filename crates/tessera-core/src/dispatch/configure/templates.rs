@@ -162,12 +162,12 @@ pub(super) fn unknown_template(change: &Change<'_>, name: &str) -> String {
 impl Change<'_> {
     /// The scrips that run and name a thing in words.
     pub(super) async fn scrips_naming(&mut self, thing: Thing, name: &str) -> Result<Vec<String>, Error> {
+        let scrips = self.live_scrips().await?;
         let names = |document: &ScripDocument| {
-            super::mentions::of(document)
+            super::mentions::of(&self.catalog, document)
                 .iter()
                 .any(|mention| mention.thing == thing && fold(&mention.name) == fold(name))
         };
-        let scrips = self.live_scrips().await?;
         Ok(scrips
             .into_iter()
             .filter(|scrip| names(&scrip.document))

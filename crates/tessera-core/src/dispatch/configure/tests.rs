@@ -1,6 +1,7 @@
 //! Configuration on a real database: every refusal by its words, and what a change does to the tickets there are.
 
 mod objects;
+mod queries;
 mod scrips;
 mod searches;
 mod tickets;

@@ -2,9 +2,19 @@
 
 use super::*;
 use crate::plan::explain::{Bystander, Done, bystanders};
+use std::sync::LazyLock;
 
 fn done(plan: &Plan) -> Done<'_> {
-    Done { before: plan.before.as_ref(), transactions: &plan.transactions, evaluations: &plan.evaluations }
+    static ADMIN: LazyLock<(User, People)> = LazyLock::new(|| (admin(), People::default()));
+    Done {
+        actor: &ADMIN.0,
+        channel: plan.channel,
+        now: plan.now,
+        people: &ADMIN.1,
+        before: plan.before.as_ref(),
+        transactions: &plan.transactions,
+        evaluations: &plan.evaluations,
+    }
 }
 
 fn of<'b, 'c>(all: &'b [Bystander<'c>], scrip: &str) -> &'b Bystander<'c> {

@@ -28,6 +28,12 @@ fn volatile_desk() -> Catalog {
             ("SetCustomField", json!({"field": "Note", "value": VOLATILE})),
             json!({}),
         )
+        .scrip(
+            "Asked",
+            ("OnCreate", json!({"query": "NOT id > 0 AND Created = now AND Actor = admin"})),
+            ("SetPriority", json!({"value": "3"})),
+            json!({}),
+        )
         .scrip("Due", ("OnCreate", json!({})), ("SetDue", json!({"value": "{{ now }}"})), json!({}))
         .scrip(
             "Subject",

@@ -1,6 +1,7 @@
 //! Tests of planning: pure, over a desk made in memory.
 
 mod automation;
+mod conditions;
 mod details;
 mod explaining;
 mod hashed;

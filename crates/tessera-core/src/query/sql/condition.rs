@@ -153,7 +153,7 @@ impl Compiler<'_> {
             TextTest::Between(low, high) => {
                 let (low, high) =
                     (self.binds.add(Bind::Text(low.clone())), self.binds.add(Bind::Text(high.clone())));
-                format!("{folded} BETWEEN {low} COLLATE \"C\" AND {high} COLLATE \"C\"")
+                format!("{folded} BETWEEN ({low} COLLATE \"C\") AND ({high} COLLATE \"C\")")
             }
             TextTest::Number(order, value) => {
                 format!("{} {} {}::numeric", as_number(), order.as_str(), self.binds.add(number(value)))

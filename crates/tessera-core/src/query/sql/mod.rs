@@ -13,7 +13,8 @@ mod statement;
 mod tree;
 
 pub use bind::Bind;
-pub use order::{KeyKind, KeyValue, Keys, Sorted};
+pub use order::{KEYS_MAX, KeyKind, KeyValue, Keys, Sorted};
+pub use statement::ID_SLACK;
 
 use super::Query;
 use super::date::Zone;
@@ -128,3 +129,6 @@ impl<'a> Compiler<'a> {
         Statement { text, binds: self.binds.into_values() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,17 +178,9 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, String> {
 
 /// "There is no x; did you mean y?", or what exists. `holder` is what stands before the name, with its dot.
 pub(super) fn unknown(holder: &str, what: &str, name: &str, known: Vec<&'static str>) -> String {
-    const CLOSE: usize = 2;
     let aliases = ALIASES.iter().map(|alias| alias.name).filter(|_| what == "variable" && holder.is_empty());
-    let nearest = known
-        .iter()
-        .copied()
-        .chain(aliases)
-        .map(|candidate| (distance(&text::fold(name), &text::fold(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= CLOSE && *distance < candidate.len())
-        .min();
-    match nearest {
-        Some((_, near)) => format!("there is no {what} \"{holder}{name}\"; did you mean \"{holder}{near}\"?"),
+    match text::nearest(name, known.iter().copied().chain(aliases)) {
+        Some(near) => format!("there is no {what} \"{holder}{name}\"; did you mean \"{holder}{near}\"?"),
         None => format!("there is no {what} \"{holder}{name}\"; known are {}", text::list(known)),
     }
 }
@@ -208,21 +200,4 @@ fn parts_of(path: &str) -> Vec<&'static str> {
         .collect();
     parts.dedup();
     parts
-}
-
-/// How many letters must change to make one word of the other (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    const LONGEST: usize = 64;
-    let other: Vec<char> = other.chars().take(LONGEST).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().take(LONGEST).enumerate() {
-        let mut next = vec![i + 1];
-        for ((j, b), pair) in other.iter().enumerate().zip(row.windows(2)) {
-            let &[diagonal, above] = pair else { continue };
-            let left = next.get(j).copied().unwrap_or(0);
-            next.push((diagonal + usize::from(a != *b)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }

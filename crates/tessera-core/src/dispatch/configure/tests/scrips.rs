@@ -49,7 +49,17 @@ async fn what_a_scrip_names_must_exist_and_the_refusal_says_what_does() {
             "condition_config.field",
             "there is no custom field \"Nope\"; there are none",
         ),
-        (json!({ "condition_config": { "query": "x" } }), "condition_config.query", "a query in a condition"),
+        (
+            json!({ "condition_config": { "query": "x" } }),
+            "condition_config.query",
+            "an operator must follow x",
+        ),
+        (
+            json!({ "condition_type": "UserDefined" }),
+            "condition_config.query",
+            "is missing; UserDefined holds",
+        ),
+        (json!({ "condition_config": { "qurey": "x" } }), "condition_config", "unknown field `qurey`"),
         (
             json!({ "action_type": "SetStatus", "action_config": { "status": "fixed" } }),
             "action_config.status",
@@ -265,7 +275,11 @@ fn the_types_are_published_with_their_schemas() {
             assert!(published["schema"].is_object(), "{name} has no schema");
         }
     }
-    assert_eq!(types["conditions"].as_object().unwrap().len(), 13);
+    assert_eq!(types["conditions"].as_object().unwrap().len(), 14);
+    assert!(types["conditions"]["UserDefined"]["transaction_types"].as_array().unwrap().len() > 5);
+    for published in types["conditions"].as_object().unwrap().values() {
+        assert_eq!(published["schema"]["properties"]["query"]["type"], "string");
+    }
     assert_eq!(types["actions"].as_object().unwrap().len(), 13);
     assert_eq!(types["states"], json!(["enabled", "disabled", "shadow"]));
     assert!(!types["transaction_types"].as_array().unwrap().contains(&json!("EmailRecord")));

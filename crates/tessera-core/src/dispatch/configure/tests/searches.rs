@@ -272,3 +272,37 @@ async fn pages_in_every_order_give_each_ticket_once_and_so_does_an_export() {
         }
     }
 }
+
+/// The queries of the fences of a page that begin so, one a line.
+fn queries_of<'a>(page: &'a str, fence: &str) -> Vec<&'a str> {
+    let opening = format!("\n```{fence}\n");
+    let blocks = page.split(opening.as_str()).skip(1).filter_map(|rest| rest.split("\n```").next());
+    blocks.flat_map(str::lines).collect()
+}
+
+#[tokio::test]
+async fn every_query_of_the_page_on_ticketsql_is_run() {
+    const PAGE: &str = include_str!("../../../../../../docs/ticketsql.md");
+    let desk = desk().await;
+    for (name, more) in [("ann", Value::Null), ("carla", Value::Null)] {
+        let user = json!({ "username": name, "email": more, "privileged": true });
+        add::<UserDocument>(&desk, user).await.unwrap();
+    }
+    let fields = ["Severity", "Components", "Order number"];
+    for name in fields {
+        let field = json!({ "name": name, "field_type": "Freeform", "max_values": 0 });
+        add::<CustomFieldDocument>(&desk, field).await.unwrap();
+    }
+    for name in ["Support", "Billing"] {
+        add::<QueueDocument>(&desk, json!({ "name": name, "custom_fields": fields })).await.unwrap();
+    }
+    let (searches, conditions) = (queries_of(PAGE, "ticketsql"), queries_of(PAGE, "ticketsql condition"));
+    assert!(searches.len() >= 30 && conditions.len() >= 5, "{} and {}", searches.len(), conditions.len());
+    for query in searches {
+        numbers(&desk, query).await;
+    }
+    for (at, query) in conditions.into_iter().enumerate() {
+        let scrip = json!({ "name": format!("Scrip {at}"), "condition_type": "UserDefined", "condition_config": { "query": query } });
+        add::<ScripDocument>(&desk, a_scrip(scrip)).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+    }
+}

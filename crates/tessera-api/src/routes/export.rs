@@ -1,0 +1,247 @@
+//! Export: everything that a query finds, as a table or as lines of JSON, sent while it is read.
+
+use super::search::{Asked, DialectName, SearchBody, order_of, words_of};
+use super::selection::{Member, Selection};
+use crate::app::App;
+use crate::error::{Problem, ProblemDocument, Result};
+use crate::extract::Params;
+use crate::server::Streamed;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use serde::Deserialize;
+use serde_json::Value;
+use std::io;
+use std::sync::Arc;
+use tessera_core::db::search::Export;
+use tessera_core::{Error, Kind};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+use tracing::Span;
+use utoipa::{IntoParams, ToSchema};
+
+/// Seconds after which who finds no place for an export may ask again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
+/// What a spreadsheet would take for the beginning of a formula (OWASP, CSV injection).
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// Which tickets, and how they are written.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ExportParams {
+    /// TicketSQL; every ticket that is not deleted when not given.
+    query: Option<String>,
+    /// `csv` when not given.
+    #[param(inline)]
+    format: Option<Format>,
+    /// Fields to order by, between commas; `-` before one turns it round: `-LastUpdated,id`.
+    order: Option<String>,
+    /// Members of tickets, between commas: `number,subject,custom_fields.Severity`; all when not given.
+    fields: Option<String>,
+    /// Where days begin and end in the query, as `Europe/Berlin`; `UTC` when not given.
+    timezone: Option<String>,
+    /// `rt` reads AND and OR on one level as RT does.
+    #[param(inline)]
+    dialect: Option<DialectName>,
+    /// Of CSV: `true` writes texts as they are, also those that a spreadsheet would take for formulas.
+    raw: Option<bool>,
+}
+
+/// How tickets are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A table with a head (RFC 4180), in UTF-8.
+    Csv,
+    /// A ticket's JSON a line.
+    Jsonl,
+}
+
+/// Exports tickets, as they were at one moment; an answer that breaks off is not whole.
+#[utoipa::path(get, path = "/api/tickets/export", operation_id = "exportTickets", tag = "tickets", params(ExportParams), responses(
+    (status = 200, description = "The tickets.", content((String = "text/csv"), (String = "application/x-ndjson"))),
+    (status = 400, body = ProblemDocument, description = "`invalid_query` with `span`, `line`, `column` and `hint`; `malformed_query`."),
+    (status = 422, body = ProblemDocument, description = "`invalid`: an order, a member or a time zone that there is not; `query_timeout`.")
+))]
+pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>) -> Result<Response> {
+    let body = SearchBody {
+        query: params.query,
+        dialect: params.dialect,
+        order: params.order.as_deref().map(order_of),
+        fields: params.fields.as_deref().map(words_of),
+        timezone: params.timezone,
+        ..SearchBody::default()
+    };
+    let asked = Asked::of(body, &app).await?;
+    let Ok(place) = Arc::clone(&app.exports).try_acquire_owned() else { return Ok(busy(app.load.exports)) };
+    let export = Export::open(&app.tessera.pools().read, &asked.catalog, &asked.search()).await;
+    let export = export.map_err(|error| Problem::of_search(error, &asked.query))?;
+    let format = params.format.unwrap_or(Format::Csv);
+    let writer = match format {
+        Format::Jsonl => Writer::Lines,
+        Format::Csv => Writer::Table {
+            columns: Selection::columns(asked.selection.as_ref(), &asked.catalog),
+            is_raw: params.raw.unwrap_or(false),
+            is_begun: false,
+        },
+    };
+    let until = Instant::now() + app.load.export;
+    let mut file = File { export, asked, writer, until, _place: place };
+    // What goes wrong up to here is still told as a problem; after it, the answer can only break off.
+    let first = file.next().await?;
+    let span = Span::current();
+    let rest = stream::try_unfold(file, move |mut file| {
+        let span = span.clone();
+        async move {
+            let part = file.next().await.map_err(|error| {
+                span.in_scope(|| tracing::warn!(%error, "an export broke off"));
+                io::Error::other(error)
+            })?;
+            Ok::<_, io::Error>(part.map(|part| (part, file)))
+        }
+    });
+    let (media_type, name) = match format {
+        Format::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"tickets.csv\""),
+        Format::Jsonl => ("application/x-ndjson", "attachment; filename=\"tickets.jsonl\""),
+    };
+    let headers = [(header::CONTENT_TYPE, media_type), (header::CONTENT_DISPOSITION, name)];
+    let body = Body::from_stream(stream::iter(first.map(Ok)).chain(rest));
+    let mut response = (headers, body).into_response();
+    response.extensions_mut().insert(Streamed);
+    Ok(response)
+}
+
+fn busy(most: usize) -> Response {
+    let detail =
+        format!("{most} exports are under way, and there may be no more. Send this one again later.");
+    let mut response = Problem::from(Error::new(Kind::Busy, "busy", detail)).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    response
+}
+
+/// An export under way. When it is dropped, its connection and its place are free again.
+struct File {
+    export: Export,
+    asked: Asked,
+    writer: Writer,
+    until: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl File {
+    /// The next part; `None` after the last.
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let late = || {
+            Error::new(Kind::Busy, "timeout", "The export took longer than it may. Export less at a time.")
+        };
+        if self.until <= Instant::now() {
+            return Err(late());
+        }
+        let batch = timeout_at(self.until, self.export.next()).await.map_err(|_| late())??;
+        let is_first = self.writer.is_first();
+        let tickets = match &batch {
+            Some((tickets, people)) => self.asked.whole(tickets, people),
+            None if is_first => Vec::new(),
+            None => return Ok(None),
+        };
+        let part = self.writer.write(&tickets, &self.asked);
+        part.map(|part| Some(part.into()))
+            .map_err(|source| Error::internal("A part of the export cannot be written down.", source))
+    }
+}
+
+/// How tickets become bytes.
+enum Writer {
+    Lines,
+    Table { columns: Vec<Member>, is_raw: bool, is_begun: bool },
+}
+
+impl Writer {
+    /// Whether there is a head still to be written.
+    fn is_first(&self) -> bool {
+        matches!(self, Self::Table { is_begun: false, .. })
+    }
+
+    fn write(&mut self, tickets: &[Value], asked: &Asked) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Lines => {
+                let mut lines = Vec::new();
+                for ticket in tickets {
+                    serde_json::to_writer(&mut lines, &asked.chosen(ticket.clone()))?;
+                    lines.push(b'\n');
+                }
+                Ok(lines)
+            }
+            Self::Table { columns, is_raw, is_begun } => {
+                let mut table =
+                    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+                if !std::mem::replace(is_begun, true) {
+                    table.write_record(columns.iter().map(|column| guarded(column.name(), *is_raw)))?;
+                }
+                for ticket in tickets {
+                    table.write_record(columns.iter().map(|column| cell(column.of(ticket), *is_raw)))?;
+                }
+                table.into_inner().map_err(|error| error.into_error())
+            }
+        }
+    }
+}
+
+/// A value as a cell: of a person the address, else the username; of a queue the name; several one a line.
+fn cell(value: &Value, is_raw: bool) -> String {
+    let text = match value {
+        Value::Null => return String::new(),
+        // What we count ourselves is no formula.
+        Value::Bool(_) | Value::Number(_) => return value.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(|value| cell(value, true)).collect::<Vec<_>>().join("\n"),
+        Value::Object(members) => {
+            let told =
+                ["address", "username", "name"].into_iter().find_map(|name| members.get(name)?.as_str());
+            told.unwrap_or_default().to_owned()
+        }
+    };
+    guarded(text, is_raw)
+}
+
+/// A text that no spreadsheet runs: one that begins like a formula gets a `'` before it.
+fn guarded(text: String, is_raw: bool) -> String {
+    if !is_raw && text.starts_with(FORMULA) { format!("'{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_cell_is_what_a_person_would_write_into_it_and_never_a_formula() {
+        for (value, expected, raw) in [
+            (json!(null), "", ""),
+            (json!(-5), "-5", "-5"),
+            (json!("it's"), "it's", "it's"),
+            (json!("=1+1"), "'=1+1", "=1+1"),
+            (json!("+1"), "'+1", "+1"),
+            (json!("-1"), "'-1", "-1"),
+            (json!("@x"), "'@x", "@x"),
+            (json!("\tx"), "'\tx", "\tx"),
+            (json!("\rx"), "'\rx", "\rx"),
+            (json!("a=1"), "a=1", "a=1"),
+            (json!(["=a", "b"]), "'=a\nb", "=a\nb"),
+            (json!([]), "", ""),
+            (json!({ "id": "1", "name": "Support" }), "Support", "Support"),
+            (json!([{ "address": "=x@example.org", "username": "x" }]), "'=x@example.org", "=x@example.org"),
+            (json!([{ "address": null, "username": "ada" }]), "ada", "ada"),
+        ] {
+            assert_eq!(
+                (cell(&value, false).as_str(), cell(&value, true).as_str()),
+                (expected, raw),
+                "{value}"
+            );
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Which members of a ticket are told.
+
+use crate::views::TICKET_MEMBERS;
+use serde_json::{Map, Value};
+use tessera_core::error::{Error, Fault};
+use tessera_core::models::text::{list, quote};
+use tessera_core::plan::Catalog;
+
+/// The most members that can be chosen.
+const CHOSEN_MAX: usize = 200;
+/// The member that holds the values of the custom fields.
+const CUSTOM_FIELDS: &str = "custom_fields";
+
+/// Members of a ticket's JSON, in the order in which they were asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Selection(Vec<Member>);
+
+/// A member of a ticket's JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Member {
+    /// One of its own.
+    Own(&'static str),
+    /// The values of one custom field, by its name.
+    Custom(String),
+}
+
+impl Member {
+    /// How it is asked for, and what heads its column.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Own(name) => (*name).to_owned(),
+            Self::Custom(name) => format!("{CUSTOM_FIELDS}.{name}"),
+        }
+    }
+
+    /// What a ticket has of it; null where there is nothing.
+    pub(super) fn of<'t>(&self, ticket: &'t Value) -> &'t Value {
+        let value = match self {
+            Self::Own(name) => ticket.get(name),
+            Self::Custom(name) => ticket.get(CUSTOM_FIELDS).and_then(|fields| fields.get(name)),
+        };
+        value.unwrap_or(&Value::Null)
+    }
+
+    fn parse(word: &str, catalog: &Catalog) -> Result<Self, String> {
+        if let Some(own) = TICKET_MEMBERS.into_iter().find(|own| *own == word) {
+            return Ok(Self::Own(own));
+        }
+        let Some(name) = word.strip_prefix(CUSTOM_FIELDS).and_then(|rest| rest.strip_prefix('.')) else {
+            return Err(format!(
+                "{} is no member of a ticket; there are {} and {CUSTOM_FIELDS}.Name",
+                quote(word),
+                TICKET_MEMBERS.join(", ")
+            ));
+        };
+        let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
+        let field = catalog.fields.find(name).ok_or_else(|| {
+            let known = list(catalog.fields.iter().map(|field| &field.name));
+            format!("there is no custom field {}; there are {known}", quote(name))
+        })?;
+        Ok(Self::Custom(field.name.clone()))
+    }
+}
+
+impl Selection {
+    /// Looks up what was asked for.
+    ///
+    /// # Errors
+    /// `invalid` on `fields`, with what there is.
+    pub(super) fn parse(words: &[String], catalog: &Catalog) -> Result<Self, Error> {
+        if words.is_empty() || words.len() > CHOSEN_MAX {
+            let message = format!("has {} members; it must have 1 to {CHOSEN_MAX}", words.len());
+            return Err(Error::invalid_field("fields", message));
+        }
+        let (mut members, mut faults) = (Vec::new(), Vec::new());
+        for (at, word) in words.iter().enumerate() {
+            match Member::parse(word, catalog) {
+                Ok(member) => members.push(member),
+                Err(message) => faults.push(Fault::new(format!("fields[{at}]"), message)),
+            }
+        }
+        if faults.is_empty() { Ok(Self(members)) } else { Err(Error::invalid(faults)) }
+    }
+
+    /// The chosen members of a ticket and no other.
+    pub(super) fn pick(&self, ticket: &Value) -> Value {
+        let mut picked = Map::new();
+        for member in &self.0 {
+            let value = member.of(ticket).clone();
+            match member {
+                Member::Own(name) => drop(picked.insert((*name).to_owned(), value)),
+                Member::Custom(name) => {
+                    let fields = picked.entry(CUSTOM_FIELDS).or_insert_with(|| Value::Object(Map::new()));
+                    if let Some(fields) = fields.as_object_mut() {
+                        fields.insert(name.clone(), value);
+                    }
+                }
+            }
+        }
+        Value::Object(picked)
+    }
+
+    /// The columns of a table: what was chosen, or everything, with a column for each custom field.
+    pub(super) fn columns(chosen: Option<&Self>, catalog: &Catalog) -> Vec<Member> {
+        let all = || TICKET_MEMBERS.map(Member::Own).to_vec();
+        let members = chosen.map_or_else(all, |chosen| chosen.0.clone());
+        let custom = || {
+            let shown = catalog.fields.iter().filter(|field| !field.disabled);
+            shown.map(|field| Member::Custom(field.name.clone())).collect()
+        };
+        members
+            .into_iter()
+            .flat_map(|member| if member == Member::Own(CUSTOM_FIELDS) { custom() } else { vec![member] })
+            .collect()
+    }
+}

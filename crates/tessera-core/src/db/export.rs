@@ -1,0 +1,179 @@
+//! Reads tickets as an export writes them: one after another, all of one moment, in constant memory.
+
+use super::{catalog, error, tickets};
+use crate::error::{Error, Result};
+use crate::models::{Ticket, TransactionType, User, UserId};
+use crate::plan::import::{Line, Past, Values, Who};
+use crate::plan::{Catalog, Installation, People};
+use futures::TryStreamExt as _;
+use sqlx::{PgConnection, PgPool};
+use std::collections::HashMap;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Tickets read at a time, but for their histories, of which there is one in memory.
+const PAGE: i64 = 200;
+
+/// Hands every ticket to `write`, by number, as it is at this moment; answers how many there were.
+///
+/// # Errors
+/// Those of the database, and of `write`, which ends it.
+pub async fn export<E: From<Error>>(
+    pool: &PgPool,
+    installation: Installation,
+    mut write: impl FnMut(&Line) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut db = pool.begin().await.map_err(error)?;
+    for setting in [
+        sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+        sqlx::query!("SET LOCAL statement_timeout = 0"),
+        sqlx::query!("SET LOCAL idle_in_transaction_session_timeout = 0"),
+    ] {
+        setting.execute(&mut *db).await.map_err(error)?;
+    }
+    let catalog = catalog::read_within(&mut db, None, installation).await?;
+    let (mut after, mut count) = (0, 0);
+    loop {
+        let (ids, last) = page(&mut db, after).await?;
+        let Some(last) = last else { return Ok(count) };
+        after = last;
+        count += u64::try_from(ids.len()).unwrap_or_default();
+        let found = tickets::many(&mut db, &ids).await?;
+        let found = found.into_iter().map(|(ticket, people)| (ticket.id.0, (ticket, people))).collect();
+        write_page(&mut db, &ids, found, &catalog, &mut write).await?;
+    }
+}
+
+/// The ids of the tickets after a number, by number, and the number of the last one.
+async fn page(db: &mut PgConnection, after: i64) -> Result<(Vec<Uuid>, Option<i64>)> {
+    let rows = sqlx::query!(
+        "SELECT id, number FROM tickets WHERE number > $1 ORDER BY number LIMIT $2",
+        after,
+        PAGE
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)?;
+    let last = rows.last().map(|row| row.number);
+    Ok((rows.into_iter().map(|row| row.id).collect(), last))
+}
+
+/// Puts each ticket of a page together with its history, which is read as it comes.
+async fn write_page<E: From<Error>>(
+    db: &mut PgConnection,
+    ids: &[Uuid],
+    mut found: HashMap<Uuid, (Ticket, People)>,
+    catalog: &Catalog,
+    write: &mut impl FnMut(&Line) -> Result<(), E>,
+) -> Result<(), E> {
+    // What became of deliveries has no seq, and goes with them; an Import is made anew by whoever imports.
+    let mut history = sqlx::query_as!(
+        Row,
+        r#"
+        SELECT p.ord AS "ord!", h.transaction_type AS kind, h.created_at, h.field, h.old_value, h.new_value,
+               u.username AS "username?", u.email, c.content_type AS "content_type?", c.body AS "body?"
+        FROM unnest($1::uuid[]) WITH ORDINALITY AS p (id, ord)
+        JOIN transactions h ON h.ticket_id = p.id AND h.seq IS NOT NULL AND h.transaction_type <> $2
+        LEFT JOIN users u ON u.id = h.creator_id
+        LEFT JOIN transaction_contents c ON c.transaction_id = h.id
+        ORDER BY p.ord, h.seq
+        "#,
+        ids,
+        TransactionType::Import.as_str()
+    )
+    .fetch(db);
+    let mut next = history.try_next().await.map_err(error)?;
+    for (ord, id) in (1..).zip(ids) {
+        let Some((ticket, people)) = found.remove(id) else { continue };
+        let mut line = line(&ticket, &people, catalog);
+        while let Some(row) = next.take_if(|row| row.ord == ord) {
+            line.transactions.push(row.into());
+            next = history.try_next().await.map_err(error)?;
+        }
+        write(&line)?;
+    }
+    Ok(())
+}
+
+/// A line of a ticket's history as the database has it.
+struct Row {
+    ord: i64,
+    kind: String,
+    created_at: OffsetDateTime,
+    field: Option<String>,
+    old_value: Option<String>,
+    new_value: Option<String>,
+    username: Option<String>,
+    email: Option<String>,
+    content_type: Option<String>,
+    body: Option<String>,
+}
+
+impl From<Row> for Past {
+    fn from(row: Row) -> Self {
+        let creator = row.username.unwrap_or_default();
+        Self {
+            r#type: row.kind,
+            created_at: row.created_at,
+            creator: row.email.map_or_else(|| creator.clone(), |email| Who::named(&creator, &email)),
+            field: row.field,
+            old_value: row.old_value,
+            new_value: row.new_value,
+            content: row.body,
+            content_type: row.content_type.filter(|content_type| content_type != "text/plain"),
+        }
+    }
+}
+
+/// A ticket as a line has it, without its history. A field that its queue shows is there without values too; one that it
+/// does not show, where it has some.
+fn line(ticket: &Ticket, people: &People, catalog: &Catalog) -> Line {
+    let queue = catalog.queues.get(ticket.queue);
+    let person = |id: UserId| people.get(id).map(written).unwrap_or_default();
+    let watchers = |watchers: &[crate::models::Watcher]| {
+        let word = |watcher: &crate::models::Watcher| {
+            watcher.user.map_or_else(|| watcher.address.clone().unwrap_or_default(), person)
+        };
+        watchers.iter().map(word).collect()
+    };
+    let shown = queue.map(|queue| queue.custom_fields.clone()).unwrap_or_default();
+    let hidden = ticket.values.keys().filter(|field| !shown.contains(field));
+    let fields = shown.iter().chain(hidden).filter_map(|id| catalog.fields.get(*id));
+    let custom_fields = fields.map(|field| {
+        let values = ticket.values_of(field.id).to_vec();
+        // A field that took several once may have been told to take one.
+        let values = match field.is_multiple() || values.len() > 1 {
+            true => Values::Many(values),
+            false => values.into_iter().next().map_or(Values::None, Values::One),
+        };
+        (field.name.clone(), values)
+    });
+    Line {
+        number: ticket.number,
+        queue: queue.map(|queue| queue.name.clone()).unwrap_or_default(),
+        subject: ticket.subject.clone(),
+        status: ticket.status.clone(),
+        owner: ticket.owner.map(person),
+        creator: person(ticket.creator),
+        requestors: watchers(&ticket.requestors),
+        cc: watchers(&ticket.cc),
+        admin_cc: watchers(&ticket.admin_cc),
+        priority: ticket.priority,
+        created_at: ticket.created_at,
+        updated_at: Some(ticket.updated_at),
+        started_at: ticket.started_at,
+        due_at: ticket.due_at,
+        told_at: ticket.told_at,
+        resolved_at: ticket.resolved_at,
+        custom_fields: custom_fields.collect(),
+        transactions: Vec::new(),
+    }
+}
+
+/// How a user is named so that an import makes the same one.
+fn written(user: &User) -> String {
+    match &user.email {
+        Some(email) => Who::named(&user.username, email),
+        None => user.username.clone(),
+    }
+}

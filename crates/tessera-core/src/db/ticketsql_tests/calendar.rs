@@ -1,0 +1,171 @@
+//! A second calendar, which shares nothing with the first: three time zones and the few forms of dates.
+
+use time::format_description::well_known::Iso8601;
+use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset, Weekday};
+
+/// From the one up to before the other.
+pub type Stretch = (OffsetDateTime, OffsetDateTime);
+
+const MICROSECOND: Duration = Duration::MICROSECOND;
+
+/// When a date is that is written so, for somebody in the zone.
+pub fn stretch(text: &str, now: OffsetDateTime, zone: &str) -> Stretch {
+    let text = text.trim().to_lowercase();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let moment = |at: OffsetDateTime| (at, at + MICROSECOND);
+    let today = local(now, zone).date();
+    match words.as_slice() {
+        ["now"] => moment(now),
+        ["today"] => day(today, zone),
+        ["yesterday"] => day(today - Duration::DAY, zone),
+        ["tomorrow"] => day(today + Duration::DAY, zone),
+        [amount, unit, "ago"] => moment(shifted(now, -amount_of(amount), unit, zone)),
+        ["in", amount, unit] => moment(shifted(now, amount_of(amount), unit, zone)),
+        [edge, "of", rest @ ..] => {
+            let (which, unit) = match rest {
+                ["today"] => (0, "day"),
+                ["yesterday"] => (-1, "day"),
+                ["tomorrow"] => (1, "day"),
+                [unit] | ["this" | "the", unit] => (0, *unit),
+                ["last" | "previous", unit] => (-1, *unit),
+                ["next", unit] => (1, *unit),
+                other => panic!("{other:?}"),
+            };
+            match *edge {
+                "end" => moment(begin(now, which + 1, unit, zone) - MICROSECOND),
+                _ => moment(begin(now, which, unit, zone)),
+            }
+        }
+        _ => written(&text, zone),
+    }
+}
+
+fn amount_of(word: &str) -> i64 {
+    if ["a", "an", "one"].contains(&word) { 1 } else { word.parse().unwrap() }
+}
+
+/// A date of the calendar: a day, a minute, a second or a fraction of one.
+fn written(text: &str, zone: &str) -> Stretch {
+    let text = text.to_uppercase().replace(',', ".");
+    if text.len() == 10 {
+        return day(Date::parse(&text, &Iso8601::DATE).unwrap(), zone);
+    }
+    let (date, rest) = text.split_at(10);
+    let rest = rest.trim_start_matches(['T', ' ']);
+    let end = rest.find(['Z', '+', '-', ' ']).unwrap_or(rest.len());
+    let (clock, place) = (rest[..end].trim(), rest[end..].trim());
+    let time = Time::parse(clock, &Iso8601::TIME).unwrap();
+    let at = PrimitiveDateTime::new(Date::parse(date, &Iso8601::DATE).unwrap(), time);
+    let from = match place {
+        "" => instant(at, zone),
+        "Z" => at.assume_utc(),
+        place => {
+            let digits: Vec<i8> = place[1..]
+                .replace(':', "")
+                .as_bytes()
+                .chunks(2)
+                .map(|two| std::str::from_utf8(two).unwrap().parse().unwrap())
+                .collect();
+            let sign = if place.starts_with('-') { -1 } else { 1 };
+            at.assume_offset(UtcOffset::from_hms(sign * digits[0], sign * digits[1], 0).unwrap())
+        }
+    };
+    let length = match clock.len() {
+        5 => Duration::MINUTE,
+        8 => Duration::SECOND,
+        _ => MICROSECOND,
+    };
+    let from = from - Duration::nanoseconds(i64::from(from.nanosecond() % 1_000));
+    (from, from + length)
+}
+
+fn day(date: Date, zone: &str) -> Stretch {
+    let midnight = |date: Date| instant(date.midnight(), zone);
+    (midnight(date), midnight(date + Duration::DAY))
+}
+
+/// When the unit began that is so many after this one.
+fn begin(now: OffsetDateTime, which: i64, unit: &str, zone: &str) -> OffsetDateTime {
+    let here = local(now, zone);
+    let date = match unit.trim_end_matches('s') {
+        "minute" | "hour" => {
+            let seconds = if unit.starts_with("hour") { 3_600 } else { 60 };
+            // All offsets here are of whole half hours, so an hour begins where the clock says so.
+            let past = Duration::seconds(
+                i64::from(here.minute()) * 60 * i64::from(seconds == 3_600) + i64::from(here.second()),
+            ) + Duration::nanoseconds(here.nanosecond().into());
+            return now - past + Duration::seconds(which * seconds);
+        }
+        "day" => here.date() + Duration::days(which),
+        "week" => {
+            let mut monday = here.date();
+            while monday.weekday() != Weekday::Monday {
+                monday -= Duration::DAY;
+            }
+            monday + Duration::weeks(which)
+        }
+        "month" => months_later(here.date().replace_day(1).unwrap(), which),
+        _ => months_later(
+            here.date().replace_day(1).unwrap().replace_month(Month::January).unwrap(),
+            12 * which,
+        ),
+    };
+    instant(date.midnight(), zone)
+}
+
+fn shifted(now: OffsetDateTime, amount: i64, unit: &str, zone: &str) -> OffsetDateTime {
+    let here = local(now, zone);
+    let on = |date: Date| instant(PrimitiveDateTime::new(date, here.time()), zone);
+    match unit.trim_end_matches('s') {
+        "minute" => now + Duration::minutes(amount),
+        "hour" => now + Duration::hours(amount),
+        "day" => on(here.date() + Duration::days(amount)),
+        "week" => on(here.date() + Duration::weeks(amount)),
+        "month" => on(months_later(here.date(), amount)),
+        _ => on(months_later(here.date(), 12 * amount)),
+    }
+}
+
+/// The same day of another month, or its last.
+fn months_later(date: Date, months: i64) -> Date {
+    let count = i64::from(date.year()) * 12 + i64::from(u8::from(date.month())) - 1 + months;
+    let year = i32::try_from(count.div_euclid(12)).unwrap();
+    let month = Month::try_from(u8::try_from(count.rem_euclid(12) + 1).unwrap()).unwrap();
+    Date::from_calendar_date(year, month, date.day().min(month.length(year))).unwrap()
+}
+
+/// What the clocks of the zone say.
+fn local(at: OffsetDateTime, zone: &str) -> PrimitiveDateTime {
+    let there = at.to_offset(offset(at, zone));
+    PrimitiveDateTime::new(there.date(), there.time())
+}
+
+/// When the clocks say so: the first time of two, and after a gap that they jump over.
+fn instant(local: PrimitiveDateTime, zone: &str) -> OffsetDateTime {
+    let with = |offset: UtcOffset| local.assume_offset(offset).to_offset(UtcOffset::UTC);
+    let around = [-1, 1].map(|days| offset(local.assume_utc() + Duration::days(days), zone));
+    let fits =
+        around.into_iter().map(|offset| (offset, with(offset))).filter(|(own, at)| offset(*at, zone) == *own);
+    fits.map(|(_, at)| at).min().unwrap_or_else(|| with(around[0]))
+}
+
+fn offset(at: OffsetDateTime, zone: &str) -> UtcOffset {
+    let hours = |hours, minutes| UtcOffset::from_hms(hours, minutes, 0).unwrap();
+    match zone {
+        "UTC" => UtcOffset::UTC,
+        "Asia/Kolkata" => hours(5, 30),
+        "Europe/Berlin" => {
+            let turn = |month: Month| {
+                let mut date =
+                    Date::from_calendar_date(at.to_offset(UtcOffset::UTC).year(), month, 31).unwrap();
+                while date.weekday() != Weekday::Sunday {
+                    date -= Duration::DAY;
+                }
+                date.with_hms(1, 0, 0).unwrap().assume_utc()
+            };
+            let is_summer = turn(Month::March) <= at && at < turn(Month::October);
+            hours(if is_summer { 2 } else { 1 }, 0)
+        }
+        other => panic!("no rules for {other}"),
+    }
+}

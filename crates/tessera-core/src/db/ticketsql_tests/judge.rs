@@ -1,0 +1,445 @@
+//! The slow and obvious meaning of TicketSQL over the raw rows, which shares nothing with resolving, SQL or memory.
+
+use super::calendar::stretch;
+use super::read::{Node, Test, Word, read};
+use serde_json::Value;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Every ticket as PostgreSQL has it, with all that hangs on it.
+const ROWS: &str = "
+    SELECT to_jsonb(t) || jsonb_build_object(
+        'queue', q.name, 'lifecycle', l.name, 'lifecycle_id', l.id, 'lists', l.definition, 'owner', to_jsonb(o), 'creator', to_jsonb(c),
+        'last', (SELECT to_jsonb(u) FROM transactions x JOIN users u ON u.id = x.creator_id WHERE x.ticket_id = t.id AND x.seq = t.version),
+        'watchers', (SELECT jsonb_agg(to_jsonb(w) || jsonb_build_object('user', to_jsonb(u)))
+                     FROM ticket_watchers w LEFT JOIN users u ON u.id = w.user_id WHERE w.ticket_id = t.id),
+        'values', (SELECT jsonb_agg(jsonb_build_object('field', f.name, 'value', v.value))
+                   FROM custom_field_values v JOIN custom_fields f ON f.id = v.custom_field_id WHERE v.ticket_id = t.id),
+        'history', (SELECT jsonb_agg(to_jsonb(x) || jsonb_build_object('user', to_jsonb(u), 'body', b.body))
+                    FROM transactions x JOIN users u ON u.id = x.creator_id
+                    LEFT JOIN transaction_contents b ON b.transaction_id = x.id WHERE x.ticket_id = t.id))
+    FROM tickets t JOIN queues q ON q.id = t.queue_id JOIN lifecycles l ON l.id = q.lifecycle_id
+    JOIN users c ON c.id = t.creator_id LEFT JOIN users o ON o.id = t.owner_id
+    ORDER BY t.number";
+
+/// All that is judged, and by whom and when.
+pub struct Judge {
+    pub rows: Vec<Value>,
+    /// Who searches.
+    pub asker: String,
+    pub now: OffsetDateTime,
+    pub zone: String,
+    pub is_rt: bool,
+}
+
+/// A person of a ticket, as far as is known.
+#[derive(Debug, Default)]
+struct Somebody {
+    name: Option<String>,
+    address: Option<String>,
+    id: Option<String>,
+}
+
+impl Judge {
+    pub async fn of(pool: &PgPool, asker: &str, now: OffsetDateTime) -> Self {
+        let rows = sqlx::query_scalar(ROWS).fetch_all(pool).await.unwrap();
+        Self { rows, asker: asker.to_owned(), now, zone: "UTC".to_owned(), is_rt: false }
+    }
+
+    /// The numbers of the tickets that a query finds, in order.
+    pub fn find(&self, query: &str) -> Vec<i64> {
+        let node = read(query, self.is_rt);
+        let shows_deleted = node.as_ref().is_some_and(names_deleted);
+        let is_found = |row: &&Value| {
+            (shows_deleted || row["status"] != "deleted")
+                && node.as_ref().is_none_or(|node| self.holds(node, row))
+        };
+        self.rows.iter().filter(is_found).map(|row| row["number"].as_i64().unwrap()).collect()
+    }
+
+    fn holds(&self, node: &Node, row: &Value) -> bool {
+        match node {
+            Node::Not(inner) => !self.holds(inner, row),
+            Node::Any(members) => members.iter().any(|member| self.holds(member, row)),
+            Node::Test(test) => self.passes(test, row),
+            Node::All(members) => {
+                let (history, others): (Vec<&Node>, Vec<&Node>) =
+                    members.iter().partition(|member| is_of_history(member));
+                let one = |transaction: &&Value| {
+                    history.iter().all(|member| match member {
+                        Node::Test(test) => self.transaction_passes(test, transaction),
+                        _ => unreachable!(),
+                    })
+                };
+                others.iter().all(|member| self.holds(member, row))
+                    && (history.is_empty() || history_of(row).any(|x| one(&x)))
+            }
+        }
+    }
+
+    fn passes(&self, test: &Test, row: &Value) -> bool {
+        self.is_so(test, row) != test.is_negated
+    }
+
+    /// The test without its NOT.
+    fn is_so(&self, test: &Test, row: &Value) -> bool {
+        let field = test.field[0].to_lowercase();
+        match field.as_str() {
+            "id" => self.is_id(test, row),
+            "priority" => number(test, row, row["priority"].as_i64().unwrap()),
+            "subject" => text(test, row["subject"].as_str().unwrap()),
+            "status" => is_status(test, row),
+            "queue" => is_named(test, &row["queue"], &row["queue_id"]),
+            "lifecycle" => is_named(test, &row["lifecycle"], &row["lifecycle_id"]),
+            "owner" | "creator" | "lastupdatedby" => self.is_person(test, &field, row),
+            "requestor" | "requestors" | "cc" | "admincc" | "watcher" | "watchers" => {
+                let role = match field.as_str() {
+                    "requestor" | "requestors" => "requestor",
+                    "cc" => "cc",
+                    "admincc" => "admin_cc",
+                    _ => "",
+                };
+                let people: Vec<Somebody> = list(&row["watchers"])
+                    .iter()
+                    .filter(|watcher| role.is_empty() || watcher["role"] == role)
+                    .map(|watcher| match watcher["address"].as_str() {
+                        Some(address) => {
+                            Somebody { address: Some(address.to_lowercase()), ..Somebody::default() }
+                        }
+                        None => somebody(&watcher["user"]),
+                    })
+                    .collect();
+                self.any_of(&people, test, true)
+            }
+            "created" | "lastupdated" | "started" | "due" | "resolved" | "told" => self.is_date(test, row),
+            "cf" | "customfield" | "customfieldvalue" => {
+                let name = test.field.last().unwrap().to_lowercase();
+                let values = list(&row["values"])
+                    .iter()
+                    .filter(|value| value["field"].as_str().unwrap().to_lowercase() == name);
+                values.clone().any(|value| text(test, value["value"].as_str().unwrap()))
+                    || (test.op == "NULL" && values.count() == 0)
+            }
+            "content" | "historycontent" => {
+                let bodies = list(&row["history"]).iter().filter_map(|one| one["body"].as_str());
+                bodies.chain(row["subject"].as_str()).any(|one| text(test, one))
+            }
+            "updated" | "updatedby" => history_of(row).any(|one| self.transaction_passes(test, one)),
+            other => panic!("no field {other}"),
+        }
+    }
+
+    fn transaction_passes(&self, test: &Test, transaction: &Value) -> bool {
+        match test.field[0].to_lowercase().as_str() {
+            "updated" => test.op != "NULL" && self.is_when(test, time(&transaction["created_at"]).unwrap()),
+            _ => self.any_of(&[somebody(&transaction["user"])], test, false),
+        }
+    }
+
+    fn is_id(&self, test: &Test, row: &Value) -> bool {
+        let id = row["id"].as_str().unwrap();
+        let is_own = |word: &Word| word.plain().to_lowercase() == id;
+        let is_equal = ["=", "IN"].contains(&test.op.as_str());
+        (is_equal && test.values.iter().any(is_own)) || number(test, row, row["number"].as_i64().unwrap())
+    }
+
+    fn is_person(&self, test: &Test, field: &str, row: &Value) -> bool {
+        let of = |name: &str| match name.to_lowercase().as_str() {
+            "owner" => Some(&row["owner"]),
+            "creator" => Some(&row["creator"]),
+            "lastupdatedby" => Some(&row["last"]),
+            _ => None,
+        };
+        let own = of(field).unwrap();
+        if let Some([other]) = test.values.first().and_then(Word::name)
+            && let Some(other) = of(other)
+        {
+            return !own.is_null() && own["id"] == other["id"];
+        }
+        let is_nobody = |word: &Word| word.plain().to_lowercase() == "nobody";
+        if field == "owner" && ["=", "IN"].contains(&test.op.as_str()) && own.is_null() {
+            return test.values.iter().any(is_nobody);
+        }
+        let people: Vec<Somebody> =
+            Some(own).filter(|own| !own.is_null()).map(somebody).into_iter().collect();
+        self.any_of(&people, test, false)
+    }
+
+    fn any_of(&self, people: &[Somebody], test: &Test, is_role: bool) -> bool {
+        let part = test.field.get(1).map(|part| part.to_lowercase());
+        let part = part.as_deref();
+        let has = |one: &&Somebody| match part {
+            Some("name") => one.name.is_some(),
+            Some("emailaddress") => one.address.is_some(),
+            Some("id") => one.id.is_some(),
+            _ => true,
+        };
+        if test.op == "NULL" {
+            return people.iter().filter(has).count() == 0;
+        }
+        people.iter().any(|one| {
+            if ["=", "IN"].contains(&test.op.as_str()) {
+                return test
+                    .values
+                    .iter()
+                    .any(|word| self.is_called(one, &word.plain().to_lowercase(), part));
+            }
+            let looked_at = match part {
+                Some("name") => &one.name,
+                Some("emailaddress") => &one.address,
+                _ if is_role => &one.address,
+                _ => &one.name,
+            };
+            looked_at.as_ref().is_some_and(|looked_at| text(test, looked_at))
+        })
+    }
+
+    fn is_called(&self, one: &Somebody, word: &str, part: Option<&str>) -> bool {
+        let is = |known: &Option<String>| known.as_deref() == Some(word);
+        if word == "__currentuser__" {
+            return one.name.as_deref() == Some(&self.asker.to_lowercase());
+        }
+        is(&one.id)
+            || (part.is_none_or(|part| part == "name") && is(&one.name))
+            || (part.is_none_or(|part| part == "emailaddress") && is(&one.address))
+    }
+
+    fn is_date(&self, test: &Test, row: &Value) -> bool {
+        let Some(own) = date(&test.field[0], row).unwrap() else { return test.op == "NULL" };
+        match test.values.first().and_then(Word::name).and_then(|name| date(&name[0], row)) {
+            Some(other) => other.is_some_and(|other| ordered(&test.op, &own, &other)),
+            None => test.op != "NULL" && self.is_when(test, own),
+        }
+    }
+
+    fn is_when(&self, test: &Test, own: OffsetDateTime) -> bool {
+        let stretches: Vec<_> =
+            test.values.iter().map(|word| stretch(&word.plain(), self.now, &self.zone)).collect();
+        let (from, until) = stretches[0];
+        match test.op.as_str() {
+            "=" | "IN" => stretches.iter().any(|(from, until)| *from <= own && own < *until),
+            "<" => own < from,
+            "<=" => own < until,
+            ">" => own >= until,
+            ">=" => own >= from,
+            "BETWEEN" => from <= own && own < stretches[1].1,
+            other => panic!("{other} of a date"),
+        }
+    }
+}
+
+fn names_deleted(node: &Node) -> bool {
+    match node {
+        Node::All(members) | Node::Any(members) => members.iter().any(names_deleted),
+        Node::Not(inner) => names_deleted(inner),
+        Node::Test(test) => {
+            test.field[0].eq_ignore_ascii_case("status")
+                && ["=", "IN"].contains(&test.op.as_str())
+                && test.values.iter().any(|word| word.plain().to_lowercase() == "deleted")
+        }
+    }
+}
+
+/// Only what must be speaks of one transaction: what must not be is so of none.
+fn is_of_history(node: &Node) -> bool {
+    matches!(node, Node::Test(test) if !test.is_negated && ["updated", "updatedby"].contains(&test.field[0].to_lowercase().as_str()))
+}
+
+/// The transactions that have a place in the history: not the mails that left.
+fn history_of(row: &Value) -> impl Iterator<Item = &Value> {
+    list(&row["history"]).iter().filter(|one| !one["seq"].is_null())
+}
+
+fn list(rows: &Value) -> &[Value] {
+    rows.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn somebody(user: &Value) -> Somebody {
+    let lower = |member: &str| user[member].as_str().map(str::to_lowercase);
+    Somebody { name: lower("username"), address: lower("email"), id: lower("id") }
+}
+
+fn time(value: &Value) -> Option<OffsetDateTime> {
+    value.as_str().map(|text| OffsetDateTime::parse(text, &Rfc3339).unwrap())
+}
+
+/// The date of a name; `None` = that is none of a date.
+pub fn date(name: &str, row: &Value) -> Option<Option<OffsetDateTime>> {
+    let column = match name.to_lowercase().as_str() {
+        "created" => "created_at",
+        "lastupdated" => "updated_at",
+        "started" => "started_at",
+        "due" => "due_at",
+        "resolved" => "resolved_at",
+        "told" => "told_at",
+        _ => return None,
+    };
+    Some(time(&row[column]))
+}
+
+fn ordered<T: PartialOrd + ?Sized>(op: &str, own: &T, other: &T) -> bool {
+    match op {
+        "=" | "IN" => own == other,
+        "<" => own < other,
+        "<=" => own <= other,
+        ">" => own > other,
+        ">=" => own >= other,
+        other => panic!("{other} of an order"),
+    }
+}
+
+fn number(test: &Test, row: &Value, own: i64) -> bool {
+    let value = |word: &Word| match word.plain().to_lowercase().as_str() {
+        "id" => row["number"].as_i64(),
+        "priority" => row["priority"].as_i64(),
+        digits => digits.parse().ok(),
+    };
+    let values: Vec<Option<i64>> = test.values.iter().map(value).collect();
+    match test.op.as_str() {
+        "BETWEEN" => values[0].unwrap() <= own && own <= values[1].unwrap(),
+        op => values.iter().flatten().any(|value| ordered(op, &own, value)),
+    }
+}
+
+fn is_status(test: &Test, row: &Value) -> bool {
+    let own = row["status"].as_str().unwrap();
+    let is_in =
+        |lists: &[&str]| lists.iter().any(|name| list(&row["lists"][*name]).iter().any(|one| one == own));
+    match test.op.as_str() {
+        "=" | "IN" => test.values.iter().any(|word| match word.plain().to_lowercase().as_str() {
+            "__active__" => is_in(&["initial", "active"]),
+            "__inactive__" => is_in(&["inactive"]),
+            word => word == own.to_lowercase(),
+        }),
+        _ => own != "deleted" && text(test, own),
+    }
+}
+
+/// Something that has a name and an id.
+fn is_named(test: &Test, name: &Value, id: &Value) -> bool {
+    let is_id = |word: &Word| id.as_str() == Some(&word.plain().to_lowercase());
+    (["=", "IN"].contains(&test.op.as_str()) && test.values.iter().any(is_id))
+        || text(test, name.as_str().unwrap())
+}
+
+/// A test of a text that is there.
+fn text(test: &Test, own: &str) -> bool {
+    let folded = own.to_lowercase();
+    let value = |at: usize| test.values[at].plain().to_lowercase();
+    let is_number = |at: usize| matches!(test.values[at], Word::Number(_));
+    match test.op.as_str() {
+        "NULL" => false,
+        "=" | "IN" => (0..test.values.len()).any(|at| value(at) == folded),
+        "LIKE" | "STARTSWITH" | "ENDSWITH" => like(&test.op, &test.values[0].pattern(), &folded),
+        "MATCHES" => matches(&value(0), own),
+        "BETWEEN" if is_number(0) => decimal(own)
+            .is_some_and(|own| decimal(&value(0)).unwrap() <= own && own <= decimal(&value(1)).unwrap()),
+        "BETWEEN" => value(0).as_bytes() <= folded.as_bytes() && folded.as_bytes() <= value(1).as_bytes(),
+        op if is_number(0) => decimal(own).is_some_and(|own| ordered(op, &own, &decimal(&value(0)).unwrap())),
+        op => ordered(op, folded.as_bytes(), value(0).as_bytes()),
+    }
+}
+
+/// A number of at most 18 digits, a point and 9 more, in billionths.
+fn decimal(text: &str) -> Option<i128> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let fits = |digits: &str, most: usize| {
+        (1..=most).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_digit())
+    };
+    if !fits(whole, 18) || !fits(part, 9) {
+        return None;
+    }
+    let billionths = format!("{whole}{part:0<9}").parse::<i128>().unwrap();
+    Some(if text.starts_with('-') { -billionths } else { billionths })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Piece {
+    One,
+    Any,
+    Char(char),
+}
+
+fn like(op: &str, pattern: &str, folded: &str) -> bool {
+    let mut pieces = Vec::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => pieces.extend(chars.next().unwrap().to_lowercase().map(Piece::Char)),
+            '%' if op == "LIKE" => pieces.push(Piece::Any),
+            '_' if op == "LIKE" => pieces.push(Piece::One),
+            c => pieces.extend(c.to_lowercase().map(Piece::Char)),
+        }
+    }
+    let is_plain = !pieces.iter().any(|piece| matches!(piece, Piece::One | Piece::Any));
+    if op == "ENDSWITH" || (op == "LIKE" && is_plain) {
+        pieces.insert(0, Piece::Any);
+    }
+    if op == "STARTSWITH" || (op == "LIKE" && is_plain) {
+        pieces.push(Piece::Any);
+    }
+    fits(&pieces, &folded.chars().collect::<Vec<_>>())
+}
+
+fn fits(pieces: &[Piece], text: &[char]) -> bool {
+    match pieces {
+        [] => text.is_empty(),
+        [Piece::Any, rest @ ..] => (0..=text.len()).any(|skipped| fits(rest, &text[skipped..])),
+        [Piece::One, rest @ ..] => !text.is_empty() && fits(rest, &text[1..]),
+        [Piece::Char(c), rest @ ..] => text.first() == Some(c) && fits(rest, &text[1..]),
+    }
+}
+
+/// Whether a text has the words that are asked for.
+fn matches(asked: &str, text: &str) -> bool {
+    let own = words(text);
+    let mut rest = asked.trim();
+    while !rest.is_empty() {
+        let is_wanted = !rest.starts_with('-');
+        let from = rest.trim_start_matches('-');
+        let (term, is_prefix) = match from.strip_prefix('"') {
+            Some(quoted) => {
+                let (phrase, after) = quoted.split_once('"').unwrap();
+                rest = after.trim_start();
+                (phrase, false)
+            }
+            None => {
+                let end = from.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(from.len());
+                rest = from[end..].trim_start();
+                (from[..end].trim_end_matches('*'), from[..end].ends_with('*'))
+            }
+        };
+        let term = words(term);
+        let is_last = |at: usize| at + 1 == term.len();
+        let is_at = |start: usize| {
+            (0..term.len()).all(|at| {
+                own.get(start + at).is_some_and(|word| {
+                    word == &term[at] || (is_prefix && is_last(at) && word.starts_with(&term[at]))
+                })
+            })
+        };
+        if !term.is_empty() && (0..own.len()).any(is_at) != is_wanted {
+            return false;
+        }
+    }
+    true
+}
+
+/// Runs of letters and digits; each sign of Chinese and Japanese is a word.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for c in text.to_lowercase().replace('ς', "σ").chars() {
+        let is_mark = ('\u{300}'..='\u{36f}').contains(&c);
+        if matches!(c, '\u{3005}'..='\u{312f}' | '\u{4e00}'..='\u{9fff}') && c.is_alphanumeric() {
+            words.extend([c.to_string(), String::new()]);
+        } else if c.is_alphanumeric() || is_mark {
+            words.last_mut().unwrap().push(c);
+        } else {
+            words.push(String::new());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}

@@ -1,0 +1,297 @@
+//! TicketSQL held to what it means: tables of queries over a fixed desk, answered by hand, by a slow and obvious judge, by SQL.
+
+mod calendar;
+mod desk;
+mod dice;
+mod judge;
+mod random;
+mod read;
+mod table;
+
+use super::search::{self, Count, Search};
+use crate::models::{User, UserId};
+use crate::plan::Catalog;
+use crate::query::ast::{Predicate, Verb};
+use crate::query::sql::Asker;
+use crate::query::{Dialect, Purpose, Zone, parse, resolve};
+use crate::testing::{TestDb, properties};
+use desk::Desk;
+use judge::Judge;
+use sqlx::PgPool;
+use std::collections::BTreeSet;
+use table::{Answer, FINDS, REFUSED, Row, contract, rows};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+/// When the tables are asked: on the Monday after the clocks of Berlin went forward.
+const NOW: OffsetDateTime = datetime!(2026-03-30 10:30:15.5 UTC);
+
+fn dialect(row: &Row) -> Dialect {
+    if row.is_rt { Dialect::Rt } else { Dialect::Tessera }
+}
+
+async fn numbers(
+    pool: &PgPool,
+    catalog: &Catalog,
+    query: &str,
+    dialect: Dialect,
+    asker: Asker,
+) -> Result<Vec<i64>, String> {
+    let search =
+        Search { query, dialect, order: &[], limit: 1_000, cursor: None, count: Count::Exact, asker };
+    let found = search::tickets(pool, catalog, &search).await.map_err(|error| format!("{error:?}"))?;
+    let mut numbers: Vec<i64> = found.page.items.iter().map(|ticket| ticket.number.unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(found.count.unwrap().tickets, i64::try_from(numbers.len()).unwrap(), "the count of {query}");
+    Ok(numbers)
+}
+
+#[tokio::test]
+async fn every_query_of_the_tables_finds_the_tickets_that_they_say_by_the_judge_and_by_sql() {
+    let db = TestDb::new().await;
+    let desk = Desk::fixed();
+    let catalog = desk.write(&db.pools.write).await;
+    let mut judge = Judge::of(&db.pools.read, "ann", NOW).await;
+    let (mut wrong, mut by_hand, mut all) = (Vec::new(), 0, 0);
+    for row in FINDS.into_iter().flat_map(rows) {
+        let Answer::Finds { tickets, source } = &row.answer else { panic!("{} finds nothing", row.place) };
+        (by_hand, all) = (by_hand + usize::from(source.starts_with("hand")), all + 1);
+        (judge.asker, judge.zone, judge.is_rt) = (row.asker.clone(), row.zone.clone(), row.is_rt);
+        let asker = || Asker {
+            user: UserId(desk.user(&row.asker).unwrap()),
+            now: NOW,
+            zone: Zone::parse(&row.zone).unwrap(),
+        };
+        let printed = parse(&row.query, dialect(&row))
+            .map_or_else(|error| error.to_string(), |parsed| parsed.query.to_string());
+        let answers = [
+            ("the judge", Ok(judge.find(&row.query))),
+            ("SQL", numbers(&db.pools.read, &catalog, &row.query, dialect(&row), asker()).await),
+            (
+                "SQL of the printed query",
+                numbers(&db.pools.read, &catalog, &printed, Dialect::Tessera, asker()).await,
+            ),
+        ];
+        for (who, found) in answers {
+            if found.as_ref() != Ok(tickets) {
+                let found = found.map_or_else(|error| error, |found| contract(&found));
+                wrong.push(format!(
+                    "{}: {}\n  {source}: {}\n  {who}: {found}",
+                    row.place,
+                    row.query,
+                    contract(tickets)
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong of {all}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(by_hand >= 40 && all >= 150, "{by_hand} of {all} by hand");
+}
+
+#[tokio::test]
+async fn every_wrong_query_of_the_tables_is_refused_at_its_place_with_what_to_write_instead() {
+    let db = TestDb::new().await;
+    let catalog = Desk::fixed().write(&db.pools.write).await;
+    let users: Vec<User> =
+        sqlx::query_as::<_, (UserId, String, Option<String>)>("SELECT id, username, email FROM users")
+            .fetch_all(&db.pools.read)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(id, username, email)| User {
+                id,
+                username,
+                email,
+                name: None,
+                privileged: false,
+                disabled: false,
+            })
+            .collect();
+    let mut wrong = Vec::new();
+    for row in REFUSED.into_iter().flat_map(rows) {
+        let purpose = if row.is_condition { Purpose::Condition } else { Purpose::Search(&users) };
+        let fields = catalog.query_fields(purpose);
+        let error = parse(&row.query, dialect(&row)).and_then(|parsed| resolve(&parsed.query, &fields)).err();
+        let refused = error.map(|error| Answer::Refused {
+            at: row.query.get(error.span.start..error.span.end).unwrap().replace('\n', " "),
+            message: error.message,
+            hint: error.hint.unwrap_or_default(),
+        });
+        if refused.as_ref().is_none_or(|refused| !is_same(refused, &row.answer)) {
+            wrong.push(format!(
+                "{}: {}\n  expected {:?}\n  but is   {refused:?}",
+                row.place, row.query, row.answer
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A text that ends in … stands for all that begin so.
+fn is_same(refused: &Answer, expected: &Answer) -> bool {
+    let (
+        Answer::Refused { at, message, hint },
+        Answer::Refused { at: at_expected, message: message_expected, hint: hint_expected },
+    ) = (refused, expected)
+    else {
+        return false;
+    };
+    [(at, at_expected), (message, message_expected), (hint, hint_expected)].into_iter().all(
+        |(is, expected)| match expected.strip_suffix('…') {
+            Some(begin) => is.starts_with(begin),
+            None => is == expected,
+        },
+    )
+}
+
+/// What is said of a query that is too much: the part at fault is too long to be shown.
+#[test]
+fn every_limit_of_a_query_is_told_with_its_number() {
+    let nested = |depth: usize| format!("{}id = 1{}", "(".repeat(depth), ")".repeat(depth));
+    let joined = |tests: usize| vec!["id = 1"; tests].join(" OR ");
+    let list = |values: usize| format!("id IN ({})", vec!["1"; values].join(","));
+    for (fits, too_much, at, message, hint) in [
+        (
+            nested(100),
+            nested(101),
+            100..101,
+            "parentheses and NOTs are nested more than 100 deep here",
+            "remove those that say nothing",
+        ),
+        (
+            format!("{}id = 1", "NOT ".repeat(100)),
+            format!("{}id = 1", "NOT ".repeat(101)),
+            400..403,
+            "parentheses and NOTs are nested more than 100 deep here",
+            "remove those that say nothing",
+        ),
+        (
+            joined(200),
+            joined(201),
+            2_000..2_002,
+            "this is test 201; at most 200 are allowed",
+            "use IN for a list of values",
+        ),
+        (
+            list(1_000),
+            list(1_001),
+            6..2_009,
+            "this list has more than 1000 values",
+            "ask for it in parts, joined by OR",
+        ),
+        (
+            format!("{}id = 1", " ".repeat(8_186)),
+            format!("{}id = 1", " ".repeat(8_187)),
+            0..8_193,
+            "the query is 8193 bytes long; at most 8192 are allowed",
+            "a long list of ids is better asked for in parts",
+        ),
+        (
+            "Subject = 'a\u{1}'".to_owned(),
+            "Subject = 'a\0'".to_owned(),
+            12..13,
+            "the character U+0000 cannot be stored, so it cannot be found",
+            "remove it",
+        ),
+    ] {
+        assert_eq!(parse(&fits, Dialect::Tessera).err(), None);
+        let error = parse(&too_much, Dialect::Tessera).unwrap_err();
+        let told = (error.span.start..error.span.end, error.message.as_str(), error.hint.as_deref());
+        assert_eq!(told, (at, message, Some(hint)));
+    }
+}
+
+#[test]
+fn a_place_is_told_in_characters_lines_and_columns() {
+    let text = "Subject = 'Ä€😀'\n  AND Sttus = 'x'";
+    let error = parse("Subject = 'Ä€😀'\n  AND Status ! 'x'", Dialect::Tessera).unwrap_err();
+    let place = error.span.place(text);
+    assert_eq!((place.start, place.end, place.line, place.column), (29, 30, 2, 14));
+}
+
+#[test]
+fn what_rt_would_read_otherwise_is_warned_of_where_it_stands() {
+    let text = "Status = 'new' AND (id = 1 OR id = 2 AND id = 3) AND id = 4";
+    let [warning] = parse(text, Dialect::Rt).unwrap().warnings.try_into().unwrap();
+    assert_eq!(&text[warning.span.start..warning.span.end], "id = 1 OR id = 2 AND id = 3");
+    assert_eq!(
+        warning.to_string(),
+        "AND and OR stand on one level; as RT does, every one is read as AND, which is the last; \
+         set parentheses, which both dialects read alike"
+    );
+    assert_eq!(parse(text, Dialect::Tessera).unwrap().warnings, []);
+}
+
+/// The tables are seeds of the fuzz target too.
+#[test]
+fn every_query_of_the_tables_keeps_the_property_of_any_text() {
+    for row in FINDS.into_iter().chain(REFUSED).flat_map(rows) {
+        properties::ticketsql(row.query.as_bytes());
+    }
+}
+
+/// What stands in the tables: the kind of a field, its part, and how it is tested.
+fn forms(query: &str) -> Vec<String> {
+    let Ok(parsed) = parse(query, Dialect::Tessera) else { return Vec::new() };
+    let form = |test: &&Predicate| {
+        let field = test.field.parts[0].to_lowercase();
+        let kind = KINDS.into_iter().find(|(_, fields)| fields.contains(&field.as_str()));
+        let verb = match &test.verb {
+            Verb::Equal(_) => "=",
+            Verb::Order(order, _) => order.as_str(),
+            Verb::Like(like, _) => like.as_str(),
+            Verb::Matches(_) => "MATCHES",
+            Verb::Null => "NULL",
+            Verb::In(_) => "IN",
+            Verb::Between(..) => "BETWEEN",
+            Verb::Changed { .. } => "CHANGED",
+        };
+        format!(
+            "{}{verb} of {}",
+            if test.is_negated { "NOT " } else { "" },
+            kind.map_or("none", |(kind, _)| kind)
+        )
+    };
+    parsed.query.tests().iter().map(form).collect()
+}
+
+/// Fields that are tested alike.
+const KINDS: [(&str, &[&str]); 10] = [
+    ("a number", &["id", "priority"]),
+    ("a subject", &["subject"]),
+    ("a status", &["status"]),
+    ("a queue", &["queue", "lifecycle"]),
+    ("a person", &["owner", "creator", "lastupdatedby"]),
+    ("a role", &["requestor", "requestors", "cc", "admincc", "watcher", "watchers"]),
+    ("a date", &["created", "lastupdated", "started", "due", "resolved", "told"]),
+    ("a custom field", &["cf", "customfield"]),
+    ("the history", &["updated", "updatedby"]),
+    ("the content", &["content", "historycontent"]),
+];
+
+#[test]
+fn the_tables_have_every_operator_on_every_kind_of_field_and_every_field() {
+    let texts: Vec<String> = FINDS.into_iter().chain(REFUSED).flat_map(rows).map(|row| row.query).collect();
+    let found: BTreeSet<String> = texts.iter().flat_map(|text| forms(text)).collect();
+    let negatable = ["=", "LIKE", "STARTSWITH", "ENDSWITH", "MATCHES", "NULL", "IN", "BETWEEN"];
+    let verbs = negatable.iter().flat_map(|verb| [(*verb).to_owned(), format!("NOT {verb}")]);
+    let verbs: Vec<String> = verbs.chain(["<", "<=", ">", ">="].map(str::to_owned)).collect();
+    let wanted = KINDS.iter().flat_map(|(kind, _)| verbs.iter().map(move |verb| format!("{verb} of {kind}")));
+    let missing: Vec<String> = wanted.filter(|form| !found.contains(form)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    let fields: BTreeSet<String> = FINDS
+        .into_iter()
+        .flat_map(rows)
+        .filter_map(|row| parse(&row.query, Dialect::Tessera).ok())
+        .flat_map(|parsed| {
+            parsed.query.tests().iter().map(|test| test.field.parts[0].to_lowercase()).collect::<Vec<_>>()
+        })
+        .collect();
+    let unseen: Vec<&str> = KINDS
+        .iter()
+        .flat_map(|(_, fields)| *fields)
+        .filter(|field| !fields.contains(**field))
+        .copied()
+        .collect();
+    assert_eq!(unseen, [""; 0]);
+}

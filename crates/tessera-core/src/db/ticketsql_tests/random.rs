@@ -1,0 +1,304 @@
+//! Random queries over random tickets: SQL, memory and the judge find the same, and pages have each of them once, in order.
+
+use super::NOW;
+use super::desk::{Desk, UserRow};
+use super::dice::Dice;
+use super::judge::Judge;
+use crate::db::search::{self, Count, Search};
+use crate::db::tickets;
+use crate::models::{Ticket, User, UserId};
+use crate::plan::Catalog;
+use crate::query::eval::{self, Scene};
+use crate::query::resolve::{DELETED, hides_deleted};
+use crate::query::sql::{Asker, Bind, Frequencies, Keys, Plan, Sorted, Statement, words_of};
+use crate::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
+use crate::testing::TestDb;
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use uuid::Uuid;
+
+const SEED: u64 = 20_261_123;
+const TICKETS: usize = 120;
+/// Queries of a run; `PROPTEST_CASES` takes its place.
+const QUERIES: usize = 1_000;
+/// Queries whose pages are walked; a tenth of `PROPTEST_CASES` takes its place.
+const WALKS: usize = 100;
+
+/// Queries that PostgreSQL works on at a time.
+const AT_ONCE: usize = 4;
+
+fn cases() -> Option<usize> {
+    std::env::var("PROPTEST_CASES").ok()?.parse().ok()
+}
+
+/// A random desk in a database.
+struct Lab {
+    db: TestDb,
+    catalog: Catalog,
+    judge: Judge,
+    users: Vec<User>,
+    people: HashMap<UserId, User>,
+    asker: Asker,
+}
+
+impl Lab {
+    async fn new(dice: &mut Dice) -> Self {
+        let db = TestDb::new().await;
+        let desk = dice.desk(TICKETS);
+        let catalog = desk.write(&db.pools.write).await;
+        sqlx::query("ANALYZE").execute(&db.pools.write).await.unwrap();
+        let mut judge = Judge::of(&db.pools.read, "ann", NOW).await;
+        judge.zone = "Europe/Berlin".to_owned();
+        let zone = Zone::parse(&judge.zone).unwrap();
+        let asker = Asker { user: UserId(desk.user("ann").unwrap()), now: NOW, zone };
+        let users = users(&desk);
+        let people = users.iter().map(|user| (user.id, user.clone())).collect();
+        Self { users, people, db, catalog, judge, asker }
+    }
+
+    fn resolved(&self, text: &str) -> Query<Test> {
+        let parsed = parse(text, Dialect::Tessera).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let fields = self.catalog.query_fields(Purpose::Search(&self.users));
+        resolve(&parsed.query, &fields).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn keys(&self, order: &[Sorted]) -> Keys {
+        Keys::resolve(order, &self.catalog.query_fields(Purpose::Search(&self.users))).unwrap()
+    }
+
+    /// The numbers that SQL finds, in its order; `are_frequent` says that of all the words that are looked for.
+    async fn by_sql(&self, text: &str, order: &[Sorted], are_frequent: bool) -> Vec<i64> {
+        let query = self.resolved(text);
+        let frequencies: Frequencies =
+            words_of(&query).into_iter().filter(|_| are_frequent).map(|word| (word, 1.0)).collect();
+        let keys = self.keys(order);
+        let plan = Plan { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
+        let statement = plan.all().unwrap();
+        let ids =
+            ids(&self.db.pools.read, &statement).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        ids.iter().map(|id| id[25..].parse().unwrap()).collect()
+    }
+
+    /// What an order means: the numbers, put into it.
+    fn in_order(&self, mut numbers: Vec<i64>, order: &[Sorted]) -> Vec<i64> {
+        let row = |number: &i64| &self.judge.rows[usize::try_from(*number).unwrap() - 1];
+        let ends_descending = order.last().is_none_or(|term| term.is_descending);
+        numbers.sort_by(|one, other| {
+            let (one, other) = (row(one), row(other));
+            let by_id = directed(one["id"].as_str().cmp(&other["id"].as_str()), ends_descending);
+            order
+                .iter()
+                .map(|term| by_term(term, one, other))
+                .fold(Ordering::Equal, Ordering::then)
+                .then(by_id)
+        });
+        numbers
+    }
+}
+
+fn directed(ordering: Ordering, is_descending: bool) -> Ordering {
+    if is_descending { ordering.reverse() } else { ordering }
+}
+
+/// Unset values come last in both directions.
+fn by_term(term: &Sorted, one: &Value, other: &Value) -> Ordering {
+    match (key(&term.field, one), key(&term.field, other)) {
+        (Some(one), Some(other)) => directed(one.cmp(&other), term.is_descending),
+        (one, other) => one.is_none().cmp(&other.is_none()),
+    }
+}
+
+/// Numbers before texts, of which a field has either.
+fn key(field: &str, row: &Value) -> Option<(i128, String)> {
+    let text = |value: &Value| value.as_str().map(|text| (0, text.to_lowercase()));
+    match field.to_lowercase().as_str() {
+        "id" => row["number"].as_i64().map(|number| (number.into(), String::new())),
+        "priority" => row["priority"].as_i64().map(|number| (number.into(), String::new())),
+        "owner" | "owner.name" => text(&row["owner"]["username"]),
+        "creator" => text(&row["creator"]["username"]),
+        "lastupdatedby" => text(&row["last"]["username"]),
+        field @ ("subject" | "status" | "queue" | "lifecycle") => text(&row[field]),
+        field => match field.strip_prefix("cf.") {
+            Some(name) => {
+                let name = name.trim_matches(['{', '}']);
+                let of_field = |value: &&Value| value["field"].as_str().unwrap().to_lowercase() == name;
+                let values = row["values"].as_array().into_iter().flatten().filter(of_field);
+                values.filter_map(|value| text(&value["value"])).min()
+            }
+            None => {
+                super::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new()))
+            }
+        },
+    }
+}
+
+fn users(desk: &Desk) -> Vec<User> {
+    let user = |row: &UserRow| User {
+        id: UserId(desk.user(&row.username).unwrap()),
+        username: row.username.clone(),
+        email: row.email.clone(),
+        name: None,
+        privileged: false,
+        disabled: false,
+    };
+    desk.users.iter().map(user).collect()
+}
+
+async fn ids(pool: &PgPool, statement: &Statement) -> sqlx::Result<Vec<String>> {
+    let text = format!("SELECT id::text FROM ({}) one", statement.text);
+    let mut query = sqlx::query_scalar(AssertSqlSafe(text)).persistent(false);
+    for bind in &statement.binds {
+        query = match bind {
+            Bind::Text(text) => query.bind(text),
+            Bind::Texts(texts) => query.bind(texts),
+            Bind::Number(number) => query.bind(number),
+            Bind::Numbers(numbers) => query.bind(numbers),
+            Bind::Id(id) => query.bind(id),
+            Bind::Ids(ids) => query.bind(ids),
+            Bind::Time(at) => query.bind(at),
+        };
+    }
+    query.fetch_all(pool).await
+}
+
+fn order(dice: &mut Dice) -> Vec<Sorted> {
+    let order = dice.order().into_iter();
+    order.map(|(field, is_descending)| Sorted { field, is_descending }).collect()
+}
+
+#[tokio::test]
+async fn sql_and_the_judge_find_the_same_tickets_in_the_same_order_by_any_query() {
+    let mut dice = Dice::new(SEED);
+    let lab = Lab::new(&mut dice).await;
+    let mut different = Vec::new();
+    let (mut telling, queries) = (0, cases().unwrap_or(QUERIES));
+    let asked: Vec<(String, Vec<Sorted>, bool)> =
+        (0..queries).map(|at| (dice.query(3, true), order(&mut dice), at % 2 == 0)).collect();
+    let answers =
+        stream::iter(&asked).map(|(query, order, are_frequent)| lab.by_sql(query, order, *are_frequent));
+    let mut answers = answers.buffered(AT_ONCE);
+    for (query, order, _) in &asked {
+        let sql = answers.next().await.unwrap();
+        let judged = lab.in_order(lab.judge.find(query), order);
+        telling += usize::from(!judged.is_empty() && judged.len() < TICKETS / 2);
+        if sql != judged {
+            let (these, those): (BTreeSet<_>, BTreeSet<_>) = (sql.iter().collect(), judged.iter().collect());
+            let apart: Vec<_> = these.symmetric_difference(&those).collect();
+            different.push(format!(
+                "{query}\n  by {order:?} differs on {apart:?}, {} and {}",
+                sql.len(),
+                judged.len()
+            ));
+        }
+    }
+    different.sort_by_key(String::len);
+    different.truncate(20);
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    assert!(telling * 3 > queries, "only {telling} of {queries} queries tell anything");
+}
+
+#[tokio::test]
+async fn pages_of_any_size_have_each_ticket_once_in_order() {
+    let mut dice = Dice::new(SEED + 1);
+    let lab = Lab::new(&mut dice).await;
+    for _ in 0..cases().map_or(WALKS, |cases| cases / 10) {
+        let (query, order) = (dice.query(2, true), order(&mut dice));
+        let expected = lab.in_order(lab.judge.find(&query), &order);
+        let limit = i64::try_from(expected.len() / (1 + dice.below(6)) + 1 - dice.below(2)).unwrap().max(1);
+        let (mut walked, mut cursor): (Vec<i64>, Option<String>) = (Vec::new(), None);
+        loop {
+            let (dialect, asker) = (Dialect::Tessera, lab.asker.clone());
+            let search = Search {
+                query: &query,
+                dialect,
+                order: &order,
+                limit,
+                cursor: cursor.as_deref(),
+                count: Count::None,
+                asker,
+            };
+            let found = search::tickets(&lab.db.pools.read, &lab.catalog, &search).await.unwrap();
+            walked.extend(found.page.items.iter().map(|ticket| ticket.number.unwrap()));
+            cursor = found.page.next_cursor;
+            if cursor.is_none() || walked.len() > expected.len() {
+                break;
+            }
+        }
+        assert_eq!(walked, expected, "{query} by {order:?}, {limit} at a time");
+    }
+}
+
+impl Lab {
+    /// The numbers that memory finds; `None` where the query is refused for that purpose. A trace is slow, so not of all.
+    fn by_memory(
+        &self,
+        text: &str,
+        tickets: &[Ticket],
+        purpose: Purpose<'_>,
+        is_traced: bool,
+    ) -> Option<Vec<i64>> {
+        let fields = self.catalog.query_fields(purpose);
+        let parsed = parse(text, Dialect::Tessera).unwrap();
+        let query = resolve(&parsed.query, &fields).ok()?;
+        let hides_deleted = hides_deleted(&query);
+        let is_found = |(ticket, row): &(&Ticket, &Value)| {
+            let scene = Scene {
+                ticket,
+                number: ticket.number,
+                people: &self.people,
+                fields,
+                current_user: self.people.get(&self.asker.user),
+                last_updated_by: serde_json::from_value(row["last"]["id"].clone()).unwrap(),
+                now: self.asker.now,
+                zone: &self.asker.zone,
+                occasion: None,
+            };
+            let holds = eval::holds(&query, &scene);
+            assert!(
+                !is_traced || eval::why(&query, &scene).result == holds,
+                "{text} has another result in its trace"
+            );
+            holds && !(hides_deleted && ticket.status == DELETED)
+        };
+        let found = tickets.iter().zip(&self.judge.rows).filter(is_found);
+        Some(found.map(|(ticket, _)| ticket.number.unwrap()).collect())
+    }
+}
+
+#[tokio::test]
+async fn sql_and_memory_find_the_same_tickets_by_any_query_of_what_both_know() {
+    let mut dice = Dice::new(SEED + 2);
+    let lab = Lab::new(&mut dice).await;
+    let mut db = lab.db.pools.read.acquire().await.unwrap();
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM tickets").fetch_all(&mut *db).await.unwrap();
+    let mut tickets: Vec<Ticket> =
+        tickets::many(&mut db, &ids).await.unwrap().into_iter().map(|(ticket, _)| ticket).collect();
+    tickets.sort_by_key(|ticket| ticket.number);
+    let queries = cases().unwrap_or(QUERIES);
+    let asked: Vec<String> = (0..queries).map(|_| dice.query(3, false)).collect();
+    let mut answers = stream::iter(&asked).map(|query| lab.by_sql(query, &[], false)).buffered(AT_ONCE);
+    let (mut different, mut conditions) = (Vec::new(), 0);
+    for (at, query) in asked.iter().enumerate() {
+        let is_traced = at % 10 == 0;
+        let mut sql = answers.next().await.unwrap();
+        sql.sort_unstable();
+        let search = lab.by_memory(query, &tickets, Purpose::Search(&lab.users), is_traced).unwrap();
+        let condition = lab.by_memory(query, &tickets, Purpose::Condition, is_traced);
+        conditions += usize::from(condition.is_some());
+        for (purpose, memory) in [("search", &search), ("condition", condition.as_ref().unwrap_or(&sql))] {
+            if *memory != sql {
+                let (these, those): (BTreeSet<_>, BTreeSet<_>) =
+                    (sql.iter().collect(), memory.iter().collect());
+                let apart: Vec<_> = these.symmetric_difference(&those).collect();
+                different.push(format!("{query}\n  as a {purpose} differs on {apart:?}"));
+            }
+        }
+    }
+    different.sort_by_key(String::len);
+    different.truncate(20);
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    assert!(conditions * 2 > queries, "only {conditions} of {queries} could be conditions");
+}

@@ -1,0 +1,121 @@
+//! The tables of queries: what each finds, or what is said of it.
+
+use std::fmt::Write;
+
+/// A query with its answer.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The file and the line of the query.
+    pub place: String,
+    pub query: String,
+    pub zone: String,
+    pub asker: String,
+    pub is_rt: bool,
+    pub is_condition: bool,
+    pub answer: Answer,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    Finds { tickets: Vec<i64>, source: String },
+    Refused { at: String, message: String, hint: String },
+}
+
+/// The tables of answers, by their files.
+pub const FINDS: [(&str, &str); 4] = [
+    ("ticket.txt", include_str!("tables/ticket.txt")),
+    ("people.txt", include_str!("tables/people.txt")),
+    ("dates.txt", include_str!("tables/dates.txt")),
+    ("sets.txt", include_str!("tables/sets.txt")),
+];
+/// The tables of refusals.
+pub const REFUSED: [(&str, &str); 6] = [
+    ("refused_operators.txt", include_str!("tables/refused_operators.txt")),
+    ("refused_grammar.txt", include_str!("tables/refused_grammar.txt")),
+    ("refused_names.txt", include_str!("tables/refused_names.txt")),
+    ("refused_values.txt", include_str!("tables/refused_values.txt")),
+    ("refused_dates.txt", include_str!("tables/refused_dates.txt")),
+    ("refused_conditions.txt", include_str!("tables/refused_conditions.txt")),
+];
+
+/// The rows of a table: blocks between empty lines, those that begin with `#` left out.
+pub fn rows((file, text): (&str, &str)) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut line = 1;
+    for block in text.split("\n\n") {
+        let place = format!("{file}:{line}");
+        line += block.matches('\n').count() + 2;
+        if !block.trim().starts_with('#') && !block.trim().is_empty() {
+            rows.push(row(place, block.trim_matches('\n')));
+        }
+    }
+    rows
+}
+
+fn row(place: String, block: &str) -> Row {
+    let mut row = Row {
+        place,
+        query: String::new(),
+        zone: "UTC".to_owned(),
+        asker: "ann".to_owned(),
+        is_rt: false,
+        is_condition: false,
+        answer: Answer::Finds { tickets: Vec::new(), source: String::new() },
+    };
+    let (mut query, mut refusal) = (Vec::new(), Vec::new());
+    for line in block.lines() {
+        if let Some(setting) = line.strip_prefix("@ ") {
+            match setting.split_once('=').unwrap_or((setting, "")) {
+                ("zone", zone) => row.zone = zone.to_owned(),
+                ("asker", asker) => row.asker = asker.to_owned(),
+                ("dialect", "rt") => row.is_rt = true,
+                ("condition", "") => row.is_condition = true,
+                ("empty", "") => {}
+                other => panic!("{}: {other:?}", row.place),
+            }
+        } else if let Some((numbers, source)) =
+            line.strip_prefix("= ").and_then(|found| found.split_once(" | "))
+        {
+            assert!(source == "naive" || source.starts_with("hand: "), "{}: from where?", row.place);
+            row.answer = Answer::Finds { tickets: expand(numbers), source: source.to_owned() };
+        } else if let Some(part) = line.strip_prefix('!') {
+            refusal.push(part.trim());
+        } else {
+            query.push(line);
+        }
+    }
+    if let [at, message, hint] = refusal.as_slice() {
+        let [at, message, hint] = [at, message, hint].map(|part| (*part).to_owned());
+        row.answer = Answer::Refused { at, message, hint };
+    }
+    row.query = query.join("\n");
+    row
+}
+
+/// `1-3 7` is 1, 2, 3 and 7.
+fn expand(numbers: &str) -> Vec<i64> {
+    let numbers = numbers.split_whitespace().filter(|word| *word != "none");
+    let ranges = numbers.map(|word| {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        first.parse::<i64>().unwrap()..=last.parse().unwrap()
+    });
+    ranges.flatten().collect()
+}
+
+/// The other way round.
+pub fn contract(numbers: &[i64]) -> String {
+    let mut text = String::new();
+    let mut rest = numbers;
+    while let Some((first, _)) = rest.split_first() {
+        let run = (*first..).zip(rest).take_while(|(expected, number)| expected == *number).count();
+        let (run, after) = rest.split_at(run);
+        match run {
+            [only] => write!(text, " {only}").unwrap(),
+            [first, second] => write!(text, " {first} {second}").unwrap(),
+            [first, .., last] => write!(text, " {first}-{last}").unwrap(),
+            [] => unreachable!(),
+        }
+        rest = after;
+    }
+    if text.is_empty() { "none".to_owned() } else { text.trim().to_owned() }
+}

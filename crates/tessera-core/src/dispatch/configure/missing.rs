@@ -1,0 +1,172 @@
+//! What an import lacks of the configuration, made as the API would make it, in the database transaction of the import.
+
+use super::{Change, Document, at};
+use crate::db::catalog;
+use crate::db::configuration::{self, queues, users};
+use crate::delivery::guard::Guard;
+use crate::error::{Kind, Result};
+use crate::models::FieldType;
+use crate::models::user::ADMIN_USER;
+use crate::plan::Catalog;
+use crate::plan::documents::{CustomFieldDocument, DEFAULT_LIFECYCLE, QueueDocument, Stored, UserDocument};
+use crate::plan::import::{Missing, Refused, Thing};
+use sqlx::{Postgres, Transaction};
+
+/// What came of it: the database transaction that goes on, and what stands in it.
+pub struct Made {
+    /// The database transaction, which holds the configuration from now on.
+    pub db: Transaction<'static, Postgres>,
+    /// The configuration with what was made.
+    pub catalog: Catalog,
+    /// What could not be made, and why.
+    pub refused: Refused,
+    /// How many things were made or changed.
+    pub count: u64,
+}
+
+/// Makes what is missing: queues of the default lifecycle, Freeform fields, the fields of queues, privileged users. All of it
+/// is one version of the configuration; what cannot be made is left out and told.
+///
+/// # Errors
+/// `locked` when somebody else changes the configuration for longer than the lock timeout; those of the database.
+pub async fn make(
+    mut db: Transaction<'static, Postgres>,
+    previous: &Catalog,
+    guard: &Guard,
+    missing: &Missing,
+) -> Result<Made> {
+    let version = configuration::lock(&mut db).await? + 1;
+    let catalog = catalog::read_within(&mut db, Some(previous), previous.installation.clone()).await?;
+    let mut making = Making {
+        change: Change::new(db, catalog, version, guard, ADMIN_USER),
+        refused: Refused::new(),
+        count: 0,
+    };
+    for (folded, name) in &missing.queues {
+        making.plant(Thing::Queue(folded.clone()), &queue(name), None).await?;
+    }
+    for (folded, (name, is_multiple)) in &missing.fields {
+        making.plant(Thing::Field(folded.clone()), &field(name, *is_multiple), None).await?;
+    }
+    for (folded, fields) in &missing.places {
+        making.attach(folded, fields).await?;
+    }
+    for (folded, (name, address)) in &missing.agents {
+        making.agent(folded, name, address.as_deref()).await?;
+    }
+    let Making { mut change, refused, count } = making;
+    if count > 0 {
+        configuration::set_version(&mut change.db, version).await?;
+        change.catalog.version = version;
+    }
+    Ok(Made { db: change.db, catalog: change.catalog, refused, count })
+}
+
+struct Making<'g> {
+    change: Change<'g>,
+    refused: Refused,
+    count: u64,
+}
+
+impl Making<'_> {
+    /// Writes one object; a refusal undoes what it had written and nothing else.
+    async fn plant<D: Document>(
+        &mut self,
+        thing: Thing,
+        document: &D,
+        before: Option<&Stored<D>>,
+    ) -> Result<()> {
+        configuration::mark(&mut self.change.db).await?;
+        match self.change.plant(document, before).await {
+            Ok(()) => {
+                self.count += 1;
+                configuration::keep(&mut self.change.db).await
+            }
+            Err(error) if matches!(error.kind(), Kind::Invalid | Kind::Conflict) => {
+                self.refused.insert(thing, error.detail().to_owned());
+                self.change.faults.clear();
+                configuration::undo(&mut self.change.db).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds fields to those of a queue.
+    async fn attach(&mut self, folded: &str, fields: &[String]) -> Result<()> {
+        // What is not there was refused before this.
+        let Some(id) = queues::id_of(&mut self.change.db, folded).await? else { return Ok(()) };
+        let Some(before) = at::<QueueDocument>(&mut self.change.db, id).await? else { return Ok(()) };
+        let mut document = before.document.clone();
+        let known = fields.iter().filter(|name| self.change.catalog.fields.find(name).is_some());
+        document.custom_fields.extend(known.cloned());
+        if document == before.document {
+            return Ok(());
+        }
+        self.plant(Thing::Place(folded.to_owned()), &document, Some(&before)).await
+    }
+
+    /// Makes a privileged user, or a user privileged.
+    async fn agent(&mut self, folded: &str, name: &str, address: Option<&str>) -> Result<()> {
+        let mut id = users::person(&mut self.change.db, name).await?;
+        if let Some(address) = address.filter(|_| id.is_none()) {
+            id = users::person(&mut self.change.db, address).await?;
+        }
+        let before = match id {
+            Some(id) => at::<UserDocument>(&mut self.change.db, id.0).await?,
+            None => None,
+        };
+        let document = match &before {
+            // Named in two ways: by the address, and by the username before.
+            Some(before) if before.document.privileged => return Ok(()),
+            Some(before) => UserDocument { privileged: true, ..before.document.clone() },
+            None => UserDocument {
+                username: name.to_owned(),
+                email: address.map(str::to_owned),
+                name: None,
+                privileged: true,
+                disabled: false,
+            },
+        };
+        self.plant(Thing::Agent(folded.to_owned()), &document, before.as_ref()).await
+    }
+}
+
+fn queue(name: &str) -> QueueDocument {
+    QueueDocument {
+        name: name.to_owned(),
+        description: None,
+        lifecycle: DEFAULT_LIFECYCLE.to_owned(),
+        correspond_address: None,
+        comment_address: None,
+        cc: Vec::new(),
+        admin_cc: Vec::new(),
+        custom_fields: Vec::new(),
+        disabled: false,
+    }
+}
+
+fn field(name: &str, is_multiple: bool) -> CustomFieldDocument {
+    CustomFieldDocument {
+        name: name.to_owned(),
+        field_type: FieldType::Freeform,
+        values: Vec::new(),
+        max_values: Some(u32::from(!is_multiple)),
+        pattern: None,
+        disabled: false,
+    }
+}
+
+impl Change<'_> {
+    /// Adds an object as the API would, or puts it in the place of another, and reads the configuration again so that the
+    /// next one may name it.
+    pub(super) async fn plant<D: Document>(
+        &mut self,
+        document: &D,
+        before: Option<&Stored<D>>,
+    ) -> Result<()> {
+        document.write(self, before).await?;
+        let installation = self.catalog.installation.clone();
+        self.catalog = catalog::read_within(&mut self.db, Some(&self.catalog), installation).await?;
+        Ok(())
+    }
+}

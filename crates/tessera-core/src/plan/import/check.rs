@@ -1,0 +1,261 @@
+//! Holds a line against the configuration and the users there are: what it lacks, and what is wrong with it.
+
+use super::line::Who;
+use super::{Line, Values};
+use crate::error::Fault;
+use crate::models::text::{fold, list, quote};
+use crate::models::user::{NOBODY, SYSTEM_USER};
+use crate::models::{CustomField, CustomFieldId, FieldType, Queue, QueueId, StatusClass, UserId};
+use crate::plan::{Catalog, People};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A line that can be imported, but for the people who are yet to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    pub(super) queue: QueueId,
+    pub(super) status: String,
+    pub(super) status_class: StatusClass,
+    pub(super) owner: Option<UserId>,
+    pub(super) values: BTreeMap<CustomFieldId, Vec<String>>,
+}
+
+/// What lines need of the configuration and it does not have, each once, by its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Queues.
+    pub queues: BTreeMap<String, String>,
+    /// Fields, each with its name and whether it may have several values.
+    pub fields: BTreeMap<String, (String, bool)>,
+    /// The fields of a queue, by the queue, in the order in which lines name them: fields that are there or are missing, and are
+    /// not its own.
+    pub places: BTreeMap<String, Vec<String>>,
+    /// Users who are to own tickets, each with the address that is known of them.
+    pub agents: BTreeMap<String, (String, Option<String>)>,
+}
+
+/// A thing of the configuration, by its folded name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Thing {
+    /// A queue.
+    Queue(String),
+    /// A field.
+    Field(String),
+    /// The fields of a queue.
+    Place(String),
+    /// A privileged user.
+    Agent(String),
+}
+
+/// What was to be made and could not be, and why.
+pub type Refused = HashMap<Thing, String>;
+
+impl Missing {
+    /// Adds what a line lacks.
+    pub fn add(&mut self, line: &Line, catalog: &Catalog, people: &People) {
+        let queue = catalog.queues.find(&line.queue);
+        if queue.is_none() {
+            self.queues.entry(fold(&line.queue)).or_insert_with(|| line.queue.clone());
+        }
+        for (name, values) in &line.custom_fields {
+            let field = catalog.fields.find(name);
+            if field.is_none() {
+                let is_multiple = matches!(values, Values::Many(_));
+                let made = self.fields.entry(fold(name)).or_insert_with(|| (name.clone(), false));
+                made.1 |= is_multiple;
+            }
+            let is_there =
+                queue.zip(field).is_some_and(|(queue, field)| queue.custom_fields.contains(&field.id));
+            if !is_there && field.is_none_or(|field| !field.disabled) {
+                let place = self.places.entry(fold(&line.queue)).or_default();
+                if !place.iter().any(|there| fold(there) == fold(name)) {
+                    place.push(name.clone());
+                }
+            }
+        }
+        if let Some(Ok(who)) = owner_of(line).map(Who::parse)
+            && who.find(people).is_none_or(|user| !user.privileged && user.id != SYSTEM_USER)
+        {
+            let address = who.address.map(str::to_owned);
+            self.agents.entry(fold(who.username)).or_insert_with(|| (who.username.to_owned(), address));
+        }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        let Self { queues, fields, places, agents } = self;
+        queues.is_empty() && fields.is_empty() && places.is_empty() && agents.is_empty()
+    }
+}
+
+/// Holds a line against the configuration. A queue that takes no new tickets takes old ones, and users who are disabled own
+/// what they owned.
+///
+/// # Errors
+/// Every fault there is, with what there is instead.
+pub fn check(
+    line: &Line,
+    catalog: &Catalog,
+    people: &People,
+    refused: &Refused,
+) -> Result<Checked, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let owner = owner(line, people, refused).unwrap_or_else(|fault| {
+        faults.push(fault);
+        None
+    });
+    let Some(queue) = catalog.queues.find(&line.queue) else {
+        let names = list(catalog.queues.iter().map(|queue| queue.name.as_str()));
+        let message = format!(
+            "there is no queue {}; there are {names}. Make it, or give --create-missing",
+            quote(&line.queue)
+        );
+        faults.push(with_reason("queue", message, refused.get(&Thing::Queue(fold(&line.queue)))));
+        return Err(faults);
+    };
+    let status = status(line, catalog, queue).unwrap_or_else(|fault| {
+        faults.push(fault);
+        (String::new(), StatusClass::Initial)
+    });
+    let values = values(line, catalog, queue, refused, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let (status, status_class) = status;
+    Ok(Checked { queue: queue.id, status, status_class, owner, values })
+}
+
+impl Line {
+    /// The people whom an import makes users where they are none: all but watchers of whom only an address is known.
+    pub fn users(&self) -> BTreeSet<(&str, Option<&str>)> {
+        let makers =
+            self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()]);
+        let watchers = self.watchers().filter_map(|word| Who::parse(word).ok()).filter(|who| !who.is_bare);
+        let people = makers.filter_map(|word| Who::parse(word).ok()).chain(watchers);
+        people.map(|who| (who.username, who.address)).collect()
+    }
+
+    /// The words by which the people of this line may be found.
+    pub fn people(&self) -> impl Iterator<Item = &str> {
+        let makers =
+            self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()]);
+        let words = makers.chain(owner_of(self)).chain(self.watchers());
+        words.filter_map(|word| Who::parse(word).ok()).flat_map(|who| who.words())
+    }
+
+    fn watchers(&self) -> impl Iterator<Item = &str> {
+        [&self.requestors, &self.cc, &self.admin_cc].into_iter().flatten().map(String::as_str)
+    }
+}
+
+/// The owner that a line gives; `Nobody` is none.
+fn owner_of(line: &Line) -> Option<&str> {
+    line.owner.as_deref().filter(|owner| !owner.trim().eq_ignore_ascii_case(NOBODY))
+}
+
+fn owner(line: &Line, people: &People, refused: &Refused) -> Result<Option<UserId>, Fault> {
+    let Some(word) = owner_of(line) else { return Ok(None) };
+    let who = Who::parse(word).map_err(|message| Fault::new("owner", message))?;
+    let reason = refused.get(&Thing::Agent(fold(who.username)));
+    match who.find(people) {
+        Some(user) if user.privileged => Ok(Some(user.id)),
+        Some(user) => {
+            let message = format!(
+                "{} may not own tickets: only privileged users may. Make them one, or give --create-missing",
+                user.username
+            );
+            Err(with_reason("owner", message, reason))
+        }
+        None => {
+            let message = format!(
+                "there is no user {}; make one who is privileged, or give --create-missing",
+                quote(word)
+            );
+            Err(with_reason("owner", message, reason))
+        }
+    }
+}
+
+fn status(line: &Line, catalog: &Catalog, queue: &Queue) -> Result<(String, StatusClass), Fault> {
+    let lifecycle = catalog.lifecycle_of(queue.id);
+    let found = lifecycle.and_then(|life| life.canonical(&line.status).zip(life.class_of(&line.status)));
+    found.map(|(status, class)| (status.to_owned(), class)).ok_or_else(|| {
+        let there = lifecycle.map(|life| list(life.statuses())).unwrap_or_default();
+        let message = format!(
+            "{} is no status of the queue {}; there are {there}",
+            quote(&line.status),
+            quote(&queue.name)
+        );
+        Fault::new("status", message)
+    })
+}
+
+fn values(
+    line: &Line,
+    catalog: &Catalog,
+    queue: &Queue,
+    refused: &Refused,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<CustomFieldId, Vec<String>> {
+    let mut all = BTreeMap::new();
+    for (name, values) in &line.custom_fields {
+        let place = format!("custom_fields.{name}");
+        let field = match field(name, catalog, queue) {
+            Ok(field) => field,
+            Err(message) => {
+                let reason = refused
+                    .get(&Thing::Field(fold(name)))
+                    .or_else(|| refused.get(&Thing::Place(fold(&line.queue))));
+                faults.push(with_reason(&place, message, reason));
+                continue;
+            }
+        };
+        let mut good: Vec<String> = Vec::with_capacity(values.as_slice().len());
+        for value in values.as_slice() {
+            match field.check_value(value) {
+                Ok(value) if good.contains(&value) => {}
+                Ok(value) => good.push(value),
+                Err(message) => faults.push(Fault::new(&place, message)),
+            }
+        }
+        if let Err(message) = field.check_count(good.len()) {
+            let hint = match field.field_type {
+                FieldType::Freeform => "; to allow more, set its max_values to 0",
+                FieldType::SelectSingle | FieldType::SelectMulti => "",
+            };
+            faults.push(Fault::new(&place, message + hint));
+        }
+        if !good.is_empty() {
+            all.insert(field.id, good);
+        }
+    }
+    all
+}
+
+/// The field of a name, if it is attached to the queue.
+fn field<'c>(name: &str, catalog: &'c Catalog, queue: &Queue) -> Result<&'c CustomField, String> {
+    let Some(field) = catalog.fields.find(name) else {
+        let attached = queue.custom_fields.iter().filter_map(|id| catalog.fields.get(*id));
+        let there = list(attached.map(|field| field.name.as_str()));
+        return Err(format!(
+            "there is no such field; the queue {} has {there}. Make it, or give --create-missing",
+            quote(&queue.name)
+        ));
+    };
+    if field.disabled {
+        return Err("is disabled; enable the field first".to_owned());
+    }
+    if !queue.custom_fields.contains(&field.id) {
+        return Err(format!(
+            "is not attached to the queue {}; attach the field, or give --create-missing",
+            quote(&queue.name)
+        ));
+    }
+    Ok(field)
+}
+
+fn with_reason(field: &str, message: String, reason: Option<&String>) -> Fault {
+    match reason {
+        None => Fault::new(field, message),
+        Some(reason) => Fault::new(field, format!("could not be made: {reason}")),
+    }
+}

@@ -1,0 +1,307 @@
+//! The format: what a line of an import says, and an export writes.
+
+use crate::models::text::{ADDRESS_MAX, is_address, line_fault, name_fault, quote};
+use crate::models::user::NOBODY;
+use crate::models::{User, text};
+use crate::plan::People;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use time::OffsetDateTime;
+
+/// A ticket, as a line of a file has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// What people say; drawn where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+    /// A queue, by name.
+    pub queue: String,
+    /// One line.
+    pub subject: String,
+    /// A status of the queue's lifecycle.
+    pub status: String,
+    /// A person; nobody where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// A person.
+    pub creator: String,
+    /// Persons.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub requestors: Vec<String>,
+    /// Persons.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub cc: Vec<String>,
+    /// Persons.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub admin_cc: Vec<String>,
+    /// 0 where it is not given.
+    #[serde(default, deserialize_with = "or_default")]
+    pub priority: i32,
+    /// When it was made.
+    #[serde(with = "date")]
+    pub created_at: OffsetDateTime,
+    /// When it was last changed; where it is not given, when the last transaction was made.
+    #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<OffsetDateTime>,
+    /// When it first left an initial status.
+    #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When it should be done.
+    #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<OffsetDateTime>,
+    /// When the requestors were last written to.
+    #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<OffsetDateTime>,
+    /// When it last became inactive.
+    #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<OffsetDateTime>,
+    /// Values by the name of the field, in the order of the line.
+    #[serde(default, with = "pairs", skip_serializing_if = "Vec::is_empty")]
+    pub custom_fields: Vec<(String, Values)>,
+    /// What happened before.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub transactions: Vec<Past>,
+}
+
+/// A transaction of a ticket's past, as a line has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Past {
+    /// `Create`, `Status`, `Set` and so on.
+    pub r#type: String,
+    /// When.
+    #[serde(with = "date")]
+    pub created_at: OffsetDateTime,
+    /// A person.
+    pub creator: String,
+    /// The column or field that changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The readable old value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_value: Option<String>,
+    /// The readable new value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_value: Option<String>,
+    /// The message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// `text/plain` unless given, or `text/html`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+}
+
+/// The values of a field: null, a text, or a list of texts, which says that the field may have several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Values {
+    /// None.
+    None,
+    /// One.
+    One(String),
+    /// Any number.
+    Many(Vec<String>),
+}
+
+impl Values {
+    /// The values.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::None => &[],
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Values;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a list of texts, or null")
+            }
+
+            fn visit_unit<E>(self) -> Result<Values, E> {
+                Ok(Values::None)
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Values, E> {
+                Ok(Values::One(value.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Values, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = items.next_element()? {
+                    values.push(value);
+                }
+                Ok(Values::Many(values))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+/// A person, as a line names them: by a username, by a mail address, or by both: `eve <eve@example.net>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Who<'w> {
+    /// The username; the address where only that is given.
+    pub username: &'w str,
+    /// The address.
+    pub address: Option<&'w str>,
+    /// Whether only an address is given: as a watcher, somebody who need not be a user.
+    pub is_bare: bool,
+}
+
+impl<'w> Who<'w> {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Why it names nobody, and how somebody is named.
+    pub fn parse(word: &'w str) -> Result<Self, String> {
+        let word = word.trim();
+        if is_address(word) {
+            return Ok(Self { username: word, address: Some(word), is_bare: true });
+        }
+        let (username, address) = match word.strip_suffix('>').and_then(|word| word.rsplit_once(" <")) {
+            Some((username, address)) => (username.trim(), Some(address)),
+            None => (word, None),
+        };
+        if let Some(fault) = name_fault(username) {
+            return Err(format!("{} {fault}", quote(username)));
+        }
+        if username.eq_ignore_ascii_case(NOBODY) {
+            return Err(format!("{NOBODY} is the owner of tickets that nobody owns, and can be nobody else"));
+        }
+        match address.filter(|address| !is_address(address)) {
+            Some(address) => Err(format!(
+                "{} is not a mail address; write a username, an address, or eve <eve@example.net>",
+                quote(address)
+            )),
+            None => Ok(Self { username, address, is_bare: false }),
+        }
+    }
+
+    /// The user, if they are one.
+    pub fn find<'p>(&self, people: &'p People) -> Option<&'p User> {
+        people.find(self.username).or_else(|| self.address.and_then(|address| people.find(address)))
+    }
+
+    /// The words by which they may be found.
+    pub fn words(self) -> impl Iterator<Item = &'w str> {
+        [self.username].into_iter().chain(self.address.filter(|_| !self.is_bare))
+    }
+
+    /// How a user with an address is named, so that an import makes the same one.
+    pub fn named(username: &str, address: &str) -> String {
+        format!("{username} <{address}>")
+    }
+}
+
+/// Whether a word could name a person at all, as far as its length and characters go.
+pub(super) fn person_fault(word: &str) -> Option<String> {
+    line_fault(word, text::NAME_MAX + ADDRESS_MAX).or_else(|| Who::parse(word).err())
+}
+
+/// What is `null` as if it were not there.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A JSON object as its members in their order, also those that come twice.
+mod pairs {
+    use super::{MapAccess, Values, Visitor, fmt};
+    use serde::ser::SerializeMap;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        pairs: &[(String, Values)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(pairs.len()))?;
+        for (name, values) in pairs {
+            map.serialize_entry(name, values)?;
+        }
+        map.end()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(String, Values)>, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Vec<(String, Values)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a member for each field, or null")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Vec::new())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = members.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs)
+            }
+        }
+        deserializer.deserialize_any(Pairs)
+    }
+}
+
+/// Times by RFC 3339, in UTC and microseconds, in a year that every part of the way can write.
+mod date {
+    use crate::models::text::quote;
+    use crate::plan::context::to_micros;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::borrow::Cow;
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
+
+    pub(super) fn serialize<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+        time::serde::rfc3339::serialize(time, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<OffsetDateTime, D::Error> {
+        parse(&Cow::<str>::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    fn parse(word: &str) -> Result<OffsetDateTime, String> {
+        let time = OffsetDateTime::parse(word, &Rfc3339)
+            .map_err(|_| format!("{} is not a time; write 2026-11-23T10:00:00Z", quote(word)))?;
+        let time = to_micros(time);
+        let is_within = time.offset().is_utc() && (1..=9_999).contains(&time.year());
+        is_within.then_some(time).ok_or_else(|| "is not within the years 1 to 9999 of UTC".to_owned())
+    }
+
+    pub(super) mod option {
+        use super::{Cow, Deserialize, Deserializer, OffsetDateTime, Serializer, parse};
+        use serde::de::Error as _;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            time: &Option<OffsetDateTime>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            time::serde::rfc3339::option::serialize(time, serializer)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<OffsetDateTime>, D::Error> {
+            let word = Option::<Cow<'_, str>>::deserialize(deserializer)?;
+            word.map(|word| parse(&word)).transpose().map_err(D::Error::custom)
+        }
+    }
+}

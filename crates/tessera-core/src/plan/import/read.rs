@@ -1,0 +1,235 @@
+//! Reads a line: the JSON, what can be said of it without a database, and the key under which it is imported once.
+
+use super::line::person_fault;
+use super::{Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
+use crate::error::Fault;
+use crate::models::TransactionType;
+use crate::models::custom_field::COUNT_MAX;
+use crate::models::text::{CONTENT_MAX, NAME_MAX, fault, fold, line_fault, list, quote};
+use crate::plan::catalog::FIELDS_MAX;
+use crate::plan::draft::{WATCHERS_MAX, check_subject};
+use crate::query::words::vector;
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+
+/// The types of messages that a person may have written.
+const CONTENT_TYPES: [&str; 2] = ["text/plain", "text/html"];
+
+/// A line that was read, with what can be worked out from it alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// What it says.
+    pub line: Line,
+    /// What it is imported once under.
+    pub key: Key,
+    /// The words of its subject.
+    pub subject_words: String,
+    /// The words of each transaction's content, in their order.
+    pub content_words: Vec<String>,
+}
+
+/// What a line is imported once under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The given number, in 8 bytes; else the SHA-256 of the file's name, the line's number and the line.
+    pub key: Vec<u8>,
+    /// The first 16 bytes of the SHA-256 of the line.
+    pub line: Vec<u8>,
+}
+
+impl Read {
+    /// Reads line `number`, from 1, of a file of this name.
+    ///
+    /// # Errors
+    /// Every fault there is, with paths such as `transactions[3].type`; of JSON that cannot be read, the first.
+    pub fn of(file: &str, number: u64, bytes: &[u8]) -> Result<Self, Vec<Fault>> {
+        let line = parse(bytes).map_err(|fault| vec![fault])?;
+        let mut faults = Vec::new();
+        look(&line, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let content = |past: &Past| past.content.as_deref().map(vector).unwrap_or_default();
+        Ok(Self {
+            key: Key::of(file, number, bytes, line.number),
+            subject_words: vector(&line.subject),
+            content_words: line.transactions.iter().map(content).collect(),
+            line,
+        })
+    }
+}
+
+/// The number that a line gives, if it is one: for a look ahead, which passes over everything else.
+pub fn number_of(bytes: &[u8]) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        number: Option<i64>,
+    }
+    let read: Numbered = serde_json::from_slice(bytes).ok()?;
+    read.number.filter(|number| (1..=NUMBER_MAX).contains(number))
+}
+
+impl Read {
+    /// The words of the contents in the order in which the history has them: that of their times.
+    pub fn content_words_in_order(&self) -> impl Iterator<Item = &str> {
+        let mut words: Vec<_> = self.line.transactions.iter().zip(&self.content_words).collect();
+        words.sort_by_key(|(past, _)| past.created_at);
+        words.into_iter().map(|(_, words)| words.as_str())
+    }
+}
+
+impl Key {
+    fn of(file: &str, number: u64, bytes: &[u8], given: Option<i64>) -> Self {
+        let line = Sha256::digest(bytes).iter().take(16).copied().collect();
+        let key = match given {
+            Some(given) => given.to_be_bytes().to_vec(),
+            None => {
+                let mut key = Sha256::new();
+                key.update(file.as_bytes());
+                key.update([0]);
+                key.update(number.to_be_bytes());
+                key.update(bytes);
+                key.finalize().to_vec()
+            }
+        };
+        Self { key, line }
+    }
+}
+
+/// The JSON of a line. What is wrong is looked for again with its path, which costs, and only where something is.
+fn parse(bytes: &[u8]) -> Result<Line, Fault> {
+    // serde would take a list of the members' values for an object, too.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Fault::new(
+            "line",
+            "is not a JSON object; each line is one: {\"queue\": …, \"subject\": …}",
+        ));
+    }
+    let fast: serde_json::Result<Line> = serde_json::from_slice(bytes);
+    fast.map_err(|first| {
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let Err(error) = serde_path_to_error::deserialize::<_, Line>(&mut json) else {
+            return syntax(&first);
+        };
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_syntax() || inner.is_eof() {
+            return syntax(&inner);
+        }
+        let message = inner.to_string();
+        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        // Of a member that is missing or unknown, the path ends before it.
+        let named = message.split('`').nth(1).filter(|_| message.contains("field `"));
+        let path = match (path.as_str(), named) {
+            (".", Some(named)) => named.to_owned(),
+            (path, Some(named)) if !path.ends_with(named) => format!("{path}.{named}"),
+            (path, _) => path.to_owned(),
+        };
+        Fault::new(path, message).at(1, inner.column())
+    })
+}
+
+fn syntax(error: &serde_json::Error) -> Fault {
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    Fault::new("line", format!("is not JSON: {message}, at byte {}", error.column())).at(1, error.column())
+}
+
+/// What can be said of a line without knowing anything else.
+fn look(line: &Line, faults: &mut Vec<Fault>) {
+    if line.number.is_some_and(|number| !(1..=NUMBER_MAX).contains(&number)) {
+        let message = format!("is not a number of a ticket, which are 1 to {NUMBER_MAX}");
+        faults.push(Fault::new("number", message));
+    }
+    let mut say =
+        |field: &str, fault: Option<String>| faults.extend(fault.map(|words| Fault::new(field, words)));
+    say("queue", line_fault(&line.queue, NAME_MAX).or_else(|| empty(&line.queue)));
+    say("status", line_fault(&line.status, NAME_MAX).or_else(|| empty(&line.status)));
+    say("creator", person_fault(&line.creator));
+    if let Err(error) = check_subject(&line.subject) {
+        faults.extend_from_slice(error.faults());
+    }
+    look_at_people(line, faults);
+    look_at_fields(line, faults);
+    if line.transactions.len() > TRANSACTIONS_MAX {
+        let message = format!("are {}; at most {TRANSACTIONS_MAX} are allowed", line.transactions.len());
+        faults.push(Fault::new("transactions", message));
+        return;
+    }
+    for (at, past) in line.transactions.iter().enumerate() {
+        look_at_past(past, &format!("transactions[{at}]"), faults);
+    }
+}
+
+fn look_at_people(line: &Line, faults: &mut Vec<Fault>) {
+    for (role, people) in [("requestors", &line.requestors), ("cc", &line.cc), ("admin_cc", &line.admin_cc)] {
+        if people.len() > WATCHERS_MAX {
+            let message = format!("names {} people; at most {WATCHERS_MAX} are allowed", people.len());
+            faults.push(Fault::new(role, message));
+            continue;
+        }
+        for (at, word) in people.iter().enumerate() {
+            faults.extend(person_fault(word).map(|message| Fault::new(format!("{role}[{at}]"), message)));
+        }
+    }
+}
+
+fn look_at_fields(line: &Line, faults: &mut Vec<Fault>) {
+    if line.custom_fields.len() > FIELDS_MAX {
+        let message = format!("names {} fields; at most {FIELDS_MAX} are allowed", line.custom_fields.len());
+        faults.push(Fault::new("custom_fields", message));
+        return;
+    }
+    let most = usize::try_from(COUNT_MAX).unwrap_or(usize::MAX);
+    let mut names = HashSet::new();
+    for (name, values) in &line.custom_fields {
+        let place = || format!("custom_fields.{name}");
+        if !names.insert(fold(name)) {
+            faults.push(Fault::new(place(), "comes twice; names are compared without case. Remove one"));
+        }
+        let count = values.as_slice().len();
+        if count > most {
+            faults.push(Fault::new(place(), format!("has {count} values; at most {most} are allowed")));
+        }
+    }
+}
+
+fn look_at_past(past: &Past, place: &str, faults: &mut Vec<Fault>) {
+    let Past { r#type, created_at: _, creator, field, old_value, new_value, content, content_type } = past;
+    let mut say = |member: &str, fault: Option<String>| {
+        faults.extend(fault.map(|message| Fault::new(format!("{place}.{member}"), message)));
+    };
+    say("type", type_fault(r#type));
+    say("creator", person_fault(creator));
+    say("field", field.as_deref().and_then(|field| line_fault(field, NAME_MAX)));
+    // A value of a field elsewhere may be longer than one here, and a subject with it.
+    let value = |value: &Option<String>| value.as_deref().and_then(|value| fault(value, CONTENT_MAX));
+    say("old_value", value(old_value));
+    say("new_value", value(new_value));
+    say("content", content.as_deref().and_then(|content| fault(content, CONTENT_MAX)));
+    let known = |word: &&String| !CONTENT_TYPES.contains(&word.as_str());
+    say(
+        "content_type",
+        content_type
+            .as_ref()
+            .filter(known)
+            .map(|word| format!("{} is none of {}", quote(word), list(CONTENT_TYPES))),
+    );
+}
+
+/// An Import is what this line will be, and no part of a past.
+fn type_fault(word: &str) -> Option<String> {
+    let known = TransactionType::parse(word).filter(|kind| *kind != TransactionType::Import);
+    known.is_none().then(|| {
+        let types = TransactionType::ALL.into_iter().filter(|kind| *kind != TransactionType::Import);
+        format!(
+            "{} is no type of a transaction; there are {}",
+            quote(word),
+            list(types.map(TransactionType::as_str))
+        )
+    })
+}
+
+fn empty(text: &str) -> Option<String> {
+    text.trim().is_empty().then(|| "is empty".to_owned())
+}

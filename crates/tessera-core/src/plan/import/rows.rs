@@ -1,0 +1,210 @@
+//! Makes of a line what is written: the ticket, its people and values, and a history that ends with an Import.
+
+use super::line::Who;
+use super::{Checked, Past, Read};
+use crate::error::Fault;
+use crate::models::text::quote;
+use crate::models::transaction::Content;
+use crate::models::user::SYSTEM_USER;
+use crate::models::{
+    Change, CustomFieldId, Ids, RequestId, Role, Ticket, Transaction, TransactionId, TransactionType, UserId,
+    Watcher,
+};
+use crate::plan::People;
+use crate::plan::draft::role_field;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A ticket that is imported, with everything that is written of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// The ticket.
+    pub ticket: Ticket,
+    /// The ids of the rows of its values.
+    pub values: Vec<(Uuid, CustomFieldId, String)>,
+    /// Its history; the last one is the Import.
+    pub transactions: Vec<Transaction>,
+}
+
+impl Checked {
+    /// The rows of a line: the ticket has this number, and its ids carry the times of the line, so that they sort by them.
+    ///
+    /// # Errors
+    /// A person who is no user and should be.
+    pub fn rows(
+        self,
+        read: &Read,
+        number: i64,
+        people: &People,
+        request: RequestId,
+        seed: u64,
+    ) -> Result<Imported, Vec<Fault>> {
+        let line = &read.line;
+        let mut trail = Trail::new(line.created_at, seed);
+        let mut faults = Vec::new();
+        let mut past: Vec<&Past> = line.transactions.iter().collect();
+        // A history reads forwards; of one time, in the order of the line.
+        past.sort_by_key(|past| past.created_at);
+        let last = past.last().map_or(line.created_at, |past| past.created_at.max(line.created_at));
+        let mut ticket = Ticket {
+            id: trail.draw(line.created_at),
+            number: Some(number),
+            version: i64::try_from(past.len()).unwrap_or(i64::MAX).saturating_add(1),
+            subject: line.subject.clone(),
+            queue: self.queue,
+            status: self.status,
+            status_class: self.status_class,
+            owner: self.owner,
+            creator: user(&line.creator, "creator", people, &mut faults),
+            priority: line.priority,
+            created_at: line.created_at,
+            updated_at: line.updated_at.unwrap_or(last),
+            started_at: line.started_at,
+            resolved_at: line.resolved_at,
+            due_at: line.due_at,
+            told_at: line.told_at,
+            requestors: Vec::new(),
+            cc: Vec::new(),
+            admin_cc: Vec::new(),
+            values: self.values,
+        };
+        for (role, words) in
+            [(Role::Requestor, &line.requestors), (Role::Cc, &line.cc), (Role::AdminCc, &line.admin_cc)]
+        {
+            *ticket.watchers_mut(role) = watchers(role, words, people, &mut trail, &mut faults);
+        }
+        let values = ticket.values.iter().flat_map(|(field, values)| {
+            values.iter().map(|value| (*field, value.clone())).collect::<Vec<_>>()
+        });
+        let values = values.map(|(field, value)| (trail.draw(line.created_at), field, value)).collect();
+        let mut history =
+            History { ticket: &ticket, request, transactions: Vec::with_capacity(past.len() + 1) };
+        for past in past {
+            let creator = user(&past.creator, "transactions", people, &mut faults);
+            history.push_past(past, creator, trail.draw(past.created_at));
+        }
+        let at = ticket.updated_at.max(last);
+        history.push_import(at, trail.draw(at));
+        let transactions = history.transactions;
+        if faults.is_empty() { Ok(Imported { ticket, values, transactions }) } else { Err(faults) }
+    }
+}
+
+/// The history under work.
+struct History<'t> {
+    ticket: &'t Ticket,
+    request: RequestId,
+    transactions: Vec<Transaction>,
+}
+
+impl History<'_> {
+    fn push_past(&mut self, past: &Past, creator: UserId, id: TransactionId) {
+        let content_type = past.content_type.clone().unwrap_or_else(|| "text/plain".to_owned());
+        let content = past.content.clone().filter(|body| !body.is_empty());
+        // The type was looked at when the line was read.
+        let kind = TransactionType::parse(&past.r#type).unwrap_or(TransactionType::Comment);
+        let made = Transaction {
+            field: past.field.clone(),
+            old_value: past.old_value.clone(),
+            new_value: past.new_value.clone(),
+            content: content.map(|body| Content { content_type, body }),
+            creator,
+            ..self.line(id, kind, Change::Imported, past.created_at)
+        };
+        self.transactions.push(made);
+    }
+
+    fn push_import(&mut self, at: OffsetDateTime, id: TransactionId) {
+        let change = Change::Import(Box::new(self.ticket.clone()));
+        let made = self.line(id, TransactionType::Import, change, at);
+        self.transactions.push(made);
+    }
+
+    fn line(
+        &self,
+        id: TransactionId,
+        kind: TransactionType,
+        change: Change,
+        at: OffsetDateTime,
+    ) -> Transaction {
+        let place = self.transactions.len() + 1;
+        Transaction {
+            id,
+            ticket: self.ticket.id,
+            seq: i64::try_from(place).ok(),
+            transaction_type: kind,
+            field: None,
+            old_value: None,
+            new_value: None,
+            change,
+            content: None,
+            creator: SYSTEM_USER,
+            created_at: at,
+            derived: false,
+            caused_by: None,
+            scrip_version: None,
+            request: self.request,
+            batch_seq: i32::try_from(place).unwrap_or(i32::MAX),
+        }
+    }
+}
+
+fn user(word: &str, place: &str, people: &People, faults: &mut Vec<Fault>) -> UserId {
+    let found = Who::parse(word).ok().and_then(|who| who.find(people)).map(|user| user.id);
+    found.unwrap_or_else(|| {
+        let message = format!("{} is no user, and could not be made one; make it by hand", quote(word));
+        faults.push(Fault::new(place, message));
+        SYSTEM_USER
+    })
+}
+
+/// The watchers of a role, each once. The address of a user is the user.
+fn watchers(
+    role: Role,
+    words: &[String],
+    people: &People,
+    trail: &mut Trail,
+    faults: &mut Vec<Fault>,
+) -> Vec<Watcher> {
+    let mut watchers: Vec<Watcher> = Vec::with_capacity(words.len());
+    for word in words {
+        let Ok(who) = Who::parse(word) else { continue };
+        let user = who.find(people).map(|user| user.id);
+        let wrong = match user {
+            Some(SYSTEM_USER) => Some(format!("{word} is the system and cannot watch a ticket")),
+            None if !who.is_bare => Some(format!("{} is no user, and could not be made one", quote(word))),
+            _ => None,
+        };
+        faults.extend(wrong.map(|message| Fault::new(role_field(role), message)));
+        let address = who.address.filter(|_| user.is_none()).map(str::to_owned);
+        let watcher = Watcher { id: trail.draw(trail.at), user, address };
+        if !watchers.iter().any(|there| there.is_same_person(&watcher)) {
+            watchers.push(watcher);
+        }
+    }
+    watchers
+}
+
+/// Ids that carry times which only grow: those of one millisecond come of one source, and so keep their order.
+struct Trail {
+    at: OffsetDateTime,
+    ids: Ids,
+    seed: u64,
+}
+
+impl Trail {
+    fn new(at: OffsetDateTime, seed: u64) -> Self {
+        Self { at, ids: Ids::new(at, seed), seed }
+    }
+
+    fn draw<I: From<Uuid>>(&mut self, at: OffsetDateTime) -> I {
+        let millis = |time: OffsetDateTime| time.unix_timestamp_nanos().div_euclid(1_000_000);
+        if millis(at) != millis(self.at) {
+            // Another stretch of the same chance: no two sources of a ticket give one id.
+            self.seed = self.seed.wrapping_add(0x5851_f42d_4c95_7f2d);
+            self.ids = Ids::new(at, self.seed);
+        }
+        self.at = at;
+        self.ids.draw()
+    }
+}

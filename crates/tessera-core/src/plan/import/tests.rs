@@ -1,0 +1,352 @@
+//! Tables of lines: what each becomes, and what is said of those that become nothing.
+
+use super::*;
+use crate::error::Fault;
+use crate::models::user::SYSTEM_USER;
+use crate::models::{Change, Role, StatusClass, TransactionType, User, UserId};
+use crate::plan::tests::{Desk, id, user};
+use crate::plan::{Catalog, People, fold};
+use serde_json::{Map, Value, json};
+use time::macros::datetime;
+use uuid::Uuid;
+
+/// A line that says no more than it must, with more in it, or less where that is null.
+fn line(more: Value) -> Vec<u8> {
+    let mut line = json!({"queue": "Support", "subject": "Printer", "status": "open", "creator": "ann",
+        "created_at": "2020-01-01T10:00:00Z"});
+    for (name, value) in more.as_object().unwrap() {
+        line.as_object_mut().unwrap().insert(name.clone(), value.clone());
+    }
+    line.to_string().into_bytes()
+}
+
+fn read(more: Value) -> Read {
+    Read::of("old.jsonl", 1, &line(more)).unwrap()
+}
+
+/// ann and bob may own tickets, eve may not, and gone could until she left.
+fn people() -> People {
+    let gone = User { disabled: true, ..user(14, "gone", true) };
+    let system = User { id: SYSTEM_USER, ..user(0, "tessera", false) };
+    [user(11, "ann", true), user(12, "bob", true), user(13, "eve", false), gone, system].into_iter().collect()
+}
+
+fn rows(catalog: &Catalog, read: &Read) -> Result<Imported, Vec<Fault>> {
+    let people = people();
+    let checked = check(&read.line, catalog, &people, &Refused::new())?;
+    checked.rows(read, 7, &people, id(900).into(), 1)
+}
+
+/// What is wrong with a line, as `field: message` each.
+fn faults(more: Value) -> Vec<String> {
+    let catalog = Desk::new().open();
+    let faults = Read::of("old.jsonl", 1, &line(more)).and_then(|read| rows(&catalog, &read)).unwrap_err();
+    faults.into_iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect()
+}
+
+#[test]
+fn a_whole_line_becomes_a_ticket_with_people_values_and_a_history_that_ends_with_an_import() {
+    let catalog = Desk::new().open();
+    let read = read(json!({
+        "number": 7, "status": "RESOLVED", "owner": "Bob@desk.example", "priority": 5,
+        "requestors": ["eve", "EVE@desk.example", "Max@example.net"], "cc": ["Stranger <ann@desk.example>"], "admin_cc": null,
+        "created_at": "2020-01-01T12:00:00.123456789+02:00", "due_at": "2020-02-01T00:00:00Z", "told_at": null,
+        "started_at": "2020-01-02T00:00:00Z", "resolved_at": "2020-01-03T00:00:00Z",
+        "custom_fields": {"severity": "HIGH", "Components": ["web", "mail", "web"], "Note": null},
+        "transactions": [
+            {"type": "Status", "created_at": "2020-01-03T00:00:00Z", "creator": "bob", "old_value": "new", "new_value": "resolved"},
+            {"type": "create", "created_at": "2020-01-01T10:00:00Z", "creator": "eve", "content": "It burns.\u{1F525}"},
+            {"type": "Set", "created_at": "2020-01-01T10:00:00Z", "creator": "tessera", "field": "Owner", "new_value": "bob", "content": ""}
+        ]
+    }));
+    let Imported { ticket, values, transactions } = rows(&catalog, &read).unwrap();
+    assert_eq!((ticket.number, ticket.version, ticket.priority), (Some(7), 4, 5));
+    assert_eq!((ticket.status.as_str(), ticket.status_class), ("resolved", StatusClass::Inactive));
+    assert_eq!((ticket.owner, ticket.creator), (Some(UserId(id(12))), UserId(id(11))));
+    assert_eq!(ticket.created_at, datetime!(2020-01-01 10:00:00.123456 UTC));
+    assert_eq!(ticket.updated_at, datetime!(2020-01-03 0:00 UTC), "that of its last transaction");
+    assert_eq!((ticket.due_at, ticket.told_at), (Some(datetime!(2020-02-01 0:00 UTC)), None));
+    let person = |role, at: usize| {
+        let watcher = &ticket.watchers(role)[at];
+        (watcher.user, watcher.address.as_deref())
+    };
+    assert_eq!((ticket.requestors.len(), ticket.cc.len(), ticket.admin_cc.len()), (2, 1, 0));
+    assert_eq!(person(Role::Requestor, 0), (Some(UserId(id(13))), None), "an address of a user is the user");
+    assert_eq!(person(Role::Requestor, 1), (None, Some("Max@example.net")));
+    assert_eq!(person(Role::Cc, 0).0, Some(UserId(id(11))), "found by the address");
+    let said: Vec<_> = values.iter().map(|(_, field, value)| (field.0, value.as_str())).collect();
+    assert_eq!(said, [(id(300), "high"), (id(301), "web"), (id(301), "mail")]);
+
+    let history: Vec<_> = transactions.iter().map(|one| (one.seq, one.transaction_type.as_str())).collect();
+    assert_eq!(history, [(Some(1), "Create"), (Some(2), "Set"), (Some(3), "Status"), (Some(4), "Import")]);
+    assert_eq!(transactions[0].content.as_ref().unwrap().body, "It burns.\u{1F525}");
+    assert!(transactions[1].content.is_none(), "no text is no message");
+    assert!(transactions[..3].iter().all(|one| one.change == Change::Imported && !one.starts_pass()));
+    assert!(!TransactionType::Import.is_activating());
+    assert_eq!(transactions[3].created_at, ticket.updated_at);
+    let folded = fold(transactions.iter().map(|one| (&one.change, one.seq.unwrap(), one.created_at)));
+    assert_eq!(folded.as_ref(), Some(&ticket));
+    assert_eq!(fold(transactions[..3].iter().map(|one| (&one.change, 1, one.created_at))), None);
+    let words: Vec<&str> = read.content_words_in_order().collect();
+    assert!(words[0].contains("burns") && words[1].is_empty(), "{words:?}");
+}
+
+#[test]
+fn ids_carry_the_times_of_the_line_and_sort_by_them() {
+    let catalog = Desk::new().open();
+    let at = |seconds: u8| json!({"type": "Comment", "created_at": format!("2020-01-01T10:00:{seconds:02}Z"), "creator": "ann"});
+    let read = read(json!({"transactions": [at(5), at(0), at(5), at(9)]}));
+    let Imported { ticket, transactions, .. } = rows(&catalog, &read).unwrap();
+    let millis = |id: Uuid| id.as_u128() >> 80;
+    let seconds: Vec<u128> =
+        transactions.iter().map(|one| (millis(one.id.0) - millis(ticket.id.0)) / 1_000).collect();
+    assert_eq!(seconds, [0, 5, 5, 9, 9]);
+    let mut ids: Vec<Uuid> = transactions.iter().map(|one| one.id.0).collect();
+    assert!(ids.is_sorted());
+    ids.dedup();
+    assert_eq!(ids.len(), 5);
+    let old = read_at("0001-01-01T00:00:00Z");
+    assert_eq!(millis(rows(&catalog, &old).unwrap().ticket.id.0), 0, "no UUID is older than 1970");
+}
+
+fn read_at(created_at: &str) -> Read {
+    read(json!({"created_at": created_at}))
+}
+
+#[test]
+fn a_line_with_nothing_but_what_it_must_have_is_a_ticket() {
+    let catalog = Desk::new().open();
+    let all_null = json!({"number": null, "owner": null, "requestors": null, "priority": null, "custom_fields": null,
+        "transactions": null, "updated_at": null});
+    for more in [json!({}), all_null, json!({"owner": "nobody"})] {
+        let Imported { ticket, values, transactions } = rows(&catalog, &read(more)).unwrap();
+        assert_eq!((ticket.owner, ticket.priority, ticket.version), (None, 0, 1));
+        assert_eq!((values.len(), transactions.len()), (0, 1));
+        assert_eq!(ticket.updated_at, ticket.created_at);
+    }
+    let gone = rows(&catalog, &read(json!({"owner": "gone", "updated_at": "2019-01-01T00:00:00Z"}))).unwrap();
+    assert_eq!(gone.ticket.owner, Some(UserId(id(14))), "who left owns what she owned");
+    assert_eq!(gone.ticket.updated_at, datetime!(2019-01-01 0:00 UTC), "as given");
+    assert_eq!(gone.transactions[0].created_at, gone.ticket.created_at, "a history reads forwards");
+}
+
+#[test]
+fn what_is_no_line_is_told_with_the_place_and_what_would_be_right() {
+    let told = |text: &str| {
+        let faults = Read::of("old.jsonl", 1, text.as_bytes()).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        format!("{}: {}", faults[0].field, faults[0].message)
+    };
+    let object = "line: is not a JSON object; each line is one: {\"queue\": …, \"subject\": …}";
+    for text in ["", "42", "[\"Support\"]", "null", "\u{feff}{}"] {
+        assert_eq!(told(text), object, "{text}");
+    }
+    assert_eq!(told("{\"queue\": \"a\""), "line: is not JSON: EOF while parsing an object, at byte 13");
+    assert_eq!(told("{} {}"), "queue: missing field `queue`");
+    let whole = String::from_utf8(line(json!({}))).unwrap();
+    assert_eq!(
+        told(&format!("{whole} {{}}")),
+        format!("line: is not JSON: trailing characters, at byte {}", whole.len() + 2)
+    );
+    let cases = [
+        (json!({"creator": null}), "creator: invalid type: null, expected a string"),
+        (
+            json!({"Subject": "x"}),
+            "Subject: unknown field `Subject`, expected one of `number`, `queue`, `subject`",
+        ),
+        (json!({"number": "7"}), "number: invalid type: string \"7\", expected i64"),
+        (json!({"number": 1.5}), "number: invalid type: floating point `1.5`, expected i64"),
+        (
+            json!({"priority": 3_000_000_000_u32}),
+            "priority: invalid value: integer `3000000000`, expected i32",
+        ),
+        (
+            json!({"created_at": "yesterday"}),
+            "created_at: \"yesterday\" is not a time; write 2026-11-23T10:00:00Z",
+        ),
+        (json!({"due_at": "9999-12-31T23:59:59-01:00"}), "due_at: is not within the years 1 to 9999 of UTC"),
+        (
+            json!({"custom_fields": ["a"]}),
+            "custom_fields: invalid type: sequence, expected an object with a member for each field, or null",
+        ),
+        (
+            json!({"custom_fields": {"Note": 7}}),
+            "custom_fields.Note: invalid type: integer `7`, expected a text, a list of texts, or null",
+        ),
+        (
+            json!({"custom_fields": {"Note": [null]}}),
+            "custom_fields.Note[0]: invalid type: null, expected a string",
+        ),
+        (json!({"transactions": [{}]}), "transactions[0].type: missing field `type`"),
+        (
+            json!({"transactions": [{"type": "Set", "created_at": "2020-01-01T00:00:00Z", "creator": "ann", "text": 1}]}),
+            "transactions[0].text: unknown field `text`, expected one of `type`, `created_at`",
+        ),
+    ];
+    for (more, expected) in cases {
+        let said = told(std::str::from_utf8(&line(more)).unwrap());
+        assert!(said.starts_with(expected), "{said}\n{expected}");
+    }
+}
+
+#[test]
+fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
+    let all = faults(
+        json!({"number": 0, "subject": "a\nb", "creator": "Nobody", "requestors": ["ann <no>"], "cc": [" "]}),
+    );
+    assert_eq!(
+        all,
+        [
+            "number: is not a number of a ticket, which are 1 to 9007199254740991",
+            "creator: Nobody is the owner of tickets that nobody owns, and can be nobody else",
+            "subject: holds a line break or another control character; it must be one line",
+            "requestors[0]: \"no\" is not a mail address; write a username, an address, or eve <eve@example.net>",
+            "cc[0]: \"\" is empty; a name has 1 to 200 bytes",
+        ]
+    );
+    let past = |more: Value| {
+        let mut past = json!({"type": "Set", "created_at": "2020-01-01T00:00:00Z", "creator": "ann"});
+        past.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        faults(json!({"transactions": [past]}))
+    };
+    let types = "there are \"Create\", \"Status\", \"Set\", \"Correspond\", \"Comment\", \"CustomField\", \"AddWatcher\", \
+                 \"DelWatcher\", \"EmailRecord\", \"CommentEmailRecord\", \"WebhookDelivery\", \"ConnectorDelivery\", \
+                 \"DeliveryFailed\" and \"SystemError\"";
+    for kind in ["Import", "Told"] {
+        let expected = format!("transactions[0].type: \"{kind}\" is no type of a transaction; {types}");
+        assert_eq!(past(json!({"type": kind})), [expected]);
+    }
+    let nul = "holds the character U+0000, which cannot be stored; remove it";
+    assert_eq!(past(json!({"content": "a\u{0}b"})), [format!("transactions[0].content: {nul}")]);
+    assert_eq!(past(json!({"new_value": "\u{0}"})), [format!("transactions[0].new_value: {nul}")]);
+    let html = "transactions[0].content_type: \"text/markdown\" is none of \"text/plain\" and \"text/html\"";
+    assert_eq!(past(json!({"content_type": "text/markdown"})), [html]);
+    let many = vec!["a@example.net"; 201];
+    assert_eq!(faults(json!({"cc": many})), ["cc: names 201 people; at most 200 are allowed"]);
+    let twice = Read::of("f", 1, br#"{"queue":"Support","subject":"S","status":"open","creator":"ann","created_at":"2020-01-01T00:00:00Z","custom_fields":{"Note":"a","note":"b"}}"#);
+    assert_eq!(twice.unwrap_err()[0].message, "comes twice; names are compared without case. Remove one");
+}
+
+#[test]
+fn what_the_desk_does_not_have_is_told_with_what_it_has() {
+    let cases = [
+        (
+            json!({"queue": "Nowhere"}),
+            "queue: there is no queue \"Nowhere\"; there are \"Support\" and \"Billing\". Make it, or give --create-missing",
+        ),
+        (
+            json!({"queue": "Billing", "status": "resolved"}),
+            "status: \"resolved\" is no status of the queue \"Billing\"; there are \"waiting\", \"open\" and \"paid\"",
+        ),
+        (
+            json!({"owner": "zoe"}),
+            "owner: there is no user \"zoe\"; make one who is privileged, or give --create-missing",
+        ),
+        (
+            json!({"owner": "eve"}),
+            "owner: eve may not own tickets: only privileged users may. Make them one, or give --create-missing",
+        ),
+        (
+            json!({"creator": "zoe"}),
+            "creator: \"zoe\" is no user, and could not be made one; make it by hand",
+        ),
+        (json!({"cc": ["tessera"]}), "cc: tessera is the system and cannot watch a ticket"),
+        (
+            json!({"custom_fields": {"Severity": "huge"}}),
+            "custom_fields.Severity: \"huge\" is not a value of \"Severity\"; there are \"low\" and \"high\"",
+        ),
+        (
+            json!({"custom_fields": {"Note": ["a", "b"]}}),
+            "custom_fields.Note: \"Note\" takes at most 1 value, and this makes 2; to allow more, set its max_values to 0",
+        ),
+        (
+            json!({"custom_fields": {"Nope": null}}),
+            "custom_fields.Nope: there is no such field; the queue \"Support\" has \"Severity\", \"Components\" and \"Note\". Make it, or give --create-missing",
+        ),
+        (
+            json!({"queue": "Billing", "custom_fields": {"Note": "x"}}),
+            "custom_fields.Note: is not attached to the queue \"Billing\"; attach the field, or give --create-missing",
+        ),
+    ];
+    for (more, expected) in cases {
+        assert_eq!(faults(more), [expected]);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_once_whatever_its_case() {
+    let (catalog, people) = (Desk::new().open(), people());
+    let mut missing = Missing::default();
+    missing.add(&read(json!({})).line, &catalog, &people);
+    assert!(missing.is_empty(), "{missing:?}");
+    for more in [
+        json!({"queue": "Old", "owner": "Zoe <zoe@example.net>", "custom_fields": {"Colour": "red", "Note": "x"}}),
+        json!({"queue": "OLD", "owner": "zoe", "custom_fields": {"COLOUR": ["red"]}}),
+        json!({"queue": "Billing", "owner": "eve", "custom_fields": {"Severity": "low", "Note": null}}),
+        json!({"owner": "tessera"}),
+    ] {
+        missing.add(&read(more).line, &catalog, &people);
+    }
+    let names = |map: &std::collections::BTreeMap<String, String>| map.values().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&missing.queues), ["Old"]);
+    assert_eq!(missing.fields["colour"], ("Colour".to_owned(), true), "a list once is a list");
+    assert_eq!(missing.fields.len(), 1);
+    assert_eq!(missing.places["old"], ["Colour", "Note"]);
+    assert_eq!(missing.places["billing"], ["Note"]);
+    let agents: Vec<_> =
+        missing.agents.values().map(|(name, address)| (name.as_str(), address.as_deref())).collect();
+    assert_eq!(agents, [("eve", None), ("Zoe", Some("zoe@example.net"))]);
+    let refused = Refused::from([(Thing::Queue("old".to_owned()), "it is too late".to_owned())]);
+    let told = check(&read(json!({"queue": "Old"})).line, &catalog, &people, &refused).unwrap_err();
+    assert_eq!(told[0].message, "could not be made: it is too late");
+}
+
+#[test]
+fn a_key_is_the_number_or_else_the_file_the_line_and_its_place() {
+    let key = |file: &str, at: u64, more: Value| Read::of(file, at, &line(more)).unwrap().key;
+    let numbered = key("a", 1, json!({"number": 7}));
+    assert_eq!(numbered.key, 7_i64.to_be_bytes());
+    assert_eq!(numbered, key("b", 2, json!({"number": 7})));
+    let other = key("a", 1, json!({"number": 7, "priority": 1}));
+    assert!(other.key == numbered.key && other.line != numbered.line);
+    let without = key("a", 1, json!({}));
+    assert_eq!(without, key("a", 1, json!({})));
+    for other in [key("b", 1, json!({})), key("a", 2, json!({})), key("a", 1, json!({"priority": 1}))] {
+        assert_ne!(other.key, without.key);
+    }
+}
+
+#[test]
+fn the_number_of_a_line_is_seen_ahead_whatever_else_it_says() {
+    let cases = [
+        ("{\"a\": [1, {}], \"number\": 7, \"b\": 2}", Some(7)),
+        ("{\"number\": 9007199254740992}", None),
+        ("{\"number\": 0}", None),
+        ("{\"number\": \"7\"}", None),
+        ("{\"number\": null}", None),
+        ("{}", None),
+        ("[7", None),
+    ];
+    for (text, number) in cases {
+        assert_eq!(number_of(text.as_bytes()), number, "{text}");
+    }
+}
+
+#[test]
+fn a_line_that_is_written_is_read_as_it_was() {
+    let more = json!({"number": 9, "owner": "bob", "requestors": ["eve <eve@desk.example>"], "priority": -3,
+        "due_at": "2020-02-01T00:00:00.5Z", "custom_fields": {"Note": "x", "Components": ["web"], "Severity": null},
+        "transactions": [{"type": "Comment", "created_at": "2020-01-01T10:00:00Z", "creator": "ann", "content": "<b>",
+                          "content_type": "text/html", "field": "f", "old_value": "o", "new_value": "\u{2028}"}]});
+    let first = read(more).line;
+    let text = serde_json::to_vec(&first).unwrap();
+    assert_eq!(Read::of("f", 1, &text).unwrap().line, first);
+    let bare: Map<String, Value> =
+        serde_json::from_slice(&serde_json::to_vec(&read(json!({})).line).unwrap()).unwrap();
+    let members: Vec<&str> = bare.keys().map(String::as_str).collect();
+    assert_eq!(
+        members,
+        ["created_at", "creator", "priority", "queue", "status", "subject"],
+        "and nothing that is not there"
+    );
+}

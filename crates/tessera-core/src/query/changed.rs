@@ -1,0 +1,71 @@
+//! Resolving CHANGED: which changes it speaks of, and what their sides may be.
+
+use super::ast::Value;
+use super::error::Result;
+use super::fields::{Date, Field, Part, Person, Purpose};
+use super::meaning::{Changed, Meaning};
+use super::resolve::{Resolver, folded_word, word_of};
+use crate::models::text::fold;
+use std::collections::BTreeSet;
+
+impl Resolver<'_> {
+    pub(super) fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
+        if let Purpose::Search(_) = self.fields.purpose {
+            return Err(self.no_such_test("CHANGED speaks of the change at hand, in the condition of a scrip; a search knows Updated and UpdatedBy"));
+        }
+        let changed = match field {
+            Field::Status => Changed::Status,
+            Field::Subject => Changed::Column("Subject"),
+            Field::Queue => Changed::Column("Queue"),
+            Field::Priority => Changed::Column("Priority"),
+            Field::Person(Person::Owner, Part::Whole) => Changed::Column("Owner"),
+            Field::Date(Date::Due) => Changed::Column("Due"),
+            Field::Date(Date::Started) => Changed::Column("Started"),
+            Field::Date(Date::Resolved) => Changed::Column("Resolved"),
+            Field::Date(Date::Told) => Changed::Column("Told"),
+            Field::People(people, Part::Whole) => Changed::People(people),
+            Field::Custom(id) => Changed::Custom(id),
+            _ => {
+                return Err(self.no_such_test(
+                    "these change: Subject, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
+                ));
+            }
+        };
+        if matches!(field, Field::Date(_)) && (from.is_some() || to.is_some()) {
+            return Err(self
+                .no_such_test("CHANGED alone says that a date changed; test the date itself for its value"));
+        }
+        let side = |value: Option<&Value>| value.map(|value| self.changed_value(field, value)).transpose();
+        Ok(Meaning::Changed(changed, side(from)?, side(to)?))
+    }
+
+    /// The folded readable values that one side of a change may have.
+    fn changed_value(&self, field: Field, value: &Value) -> Result<Vec<String>> {
+        let word = folded_word(value);
+        match field {
+            Field::Status => {
+                let lifecycles = || self.fields.lifecycles.iter();
+                let all: BTreeSet<&str> = lifecycles()
+                    .flat_map(|lifecycle| lifecycle.statuses().iter().map(String::as_str))
+                    .collect();
+                let (mut names, classes) = self.statuses(std::slice::from_ref(value), &all)?;
+                let of_class = |status: &&&str| {
+                    lifecycles().any(|lifecycle| {
+                        lifecycle.class_of(status).is_some_and(|class| classes.contains(&class))
+                    })
+                };
+                names.extend(all.iter().filter(of_class).map(|status| (*status).to_owned()));
+                Ok(names)
+            }
+            Field::Queue => match self.fields.queues.find(&word) {
+                Some(queue) => Ok(vec![fold(&queue.name)]),
+                None => Err(self.fields.unknown_queue(value.span, &word_of(value))),
+            },
+            Field::Person(Person::Owner, _) => {
+                self.who(value, Some(Person::Owner), Part::Whole)?;
+                Ok(vec![word])
+            }
+            _ => Ok(vec![word]),
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The back end in memory: whether a query holds of one ticket and of the change at hand, and why.
+
+use super::ast::{Expr, Query};
+use super::date::Zone;
+use super::fields::{Date, Fields, People, Person, TransactionText};
+use super::meaning::{Changed, DateTest, Meaning, Number, NumberTest, PersonTest, Test, Who};
+use crate::models::text::fold;
+use crate::models::{Change, Ticket, Transaction, TransactionType, User, UserId, Watcher, Why};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Nodes of a trace that are kept; the tests beyond are made and counted.
+pub const TRACE_MAX: usize = 64;
+/// Characters of a text that a trace shows.
+const TEXT_SHOWN: usize = 200;
+/// Items of a list that a trace shows.
+const LIST_SHOWN: usize = 20;
+
+/// What a query is tried on.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The ticket.
+    pub ticket: &'a Ticket,
+    /// What people call it; none while it is being made, so that a preview, which draws no number, sees what a create does.
+    pub number: Option<i64>,
+    /// The users among the ticket's people, as far as they are no agents.
+    pub people: &'a HashMap<UserId, User>,
+    /// What there is: agents, and names for what a trace found.
+    pub fields: Fields<'a>,
+    /// Who asks: `__CurrentUser__`, and in conditions `Actor`.
+    pub current_user: Option<&'a User>,
+    /// Who made the ticket's last transaction, where that is not the one at hand.
+    pub last_updated_by: Option<UserId>,
+    /// When it is.
+    pub now: OffsetDateTime,
+    /// Where days begin.
+    pub zone: &'a Zone,
+    /// The change at hand; in conditions.
+    pub occasion: Option<Occasion<'a>>,
+}
+
+/// A change at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// The transaction that a scrip is tried on.
+    pub transaction: &'a Transaction,
+    /// Those of which CHANGED speaks.
+    pub changes: &'a [Transaction],
+    /// Through what.
+    pub channel: &'a str,
+}
+
+/// Whether a query holds.
+pub fn holds(query: &Query<Test>, scene: &Scene<'_>) -> bool {
+    query.0.as_ref().is_none_or(|expr| scene.passes(expr))
+}
+
+/// The same with every test that was made, what it expected and what it found, up to [`TRACE_MAX`] nodes.
+pub fn why(query: &Query<Test>, scene: &Scene<'_>) -> Why {
+    let Some(expr) = &query.0 else { return Why::all(Vec::new()) };
+    let mut tracer = Tracer { scene, left: TRACE_MAX - 1, hidden: 0 };
+    let why = tracer.node(expr);
+    match tracer.hidden {
+        0 => why,
+        1 => why.because("1 more test was made and is not shown"),
+        hidden => why.because(format!("{hidden} more tests were made and are not shown")),
+    }
+}
+
+struct Tracer<'s, 'a> {
+    scene: &'s Scene<'a>,
+    /// Nodes that there is still room for.
+    left: usize,
+    /// Tests for which there was none.
+    hidden: usize,
+}
+
+impl Tracer<'_, '_> {
+    fn node(&mut self, expr: &Expr<Test>) -> Why {
+        match expr {
+            Expr::Test(test) => self.scene.leaf(test),
+            Expr::Not(inner) => match self.child(inner) {
+                (_, Some(child)) => Why::opposite(child),
+                (result, None) => Why::leaf("not", Value::Null, Value::Null, !result),
+            },
+            Expr::And(members) => match members.as_slice() {
+                // A parenthesis around one test says no more than the test.
+                [only] => self.node(only),
+                many => self.group(many, Why::all(Vec::new()), |results| !results.contains(&false)),
+            },
+            Expr::Or(members) => self.group(members, Why::any(Vec::new()), |results| results.contains(&true)),
+        }
+    }
+
+    fn group(&mut self, members: &[Expr<Test>], group: Why, join: fn(&[bool]) -> bool) -> Why {
+        let (results, children): (Vec<bool>, Vec<Option<Why>>) =
+            members.iter().map(|member| self.child(member)).unzip();
+        Why { result: join(&results), children: children.into_iter().flatten().collect(), ..group }
+    }
+
+    fn child(&mut self, expr: &Expr<Test>) -> (bool, Option<Why>) {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                let why = self.node(expr);
+                (why.result, Some(why))
+            }
+            None => {
+                self.hidden += expr.tests().len();
+                (self.scene.passes(expr), None)
+            }
+        }
+    }
+}
+
+/// One of a ticket's people: a user, or a bare address.
+#[derive(Clone, Copy)]
+struct Somebody<'a> {
+    id: Option<UserId>,
+    address: Option<&'a str>,
+}
+
+impl<'a> Scene<'a> {
+    fn passes(&self, expr: &Expr<Test>) -> bool {
+        match expr {
+            Expr::And(members) => members.iter().all(|member| self.passes(member)),
+            Expr::Or(members) => members.iter().any(|member| self.passes(member)),
+            Expr::Not(inner) => !self.passes(inner),
+            Expr::Test(test) => self.test(test),
+        }
+    }
+
+    fn test(&self, test: &Test) -> bool {
+        self.means(&test.meaning) != test.is_negated
+    }
+
+    /// Whether a meaning holds. What is not there passes nothing.
+    fn means(&self, meaning: &Meaning) -> bool {
+        let occasion = self.occasion.as_ref();
+        match meaning {
+            Meaning::Ids(numbers, ids) => {
+                self.number.is_some_and(|number| numbers.contains(&number)) || ids.contains(&self.ticket.id)
+            }
+            Meaning::Number(number, test) => {
+                self.number_of(*number).is_some_and(|value| self.number_passes(value, test))
+            }
+            Meaning::Subject(test) => test.holds(&self.ticket.subject),
+            Meaning::Status(names, classes) => {
+                names.contains(&self.ticket.status) || classes.contains(&self.ticket.status_class)
+            }
+            Meaning::Queue(ids) => ids.contains(&self.ticket.queue),
+            Meaning::Person(person, test) => self.person_passes(self.person(*person), test),
+            Meaning::People(people, test) => {
+                self.people(*people).any(|somebody| self.person_passes(somebody, test))
+            }
+            Meaning::Date(date, test) => self.date_of(*date).is_some_and(|at| self.date_passes(at, test)),
+            Meaning::Custom(field, test) => {
+                self.ticket.values_of(*field).iter().any(|value| test.holds(value))
+            }
+            // The ticket's history is not at hand: conditions do not know these fields, and searches are answered by SQL.
+            Meaning::Updated(_) | Meaning::UpdatedBy(_) | Meaning::Content(_) => false,
+            Meaning::TransactionType(types) => {
+                occasion.is_some_and(|one| types.contains(&one.transaction.transaction_type))
+            }
+            Meaning::Transaction(text, test) => {
+                self.transaction_text(*text).is_some_and(|text| test.holds(text))
+            }
+            Meaning::Channel(test) => occasion.is_some_and(|one| test.holds(one.channel)),
+            Meaning::Changed(changed, from, to) => {
+                let fits = |words: &Option<Vec<String>>, is_old, change: &Transaction| {
+                    words.as_ref().is_none_or(|words| {
+                        self.sides(change, is_old).iter().any(|value| words.contains(value))
+                    })
+                };
+                self.changes(changed).any(|one| fits(from, true, one) && fits(to, false, one))
+            }
+        }
+    }
+
+    // What there is -------------------------------------------------------------------------------------------------
+
+    fn current_id(&self) -> Option<UserId> {
+        self.current_user.map(|user| user.id)
+    }
+
+    fn user(&self, id: UserId) -> Option<&'a User> {
+        let agent = || self.fields.agents.get(id).map(AsRef::as_ref);
+        self.people.get(&id).or_else(agent).or(self.current_user.filter(|user| user.id == id))
+    }
+
+    fn number_of(&self, number: Number) -> Option<i64> {
+        match number {
+            Number::Id => self.number,
+            Number::Priority => Some(i64::from(self.ticket.priority)),
+        }
+    }
+
+    fn date_of(&self, date: Date) -> Option<OffsetDateTime> {
+        match date {
+            Date::Created => Some(self.ticket.created_at),
+            // The transaction at hand is the last one there is of the ticket.
+            Date::LastUpdated => {
+                let at_hand = self.occasion.map(|occasion| occasion.transaction.created_at);
+                at_hand.or(Some(self.ticket.updated_at))
+            }
+            Date::Started => self.ticket.started_at,
+            Date::Due => self.ticket.due_at,
+            Date::Resolved => self.ticket.resolved_at,
+            Date::Told => self.ticket.told_at,
+        }
+    }
+
+    fn person(&self, person: Person) -> Somebody<'a> {
+        let id = match person {
+            Person::Owner => self.ticket.owner,
+            Person::Creator => Some(self.ticket.creator),
+            Person::LastUpdatedBy => {
+                let at_hand = self.occasion.map(|occasion| occasion.transaction.creator);
+                at_hand.or(self.last_updated_by)
+            }
+            Person::Actor => self.occasion.and(self.current_id()),
+        };
+        Somebody { id, address: None }
+    }
+
+    fn people(&self, people: People) -> impl Iterator<Item = Somebody<'a>> {
+        let somebody =
+            |watcher: &'a Watcher| Somebody { id: watcher.user, address: watcher.address.as_deref() };
+        let ticket = self.ticket;
+        people.roles().into_iter().flat_map(move |role| ticket.watchers(role)).map(somebody)
+    }
+
+    fn transaction_text(&self, text: TransactionText) -> Option<&'a str> {
+        let transaction = self.occasion?.transaction;
+        match text {
+            TransactionText::Field => transaction.field.as_deref(),
+            TransactionText::OldValue => transaction.old_value.as_deref(),
+            TransactionText::NewValue => transaction.new_value.as_deref(),
+            TransactionText::Content => transaction.content.as_ref().map(|content| content.body.as_str()),
+        }
+    }
+
+    /// The changes at hand of a field. Making a ticket changes nothing.
+    fn changes(&self, changed: &Changed) -> impl Iterator<Item = &'a Transaction> {
+        let all = self.occasion.map_or(&[][..], |occasion| occasion.changes);
+        all.iter().filter(move |one| match changed {
+            Changed::Status => one.transaction_type == TransactionType::Status,
+            Changed::Column(column) => {
+                one.transaction_type == TransactionType::Set && one.field.as_deref() == Some(column)
+            }
+            Changed::People(people) => match &one.change {
+                Change::AddWatcher { role, .. } | Change::DelWatcher { role, .. } => {
+                    people.roles().contains(role)
+                }
+                _ => false,
+            },
+            Changed::Custom(id) => matches!(&one.change, Change::CustomField { field, .. } if field == id),
+        })
+    }
+
+    /// What one side of a change is called, folded: its readable value, and for users also the address and the id.
+    fn sides(&self, change: &Transaction, is_old: bool) -> Vec<String> {
+        let readable = if is_old { &change.old_value } else { &change.new_value };
+        let mut sides: Vec<String> = readable.iter().map(|value| fold(value)).collect();
+        let person = match &change.change {
+            Change::Owner { old, new } => {
+                if is_old {
+                    *old
+                } else {
+                    *new
+                }
+            }
+            Change::AddWatcher { watcher, .. } if !is_old => watcher.user,
+            Change::DelWatcher { watcher, .. } if is_old => watcher.user,
+            _ => None,
+        };
+        if let Some(id) = person {
+            sides.push(id.to_string());
+            sides.extend(self.address_of(Somebody { id: Some(id), address: None }).map(fold));
+            sides.extend((self.current_id() == Some(id)).then(|| "__currentuser__".to_owned()));
+        }
+        sides
+    }
+
+    fn username_of(&self, somebody: Somebody<'a>) -> Option<&'a str> {
+        somebody.id.and_then(|id| self.user(id)).map(|user| user.username.as_str())
+    }
+
+    fn address_of(&self, somebody: Somebody<'a>) -> Option<&'a str> {
+        match somebody.id {
+            Some(id) => self.user(id).and_then(|user| user.email.as_deref()),
+            None => somebody.address,
+        }
+    }
+
+    // Tests ---------------------------------------------------------------------------------------------------------
+
+    fn number_passes(&self, value: i64, test: &NumberTest) -> bool {
+        match test {
+            NumberTest::Equal(numbers) => numbers.contains(&value),
+            NumberTest::Order(order, number) => order.holds(&value, number),
+            NumberTest::Between(low, high) => (*low..=*high).contains(&value),
+            NumberTest::Field(order, other) => self
+                .number_of(*other)
+                .is_some_and(|other| order.map_or(value == other, |order| order.holds(&value, &other))),
+        }
+    }
+
+    fn date_passes(&self, at: OffsetDateTime, test: &DateTest) -> bool {
+        use super::ast::Order;
+        let stretch = |date: &super::date::DateExpr| date.stretch(self.now, self.zone);
+        match test {
+            DateTest::Present => true,
+            DateTest::Equal(dates) => dates.iter().map(stretch).any(|it| (it.from..it.until).contains(&at)),
+            DateTest::Order(Order::Less, date) => at < stretch(date).from,
+            DateTest::Order(Order::AtMost, date) => at < stretch(date).until,
+            DateTest::Order(Order::More, date) => at >= stretch(date).until,
+            DateTest::Order(Order::AtLeast, date) => at >= stretch(date).from,
+            DateTest::Between(low, high) => (stretch(low).from..stretch(high).until).contains(&at),
+            DateTest::Field(order, other) => self
+                .date_of(*other)
+                .is_some_and(|other| order.map_or(at == other, |order| order.holds(&at, &other))),
+        }
+    }
+
+    fn person_passes(&self, somebody: Somebody<'a>, test: &PersonTest) -> bool {
+        match test {
+            PersonTest::Present => somebody.id.is_some() || somebody.address.is_some(),
+            PersonTest::Is(whos) => whos.iter().any(|who| self.is(somebody, who)),
+            PersonTest::Name(test) => self.username_of(somebody).is_some_and(|name| test.holds(name)),
+            PersonTest::Address(test) => self.address_of(somebody).is_some_and(|address| test.holds(address)),
+            PersonTest::Field(other) => somebody.id.is_some() && somebody.id == self.person(*other).id,
+        }
+    }
+
+    fn is(&self, somebody: Somebody<'a>, who: &Who) -> bool {
+        let is_known = |users: &[UserId]| somebody.id.is_some_and(|id| users.contains(&id));
+        let is_named = |word: &String| self.username_of(somebody).is_some_and(|name| fold(name) == *word);
+        let is_at = |word: &String| self.address_of(somebody).is_some_and(|address| fold(address) == *word);
+        match who {
+            Who::Nobody => somebody.id.is_none() && somebody.address.is_none(),
+            Who::CurrentUser => somebody.id.is_some() && somebody.id == self.current_id(),
+            Who::User(id) => somebody.id == Some(*id),
+            Who::Name(word, users) => is_known(users) || is_named(word),
+            Who::Address(word, users) => is_known(users) || is_at(word),
+            Who::Word(word, users) => is_known(users) || is_named(word) || is_at(word),
+        }
+    }
+
+    // Traces --------------------------------------------------------------------------------------------------------
+
+    fn leaf(&self, test: &Test) -> Why {
+        let written = test.predicate.to_string();
+        let field = test.predicate.field.to_string();
+        let expected = cut(written.strip_prefix(&field).unwrap_or(&written).trim_start());
+        Why::leaf(field, expected, self.found(test), self.test(test))
+    }
+
+    /// What a test looked at.
+    fn found(&self, test: &Test) -> Value {
+        match &test.meaning {
+            Meaning::Ids(numbers, _) if numbers.is_empty() => json!(self.ticket.id),
+            Meaning::Ids(..) => json!(self.number),
+            Meaning::Number(number, _) => json!(self.number_of(*number)),
+            Meaning::Subject(_) => json!(cut(&self.ticket.subject)),
+            Meaning::Status(_, classes) if classes.is_empty() => json!(self.ticket.status),
+            Meaning::Status(..) => json!(format!("{} ({})", self.ticket.status, self.ticket.status_class)),
+            Meaning::Queue(_) => self.queue_name(test),
+            Meaning::Person(person, asked) => json!(self.called(self.person(*person), asked, false)),
+            Meaning::People(people, asked) => {
+                listed(self.people(*people).filter_map(|somebody| self.called(somebody, asked, true)))
+            }
+            Meaning::Date(date, _) => json!(self.date_of(*date).and_then(|at| at.format(&Rfc3339).ok())),
+            Meaning::Custom(field, _) => listed(self.ticket.values_of(*field).iter().map(|value| cut(value))),
+            Meaning::Updated(_) | Meaning::UpdatedBy(_) | Meaning::Content(_) => Value::Null,
+            Meaning::TransactionType(_) => json!(self.occasion.map(|one| one.transaction.transaction_type)),
+            Meaning::Transaction(text, _) => json!(self.transaction_text(*text).map(cut)),
+            Meaning::Channel(_) => json!(self.occasion.map(|one| one.channel)),
+            Meaning::Changed(changed, ..) => {
+                let side = |value: &Option<String>| value.as_deref().map_or_else(|| "nothing".into(), cut);
+                let arrow =
+                    |one: &Transaction| format!("{} -> {}", side(&one.old_value), side(&one.new_value));
+                listed(self.changes(changed).map(arrow))
+            }
+        }
+    }
+
+    fn queue_name(&self, test: &Test) -> Value {
+        let Some(queue) = self.fields.queues.get(self.ticket.queue) else { return Value::Null };
+        let lifecycle = || self.fields.lifecycles.get(queue.lifecycle).map(|lifecycle| lifecycle.name());
+        match test.predicate.field.parts().as_slice() {
+            ["Lifecycle"] => json!(lifecycle()),
+            _ => json!(queue.name),
+        }
+    }
+
+    /// What a test calls somebody: by what it compares; people of a role rather by their address.
+    fn called(&self, somebody: Somebody<'a>, asked: &PersonTest, has_role: bool) -> Option<String> {
+        let id = || somebody.id.map(|id| id.to_string());
+        let name = || self.username_of(somebody).map(cut);
+        let address = || self.address_of(somebody).map(cut);
+        let who = match asked {
+            PersonTest::Is(whos) => whos.first(),
+            _ => None,
+        };
+        match (asked, who) {
+            (PersonTest::Name(_), _) | (_, Some(Who::Name(..))) => name().or_else(id),
+            (PersonTest::Address(_), _) | (_, Some(Who::Address(..))) => address().or_else(name).or_else(id),
+            (_, Some(Who::User(_))) => id().or_else(address),
+            _ if has_role => address().or_else(name).or_else(id),
+            _ => name().or_else(id),
+        }
+    }
+}
+
+/// Null for nothing, one alone, else a list, cut with a count of the rest.
+fn listed(found: impl Iterator<Item = String>) -> Value {
+    let mut found: Vec<String> = found.collect();
+    if found.len() > LIST_SHOWN {
+        let rest = found.len() - LIST_SHOWN;
+        found.truncate(LIST_SHOWN);
+        found.push(format!("and {rest} more"));
+    }
+    match found.as_slice() {
+        [] => Value::Null,
+        [only] => json!(only),
+        many => json!(many),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(TEXT_SHOWN) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "eval_tests.rs"]
+mod tests;

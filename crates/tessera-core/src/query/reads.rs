@@ -1,0 +1,80 @@
+//! What a query reads: the names in it of things that people configure, so that these are not changed under it.
+
+use super::ast::{Query, Value, Verb};
+use super::fields::{Person, TransactionText};
+use super::meaning::{Changed, Meaning, PersonTest, Test};
+use super::resolve::word_of;
+use crate::models::text::fold;
+use crate::models::user::NOBODY;
+
+/// A thing that a query names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Read {
+    /// A custom field.
+    Field(String),
+    /// A queue.
+    Queue(String),
+    /// A lifecycle.
+    Lifecycle(String),
+    /// A status of any lifecycle.
+    Status(String),
+    /// Somebody who may own.
+    Owner(String),
+    /// Anybody, by username or address.
+    Person(String),
+}
+
+/// Everything that a query names. Ids and patterns name nothing: they go on meaning what they mean.
+pub fn reads(query: &Query<Test>) -> Vec<Read> {
+    let mut reads: Vec<Read> = query.tests().into_iter().flat_map(of_test).collect();
+    reads.sort();
+    reads.dedup();
+    reads
+}
+
+fn of_test(test: &Test) -> Vec<Read> {
+    let mut reads = Vec::new();
+    match test.predicate.field.parts().as_slice() {
+        ["CF", field] => reads.push(Read::Field((*field).to_owned())),
+        ["CF", queue, field] => {
+            reads.extend([Read::Queue((*queue).to_owned()), Read::Field((*field).to_owned())]);
+        }
+        _ => {}
+    }
+    let is_lifecycle = test.predicate.field.parts().as_slice() == ["Lifecycle"];
+    let read: fn(String) -> Read = match &test.meaning {
+        Meaning::Status(..) | Meaning::Changed(Changed::Status, ..) => Read::Status,
+        Meaning::Queue(_) if is_lifecycle => Read::Lifecycle,
+        Meaning::Queue(_) | Meaning::Changed(Changed::Column("Queue"), ..) => Read::Queue,
+        Meaning::Person(Person::Owner, PersonTest::Is(_))
+        | Meaning::Changed(Changed::Column("Owner"), ..) => Read::Owner,
+        Meaning::Person(_, PersonTest::Is(_))
+        | Meaning::People(_, PersonTest::Is(_))
+        | Meaning::Changed(Changed::People(_), ..) => Read::Person,
+        Meaning::Transaction(TransactionText::Field, _) => Read::Field,
+        _ => return reads,
+    };
+    let words = values(&test.predicate.verb).into_iter().map(word_of);
+    reads.extend(words.filter(|word| is_name(word)).map(read));
+    reads
+}
+
+/// The values that stand for things by their names.
+fn values(verb: &Verb) -> Vec<&Value> {
+    match verb {
+        Verb::Equal(value) => vec![value],
+        Verb::In(values) => values.iter().collect(),
+        Verb::Changed { from, to } => from.iter().chain(to).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a word is neither an id nor one of the words that stand for others.
+fn is_name(word: &str) -> bool {
+    let is_placeholder = word.starts_with("__") && word.ends_with("__");
+    !is_placeholder && fold(word) != fold(NOBODY) && uuid::Uuid::parse_str(word).is_err()
+}
+
+#[cfg(test)]
+#[path = "reads_tests.rs"]
+mod tests;

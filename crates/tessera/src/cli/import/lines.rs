@@ -1,0 +1,255 @@
+//! The lines of a file, unpacked if need be, read on a thread of their own and handed over a batch at a time.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, bail};
+use flate2::bufread::MultiGzDecoder;
+use tessera_core::Fault;
+use tessera_core::dispatch::import::{BATCH_BYTES_MAX, BATCH_LINES_MAX, Numbered};
+use tessera_core::plan::import::{self, LINE_MAX};
+use tokio::sync::mpsc;
+
+/// Batches that are read ahead; with the one at work, so many are in memory.
+const AHEAD: usize = 2;
+/// Bytes read at a time.
+const BUFFER: usize = 256 * 1024;
+/// How gzip begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What some programs put before text in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A file that was opened.
+pub struct Input {
+    bytes: Box<dyn Read + Send>,
+    /// Its name without its directory, by which its lines are known.
+    name: String,
+    /// How long it is on the disk, if that is known.
+    pub size: Option<u64>,
+    /// How much of that was read.
+    pub position: Arc<AtomicU64>,
+}
+
+impl Input {
+    /// Opens a file, or the standard input for `-`.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(file: &Path) -> anyhow::Result<Self> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let position = Arc::default();
+        if file == Path::new("-") {
+            return Ok(Self { bytes: Box::new(io::stdin()), name, size: None, position });
+        }
+        let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let metadata = opened.metadata().with_context(|| format!("cannot read {}", file.display()))?;
+        if metadata.is_dir() {
+            bail!("{} is a directory; name a file", file.display());
+        }
+        let size = metadata.is_file().then_some(metadata.len());
+        Ok(Self { bytes: Box::new(opened), name, size, position })
+    }
+}
+
+/// The highest number that a line of a file gives; of what comes through a pipe it cannot be known before.
+///
+/// # Errors
+/// The file cannot be read.
+pub async fn highest_number(file: &Path) -> anyhow::Result<Option<i64>> {
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let (path, failed) = (file.to_owned(), || format!("cannot read {}", file.display()));
+    let looked = tokio::task::spawn_blocking(move || -> io::Result<Option<i64>> {
+        let mut from = unpacked(File::open(path)?)?;
+        let (mut line, mut highest) = (Vec::new(), None);
+        loop {
+            match next_line(&mut from, &mut line) {
+                Ok(Found::End) => return Ok(highest),
+                Ok(Found::Line) => highest = highest.max(import::number_of(&line)),
+                Ok(Found::TooLong) => {}
+                // A file that was cut off is imported as far as it goes, and the error told then.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(highest),
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    looked.await?.with_context(failed)
+}
+
+/// Lines that are being read.
+#[derive(Debug)]
+pub struct Reading {
+    batches: mpsc::Receiver<io::Result<Vec<Numbered>>>,
+}
+
+impl Reading {
+    /// Begins to read.
+    pub fn begin(input: Input) -> Self {
+        let (send, batches) = mpsc::channel(AHEAD);
+        // It ends when all is read, or when nobody wants any more.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = read(input, &send) {
+                let _ = send.blocking_send(Err(error));
+            }
+        });
+        Self { batches }
+    }
+
+    /// The next batch; `None` at the end.
+    pub async fn next(&mut self) -> Option<io::Result<Vec<Numbered>>> {
+        self.batches.recv().await
+    }
+}
+
+fn read(input: Input, send: &mpsc::Sender<io::Result<Vec<Numbered>>>) -> io::Result<()> {
+    let Input { bytes, name, position, .. } = input;
+    read_lines(unpacked(Counting { bytes, position })?, &name, send)
+}
+
+/// The lines of what may be packed.
+fn unpacked(bytes: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut raw = BufReader::with_capacity(BUFFER, bytes);
+    Ok(match raw.fill_buf()?.starts_with(&GZIP) {
+        true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))),
+        false => Box::new(raw),
+    })
+}
+
+fn read_lines(
+    mut from: Box<dyn BufRead + Send>,
+    name: &str,
+    send: &mpsc::Sender<io::Result<Vec<Numbered>>>,
+) -> io::Result<()> {
+    let (mut batch, mut size) = (Vec::new(), 0);
+    let mut line = Vec::new();
+    for number in 1.. {
+        let found = next_line(&mut from, &mut line)?;
+        if size > 0
+            && (found == Found::End || size + line.len() > BATCH_BYTES_MAX || batch.len() >= BATCH_LINES_MAX)
+        {
+            size = 0;
+            if send.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
+                return Ok(());
+            }
+        }
+        let bytes = if number == 1 { line.strip_prefix(MARK).unwrap_or(&line) } else { &line };
+        let read = match found {
+            Found::End => return Ok(()),
+            Found::Line if bytes.trim_ascii().is_empty() => continue,
+            Found::Line => import::Read::of(name, number, bytes).map(Box::new),
+            Found::TooLong => {
+                let message = format!("is longer than {LINE_MAX} bytes, which no line may be");
+                Err(vec![Fault::new("line", message)])
+            }
+        };
+        size += line.len();
+        batch.push(Numbered { number, read });
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Line,
+    /// A line that is passed over; only its beginning was kept in memory.
+    TooLong,
+    End,
+}
+
+/// Reads a line without its end.
+fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Found> {
+    line.clear();
+    let most = u64::try_from(LINE_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    if from.by_ref().take(most).read_until(b'\n', line)? == 0 {
+        return Ok(Found::End);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+        return Ok(Found::Line);
+    }
+    if line.len() <= LINE_MAX {
+        return Ok(Found::Line);
+    }
+    line.truncate(1);
+    from.skip_until(b'\n')?;
+    Ok(Found::TooLong)
+}
+
+/// Counts the bytes that go by.
+struct Counting {
+    bytes: Box<dyn Read + Send>,
+    position: Arc<AtomicU64>,
+}
+
+impl Read for Counting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(buffer)?;
+        self.position.fetch_add(u64::try_from(read).unwrap_or_default(), Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    const TICKET: &str = r#"{"queue": "General", "subject": "S", "status": "new", "creator": "a@example.net", "created_at": "2020-01-01T00:00:00Z"}"#;
+
+    async fn batches(bytes: Vec<u8>) -> Vec<Result<Vec<(u64, bool)>, io::ErrorKind>> {
+        let bytes = Box::new(io::Cursor::new(bytes));
+        let input = Input { bytes, name: "old.jsonl".to_owned(), size: None, position: Arc::default() };
+        let mut reading = Reading::begin(input);
+        let mut all = Vec::new();
+        while let Some(batch) = reading.next().await {
+            let line = |line: &Numbered| (line.number, line.read.is_ok());
+            all.push(batch.map(|batch| batch.iter().map(line).collect()).map_err(|error| error.kind()));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn blank_lines_count_and_are_no_tickets_and_the_last_needs_no_end() {
+        let text = format!("\u{feff}{TICKET}\r\n\n  \nno json\n{TICKET}");
+        assert_eq!(batches(text.into_bytes()).await, [Ok(vec![(1, true), (4, false), (5, true)])]);
+        assert_eq!(batches(Vec::new()).await, []);
+    }
+
+    #[tokio::test]
+    async fn what_is_packed_is_unpacked_by_its_first_bytes_and_a_cut_one_is_an_error_after_what_was_whole() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        for _ in 0..BATCH_LINES_MAX + 1 {
+            writeln!(packed, "{TICKET}").unwrap();
+        }
+        let packed = packed.finish().unwrap();
+        let twice = batches([&packed[..], &packed[..]].concat()).await;
+        let sizes: Vec<usize> = twice.iter().map(|batch| batch.as_ref().unwrap().len()).collect();
+        assert_eq!(sizes, [1_000, 1_000, 2]);
+        let cut = batches(packed[..packed.len() - 9].to_vec()).await;
+        assert_eq!(cut.last().unwrap().as_ref().err(), Some(&io::ErrorKind::UnexpectedEof));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_passed_over() {
+        let long = "x".repeat(LINE_MAX + 1);
+        let text = format!("{TICKET}\n{long}\n{TICKET}\n{long}");
+        let lines = batches(text.into_bytes()).await.concat_ok();
+        assert_eq!(lines, [(1, true), (2, false), (3, true), (4, false)]);
+        let fits = format!("{}{}\n{TICKET}", TICKET, " ".repeat(LINE_MAX - TICKET.len()));
+        assert_eq!(batches(fits.into_bytes()).await.concat_ok(), [(1, true), (2, true)]);
+    }
+
+    trait ConcatOk {
+        fn concat_ok(self) -> Vec<(u64, bool)>;
+    }
+
+    impl ConcatOk for Vec<Result<Vec<(u64, bool)>, io::ErrorKind>> {
+        fn concat_ok(self) -> Vec<(u64, bool)> {
+            self.into_iter().flat_map(Result::unwrap).collect()
+        }
+    }
+}
