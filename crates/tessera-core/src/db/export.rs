@@ -1,71 +1,116 @@
 //! Reads tickets as an export writes them: one after another, all of one moment, in constant memory.
 
-use super::{catalog, error, tickets};
+use super::search::{self, Count, Search};
+use super::{catalog, error};
 use crate::error::{Error, Result};
 use crate::models::{Ticket, TransactionType, User, UserId};
 use crate::plan::import::{Line, Past, Values, Who};
 use crate::plan::{Catalog, Installation, People};
+use crate::query::Dialect;
+use crate::query::sql::{Asker, Sorted};
 use futures::TryStreamExt as _;
-use sqlx::{PgConnection, PgPool};
-use std::collections::HashMap;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Tickets read at a time, but for their histories, of which there is one in memory.
 const PAGE: i64 = 200;
 
-/// Hands every ticket to `write`, by number, as it is at this moment; answers how many there were.
+/// What is exported: every ticket, or what a query finds.
+#[derive(Debug, Clone)]
+pub struct Wanted<'q> {
+    /// TicketSQL; without one, every ticket, those with the status `deleted` too.
+    pub query: Option<&'q str>,
+    /// Who asks, when and where.
+    pub asker: Asker,
+}
+
+/// Hands every ticket that is wanted to `write`, by number, as it is at this moment; answers how many there were.
 ///
 /// # Errors
-/// Those of the database, and of `write`, which ends it.
+/// `invalid_query`; those of the database; those of `write`, which end it.
 pub async fn export<E: From<Error>>(
     pool: &PgPool,
     installation: Installation,
+    wanted: Wanted<'_>,
     mut write: impl FnMut(&Line) -> Result<(), E>,
 ) -> Result<u64, E> {
-    let mut db = pool.begin().await.map_err(error)?;
-    for setting in [
-        sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+    let mut source = Source::open(pool, &installation, wanted).await?;
+    for limit in [
         sqlx::query!("SET LOCAL statement_timeout = 0"),
         sqlx::query!("SET LOCAL idle_in_transaction_session_timeout = 0"),
     ] {
-        setting.execute(&mut *db).await.map_err(error)?;
+        limit.execute(&mut *source.db()).await.map_err(error)?;
     }
-    let catalog = catalog::read_within(&mut db, None, installation).await?;
-    let (mut after, mut count) = (0, 0);
-    loop {
-        let (ids, last) = page(&mut db, after).await?;
-        let Some(last) = last else { return Ok(count) };
-        after = last;
-        count += u64::try_from(ids.len()).unwrap_or_default();
-        let found = tickets::many(&mut db, &ids).await?;
-        let found = found.into_iter().map(|(ticket, people)| (ticket.id.0, (ticket, people))).collect();
-        write_page(&mut db, &ids, found, &catalog, &mut write).await?;
+    let catalog = catalog::read_within(source.db(), None, installation).await?;
+    let mut count = 0;
+    while let Some((tickets, people)) = source.next().await? {
+        count += u64::try_from(tickets.len()).unwrap_or_default();
+        write_page(source.db(), &tickets, &people, &catalog, &mut write).await?;
     }
+    Ok(count)
 }
 
-/// The ids of the tickets after a number, by number, and the number of the last one.
-async fn page(db: &mut PgConnection, after: i64) -> Result<(Vec<Uuid>, Option<i64>)> {
-    let rows = sqlx::query!(
-        "SELECT id, number FROM tickets WHERE number > $1 ORDER BY number LIMIT $2",
-        after,
-        PAGE
-    )
-    .fetch_all(db)
-    .await
-    .map_err(error)?;
-    let last = rows.last().map(|row| row.number);
-    Ok((rows.into_iter().map(|row| row.id).collect(), last))
+/// Where tickets come from, a page at a time.
+enum Source {
+    All { db: Transaction<'static, Postgres>, after: i64 },
+    Found(search::Export),
+}
+
+impl Source {
+    async fn open(pool: &PgPool, installation: &Installation, wanted: Wanted<'_>) -> Result<Self> {
+        let Some(query) = wanted.query else {
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            return Ok(Self::All { db: pool.begin_with(begin).await.map_err(error)?, after: 0 });
+        };
+        let catalog = catalog::read(pool, None, installation.clone()).await?;
+        let by_number = [Sorted { field: "id".to_owned(), is_descending: false }];
+        let search = Search {
+            query,
+            dialect: Dialect::Tessera,
+            order: &by_number,
+            limit: PAGE,
+            cursor: None,
+            count: Count::None,
+            asker: wanted.asker,
+        };
+        search::Export::open(pool, &catalog, &search).await.map(Self::Found)
+    }
+
+    fn db(&mut self) -> &mut PgConnection {
+        match self {
+            Self::All { db, .. } => db,
+            Self::Found(export) => export.db(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<(Vec<Ticket>, People)>> {
+        let (db, after) = match self {
+            Self::All { db, after } => (db, after),
+            Self::Found(export) => return export.next().await,
+        };
+        let rows = sqlx::query!(
+            "SELECT id, number FROM tickets WHERE number > $1 ORDER BY number LIMIT $2",
+            *after,
+            PAGE
+        );
+        let rows = rows.fetch_all(&mut **db).await.map_err(error)?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        *after = last.number;
+        let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
+        search::in_order(db, &ids).await.map(Some)
+    }
 }
 
 /// Puts each ticket of a page together with its history, which is read as it comes.
 async fn write_page<E: From<Error>>(
     db: &mut PgConnection,
-    ids: &[Uuid],
-    mut found: HashMap<Uuid, (Ticket, People)>,
+    tickets: &[Ticket],
+    people: &People,
     catalog: &Catalog,
     write: &mut impl FnMut(&Line) -> Result<(), E>,
 ) -> Result<(), E> {
+    let ids: Vec<Uuid> = tickets.iter().map(|ticket| ticket.id.0).collect();
     // What became of deliveries has no seq, and goes with them; an Import is made anew by whoever imports.
     let mut history = sqlx::query_as!(
         Row,
@@ -78,14 +123,13 @@ async fn write_page<E: From<Error>>(
         LEFT JOIN transaction_contents c ON c.transaction_id = h.id
         ORDER BY p.ord, h.seq
         "#,
-        ids,
+        &ids,
         TransactionType::Import.as_str()
     )
     .fetch(db);
     let mut next = history.try_next().await.map_err(error)?;
-    for (ord, id) in (1..).zip(ids) {
-        let Some((ticket, people)) = found.remove(id) else { continue };
-        let mut line = line(&ticket, &people, catalog);
+    for (ord, ticket) in (1..).zip(tickets) {
+        let mut line = line(ticket, people, catalog);
         while let Some(row) = next.take_if(|row| row.ord == ord) {
             line.transactions.push(row.into());
             next = history.try_next().await.map_err(error)?;

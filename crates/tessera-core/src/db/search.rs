@@ -181,6 +181,11 @@ impl Export {
         Ok(Self(tx))
     }
 
+    /// The database transaction, for what else is read of the same moment.
+    pub(super) fn db(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+
     /// The next tickets with their people; none after the last.
     ///
     /// # Errors
@@ -298,7 +303,7 @@ fn timeout(source: sqlx::Error) -> Error {
 }
 
 /// The tickets of these ids in their order, and the people that they name.
-async fn in_order(db: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec<Ticket>, People)> {
+pub(super) async fn in_order(db: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec<Ticket>, People)> {
     let mut people = Vec::new();
     let mut found: HashMap<Uuid, Ticket> = HashMap::new();
     for (ticket, of_it) in tickets::many(db, ids).await? {

@@ -1,13 +1,17 @@
 //! Imports on a real database: what they write, that they write it once, and what others do meanwhile.
 
 use super::*;
+use crate::db::export::Wanted;
 use crate::db::history;
 use crate::db::tickets::TicketRef;
 use crate::delivery::guard::Guard;
 use crate::dispatch::{Answer, Conditions, Outcome};
+use crate::models::user::ADMIN_USER;
 use crate::plan::Installation;
 use crate::plan::command::{CreateTicket, UpdateTicket};
 use crate::plan::import::Line;
+use crate::query::Zone;
+use crate::query::sql::Asker;
 use crate::testing::TestDb;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -140,7 +144,9 @@ async fn exported(desk: &Tessera) -> Vec<Line> {
         lines.push(line.clone());
         Ok(())
     };
-    crate::db::export::export(&desk.pools.read, installation(), write).await.unwrap();
+    let asker = Asker { user: ADMIN_USER, now: clock::now(), zone: Zone::utc() };
+    let wanted = Wanted { query: None, asker };
+    crate::db::export::export(&desk.pools.read, installation(), wanted, write).await.unwrap();
     lines
 }
 

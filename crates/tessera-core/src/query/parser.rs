@@ -241,6 +241,10 @@ impl Parser {
         }
         let (is_negated, verb) = if is_changed(&field) {
             field.parts.remove(0);
+            if !field.parts.first().is_some_and(|first| begins_name(first)) {
+                return Err(QueryError::new(start, "a field must follow Changed")
+                    .hint("write for example Changed.Status or Changed.CF.{Severity}"));
+            }
             self.eat("CHANGED");
             (false, self.changed()?)
         } else {
@@ -256,7 +260,7 @@ impl Parser {
             TokenKind::Word(parts) => {
                 let name = name(parts, token.span);
                 match name.parts.as_slice() {
-                    [only] if KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(only)) => {
+                    [only] if !begins_name(only) => {
                         let message =
                             format!("a test must stand here, and {} is a keyword", only.to_uppercase());
                         refused(&message, "write a test: field, operator, value, as in Status = 'open'")
@@ -448,6 +452,12 @@ fn keyword_for_value(span: Span, name: &Name) -> QueryError {
 /// `Changed.Status` says the same as `Status CHANGED`.
 fn is_changed(field: &Name) -> bool {
     field.parts.len() > 1 && field.parts.first().is_some_and(|part| part.eq_ignore_ascii_case("Changed"))
+}
+
+/// Whether a part can be the first of a name.
+fn begins_name(part: &str) -> bool {
+    let is_keyword = KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(part));
+    !is_keyword && !part.starts_with(|c: char| c.is_ascii_digit()) && part.chars().all(lexer::is_name)
 }
 
 fn word(kind: &TokenKind) -> Option<&str> {

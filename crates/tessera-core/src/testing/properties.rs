@@ -13,8 +13,9 @@ use crate::plan::{
     self, CASCADE_DEPTH_MAX, Catalog, DELIVERIES_MAX, FIRED_MAX, Plan, RENDERED_MAX, SHADOWS_MAX, prepare,
 };
 use crate::query::ast::QUERY_MAX;
+use crate::query::filter;
 use crate::query::sql::{self, Asker, Frequencies, Keys, Statement};
-use crate::query::{self, Dialect, Purpose, Query, QueryError, Span, Test, Zone};
+use crate::query::{self, Dialect, Meaning, Purpose, Query, QueryError, Span, Test, Zone};
 use crate::scrip::evaluation::Verdict;
 use crate::scrip::template::{
     Compiled, FAULTS_MAX, LINE_MAX, Mode, OUTPUT_MAX, VARIABLES, Variable, VariableKind,
@@ -356,7 +357,7 @@ fn assert_leaves_well(catalog: &Catalog, payload: &Payload) {
 // TicketSQL -----------------------------------------------------------------------------------------------------------
 
 /// A text as a query, in both dialects and for both purposes: it is read or refused at a place within it, with what is wrong; a
-/// tree prints to what reads back as the same tree; and what is resolved compiles to SQL with a value for each parameter.
+/// tree prints to what reads back as the same tree; and what is resolved compiles to SQL with a value for each parameter, and says the same as JSON.
 pub fn ticketsql(data: &[u8]) {
     static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Desk::of(&[]).catalog);
     let text = String::from_utf8_lossy(data);
@@ -378,10 +379,22 @@ pub fn ticketsql(data: &[u8]) {
         for purpose in [Purpose::Search(&users), Purpose::Condition] {
             match query::resolve(&parsed.query, &CATALOG.query_fields(purpose)) {
                 Err(error) => assert_refusal(&text, &error),
-                Ok(resolved) => assert_compiles(&resolved),
+                Ok(resolved) => {
+                    assert_compiles(&resolved);
+                    let filter = filter::write(&parsed.query);
+                    let again =
+                        filter::read(&filter).unwrap_or_else(|fault| panic!("{filter}: {}", fault.message));
+                    let again = query::resolve(&again, &CATALOG.query_fields(purpose));
+                    assert_eq!(again.as_ref().map(meanings), Ok(meanings(&resolved)), "{filter}");
+                }
             }
         }
     }
+}
+
+/// What the tests of a query ask, in order.
+fn meanings(query: &Query<Test>) -> Vec<(bool, &Meaning)> {
+    query.tests().into_iter().map(|test| (test.is_negated, &test.meaning)).collect()
 }
 
 fn assert_refusal(text: &str, error: &QueryError) {

@@ -1,14 +1,19 @@
-//! `tessera export`: every ticket, a ticket a line of JSON, as `tessera import` reads them.
+//! `tessera export`: every ticket, or what a query finds, a ticket a line of JSON, as `tessera import` reads them.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tessera_core::db::{Pools, export};
+use tessera_core::db::Pools;
+use tessera_core::db::export::{self, Wanted};
+use tessera_core::dispatch::clock;
+use tessera_core::models::user::ADMIN_USER;
 use tessera_core::plan::import::{LINE_MAX, Line};
+use tessera_core::query::Zone;
+use tessera_core::query::sql::Asker;
 
 use super::aside::Aside;
 use super::migrate;
@@ -21,6 +26,9 @@ const BUFFER: usize = 256 * 1024;
 /// What an export is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// Only the tickets that this query in TicketSQL finds; days begin in UTC
+    #[arg(long, value_name = "QUERY")]
+    query: Option<String>,
     /// The file to write, readable by its owner alone; without it, the standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -32,7 +40,7 @@ pub struct Arguments {
     gzip: bool,
 }
 
-/// Writes all tickets as they are at one moment. Until it is whole, a file has another name.
+/// Writes the tickets as they are at one moment. Until it is whole, a file has another name.
 ///
 /// # Errors
 /// The file is there already or cannot be written, or the database cannot be had.
@@ -69,11 +77,11 @@ async fn write(config: &Config, database: &Database, arguments: &Arguments) -> a
     migrate::run_on(database).await?;
     let pools = Pools::new(database.options());
     let written = match &arguments.output {
-        None => write_to(config, &pools, io::stdout(), arguments.gzip).await,
+        None => write_to(config, &pools, io::stdout(), arguments).await,
         Some(file) => {
             let mut aside = Aside::make(file)?;
             let to: File = aside.file().try_clone().context("cannot write the export")?;
-            let written = write_to(config, &pools, to, arguments.gzip).await?;
+            let written = write_to(config, &pools, to, arguments).await?;
             aside.finish(file)?;
             Ok(written)
         }
@@ -85,29 +93,46 @@ async fn write(config: &Config, database: &Database, arguments: &Arguments) -> a
 async fn write_to(
     config: &Config,
     pools: &Pools,
-    to: impl Write + Send + 'static,
-    gzip: bool,
+    to: impl Write,
+    arguments: &Arguments,
 ) -> anyhow::Result<Written> {
     let mut to = BufWriter::with_capacity(BUFFER, to);
-    if !gzip {
-        return write_lines(config, pools, &mut to).await;
+    let query = arguments.query.as_deref();
+    if !arguments.gzip {
+        return write_lines(config, pools, query, &mut to).await;
     }
     let mut packed = GzEncoder::new(to, Compression::default());
-    let written = write_lines(config, pools, &mut packed).await?;
+    let written = write_lines(config, pools, query, &mut packed).await?;
     packed.finish().and_then(|mut to| to.flush()).context("the export could not be written")?;
     Ok(written)
 }
 
-async fn write_lines(config: &Config, pools: &Pools, to: &mut impl Write) -> anyhow::Result<Written> {
+async fn write_lines(
+    config: &Config,
+    pools: &Pools,
+    query: Option<&str>,
+    to: &mut impl Write,
+) -> anyhow::Result<Written> {
     let (mut too_long, mut bytes) = (0, Vec::new());
-    let tickets = export::export(&pools.read, config.installation(), |line: &Line| {
-        bytes.clear();
-        serde_json::to_writer(&mut bytes, line)?;
-        too_long += u64::from(bytes.len() > LINE_MAX);
-        bytes.push(b'\n');
-        to.write_all(&bytes).context("the export could not be written")
-    })
-    .await?;
+    let asker = Asker { user: ADMIN_USER, now: clock::now(), zone: Zone::utc() };
+    let tickets =
+        export::export(&pools.read, config.installation(), Wanted { query, asker }, |line: &Line| {
+            bytes.clear();
+            serde_json::to_writer(&mut bytes, line)?;
+            too_long += u64::from(bytes.len() > LINE_MAX);
+            bytes.push(b'\n');
+            to.write_all(&bytes).context("the export could not be written")
+        })
+        .await
+        .map_err(with_place)?;
     to.flush().context("the export could not be written")?;
     Ok(Written { tickets, too_long })
+}
+
+/// An error about the query, with where it is and what to write instead.
+fn with_place(error: anyhow::Error) -> anyhow::Error {
+    let placed = error.downcast_ref::<tessera_core::Error>().and_then(|one| Some((one, one.place()?)));
+    let Some((one, (place, hint))) = placed else { return error };
+    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+    anyhow!("--query, line {} column {}: {}{hint}", place.line, place.column, one.detail())
 }

@@ -51,7 +51,7 @@ enum Command {
     Restore(restore::Arguments),
     /// Bring in tickets of another system, a ticket a line, while a server runs or none does
     Import(import::Arguments),
-    /// Write all tickets as `tessera import` reads them
+    /// Write all tickets, or those that a query finds, as `tessera import` reads them
     Export(export::Arguments),
     /// Fill an empty database with a small desk to try things on, through the API of the running server
     Demo,

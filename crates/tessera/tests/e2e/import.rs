@@ -26,7 +26,7 @@ fn line(at: usize) -> String {
     let past = json!([{"type": "Create", "created_at": "2020-01-01T10:00:00Z", "creator": "eve@example.net", "content": "It burns."}]);
     let mut line = json!({"queue": "General", "subject": format!("Old {at}"), "status": "resolved", "creator": "eve@example.net",
         "requestors": ["max@example.net"], "created_at": "2020-01-01T10:00:00Z", "transactions": past});
-    if at % 3 == 0 {
+    if at.is_multiple_of(3) {
         line["number"] = json!(100_000 - at);
     }
     line.to_string()
@@ -120,6 +120,12 @@ async fn what_is_exported_is_imported_into_an_empty_database_as_it_was() {
     assert!(!refused.ok && refused.stderr.contains("--force"), "{refused:?}");
     let text = here.command(&["export"]);
     assert_eq!(text.lines().count(), 11);
+    let found =
+        here.command(&["export", "--query", "Queue = 'Support' AND Priority > 50 OR Status = 'deleted'"]);
+    let numbers = found.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["number"].clone());
+    assert_eq!(numbers.collect::<Vec<_>>(), [json!(1), odd.clone()]);
+    let wrong = here.run(&["export", "--query", "Prioritty > 50"], &[]);
+    assert!(!wrong.ok && wrong.stderr.contains("--query, line 1 column 1: "), "{wrong:?}");
 
     // No server has ever run there, and lifecycles do not travel.
     let mut there = Server::new(&[]);

@@ -11,7 +11,6 @@ use crate::plan::command::{CreateTicket, Difference, UpdateTicket};
 use crate::query::sql::{Asker, Sorted};
 use crate::query::{Dialect, Zone};
 use std::collections::BTreeMap;
-use time::OffsetDateTime;
 
 fn answer(prepared: &Prepared) -> Result<Answer> {
     Ok(Answer { status: 200, body: prepared.plan.ticket.number.unwrap_or(0).to_string().into_bytes() })
@@ -127,7 +126,7 @@ async fn filled() -> Desk {
 }
 
 fn search<'a>(query: &'a str, order: &'a [Sorted]) -> Search<'a> {
-    let asker = Asker { user: ADMIN_USER, now: OffsetDateTime::now_utc(), zone: Zone::utc() };
+    let asker = Asker { user: ADMIN_USER, now: crate::dispatch::clock::now(), zone: Zone::utc() };
     Search { query, dialect: Dialect::Tessera, order, limit: 50, cursor: None, count: Count::Exact, asker }
 }
 
