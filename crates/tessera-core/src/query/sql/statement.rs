@@ -1,7 +1,7 @@
 //! Branches written as one statement.
 
 use super::Compiler;
-use super::bind::Bind;
+use super::bind::{Bind, Binds};
 use super::branch::{Branch, Text};
 use super::order::Shape;
 use crate::models::id::first_id_of;
@@ -14,6 +14,18 @@ use time::{Duration, OffsetDateTime};
 const FENCE_MAX: i64 = if cfg!(test) { 20 } else { 2_000 };
 /// How far the time that an id carries may be from the time that its row tells: what clocks may differ by, and more.
 pub const ID_SLACK: Duration = Duration::hours(1);
+
+/// What the ids of what was made in a stretch of time are: `>= $1`, `< $2`. Ids from before 1970 carry 1970.
+pub(super) fn id_bounds(
+    from: Option<OffsetDateTime>,
+    until: Option<OffsetDateTime>,
+    binds: &mut Binds,
+) -> Vec<String> {
+    let from = from.map(|from| (">=", from.saturating_sub(ID_SLACK)));
+    let until = until.map(|until| ("<", until.max(OffsetDateTime::UNIX_EPOCH).saturating_add(ID_SLACK)));
+    let bounds = from.into_iter().chain(until);
+    bounds.map(|(sign, at)| format!("{sign} {}", binds.add(Bind::Id(first_id_of(at))))).collect()
+}
 
 /// The whole statement.
 pub(super) fn write(compiler: &mut Compiler<'_>, branches: &[Branch], shape: &Shape, limit: &str) -> String {
@@ -138,20 +150,7 @@ impl Writer<'_, '_> {
 
     /// What is known of a ticket's id, said of each set too: PostgreSQL does not carry it over a join.
     fn ranges(&mut self, branch: &Branch, ids: &[String]) -> Vec<String> {
-        let mut bounds = Vec::new();
-        let slack = |at: OffsetDateTime, by: Duration| at.saturating_add(by);
-        if let Some(from) = branch.from {
-            bounds.push(format!(
-                ">= {}",
-                self.compiler.binds.add(Bind::Id(first_id_of(slack(from, -ID_SLACK))))
-            ));
-        }
-        if let Some(until) = branch.until {
-            bounds.push(format!(
-                "< {}",
-                self.compiler.binds.add(Bind::Id(first_id_of(slack(until, ID_SLACK))))
-            ));
-        }
+        let bounds = id_bounds(branch.from, branch.until, &mut self.compiler.binds);
         let of_sets =
             self.shape.after_id.iter().flat_map(|after| ids.iter().skip(1).map(move |id| (id, after)));
         let of_all = ids.iter().flat_map(|id| bounds.iter().map(move |bound| (id, bound)));

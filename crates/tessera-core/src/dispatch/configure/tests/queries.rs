@@ -56,7 +56,7 @@ async fn a_query_is_understood_when_its_scrip_is_saved_or_refused_with_its_place
             "Updated is the ticket's history, which a condition does not read",
             "write Actor",
         ),
-        ("Subject", (1, 8, (7, 7)), "an operator must follow Subject", "the operators are"),
+        ("Subject", (1, 8, (7, 7)), "an operator must follow Subject", "write field, operator, value"),
     ] {
         let error = add::<ScripDocument>(&desk, asking(query)).await.unwrap_err();
         let [fault] = error.faults() else { panic!("{query}: {error:?}") };
