@@ -200,7 +200,7 @@ impl Batch {
         let rows = &mut self.requests;
         rows.uuid(request.0).uuid(ticket.id.0).uuid(ADMIN_USER.0).text("import").bytes(&[0; 32]);
         rows.int(self.config_version).time(self.now).end();
-        let mut words = read.content_words_in_order();
+        let mut words = read.content_words.iter().map(String::as_str);
         for transaction in &imported.transactions {
             self.transaction(transaction);
             let words = words.next().unwrap_or_default();

@@ -60,7 +60,7 @@ fn line(more: Value) -> Value {
 fn numbered(lines: &[Value]) -> Vec<Numbered> {
     let read = |(number, line): (u64, &Value)| Numbered {
         number,
-        read: Read::of("old.jsonl", number, line.to_string().as_bytes()).map(Box::new),
+        read: Read::of("old.jsonl", number, line.to_string().as_bytes(), clock::now()).map(Box::new),
     };
     (1..).zip(lines).map(read).collect()
 }

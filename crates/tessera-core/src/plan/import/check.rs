@@ -4,10 +4,10 @@ use super::line::Who;
 use super::{Line, Values};
 use crate::error::Fault;
 use crate::models::text::{fold, list, quote};
-use crate::models::user::{NOBODY, SYSTEM_USER};
+use crate::models::user::SYSTEM_USER;
 use crate::models::{CustomField, CustomFieldId, FieldType, Queue, QueueId, StatusClass, UserId};
 use crate::plan::{Catalog, People};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// A line that can be imported, but for the people who are yet to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +72,7 @@ impl Missing {
                 }
             }
         }
-        if let Some(Ok(who)) = owner_of(line).map(Who::parse)
+        if let Some(Ok(who)) = line.owner().map(Who::parse)
             && who.find(people).is_none_or(|user| !user.privileged && user.id != SYSTEM_USER)
         {
             let address = who.address.map(str::to_owned);
@@ -124,36 +124,8 @@ pub fn check(
     Ok(Checked { queue: queue.id, status, status_class, owner, values })
 }
 
-impl Line {
-    /// The people whom an import makes users where they are none: all but watchers of whom only an address is known.
-    pub fn users(&self) -> BTreeSet<(&str, Option<&str>)> {
-        let makers =
-            self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()]);
-        let watchers = self.watchers().filter_map(|word| Who::parse(word).ok()).filter(|who| !who.is_bare);
-        let people = makers.filter_map(|word| Who::parse(word).ok()).chain(watchers);
-        people.map(|who| (who.username, who.address)).collect()
-    }
-
-    /// The words by which the people of this line may be found.
-    pub fn people(&self) -> impl Iterator<Item = &str> {
-        let makers =
-            self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()]);
-        let words = makers.chain(owner_of(self)).chain(self.watchers());
-        words.filter_map(|word| Who::parse(word).ok()).flat_map(|who| who.words())
-    }
-
-    fn watchers(&self) -> impl Iterator<Item = &str> {
-        [&self.requestors, &self.cc, &self.admin_cc].into_iter().flatten().map(String::as_str)
-    }
-}
-
-/// The owner that a line gives; `Nobody` is none.
-fn owner_of(line: &Line) -> Option<&str> {
-    line.owner.as_deref().filter(|owner| !owner.trim().eq_ignore_ascii_case(NOBODY))
-}
-
 fn owner(line: &Line, people: &People, refused: &Refused) -> Result<Option<UserId>, Fault> {
-    let Some(word) = owner_of(line) else { return Ok(None) };
+    let Some(word) = line.owner() else { return Ok(None) };
     let who = Who::parse(word).map_err(|message| Fault::new("owner", message))?;
     let reason = refused.get(&Thing::Agent(fold(who.username)));
     match who.find(people) {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, bail};
 use flate2::bufread::MultiGzDecoder;
 use tessera_core::Fault;
+use tessera_core::dispatch::clock;
 use tessera_core::dispatch::import::{BATCH_BYTES_MAX, BATCH_LINES_MAX, Numbered};
 use tessera_core::plan::import::{self, LINE_MAX};
 use tokio::sync::mpsc;
@@ -69,7 +70,7 @@ pub async fn highest_number(file: &Path) -> anyhow::Result<Option<i64>> {
         loop {
             match next_line(&mut from, &mut line) {
                 Ok(Found::End) => return Ok(highest),
-                Ok(Found::Line) => highest = highest.max(import::number_of(&line)),
+                Ok(Found::Line) => highest = highest.max(import::number_of(&line, clock::now())),
                 Ok(Found::TooLong) => {}
                 // A file that was cut off is imported as far as it goes, and the error told then.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(highest),
@@ -140,7 +141,7 @@ fn read_lines(
         let read = match found {
             Found::End => return Ok(()),
             Found::Line if bytes.trim_ascii().is_empty() => continue,
-            Found::Line => import::Read::of(name, number, bytes).map(Box::new),
+            Found::Line => import::Read::of(name, number, bytes, clock::now()).map(Box::new),
             Found::TooLong => {
                 let message = format!("is longer than {LINE_MAX} bytes, which no line may be");
                 Err(vec![Fault::new("line", message)])
