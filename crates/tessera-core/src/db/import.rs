@@ -55,18 +55,19 @@ pub async fn taken(db: &mut PgConnection, numbers: &[i64]) -> Result<HashSet<i64
     Ok(taken.fetch_all(db).await.map_err(error)?.into_iter().collect())
 }
 
-/// The users of these usernames and addresses.
+/// The users of these usernames and addresses, as they are written: the database compares them without case in its own way.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn people(db: &mut PgConnection, words: &BTreeSet<String>) -> Result<Vec<User>> {
-    let words: Vec<String> = words.iter().cloned().collect();
+pub async fn people(db: &mut PgConnection, words: &BTreeSet<&str>) -> Result<Vec<User>> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     sqlx::query_as!(
         User,
         r#"
         SELECT id AS "id: UserId", username, email, name, privileged, disabled
         FROM users
-        WHERE lower(username) = ANY ($1) OR lower(email) = ANY ($1)
+        WHERE lower(username) = ANY (ARRAY(SELECT lower(word) FROM unnest($1::text[]) AS word))
+           OR lower(email) = ANY (ARRAY(SELECT lower(word) FROM unnest($1::text[]) AS word))
         "#,
         &words
     )
@@ -105,16 +106,23 @@ pub async fn make_people(db: &mut PgConnection, people: &[(UserId, &str, Option<
 /// # Errors
 /// Those of the database.
 pub async fn reserve(pool: &PgPool, number: i64) -> Result<()> {
-    let is_below = sqlx::query_scalar!(r#"SELECT last_value < $1 AS "is_below!" FROM ticket_number"#, number);
+    // The first number of all is the last value before it is drawn.
+    let is_below = sqlx::query_scalar!(
+        r#"SELECT last_value < $1 OR (last_value = $1 AND NOT is_called) AS "is_below!" FROM ticket_number"#,
+        number
+    );
     if !is_below.fetch_one(pool).await.map_err(error)? {
         return Ok(());
     }
     let mut db = pool.begin().await.map_err(error)?;
     sqlx::query!("ALTER SEQUENCE ticket_number NO CYCLE").execute(&mut *db).await.map_err(error)?;
-    sqlx::query!("SELECT setval('ticket_number', $1) FROM ticket_number WHERE last_value < $1", number)
-        .fetch_optional(&mut *db)
-        .await
-        .map_err(error)?;
+    sqlx::query!(
+        "SELECT setval('ticket_number', $1) FROM ticket_number WHERE last_value < $1 OR (last_value = $1 AND NOT is_called)",
+        number
+    )
+    .fetch_optional(&mut *db)
+    .await
+    .map_err(error)?;
     db.commit().await.map_err(error)
 }
 

@@ -273,7 +273,7 @@ impl<'t> Import<'t> {
         let mut unknown = BTreeSet::new();
         for word in lines.flat_map(|read| read.line.people()) {
             if self.people.find(word).is_none() {
-                unknown.insert(fold(word));
+                unknown.insert(word);
             }
         }
         if !unknown.is_empty() {
@@ -302,8 +302,9 @@ impl<'t> Import<'t> {
         let mut db = made.db;
         done.tally.configured += made.count;
         self.catalog = Arc::new(made.catalog);
-        let agents = missing.agents.values().flat_map(|(name, address)| [Some(name), address.as_ref()]);
-        let words: BTreeSet<String> = agents.flatten().map(|word| fold(word)).collect();
+        let agents = missing.agents.values();
+        let words: BTreeSet<&str> =
+            agents.flat_map(|(name, address)| [Some(name.as_str()), address.as_deref()]).flatten().collect();
         if !words.is_empty() {
             self.people.extend(rows::people(&mut db, &words).await?);
         }
@@ -334,7 +335,7 @@ impl<'t> Import<'t> {
         let people: Vec<(UserId, &str, Option<&str>)> =
             wanted.values().map(|(name, address)| (ids.draw(), *name, *address)).collect();
         done.tally.users += rows::make_people(db, &people).await?;
-        let words = wanted.into_iter().flat_map(|(name, (_, address))| [Some(name), address.map(fold)]);
+        let words = wanted.into_values().flat_map(|(name, address)| [Some(name), address]);
         self.people.extend(rows::people(db, &words.flatten().collect()).await?);
         Ok(())
     }

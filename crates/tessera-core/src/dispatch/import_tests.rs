@@ -275,6 +275,33 @@ async fn a_bad_line_is_told_and_the_others_are_imported() {
 }
 
 #[tokio::test]
+async fn the_first_number_of_all_can_be_given_beside_lines_without_one() {
+    let desk = desk().await;
+    imported(&desk, ATOMIC, &[line(json!({"number": 1})), line(json!({}))]).await;
+    let numbers = "SELECT array_agg(number ORDER BY number) FROM tickets";
+    let numbers: Vec<i64> = sqlx::query_scalar(numbers).fetch_one(&desk.pools.read).await.unwrap();
+    assert_eq!(numbers, [1, 2]);
+}
+
+#[tokio::test]
+async fn people_whose_names_are_folded_in_two_ways_are_found_by_the_names_they_have() {
+    let desk = desk().await;
+    let lines: Vec<Value> = ["İsmail", "ΝΙΚΟΣ", "ΝΙΚΟΣ", "İsmail"]
+        .into_iter()
+        .map(|name| {
+            line(json!({"creator": name, "owner": name, "queue": "ΣΑΣ", "custom_fields": {"İ": "x"}}))
+        })
+        .collect();
+    let tally = imported(&desk, MISSING, &lines).await;
+    assert_eq!(tally.imported, 4);
+    assert_eq!(count(&desk, "SELECT count(*) FROM users WHERE username IN ('İsmail', 'ΝΙΚΟΣ')").await, 2);
+    // Another import knows none of them yet.
+    let more = line(json!({"creator": "İsmail", "subject": "Another", "cc": ["ΝΙΚΟΣ"]}));
+    imported(&desk, ALL_THERE, &[more]).await;
+    assert_clean(&desk).await;
+}
+
+#[tokio::test]
 async fn all_or_nothing_leaves_no_trace_of_a_file_with_one_bad_line() {
     let desk = desk().await;
     let mut lines = vec![

@@ -2,7 +2,7 @@
 
 use super::{Change, Document, at};
 use crate::db::catalog;
-use crate::db::configuration::{self, queues, users};
+use crate::db::configuration::{self, users};
 use crate::delivery::guard::Guard;
 use crate::error::{Kind, Result};
 use crate::models::FieldType;
@@ -94,7 +94,7 @@ impl Making<'_> {
     /// Adds fields to those of a queue.
     async fn attach(&mut self, folded: &str, fields: &[String]) -> Result<()> {
         // What is not there was refused before this.
-        let Some(id) = queues::id_of(&mut self.change.db, folded).await? else { return Ok(()) };
+        let Some(id) = self.change.catalog.queues.find(folded).map(|queue| queue.id.0) else { return Ok(()) };
         let Some(before) = at::<QueueDocument>(&mut self.change.db, id).await? else { return Ok(()) };
         let mut document = before.document.clone();
         let known = fields.iter().filter(|name| self.change.catalog.fields.find(name).is_some());
