@@ -141,7 +141,8 @@ pub async fn draw(pool: &PgPool, count: usize) -> Result<Vec<i64>> {
     .map_err(error)
 }
 
-/// Has PostgreSQL count the tables anew, so that it plans for what is there now and not for what was there before.
+/// Has PostgreSQL count the tables anew, so that it plans for what is there now and not for what was there before; but those
+/// that somebody else has locked against it.
 ///
 /// # Errors
 /// Those of the database.
@@ -150,7 +151,7 @@ pub async fn count_anew(pool: &PgPool) -> Result<()> {
     for statement in [
         sqlx::query!("SET LOCAL statement_timeout = 0"),
         sqlx::query!(
-            "ANALYZE users, tickets, ticket_watchers, custom_field_values, requests, transactions, transaction_contents, imports"
+            "ANALYZE (SKIP_LOCKED) users, tickets, ticket_watchers, custom_field_values, requests, transactions, transaction_contents, imports"
         ),
     ] {
         statement.execute(&mut *db).await.map_err(error)?;

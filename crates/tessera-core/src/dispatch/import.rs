@@ -170,10 +170,25 @@ impl<'t> Import<'t> {
                 db.commit().await.map_err(error)?;
             }
         }
-        if self.tally.imported >= ANALYZED_FROM {
-            rows::count_anew(&self.tessera.pools().write).await?;
-        }
+        self.count_anew().await;
         Ok(self.tally)
+    }
+
+    /// Ends an import that cannot go on. What was written stays, but of one that is all or nothing.
+    pub async fn leave(self) {
+        if !self.options.atomic {
+            self.count_anew().await;
+        }
+    }
+
+    /// Has PostgreSQL plan for what is there now. It would come to that by itself, later.
+    async fn count_anew(&self) {
+        if self.tally.imported < ANALYZED_FROM {
+            return;
+        }
+        if let Err(error) = rows::count_anew(&self.tessera.pools().write).await {
+            tracing::warn!(%error, "the tables could not be counted anew; searches may be slow until PostgreSQL does");
+        }
     }
 
     async fn open(&self) -> Result<Transaction<'static, Postgres>> {

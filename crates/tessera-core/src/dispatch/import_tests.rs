@@ -302,6 +302,19 @@ async fn people_whose_names_are_folded_in_two_ways_are_found_by_the_names_they_h
 }
 
 #[tokio::test]
+async fn a_table_that_cannot_be_counted_anew_is_no_error_of_the_import() {
+    let desk = desk().await;
+    let mut other = desk.pools.write.begin().await.unwrap();
+    sqlx::query("LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE").execute(&mut *other).await.unwrap();
+    let mut import = Import::begin(&desk, ATOMIC);
+    import.take(&numbered(&[line(json!({}))])).await.unwrap();
+    import.tally.imported = ANALYZED_FROM;
+    assert_eq!(import.finish().await.unwrap().imported, ANALYZED_FROM);
+    other.rollback().await.unwrap();
+    assert_eq!(count(&desk, "SELECT count(*) FROM tickets").await, 1);
+}
+
+#[tokio::test]
 async fn all_or_nothing_leaves_no_trace_of_a_file_with_one_bad_line() {
     let desk = desk().await;
     let mut lines = vec![

@@ -77,10 +77,31 @@ async fn import(
     Ok(tally)
 }
 
-/// Reads on one thread and writes meanwhile.
+/// Imports the whole input.
 async fn all(tessera: &Tessera, input: Input, options: Options, file: &Path) -> anyhow::Result<Tally> {
     let mut progress = Progress::new(&input, std::io::stderr().is_terminal());
     let mut import = Import::begin(tessera, options);
+    let taken = take(&mut import, input, options, file, &mut progress).await;
+    progress.end();
+    if let Err(error) = taken {
+        import.leave().await;
+        return Err(error);
+    }
+    // Whether the last of it was written before a connection was lost is not known here.
+    import
+        .finish()
+        .await
+        .context("the import did not end; import the file again, and what is there is skipped")
+}
+
+/// Reads on one thread and writes meanwhile.
+async fn take(
+    import: &mut Import<'_>,
+    input: Input,
+    options: Options,
+    file: &Path,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
     // A server that runs meanwhile gives away none of the numbers that are still to come.
     if let Some(highest) = lines::highest_number(file).await? {
         import.reserve(highest).await?;
@@ -95,9 +116,7 @@ async fn all(tessera: &Tessera, input: Input, options: Options, file: &Path) -> 
         }
         progress.at(&import.tally());
     }
-    progress.end();
-    let tally = import.tally();
-    import.finish().await.with_context(|| stopped(&tally, options))
+    Ok(())
 }
 
 fn stopped(tally: &Tally, options: Options) -> String {
