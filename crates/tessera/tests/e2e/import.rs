@@ -209,6 +209,17 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
     assert!(ran.stderr.contains(&format!("{file}:2: line: is not JSON: EOF")), "{ran:?}");
     assert_eq!(tickets(&server).await, 2);
 
+    let other = written(&place, "other.jsonl", lines(4).replace("Old", "Other").as_bytes());
+    let ran = server.run(&["import", &other], &[]);
+    assert!(ran.ok, "{ran:?}");
+    let again = written(&place, "again.jsonl", lines(4).as_bytes());
+    let ran = server.run(&["import", &again], &[]);
+    assert!(
+        !ran.ok && ran.stdout.contains("skipped 2 lines that had been imported before (2 with"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("tessera: 2 lines are not imported: other lines were"), "{ran:?}");
+
     let cut = packed(lines(3_000).as_bytes());
     let cut = written(&place, "cut.jsonl.gz", &cut[..cut.len() / 2]);
     let ran = server.run(&["import", &cut], &[]);

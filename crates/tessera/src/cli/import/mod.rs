@@ -40,20 +40,23 @@ pub struct Arguments {
 /// Imports a file. What was imported before is skipped, so it can be run again, whatever became of it.
 ///
 /// # Errors
-/// The file cannot be read, the database cannot be had or refuses a batch, or a line is bad.
+/// The file cannot be read, the database cannot be had or refuses a batch, a line is bad, or one has the number of another
+/// that was imported.
 pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let input = Input::open(&arguments.file)?;
     let database = Database::share(config).await?;
     let imported = import(config, &database, input, arguments).await;
     database.close().await?;
     let tally = imported?;
-    if tally.bad == 0 {
-        return Ok(());
-    }
-    match arguments.atomic {
-        true => bail!("{} bad; nothing was imported", lines_of(tally.bad)),
-        false => {
-            bail!("{} bad; mend them and import the file again: the others are skipped", lines_of(tally.bad))
+    match (tally.bad, tally.differing) {
+        (0, 0) => Ok(()),
+        (0, differing) => bail!(
+            "{} not imported: other lines were, under the same numbers. If they are other tickets, leave out their numbers",
+            lines_of(differing)
+        ),
+        (bad, _) if arguments.atomic => bail!("{} bad; nothing was imported", lines_of(bad)),
+        (bad, _) => {
+            bail!("{} bad; mend them and import the file again: the others are skipped", lines_of(bad))
         }
     }
 }
