@@ -5,14 +5,14 @@
 use super::configure::missing::{self, Made};
 use super::{Tessera, clock};
 use crate::db::import::{self as rows, Batch, Copied};
-use crate::db::{catalog, error};
+use crate::db::{catalog, configuration, error};
 use crate::error::{Error, Fault, Kind, Result};
 use crate::models::text::fold;
-use crate::models::{Ids, RequestId, UserId};
-use crate::plan::import::{Checked, Missing, Read, Refused, check};
+use crate::models::{CustomFieldId, Ids, RequestId, UserId};
+use crate::plan::import::{Checked, Missing, Read, Refused, Thing, check};
 use crate::plan::{Catalog, People};
 use sqlx::{Postgres, Transaction};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Lines of a batch, which is a database transaction.
@@ -89,6 +89,8 @@ pub struct Import<'t> {
     options: Options,
     people: People,
     catalog: Arc<Catalog>,
+    /// The fields that it made, which it may change.
+    fields: HashSet<CustomFieldId>,
     /// The one database transaction of an import that is all or nothing.
     open: Option<Transaction<'static, Postgres>>,
     tally: Tally,
@@ -111,7 +113,15 @@ impl<'t> Import<'t> {
     /// Begins one; nothing is written yet.
     pub fn begin(tessera: &'t Tessera, options: Options) -> Self {
         let (catalog, people) = (tessera.catalog(), People::default());
-        Self { tessera, options, people, catalog, open: None, tally: Tally::default() }
+        Self {
+            tessera,
+            options,
+            people,
+            catalog,
+            fields: HashSet::new(),
+            open: None,
+            tally: Tally::default(),
+        }
     }
 
     /// What was done so far; of an import that is all or nothing, what will have been done.
@@ -226,9 +236,7 @@ impl<'t> Import<'t> {
         let mut done = Done { told: Vec::new(), tally: Tally::default() };
         let wanted = self.sift(&mut db, lines, &mut done).await?;
         self.look_up(&mut db, wanted.iter().map(|(_, read)| *read)).await?;
-        let (mut db, refused, count) = self.make_missing(db, &wanted).await?;
-        done.tally.configured += count;
-        let ready = self.check(&wanted, &refused, &mut done);
+        let (mut db, ready) = self.judge(db, wanted, &mut done).await?;
         self.make_people(&mut db, &ready, &mut done).await?;
         let batch = self.prepare(ready, &mut done).await?;
         done.told.sort_by_key(Told::line);
@@ -304,6 +312,54 @@ impl<'t> Import<'t> {
         Ok(())
     }
 
+    /// Holds the lines against the configuration. What good ones lack of it is made before, if that was asked for; which are
+    /// good shows when everything is there, so what only bad ones lack is made and undone.
+    async fn judge<'l>(
+        &mut self,
+        mut db: Transaction<'static, Postgres>,
+        lines: Vec<(u64, &'l Read)>,
+        done: &mut Done,
+    ) -> Result<(Transaction<'static, Postgres>, Vec<Ready<'l>>)> {
+        let lacking: Vec<u64> = self.lacking(&lines);
+        if lacking.is_empty() {
+            return Ok((db, self.check(&lines, &Refused::new(), done)));
+        }
+        let before = Arc::clone(&self.catalog);
+        configuration::mark(&mut db).await?;
+        let (mut db, refused, count) = self.make_missing(db, &lines).await?;
+        let ready = self.check(&lines, &refused, done);
+        let good: Vec<(u64, &Read)> = ready.iter().map(|line| (line.number, line.read)).collect();
+        let numbers: HashSet<u64> = good.iter().map(|(number, _)| *number).collect();
+        if lacking.iter().all(|number| numbers.contains(number)) {
+            configuration::keep(&mut db).await?;
+            done.tally.configured += count;
+            return Ok((db, ready));
+        }
+        configuration::undo(&mut db).await?;
+        (self.catalog, self.people) = (before, People::default());
+        self.look_up(&mut db, good.iter().map(|(_, read)| *read)).await?;
+        let (db, refused, count) = self.make_missing(db, &good).await?;
+        done.tally.configured += count;
+        Ok((db, self.check(&good, &refused, done)))
+    }
+
+    /// The numbers of the lines that lack something that is to be made.
+    fn lacking(&self, lines: &[(u64, &Read)]) -> Vec<u64> {
+        let lacks = |line: &&(u64, &Read)| !self.missing(std::slice::from_ref(*line)).is_empty();
+        lines.iter().filter(lacks).map(|(number, _)| *number).collect()
+    }
+
+    /// What lines lack of the configuration, if it is to be made.
+    fn missing(&self, lines: &[(u64, &Read)]) -> Missing {
+        let mut missing = Missing::default();
+        if self.options.create_missing {
+            for (_, read) in lines {
+                missing.add(&read.line, &self.catalog, &self.people, &self.fields);
+            }
+        }
+        missing
+    }
+
     /// The good ones of the lines.
     fn check<'l>(&self, lines: &[(u64, &'l Read)], refused: &Refused, done: &mut Done) -> Vec<Ready<'l>> {
         let mut ready = Vec::with_capacity(lines.len());
@@ -322,17 +378,14 @@ impl<'t> Import<'t> {
         db: Transaction<'static, Postgres>,
         lines: &[(u64, &Read)],
     ) -> Result<(Transaction<'static, Postgres>, Refused, u64)> {
-        let mut missing = Missing::default();
-        if self.options.create_missing {
-            for (_, read) in lines {
-                missing.add(&read.line, &self.catalog, &self.people);
-            }
-        }
+        let missing = self.missing(lines);
         if missing.is_empty() {
             return Ok((db, Refused::new(), 0));
         }
         let Made { mut db, catalog, refused, count } =
             missing::make(db, &self.catalog, self.tessera.guard(), &missing).await?;
+        let made = missing.fields.keys().filter(|name| !refused.contains_key(&Thing::Field((*name).clone())));
+        self.fields.extend(made.filter_map(|name| catalog.fields.find(name)).map(|field| field.id));
         self.catalog = Arc::new(catalog);
         let agents = missing.agents.values();
         let words: BTreeSet<&str> =

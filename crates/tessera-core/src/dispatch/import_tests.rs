@@ -16,6 +16,9 @@ use crate::testing::TestDb;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+#[path = "import_missing_tests.rs"]
+mod missing_things;
+
 /// A desk with the seed, and the database under it.
 struct Desk {
     tessera: Arc<Tessera>,
@@ -461,60 +464,6 @@ async fn creates_and_two_imports_at_once_give_every_ticket_a_number_of_its_own()
     assert_eq!(count(&desk, "SELECT count(DISTINCT number) FROM tickets").await, 80);
     made.dedup();
     assert_eq!(made.len(), 40);
-    assert_clean(&desk).await;
-}
-
-#[tokio::test]
-async fn what_is_missing_is_made_as_the_api_would_one_version_a_batch() {
-    let desk = desk().await;
-    let lines = [
-        line(
-            json!({"queue": "Old", "owner": "Zoe <zoe@example.net>", "custom_fields": {"Colour": "red", "Tags": ["a", "b"]}}),
-        ),
-        line(json!({"owner": "zoe@example.net", "custom_fields": {"colour": "blue", "Empty": null}})),
-        line(json!({"queue": "old", "owner": "eve@example.net", "custom_fields": {"TAGS": "c"}})),
-        line(json!({"creator": "zoe"})),
-    ];
-    let tally = imported(&desk, MISSING, &lines).await;
-    // Old; Colour, Tags, Empty; the fields of two queues; Zoe. Then eve, who was made by the batch before.
-    assert_eq!((tally.imported, tally.configured, tally.users), (4, 8, 1));
-    assert_eq!(count(&desk, "SELECT version FROM config_version").await, 3);
-    assert_clean(&desk).await;
-    let catalog = desk.fresh_catalog().await.unwrap();
-    let queue = catalog.queues.find("Old").unwrap();
-    let fields: Vec<_> = queue.custom_fields.iter().map(|id| catalog.fields.get(*id).unwrap()).collect();
-    assert_eq!(
-        fields.iter().map(|field| (field.name.as_str(), field.max_values)).collect::<Vec<_>>(),
-        [("Colour", 1), ("Tags", 0)]
-    );
-    assert_eq!(catalog.lifecycle_of(queue.id).unwrap().name(), "default");
-    assert_eq!(catalog.queues.find("General").unwrap().custom_fields.len(), 2);
-    assert!(catalog.agent("zoe").is_some() && catalog.agent("eve@example.net").is_some());
-    assert_eq!(count(&desk, "SELECT count(*) FROM tickets WHERE owner_id IS NOT NULL").await, 3);
-
-    let again = imported(&desk, MISSING, &lines).await;
-    assert_eq!((again.skipped, again.configured), (4, 0));
-}
-
-#[tokio::test]
-async fn what_cannot_be_made_is_told_of_every_line_that_needs_it_and_of_no_other() {
-    let desk = desk().await;
-    let lines = [
-        line(json!({"custom_fields": {"a{b}": "x", "Good": "y"}})),
-        line(json!({"queue": " Old"})),
-        line(json!({"custom_fields": {"Good": "y"}, "owner": "tessera"})),
-        line(json!({"custom_fields": {"Good": "y"}})),
-    ];
-    let (tally, told) = import(&desk, MISSING, &lines).await;
-    assert_eq!((tally.imported, tally.bad), (1, 3));
-    assert_eq!(
-        told,
-        [
-            "1: custom_fields.a{b}: could not be made: name: holds a brace, which ends a field's name in queries",
-            "2: queue: could not be made: name: begins or ends with a space; remove it",
-            "3: owner: tessera may not own tickets: only privileged users may. Make them one, or give --create-missing",
-        ]
-    );
     assert_clean(&desk).await;
 }
 

@@ -7,7 +7,7 @@ use crate::models::text::{fold, list, quote};
 use crate::models::user::SYSTEM_USER;
 use crate::models::{CustomField, CustomFieldId, FieldType, Queue, QueueId, StatusClass, UserId};
 use crate::plan::{Catalog, People};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A line that can be imported, but for the people who are yet to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Missing {
     pub queues: BTreeMap<String, String>,
     /// Fields, each with its name and whether it may have several values.
     pub fields: BTreeMap<String, (String, bool)>,
+    /// Fields that take one value, and are to take several.
+    pub wider: BTreeSet<String>,
     /// The fields of a queue, by the queue, in the order in which lines name them: fields that are there or are missing, and are
     /// not its own.
     pub places: BTreeMap<String, Vec<String>>,
@@ -50,18 +52,24 @@ pub enum Thing {
 pub type Refused = HashMap<Thing, String>;
 
 impl Missing {
-    /// Adds what a line lacks.
-    pub fn add(&mut self, line: &Line, catalog: &Catalog, people: &People) {
+    /// Adds what a line lacks. Fields that were `made` before, for other lines, may become such as this one needs.
+    pub fn add(&mut self, line: &Line, catalog: &Catalog, people: &People, made: &HashSet<CustomFieldId>) {
         let queue = catalog.queues.find(&line.queue);
         if queue.is_none() {
             self.queues.entry(fold(&line.queue)).or_insert_with(|| line.queue.clone());
         }
         for (name, values) in &line.custom_fields {
             let field = catalog.fields.find(name);
-            if field.is_none() {
-                let is_multiple = matches!(values, Values::Many(_));
-                let made = self.fields.entry(fold(name)).or_insert_with(|| (name.clone(), false));
-                made.1 |= is_multiple;
+            let is_multiple = matches!(values, Values::Many(_));
+            match field {
+                None => {
+                    let one = self.fields.entry(fold(name)).or_insert_with(|| (name.clone(), false));
+                    one.1 |= is_multiple;
+                }
+                Some(field) if is_multiple && !field.is_multiple() && made.contains(&field.id) => {
+                    self.wider.insert(fold(name));
+                }
+                Some(_) => {}
             }
             let is_there =
                 queue.zip(field).is_some_and(|(queue, field)| queue.custom_fields.contains(&field.id));
@@ -82,8 +90,8 @@ impl Missing {
 
     /// Whether nothing is missing.
     pub fn is_empty(&self) -> bool {
-        let Self { queues, fields, places, agents } = self;
-        queues.is_empty() && fields.is_empty() && places.is_empty() && agents.is_empty()
+        let Self { queues, fields, wider, places, agents } = self;
+        queues.is_empty() && fields.is_empty() && wider.is_empty() && places.is_empty() && agents.is_empty()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::models::{Change, Role, StatusClass, TransactionType, User, UserId};
 use crate::plan::tests::{Desk, id, user};
 use crate::plan::{Catalog, People, fold};
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
@@ -285,7 +286,7 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
 fn what_is_missing_is_named_once_whatever_its_case() {
     let (catalog, people) = (Desk::new().open(), people());
     let mut missing = Missing::default();
-    missing.add(&read(json!({})).line, &catalog, &people);
+    missing.add(&read(json!({})).line, &catalog, &people, &HashSet::new());
     assert!(missing.is_empty(), "{missing:?}");
     for more in [
         json!({"queue": "Old", "owner": "Zoe <zoe@example.net>", "custom_fields": {"Colour": "red", "Note": "x"}}),
@@ -293,7 +294,7 @@ fn what_is_missing_is_named_once_whatever_its_case() {
         json!({"queue": "Billing", "owner": "eve", "custom_fields": {"Severity": "low", "Note": null}}),
         json!({"owner": "tessera"}),
     ] {
-        missing.add(&read(more).line, &catalog, &people);
+        missing.add(&read(more).line, &catalog, &people, &HashSet::new());
     }
     let names = |map: &std::collections::BTreeMap<String, String>| map.values().cloned().collect::<Vec<_>>();
     assert_eq!(names(&missing.queues), ["Old"]);
