@@ -220,10 +220,20 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
     );
     assert!(ran.stderr.contains("tessera: 2 lines are not imported: other lines were"), "{ran:?}");
 
+    let there = tickets(&server).await;
     let cut = packed(lines(3_000).as_bytes());
-    let cut = written(&place, "cut.jsonl.gz", &cut[..cut.len() / 2]);
+    let cut = written(&place, "cut.jsonl.gz", &cut[..cut.len() / 50]);
     let ran = server.run(&["import", &cut], &[]);
     assert!(!ran.ok && ran.stderr.contains(&format!("cannot read {cut} after line ")), "{ran:?}");
+    let whole = tickets(&server).await - there;
+    assert!(0 < whole && whole < BATCH, "{whole} lines before the cut");
+    // Bytes that are no gzip any more, in the middle of it.
+    let mut broken = packed(lines(3_000).as_bytes());
+    let middle = broken.len() / 2;
+    broken.splice(middle..middle, [0xff; 64]);
+    let broken = written(&place, "broken.jsonl.gz", &broken);
+    let ran = server.run(&["import", &broken], &[]);
+    assert!(!ran.ok && ran.stderr.contains(&format!("cannot read {broken} after line ")), "{ran:?}");
     let nowhere = server.run(&["import", "/nowhere/old.jsonl"], &[]);
     assert!(!nowhere.ok && nowhere.stderr.contains("cannot read /nowhere/old.jsonl"), "{nowhere:?}");
     let directory = server.run(&["import", place.path().to_str().unwrap()], &[]);

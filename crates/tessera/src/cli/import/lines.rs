@@ -72,9 +72,8 @@ pub async fn highest_number(file: &Path) -> anyhow::Result<Option<i64>> {
                 Ok(Found::End) => return Ok(highest),
                 Ok(Found::Line) => highest = highest.max(import::number_of(&line, clock::now())),
                 Ok(Found::TooLong) => {}
-                // A file that was cut off is imported as far as it goes, and the error told then.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(highest),
-                Err(error) => return Err(error),
+                // Such a file is imported as far as it goes, and the error told then.
+                Err(_) => return Ok(highest),
             }
         }
     });
@@ -128,17 +127,16 @@ fn read_lines(
     let (mut batch, mut size) = (Vec::new(), 0);
     let mut line = Vec::new();
     for number in 1.. {
-        let found = next_line(&mut from, &mut line)?;
-        if size > 0
-            && (found == Found::End || size + line.len() > BATCH_BYTES_MAX || batch.len() >= BATCH_LINES_MAX)
-        {
+        let found = next_line(&mut from, &mut line);
+        let is_last = matches!(found, Ok(Found::End) | Err(_));
+        if size > 0 && (is_last || size + line.len() > BATCH_BYTES_MAX || batch.len() >= BATCH_LINES_MAX) {
             size = 0;
             if send.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
                 return Ok(());
             }
         }
         let bytes = if number == 1 { line.strip_prefix(MARK).unwrap_or(&line) } else { &line };
-        let read = match found {
+        let read = match found? {
             Found::End => return Ok(()),
             Found::Line if bytes.trim_ascii().is_empty() => continue,
             Found::Line => import::Read::of(name, number, bytes, clock::now()).map(Box::new),
@@ -230,8 +228,16 @@ mod tests {
         let twice = batches([&packed[..], &packed[..]].concat()).await;
         let sizes: Vec<usize> = twice.iter().map(|batch| batch.as_ref().unwrap().len()).collect();
         assert_eq!(sizes, [1_000, 1_000, 2]);
-        let cut = batches(packed[..packed.len() - 9].to_vec()).await;
-        assert_eq!(cut.last().unwrap().as_ref().err(), Some(&io::ErrorKind::UnexpectedEof));
+        for at in [9, packed.len() / 2] {
+            let cut = batches(packed[..packed.len() - at].to_vec()).await;
+            let (error, whole) = cut.split_last().unwrap();
+            assert_eq!(error.as_ref().err(), Some(&io::ErrorKind::UnexpectedEof));
+            assert!(whole.last().unwrap().as_ref().is_ok_and(|lines| !lines.is_empty()), "{whole:?}");
+        }
+        let zeros = batches([&packed[..], &[0; 512]].concat()).await;
+        let sizes: Vec<_> = zeros.iter().filter_map(|batch| Some(batch.as_ref().ok()?.len())).collect();
+        assert_eq!(sizes, [1_000, 1], "what is behind the end is an error after what was whole");
+        assert!(zeros.last().unwrap().is_err());
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ use progress::Progress;
 
 /// Faults told of one line; the first ones mostly say it all.
 const FAULTS_SHOWN: usize = 10;
+/// Characters told of a fault, which may have words of the file.
+const FAULT_SHOWN: usize = 2_000;
 
 /// What an import is told.
 #[derive(Debug, clap::Args)]
@@ -137,7 +139,7 @@ fn words(told: &Told, file: &Path) -> String {
     let file = file.display();
     match told {
         Told::Bad(line, faults) => {
-            let said = |fault: &Fault| format!("{file}:{line}: {}: {}", fault.field, fault.message);
+            let said = |fault: &Fault| format!("{file}:{line}: {}", shown(&fault.to_string()));
             let mut words: Vec<String> = faults.iter().take(FAULTS_SHOWN).map(said).collect();
             if let Some(more) = faults.len().checked_sub(FAULTS_SHOWN).filter(|more| *more > 0) {
                 words.push(format!("{file}:{line}: and {more} more"));
@@ -148,6 +150,18 @@ fn words(told: &Told, file: &Path) -> String {
             "{file}:{line}: skipped: #{number} was imported before, from a line that says something else; the ticket stays as it is"
         ),
     }
+}
+
+/// A text without its control characters, and no longer than helps.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(FAULT_SHOWN) {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    if shown.len() < text.len() { shown + "..." } else { shown }
 }
 
 fn summary(tally: &Tally, options: Options, seconds: f64) -> String {
@@ -192,6 +206,8 @@ fn lines_of(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tessera_core::dispatch::clock;
+    use tessera_core::plan::import::Read;
 
     #[test]
     fn a_bad_line_is_told_with_its_place_and_no_more_faults_than_help() {
@@ -200,6 +216,21 @@ mod tests {
         let lines: Vec<&str> = words.lines().collect();
         assert_eq!(lines.len(), 11);
         assert_eq!((lines[0], lines[10]), ("old.jsonl:7: cc[0]: is wrong", "old.jsonl:7: and 2 more"));
+    }
+
+    #[test]
+    fn what_is_told_of_a_line_writes_and_does_nothing_else() {
+        let told = |line: &str| {
+            let faults = Read::of("f", 1, line.as_bytes(), clock::now()).unwrap_err();
+            words(&Told::Bad(1, faults), Path::new("f"))
+        };
+        let member = told("{\"\\u001b[2J\": 1}");
+        assert!(
+            member.starts_with("f:1: \\u{1b}[2J: unknown field `\\u{1b}[2J`, expected one of"),
+            "{member}"
+        );
+        let long = told(&format!("{{\"{}\": 1}}", "x".repeat(1_000_000)));
+        assert!(long.len() < FAULT_SHOWN + 20 && long.ends_with("x..."), "{}", long.len());
     }
 
     #[test]
