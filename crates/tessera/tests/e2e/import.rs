@@ -241,6 +241,29 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
     server.check();
 }
 
+#[tokio::test]
+async fn an_export_says_what_no_import_takes_and_changes_no_schema() {
+    let (server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
+    let file = written(&place, "old.jsonl", lines(4).as_bytes());
+    server.command(&["import", &file]);
+    let mut db = server.connection().await;
+    for change in [
+        "UPDATE tickets SET number = 1000000000001 WHERE number = 100000",
+        "UPDATE tickets SET created_at = '2062-01-01' WHERE number < 100000",
+    ] {
+        sqlx::query(change).execute(&mut db).await.unwrap();
+    }
+    let ran = server.run(&["export"], &[]);
+    assert!(!ran.ok && ran.stdout.lines().count() == 4, "{ran:?}");
+    assert!(ran.stderr.contains("no import takes 2 of these tickets"), "{ran:?}");
+    assert!(ran.stderr.contains("created_at: is in the future"), "the first of them is told: {ran:?}");
+
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version > 1").execute(&mut db).await.unwrap();
+    let ran = server.run(&["export"], &[]);
+    assert!(!ran.ok && ran.stdout.is_empty() && ran.stderr.contains("run `tessera migrate`"), "{ran:?}");
+    db.close().await.unwrap();
+}
+
 #[test]
 fn there_is_no_export_of_nothing() {
     let (place, nothing) = (TempDir::new().unwrap(), TempDir::new().unwrap());
