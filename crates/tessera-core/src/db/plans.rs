@@ -4,7 +4,6 @@ mod rows;
 
 use super::error;
 use super::import::is_number_taken;
-use super::tickets::TicketRef;
 use crate::error::{Error, Result};
 use crate::models::text::fold;
 use crate::plan::Plan;
@@ -384,21 +383,4 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         _ => Written::TicketMoved,
     };
     Ok(plans.iter().map(outcome).collect())
-}
-
-/// Locks a ticket in a statement of its own, for the path that gave up on being lucky. Waits at most `lock_timeout`.
-///
-/// # Errors
-/// `busy` when the lock is not to be had; those of the database.
-pub async fn lock(db: &mut PgConnection, ticket: TicketRef) -> Result<()> {
-    let (number, id) = ticket.split();
-    sqlx::query!(
-        "SELECT id FROM tickets WHERE number = $1::bigint OR id = $2::uuid FOR NO KEY UPDATE",
-        number,
-        id
-    )
-    .fetch_optional(db)
-    .await
-    .map_err(error)?;
-    Ok(())
 }

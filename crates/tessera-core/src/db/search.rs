@@ -214,14 +214,15 @@ impl Compiled {
         self.plan(search).page(after, search.limit + 1).ok_or_else(malformed_cursor)
     }
 
-    /// What a cursor belongs to: a query and an order.
+    /// What a cursor belongs to: a query, an order, and who asks where.
     fn signature(&self, search: &Search<'_>) -> String {
+        let Asker { user, zone, .. } = &search.asker;
         let order: Vec<String> = search
             .order
             .iter()
             .map(|term| format!("{}{}", term.field.to_lowercase(), term.is_descending))
             .collect();
-        let digest = Sha256::digest(format!("{}\n{}", self.query, order.join("\n")));
+        let digest = Sha256::digest(format!("{user}\n{}\n{}\n{}", zone.name(), self.query, order.join("\n")));
         hex::encode(digest.get(..8).unwrap_or_default())
     }
 }
@@ -230,7 +231,8 @@ async fn compile(db: &mut PgConnection, catalog: &Catalog, search: &Search<'_>) 
     let text = search.query;
     let refused = |error: QueryError| error.into_error(text);
     let Parsed { query, warnings } = parse(text, search.dialect).map_err(refused)?;
-    let people = users_named(db, &people_named(&query)).await?;
+    let words = people_named(&query, &catalog.query_fields(Purpose::Search(&[])));
+    let people = users_named(db, &words).await?;
     let fields = catalog.query_fields(Purpose::Search(&people));
     let query = resolve(&query, &fields).map_err(refused)?;
     let keys = Keys::resolve(search.order, &fields).map_err(Error::invalid)?;

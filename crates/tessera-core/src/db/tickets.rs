@@ -281,6 +281,23 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
     row.ok_or_else(|| Error::not_found("ticket", ticket))?.into_loaded(load.messages)
 }
 
+/// Locks a ticket in a statement of its own, for the path that gave up on being lucky. Waits at most `lock_timeout`.
+///
+/// # Errors
+/// `busy` when the lock is not to be had; those of the database.
+pub async fn lock(db: &mut PgConnection, ticket: TicketRef) -> Result<()> {
+    let (number, id) = ticket.split();
+    sqlx::query!(
+        "SELECT id FROM tickets WHERE number = $1::bigint OR id = $2::uuid FOR NO KEY UPDATE",
+        number,
+        id
+    )
+    .fetch_optional(db)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
 /// The tickets of these ids with their people, in no order; what only a plan needs is left out.
 ///
 /// # Errors

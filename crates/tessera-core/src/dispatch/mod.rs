@@ -299,7 +299,7 @@ impl Tessera {
     /// The same with the row locked first, in a statement of its own: nobody can move it any more.
     async fn update_locked(&self, change: &Change<'_>, people: &[String]) -> Result<Option<Outcome>> {
         let mut db = self.pools.write.begin().await.map_err(error)?;
-        plans::lock(&mut db, change.ticket).await?;
+        tickets::lock(&mut db, change.ticket).await?;
         Failpoint::LockTaken.pass();
         let load = self.load_of(change.caller, change.conditions, people);
         let loaded = tickets::load(&mut db, change.ticket, load).await?;

@@ -26,6 +26,11 @@ impl Zone {
     pub fn parse(name: &str) -> Option<Self> {
         TimeZone::get(name).ok().map(Self)
     }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
 }
 
 /// From the one up to before the other.
@@ -79,7 +84,7 @@ pub const DATE_HINT: &str = "write a date as '2026-11-23', '2026-11-23 10:00', '
 #[expect(clippy::expect_used, reason = "a constant pattern, compiled by every test of dates")]
 static ISO: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?i)^(\d{4})-(\d{2})-(\d{2})(?:[t ]+(\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(z|[+-]\d{2}:?\d{2})?)?$",
+        r"(?i)^([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[t ]+([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s*(z|[+-][0-9]{2}:?[0-9]{2})?)?$",
     )
     .expect("the pattern of dates")
 });

@@ -65,12 +65,6 @@ impl QueryError {
         self
     }
 
-    /// With what to write instead, if that is known.
-    pub fn hint_if(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.or(self.hint);
-        self
-    }
-
     /// The refusal of a search: `400 invalid_query` with the place.
     pub fn into_error(self, text: &str) -> Error {
         let Self { span, message, hint } = self;

@@ -3,7 +3,7 @@
 use super::ast::{Name, Predicate, Query, Value, ValueKind, Verb, unescape};
 use super::date::{DATE_HINT, DateExpr};
 use super::error::{QueryError, Result, Span, did_you_mean};
-use super::fields::{Field, Fields, Person, TransactionText};
+use super::fields::{Field, Fields, Person, Purpose, TransactionText};
 use super::meaning::{DateTest, Meaning, Number, NumberTest, Test};
 use super::text::{Decimal, Pattern, TextTest};
 use super::words::Matcher;
@@ -31,23 +31,10 @@ pub fn hides_deleted(query: &Query<Test>) -> bool {
 }
 
 /// The words by which a query names people, to be looked up before it is resolved for a search.
-pub fn people_named(query: &Query<Predicate>) -> Vec<String> {
-    const PEOPLE: [&str; 11] = [
-        "owner",
-        "creator",
-        "lastupdatedby",
-        "updatedby",
-        "requestor",
-        "requestors",
-        "cc",
-        "admincc",
-        "watcher",
-        "watchers",
-        "actor",
-    ];
-    let tests = query.tests().into_iter();
-    let of_people = tests.filter(|predicate| {
-        predicate.field.parts.first().is_some_and(|first| PEOPLE.contains(&first.to_lowercase().as_str()))
+pub fn people_named(query: &Query<Predicate>, fields: &Fields<'_>) -> Vec<String> {
+    let of_people = query.tests().into_iter().filter(|predicate| {
+        let field = fields.find(&predicate.field).map(|(field, _)| field);
+        matches!(field, Ok(Field::Person(..) | Field::People(..) | Field::UpdatedBy(_)))
     });
     let words = of_people.flat_map(|predicate| match &predicate.verb {
         Verb::Equal(value) => std::slice::from_ref(value),
@@ -319,7 +306,10 @@ impl Resolver<'_> {
             .collect();
         let Some(values) = self.equals() else {
             let hint = "it is one of a list: use =, !=, IN, LIKE, or __Active__ and __Inactive__";
-            let names = self.among_names(all.into_iter().filter(|name| *name != DELETED), hint)?;
+            // A pattern names no status, so it does not bring the deleted tickets into a search.
+            let is_search = matches!(self.fields.purpose, Purpose::Search(_));
+            let names =
+                self.among_names(all.into_iter().filter(|name| !is_search || *name != DELETED), hint)?;
             return Ok(Meaning::Status(names.into_iter().map(str::to_owned).collect(), Vec::new()));
         };
         let (names, classes) = self.statuses(values, &all)?;
@@ -496,12 +486,20 @@ fn decimal(value: &Value) -> Result<Option<Decimal>> {
 }
 
 fn matcher(value: &Value) -> Result<Matcher> {
-    let text = match &value.kind {
-        ValueKind::Text(text) => unescape(text),
-        _ => word_of(value),
-    };
+    let text = word_of(value);
     Matcher::parse(&text).map_err(|error| {
-        QueryError::new(value.span, format!("MATCHES '{text}': {}", error.message))
+        let span = match &value.kind {
+            // After the quote; where an escape was undone the places differ, and the whole is underlined.
+            ValueKind::Text(_)
+                if value.span.end - value.span.start == text.len() + 2
+                    && (1..text.len()).contains(&error.at.len()) =>
+            {
+                let start = value.span.start + 1;
+                Span::new(start + error.at.start, start + error.at.end)
+            }
+            _ => value.span,
+        };
+        QueryError::new(span, format!("MATCHES '{text}': {}", error.message))
             .hint("write words, \"a phrase\", -without and begin*")
     })
 }

@@ -108,12 +108,6 @@ impl Pattern {
         sql
     }
 
-    /// The longest run of letters and digits in it, in characters: an index of trigrams helps from 3.
-    pub fn longest_run(&self) -> usize {
-        let is_plain = |piece: &Piece| matches!(piece, Piece::Char(c) if c.is_alphanumeric());
-        self.0.split(|piece| !is_plain(piece)).map(<[Piece]>::len).max().unwrap_or(0)
-    }
-
     /// Whether a folded text fits. Linear but for the last `%` seen, which is tried again at each character.
     pub fn matches(&self, folded: &str) -> bool {
         let text: Vec<char> = folded.chars().collect();

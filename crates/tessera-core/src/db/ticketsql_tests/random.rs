@@ -277,6 +277,8 @@ async fn sql_and_memory_find_the_same_tickets_by_any_query_of_what_both_know() {
     let mut tickets: Vec<Ticket> =
         tickets::many(&mut db, &ids).await.unwrap().into_iter().map(|(ticket, _)| ticket).collect();
     tickets.sort_by_key(|ticket| ticket.number);
+    let of_deleted = tickets.iter().filter(|ticket| ticket.status == DELETED);
+    let deleted: BTreeSet<i64> = of_deleted.filter_map(|ticket| ticket.number).collect();
     let queries = cases().unwrap_or(QUERIES);
     let asked: Vec<String> = (0..queries).map(|_| dice.query(3, false)).collect();
     let mut answers = stream::iter(&asked).map(|query| lab.by_sql(query, &[], false)).buffered(AT_ONCE);
@@ -288,8 +290,14 @@ async fn sql_and_memory_find_the_same_tickets_by_any_query_of_what_both_know() {
         let search = lab.by_memory(query, &tickets, Purpose::Search(&lab.users), is_traced).unwrap();
         let condition = lab.by_memory(query, &tickets, Purpose::Condition, is_traced);
         conditions += usize::from(condition.is_some());
-        for (purpose, memory) in [("search", &search), ("condition", condition.as_ref().unwrap_or(&sql))] {
-            if *memory != sql {
+        // A pattern of statuses takes deleted tickets in a condition and none in a search, so they are left out of that.
+        let there = |numbers: &[i64]| -> Vec<i64> {
+            numbers.iter().copied().filter(|number| !deleted.contains(number)).collect()
+        };
+        let (of_sql, of_condition) = (there(&sql), condition.as_deref().map(there));
+        let of_condition = of_condition.as_ref().unwrap_or(&of_sql);
+        for (purpose, sql, memory) in [("search", &sql, &search), ("condition", &of_sql, of_condition)] {
+            if memory != sql {
                 let (these, those): (BTreeSet<_>, BTreeSet<_>) =
                     (sql.iter().collect(), memory.iter().collect());
                 let apart: Vec<_> = these.symmetric_difference(&those).collect();

@@ -10,6 +10,11 @@ use time::OffsetDateTime;
 
 /// Branches of a statement. An OR that would make more is a condition, which tickets are tried on one by one.
 const BRANCHES_MAX: usize = 16;
+/// Sets joined in a branch: with the tickets as many as PostgreSQL orders freely (`join_collapse_limit`). Beyond it planning
+/// would take longer than running: 50 joins are planned for 0.7 s, 196 for a minute and a half.
+const SETS_MAX: usize = 7;
+/// Sets joined in all branches of a statement.
+const ALL_SETS_MAX: usize = 32;
 /// The frequency of all the words of a text together from which tickets are tried in the order of the answer: a page of 50 is
 /// then full after some 10,000.
 const FREQUENT: f32 = 0.005;
@@ -70,8 +75,11 @@ impl Compiler<'_> {
                     let mark = self.binds.len();
                     let of_member = self.branches(member);
                     if branches.len() * of_member.len() <= BRANCHES_MAX {
-                        branches = product(&branches, &of_member);
-                        continue;
+                        let joined = product(&branches, &of_member);
+                        if is_plannable(&joined) {
+                            branches = joined;
+                            continue;
+                        }
                     }
                     self.binds.truncate(mark);
                     let condition = Branch::of(self.condition(member, "t"));
@@ -82,7 +90,7 @@ impl Compiler<'_> {
             Node::Or(members) if node.has_set() => {
                 let mark = self.binds.len();
                 let branches: Vec<Branch> = members.iter().flat_map(|member| self.branches(member)).collect();
-                if branches.len() <= BRANCHES_MAX {
+                if branches.len() <= BRANCHES_MAX && is_plannable(&branches) {
                     return branches;
                 }
                 self.binds.truncate(mark);
@@ -136,6 +144,11 @@ impl Compiler<'_> {
             matcher.wanted().map(|word| self.frequencies.get(word).copied()).collect();
         known.is_some_and(|known| known.into_iter().product::<f32>() >= FREQUENT)
     }
+}
+
+fn is_plannable(branches: &[Branch]) -> bool {
+    let sets = || branches.iter().map(|branch| branch.sets.len());
+    sets().all(|sets| sets <= SETS_MAX) && sets().sum::<usize>() <= ALL_SETS_MAX
 }
 
 fn product(these: &[Branch], those: &[Branch]) -> Vec<Branch> {

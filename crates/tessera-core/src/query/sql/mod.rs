@@ -108,13 +108,21 @@ struct Compiler<'a> {
     asker: &'a Asker,
     frequencies: &'a Frequencies,
     hides_deleted: bool,
+    /// Negated sets so far that PostgreSQL may make anti-joins of.
+    anti_joins: usize,
     binds: Binds,
 }
 
 impl<'a> Compiler<'a> {
     fn new(plan: &Plan<'a>) -> Self {
         let Plan { query, asker, frequencies, .. } = *plan;
-        Self { asker, frequencies, hides_deleted: hides_deleted(query), binds: Binds::default() }
+        Self {
+            asker,
+            frequencies,
+            hides_deleted: hides_deleted(query),
+            anti_joins: 0,
+            binds: Binds::default(),
+        }
     }
 
     fn branches_of(&mut self, query: &Query<Test>) -> Vec<Branch> {

@@ -33,6 +33,9 @@ impl Part {
     }
 }
 
+/// Negated sets that PostgreSQL may plan as anti-joins; of more, planning takes longer than running.
+const ANTI_JOINS_MAX: usize = 7;
+
 fn part((from, id): (&'static str, &'static str), condition: String) -> Part {
     Part { from, id, condition }
 }
@@ -46,21 +49,23 @@ impl Compiler<'_> {
 
     /// Whether the ticket `t` has a row that passes, or has none.
     pub(super) fn exists(&mut self, leaf: &Leaf<'_>, t: &str) -> String {
-        let parts = self.parts_of(leaf);
-        let tests = parts.iter().map(|Part { from, id, condition }| match from.strip_prefix("tickets ") {
-            // The ticket's own row is at hand.
-            Some(alias) => {
-                let condition = condition.replace(&format!("{alias}."), &format!("{t}."));
-                if leaf.is_negated { format!("({condition}) IS NOT TRUE") } else { condition }
+        let is_anti_join = leaf.is_negated && !leaf.is_text && self.anti_joins < ANTI_JOINS_MAX;
+        self.anti_joins += usize::from(is_anti_join);
+        // OFFSET 0 keeps PostgreSQL from reading the whole set first, and from planning it as one more join.
+        let offset = if is_anti_join { "" } else { " OFFSET 0" };
+        let not = if leaf.is_negated { "NOT " } else { "" };
+        let test = |Part { from, id, condition }: &Part| {
+            format!("{not}EXISTS (SELECT FROM {from} WHERE {id} = {t}.id AND {condition}{offset})")
+        };
+        let tests: Vec<String> = match leaf.content() {
+            // The subject is in the ticket's own row.
+            Some(content) => {
+                let subject = self.subject(content, t);
+                let subject = if leaf.is_negated { format!("({subject}) IS NOT TRUE") } else { subject };
+                vec![subject, test(&self.messages(content))]
             }
-            None => {
-                let not = if leaf.is_negated { "NOT " } else { "" };
-                // OFFSET 0 keeps PostgreSQL from reading the whole set first. Of a negated set it may: it is an anti-join.
-                let offset = if leaf.is_negated && !leaf.is_text { "" } else { " OFFSET 0" };
-                format!("{not}EXISTS (SELECT FROM {from} WHERE {id} = {t}.id AND {condition}{offset})")
-            }
-        });
-        let tests: Vec<String> = tests.collect();
+            None => self.parts_of(leaf).iter().map(test).collect(),
+        };
         match tests.as_slice() {
             [only] => only.clone(),
             many => format!("({})", many.join(if leaf.is_negated { " AND " } else { " OR " })),
@@ -71,7 +76,9 @@ impl Compiler<'_> {
         match leaf.tests.first().map(|test| &test.meaning) {
             Some(Meaning::Custom(field, test)) => vec![self.custom(*field, test)],
             Some(Meaning::People(people, test)) => self.people(*people, test),
-            Some(Meaning::Content(test)) => self.content(test),
+            Some(Meaning::Content(test)) => {
+                vec![self.messages(test), part(SUBJECTS, self.subject(test, "s"))]
+            }
             _ => vec![self.history(leaf)],
         }
     }
@@ -132,11 +139,12 @@ impl Compiler<'_> {
         parts
     }
 
-    fn content(&mut self, test: &TextTest) -> Vec<Part> {
-        vec![
-            part(CONTENTS, self.text(test, "lower(c.body)", Some("c.words"))),
-            part(SUBJECTS, self.text(test, "s.subject_folded", Some("s.subject_words"))),
-        ]
+    fn messages(&mut self, test: &TextTest) -> Part {
+        part(CONTENTS, self.text(test, "lower(c.body)", Some("c.words")))
+    }
+
+    fn subject(&mut self, test: &TextTest, t: &str) -> String {
+        self.text(test, &format!("{t}.subject_folded"), Some(&format!("{t}.subject_words")))
     }
 
     /// One transaction that passes every test.

@@ -46,7 +46,7 @@ fn an_or_of_sets_is_a_union_of_ordered_pages_until_there_are_too_many() {
     let text = "Updated > 'today' OR Content MATCHES 'a'";
     assert_eq!(union(text), 3, "a branch, the two ways of a text, and the two places it stands in");
     assert_eq!(union("Priority > 1 OR Subject = 'a'"), 0, "conditions on the row stay one condition");
-    let or = "(Updated > 'today' OR Updated < 'yesterday')";
+    let or = "(Updated > 'today' OR Priority > 3)";
     assert_eq!(union(&[or, or].join(" AND ")), 3);
     assert_eq!(union(&[or; 4].join(" AND ")), 15, "16 branches");
     let many = page(&[or; 5].join(" AND "));
@@ -55,6 +55,19 @@ fn an_or_of_sets_is_a_union_of_ordered_pages_until_there_are_too_many() {
     for at in 1..=many.binds.len() {
         assert!(many.text.contains(&format!("${at}::")), "no value is left of what was not used: ${at}");
     }
+}
+
+#[test]
+fn no_more_sets_are_joined_than_are_planned_at_once() {
+    let joins = |text: &str| page(text).text.matches("JOIN (").count();
+    let many = vec!["Watcher IS NOT NULL"; 150].join(" AND ");
+    assert_eq!(joins(&many), 7, "the others are looked up one by one");
+    let or = "(Watcher IS NOT NULL OR Updated > 'today')";
+    assert_eq!(joins(&[or; 3].join(" AND ")), 24, "8 branches of 3");
+    assert_eq!(joins(&[or; 4].join(" AND ")), 24, "16 of 4 would be 64");
+    let anti = page(&vec!["Watcher IS NULL"; 150].join(" AND ")).text;
+    let not_ordered = anti.matches("NOT EXISTS").count() - anti.matches("OFFSET 0").count();
+    assert_eq!(not_ordered, 7, "so many may become anti-joins");
 }
 
 #[test]

@@ -38,10 +38,18 @@ impl<'q> Leaf<'q> {
         Self { tests, is_negated, is_set, is_joined: is_set && !is_plain_content, is_text }
     }
 
+    /// What it asks of the texts of a ticket.
+    pub(super) fn content(&self) -> Option<&'q TextTest> {
+        match self.tests.first().map(|test| &test.meaning) {
+            Some(Meaning::Content(test)) => Some(test),
+            _ => None,
+        }
+    }
+
     /// The words that it looks for.
     pub(super) fn matcher(&self) -> Option<&'q Matcher> {
-        match self.tests.first().map(|test| &test.meaning) {
-            Some(Meaning::Content(TextTest::Words(matcher))) => Some(matcher),
+        match self.content() {
+            Some(TextTest::Words(matcher)) => Some(matcher),
             _ => None,
         }
     }
