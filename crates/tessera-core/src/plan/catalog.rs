@@ -203,6 +203,7 @@ impl Catalog {
             lifecycles: &self.lifecycles,
             custom_fields: &self.fields,
             agents: &self.agents,
+            agent_addresses: &self.agent_addresses,
             purpose,
         }
     }

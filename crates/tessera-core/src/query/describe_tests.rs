@@ -7,6 +7,7 @@ use crate::models::{
 };
 use crate::models::{custom_field, custom_field::FieldType};
 use crate::query::date::DateExpr;
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ struct Desk {
     lifecycles: Named<LifecycleId, Lifecycle>,
     custom_fields: Named<CustomFieldId, CustomField>,
     agents: Named<UserId, User>,
+    agent_addresses: HashMap<String, UserId>,
 }
 
 impl Desk {
@@ -52,6 +54,7 @@ impl Desk {
             lifecycles: Named::new([(life.id(), life.name().to_owned(), Arc::new(life))]),
             custom_fields: Named::new([(field.id, field.name.clone(), Arc::new(field))]),
             agents: Named::new([]),
+            agent_addresses: HashMap::new(),
         }
     }
 
@@ -61,6 +64,7 @@ impl Desk {
             lifecycles: &self.lifecycles,
             custom_fields: &self.custom_fields,
             agents: &self.agents,
+            agent_addresses: &self.agent_addresses,
             purpose,
         }
     }

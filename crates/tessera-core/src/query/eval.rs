@@ -13,6 +13,8 @@ use time::format_description::well_known::Rfc3339;
 
 /// Nodes of a trace that are kept; the tests beyond are made and counted.
 pub const TRACE_MAX: usize = 64;
+/// The bytes that a condition looks at of what a transaction says, the first ones: it is tried while somebody waits.
+pub const CONTENT_MAX: usize = 64 * 1024;
 /// Characters of a text that a trace shows.
 const TEXT_SHOWN: usize = 200;
 /// Items of a list that a trace shows.
@@ -238,7 +240,10 @@ impl<'a> Scene<'a> {
             TransactionText::Field => transaction.field.as_deref(),
             TransactionText::OldValue => transaction.old_value.as_deref(),
             TransactionText::NewValue => transaction.new_value.as_deref(),
-            TransactionText::Content => transaction.content.as_ref().map(|content| content.body.as_str()),
+            TransactionText::Content => transaction.content.as_ref().and_then(|content| {
+                let end = content.body.floor_char_boundary(CONTENT_MAX);
+                content.body.get(..end)
+            }),
         }
     }
 

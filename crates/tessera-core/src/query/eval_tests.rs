@@ -183,6 +183,7 @@ fn every_field_and_operator_says_what_it_says_of_a_ticket_with_everything() {
         ("Owner.Name = ann", true, json!("ann")),
         ("Creator.Name = 'admin@desk.example'", false, json!("admin")),
         ("Owner.EmailAddress = 'ann@desk.example'", true, json!("ann@desk.example")),
+        ("Owner = 'ANN@desk.example' OR Owner.Name = 'ANN'", true, Value::Null),
         ("Owner.EmailAddress ENDSWITH '@desk.example'", true, json!("ann@desk.example")),
         ("Owner IN (bob, ann)", true, json!("ann")),
         ("Owner = Creator", false, json!("ann")),
@@ -548,6 +549,21 @@ fn the_transaction_at_hand_who_made_it_and_through_what_can_be_asked() {
         (on(&set, "rest"), "LastUpdated = now", true, json!("2026-11-23T10:00:00.123456Z")),
     ] {
         assert_holds(&world.catalog, &scene, text, expected, found);
+    }
+    let bytes = CONTENT_MAX - 5;
+    let body = format!("start {}é water", " ".repeat(bytes - 7));
+    let content = Some(Content { content_type: "text/plain".to_owned(), body: format!("{body} burns") });
+    let long = Transaction { content, ..comment.clone() };
+    assert_eq!(body.find("water"), Some(CONTENT_MAX - 3));
+    for (text, expected) in [
+        ("Transaction.Content MATCHES 'start'", true),
+        ("Transaction.Content LIKE 'é wat'", true),
+        ("Transaction.Content LIKE 'water'", false),
+        ("Transaction.Content MATCHES 'burns'", false),
+        ("Transaction.Content NOT MATCHES 'burns'", true),
+    ] {
+        let why = why(&query(&world.catalog, text), &on(&long, "rest"));
+        assert_eq!(why.result, expected, "{text}");
     }
     let scene = Scene { last_updated_by: Some(ADMIN_USER), ..on(&set, "rest") };
     let found = json!("bob");

@@ -6,6 +6,7 @@ use crate::lifecycle::Lifecycle;
 use crate::models::{
     CustomField, CustomFieldId, LifecycleId, Named, Queue, QueueId, Role, User, UserId, text,
 };
+use std::collections::HashMap;
 
 /// What queries may name.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,8 @@ pub struct Fields<'a> {
     pub custom_fields: &'a Named<CustomFieldId, CustomField>,
     /// Users who may own tickets.
     pub agents: &'a Named<UserId, User>,
+    /// Who of them has an address, which is folded.
+    pub agent_addresses: &'a HashMap<String, UserId>,
     /// What the query is for.
     pub purpose: Purpose<'a>,
 }

@@ -66,13 +66,15 @@ impl Resolver<'_> {
                 .error(value.span, format!("\"{written}\" is not an id"))
                 .hint("write .Name for the username"));
         }
-        let is_name = |user: &&User| part != Part::Address && fold(&user.username) == word;
-        let is_address = |user: &&User| {
-            part != Part::Name && user.email.as_deref().is_some_and(|email| fold(email) == word)
-        };
+        let (may_be_name, may_be_address) = (part != Part::Address, part != Part::Name);
         let known: Vec<UserId> = match self.fields.purpose {
             Purpose::Search(users) => {
-                users.iter().filter(|user| is_name(user) || is_address(user)).map(|user| user.id).collect()
+                let is_word = |text: &str| fold(text) == word;
+                let is_meant = |user: &&User| {
+                    (may_be_name && is_word(&user.username))
+                        || (may_be_address && user.email.as_deref().is_some_and(is_word))
+                };
+                users.iter().filter(is_meant).map(|user| user.id).collect()
             }
             Purpose::Condition => Vec::new(),
         };
@@ -80,11 +82,12 @@ impl Resolver<'_> {
             Purpose::Search(_) => !known.is_empty(),
             // Only agents are known before the ticket is there, and only they can own one.
             Purpose::Condition => {
-                let mut agents = self.fields.agents.iter().map(AsRef::as_ref);
-                person != Some(Person::Owner) || agents.any(|user| is_name(&user) || is_address(&user))
+                let has_name = may_be_name && self.fields.agents.find(&word).is_some();
+                let has_address = may_be_address && self.fields.agent_addresses.contains_key(&word);
+                person != Some(Person::Owner) || has_name || has_address
             }
         };
-        let may_be_bare = person.is_none() && part != Part::Name && word.contains('@');
+        let may_be_bare = person.is_none() && may_be_address && word.contains('@');
         let is_field = matches!(self.field_of(value), Some(Field::Person(..) | Field::People(..)));
         if !(is_known || may_be_bare) || (is_field && known.is_empty()) {
             return Err(self.unknown_person(value, person, part));

@@ -12,6 +12,8 @@ use crate::models::user::NOBODY;
 pub enum Read {
     /// A custom field.
     Field(String),
+    /// A custom field that a queue must have, as it is written: `CF.Support.{Severity}`.
+    FieldOfQueue(String),
     /// A queue.
     Queue(String),
     /// A lifecycle.
@@ -36,9 +38,11 @@ fn of_test(test: &Test) -> Vec<Read> {
     let mut reads = Vec::new();
     match test.predicate.field.parts().as_slice() {
         ["CF", field] => reads.push(Read::Field((*field).to_owned())),
-        ["CF", queue, field] => {
-            reads.extend([Read::Queue((*queue).to_owned()), Read::Field((*field).to_owned())]);
-        }
+        ["CF", queue, field] => reads.extend([
+            Read::Queue((*queue).to_owned()),
+            Read::Field((*field).to_owned()),
+            Read::FieldOfQueue(test.predicate.field.to_string()),
+        ]),
         _ => {}
     }
     let is_lifecycle = test.predicate.field.parts().as_slice() == ["Lifecycle"];

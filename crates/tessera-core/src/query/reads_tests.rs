@@ -17,7 +17,10 @@ fn a_query_reads_what_it_names_and_neither_ids_nor_patterns_nor_placeholders() {
     let table = [
         ("Subject LIKE 'x' AND Priority > 5".to_owned(), vec![]),
         ("cf.severity = 'high' OR CF.Severity IS NULL".to_owned(), vec![field("Severity")]),
-        ("CF.support.{Severity} != 'x'".to_owned(), vec![field("Severity"), queue("Support")]),
+        (
+            "CF.support.{Severity} != 'x'".to_owned(),
+            vec![field("Severity"), Read::FieldOfQueue("CF.Support.{Severity}".to_owned()), queue("Support")],
+        ),
         ("CF.Components CHANGED".to_owned(), vec![field("Components")]),
         ("Transaction.Field = 'Severity'".to_owned(), vec![field("Severity")]),
         ("Transaction.NewValue = 'Severity'".to_owned(), vec![]),

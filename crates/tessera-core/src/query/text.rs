@@ -48,15 +48,15 @@ impl TextTest {
     }
 }
 
-/// A pattern over a whole folded text: literal pieces, `%` for any characters, `_` for one.
+/// A pattern over a whole folded text: parts between which `%` stood, each of literal runs between which `_` stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(Vec<Piece>);
+pub struct Pattern(Vec<Part>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece {
-    Char(char),
-    One,
-    Any,
+/// What stands between two `%`: its first run and, each after any one character, the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Part {
+    first: String,
+    others: Vec<String>,
 }
 
 impl Pattern {
@@ -64,76 +64,105 @@ impl Pattern {
     ///
     /// After LIKE a text without wildcards is looked for anywhere; STARTSWITH and ENDSWITH know no wildcards.
     pub fn new(like: Like, kept: &str) -> Self {
-        let (mut pieces, mut has_wildcards) = (Vec::new(), false);
+        let (mut parts, mut part) = (Vec::new(), Part::default());
         let mut chars = kept.chars();
         while let Some(c) = chars.next() {
-            let piece = match c {
-                '\\' => chars.next().map_or(Piece::Char('\\'), Piece::Char),
-                '%' if like == Like::Like => Piece::Any,
-                '_' if like == Like::Like => Piece::One,
-                other => Piece::Char(other),
-            };
-            has_wildcards |= !matches!(piece, Piece::Char(_));
-            match piece {
-                // Folding one character may give several; the whole text is folded the same way but for a final sigma.
-                Piece::Char(c) => pieces.extend(fold(c.encode_utf8(&mut [0; 4])).chars().map(Piece::Char)),
-                wildcard => pieces.push(wildcard),
+            match c {
+                '\\' => part.push(chars.next().unwrap_or('\\')),
+                '%' if like == Like::Like => parts.push(std::mem::take(&mut part)),
+                '_' if like == Like::Like => part.others.push(String::new()),
+                other => part.push(other),
             }
         }
-        let (before, after) = match like {
-            Like::Like => (!has_wildcards, !has_wildcards),
-            Like::Start => (false, true),
-            Like::End => (true, false),
-        };
-        if before {
-            pieces.insert(0, Piece::Any);
+        let has_wildcards = !parts.is_empty() || !part.others.is_empty();
+        parts.push(part);
+        if like == Like::End || (like == Like::Like && !has_wildcards) {
+            parts.insert(0, Part::default());
         }
-        if after {
-            pieces.push(Piece::Any);
+        if like == Like::Start || (like == Like::Like && !has_wildcards) {
+            parts.push(Part::default());
         }
-        Self(pieces)
+        Self(parts)
     }
 
     /// The pattern in SQL's form, for `LIKE` with the usual escape.
     pub fn sql(&self) -> String {
+        let parts: Vec<String> = self.0.iter().map(Part::sql).collect();
+        parts.join("%")
+    }
+
+    /// Whether a folded text fits. What stands between two `%` is taken where it first is, so nothing is tried twice but
+    /// the characters of a part with `_`.
+    pub fn matches(&self, folded: &str) -> bool {
+        self.rest_of(folded).is_some_and(str::is_empty)
+    }
+
+    /// What of a text is left beyond the pattern; `None` = it does not fit.
+    fn rest_of<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let (first, others) = self.0.split_first()?;
+        let mut rest = first.strip_from_start(text)?;
+        let Some((last, middle)) = others.split_last() else { return Some(rest) };
+        for part in middle {
+            rest = part.find_in(rest)?;
+        }
+        last.strip_from_end(rest).map(|_| "")
+    }
+}
+
+impl Part {
+    /// Adds a character. Folding one may give several; the whole text is folded the same way but for a final sigma.
+    fn push(&mut self, c: char) {
+        let run = self.others.last_mut().unwrap_or(&mut self.first);
+        run.push_str(&fold(c.encode_utf8(&mut [0; 4])));
+    }
+
+    fn sql(&self) -> String {
         let mut sql = String::new();
-        for piece in &self.0 {
-            match piece {
-                Piece::Char(c @ ('%' | '_' | '\\')) => sql.extend(['\\', *c]),
-                Piece::Char(c) => sql.push(*c),
-                Piece::One => sql.push('_'),
-                Piece::Any => sql.push('%'),
+        for (n, run) in std::iter::once(&self.first).chain(&self.others).enumerate() {
+            if n > 0 {
+                sql.push('_');
+            }
+            for c in run.chars() {
+                if matches!(c, '%' | '_' | '\\') {
+                    sql.push('\\');
+                }
+                sql.push(c);
             }
         }
         sql
     }
 
-    /// Whether a folded text fits. Linear but for the last `%` seen, which is tried again at each character.
-    pub fn matches(&self, folded: &str) -> bool {
-        let text: Vec<char> = folded.chars().collect();
-        let (mut at, mut piece) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while at < text.len() {
-            let fits = match self.0.get(piece) {
-                Some(Piece::Any) => {
-                    retry = Some((piece, at));
-                    piece += 1;
-                    continue;
-                }
-                Some(Piece::One) => true,
-                Some(Piece::Char(c)) => text.get(at) == Some(c),
-                None => false,
-            };
-            if fits {
-                (at, piece) = (at + 1, piece + 1);
-            } else if let Some((any, from)) = retry {
-                (at, piece) = (from + 1, any + 1);
-                retry = Some((any, from + 1));
-            } else {
-                return false;
-            }
+    /// What follows the part at the start of a text.
+    fn strip_from_start<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.others.iter().try_fold(text.strip_prefix(&self.first)?, |rest, run| {
+            let mut chars = rest.chars();
+            chars.next()?;
+            chars.as_str().strip_prefix(run)
+        })
+    }
+
+    /// What precedes the part at the end of a text.
+    fn strip_from_end<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let rest = self.others.iter().rev().try_fold(text, |rest, run| {
+            let mut chars = rest.strip_suffix(run)?.chars();
+            chars.next_back()?;
+            Some(chars.as_str())
+        });
+        rest?.strip_suffix(&self.first)
+    }
+
+    /// What follows the part where it first is in a text.
+    fn find_in<'t>(&self, text: &'t str) -> Option<&'t str> {
+        if self.others.is_empty() {
+            return text.split_once(&self.first).map(|(_, rest)| rest);
         }
-        self.0.iter().skip(piece).all(|piece| *piece == Piece::Any)
+        let mut chars = text.chars();
+        loop {
+            if let Some(rest) = self.strip_from_start(chars.as_str()) {
+                return Some(rest);
+            }
+            chars.next()?;
+        }
     }
 }
 
@@ -175,4 +204,74 @@ impl Decimal {
 
     /// The regular expression of the texts that read as numbers, in SQL's form.
     pub const SQL_PATTERN: &'static str = r"^[-+]?[0-9]{1,18}(\.[0-9]{1,9})?$";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All texts of at most `most` of these characters.
+    fn texts(of: &[char], most: usize) -> Vec<String> {
+        let mut texts = vec![String::new()];
+        let mut from = 0;
+        for _ in 0..most {
+            let longer: Vec<String> =
+                texts[from..].iter().flat_map(|text| of.iter().map(move |c| format!("{text}{c}"))).collect();
+            from = texts.len();
+            texts.extend(longer);
+        }
+        texts
+    }
+
+    /// What LIKE means, as slowly as it can be said.
+    fn fits(pattern: &[char], text: &[char]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            ['%', rest @ ..] => (0..=text.len()).any(|at| fits(rest, &text[at..])),
+            ['_', rest @ ..] => !text.is_empty() && fits(rest, &text[1..]),
+            [c, rest @ ..] => text.first() == Some(c) && fits(rest, &text[1..]),
+        }
+    }
+
+    #[test]
+    fn a_pattern_fits_what_it_says_whatever_its_wildcards() {
+        let texts_tried = texts(&['a', 'é'], 5);
+        for pattern in texts(&['a', 'é', '%', '_'], 5) {
+            let like = Pattern::new(Like::Like, &pattern);
+            let has_wildcards = pattern.contains(['%', '_']);
+            let whole = if has_wildcards { pattern.clone() } else { format!("%{pattern}%") };
+            assert_eq!(like.sql(), whole);
+            let whole: Vec<char> = whole.chars().collect();
+            for text in &texts_tried {
+                let chars: Vec<char> = text.chars().collect();
+                assert_eq!(like.matches(text), fits(&whole, &chars), "{text} LIKE {pattern}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_escaped_wildcard_and_one_after_startswith_and_endswith_is_itself() {
+        for (like, kept, sql, fitting, other) in [
+            (Like::Like, r"\%_\\%", r"\%_\\%", r"%x\y", r"xx\y"),
+            (Like::Like, r"\_", r"%\_%", "a_b", "ab"),
+            (Like::Start, "a%", r"a\%%", "A%b", "ab"),
+            (Like::End, "_A", r"%\_a", "b_a", "bba"),
+            (Like::End, "a", "%a", "aba", "ab"),
+        ] {
+            let pattern = Pattern::new(like, kept);
+            assert_eq!(pattern.sql(), sql);
+            assert!(pattern.matches(&fold(fitting)) && !pattern.matches(other), "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_almost_fits_everywhere_costs_no_more_than_another() {
+        let text = "a".repeat(1024 * 1024);
+        let almost = format!("{}b", "a".repeat(8_000));
+        // Character by character these would be 8 billion steps each.
+        for pattern in [format!("%{almost}%"), format!("%a%{almost}%"), almost.clone(), format!("%{almost}")]
+        {
+            assert!(!Pattern::new(Like::Like, &pattern).matches(&text));
+        }
+    }
 }

@@ -65,7 +65,7 @@ impl CustomFieldDocument {
             return Ok(());
         }
         let what = format!("the custom field {}", quote(&before.name));
-        let scrips = change.scrips_naming(Thing::Field, &before.name).await?;
+        let scrips = change.scrips_naming(Thing::Field, &[&before.name]).await?;
         change.scrips_in_use(&what, &scrips)?;
         let reads = |template: &&std::sync::Arc<crate::scrip::template::Template>| {
             template.custom_fields().iter().any(|field| fold(field) == fold(&before.name))

@@ -103,7 +103,7 @@ async fn edit(change: &mut Change<'_>, old: &Arc<Lifecycle>, after: &Lifecycle) 
         change.in_use(format!("Maps of the lifecycles {} name {what}.", list(&holders)))?;
     }
     if is_renamed {
-        let scrips = change.scrips_naming(Thing::Lifecycle, old.name()).await?;
+        let scrips = change.scrips_naming(Thing::Lifecycle, &[old.name()]).await?;
         change.scrips_in_use(&format!("the lifecycle {}", quote(old.name())), &scrips)?;
     }
     let live = change.live_scrips().await?;

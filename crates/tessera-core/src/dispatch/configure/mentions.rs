@@ -14,6 +14,8 @@ pub(super) const QUERY: &str = "condition_config.query";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thing {
     Field,
+    /// A custom field that a queue must have, as a query writes it.
+    FieldOfQueue,
     /// A status of the lifecycles of the scrip's queues.
     Status,
     /// A status of any lifecycle.
@@ -41,8 +43,7 @@ pub(super) fn of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<Mention> {
     let condition = Condition::parse(&scrip.condition_type, &scrip.condition_config).ok();
     let asked = condition.as_ref().and_then(|condition| condition.query.as_ref());
     let query = asked.and_then(|asked| asked.resolve(&catalog.query_fields(Purpose::Condition)).ok());
-    let mut mentions: Vec<Mention> =
-        query.iter().flat_map(reads).map(|read| of_query(catalog, read)).collect();
+    let mut mentions: Vec<Mention> = query.iter().flat_map(reads).map(of_query).collect();
     let mut add = |thing, place: String, name: &str| {
         let is_class = thing == Thing::Status && StatusClass::parse(name).is_some();
         if !is_class && !is_template(name) {
@@ -85,15 +86,15 @@ pub(super) fn of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<Mention> {
     mentions
 }
 
-fn of_query(catalog: &Catalog, read: Read) -> Mention {
-    let username = |word: String| catalog.agent(&word).map_or(word, |agent| agent.username.clone());
+fn of_query(read: Read) -> Mention {
     let (thing, name) = match read {
         Read::Field(name) => (Thing::Field, name),
+        Read::FieldOfQueue(name) => (Thing::FieldOfQueue, name),
         Read::Queue(name) => (Thing::Queue, name),
         Read::Lifecycle(name) => (Thing::Lifecycle, name),
         Read::Status(name) => (Thing::AnyStatus, name),
-        Read::Owner(word) => (Thing::Owner, username(word)),
-        Read::Person(word) => (Thing::Person, username(word)),
+        Read::Owner(word) => (Thing::Owner, word),
+        Read::Person(word) => (Thing::Person, word),
     };
     Mention { thing, name, place: QUERY.to_owned() }
 }

@@ -1,5 +1,6 @@
 //! Queues: their lifecycle, addresses, people and fields.
 
+use super::mentions::Thing;
 use super::{Change, Document, limit};
 use crate::db::configuration::{Which, lifecycles, queues, users};
 use crate::error::Result;
@@ -7,6 +8,7 @@ use crate::models::text::{fold, is_address, list, name_fault, quote};
 use crate::models::{CustomFieldId, LifecycleId, QueueId, Watcher};
 use crate::plan::catalog::QUEUES_MAX;
 use crate::plan::documents::{QUEUE_LIST_MAX, QueueDocument, Stored};
+use crate::query::ast::Name;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -112,14 +114,28 @@ impl QueueDocument {
         fields
     }
 
-    /// Scrips that move tickets to a queue name it in words.
+    /// Scrips name in words the queues to which they move tickets, and queries the fields that a queue must have.
     async fn check_use(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
         let goes = fold(&self.name) != fold(&before.name) || (self.disabled && !before.disabled);
-        if !goes {
+        if goes {
+            let scrips = change.scrips_naming(Thing::Queue, &[&before.name]).await?;
+            change.scrips_in_use(&format!("the queue {}", quote(&before.name)), &scrips)?;
+        }
+        let known = &change.catalog.fields;
+        let ids = |words: &[String]| -> Vec<CustomFieldId> {
+            words.iter().filter_map(|word| known.find(word)).map(|field| field.id).collect()
+        };
+        let kept = ids(&self.custom_fields);
+        let gone = ids(&before.custom_fields).into_iter().filter(|id| !kept.contains(id));
+        let gone = gone.filter_map(|id| known.get(id));
+        let gone: Vec<String> =
+            gone.map(|field| Name::of(&["CF", &before.name, &field.name]).to_string()).collect();
+        if gone.is_empty() {
             return Ok(());
         }
-        let scrips = change.scrips_naming(super::mentions::Thing::Queue, &before.name).await?;
-        change.scrips_in_use(&format!("the queue {}", quote(&before.name)), &scrips)
+        let names: Vec<&str> = gone.iter().map(String::as_str).collect();
+        let scrips = change.scrips_naming(Thing::FieldOfQueue, &names).await?;
+        change.scrips_in_use(&list(&gone), &scrips)
     }
 }
 

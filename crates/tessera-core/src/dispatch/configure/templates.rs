@@ -161,16 +161,17 @@ pub(super) fn unknown_template(change: &Change<'_>, name: &str) -> String {
 
 impl Change<'_> {
     /// The scrips that run and name a thing in words.
-    pub(super) async fn scrips_naming(&mut self, thing: Thing, name: &str) -> Result<Vec<String>, Error> {
+    pub(super) async fn scrips_naming(&mut self, thing: Thing, names: &[&str]) -> Result<Vec<String>, Error> {
         let scrips = self.live_scrips().await?;
-        let names = |document: &ScripDocument| {
+        let names: Vec<String> = names.iter().map(|name| fold(name)).collect();
+        let is_named = |document: &ScripDocument| {
             super::mentions::of(&self.catalog, document)
                 .iter()
-                .any(|mention| mention.thing == thing && fold(&mention.name) == fold(name))
+                .any(|mention| mention.thing == thing && names.contains(&fold(&mention.name)))
         };
         Ok(scrips
             .into_iter()
-            .filter(|scrip| names(&scrip.document))
+            .filter(|scrip| is_named(&scrip.document))
             .map(|scrip| scrip.document.name)
             .collect())
     }

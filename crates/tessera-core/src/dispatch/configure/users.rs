@@ -78,14 +78,24 @@ impl UserDocument {
     }
 
     async fn check_use(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
-        let goes = fold(&self.username) != fold(&before.username) || (self.disabled && !before.disabled);
-        let falls = before.privileged && !self.privileged;
+        let address = |user: &Self| user.email.as_deref().map(fold);
+        let goes = self.disabled && !before.disabled;
+        let falls = goes || (before.privileged && !self.privileged);
+        let is_renamed = fold(&self.username) != fold(&before.username);
+        let has_moved = address(self) != address(before);
+        let words = |has_no_name: bool, has_no_address: bool| -> Vec<&str> {
+            let name = has_no_name.then_some(before.username.as_str());
+            name.into_iter().chain(before.email.as_deref().filter(|_| has_no_address)).collect()
+        };
         let mut scrips = Vec::new();
-        if goes || falls {
-            scrips.extend(change.scrips_naming(Thing::Owner, &before.username).await?);
-        }
-        if goes {
-            scrips.extend(change.scrips_naming(Thing::Person, &before.username).await?);
+        for (thing, words) in [
+            (Thing::Owner, words(falls || is_renamed, falls || has_moved)),
+            // Anybody may be at an address, so what names one goes on meaning it when somebody moves.
+            (Thing::Person, words(goes || is_renamed, goes)),
+        ] {
+            if !words.is_empty() {
+                scrips.extend(change.scrips_naming(thing, &words).await?);
+            }
         }
         change.scrips_in_use(&format!("the user {}", quote(&before.username)), &scrips)
     }

@@ -112,7 +112,7 @@ async fn what_a_query_names_is_not_taken_away_unless_forced() {
         add::<UserDocument>(&desk, user).await.unwrap();
     }
     let query = "CF.Severity = high OR Queue = Billing OR Lifecycle = incident OR Status CHANGED TO watching \
-        OR Owner = 'ann@desk.example' OR Requestor = eve";
+        OR Owner = ann OR Requestor = eve";
     add::<ScripDocument>(&desk, asking(query)).await.unwrap();
     let told = |refused: String, what: &str| {
         assert!(refused.starts_with(&format!("The scrip \"Tell\" names the {what}.")), "{what}: {refused}");
@@ -154,4 +154,38 @@ async fn what_a_query_names_is_not_taken_away_unless_forced() {
     assert!(why.starts_with("condition_config.query: there is no queue \"Billing\""), "{why}");
     change::<QueueDocument>(&desk, "Money", json!({ "name": "Billing" })).await.unwrap();
     assert_eq!(understood(&desk), Ok(()));
+}
+
+#[tokio::test]
+async fn a_field_that_a_query_wants_of_a_queue_stays_with_it_and_an_owner_at_the_address() {
+    let desk = with_severity().await;
+    add::<QueueDocument>(&desk, json!({ "name": "Billing", "custom_fields": ["Severity"] })).await.unwrap();
+    for (name, privileged) in [("ann", true), ("eve", false)] {
+        let user =
+            json!({ "username": name, "email": format!("{name}@desk.example"), "privileged": privileged });
+        add::<UserDocument>(&desk, user).await.unwrap();
+    }
+    let query =
+        "CF.billing.{severity} = high OR Owner = 'Ann@desk.example' OR Requestor = 'eve@desk.example'";
+    add::<ScripDocument>(&desk, asking(query)).await.unwrap();
+
+    let refused =
+        conflict(change::<QueueDocument>(&desk, "Billing", json!({ "custom_fields": [] })).await, "in_use");
+    assert!(refused.starts_with("The scrip \"Tell\" names \"CF.Billing.{Severity}\"."), "{refused}");
+    for patch in
+        [json!({ "email": "ann@else.example" }), json!({ "email": null }), json!({ "privileged": false })]
+    {
+        let refused = conflict(change::<UserDocument>(&desk, "ann", patch).await, "in_use");
+        assert!(refused.starts_with("The scrip \"Tell\" names the user \"ann\"."), "{refused}");
+    }
+    // What is named goes on being what it is.
+    let severity = json!({ "custom_fields": ["severity"], "description": "ours" });
+    change::<QueueDocument>(&desk, "Billing", severity).await.unwrap();
+    change::<UserDocument>(&desk, "ann", json!({ "username": "anna" })).await.unwrap();
+    change::<UserDocument>(&desk, "eve", json!({ "email": "eve@else.example" })).await.unwrap();
+    assert_eq!(understood(&desk), Ok(()));
+
+    force::<QueueDocument>(&desk, "Billing", json!({ "custom_fields": [] })).await.unwrap();
+    let why = understood(&desk).unwrap_err();
+    assert!(why.contains("the queue \"Billing\" has no custom field \"Severity\""), "{why}");
 }
