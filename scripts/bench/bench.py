@@ -4,19 +4,23 @@ import argparse
 import sys
 
 import figures
+import finding
 from house import Postgres
+
+
+FIGURES = dict(sorted((figures.FIGURES | finding.FIGURES).items(), key=lambda figure: int(figure[0][1:])))
 
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench/run.sh", description=__doc__)
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(figures.FIGURES)}; all when none is named")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; all when none is named")
     parser.add_argument("--quick", action="store_true", help="two rounds of two seconds: for a look, not for a record")
     parser.add_argument("--postgres", metavar="DIR", help="the directory of PostgreSQL's programs")
     arguments = parser.parse_args()
-    unknown = set(arguments.figures) - set(figures.FIGURES)
+    unknown = set(arguments.figures) - set(FIGURES)
     if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; here are {', '.join(figures.FIGURES)}")
-    wanted = [measure for name, measure in figures.FIGURES.items() if name in arguments.figures or not arguments.figures]
+        parser.error(f"there is no {', '.join(sorted(unknown))}; here are {', '.join(FIGURES)}")
+    wanted = [measure for name, measure in FIGURES.items() if name in arguments.figures or not arguments.figures]
     postgres, bench, rows = Postgres(arguments.postgres), None, []
     try:
         bench = figures.Bench(postgres, arguments.quick)

@@ -82,10 +82,10 @@ class Postgres:
         command = [*self.as_owner, str(self.bin / program), *map(str, arguments)]
         subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)
 
-    def url(self, port=None):
+    def url(self, port=None, database="bench"):
         """Over the socket of the cluster, or over TCP through a port."""
         host = urllib.parse.quote(str(self.dir / "run"), safe="")
-        return f"postgres://tessera@127.0.0.1:{port}/bench" if port else f"postgres://tessera@localhost:{self.port}/bench?host={host}"
+        return f"postgres://tessera@127.0.0.1:{port}/{database}" if port else f"postgres://tessera@localhost:{self.port}/{database}?host={host}"
 
     def environment(self):
         return os.environ | {"PGHOST": str(self.dir / "run"), "PGPORT": str(self.port), "PGUSER": "tessera", "PGOPTIONS": GENERIC}
@@ -96,8 +96,13 @@ class Postgres:
         done = subprocess.run(command, input=text, env=self.environment(), check=True, capture_output=True, text=True)
         return [row.split("\x1f") for row in done.stdout.rstrip("\n").split("\x1e") if row.strip()]
 
-    def value(self, text):
-        return self.sql(text)[0][0]
+    def value(self, text, database="bench"):
+        return self.sql(text, database)[0][0]
+
+    def setting(self, name, value=None):
+        """Sets a setting for every session, or takes it back."""
+        self.sql(f"ALTER SYSTEM SET {name} = '{value}'" if value else f"ALTER SYSTEM RESET {name}")
+        self.sql("SELECT pg_reload_conf()")
 
     def logged(self, act):
         """What the server executed while `act` ran, as (statement, {number: text or None})."""
@@ -136,6 +141,16 @@ class Postgres:
         if done.returncode or not rate or (failed and int(failed[1])):
             raise SystemExit(f"pgbench failed:\n{done.stdout}\n{done.stderr[:2000]}")
         return float(rate[1])
+
+    def latency(self, script, times, variables, database):
+        """Milliseconds of a script's one statement, sent as searches are: planned for its values each time, on one connection."""
+        defined = [part for name, value in variables.items() for part in ("-D", f"{name}={value}")]
+        command = [self.bin / "pgbench", "-n", "-M", "extended", "-c", "1", "-t", str(times), "-f", script, *defined, database]
+        done = subprocess.run(command, env=self.environment() | {"PGOPTIONS": "-c jit=off"}, capture_output=True, text=True)
+        took = re.search(r"latency average = ([\d.]+) ms", done.stdout)
+        if done.returncode or not took:
+            raise SystemExit(f"pgbench failed:\n{done.stdout}\n{done.stderr[:2000]}")
+        return float(took[1])
 
     def stop(self):
         subprocess.run([*self.as_owner, self.bin / "pg_ctl", "-D", self.dir / "data", "-m", "immediate", "stop"], cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -55,18 +55,19 @@ pub async fn taken(db: &mut PgConnection, numbers: &[i64]) -> Result<HashSet<i64
     Ok(taken.fetch_all(db).await.map_err(error)?.into_iter().collect())
 }
 
-/// The users of these usernames and addresses.
+/// The users of these usernames and addresses, as they are written: the database compares them without case in its own way.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn people(db: &mut PgConnection, words: &BTreeSet<String>) -> Result<Vec<User>> {
-    let words: Vec<String> = words.iter().cloned().collect();
+pub async fn people(db: &mut PgConnection, words: &BTreeSet<&str>) -> Result<Vec<User>> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     sqlx::query_as!(
         User,
         r#"
         SELECT id AS "id: UserId", username, email, name, privileged, disabled
         FROM users
-        WHERE lower(username) = ANY ($1) OR lower(email) = ANY ($1)
+        WHERE lower(username) = ANY (ARRAY(SELECT lower(word) FROM unnest($1::text[]) AS word))
+           OR lower(email) = ANY (ARRAY(SELECT lower(word) FROM unnest($1::text[]) AS word))
         "#,
         &words
     )
@@ -105,16 +106,23 @@ pub async fn make_people(db: &mut PgConnection, people: &[(UserId, &str, Option<
 /// # Errors
 /// Those of the database.
 pub async fn reserve(pool: &PgPool, number: i64) -> Result<()> {
-    let is_below = sqlx::query_scalar!(r#"SELECT last_value < $1 AS "is_below!" FROM ticket_number"#, number);
+    // The first number of all is the last value before it is drawn.
+    let is_below = sqlx::query_scalar!(
+        r#"SELECT last_value < $1 OR (last_value = $1 AND NOT is_called) AS "is_below!" FROM ticket_number"#,
+        number
+    );
     if !is_below.fetch_one(pool).await.map_err(error)? {
         return Ok(());
     }
     let mut db = pool.begin().await.map_err(error)?;
     sqlx::query!("ALTER SEQUENCE ticket_number NO CYCLE").execute(&mut *db).await.map_err(error)?;
-    sqlx::query!("SELECT setval('ticket_number', $1) FROM ticket_number WHERE last_value < $1", number)
-        .fetch_optional(&mut *db)
-        .await
-        .map_err(error)?;
+    sqlx::query!(
+        "SELECT setval('ticket_number', $1) FROM ticket_number WHERE last_value < $1 OR (last_value = $1 AND NOT is_called)",
+        number
+    )
+    .fetch_optional(&mut *db)
+    .await
+    .map_err(error)?;
     db.commit().await.map_err(error)
 }
 
@@ -133,7 +141,8 @@ pub async fn draw(pool: &PgPool, count: usize) -> Result<Vec<i64>> {
     .map_err(error)
 }
 
-/// Has PostgreSQL count the tables anew, so that it plans for what is there now and not for what was there before.
+/// Has PostgreSQL count the tables anew, so that it plans for what is there now and not for what was there before; but those
+/// that somebody else has locked against it.
 ///
 /// # Errors
 /// Those of the database.
@@ -142,7 +151,7 @@ pub async fn count_anew(pool: &PgPool) -> Result<()> {
     for statement in [
         sqlx::query!("SET LOCAL statement_timeout = 0"),
         sqlx::query!(
-            "ANALYZE users, tickets, ticket_watchers, custom_field_values, requests, transactions, transaction_contents, imports"
+            "ANALYZE (SKIP_LOCKED) users, tickets, ticket_watchers, custom_field_values, requests, transactions, transaction_contents, imports"
         ),
     ] {
         statement.execute(&mut *db).await.map_err(error)?;
@@ -200,7 +209,7 @@ impl Batch {
         let rows = &mut self.requests;
         rows.uuid(request.0).uuid(ticket.id.0).uuid(ADMIN_USER.0).text("import").bytes(&[0; 32]);
         rows.int(self.config_version).time(self.now).end();
-        let mut words = read.content_words_in_order();
+        let mut words = read.content_words.iter().map(String::as_str);
         for transaction in &imported.transactions {
             self.transaction(transaction);
             let words = words.next().unwrap_or_default();

@@ -372,13 +372,14 @@ fn read_cursor(cursor: &str, signature: &str) -> Result<(Uuid, Vec<KeyValue>)> {
 /// How frequent words are in messages, of those that PostgreSQL keeps count of: its statistics have the most frequent.
 async fn frequencies(db: &mut PgConnection, words: &[String]) -> Result<Frequencies> {
     if words.is_empty() {
-        return Ok(Frequencies::new());
+        return Ok(Frequencies::default());
     }
     let rows = sqlx::query!(
         r#"
-        SELECT e.word AS "word!", e.frequency AS "frequency!"
-        FROM pg_stats s, unnest(s.most_common_elems::text::text[], s.most_common_elem_freqs) AS e (word, frequency)
-        WHERE s.schemaname = current_schema() AND s.tablename = 'transaction_contents' AND s.attname = 'words'
+        SELECT e.word AS "word!", e.frequency AS "frequency!", c.reltuples AS "messages!"
+        FROM pg_class c, pg_stats s, unnest(s.most_common_elems::text::text[], s.most_common_elem_freqs) AS e (word, frequency)
+        WHERE c.oid = 'transaction_contents'::regclass
+          AND s.schemaname = current_schema() AND s.tablename = 'transaction_contents' AND s.attname = 'words'
           AND e.word = ANY ($1)
         "#,
         words,
@@ -386,7 +387,10 @@ async fn frequencies(db: &mut PgConnection, words: &[String]) -> Result<Frequenc
     .fetch_all(db)
     .await
     .map_err(error)?;
-    Ok(rows.into_iter().map(|row| (row.word, row.frequency)).collect())
+    Ok(Frequencies {
+        messages: rows.first().map_or(0.0, |row| row.messages),
+        words: rows.into_iter().map(|row| (row.word, row.frequency)).collect(),
+    })
 }
 
 /// The users of these usernames, addresses and ids, in no order.

@@ -2,17 +2,17 @@
 //!
 //! No scrip fires and nothing is delivered. An import adds tickets and never changes one.
 
-use super::configure::missing;
+use super::configure::missing::{self, Made};
 use super::{Tessera, clock};
 use crate::db::import::{self as rows, Batch, Copied};
-use crate::db::{catalog, error};
+use crate::db::{catalog, configuration, error};
 use crate::error::{Error, Fault, Kind, Result};
 use crate::models::text::fold;
-use crate::models::{Ids, RequestId, UserId};
-use crate::plan::import::{Checked, Missing, Read, Refused, check};
+use crate::models::{CustomFieldId, Ids, RequestId, UserId};
+use crate::plan::import::{Checked, Missing, Read, Refused, Thing, check};
 use crate::plan::{Catalog, People};
 use sqlx::{Postgres, Transaction};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Lines of a batch, which is a database transaction.
@@ -55,6 +55,14 @@ pub enum Told {
     Differs(u64, i64),
 }
 
+impl Told {
+    fn line(&self) -> u64 {
+        match self {
+            Self::Bad(line, _) | Self::Differs(line, _) => *line,
+        }
+    }
+}
+
 /// What was done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -81,6 +89,8 @@ pub struct Import<'t> {
     options: Options,
     people: People,
     catalog: Arc<Catalog>,
+    /// The fields that it made, which it may change.
+    fields: HashSet<CustomFieldId>,
     /// The one database transaction of an import that is all or nothing.
     open: Option<Transaction<'static, Postgres>>,
     tally: Tally,
@@ -103,7 +113,15 @@ impl<'t> Import<'t> {
     /// Begins one; nothing is written yet.
     pub fn begin(tessera: &'t Tessera, options: Options) -> Self {
         let (catalog, people) = (tessera.catalog(), People::default());
-        Self { tessera, options, people, catalog, open: None, tally: Tally::default() }
+        Self {
+            tessera,
+            options,
+            people,
+            catalog,
+            fields: HashSet::new(),
+            open: None,
+            tally: Tally::default(),
+        }
     }
 
     /// What was done so far; of an import that is all or nothing, what will have been done.
@@ -114,8 +132,14 @@ impl<'t> Import<'t> {
     /// Keeps all numbers up to this one for the lines to come: others are given higher ones from now on.
     ///
     /// # Errors
-    /// Those of the database.
+    /// `locked` when others keep the sequence; those of the database.
     pub async fn reserve(&self, highest: i64) -> Result<()> {
+        for _ in 1..TRIES {
+            match rows::reserve(&self.tessera.pools().write, highest).await {
+                Err(error) if error.kind() == Kind::Busy => {}
+                reserved => return reserved,
+            }
+        }
         rows::reserve(&self.tessera.pools().write, highest).await
     }
 
@@ -132,6 +156,7 @@ impl<'t> Import<'t> {
             );
             return Err(Error::new(Kind::Conflict, "limit_reached", detail));
         }
+        let mut busy = None;
         for _ in 0..TRIES {
             let db = match self.open.take() {
                 Some(db) => db,
@@ -143,8 +168,8 @@ impl<'t> Import<'t> {
                     return Ok(done.told);
                 }
                 // Somebody took a number, or a lock that this batch waited for and that waited for this batch.
-                Ok(None) => {}
-                Err(error) if error.kind() == Kind::Busy && !self.options.atomic => {}
+                Ok(None) => busy = None,
+                Err(error) if error.kind() == Kind::Busy && !self.options.atomic => busy = Some(error),
                 Err(error) => return Err(error),
             }
             // Users and configuration that the lost database transaction made are not there.
@@ -153,8 +178,8 @@ impl<'t> Import<'t> {
                 break;
             }
         }
-        let detail = "Others keep changing what these lines need. Import the file again.";
-        Err(Error::new(Kind::Busy, "busy", detail))
+        let detail = "Others keep taking the numbers of these lines. Import the file again.";
+        Err(busy.unwrap_or_else(|| Error::new(Kind::Busy, "busy", detail)))
     }
 
     /// Ends the import, and says what it did.
@@ -170,10 +195,25 @@ impl<'t> Import<'t> {
                 db.commit().await.map_err(error)?;
             }
         }
-        if self.tally.imported >= ANALYZED_FROM {
-            rows::count_anew(&self.tessera.pools().write).await?;
-        }
+        self.count_anew().await;
         Ok(self.tally)
+    }
+
+    /// Ends an import that cannot go on. What was written stays, but of one that is all or nothing.
+    pub async fn leave(self) {
+        if !self.options.atomic {
+            self.count_anew().await;
+        }
+    }
+
+    /// Has PostgreSQL plan for what is there now. It would come to that by itself, later.
+    async fn count_anew(&self) {
+        if self.tally.imported < ANALYZED_FROM {
+            return;
+        }
+        if let Err(error) = rows::count_anew(&self.tessera.pools().write).await {
+            tracing::warn!(%error, "the tables could not be counted anew; searches may be slow until PostgreSQL does");
+        }
     }
 
     async fn open(&self) -> Result<Transaction<'static, Postgres>> {
@@ -196,19 +236,12 @@ impl<'t> Import<'t> {
         let mut done = Done { told: Vec::new(), tally: Tally::default() };
         let wanted = self.sift(&mut db, lines, &mut done).await?;
         self.look_up(&mut db, wanted.iter().map(|(_, read)| *read)).await?;
-        let (mut db, refused) = self.make_missing(db, &wanted, &mut done).await?;
-        let mut ready = Vec::with_capacity(wanted.len());
-        for (number, read) in wanted {
-            match check(&read.line, &self.catalog, &self.people, &refused) {
-                Ok(checked) => ready.push(Ready { number, read, checked }),
-                Err(faults) => done.bad(number, faults),
-            }
-        }
+        let (mut db, ready) = self.judge(db, wanted, &mut done).await?;
         self.make_people(&mut db, &ready, &mut done).await?;
         let batch = self.prepare(ready, &mut done).await?;
-        let is_bad = self.options.atomic && self.tally.bad + done.tally.bad > 0;
+        done.told.sort_by_key(Told::line);
         // Nothing of it will stand; the lines that come are looked at all the same.
-        if !is_bad && batch.copy(&mut db).await? == Copied::NumberTaken {
+        if !self.is_lost(&done) && batch.copy(&mut db).await? == Copied::NumberTaken {
             return Ok(None);
         }
         if self.options.atomic {
@@ -217,6 +250,11 @@ impl<'t> Import<'t> {
             db.commit().await.map_err(error)?;
         }
         Ok(Some(done))
+    }
+
+    /// Whether nothing will stand, for a line that is bad.
+    fn is_lost(&self, done: &Done) -> bool {
+        self.options.atomic && self.tally.bad + done.tally.bad > 0
     }
 
     /// The lines that are to be imported: those that can be read, and were not imported, and whose number is free.
@@ -236,25 +274,17 @@ impl<'t> Import<'t> {
         }
         let keys: Vec<Vec<u8>> = read.iter().map(|(_, read)| read.key.key.clone()).collect();
         let numbers: Vec<i64> = read.iter().filter_map(|(_, read)| read.line.number).collect();
-        let mut known = rows::known(db, &keys).await?;
+        let known = rows::known(db, &keys).await?;
         let taken = rows::taken(db, &numbers).await?;
         let mut wanted = Vec::with_capacity(read.len());
         for (number, read) in read {
-            let given = read.line.number;
-            if let Some(line) = known.get(&read.key.key) {
-                done.tally.skipped += 1;
-                if let Some(given) = given.filter(|_| *line != read.key.line) {
-                    done.tally.differing += 1;
-                    done.told.push(Told::Differs(number, given));
-                }
-            } else if let Some(given) = given.filter(|given| taken.contains(given)) {
-                let message = format!(
-                    "{given} is the number of a ticket that was not imported; leave it out, and another is drawn"
-                );
+            if let Some(imported) = known.get(&read.key.key) {
+                done.skip(number, read, imported);
+            } else if let Some(given) = read.line.number.filter(|given| taken.contains(given)) {
+                let message =
+                    format!("{given} is the number of another ticket; leave it out, and another is drawn");
                 done.bad(number, vec![Fault::new("number", message)]);
             } else {
-                // The first of two lines with one number wins, whether they stand in one batch or not.
-                known.insert(read.key.key.clone(), read.key.line.clone());
                 wanted.push((number, read));
             }
         }
@@ -273,7 +303,7 @@ impl<'t> Import<'t> {
         let mut unknown = BTreeSet::new();
         for word in lines.flat_map(|read| read.line.people()) {
             if self.people.find(word).is_none() {
-                unknown.insert(fold(word));
+                unknown.insert(word);
             }
         }
         if !unknown.is_empty() {
@@ -282,32 +312,88 @@ impl<'t> Import<'t> {
         Ok(())
     }
 
-    /// Makes what the lines lack of the configuration, if that was asked for.
+    /// Holds the lines against the configuration. What good ones lack of it is made before, if that was asked for; which are
+    /// good shows when everything is there, so what only bad ones lack is made and undone.
+    async fn judge<'l>(
+        &mut self,
+        mut db: Transaction<'static, Postgres>,
+        lines: Vec<(u64, &'l Read)>,
+        done: &mut Done,
+    ) -> Result<(Transaction<'static, Postgres>, Vec<Ready<'l>>)> {
+        let lacking: Vec<u64> = self.lacking(&lines);
+        if lacking.is_empty() {
+            return Ok((db, self.check(&lines, &Refused::new(), done)));
+        }
+        let before = Arc::clone(&self.catalog);
+        configuration::mark(&mut db).await?;
+        let (mut db, refused, count) = self.make_missing(db, &lines).await?;
+        let ready = self.check(&lines, &refused, done);
+        let good: Vec<(u64, &Read)> = ready.iter().map(|line| (line.number, line.read)).collect();
+        let numbers: HashSet<u64> = good.iter().map(|(number, _)| *number).collect();
+        if lacking.iter().all(|number| numbers.contains(number)) {
+            configuration::keep(&mut db).await?;
+            done.tally.configured += count;
+            return Ok((db, ready));
+        }
+        configuration::undo(&mut db).await?;
+        (self.catalog, self.people) = (before, People::default());
+        self.look_up(&mut db, good.iter().map(|(_, read)| *read)).await?;
+        let (db, refused, count) = self.make_missing(db, &good).await?;
+        done.tally.configured += count;
+        Ok((db, self.check(&good, &refused, done)))
+    }
+
+    /// The numbers of the lines that lack something that is to be made.
+    fn lacking(&self, lines: &[(u64, &Read)]) -> Vec<u64> {
+        let lacks = |line: &&(u64, &Read)| !self.missing(std::slice::from_ref(*line)).is_empty();
+        lines.iter().filter(lacks).map(|(number, _)| *number).collect()
+    }
+
+    /// What lines lack of the configuration, if it is to be made.
+    fn missing(&self, lines: &[(u64, &Read)]) -> Missing {
+        let mut missing = Missing::default();
+        if self.options.create_missing {
+            for (_, read) in lines {
+                missing.add(&read.line, &self.catalog, &self.people, &self.fields);
+            }
+        }
+        missing
+    }
+
+    /// The good ones of the lines.
+    fn check<'l>(&self, lines: &[(u64, &'l Read)], refused: &Refused, done: &mut Done) -> Vec<Ready<'l>> {
+        let mut ready = Vec::with_capacity(lines.len());
+        for (number, read) in lines.iter().copied() {
+            match check(&read.line, &self.catalog, &self.people, refused) {
+                Ok(checked) => ready.push(Ready { number, read, checked }),
+                Err(faults) => done.bad(number, faults),
+            }
+        }
+        ready
+    }
+
+    /// Makes what the lines lack of the configuration; what could not be made, and how many things were.
     async fn make_missing(
         &mut self,
         db: Transaction<'static, Postgres>,
         lines: &[(u64, &Read)],
-        done: &mut Done,
-    ) -> Result<(Transaction<'static, Postgres>, Refused)> {
-        let mut missing = Missing::default();
-        if self.options.create_missing {
-            for (_, read) in lines {
-                missing.add(&read.line, &self.catalog, &self.people);
-            }
-        }
+    ) -> Result<(Transaction<'static, Postgres>, Refused, u64)> {
+        let missing = self.missing(lines);
         if missing.is_empty() {
-            return Ok((db, Refused::new()));
+            return Ok((db, Refused::new(), 0));
         }
-        let made = missing::make(db, &self.catalog, self.tessera.guard(), &missing).await?;
-        let mut db = made.db;
-        done.tally.configured += made.count;
-        self.catalog = Arc::new(made.catalog);
-        let agents = missing.agents.values().flat_map(|(name, address)| [Some(name), address.as_ref()]);
-        let words: BTreeSet<String> = agents.flatten().map(|word| fold(word)).collect();
+        let Made { mut db, catalog, refused, count } =
+            missing::make(db, &self.catalog, self.tessera.guard(), &missing).await?;
+        let made = missing.fields.keys().filter(|name| !refused.contains_key(&Thing::Field((*name).clone())));
+        self.fields.extend(made.filter_map(|name| catalog.fields.find(name)).map(|field| field.id));
+        self.catalog = Arc::new(catalog);
+        let agents = missing.agents.values();
+        let words: BTreeSet<&str> =
+            agents.flat_map(|(name, address)| [Some(name.as_str()), address.as_deref()]).flatten().collect();
         if !words.is_empty() {
             self.people.extend(rows::people(&mut db, &words).await?);
         }
-        Ok((db, made.refused))
+        Ok((db, refused, count))
     }
 
     /// Makes users of the people who are to be some.
@@ -334,43 +420,53 @@ impl<'t> Import<'t> {
         let people: Vec<(UserId, &str, Option<&str>)> =
             wanted.values().map(|(name, address)| (ids.draw(), *name, *address)).collect();
         done.tally.users += rows::make_people(db, &people).await?;
-        let words = wanted.into_iter().flat_map(|(name, (_, address))| [Some(name), address.map(fold)]);
+        let words = wanted.into_values().flat_map(|(name, address)| [Some(name), address]);
         self.people.extend(rows::people(db, &words.flatten().collect()).await?);
         Ok(())
     }
 
-    /// Gives every line its number, and makes its rows.
+    /// Gives every line its number, and makes its rows. Of the lines of one number the first that can be written is.
     async fn prepare(&self, lines: Vec<Ready<'_>>, done: &mut Done) -> Result<Batch> {
-        let pool = &self.tessera.pools().write;
-        let given = lines.iter().filter_map(|line| line.read.line.number);
-        if let Some(highest) = given.clone().max() {
-            rows::reserve(pool, highest).await?;
-        }
-        let without = lines.len() - given.count();
-        let mut drawn = match without {
-            0 => Vec::new(),
-            count => rows::draw(pool, count).await?,
-        }
-        .into_iter();
+        let is_lost = self.is_lost(done);
+        let mut drawn = if is_lost { Vec::new() } else { self.draw(&lines).await? }.into_iter();
         let now = clock::now();
         let mut batch = Batch::new(self.catalog.version, now);
         let mut requests = Ids::new(now, clock::seed());
-        let mut seeds = clock::seed();
+        let mut written: HashMap<i64, &[u8]> = HashMap::new();
         for Ready { number, read, checked } in lines {
-            let Some(ticket) = read.line.number.or_else(|| drawn.next()) else {
+            if let Some(imported) = read.line.number.and_then(|given| written.get(&given)) {
+                done.skip(number, read, imported);
+                continue;
+            }
+            // What is not written needs no number.
+            let ticket = read.line.number.or_else(|| drawn.next()).or(is_lost.then_some(0));
+            let Some(ticket) = ticket else {
                 return Err(Error::internal("There are fewer numbers than were drawn.", "nextval"));
             };
             let request: RequestId = requests.draw();
-            seeds = seeds.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            match checked.rows(read, ticket, &self.people, request, seeds) {
+            match checked.rows(read, ticket, &self.people, request, clock::seed()) {
                 Ok(imported) => {
                     batch.push(&imported, read, request);
                     done.tally.imported += 1;
+                    written.extend(read.line.number.map(|given| (given, read.key.line.as_slice())));
                 }
                 Err(faults) => done.bad(number, faults),
             }
         }
         Ok(batch)
+    }
+
+    /// Keeps the numbers that lines give, and draws as many as there are lines without one.
+    async fn draw(&self, lines: &[Ready<'_>]) -> Result<Vec<i64>> {
+        let pool = &self.tessera.pools().write;
+        let given = lines.iter().filter_map(|line| line.read.line.number);
+        if let Some(highest) = given.clone().max() {
+            rows::reserve(pool, highest).await?;
+        }
+        match lines.len() - given.count() {
+            0 => Ok(Vec::new()),
+            count => rows::draw(pool, count).await,
+        }
     }
 }
 
@@ -378,6 +474,15 @@ impl Done {
     fn bad(&mut self, number: u64, faults: Vec<Fault>) {
         self.tally.bad += 1;
         self.told.push(Told::Bad(number, faults));
+    }
+
+    /// Passes over a line whose key was imported, from the same line or from another one.
+    fn skip(&mut self, number: u64, read: &Read, imported: &[u8]) {
+        self.tally.skipped += 1;
+        if let Some(given) = read.line.number.filter(|_| imported != read.key.line) {
+            self.tally.differing += 1;
+            self.told.push(Told::Differs(number, given));
+        }
     }
 }
 

@@ -410,7 +410,7 @@ fn assert_refusal(text: &str, error: &QueryError) {
 
 fn assert_compiles(query: &Query<Test>) {
     let asker = Asker { user: ADMIN_USER, now: OffsetDateTime::UNIX_EPOCH, zone: Zone::utc() };
-    let (frequencies, keys) = (Frequencies::new(), Keys::default());
+    let (frequencies, keys) = (Frequencies::default(), Keys::default());
     let plan = sql::Plan { query, asker: &asker, frequencies: &frequencies, keys: &keys };
     let Some(Statement { text, binds }) = plan.all() else { panic!("{query} has a place in no order") };
     // Where no digits follow, it ends a regular expression.

@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tessera_core::Fault;
 use tessera_core::db::Pools;
+use tessera_core::db::doctor;
 use tessera_core::db::export::{self, Wanted};
 use tessera_core::dispatch::clock;
 use tessera_core::models::user::ADMIN_USER;
-use tessera_core::plan::import::{LINE_MAX, Line};
+use tessera_core::plan::import::{LINE_MAX, Line, look};
 use tessera_core::query::Zone;
 use tessera_core::query::sql::Asker;
+use time::OffsetDateTime;
 
 use super::aside::Aside;
-use super::migrate;
 use crate::config::Config;
 use crate::database::Database;
 
@@ -58,36 +60,71 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(file) = &arguments.output {
         say!("Wrote {}: {} tickets.", file.display(), told.tickets);
     }
-    if told.too_long > 0 {
+    if let Some((number, fault)) = told.first_bad {
         bail!(
-            "{} tickets are longer than {LINE_MAX} bytes, which no import takes; their lines are in the file",
-            told.too_long
+            "no import takes {} of these tickets; their lines are written. The first is #{number}: {fault}",
+            told.bad
         );
     }
     Ok(())
 }
 
 /// What was written.
+#[derive(Default)]
 struct Written {
     tickets: u64,
-    too_long: u64,
+    /// Tickets that no import takes.
+    bad: u64,
+    /// The number of the first of them, and why.
+    first_bad: Option<(i64, Fault)>,
+}
+
+impl Written {
+    /// Holds a line against what an import says of it.
+    fn look(&mut self, line: &Line, bytes: usize, now: OffsetDateTime) {
+        let too_long = (bytes > LINE_MAX)
+            .then(|| Fault::new("line", format!("is longer than {LINE_MAX} bytes, which no line may be")));
+        if let Some(fault) = too_long.or_else(|| look(line, now).into_iter().next()) {
+            self.bad += 1;
+            self.first_bad.get_or_insert((line.number.unwrap_or_default(), fault));
+        }
+    }
 }
 
 async fn write(config: &Config, database: &Database, arguments: &Arguments) -> anyhow::Result<Written> {
-    migrate::run_on(database).await?;
     let pools = Pools::new(database.options());
-    let written = match &arguments.output {
-        None => write_to(config, &pools, io::stdout(), arguments).await,
-        Some(file) => {
-            let mut aside = Aside::make(file)?;
-            let to: File = aside.file().try_clone().context("cannot write the export")?;
-            let written = write_to(config, &pools, to, arguments).await?;
-            aside.finish(file)?;
-            Ok(written)
-        }
-    };
+    let written = write_with(config, &pools, arguments).await;
     pools.close().await;
     written
+}
+
+async fn write_with(config: &Config, pools: &Pools, arguments: &Arguments) -> anyhow::Result<Written> {
+    must_be_current(pools).await?;
+    let Some(file) = &arguments.output else {
+        return write_to(config, pools, io::stdout(), arguments).await;
+    };
+    let mut aside = Aside::make(file)?;
+    let to: File = aside.file().try_clone().context("cannot write the export")?;
+    let written = write_to(config, pools, to, arguments).await?;
+    aside.finish(file)?;
+    Ok(written)
+}
+
+/// What only reads changes no schema: a server of another version may run on it.
+async fn must_be_current(pools: &Pools) -> anyhow::Result<()> {
+    let mut db = pools.read.acquire().await.context("cannot connect to the database")?;
+    let ours = doctor::newest_schema();
+    match doctor::schema(&mut db).await? {
+        Some(schema) if schema == ours => Ok(()),
+        Some(schema) if schema > ours => {
+            bail!(
+                "the database has migration {schema}, and this Tessera knows {ours}: export with a newer one"
+            )
+        }
+        _ => bail!(
+            "the database is older than this Tessera, which knows migration {ours}: run `tessera migrate`"
+        ),
+    }
 }
 
 async fn write_to(
@@ -113,20 +150,21 @@ async fn write_lines(
     query: Option<&str>,
     to: &mut impl Write,
 ) -> anyhow::Result<Written> {
-    let (mut too_long, mut bytes) = (0, Vec::new());
-    let asker = Asker { user: ADMIN_USER, now: clock::now(), zone: Zone::utc() };
-    let tickets =
+    let (mut written, mut bytes) = (Written::default(), Vec::new());
+    let now = clock::now();
+    let asker = Asker { user: ADMIN_USER, now, zone: Zone::utc() };
+    written.tickets =
         export::export(&pools.read, config.installation(), Wanted { query, asker }, |line: &Line| {
             bytes.clear();
             serde_json::to_writer(&mut bytes, line)?;
-            too_long += u64::from(bytes.len() > LINE_MAX);
+            written.look(line, bytes.len(), now);
             bytes.push(b'\n');
             to.write_all(&bytes).context("the export could not be written")
         })
         .await
         .map_err(with_place)?;
     to.flush().context("the export could not be written")?;
-    Ok(Written { tickets, too_long })
+    Ok(written)
 }
 
 /// An error about the query, with where it is and what to write instead.

@@ -209,15 +209,59 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
     assert!(ran.stderr.contains(&format!("{file}:2: line: is not JSON: EOF")), "{ran:?}");
     assert_eq!(tickets(&server).await, 2);
 
+    let other = written(&place, "other.jsonl", lines(4).replace("Old", "Other").as_bytes());
+    let ran = server.run(&["import", &other], &[]);
+    assert!(ran.ok, "{ran:?}");
+    let again = written(&place, "again.jsonl", lines(4).as_bytes());
+    let ran = server.run(&["import", &again], &[]);
+    assert!(
+        !ran.ok && ran.stdout.contains("skipped 2 lines that had been imported before (2 with"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("tessera: 2 lines are not imported: other lines were"), "{ran:?}");
+
+    let there = tickets(&server).await;
     let cut = packed(lines(3_000).as_bytes());
-    let cut = written(&place, "cut.jsonl.gz", &cut[..cut.len() / 2]);
+    let cut = written(&place, "cut.jsonl.gz", &cut[..cut.len() / 50]);
     let ran = server.run(&["import", &cut], &[]);
     assert!(!ran.ok && ran.stderr.contains(&format!("cannot read {cut} after line ")), "{ran:?}");
+    let whole = tickets(&server).await - there;
+    assert!(0 < whole && whole < BATCH, "{whole} lines before the cut");
+    // Bytes that are no gzip any more, in the middle of it.
+    let mut broken = packed(lines(3_000).as_bytes());
+    let middle = broken.len() / 2;
+    broken.splice(middle..middle, [0xff; 64]);
+    let broken = written(&place, "broken.jsonl.gz", &broken);
+    let ran = server.run(&["import", &broken], &[]);
+    assert!(!ran.ok && ran.stderr.contains(&format!("cannot read {broken} after line ")), "{ran:?}");
     let nowhere = server.run(&["import", "/nowhere/old.jsonl"], &[]);
     assert!(!nowhere.ok && nowhere.stderr.contains("cannot read /nowhere/old.jsonl"), "{nowhere:?}");
     let directory = server.run(&["import", place.path().to_str().unwrap()], &[]);
     assert!(!directory.ok && directory.stderr.contains("is a directory"), "{directory:?}");
     server.check();
+}
+
+#[tokio::test]
+async fn an_export_says_what_no_import_takes_and_changes_no_schema() {
+    let (server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
+    let file = written(&place, "old.jsonl", lines(4).as_bytes());
+    server.command(&["import", &file]);
+    let mut db = server.connection().await;
+    for change in [
+        "UPDATE tickets SET number = 1000000000001 WHERE number = 100000",
+        "UPDATE tickets SET created_at = '2062-01-01' WHERE number < 100000",
+    ] {
+        sqlx::query(change).execute(&mut db).await.unwrap();
+    }
+    let ran = server.run(&["export"], &[]);
+    assert!(!ran.ok && ran.stdout.lines().count() == 4, "{ran:?}");
+    assert!(ran.stderr.contains("no import takes 2 of these tickets"), "{ran:?}");
+    assert!(ran.stderr.contains("created_at: is in the future"), "the first of them is told: {ran:?}");
+
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version > 1").execute(&mut db).await.unwrap();
+    let ran = server.run(&["export"], &[]);
+    assert!(!ran.ok && ran.stdout.is_empty() && ran.stderr.contains("run `tessera migrate`"), "{ran:?}");
+    db.close().await.unwrap();
 }
 
 #[test]

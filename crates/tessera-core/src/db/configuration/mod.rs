@@ -76,7 +76,7 @@ pub async fn set_version(db: &mut PgConnection, version: i64) -> Result<()> {
     Ok(())
 }
 
-/// Marks this place of the database transaction, to come back to.
+/// Marks this place of the database transaction, to come back to; within a mark there may be another.
 ///
 /// # Errors
 /// Those of the database.
@@ -99,8 +99,9 @@ pub async fn keep(db: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub async fn undo(db: &mut PgConnection) -> Result<()> {
-    sqlx::query!("ROLLBACK TO SAVEPOINT mark").execute(db).await.map_err(error)?;
-    Ok(())
+    sqlx::query!("ROLLBACK TO SAVEPOINT mark").execute(&mut *db).await.map_err(error)?;
+    // Going back leaves the mark in its place, before which there may be another.
+    keep(db).await
 }
 
 /// What the refusal of a row means: another one has its name, or something else.

@@ -72,8 +72,8 @@ impl Lab {
     /// The numbers that SQL finds, in its order; `are_frequent` says that of all the words that are looked for.
     async fn by_sql(&self, text: &str, order: &[Sorted], are_frequent: bool) -> Vec<i64> {
         let query = self.resolved(text);
-        let frequencies: Frequencies =
-            words_of(&query).into_iter().filter(|_| are_frequent).map(|word| (word, 1.0)).collect();
+        let words = words_of(&query).into_iter().filter(|_| are_frequent).map(|word| (word, 1.0));
+        let frequencies = Frequencies { messages: f32::MAX, words: words.collect() };
         let keys = self.keys(order);
         let plan = Plan { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
         let statement = plan.all().unwrap();

@@ -2,7 +2,7 @@
 
 use super::{Change, Document, at};
 use crate::db::catalog;
-use crate::db::configuration::{self, queues, users};
+use crate::db::configuration::{self, users};
 use crate::delivery::guard::Guard;
 use crate::error::{Kind, Result};
 use crate::models::FieldType;
@@ -24,7 +24,7 @@ pub struct Made {
     pub count: u64,
 }
 
-/// Makes what is missing: queues of the default lifecycle, Freeform fields, the fields of queues, privileged users. All of it
+/// Makes what is missing: queues of the default lifecycle, Freeform fields (or of those several values), the fields of queues, privileged users. All of it
 /// is one version of the configuration; what cannot be made is left out and told.
 ///
 /// # Errors
@@ -47,6 +47,9 @@ pub async fn make(
     }
     for (folded, (name, is_multiple)) in &missing.fields {
         making.plant(Thing::Field(folded.clone()), &field(name, *is_multiple), None).await?;
+    }
+    for folded in &missing.wider {
+        making.widen(folded).await?;
     }
     for (folded, fields) in &missing.places {
         making.attach(folded, fields).await?;
@@ -91,10 +94,18 @@ impl Making<'_> {
         }
     }
 
+    /// Has a Freeform field take several values.
+    async fn widen(&mut self, folded: &str) -> Result<()> {
+        let Some(id) = self.change.catalog.fields.find(folded).map(|field| field.id.0) else { return Ok(()) };
+        let Some(before) = at::<CustomFieldDocument>(&mut self.change.db, id).await? else { return Ok(()) };
+        let document = CustomFieldDocument { max_values: Some(0), ..before.document.clone() };
+        self.plant(Thing::Field(folded.to_owned()), &document, Some(&before)).await
+    }
+
     /// Adds fields to those of a queue.
     async fn attach(&mut self, folded: &str, fields: &[String]) -> Result<()> {
         // What is not there was refused before this.
-        let Some(id) = queues::id_of(&mut self.change.db, folded).await? else { return Ok(()) };
+        let Some(id) = self.change.catalog.queues.find(folded).map(|queue| queue.id.0) else { return Ok(()) };
         let Some(before) = at::<QueueDocument>(&mut self.change.db, id).await? else { return Ok(()) };
         let mut document = before.document.clone();
         let known = fields.iter().filter(|name| self.change.catalog.fields.find(name).is_some());

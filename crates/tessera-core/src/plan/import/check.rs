@@ -4,10 +4,10 @@ use super::line::Who;
 use super::{Line, Values};
 use crate::error::Fault;
 use crate::models::text::{fold, list, quote};
-use crate::models::user::{NOBODY, SYSTEM_USER};
+use crate::models::user::SYSTEM_USER;
 use crate::models::{CustomField, CustomFieldId, FieldType, Queue, QueueId, StatusClass, UserId};
 use crate::plan::{Catalog, People};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A line that can be imported, but for the people who are yet to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Missing {
     pub queues: BTreeMap<String, String>,
     /// Fields, each with its name and whether it may have several values.
     pub fields: BTreeMap<String, (String, bool)>,
+    /// Fields that take one value, and are to take several.
+    pub wider: BTreeSet<String>,
     /// The fields of a queue, by the queue, in the order in which lines name them: fields that are there or are missing, and are
     /// not its own.
     pub places: BTreeMap<String, Vec<String>>,
@@ -50,18 +52,24 @@ pub enum Thing {
 pub type Refused = HashMap<Thing, String>;
 
 impl Missing {
-    /// Adds what a line lacks.
-    pub fn add(&mut self, line: &Line, catalog: &Catalog, people: &People) {
+    /// Adds what a line lacks. Fields that were `made` before, for other lines, may become such as this one needs.
+    pub fn add(&mut self, line: &Line, catalog: &Catalog, people: &People, made: &HashSet<CustomFieldId>) {
         let queue = catalog.queues.find(&line.queue);
         if queue.is_none() {
             self.queues.entry(fold(&line.queue)).or_insert_with(|| line.queue.clone());
         }
         for (name, values) in &line.custom_fields {
             let field = catalog.fields.find(name);
-            if field.is_none() {
-                let is_multiple = matches!(values, Values::Many(_));
-                let made = self.fields.entry(fold(name)).or_insert_with(|| (name.clone(), false));
-                made.1 |= is_multiple;
+            let is_multiple = matches!(values, Values::Many(_));
+            match field {
+                None => {
+                    let one = self.fields.entry(fold(name)).or_insert_with(|| (name.clone(), false));
+                    one.1 |= is_multiple;
+                }
+                Some(field) if is_multiple && !field.is_multiple() && made.contains(&field.id) => {
+                    self.wider.insert(fold(name));
+                }
+                Some(_) => {}
             }
             let is_there =
                 queue.zip(field).is_some_and(|(queue, field)| queue.custom_fields.contains(&field.id));
@@ -72,7 +80,7 @@ impl Missing {
                 }
             }
         }
-        if let Some(Ok(who)) = owner_of(line).map(Who::parse)
+        if let Some(Ok(who)) = line.owner().map(Who::parse)
             && who.find(people).is_none_or(|user| !user.privileged && user.id != SYSTEM_USER)
         {
             let address = who.address.map(str::to_owned);
@@ -82,8 +90,8 @@ impl Missing {
 
     /// Whether nothing is missing.
     pub fn is_empty(&self) -> bool {
-        let Self { queues, fields, places, agents } = self;
-        queues.is_empty() && fields.is_empty() && places.is_empty() && agents.is_empty()
+        let Self { queues, fields, wider, places, agents } = self;
+        queues.is_empty() && fields.is_empty() && wider.is_empty() && places.is_empty() && agents.is_empty()
     }
 }
 
@@ -124,36 +132,8 @@ pub fn check(
     Ok(Checked { queue: queue.id, status, status_class, owner, values })
 }
 
-impl Line {
-    /// The people whom an import makes users where they are none: all but watchers of whom only an address is known.
-    pub fn users(&self) -> BTreeSet<(&str, Option<&str>)> {
-        let makers =
-            self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()]);
-        let watchers = self.watchers().filter_map(|word| Who::parse(word).ok()).filter(|who| !who.is_bare);
-        let people = makers.filter_map(|word| Who::parse(word).ok()).chain(watchers);
-        people.map(|who| (who.username, who.address)).collect()
-    }
-
-    /// The words by which the people of this line may be found.
-    pub fn people(&self) -> impl Iterator<Item = &str> {
-        let makers =
-            self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()]);
-        let words = makers.chain(owner_of(self)).chain(self.watchers());
-        words.filter_map(|word| Who::parse(word).ok()).flat_map(|who| who.words())
-    }
-
-    fn watchers(&self) -> impl Iterator<Item = &str> {
-        [&self.requestors, &self.cc, &self.admin_cc].into_iter().flatten().map(String::as_str)
-    }
-}
-
-/// The owner that a line gives; `Nobody` is none.
-fn owner_of(line: &Line) -> Option<&str> {
-    line.owner.as_deref().filter(|owner| !owner.trim().eq_ignore_ascii_case(NOBODY))
-}
-
 fn owner(line: &Line, people: &People, refused: &Refused) -> Result<Option<UserId>, Fault> {
-    let Some(word) = owner_of(line) else { return Ok(None) };
+    let Some(word) = line.owner() else { return Ok(None) };
     let who = Who::parse(word).map_err(|message| Fault::new("owner", message))?;
     let reason = refused.get(&Thing::Agent(fold(who.username)));
     match who.find(people) {

@@ -1,11 +1,12 @@
 //! The format: what a line of an import says, and an export writes.
 
-use crate::models::text::{ADDRESS_MAX, is_address, line_fault, name_fault, quote};
+use crate::models::User;
+use crate::models::text::{ADDRESS_MAX, NAME_MAX, is_address, line_fault, name_fault, quote};
 use crate::models::user::NOBODY;
-use crate::models::{User, text};
 use crate::plan::People;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use time::OffsetDateTime;
 
@@ -63,6 +64,34 @@ pub struct Line {
     /// What happened before.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub transactions: Vec<Past>,
+}
+
+impl Line {
+    /// The people whom an import makes users where they are none: all but watchers of whom only an address is known.
+    pub fn users(&self) -> BTreeSet<(&str, Option<&str>)> {
+        let watchers = self.watchers().filter_map(|word| Who::parse(word).ok()).filter(|who| !who.is_bare);
+        let people = self.makers().filter_map(|word| Who::parse(word).ok()).chain(watchers);
+        people.map(|who| (who.username, who.address)).collect()
+    }
+
+    /// The words by which the people of this line may be found.
+    pub fn people(&self) -> impl Iterator<Item = &str> {
+        let words = self.makers().chain(self.owner()).chain(self.watchers());
+        words.filter_map(|word| Who::parse(word).ok()).flat_map(|who| who.words())
+    }
+
+    /// The owner; `Nobody` is none.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.owner.as_deref().filter(|owner| !owner.trim().eq_ignore_ascii_case(NOBODY))
+    }
+
+    fn makers(&self) -> impl Iterator<Item = &str> {
+        self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()])
+    }
+
+    fn watchers(&self) -> impl Iterator<Item = &str> {
+        [&self.requestors, &self.cc, &self.admin_cc].into_iter().flatten().map(String::as_str)
+    }
 }
 
 /// A transaction of a ticket's past, as a line has it.
@@ -204,7 +233,16 @@ impl<'w> Who<'w> {
 
 /// Whether a word could name a person at all, as far as its length and characters go.
 pub(super) fn person_fault(word: &str) -> Option<String> {
-    line_fault(word, text::NAME_MAX + ADDRESS_MAX).or_else(|| Who::parse(word).err())
+    const MAX: usize = NAME_MAX + ADDRESS_MAX + " <>".len();
+    line_fault(word, MAX).or_else(|| Who::parse(word).err())
+}
+
+/// The same of somebody who becomes a user, with the address as the username where there is no other.
+pub(super) fn maker_fault(word: &str) -> Option<String> {
+    person_fault(word).or_else(|| {
+        let username = Who::parse(word).ok()?.username;
+        line_fault(username, NAME_MAX).map(|fault| format!("{} {fault}", quote(username)))
+    })
 }
 
 /// What is `null` as if it were not there.

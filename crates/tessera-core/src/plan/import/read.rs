@@ -1,7 +1,7 @@
 //! Reads a line: the JSON, what can be said of it without a database, and the key under which it is imported once.
 
-use super::line::person_fault;
-use super::{Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
+use super::line::{maker_fault, person_fault};
+use super::{AHEAD_MAX, Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
 use crate::error::Fault;
 use crate::models::TransactionType;
 use crate::models::custom_field::COUNT_MAX;
@@ -11,6 +11,7 @@ use crate::plan::draft::{WATCHERS_MAX, check_subject};
 use crate::query::words::vector;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
+use time::OffsetDateTime;
 
 /// The types of messages that a person may have written.
 const CONTENT_TYPES: [&str; 2] = ["text/plain", "text/html"];
@@ -18,7 +19,7 @@ const CONTENT_TYPES: [&str; 2] = ["text/plain", "text/html"];
 /// A line that was read, with what can be worked out from it alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read {
-    /// What it says.
+    /// What it says, with its transactions in the order of their times.
     pub line: Line,
     /// What it is imported once under.
     pub key: Key,
@@ -42,13 +43,14 @@ impl Read {
     ///
     /// # Errors
     /// Every fault there is, with paths such as `transactions[3].type`; of JSON that cannot be read, the first.
-    pub fn of(file: &str, number: u64, bytes: &[u8]) -> Result<Self, Vec<Fault>> {
-        let line = parse(bytes).map_err(|fault| vec![fault])?;
-        let mut faults = Vec::new();
-        look(&line, &mut faults);
+    pub fn of(file: &str, number: u64, bytes: &[u8], now: OffsetDateTime) -> Result<Self, Vec<Fault>> {
+        let mut line = parse(bytes).map_err(|fault| vec![fault])?;
+        let faults = look(&line, now);
         if !faults.is_empty() {
             return Err(faults);
         }
+        // A history reads forwards; of one time, in the order of the line.
+        line.transactions.sort_by_key(|past| past.created_at);
         let content = |past: &Past| past.content.as_deref().map(vector).unwrap_or_default();
         Ok(Self {
             key: Key::of(file, number, bytes, line.number),
@@ -59,23 +61,10 @@ impl Read {
     }
 }
 
-/// The number that a line gives, if it is one: for a look ahead, which passes over everything else.
-pub fn number_of(bytes: &[u8]) -> Option<i64> {
-    #[derive(serde::Deserialize)]
-    struct Numbered {
-        number: Option<i64>,
-    }
-    let read: Numbered = serde_json::from_slice(bytes).ok()?;
-    read.number.filter(|number| (1..=NUMBER_MAX).contains(number))
-}
-
-impl Read {
-    /// The words of the contents in the order in which the history has them: that of their times.
-    pub fn content_words_in_order(&self) -> impl Iterator<Item = &str> {
-        let mut words: Vec<_> = self.line.transactions.iter().zip(&self.content_words).collect();
-        words.sort_by_key(|(past, _)| past.created_at);
-        words.into_iter().map(|(_, words)| words.as_str())
-    }
+/// The number that a line gives, if it can be read: for a look ahead.
+pub fn number_of(bytes: &[u8], now: OffsetDateTime) -> Option<i64> {
+    let line = parse(bytes).ok()?;
+    line.number.filter(|_| look(&line, now).is_empty())
 }
 
 impl Key {
@@ -135,8 +124,10 @@ fn syntax(error: &serde_json::Error) -> Fault {
     Fault::new("line", format!("is not JSON: {message}, at byte {}", error.column())).at(1, error.column())
 }
 
-/// What can be said of a line without knowing anything else.
-fn look(line: &Line, faults: &mut Vec<Fault>) {
+/// What is wrong with a line, as far as can be said without knowing more than the time: an import at that time refuses it.
+pub fn look(line: &Line, now: OffsetDateTime) -> Vec<Fault> {
+    let mut all = Vec::new();
+    let faults = &mut all;
     if line.number.is_some_and(|number| !(1..=NUMBER_MAX).contains(&number)) {
         let message = format!("is not a number of a ticket, which are 1 to {NUMBER_MAX}");
         faults.push(Fault::new("number", message));
@@ -145,7 +136,9 @@ fn look(line: &Line, faults: &mut Vec<Fault>) {
         |field: &str, fault: Option<String>| faults.extend(fault.map(|words| Fault::new(field, words)));
     say("queue", line_fault(&line.queue, NAME_MAX).or_else(|| empty(&line.queue)));
     say("status", line_fault(&line.status, NAME_MAX).or_else(|| empty(&line.status)));
-    say("creator", person_fault(&line.creator));
+    say("creator", maker_fault(&line.creator));
+    say("created_at", future_fault(line.created_at, now));
+    say("updated_at", line.updated_at.and_then(|time| future_fault(time, now)));
     if let Err(error) = check_subject(&line.subject) {
         faults.extend_from_slice(error.faults());
     }
@@ -154,11 +147,12 @@ fn look(line: &Line, faults: &mut Vec<Fault>) {
     if line.transactions.len() > TRANSACTIONS_MAX {
         let message = format!("are {}; at most {TRANSACTIONS_MAX} are allowed", line.transactions.len());
         faults.push(Fault::new("transactions", message));
-        return;
+        return all;
     }
     for (at, past) in line.transactions.iter().enumerate() {
-        look_at_past(past, &format!("transactions[{at}]"), faults);
+        look_at_past(past, &format!("transactions[{at}]"), now, faults);
     }
+    all
 }
 
 fn look_at_people(line: &Line, faults: &mut Vec<Fault>) {
@@ -183,6 +177,10 @@ fn look_at_fields(line: &Line, faults: &mut Vec<Fault>) {
     let most = usize::try_from(COUNT_MAX).unwrap_or(usize::MAX);
     let mut names = HashSet::new();
     for (name, values) in &line.custom_fields {
+        if let Some(fault) = line_fault(name, NAME_MAX) {
+            faults.push(Fault::new("custom_fields", format!("{} {fault}", quote(name))));
+            continue;
+        }
         let place = || format!("custom_fields.{name}");
         if !names.insert(fold(name)) {
             faults.push(Fault::new(place(), "comes twice; names are compared without case. Remove one"));
@@ -194,13 +192,14 @@ fn look_at_fields(line: &Line, faults: &mut Vec<Fault>) {
     }
 }
 
-fn look_at_past(past: &Past, place: &str, faults: &mut Vec<Fault>) {
-    let Past { r#type, created_at: _, creator, field, old_value, new_value, content, content_type } = past;
+fn look_at_past(past: &Past, place: &str, now: OffsetDateTime, faults: &mut Vec<Fault>) {
+    let Past { r#type, created_at, creator, field, old_value, new_value, content, content_type } = past;
     let mut say = |member: &str, fault: Option<String>| {
         faults.extend(fault.map(|message| Fault::new(format!("{place}.{member}"), message)));
     };
     say("type", type_fault(r#type));
-    say("creator", person_fault(creator));
+    say("created_at", future_fault(*created_at, now));
+    say("creator", maker_fault(creator));
     say("field", field.as_deref().and_then(|field| line_fault(field, NAME_MAX)));
     // A value of a field elsewhere may be longer than one here, and a subject with it.
     let value = |value: &Option<String>| value.as_deref().and_then(|value| fault(value, CONTENT_MAX));
@@ -227,6 +226,13 @@ fn type_fault(word: &str) -> Option<String> {
             quote(word),
             list(types.map(TransactionType::as_str))
         )
+    })
+}
+
+/// A ticket's history never runs backwards, so what comes after such a time would wait for it.
+fn future_fault(time: OffsetDateTime, now: OffsetDateTime) -> Option<String> {
+    (time > now.saturating_add(AHEAD_MAX)).then(|| {
+        "is in the future, and says when something happened; write a time that has passed".to_owned()
     })
 }
 

@@ -42,9 +42,7 @@ impl Checked {
         let line = &read.line;
         let mut trail = Trail::new(line.created_at, seed);
         let mut faults = Vec::new();
-        let mut past: Vec<&Past> = line.transactions.iter().collect();
-        // A history reads forwards; of one time, in the order of the line.
-        past.sort_by_key(|past| past.created_at);
+        let past = &line.transactions;
         let last = past.last().map_or(line.created_at, |past| past.created_at.max(line.created_at));
         let mut ticket = Ticket {
             id: trail.draw(line.created_at),

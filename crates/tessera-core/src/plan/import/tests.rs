@@ -7,6 +7,8 @@ use crate::models::{Change, Role, StatusClass, TransactionType, User, UserId};
 use crate::plan::tests::{Desk, id, user};
 use crate::plan::{Catalog, People, fold};
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
+use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
 
@@ -20,8 +22,15 @@ fn line(more: Value) -> Vec<u8> {
     line.to_string().into_bytes()
 }
 
+/// When the tests import.
+const NOW: OffsetDateTime = datetime!(2026-11-23 10:00 UTC);
+
+fn read_from(file: &str, at: u64, bytes: &[u8]) -> Result<Read, Vec<Fault>> {
+    Read::of(file, at, bytes, NOW)
+}
+
 fn read(more: Value) -> Read {
-    Read::of("old.jsonl", 1, &line(more)).unwrap()
+    read_from("old.jsonl", 1, &line(more)).unwrap()
 }
 
 /// ann and bob may own tickets, eve may not, and gone could until she left.
@@ -40,7 +49,7 @@ fn rows(catalog: &Catalog, read: &Read) -> Result<Imported, Vec<Fault>> {
 /// What is wrong with a line, as `field: message` each.
 fn faults(more: Value) -> Vec<String> {
     let catalog = Desk::new().open();
-    let faults = Read::of("old.jsonl", 1, &line(more)).and_then(|read| rows(&catalog, &read)).unwrap_err();
+    let faults = read_from("old.jsonl", 1, &line(more)).and_then(|read| rows(&catalog, &read)).unwrap_err();
     faults.into_iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect()
 }
 
@@ -87,7 +96,7 @@ fn a_whole_line_becomes_a_ticket_with_people_values_and_a_history_that_ends_with
     let folded = fold(transactions.iter().map(|one| (&one.change, one.seq.unwrap(), one.created_at)));
     assert_eq!(folded.as_ref(), Some(&ticket));
     assert_eq!(fold(transactions[..3].iter().map(|one| (&one.change, 1, one.created_at))), None);
-    let words: Vec<&str> = read.content_words_in_order().collect();
+    let words = &read.content_words;
     assert!(words[0].contains("burns") && words[1].is_empty(), "{words:?}");
 }
 
@@ -133,7 +142,7 @@ fn a_line_with_nothing_but_what_it_must_have_is_a_ticket() {
 #[test]
 fn what_is_no_line_is_told_with_the_place_and_what_would_be_right() {
     let told = |text: &str| {
-        let faults = Read::of("old.jsonl", 1, text.as_bytes()).unwrap_err();
+        let faults = read_from("old.jsonl", 1, text.as_bytes()).unwrap_err();
         assert_eq!(faults.len(), 1, "{faults:?}");
         format!("{}: {}", faults[0].field, faults[0].message)
     };
@@ -197,7 +206,7 @@ fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
     assert_eq!(
         all,
         [
-            "number: is not a number of a ticket, which are 1 to 9007199254740991",
+            "number: is not a number of a ticket, which are 1 to 1000000000000",
             "creator: Nobody is the owner of tickets that nobody owns, and can be nobody else",
             "subject: holds a line break or another control character; it must be one line",
             "requestors[0]: \"no\" is not a mail address; write a username, an address, or eve <eve@example.net>",
@@ -223,7 +232,7 @@ fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
     assert_eq!(past(json!({"content_type": "text/markdown"})), [html]);
     let many = vec!["a@example.net"; 201];
     assert_eq!(faults(json!({"cc": many})), ["cc: names 201 people; at most 200 are allowed"]);
-    let twice = Read::of("f", 1, br#"{"queue":"Support","subject":"S","status":"open","creator":"ann","created_at":"2020-01-01T00:00:00Z","custom_fields":{"Note":"a","note":"b"}}"#);
+    let twice = read_from("f", 1, br#"{"queue":"Support","subject":"S","status":"open","creator":"ann","created_at":"2020-01-01T00:00:00Z","custom_fields":{"Note":"a","note":"b"}}"#);
     assert_eq!(twice.unwrap_err()[0].message, "comes twice; names are compared without case. Remove one");
 }
 
@@ -277,7 +286,7 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
 fn what_is_missing_is_named_once_whatever_its_case() {
     let (catalog, people) = (Desk::new().open(), people());
     let mut missing = Missing::default();
-    missing.add(&read(json!({})).line, &catalog, &people);
+    missing.add(&read(json!({})).line, &catalog, &people, &HashSet::new());
     assert!(missing.is_empty(), "{missing:?}");
     for more in [
         json!({"queue": "Old", "owner": "Zoe <zoe@example.net>", "custom_fields": {"Colour": "red", "Note": "x"}}),
@@ -285,7 +294,7 @@ fn what_is_missing_is_named_once_whatever_its_case() {
         json!({"queue": "Billing", "owner": "eve", "custom_fields": {"Severity": "low", "Note": null}}),
         json!({"owner": "tessera"}),
     ] {
-        missing.add(&read(more).line, &catalog, &people);
+        missing.add(&read(more).line, &catalog, &people, &HashSet::new());
     }
     let names = |map: &std::collections::BTreeMap<String, String>| map.values().cloned().collect::<Vec<_>>();
     assert_eq!(names(&missing.queues), ["Old"]);
@@ -303,7 +312,7 @@ fn what_is_missing_is_named_once_whatever_its_case() {
 
 #[test]
 fn a_key_is_the_number_or_else_the_file_the_line_and_its_place() {
-    let key = |file: &str, at: u64, more: Value| Read::of(file, at, &line(more)).unwrap().key;
+    let key = |file: &str, at: u64, more: Value| read_from(file, at, &line(more)).unwrap().key;
     let numbered = key("a", 1, json!({"number": 7}));
     assert_eq!(numbered.key, 7_i64.to_be_bytes());
     assert_eq!(numbered, key("b", 2, json!({"number": 7})));
@@ -317,19 +326,67 @@ fn a_key_is_the_number_or_else_the_file_the_line_and_its_place() {
 }
 
 #[test]
-fn the_number_of_a_line_is_seen_ahead_whatever_else_it_says() {
+fn the_number_of_a_line_is_seen_ahead_where_the_line_can_be_read() {
+    let ahead = |more: Value| number_of(&line(more), NOW);
+    assert_eq!(ahead(json!({"number": 7})), Some(7));
+    assert_eq!(ahead(json!({"number": NUMBER_MAX})), Some(NUMBER_MAX));
+    assert_eq!(ahead(json!({"number": null})), None);
+    assert_eq!(ahead(json!({"number": NUMBER_MAX + 1})), None);
+    assert_eq!(ahead(json!({"number": 7, "subject": " "})), None, "a bad line moves nothing");
+    assert_eq!(number_of(br#"{"number": 7}"#, NOW), None);
+    assert_eq!(number_of(b"[7", NOW), None);
+}
+
+#[test]
+fn what_has_happened_did_not_happen_in_the_future() {
+    let past = json!([{"type": "Comment", "created_at": "2062-01-01T00:00:00Z", "creator": "ann"}]);
     let cases = [
-        ("{\"a\": [1, {}], \"number\": 7, \"b\": 2}", Some(7)),
-        ("{\"number\": 9007199254740992}", None),
-        ("{\"number\": 0}", None),
-        ("{\"number\": \"7\"}", None),
-        ("{\"number\": null}", None),
-        ("{}", None),
-        ("[7", None),
+        (json!({"created_at": "2062-01-01T00:00:00Z"}), "created_at"),
+        (json!({"updated_at": "2026-11-23T10:05:00.000001Z"}), "updated_at"),
+        (json!({"transactions": past}), "transactions[0].created_at"),
     ];
-    for (text, number) in cases {
-        assert_eq!(number_of(text.as_bytes()), number, "{text}");
+    for (more, place) in cases {
+        let expected = "is in the future, and says when something happened; write a time that has passed";
+        assert_eq!(faults(more), [format!("{place}: {expected}")]);
     }
+    let soon = read(json!({"updated_at": "2026-11-23T10:05:00Z", "due_at": "2062-01-01T00:00:00Z"}));
+    assert_eq!(
+        soon.line.updated_at,
+        Some(NOW + AHEAD_MAX),
+        "clocks differ a little, and what is due is due later"
+    );
+}
+
+#[test]
+fn whoever_becomes_a_user_has_a_name_that_a_user_may_have() {
+    let long = |bytes: usize| {
+        let labels = format!("{}.{}.{}", "b".repeat(60), "c".repeat(60), "d".repeat(60));
+        format!("{}@{labels}", "a".repeat(bytes - labels.len() - 1))
+    };
+    let fault = "is 201 bytes long; at most 200 are allowed";
+    let told = faults(json!({"creator": long(201)}));
+    assert!(told[0].starts_with("creator: \"aaa") && told[0].ends_with(fault), "{told:?}");
+    let past = json!([{"type": "Set", "created_at": "2020-01-01T00:00:00Z", "creator": long(201)}]);
+    let told = faults(json!({"transactions": past}));
+    assert!(told[0].starts_with("transactions[0].creator: ") && told[0].ends_with(fault), "{told:?}");
+    let named = Who::named(&"n".repeat(200), &long(240));
+    read(json!({"creator": named, "cc": [long(201)], "admin_cc": [Who::named("ann", &long(200))]}));
+    let longest = format!("{}.{}@{}", "x", "y".repeat(62), long(240).split_once('@').unwrap().1);
+    let longest = format!("{longest}.{}", "z".repeat(254 - longest.len() - 1));
+    read(json!({"creator": Who::named(&"n".repeat(200), &longest)}));
+}
+
+#[test]
+fn the_name_of_a_field_is_one_line_and_no_longer_than_a_name() {
+    let told = faults(json!({"custom_fields": {"\u{1b}[2J": "x"}}));
+    assert_eq!(
+        told,
+        [
+            "custom_fields: \"\\u{1b}[2J\" holds a line break or another control character; it must be one line"
+        ]
+    );
+    let told = faults(json!({"custom_fields": {"x".repeat(201): "x"}}));
+    assert!(told[0].ends_with("is 201 bytes long; at most 200 are allowed"), "{told:?}");
 }
 
 #[test]
@@ -340,7 +397,7 @@ fn a_line_that_is_written_is_read_as_it_was() {
                           "content_type": "text/html", "field": "f", "old_value": "o", "new_value": "\u{2028}"}]});
     let first = read(more).line;
     let text = serde_json::to_vec(&first).unwrap();
-    assert_eq!(Read::of("f", 1, &text).unwrap().line, first);
+    assert_eq!(read_from("f", 1, &text).unwrap().line, first);
     let bare: Map<String, Value> =
         serde_json::from_slice(&serde_json::to_vec(&read(json!({})).line).unwrap()).unwrap();
     let members: Vec<&str> = bare.keys().map(String::as_str).collect();

@@ -2,6 +2,7 @@
 
 use super::Compiler;
 use super::set::Part;
+use super::statement::FENCE_MAX;
 use super::tree::{Leaf, Node};
 use crate::query::ast::Order;
 use crate::query::fields::Date;
@@ -15,10 +16,6 @@ const BRANCHES_MAX: usize = 16;
 const SETS_MAX: usize = 7;
 /// Sets joined in all branches of a statement.
 const ALL_SETS_MAX: usize = 32;
-/// The frequency of all the words of a text together from which tickets are tried in the order of the answer: a page of 50 is
-/// then full after some 10,000.
-const FREQUENT: f32 = 0.005;
-
 /// What is joined by AND.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Branch {
@@ -141,8 +138,10 @@ impl Compiler<'_> {
     fn is_frequent(&self, leaf: &Leaf<'_>) -> bool {
         let Some(matcher) = leaf.matcher() else { return false };
         let known: Option<Vec<f32>> =
-            matcher.wanted().map(|word| self.frequencies.get(word).copied()).collect();
-        known.is_some_and(|known| known.into_iter().product::<f32>() >= FREQUENT)
+            matcher.wanted().map(|word| self.frequencies.words.get(word).copied()).collect();
+        // More than would be fetched first: so it is not tried.
+        let matches = known.map(|known| known.into_iter().product::<f32>() * self.frequencies.messages);
+        matches.is_some_and(|matches| matches > f32::from(FENCE_MAX))
     }
 }
 

@@ -40,8 +40,14 @@ pub struct Asker {
     pub zone: Zone,
 }
 
-/// How often the most frequent words stand in messages, as parts of all messages.
-pub type Frequencies = HashMap<String, f32>;
+/// How often the most frequent words stand in messages.
+#[derive(Debug, Clone, Default)]
+pub struct Frequencies {
+    /// About so many messages there are.
+    pub messages: f32,
+    /// The part of them that a word stands in.
+    pub words: HashMap<String, f32>,
+}
 
 /// A statement and the values of its parameters.
 #[derive(Debug, Clone, PartialEq)]

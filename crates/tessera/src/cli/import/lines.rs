@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, bail};
 use flate2::bufread::MultiGzDecoder;
 use tessera_core::Fault;
+use tessera_core::dispatch::clock;
 use tessera_core::dispatch::import::{BATCH_BYTES_MAX, BATCH_LINES_MAX, Numbered};
 use tessera_core::plan::import::{self, LINE_MAX};
 use tokio::sync::mpsc;
@@ -69,11 +70,10 @@ pub async fn highest_number(file: &Path) -> anyhow::Result<Option<i64>> {
         loop {
             match next_line(&mut from, &mut line) {
                 Ok(Found::End) => return Ok(highest),
-                Ok(Found::Line) => highest = highest.max(import::number_of(&line)),
+                Ok(Found::Line) => highest = highest.max(import::number_of(&line, clock::now())),
                 Ok(Found::TooLong) => {}
-                // A file that was cut off is imported as far as it goes, and the error told then.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(highest),
-                Err(error) => return Err(error),
+                // Such a file is imported as far as it goes, and the error told then.
+                Err(_) => return Ok(highest),
             }
         }
     });
@@ -127,20 +127,19 @@ fn read_lines(
     let (mut batch, mut size) = (Vec::new(), 0);
     let mut line = Vec::new();
     for number in 1.. {
-        let found = next_line(&mut from, &mut line)?;
-        if size > 0
-            && (found == Found::End || size + line.len() > BATCH_BYTES_MAX || batch.len() >= BATCH_LINES_MAX)
-        {
+        let found = next_line(&mut from, &mut line);
+        let is_last = matches!(found, Ok(Found::End) | Err(_));
+        if size > 0 && (is_last || size + line.len() > BATCH_BYTES_MAX || batch.len() >= BATCH_LINES_MAX) {
             size = 0;
             if send.blocking_send(Ok(std::mem::take(&mut batch))).is_err() {
                 return Ok(());
             }
         }
         let bytes = if number == 1 { line.strip_prefix(MARK).unwrap_or(&line) } else { &line };
-        let read = match found {
+        let read = match found? {
             Found::End => return Ok(()),
             Found::Line if bytes.trim_ascii().is_empty() => continue,
-            Found::Line => import::Read::of(name, number, bytes).map(Box::new),
+            Found::Line => import::Read::of(name, number, bytes, clock::now()).map(Box::new),
             Found::TooLong => {
                 let message = format!("is longer than {LINE_MAX} bytes, which no line may be");
                 Err(vec![Fault::new("line", message)])
@@ -229,8 +228,16 @@ mod tests {
         let twice = batches([&packed[..], &packed[..]].concat()).await;
         let sizes: Vec<usize> = twice.iter().map(|batch| batch.as_ref().unwrap().len()).collect();
         assert_eq!(sizes, [1_000, 1_000, 2]);
-        let cut = batches(packed[..packed.len() - 9].to_vec()).await;
-        assert_eq!(cut.last().unwrap().as_ref().err(), Some(&io::ErrorKind::UnexpectedEof));
+        for at in [9, packed.len() / 2] {
+            let cut = batches(packed[..packed.len() - at].to_vec()).await;
+            let (error, whole) = cut.split_last().unwrap();
+            assert_eq!(error.as_ref().err(), Some(&io::ErrorKind::UnexpectedEof));
+            assert!(whole.last().unwrap().as_ref().is_ok_and(|lines| !lines.is_empty()), "{whole:?}");
+        }
+        let zeros = batches([&packed[..], &[0; 512]].concat()).await;
+        let sizes: Vec<_> = zeros.iter().filter_map(|batch| Some(batch.as_ref().ok()?.len())).collect();
+        assert_eq!(sizes, [1_000, 1], "what is behind the end is an error after what was whole");
+        assert!(zeros.last().unwrap().is_err());
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ use progress::Progress;
 
 /// Faults told of one line; the first ones mostly say it all.
 const FAULTS_SHOWN: usize = 10;
+/// Characters told of a fault, which may have words of the file.
+const FAULT_SHOWN: usize = 2_000;
 
 /// What an import is told.
 #[derive(Debug, clap::Args)]
@@ -40,20 +42,23 @@ pub struct Arguments {
 /// Imports a file. What was imported before is skipped, so it can be run again, whatever became of it.
 ///
 /// # Errors
-/// The file cannot be read, the database cannot be had or refuses a batch, or a line is bad.
+/// The file cannot be read, the database cannot be had or refuses a batch, a line is bad, or one has the number of another
+/// that was imported.
 pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let input = Input::open(&arguments.file)?;
     let database = Database::share(config).await?;
     let imported = import(config, &database, input, arguments).await;
     database.close().await?;
     let tally = imported?;
-    if tally.bad == 0 {
-        return Ok(());
-    }
-    match arguments.atomic {
-        true => bail!("{} bad; nothing was imported", lines_of(tally.bad)),
-        false => {
-            bail!("{} bad; mend them and import the file again: the others are skipped", lines_of(tally.bad))
+    match (tally.bad, tally.differing) {
+        (0, 0) => Ok(()),
+        (0, differing) => bail!(
+            "{} not imported: other lines were, under the same numbers. If they are other tickets, leave out their numbers",
+            lines_of(differing)
+        ),
+        (bad, _) if arguments.atomic => bail!("{} bad; nothing was imported", lines_of(bad)),
+        (bad, _) => {
+            bail!("{} bad; mend them and import the file again: the others are skipped", lines_of(bad))
         }
     }
 }
@@ -77,10 +82,31 @@ async fn import(
     Ok(tally)
 }
 
-/// Reads on one thread and writes meanwhile.
+/// Imports the whole input.
 async fn all(tessera: &Tessera, input: Input, options: Options, file: &Path) -> anyhow::Result<Tally> {
     let mut progress = Progress::new(&input, std::io::stderr().is_terminal());
     let mut import = Import::begin(tessera, options);
+    let taken = take(&mut import, input, options, file, &mut progress).await;
+    progress.end();
+    if let Err(error) = taken {
+        import.leave().await;
+        return Err(error);
+    }
+    // Whether the last of it was written before a connection was lost is not known here.
+    import
+        .finish()
+        .await
+        .context("the import did not end; import the file again, and what is there is skipped")
+}
+
+/// Reads on one thread and writes meanwhile.
+async fn take(
+    import: &mut Import<'_>,
+    input: Input,
+    options: Options,
+    file: &Path,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
     // A server that runs meanwhile gives away none of the numbers that are still to come.
     if let Some(highest) = lines::highest_number(file).await? {
         import.reserve(highest).await?;
@@ -95,9 +121,7 @@ async fn all(tessera: &Tessera, input: Input, options: Options, file: &Path) -> 
         }
         progress.at(&import.tally());
     }
-    progress.end();
-    let tally = import.tally();
-    import.finish().await.with_context(|| stopped(&tally, options))
+    Ok(())
 }
 
 fn stopped(tally: &Tally, options: Options) -> String {
@@ -115,7 +139,7 @@ fn words(told: &Told, file: &Path) -> String {
     let file = file.display();
     match told {
         Told::Bad(line, faults) => {
-            let said = |fault: &Fault| format!("{file}:{line}: {}: {}", fault.field, fault.message);
+            let said = |fault: &Fault| format!("{file}:{line}: {}", shown(&fault.to_string()));
             let mut words: Vec<String> = faults.iter().take(FAULTS_SHOWN).map(said).collect();
             if let Some(more) = faults.len().checked_sub(FAULTS_SHOWN).filter(|more| *more > 0) {
                 words.push(format!("{file}:{line}: and {more} more"));
@@ -126,6 +150,18 @@ fn words(told: &Told, file: &Path) -> String {
             "{file}:{line}: skipped: #{number} was imported before, from a line that says something else; the ticket stays as it is"
         ),
     }
+}
+
+/// A text without its control characters, and no longer than helps.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(FAULT_SHOWN) {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    if shown.len() < text.len() { shown + "..." } else { shown }
 }
 
 fn summary(tally: &Tally, options: Options, seconds: f64) -> String {
@@ -170,6 +206,8 @@ fn lines_of(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tessera_core::dispatch::clock;
+    use tessera_core::plan::import::Read;
 
     #[test]
     fn a_bad_line_is_told_with_its_place_and_no_more_faults_than_help() {
@@ -178,6 +216,21 @@ mod tests {
         let lines: Vec<&str> = words.lines().collect();
         assert_eq!(lines.len(), 11);
         assert_eq!((lines[0], lines[10]), ("old.jsonl:7: cc[0]: is wrong", "old.jsonl:7: and 2 more"));
+    }
+
+    #[test]
+    fn what_is_told_of_a_line_writes_and_does_nothing_else() {
+        let told = |line: &str| {
+            let faults = Read::of("f", 1, line.as_bytes(), clock::now()).unwrap_err();
+            words(&Told::Bad(1, faults), Path::new("f"))
+        };
+        let member = told("{\"\\u001b[2J\": 1}");
+        assert!(
+            member.starts_with("f:1: \\u{1b}[2J: unknown field `\\u{1b}[2J`, expected one of"),
+            "{member}"
+        );
+        let long = told(&format!("{{\"{}\": 1}}", "x".repeat(1_000_000)));
+        assert!(long.len() < FAULT_SHOWN + 20 && long.ends_with("x..."), "{}", long.len());
     }
 
     #[test]
