@@ -156,7 +156,7 @@ async fn find(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<F
 /// How a search is read and run; nothing is searched for.
 ///
 /// # Errors
-/// As [`tickets`].
+/// As [`tickets()`].
 pub async fn explain(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Explained> {
     in_time(SEARCH_MAX, async {
         let mut db = pool.acquire().await.map_err(error)?;
@@ -184,7 +184,7 @@ impl Export {
     /// Begins to read. The limit, the cursor and the count of the search mean nothing here.
     ///
     /// # Errors
-    /// As [`tickets`].
+    /// As [`tickets()`].
     pub async fn open(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Self> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let mut tx = pool.begin_with(begin).await.map_err(error)?;

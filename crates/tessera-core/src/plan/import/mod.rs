@@ -1,6 +1,6 @@
 //! Imports, the pure part: a line of a file becomes a ticket with its history, or the faults that keep it from being one.
 //!
-//! [`Read::of`] reads a line and knows nothing else; [`check`] holds it against the configuration; [`Checked::rows`] makes
+//! [`Read::of`] reads a line and knows nothing else; [`check()`] holds it against the configuration; [`Checked::rows`] makes
 //! what is written. [`Line`] is also what an export writes.
 
 mod check;
