@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 /// How old the counts may be.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
-/// How many tickets there are, counted at most once in [`AGE_MAX`] however many ask.
+/// How many tickets there are, counted at most once a minute however many ask.
 #[derive(Debug, Default)]
 pub struct Census(Mutex<Option<(Instant, Arc<Taken>)>>);
 
