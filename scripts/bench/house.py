@@ -72,9 +72,11 @@ class Postgres:
             for name in ("data", "run"):
                 os.chown(self.dir / name, owner.pw_uid, owner.pw_gid)
         self._run("initdb", "-D", self.dir / "data", "-U", "tessera", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        options = " ".join(f"-c {name}={value}" for name, value in self.SETTINGS.items())
+        # In the file and not on the command line, so that one can be changed for a while.
+        with (self.dir / "data" / "postgresql.conf").open("a") as conf:
+            conf.writelines(f"{name} = '{value}'\n" for name, value in self.SETTINGS.items())
         self._run("pg_ctl", "-D", self.dir / "data", "-w", "-l", self.dir / "data" / "start.log",
-                  "-o", f"{options} -c port={self.port} -k {self.dir / 'run'}", "start")
+                  "-o", f"-c port={self.port} -k {self.dir / 'run'}", "start")
         self.sql("CREATE DATABASE bench", database="postgres")
         self.sql("CREATE EXTENSION pg_stat_statements")
 
