@@ -1,11 +1,12 @@
 //! What a resolved test asks; both back ends, SQL and memory, start from this.
 
 use super::ast::{Order, Predicate};
-use super::date::DateExpr;
+use super::date::{DateExpr, Zone};
 use super::fields::{Date, People, Person, TransactionText};
 use super::text::TextTest;
 use crate::models::{CustomFieldId, QueueId, StatusClass, TicketId, TransactionType, UserId};
 use std::fmt;
+use time::OffsetDateTime;
 
 /// A test with its meaning. A negated one holds exactly when its positive does not: also where there is no value.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +91,49 @@ pub enum DateTest {
     Between(DateExpr, DateExpr),
     /// It stands in an order to another of the ticket; `None` = it is equal.
     Field(Option<Order>, Date),
+}
+
+/// A stretch of time that may have no beginning or no end: from the one up to before the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first moment.
+    pub from: Option<OffsetDateTime>,
+    /// The first moment after it.
+    pub until: Option<OffsetDateTime>,
+}
+
+impl Range {
+    /// Whether a moment lies in it.
+    pub fn contains(&self, at: OffsetDateTime) -> bool {
+        self.from.is_none_or(|from| from <= at) && self.until.is_none_or(|until| at < until)
+    }
+}
+
+impl DateTest {
+    /// When a date is that passes, for somebody in a time zone: within any of these. `None` = that does not rest on time alone.
+    pub fn ranges(&self, now: OffsetDateTime, zone: &Zone) -> Option<Vec<Range>> {
+        let within = |low: &DateExpr, high: &DateExpr| Range {
+            from: Some(low.stretch(now, zone).from),
+            until: Some(high.stretch(now, zone).until),
+        };
+        let before = |until| Range { from: None, until: Some(until) };
+        let since = |from| Range { from: Some(from), until: None };
+        Some(match self {
+            Self::Equal(dates) => dates.iter().map(|date| within(date, date)).collect(),
+            Self::Between(low, high) => vec![within(low, high)],
+            // "After a day" is after its end, "up to a day" is up to its end.
+            Self::Order(order, date) => {
+                let stretch = date.stretch(now, zone);
+                vec![match order {
+                    Order::Less => before(stretch.from),
+                    Order::AtMost => before(stretch.until),
+                    Order::More => since(stretch.until),
+                    Order::AtLeast => since(stretch.from),
+                }]
+            }
+            Self::Present | Self::Field(..) => return None,
+        })
+    }
 }
 
 /// A test of a person.

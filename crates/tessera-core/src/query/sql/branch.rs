@@ -4,7 +4,6 @@ use super::Compiler;
 use super::set::Part;
 use super::statement::FENCE_MAX;
 use super::tree::{Leaf, Node};
-use crate::query::ast::Order;
 use crate::query::fields::Date;
 use crate::query::meaning::{DateTest, Meaning};
 use time::OffsetDateTime;
@@ -16,6 +15,7 @@ const BRANCHES_MAX: usize = 16;
 const SETS_MAX: usize = 7;
 /// Sets joined in all branches of a statement.
 const ALL_SETS_MAX: usize = 32;
+
 /// What is joined by AND.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Branch {
@@ -118,21 +118,11 @@ impl Compiler<'_> {
         vec![branch]
     }
 
-    /// From when and until when a date that passes is.
+    /// From when and until when a date that passes is, at the widest.
     pub(super) fn bounds(&self, test: &DateTest) -> (Option<OffsetDateTime>, Option<OffsetDateTime>) {
-        let stretch = |date: &crate::query::date::DateExpr| date.stretch(self.asker.now, &self.asker.zone);
-        match test {
-            DateTest::Equal(dates) => {
-                let stretches = || dates.iter().map(stretch);
-                (stretches().map(|one| one.from).min(), stretches().map(|one| one.until).max())
-            }
-            DateTest::Between(low, high) => (Some(stretch(low).from), Some(stretch(high).until)),
-            DateTest::Order(Order::Less, date) => (None, Some(stretch(date).from)),
-            DateTest::Order(Order::AtMost, date) => (None, Some(stretch(date).until)),
-            DateTest::Order(Order::More, date) => (Some(stretch(date).until), None),
-            DateTest::Order(Order::AtLeast, date) => (Some(stretch(date).from), None),
-            DateTest::Present | DateTest::Field(..) => (None, None),
-        }
+        let ranges = test.ranges(self.asker.now, &self.asker.zone).unwrap_or_default();
+        let from = ranges.iter().filter_map(|range| range.from).min();
+        (from, ranges.iter().filter_map(|range| range.until).max())
     }
 
     fn is_frequent(&self, leaf: &Leaf<'_>) -> bool {

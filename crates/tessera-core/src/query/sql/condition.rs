@@ -5,9 +5,8 @@ use super::bind::Bind;
 use super::tree::{Leaf, Node};
 use crate::models::StatusClass;
 use crate::query::ast::Order;
-use crate::query::date::DateExpr;
 use crate::query::fields::{Date, Person};
-use crate::query::meaning::{DateTest, Meaning, Number, NumberTest, PersonTest, Who};
+use crate::query::meaning::{DateTest, Meaning, Number, NumberTest, PersonTest, Range, Who};
 use crate::query::text::{Decimal, TextTest};
 use uuid::Uuid;
 
@@ -215,36 +214,25 @@ impl Compiler<'_> {
 
     /// A test of the date in a column.
     pub(super) fn date(&mut self, test: &DateTest, column: &str, t: &str) -> String {
+        if let Some(ranges) = test.ranges(self.asker.now, &self.asker.zone) {
+            let within: Vec<String> = ranges.iter().map(|range| self.within(range, column)).collect();
+            return any(&within);
+        }
         match test {
-            DateTest::Present => format!("{column} IS NOT NULL"),
-            DateTest::Equal(dates) => {
-                let within: Vec<String> = dates.iter().map(|date| self.within(date, date, column)).collect();
-                any(&within)
-            }
-            DateTest::Order(order, date) => {
-                let stretch = date.stretch(self.asker.now, &self.asker.zone);
-                // "After a day" is after its end, "up to a day" is up to its end.
-                let (sign, at) = match order {
-                    Order::Less => ("<", stretch.from),
-                    Order::AtMost => ("<", stretch.until),
-                    Order::More => (">=", stretch.until),
-                    Order::AtLeast => (">=", stretch.from),
-                };
-                format!("{column} {sign} {}", self.binds.add(Bind::Time(at)))
-            }
-            DateTest::Between(low, high) => self.within(low, high, column),
-            DateTest::Field(order, other) => {
-                format!("{column} {} {t}.{}", sign(*order), date_column(*other))
-            }
+            DateTest::Field(order, other) => format!("{column} {} {t}.{}", sign(*order), date_column(*other)),
+            _ => format!("{column} IS NOT NULL"),
         }
     }
 
-    /// From the beginning of the one to the end of the other.
-    fn within(&mut self, low: &DateExpr, high: &DateExpr, column: &str) -> String {
-        let from = low.stretch(self.asker.now, &self.asker.zone).from;
-        let until = high.stretch(self.asker.now, &self.asker.zone).until;
-        let (from, until) = (self.binds.add(Bind::Time(from)), self.binds.add(Bind::Time(until)));
-        format!("({column} >= {from} AND {column} < {until})")
+    fn within(&mut self, range: &Range, column: &str) -> String {
+        let sides = [(">=", range.from), ("<", range.until)];
+        let sides = sides.into_iter().filter_map(|(sign, at)| Some((sign, at?)));
+        let sides: Vec<String> =
+            sides.map(|(sign, at)| format!("{column} {sign} {}", self.binds.add(Bind::Time(at)))).collect();
+        match sides.as_slice() {
+            [only] => only.clone(),
+            both => format!("({})", both.join(" AND ")),
+        }
     }
 }
 
