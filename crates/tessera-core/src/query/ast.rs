@@ -1,7 +1,7 @@
 //! The tree of a query, and its printed form, which reads back as the same tree.
 
 use super::error::Span;
-use super::lexer::is_name;
+use super::lexer::{self, Part, is_name};
 use std::fmt;
 
 /// The longest query, in bytes of UTF-8.
@@ -70,6 +70,31 @@ pub enum Verb {
         /// The new value; `None` = any.
         to: Option<Value>,
     },
+}
+
+impl Verb {
+    /// How it is written where it is not negated.
+    pub fn keyword(&self) -> &'static str {
+        match self {
+            Self::Equal(_) => "=",
+            Self::Order(order, _) => order.as_str(),
+            Self::Like(like, _) => like.as_str(),
+            Self::Matches(_) => "MATCHES",
+            Self::Null => "IS NULL",
+            Self::In(_) => "IN",
+            Self::Between(..) => "BETWEEN",
+            Self::Changed { .. } => "CHANGED",
+        }
+    }
+
+    /// The values of `=` and IN.
+    pub fn equals(&self) -> Option<&[Value]> {
+        match self {
+            Self::Equal(value) => Some(std::slice::from_ref(value)),
+            Self::In(values) => Some(values),
+            _ => None,
+        }
+    }
 }
 
 /// Less and more.
@@ -191,6 +216,16 @@ impl Name {
         Self { parts: parts.iter().map(|part| (*part).to_owned()).collect(), span: Span::default() }
     }
 
+    /// A text that is one whole name, such as `CF.{Severity}`, which stands nowhere; `None` when it is not.
+    pub fn parse(text: &str) -> Option<Self> {
+        lexer::name(text).map(|parts| Self::of_parts(parts, Span::default()))
+    }
+
+    /// A name that was read at a place.
+    pub(super) fn of_parts(parts: Vec<Part>, span: Span) -> Self {
+        Self { parts: parts.into_iter().map(|part| part.text).collect(), span }
+    }
+
     /// The parts, to match on.
     pub fn parts(&self) -> Vec<&str> {
         self.parts.iter().map(String::as_str).collect()
@@ -227,6 +262,14 @@ pub fn unescape(kept: &str) -> String {
         plain.extend(if c == '\\' { chars.next() } else { Some(c) });
     }
     plain
+}
+
+/// The members joined; one alone is itself.
+pub(super) fn joined<T>(members: Vec<T>, join: impl FnOnce(Vec<T>) -> T) -> T {
+    match <[T; 1]>::try_from(members) {
+        Ok([only]) => only,
+        Err(members) => join(members),
+    }
 }
 
 impl<P> Query<P> {
@@ -319,21 +362,21 @@ impl<P: fmt::Display> fmt::Display for Expr<P> {
 impl fmt::Display for Predicate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let not = if self.is_negated { "NOT " } else { "" };
-        let field = &self.field;
+        let (field, keyword) = (&self.field, self.verb.keyword());
         match &self.verb {
             Verb::Equal(value) if self.is_negated => write!(f, "{field} != {value}"),
-            Verb::Equal(value) => write!(f, "{field} = {value}"),
-            Verb::Order(order, value) => write!(f, "{field} {} {value}", order.as_str()),
-            Verb::Like(like, value) => write!(f, "{field} {not}{} {value}", like.as_str()),
-            Verb::Matches(value) => write!(f, "{field} {not}MATCHES {value}"),
-            Verb::Null => write!(f, "{field} IS {not}NULL"),
+            Verb::Null if self.is_negated => write!(f, "{field} IS NOT NULL"),
+            Verb::Null => write!(f, "{field} {keyword}"),
+            Verb::Equal(value) | Verb::Order(_, value) | Verb::Like(_, value) | Verb::Matches(value) => {
+                write!(f, "{field} {not}{keyword} {value}")
+            }
             Verb::In(values) => {
                 let values: Vec<_> = values.iter().map(Value::to_string).collect();
-                write!(f, "{field} {not}IN ({})", values.join(", "))
+                write!(f, "{field} {not}{keyword} ({})", values.join(", "))
             }
-            Verb::Between(low, high) => write!(f, "{field} {not}BETWEEN {low} AND {high}"),
+            Verb::Between(low, high) => write!(f, "{field} {not}{keyword} {low} AND {high}"),
             Verb::Changed { from, to } => {
-                write!(f, "{field} CHANGED")?;
+                write!(f, "{field} {keyword}")?;
                 from.iter().try_for_each(|from| write!(f, " FROM {from}"))?;
                 to.iter().try_for_each(|to| write!(f, " TO {to}"))
             }

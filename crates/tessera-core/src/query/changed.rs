@@ -6,7 +6,6 @@ use super::fields::{Date, Field, Part, Person, Purpose};
 use super::meaning::{Changed, Meaning};
 use super::resolve::{Resolver, folded_word, word_of};
 use crate::models::text::fold;
-use std::collections::BTreeSet;
 
 impl Resolver<'_> {
     pub(super) fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
@@ -44,13 +43,10 @@ impl Resolver<'_> {
         let word = folded_word(value);
         match field {
             Field::Status => {
-                let lifecycles = || self.fields.lifecycles.iter();
-                let all: BTreeSet<&str> = lifecycles()
-                    .flat_map(|lifecycle| lifecycle.statuses().iter().map(String::as_str))
-                    .collect();
+                let all = self.fields.statuses();
                 let (mut names, classes) = self.statuses(std::slice::from_ref(value), &all)?;
                 let of_class = |status: &&&str| {
-                    lifecycles().any(|lifecycle| {
+                    self.fields.lifecycles.iter().any(|lifecycle| {
                         lifecycle.class_of(status).is_some_and(|class| classes.contains(&class))
                     })
                 };

@@ -6,7 +6,7 @@ use crate::lifecycle::Lifecycle;
 use crate::models::{
     CustomField, CustomFieldId, LifecycleId, Named, Queue, QueueId, Role, User, UserId, text,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What queries may name.
 #[derive(Debug, Clone, Copy)]
@@ -212,6 +212,12 @@ impl Fields<'_> {
         let simple = simple.map(|(name, field)| ((*name).to_owned(), *field));
         let parts = TRANSACTION.iter().map(|(name, field)| (format!("Transaction.{name}"), *field));
         simple.chain(parts).filter(move |(_, field)| is_for(is_search, *field))
+    }
+
+    /// The statuses of all lifecycles.
+    pub(super) fn statuses(&self) -> BTreeSet<&str> {
+        let statuses = self.lifecycles.iter().flat_map(|lifecycle| lifecycle.statuses());
+        statuses.map(String::as_str).collect()
     }
 
     /// The field of a name, with the name as it is properly written.

@@ -4,11 +4,9 @@
 
 use super::ast::{
     DEPTH_MAX, Expr, Like, Name, Order, PREDICATES_MAX, Predicate, Query, VALUES_MAX, Value, ValueKind, Verb,
-    unescape,
+    joined, unescape,
 };
 use super::error::Span;
-use super::lexer;
-use super::parser::joined;
 use crate::error::Fault;
 use crate::models::text::{fold, quote};
 use serde_json::{Map, Value as Json, json};
@@ -94,16 +92,12 @@ fn write_test(predicate: &Predicate) -> Json {
 }
 
 fn operator(predicate: &Predicate) -> String {
-    let not = if predicate.is_negated { "NOT " } else { "" };
+    let keyword = predicate.verb.keyword();
     match &predicate.verb {
-        Verb::Equal(_) => if predicate.is_negated { "!=" } else { "=" }.to_owned(),
-        Verb::Order(order, _) => order.as_str().to_owned(),
-        Verb::Like(like, _) => format!("{not}{}", like.as_str()),
-        Verb::Matches(_) => format!("{not}MATCHES"),
-        Verb::Null => format!("IS {not}NULL"),
-        Verb::In(_) => format!("{not}IN"),
-        Verb::Between(..) => format!("{not}BETWEEN"),
-        Verb::Changed { .. } => "CHANGED".to_owned(),
+        _ if !predicate.is_negated => keyword.to_owned(),
+        Verb::Equal(_) => "!=".to_owned(),
+        Verb::Null => "IS NOT NULL".to_owned(),
+        _ => format!("NOT {keyword}"),
     }
 }
 
@@ -312,10 +306,9 @@ fn part(text: &str) -> Value {
 }
 
 fn name(word: &str, path: &str) -> Result<Name, Fault> {
-    let parts = lexer::name(word).ok_or_else(|| {
+    Name::parse(word).ok_or_else(|| {
         Fault::new(path, format!("{} is not the name of a field; write Status or CF.{{Name}}", quote(word)))
-    })?;
-    Ok(Name { parts: parts.into_iter().map(|part| part.text).collect(), span: Span::default() })
+    })
 }
 
 fn object<'v>(value: &'v Json, path: &str) -> Result<&'v Map<String, Json>, Fault> {

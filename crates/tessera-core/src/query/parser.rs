@@ -2,7 +2,7 @@
 
 use super::ast::{
     DEPTH_MAX, Expr, Like, Name, Order, PREDICATES_MAX, Predicate, QUERY_MAX, Query, VALUES_MAX, Value,
-    ValueKind, Verb,
+    ValueKind, Verb, joined,
 };
 use super::error::{QueryError, Result, Span};
 use super::lexer::{self, Token, TokenKind};
@@ -258,7 +258,7 @@ impl Parser {
         let refused = |message: &str, hint: &str| Err(QueryError::new(token.span, message).hint(hint));
         match token.kind {
             TokenKind::Word(parts) => {
-                let name = name(parts, token.span);
+                let name = Name::of_parts(parts, token.span);
                 match name.parts.as_slice() {
                     [only] if !begins_name(only) => {
                         let message =
@@ -268,8 +268,8 @@ impl Parser {
                     _ => Ok(name),
                 }
             }
-            TokenKind::Quoted(text) => match lexer::name(&text) {
-                Some(parts) => Ok(name(parts, token.span)),
+            TokenKind::Quoted(text) => match Name::parse(&text) {
+                Some(name) => Ok(Name { span: token.span, ..name }),
                 None => refused(
                     "a field must stand here, and this text is none",
                     "a test begins with its field: Subject LIKE 'printer'",
@@ -405,8 +405,8 @@ impl Parser {
         let kind = match token.kind {
             TokenKind::Quoted(text) => ValueKind::Text(text),
             TokenKind::Number(number) => ValueKind::Number(number),
-            TokenKind::Word(parts) => match name(parts, token.span) {
-                name if name.parts.len() == 1 && is_keyword(&name) => {
+            TokenKind::Word(parts) => match Name::of_parts(parts, token.span) {
+                name if matches!(name.parts.as_slice(), [only] if is_keyword(only)) => {
                     return Err(keyword_for_value(token.span, &name));
                 }
                 name => ValueKind::Name(name),
@@ -437,8 +437,8 @@ impl Parser {
     }
 }
 
-fn is_keyword(name: &Name) -> bool {
-    name.parts.first().is_some_and(|part| KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(part)))
+fn is_keyword(part: &str) -> bool {
+    KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(part))
 }
 
 fn keyword_for_value(span: Span, name: &Name) -> QueryError {
@@ -456,8 +456,7 @@ fn is_changed(field: &Name) -> bool {
 
 /// Whether a part can be the first of a name.
 fn begins_name(part: &str) -> bool {
-    let is_keyword = KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(part));
-    !is_keyword && !part.starts_with(|c: char| c.is_ascii_digit()) && part.chars().all(lexer::is_name)
+    !is_keyword(part) && !part.starts_with(|c: char| c.is_ascii_digit()) && part.chars().all(lexer::is_name)
 }
 
 fn word(kind: &TokenKind) -> Option<&str> {
@@ -467,24 +466,6 @@ fn word(kind: &TokenKind) -> Option<&str> {
             _ => None,
         },
         _ => None,
-    }
-}
-
-fn name(parts: Vec<lexer::Part>, span: Span) -> Name {
-    Name { parts: parts.into_iter().map(|part| part.text).collect(), span }
-}
-
-/// The members joined; one alone is itself.
-pub(super) fn joined(
-    mut members: Vec<Expr<Predicate>>,
-    join: fn(Vec<Expr<Predicate>>) -> Expr<Predicate>,
-) -> Expr<Predicate> {
-    match (members.len(), members.pop()) {
-        (1, Some(only)) => only,
-        (_, last) => {
-            members.extend(last);
-            join(members)
-        }
     }
 }
 

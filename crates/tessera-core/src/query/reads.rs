@@ -66,10 +66,8 @@ fn of_test(test: &Test) -> Vec<Read> {
 /// The values that stand for things by their names.
 fn values(verb: &Verb) -> Vec<&Value> {
     match verb {
-        Verb::Equal(value) => vec![value],
-        Verb::In(values) => values.iter().collect(),
         Verb::Changed { from, to } => from.iter().chain(to).collect(),
-        _ => Vec::new(),
+        other => other.equals().unwrap_or_default().iter().collect(),
     }
 }
 

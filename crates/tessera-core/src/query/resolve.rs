@@ -36,12 +36,7 @@ pub fn people_named(query: &Query<Predicate>, fields: &Fields<'_>) -> Vec<String
         let field = fields.find(&predicate.field).map(|(field, _)| field);
         matches!(field, Ok(Field::Person(..) | Field::People(..) | Field::UpdatedBy(_)))
     });
-    let words = of_people.flat_map(|predicate| match &predicate.verb {
-        Verb::Equal(value) => std::slice::from_ref(value),
-        Verb::In(values) => values,
-        _ => &[],
-    });
-    words.map(word_of).collect()
+    of_people.flat_map(|predicate| predicate.verb.equals().unwrap_or_default()).map(word_of).collect()
 }
 
 /// One test being resolved.
@@ -98,26 +93,13 @@ impl Resolver<'_> {
 
     /// The refusal of an operator.
     pub(super) fn no_such_test(&self, hint: impl Into<String>) -> QueryError {
-        let verb = match &self.predicate.verb {
-            Verb::Equal(_) => "=",
-            Verb::Order(order, _) => order.as_str(),
-            Verb::Like(like, _) => like.as_str(),
-            Verb::Matches(_) => "MATCHES",
-            Verb::Null => "IS NULL",
-            Verb::In(_) => "IN",
-            Verb::Between(..) => "BETWEEN",
-            Verb::Changed { .. } => "CHANGED",
-        };
+        let verb = self.predicate.verb.keyword();
         self.error(self.predicate.span, format!("{} cannot be tested with {verb}", self.name)).hint(hint)
     }
 
     /// The values of `=` and IN.
     pub(super) fn equals(&self) -> Option<&[Value]> {
-        match &self.predicate.verb {
-            Verb::Equal(value) => Some(std::slice::from_ref(value)),
-            Verb::In(values) => Some(values),
-            _ => None,
-        }
+        self.predicate.verb.equals()
     }
 
     /// The field that a bare word names, where the value may be one.
@@ -298,12 +280,7 @@ impl Resolver<'_> {
     }
 
     fn status(&self) -> Result<Meaning> {
-        let all: BTreeSet<&str> = self
-            .fields
-            .lifecycles
-            .iter()
-            .flat_map(|lifecycle| lifecycle.statuses().iter().map(String::as_str))
-            .collect();
+        let all = self.fields.statuses();
         let Some(values) = self.equals() else {
             let hint = "it is one of a list: use =, !=, IN, LIKE, or __Active__ and __Inactive__";
             // A pattern names no status, so it does not bring the deleted tickets into a search.

@@ -69,30 +69,26 @@ impl Binds {
     }
 
     /// `= $1`, or `= ANY ($1)` of several.
-    pub(super) fn among_ids(&mut self, mut ids: Vec<Uuid>) -> String {
-        match (ids.len(), ids.pop()) {
-            (1, Some(only)) => format!("= {}", self.add(Bind::Id(only))),
-            (_, last) => {
-                ids.extend(last);
-                format!("= ANY ({})", self.add(Bind::Ids(ids)))
-            }
+    fn among<T>(&mut self, values: Vec<T>, one: fn(T) -> Bind, many: fn(Vec<T>) -> Bind) -> String {
+        match <[T; 1]>::try_from(values) {
+            Ok([only]) => format!("= {}", self.add(one(only))),
+            Err(values) => format!("= ANY ({})", self.add(many(values))),
         }
+    }
+
+    /// The condition that something is among ids.
+    pub(super) fn among_ids(&mut self, ids: Vec<Uuid>) -> String {
+        self.among(ids, Bind::Id, Bind::Ids)
     }
 
     /// The same of texts.
     pub(super) fn among_texts(&mut self, texts: &[String]) -> String {
-        match texts {
-            [only] => format!("= {}", self.add(Bind::Text(only.clone()))),
-            many => format!("= ANY ({})", self.add(Bind::Texts(many.to_vec()))),
-        }
+        self.among(texts.to_vec(), Bind::Text, Bind::Texts)
     }
 
     /// The same of numbers.
     pub(super) fn among_numbers(&mut self, numbers: &[i64]) -> String {
-        match numbers {
-            [only] => format!("= {}", self.add(Bind::Number(*only))),
-            many => format!("= ANY ({})", self.add(Bind::Numbers(many.to_vec()))),
-        }
+        self.among(numbers.to_vec(), Bind::Number, Bind::Numbers)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -82,10 +82,7 @@ impl Compiler<'_> {
                 any(&either)
             }
             Meaning::Number(number, test) => self.number(test, &number_column(*number, t), t),
-            Meaning::Subject(test) => {
-                let (folded, words) = (format!("{t}.subject_folded"), format!("{t}.subject_words"));
-                self.text(test, &folded, Some(&words))
-            }
+            Meaning::Subject(test) => self.subject(test, t),
             Meaning::Status(names, classes) => self.status(names, classes, t),
             Meaning::Queue(queues) => {
                 let ids = queues.iter().map(|id| id.0).collect();

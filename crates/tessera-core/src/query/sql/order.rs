@@ -5,9 +5,7 @@ use super::condition::{date_column, person_column};
 use crate::error::Fault;
 use crate::models::CustomFieldId;
 use crate::query::ast::Name;
-use crate::query::error::Span;
 use crate::query::fields::{Date, Field, Fields, Part, Person};
-use crate::query::lexer;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -219,10 +217,8 @@ impl Keys {
 }
 
 fn column(word: &str, fields: &Fields<'_>) -> Result<Column, String> {
-    let parts = lexer::name(word).ok_or_else(|| format!("\"{word}\" is not the name of a field"))?;
-    let parts = parts.into_iter().map(|part| part.text).collect();
-    let (field, name) =
-        fields.find(&Name { parts, span: Span::default() }).map_err(|error| error.to_string())?;
+    let name = Name::parse(word).ok_or_else(|| format!("\"{word}\" is not the name of a field"))?;
+    let (field, name) = fields.find(&name).map_err(|error| error.to_string())?;
     Ok(match field {
         Field::Id => Column::Number,
         Field::Subject => Column::Subject,

@@ -143,7 +143,8 @@ impl Compiler<'_> {
         part(CONTENTS, self.text(test, "lower(c.body)", Some("c.words")))
     }
 
-    fn subject(&mut self, test: &TextTest, t: &str) -> String {
+    /// A test of the subject, which is in the ticket's own row.
+    pub(super) fn subject(&mut self, test: &TextTest, t: &str) -> String {
         self.text(test, &format!("{t}.subject_folded"), Some(&format!("{t}.subject_words")))
     }
 

@@ -1,6 +1,6 @@
 //! Negation normal form: every NOT moved down to the tests, which two-valued logic allows.
 
-use crate::query::ast::Expr;
+use crate::query::ast::{self, Expr};
 use crate::query::meaning::{Meaning, Test};
 use crate::query::text::TextTest;
 use crate::query::words::Matcher;
@@ -26,16 +26,16 @@ pub(super) struct Leaf<'q> {
 
 impl<'q> Leaf<'q> {
     fn new(tests: Vec<&'q Test>, is_negated: bool) -> Self {
-        let (is_set, is_text) = match tests.first().map(|test| &test.meaning) {
-            Some(Meaning::Content(test)) => (true, matches!(test, TextTest::Words(_))),
+        let (is_set, is_joined, is_text) = match tests.first().map(|test| &test.meaning) {
+            Some(Meaning::Content(TextTest::Words(_))) => (true, true, true),
+            // By no index.
+            Some(Meaning::Content(_)) => (true, false, false),
             Some(Meaning::Custom(..) | Meaning::People(..) | Meaning::Updated(_) | Meaning::UpdatedBy(_)) => {
-                (true, false)
+                (true, true, false)
             }
-            _ => (false, false),
+            _ => (false, false, false),
         };
-        let is_plain_content =
-            !is_text && matches!(tests.first().map(|test| &test.meaning), Some(Meaning::Content(_)));
-        Self { tests, is_negated, is_set, is_joined: is_set && !is_plain_content, is_text }
+        Self { tests, is_negated, is_set, is_joined, is_text }
     }
 
     /// What it asks of the texts of a ticket.
@@ -77,16 +77,13 @@ fn node(expr: &Expr<Test>, negate: bool) -> Node<'_> {
         Expr::Or(members) => joined(members.iter().map(|member| node(member, negate)).collect(), negate),
         Expr::And(members) => {
             // Those of the history that are asked for side by side speak of one transaction.
-            let (history, others): (Vec<&Expr<Test>>, Vec<_>) =
-                members.iter().partition(|member| is_history(member));
-            let history: Vec<&Test> = history
-                .into_iter()
-                .filter_map(|member| match member {
-                    Expr::Test(test) => Some(test),
-                    _ => None,
-                })
-                .collect();
-            let mut nodes: Vec<Node<'_>> = others.into_iter().map(|member| node(member, negate)).collect();
+            let (mut history, mut nodes) = (Vec::new(), Vec::new());
+            for member in members {
+                match member {
+                    Expr::Test(test) if is_history(test) => history.push(test),
+                    other => nodes.push(node(other, negate)),
+                }
+            }
             if !history.is_empty() {
                 nodes.push(Node::Leaf(Leaf::new(history, negate)));
             }
@@ -95,11 +92,8 @@ fn node(expr: &Expr<Test>, negate: bool) -> Node<'_> {
     }
 }
 
-fn is_history(expr: &Expr<Test>) -> bool {
-    matches!(
-        expr,
-        Expr::Test(Test { meaning: Meaning::Updated(_) | Meaning::UpdatedBy(_), is_negated: false, .. })
-    )
+fn is_history(test: &Test) -> bool {
+    !test.is_negated && matches!(test.meaning, Meaning::Updated(_) | Meaning::UpdatedBy(_))
 }
 
 /// Members joined, an AND within an AND opened, as is an OR within an OR.
@@ -112,11 +106,5 @@ fn joined(nodes: Vec<Node<'_>>, by_and: bool) -> Node<'_> {
             other => members.push(other),
         }
     }
-    match (members.len(), members.pop()) {
-        (1, Some(only)) => only,
-        (_, last) => {
-            members.extend(last);
-            if by_and { Node::And(members) } else { Node::Or(members) }
-        }
-    }
+    ast::joined(members, if by_and { Node::And } else { Node::Or })
 }
