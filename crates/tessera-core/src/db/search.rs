@@ -145,9 +145,7 @@ async fn find(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<F
     let rows = fetch(&mut db, &statement).await?;
     let signature = compiled.signature(search);
     let page = Page::cut(rows, search.limit, |last| cursor_of(last, &signature, &compiled.keys));
-    let ids: Vec<Uuid> =
-        page.items.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(error)?;
-    let (items, people) = in_order(&mut db, &ids).await?;
+    let (items, people) = in_order(&mut db, &ids_of(&page.items)?).await?;
     let count = count(&mut db, &compiled, search).await?;
     let page = Page { items, next_cursor: page.next_cursor };
     Ok(Found { page, people, count, query: compiled.query.to_string(), warnings: compiled.warnings })
@@ -189,7 +187,7 @@ impl Export {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let mut tx = pool.begin_with(begin).await.map_err(error)?;
         let compiled = compile(&mut tx, catalog, search).await?;
-        let statement = compiled.plan(search).all().ok_or_else(malformed_cursor)?;
+        let statement = compiled.plan(search).all();
         // All of it will be read, so the whole is to be fast and not only its beginning.
         sqlx::query("SET LOCAL cursor_tuple_fraction = 1").execute(&mut *tx).await.map_err(error)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {}", statement.text);
@@ -219,12 +217,10 @@ impl Export {
     pub async fn next(&mut self) -> Result<Option<(Vec<Ticket>, People)>> {
         let fetch = format!("FETCH {EXPORT_BATCH} FROM export");
         let rows = run(&fetch, &[]).fetch_all(&mut *self.0).await.map_err(timeout)?;
-        let ids: Vec<Uuid> =
-            rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(error)?;
-        if ids.is_empty() {
+        if rows.is_empty() {
             return Ok(None);
         }
-        in_order(&mut self.0, &ids).await.map(Some)
+        in_order(&mut self.0, &ids_of(&rows)?).await.map(Some)
     }
 }
 
@@ -284,8 +280,7 @@ async fn count(db: &mut PgConnection, compiled: &Compiled, search: &Search<'_>) 
     }
     let newest_first = Keys::default();
     let plan = Plan { keys: &newest_first, ..compiled.plan(search) };
-    let all = plan.all().ok_or_else(malformed_cursor)?;
-    let plan = plan_of(db, &all).await?;
+    let plan = plan_of(db, &plan.all()).await?;
     let guess = plan.pointer("/0/Plan/Plan Rows").and_then(Value::as_i64).unwrap_or(0);
     Ok(Some(Counted { tickets: guess.max(tickets), is_exact: false }))
 }
@@ -301,7 +296,7 @@ async fn fetch(db: &mut PgConnection, statement: &Statement) -> Result<Vec<PgRow
 }
 
 /// A statement of the compiler, planned for its values and then forgotten: queries are many and seldom the same.
-fn run<'q>(text: &str, binds: &'q [Bind]) -> sqlx::query::Query<'q, Postgres, PgArguments> {
+pub(super) fn run<'q>(text: &str, binds: &'q [Bind]) -> sqlx::query::Query<'q, Postgres, PgArguments> {
     let mut query = sqlx::query(AssertSqlSafe(text.to_owned())).persistent(false);
     for bind in binds {
         query = match bind {
@@ -343,6 +338,11 @@ pub(super) async fn in_order(db: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec
         found.insert(ticket.id.0, ticket);
     }
     Ok((ids.iter().filter_map(|id| found.remove(id)).collect(), people.into_iter().collect()))
+}
+
+/// The tickets of rows of the compiler's statements.
+fn ids_of(rows: &[PgRow]) -> Result<Vec<Uuid>> {
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(error)
 }
 
 fn cursor_of(row: &PgRow, signature: &str, keys: &Keys) -> String {

@@ -4,18 +4,18 @@ use super::NOW;
 use super::desk::{Desk, UserRow};
 use super::dice::Dice;
 use super::judge::Judge;
-use crate::db::search::{self, Count, Search};
+use crate::db::search::{self, Count, Search, run};
 use crate::db::tickets;
 use crate::models::{Ticket, User, UserId};
 use crate::plan::Catalog;
 use crate::query::eval::{self, Scene};
 use crate::query::resolve::{DELETED, hides_deleted};
-use crate::query::sql::{Asker, Bind, Frequencies, Keys, Plan, Sorted, Statement, words_of};
+use crate::query::sql::{Asker, Frequencies, Keys, Plan, Sorted, Statement, words_of};
 use crate::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
 use crate::testing::TestDb;
 use futures::{StreamExt, stream};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{PgPool, Row};
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
@@ -76,7 +76,7 @@ impl Lab {
         let frequencies = Frequencies { messages: f32::MAX, words: words.collect() };
         let keys = self.keys(order);
         let plan = Plan { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
-        let statement = plan.all().unwrap();
+        let statement = plan.all();
         let ids =
             ids(&self.db.pools.read, &statement).await.unwrap_or_else(|error| panic!("{text}: {error}"));
         ids.iter().map(|id| id[25..].parse().unwrap()).collect()
@@ -149,19 +149,8 @@ fn users(desk: &Desk) -> Vec<User> {
 
 async fn ids(pool: &PgPool, statement: &Statement) -> sqlx::Result<Vec<String>> {
     let text = format!("SELECT id::text FROM ({}) one", statement.text);
-    let mut query = sqlx::query_scalar(AssertSqlSafe(text)).persistent(false);
-    for bind in &statement.binds {
-        query = match bind {
-            Bind::Text(text) => query.bind(text),
-            Bind::Texts(texts) => query.bind(texts),
-            Bind::Number(number) => query.bind(number),
-            Bind::Numbers(numbers) => query.bind(numbers),
-            Bind::Id(id) => query.bind(id),
-            Bind::Ids(ids) => query.bind(ids),
-            Bind::Time(at) => query.bind(at),
-        };
-    }
-    query.fetch_all(pool).await
+    let rows = run(&text, &statement.binds).fetch_all(pool).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 fn order(dice: &mut Dice) -> Vec<Sorted> {

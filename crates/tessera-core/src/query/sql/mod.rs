@@ -86,7 +86,10 @@ impl Plan<'_> {
     pub fn page(&self, after: Option<(&[KeyValue], Uuid)>, limit: i64) -> Option<Statement> {
         let mut compiler = Compiler::new(self);
         let branches = compiler.branches_of(self.query);
-        let shape = self.keys.shape(after, &mut compiler.binds)?;
+        let shape = match after {
+            Some((values, id)) => self.keys.shape_after(values, id, &mut compiler.binds)?,
+            None => self.keys.shape(&mut compiler.binds),
+        };
         let limit = format!("\nLIMIT {}", compiler.binds.add(Bind::Number(limit)));
         Some(compiler.finish(&branches, &shape, &limit))
     }
@@ -101,11 +104,11 @@ impl Plan<'_> {
     }
 
     /// Every ticket in order, for a cursor: rows as of [`Plan::page`].
-    pub fn all(&self) -> Option<Statement> {
+    pub fn all(&self) -> Statement {
         let mut compiler = Compiler::new(self);
         let branches = compiler.branches_of(self.query);
-        let shape = self.keys.shape(None, &mut compiler.binds)?;
-        Some(compiler.finish(&branches, &shape, ""))
+        let shape = self.keys.shape(&mut compiler.binds);
+        compiler.finish(&branches, &shape, "")
     }
 }
 

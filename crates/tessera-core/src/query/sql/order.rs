@@ -69,6 +69,8 @@ pub(super) struct Shape {
     pub columns: String,
     /// What has to be joined for them.
     pub joins: String,
+    /// The keys, over tickets `t` and what is joined.
+    expressions: Vec<String>,
     /// ORDER BY, over tickets `t`.
     pub order: String,
     /// ORDER BY, over the columns.
@@ -90,6 +92,7 @@ impl Shape {
             is_newest_first: true,
             columns: String::new(),
             joins: String::new(),
+            expressions: Vec::new(),
             order: String::new(),
             outer_order: String::new(),
             distinct: "DISTINCT ".to_owned(),
@@ -136,8 +139,8 @@ impl Keys {
         self.0.iter().map(|key| key.column.kind())
     }
 
-    /// In SQL, after a place if there is one: its values and its ticket. `None` when the place is not one of this order.
-    pub(super) fn shape(&self, after: Option<(&[KeyValue], Uuid)>, binds: &mut Binds) -> Option<Shape> {
+    /// In SQL, from the first ticket on.
+    pub(super) fn shape(&self, binds: &mut Binds) -> Shape {
         let (mut columns, mut joins) = (String::new(), String::new());
         let (mut order, mut outer_order, mut expressions) = (Vec::new(), Vec::new(), Vec::new());
         for (at, Key { column, is_descending }) in self.0.iter().enumerate() {
@@ -156,29 +159,31 @@ impl Keys {
         outer_order.push(format!("id{last}"));
         let on = expressions.iter().map(String::as_str).chain(["t.id"]).collect::<Vec<_>>().join(", ");
         let outer_on: Vec<String> = (0..self.0.len()).map(|at| format!("key{at}, ")).collect();
-        let is_newest_first = self.is_empty();
-        let mut after_id = None;
-        let after = match after {
-            None => None,
-            Some((values, id)) if values.len() == self.0.len() => {
-                let bind = binds.add(Bind::Id(id));
-                let sign = if self.ends_descending() { "<" } else { ">" };
-                after_id = is_newest_first.then(|| format!("{sign} {bind}"));
-                Some(self.after(values, format!("t.id {sign} {bind}"), &expressions, binds)?)
-            }
-            Some(_) => return None,
-        };
-        Some(Shape {
-            is_newest_first,
+        Shape {
+            is_newest_first: self.is_empty(),
             columns,
             joins,
+            expressions,
             order: format!("\nORDER BY {}", order.join(", ")),
             outer_order: format!("\nORDER BY {}", outer_order.join(", ")),
             distinct: format!("DISTINCT ON ({on}) "),
             outer_distinct: format!("DISTINCT ON ({}id) ", outer_on.concat()),
-            after,
-            after_id,
-        })
+            after: None,
+            after_id: None,
+        }
+    }
+
+    /// The same, after a place: the values of a ticket, and its id. `None` when they are none of this order.
+    pub(super) fn shape_after(&self, values: &[KeyValue], id: Uuid, binds: &mut Binds) -> Option<Shape> {
+        let mut shape = self.shape(binds);
+        if values.len() != self.0.len() {
+            return None;
+        }
+        let sign = if self.ends_descending() { "<" } else { ">" };
+        let after_id = format!("{sign} {}", binds.add(Bind::Id(id)));
+        shape.after = Some(self.after(values, format!("t.id {after_id}"), &shape.expressions, binds)?);
+        shape.after_id = shape.is_newest_first.then_some(after_id);
+        Some(shape)
     }
 
     fn ends_descending(&self) -> bool {
