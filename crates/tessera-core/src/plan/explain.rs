@@ -1,8 +1,8 @@
 //! Explain: why a scrip was not even tried on what a request did; computed when somebody asks for all of it.
 
+use super::trial::Trial;
 use super::{Catalog, People};
 use crate::models::{Change, QueueId, Ticket, Transaction, TransactionId, TransactionType, User, Why};
-use crate::query::{Occasion, Purpose, Scene, Zone};
 use crate::scrip::condition::Tried;
 use crate::scrip::evaluation::{Evaluation, Stage};
 use crate::scrip::{Scrip, State};
@@ -70,20 +70,17 @@ impl Pass<'_> {
 
     /// Tries a scrip's condition as `prepare` does.
     fn tried(&self, catalog: &Catalog, scrip: &Scrip) -> Tried {
-        let Self { done, ticket, transaction, changes, .. } = self;
-        let scene = Scene {
+        let Self { done, ticket, .. } = self;
+        let trial = Trial {
+            catalog,
             ticket,
-            number: ticket.number.filter(|_| done.before.is_some()),
-            people: done.people.by_id(),
-            fields: catalog.query_fields(Purpose::Condition),
-            current_user: Some(done.actor),
-            last_updated_by: None,
+            is_new: done.before.is_none(),
+            people: done.people,
+            actor: done.actor,
+            channel: done.channel,
             now: done.now,
-            zone: &Zone::utc(),
-            occasion: None,
         };
-        let occasion = Occasion { transaction, changes, channel: done.channel };
-        scrip.condition.evaluate(catalog.query_of(scrip.id), &scene, occasion)
+        trial.of(scrip, self.transaction, self.changes)
     }
 }
 
@@ -182,8 +179,8 @@ fn explain<'c>(catalog: &Catalog, scrip: &'c Scrip, passes: &[Pass<'_>]) -> Opti
         };
         return Some(Bystander { scrip, stage, transaction: None, why });
     };
-    let is_met = tried.iter().any(|pass| pass.tried(catalog, scrip).why.result);
     let why = first.tried(catalog, scrip).why;
+    let is_met = why.result || tried.iter().skip(1).any(|pass| pass.tried(catalog, scrip).why.result);
     (!is_met).then_some(Bystander { scrip, stage, transaction: Some(first.transaction.id), why })
 }
 

@@ -15,6 +15,7 @@ mod mail;
 mod prepare;
 mod request;
 pub mod situation;
+mod trial;
 mod variables;
 
 #[cfg(test)]

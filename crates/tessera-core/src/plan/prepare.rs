@@ -5,6 +5,7 @@ use super::draft::{Cause, Draft};
 use super::effects::{self, Bench, Canonical, Intent, Known, Snapshot, Unready};
 use super::hash::{PlanHash, hash};
 use super::situation::{Situation, Subject};
+use super::trial::Trial;
 use super::{
     CASCADE_DEPTH_MAX, Catalog, Context, DELIVERIES_MAX, EXTERNAL_DEPTH_MAX, FIRED_MAX, Plan, Rows,
     SHADOWS_MAX, request,
@@ -13,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::models::delivery::Payload;
 use crate::models::text::fold;
 use crate::models::{Delivery, QueueId, Role, ScripId, Ticket, Transaction, TransactionType, Why};
-use crate::query::{Occasion, Purpose, Scene, Zone};
 use crate::scrip::action::Column;
 use crate::scrip::condition::Tried;
 use crate::scrip::evaluation::{Evaluation, Stage, Verdict};
@@ -216,19 +216,16 @@ impl<'a> Automation<'a> {
     /// Tries a scrip's condition on a transaction, on the ticket as it is now; CHANGED looks at `changes`.
     fn tried(&self, scrip: &Scrip, transaction: &Transaction, changes: &[Transaction]) -> Tried {
         let Draft { catalog, situation, context, ticket, .. } = &self.draft;
-        let scene = Scene {
+        let trial = Trial {
+            catalog,
             ticket,
-            number: ticket.number.filter(|_| !situation.is_new()),
-            people: situation.people.by_id(),
-            fields: catalog.query_fields(Purpose::Condition),
-            current_user: Some(&context.actor),
-            last_updated_by: None,
+            is_new: situation.is_new(),
+            people: &situation.people,
+            actor: &context.actor,
+            channel: context.channel,
             now: context.now,
-            zone: &Zone::utc(),
-            occasion: None,
         };
-        let occasion = Occasion { transaction, changes, channel: context.channel };
-        scrip.condition.evaluate(catalog.query_of(scrip.id), &scene, occasion)
+        trial.of(scrip, transaction, changes)
     }
 
     /// Prepares all scrips of a pass against one snapshot, then commits the prepared ones in the same order.
