@@ -158,7 +158,7 @@ impl File {
             None if is_first => Vec::new(),
             None => return Ok(None),
         };
-        let part = self.writer.write(&tickets, &self.asked);
+        let part = self.writer.write(tickets, &self.asked);
         part.map(|part| Some(part.into()))
             .map_err(|source| Error::internal("A part of the export cannot be written down.", source))
     }
@@ -176,12 +176,12 @@ impl Writer {
         matches!(self, Self::Table { is_begun: false, .. })
     }
 
-    fn write(&mut self, tickets: &[Value], asked: &Asked) -> io::Result<Vec<u8>> {
+    fn write(&mut self, tickets: Vec<Value>, asked: &Asked) -> io::Result<Vec<u8>> {
         match self {
             Self::Lines => {
                 let mut lines = Vec::new();
                 for ticket in tickets {
-                    serde_json::to_writer(&mut lines, &asked.chosen(ticket.clone()))?;
+                    serde_json::to_writer(&mut lines, &asked.chosen(ticket))?;
                     lines.push(b'\n');
                 }
                 Ok(lines)
@@ -193,7 +193,7 @@ impl Writer {
                     table.write_record(columns.iter().map(|column| guarded(column.name(), *is_raw)))?;
                 }
                 for ticket in tickets {
-                    table.write_record(columns.iter().map(|column| cell(column.of(ticket), *is_raw)))?;
+                    table.write_record(columns.iter().map(|column| cell(column.of(&ticket), *is_raw)))?;
                 }
                 table.into_inner().map_err(|error| error.into_error())
             }

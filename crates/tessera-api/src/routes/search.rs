@@ -277,7 +277,7 @@ pub(super) struct Asked {
     cursor: Option<String>,
     count: Count,
     asker: Asker,
-    user: Arc<User>,
+    user: User,
 }
 
 impl Asked {
@@ -309,7 +309,7 @@ impl Asked {
             cursor: body.cursor,
             count: body.count.map_or(Count::None, Count::from),
             asker: Asker { user: user.id, now: clock::now(), zone },
-            user: Arc::new(user),
+            user,
             catalog,
         })
     }
