@@ -39,11 +39,7 @@ pub async fn version(db: &mut PgConnection) -> Result<i64> {
 /// `internal` when a lifecycle or a field cannot be understood; those of the database. A scrip or template that cannot
 /// be understood is logged and left out: the desk goes on without it.
 pub async fn read(pool: &PgPool, previous: Option<&Catalog>, installation: Installation) -> Result<Catalog> {
-    let mut db = pool.begin().await.map_err(error)?;
-    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .execute(&mut *db)
-        .await
-        .map_err(error)?;
+    let mut db = super::moment(pool).await?;
     let catalog = read_within(&mut db, previous, installation).await?;
     db.rollback().await.map_err(error)?;
     Ok(catalog)

@@ -38,11 +38,7 @@ pub struct Report {
 /// # Errors
 /// Those of the database; what is wrong with the data is in the report.
 pub async fn check(pool: &PgPool) -> Result<Report> {
-    let mut db = pool.begin().await.map_err(error)?;
-    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .execute(&mut *db)
-        .await
-        .map_err(error)?;
+    let mut db = super::moment(pool).await?;
     sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *db).await.map_err(error)?;
     look(&mut db).await
 }

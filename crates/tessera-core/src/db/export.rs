@@ -35,14 +35,15 @@ pub async fn export<E: From<Error>>(
     wanted: Wanted<'_>,
     mut write: impl FnMut(&Line) -> Result<(), E>,
 ) -> Result<u64, E> {
-    let mut source = Source::open(pool, &installation, wanted).await?;
+    let mut db = super::moment(pool).await?;
     for limit in [
         sqlx::query!("SET LOCAL statement_timeout = 0"),
         sqlx::query!("SET LOCAL idle_in_transaction_session_timeout = 0"),
     ] {
-        limit.execute(&mut *source.db()).await.map_err(error)?;
+        limit.execute(&mut *db).await.map_err(error)?;
     }
-    let catalog = catalog::read_within(source.db(), None, installation).await?;
+    let catalog = catalog::read_within(&mut db, None, installation).await?;
+    let mut source = Source::open(db, &catalog, wanted).await?;
     let mut count = 0;
     while let Some((tickets, people)) = source.next().await? {
         count += u64::try_from(tickets.len()).unwrap_or_default();
@@ -58,12 +59,8 @@ enum Source {
 }
 
 impl Source {
-    async fn open(pool: &PgPool, installation: &Installation, wanted: Wanted<'_>) -> Result<Self> {
-        let Some(query) = wanted.query else {
-            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            return Ok(Self::All { db: pool.begin_with(begin).await.map_err(error)?, after: 0 });
-        };
-        let catalog = catalog::read(pool, None, installation.clone()).await?;
+    async fn open(db: Transaction<'static, Postgres>, catalog: &Catalog, wanted: Wanted<'_>) -> Result<Self> {
+        let Some(query) = wanted.query else { return Ok(Self::All { db, after: 0 }) };
         let by_number = [Sorted { field: "id".to_owned(), is_descending: false }];
         let search = Search {
             query,
@@ -74,7 +71,7 @@ impl Source {
             count: Count::None,
             asker: wanted.asker,
         };
-        search::Export::open(pool, &catalog, &search).await.map(Self::Found)
+        search::Export::within(db, catalog, &search).await.map(Self::Found)
     }
 
     fn db(&mut self) -> &mut PgConnection {

@@ -27,8 +27,8 @@ mod ticketsql_tests;
 use crate::error::{Error, Kind};
 use crate::failpoint::Failpoint;
 use connections::Connections;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +113,11 @@ pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
     })?;
     Failpoint::MigrationDone.pass();
     Ok(())
+}
+
+/// A database transaction that only reads, in which everything is as it was at one moment.
+pub(crate) async fn moment(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
+    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(error)
 }
 
 /// What a database error means to a caller: not reachable, busy, or a fault of ours.

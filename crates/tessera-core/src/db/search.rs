@@ -184,8 +184,15 @@ impl Export {
     /// # Errors
     /// As [`tickets()`].
     pub async fn open(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Self> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let mut tx = pool.begin_with(begin).await.map_err(error)?;
+        Self::within(super::moment(pool).await?, catalog, search).await
+    }
+
+    /// The same, within the moment of a database transaction.
+    pub(super) async fn within(
+        mut tx: Transaction<'static, Postgres>,
+        catalog: &Catalog,
+        search: &Search<'_>,
+    ) -> Result<Self> {
         let compiled = compile(&mut tx, catalog, search).await?;
         let statement = compiled.plan(search).all();
         // All of it will be read, so the whole is to be fast and not only its beginning.
