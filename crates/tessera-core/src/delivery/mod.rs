@@ -2,6 +2,7 @@
 //!
 //! Nothing here runs inside a request: a delivery is a row that was written with the change that caused it.
 
+pub mod bell;
 pub mod email;
 pub mod guard;
 pub mod retry;

@@ -3,6 +3,7 @@
 //! One task leases and keeps the leases alive, each attempt is a task of its own, and one task settles in batches. Whatever
 //! is not settled when a process ends is leased again by another when its lease has run out.
 
+use super::bell::{Bell, Listener};
 use super::email::FileTransport;
 use super::smtp::SmtpTransport;
 use super::webhook::{Secrets, WebhookTransport, secret_names};
@@ -20,7 +21,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,8 +32,6 @@ const WEBHOOKS_MAX: usize = 64;
 const WEBHOOKS_PER_ENDPOINT: usize = 8;
 /// Mails that a process sends at a time.
 const EMAILS_MAX: usize = 8;
-/// What is sent: mails and webhooks.
-const KINDS: usize = 2;
 /// How long a lease holds when its worker dies.
 const LEASE: Duration = Duration::from_secs(30);
 /// How often the leases of running attempts are put off.
@@ -78,6 +77,9 @@ impl Transports {
             (Payload::Webhook(_), _, None) => {
                 Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not answer")
             }
+            (Payload::Connector(custom), ..) => {
+                Attempt::new(Outcome::Retry, format!("only a connector delivers {}", custom.connector))
+            }
         }
     }
 }
@@ -86,7 +88,7 @@ impl Transports {
 fn needs(leased: &Leased) -> BTreeSet<&str> {
     match &leased.delivery.payload {
         Payload::Webhook(webhook) => secret_names(webhook),
-        Payload::Email(_) => BTreeSet::new(),
+        Payload::Email(_) | Payload::Connector(_) => BTreeSet::new(),
     }
 }
 
@@ -116,6 +118,15 @@ fn share_of(secrets: Option<&Secrets>, leased: &Leased) -> Option<Secrets> {
     }
 }
 
+/// How many deliveries of a kind a process sends at a time, and how many of them to one endpoint.
+fn places(kind: &DeliveryKind) -> (usize, usize) {
+    match kind {
+        DeliveryKind::Email => (EMAILS_MAX, EMAILS_MAX),
+        DeliveryKind::Webhook => (WEBHOOKS_MAX, WEBHOOKS_PER_ENDPOINT),
+        DeliveryKind::Connector(_) => (0, 0),
+    }
+}
+
 /// What workers work with.
 #[derive(Clone)]
 pub struct Tools {
@@ -123,8 +134,10 @@ pub struct Tools {
     pub pool: PgPool,
     /// How things leave.
     pub transports: Arc<Transports>,
+    /// What the workers deliver, of [`DeliveryKind::BUILTIN`]; the rest is left to connectors.
+    pub kinds: Vec<DeliveryKind>,
     /// Rung after a commit that made deliveries.
-    pub wake: Arc<Notify>,
+    pub bell: Arc<Bell>,
     /// The time.
     pub clock: fn() -> OffsetDateTime,
     /// A number nobody else draws, for the ids of outcomes.
@@ -147,7 +160,8 @@ impl Workers {
         let (ended, unsettled) = mpsc::channel(UNSETTLED_MAX);
         let settler = tokio::spawn(settle_all(tools.clone(), unsettled, stop.clone()));
         let (running, places) = (JoinSet::new(), HashMap::new());
-        let leaser = Leaser { tools, ended, running, places, brought: 0, ended_since: 0, broken: None };
+        let bell = tools.bell.listen();
+        let leaser = Leaser { tools, bell, ended, running, places, brought: 0, ended_since: 0, broken: None };
         Self { leaser: tokio::spawn(leaser.run(stop.clone())), settler, stop }
     }
 
@@ -180,6 +194,7 @@ impl Place {
 /// Leases deliveries, runs their attempts and keeps their leases alive.
 struct Leaser {
     tools: Tools,
+    bell: Listener,
     ended: mpsc::Sender<Ended>,
     running: JoinSet<()>,
     places: HashMap<Id, Place>,
@@ -212,7 +227,7 @@ impl Leaser {
                     }
                     self.lease().await;
                 }
-                () = self.tools.wake.notified(), if self.broken.is_none() => self.lease().await,
+                () = self.bell.rung(), if self.broken.is_none() => self.lease().await,
                 () = sleep_until(poll) => self.lease().await,
             }
             poll = Instant::now() + self.pause();
@@ -226,7 +241,8 @@ impl Leaser {
         // An endpoint with its share running, or a kind with all of its places taken, may have more waiting, which this lease
         // does not see.
         let share = WEBHOOKS_PER_ENDPOINT.min(EMAILS_MAX) as i64;
-        let crowded = room.kinds.len() < KINDS || room.running.iter().any(|(_, running)| *running >= share);
+        let crowded = room.kinds.len() < self.tools.kinds.len()
+            || room.running.iter().any(|(_, running)| *running >= share);
         self.ended_since = 0;
         match deliveries::lease(&self.tools.pool, &room, LEASE).await {
             Ok(leased) => {
@@ -256,11 +272,10 @@ impl Leaser {
 
     /// What there is room for; `None` when every place is taken.
     fn room(&self) -> Option<Room> {
-        let taken = |kind| self.places.values().filter(|place| place.kind() == kind).count();
-        let free = |kind, max: usize| (kind, i64::try_from(max.saturating_sub(taken(kind))).unwrap_or(0));
-        let kinds: [_; KINDS] =
-            [free(DeliveryKind::Email, EMAILS_MAX), free(DeliveryKind::Webhook, WEBHOOKS_MAX)];
-        let kinds: Vec<_> = kinds.into_iter().filter(|(_, places)| *places > 0).collect();
+        let taken = |kind: &DeliveryKind| self.places.values().filter(|place| place.kind() == *kind).count();
+        let free = |kind| i64::try_from(places(kind).0.saturating_sub(taken(kind))).unwrap_or(0);
+        let kinds = self.tools.kinds.iter().map(|kind| (kind.clone(), free(kind)));
+        let kinds: Vec<_> = kinds.filter(|(_, places)| *places > 0).collect();
         if kinds.is_empty() {
             return None;
         }
@@ -270,10 +285,7 @@ impl Leaser {
         }
         Some(Room {
             kinds,
-            per_endpoint: vec![
-                (DeliveryKind::Email, EMAILS_MAX as i64),
-                (DeliveryKind::Webhook, WEBHOOKS_PER_ENDPOINT as i64),
-            ],
+            per_endpoint: self.tools.kinds.iter().map(|kind| (kind.clone(), places(kind).1 as i64)).collect(),
             running: running.into_iter().collect(),
         })
     }
@@ -419,8 +431,10 @@ fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
 
 fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlement {
     let again = match attempt.outcome {
-        Outcome::Retry => retry::next(leased.delivery.payload.kind(), leased.in_schedule, leased.delivery.id)
-            .map(|scheduled| retry::wait(scheduled, attempt.wait)),
+        Outcome::Retry => {
+            retry::next(&leased.delivery.payload.kind(), leased.in_schedule, leased.delivery.id)
+                .map(|scheduled| retry::wait(scheduled, attempt.wait))
+        }
         Outcome::Delivered | Outcome::Permanent => None,
     };
     Settlement { leased, attempt, again, transaction: ids.draw() }
@@ -435,7 +449,7 @@ async fn settle(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -
         closed = &mut done => {
             if closed {
                 // What was held for this endpoint may go.
-                tools.wake.notify_one();
+                tools.bell.ring();
             }
             return true;
         }
@@ -496,8 +510,9 @@ fn tell(turned: &Turned) {
 
 /// Counts an attempt, for whoever watches. Costs nothing where nobody does.
 fn count(leased: &Leased, attempt: &Attempt) {
-    let kind = leased.delivery.payload.kind().as_str();
-    metrics::counter!(DELIVERY_ATTEMPTS, "kind" => kind, "outcome" => attempt.outcome.as_str()).increment(1);
+    let kind = leased.delivery.payload.kind().to_string();
+    metrics::counter!(DELIVERY_ATTEMPTS, "kind" => kind.clone(), "outcome" => attempt.outcome.as_str())
+        .increment(1);
     metrics::histogram!(DELIVERY_ATTEMPT_SECONDS, "kind" => kind).record(attempt.duration);
 }
 

@@ -362,6 +362,7 @@ impl Settlement {
             (End::Success, Payload::Email(mail)) if mail.as_comment => TransactionType::CommentEmailRecord,
             (End::Success, Payload::Email(_)) => TransactionType::EmailRecord,
             (End::Success, Payload::Webhook(_)) => TransactionType::WebhookDelivery,
+            (End::Success, Payload::Connector(_)) => TransactionType::ConnectorDelivery,
             (End::PutOff | End::Failure, _) => TransactionType::DeliveryFailed,
         }
     }
@@ -397,11 +398,13 @@ fn addresses(answers: Vec<&RecipientAnswer>) -> Vec<String> {
     answers.into_iter().map(|answer| answer.address.clone()).collect()
 }
 
-/// Mail addresses, or the URL without its query, which may hold what not everybody should read.
+/// Mail addresses, or the URL without its query, which may hold what not everybody should read; where a connector delivers
+/// to, only it knows.
 pub(super) fn reached(payload: &Payload) -> Vec<String> {
     match payload {
         Payload::Email(mail) => [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().cloned().collect(),
         Payload::Webhook(webhook) => webhook.url.split(['?', '#']).take(1).map(str::to_owned).collect(),
+        Payload::Connector(_) => Vec::new(),
     }
 }
 
