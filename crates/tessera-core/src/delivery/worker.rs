@@ -5,14 +5,12 @@
 
 use super::bell::{Bell, Listener};
 use super::email::FileTransport;
+use super::settle::{LEASE, count, settle, settlement};
 use super::smtp::SmtpTransport;
-use super::webhook::{Secrets, WebhookTransport, secret_names};
-use super::{Attempt, Leased, Outcome, retry};
-use crate::db::deliveries::{self, Room, Settlement, Turned};
-use crate::db::secrets;
-use crate::error::Kind;
+use super::webhook::{self, Secrets, WebhookTransport};
+use super::{Attempt, Leased, Outcome, secrets};
+use crate::db::deliveries::{self, Holder, Room, Settlement};
 use crate::failpoint::Failpoint;
-use crate::metrics::{DELIVERY_ATTEMPT_SECONDS, DELIVERY_ATTEMPTS};
 use crate::models::delivery::{DeliveryKind, Payload};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
@@ -32,12 +30,10 @@ const WEBHOOKS_MAX: usize = 64;
 const WEBHOOKS_PER_ENDPOINT: usize = 8;
 /// Mails that a process sends at a time.
 const EMAILS_MAX: usize = 8;
-/// How long a lease holds when its worker dies.
-const LEASE: Duration = Duration::from_secs(30);
 /// How often the leases of running attempts are put off.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long the queue is left alone when nobody rings; up to a fifth more, so that processes do not ask together.
-const POLL: Duration = Duration::from_millis(1_000);
+pub const POLL: Duration = Duration::from_millis(1_000);
 /// Attempts settled by one statement.
 const BATCH_MAX: usize = 100;
 /// How long the first of a batch waits for others.
@@ -74,47 +70,11 @@ impl Transports {
             (Payload::Email(_), MailTransport::Smtp(smtp), _) => smtp.send(leased).await,
             (Payload::Email(_), MailTransport::File(file), _) => file.send(leased).await,
             (Payload::Webhook(_), _, Some(secrets)) => self.webhook.send(leased, &secrets, now).await,
-            (Payload::Webhook(_), _, None) => {
-                Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not answer")
-            }
+            (Payload::Webhook(_), _, None) => webhook::without_secrets_store(),
             (Payload::Connector(custom), ..) => {
                 Attempt::new(Outcome::Retry, format!("only a connector delivers {}", custom.connector))
             }
         }
-    }
-}
-
-/// The names of the secrets that an attempt needs.
-fn needs(leased: &Leased) -> BTreeSet<&str> {
-    match &leased.delivery.payload {
-        Payload::Webhook(webhook) => secret_names(webhook),
-        Payload::Email(_) | Payload::Connector(_) => BTreeSet::new(),
-    }
-}
-
-/// Reads the secrets of what was leased together, in one statement: one for each webhook would cost more than sending it.
-/// None when they cannot be read.
-async fn secrets_of(pool: &PgPool, leased: &[Leased]) -> Option<Secrets> {
-    let names: BTreeSet<&str> = leased.iter().flat_map(needs).collect();
-    if names.is_empty() {
-        return Some(Secrets::new());
-    }
-    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    secrets::values(pool, &names).await.ok()
-}
-
-/// Of all secrets those that an attempt needs, and that exist; it holds no others while it lasts.
-fn share_of(secrets: Option<&Secrets>, leased: &Leased) -> Option<Secrets> {
-    let names = needs(leased);
-    match secrets {
-        _ if names.is_empty() => Some(Secrets::new()),
-        Some(all) => Some(
-            names
-                .into_iter()
-                .filter_map(|name| all.get(name).map(|secret| (name.to_owned(), secret.clone())))
-                .collect(),
-        ),
-        None => None,
     }
 }
 
@@ -244,16 +204,16 @@ impl Leaser {
         let crowded = room.kinds.len() < self.tools.kinds.len()
             || room.running.iter().any(|(_, running)| *running >= share);
         self.ended_since = 0;
-        match deliveries::lease(&self.tools.pool, &room, LEASE).await {
+        match deliveries::lease(&self.tools.pool, Holder::Worker, &room, LEASE).await {
             Ok(leased) => {
                 self.recovered();
                 if !leased.is_empty() {
                     Failpoint::DeliveryLeased.pass();
                 }
                 self.brought = leased.len().max(usize::from(crowded));
-                let secrets = secrets_of(&self.tools.pool, &leased).await;
+                let all = secrets::of_all(&self.tools.pool, &leased).await;
                 for leased in leased {
-                    let secrets = share_of(secrets.as_ref(), &leased);
+                    let secrets = secrets::share_of(all.as_ref(), &leased);
                     self.begin(leased, secrets);
                 }
             }
@@ -328,8 +288,8 @@ impl Leaser {
         if self.places.is_empty() {
             return;
         }
-        match deliveries::extend(&self.tools.pool, &self.held(), LEASE).await {
-            Ok(()) => self.recovered(),
+        match deliveries::extend(&self.tools.pool, Holder::Worker, &self.held(), LEASE).await {
+            Ok(_) => self.recovered(),
             Err(error) => self.fell_out("keep the leases of deliveries", &error),
         }
     }
@@ -401,7 +361,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
         let batch: Vec<Settlement> =
             batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, &mut ids)).collect();
         Failpoint::DeliverySettling.pass();
-        if !settle(&tools, &batch, &stop).await {
+        if !settle_until_done(&tools, &batch, &stop).await {
             tracing::error!(
                 deliveries = batch.len() + next.len(),
                 "the database does not answer, so attempts stay unrecorded; the deliveries will be made again"
@@ -429,20 +389,9 @@ fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
     ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id))
 }
 
-fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlement {
-    let again = match attempt.outcome {
-        Outcome::Retry => {
-            retry::next(&leased.delivery.payload.kind(), leased.in_schedule, leased.delivery.id)
-                .map(|scheduled| retry::wait(scheduled, attempt.wait))
-        }
-        Outcome::Delivered | Outcome::Permanent => None,
-    };
-    Settlement { leased, attempt, again, transaction: ids.draw() }
-}
-
 /// Settles a batch, however long the database takes to come back; while stopping, for [`SETTLE_DRAIN`]. Answers whether it
 /// is done.
-async fn settle(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -> bool {
+async fn settle_until_done(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -> bool {
     let done = persist(&tools.pool, batch);
     tokio::pin!(done);
     tokio::select! {
@@ -458,62 +407,20 @@ async fn settle(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -
     timeout(tools.drain + SETTLE_DRAIN, done).await.is_ok()
 }
 
-/// Settles a batch as soon as the database takes it. When it refuses the batch, each is tried alone, so that one that cannot
-/// be recorded does not hold up the others; it is held until somebody looks. Answers whether a breaker closed.
+/// Settles a batch as soon as the database takes it. Answers whether a breaker closed.
 async fn persist(pool: &PgPool, batch: &[Settlement]) -> bool {
     let mut pause = Duration::ZERO;
     loop {
-        let error = match deliveries::settle(pool, batch).await {
-            Ok(turned) => {
-                turned.iter().for_each(tell);
-                return turned.iter().any(|one| !one.is_open);
-            }
-            Err(error) => error,
-        };
-        let is_refused = !matches!(error.kind(), Kind::Busy | Kind::Unavailable);
-        match batch {
-            [one] if is_refused => {
-                let delivery = one.leased.delivery.id;
-                tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded; its delivery is held");
-                if let Err(error) = deliveries::hold_unrecorded(pool, delivery, one.leased.token).await {
-                    tracing::error!(error = &error as &dyn StdError, %delivery, "it cannot be held either; it is attempted again");
-                }
-                return false;
-            }
-            many if is_refused => {
-                let mut closed = false;
-                for one in many {
-                    closed |= Box::pin(persist(pool, std::slice::from_ref(one))).await;
-                }
-                return closed;
-            }
-            _ if pause.is_zero() => {
+        match settle(pool, batch).await {
+            Ok(settled) => return settled.has_closed,
+            Err(error) if pause.is_zero() => {
                 tracing::error!(error = &error as &dyn StdError, "cannot settle deliveries; trying again");
             }
-            _ => {}
+            Err(_) => {}
         }
         pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         sleep(pause).await;
     }
-}
-
-/// Tells the operator of a breaker that opened or closed.
-fn tell(turned: &Turned) {
-    let endpoint = &turned.endpoint;
-    if turned.is_open {
-        let (failures, first) = (deliveries::OPENS_AFTER, deliveries::PROBE_FIRST.as_secs());
-        tracing::warn!(%endpoint, "an endpoint failed {failures} times in a row; its deliveries are held, and one is tried in {first} s");
-    } else {
-        tracing::info!(%endpoint, "an endpoint works again; its deliveries go on");
-    }
-}
-
-/// Counts an attempt, for whoever watches. Costs nothing where nobody does.
-fn count(leased: &Leased, attempt: &Attempt) {
-    let kind = leased.delivery.payload.kind().to_string();
-    metrics::counter!(DELIVERY_ATTEMPTS, "kind" => kind.clone(), "outcome" => attempt.outcome.as_str())
-        .increment(1);
-    metrics::histogram!(DELIVERY_ATTEMPT_SECONDS, "kind" => kind).record(attempt.duration);
 }
 
 #[cfg(test)]

@@ -250,8 +250,8 @@ async fn a_secret_is_read_at_the_moment_of_sending() {
     let Payload::Webhook(inner) = &mut signed else { unreachable!() };
     inner.secret = Some("sign".into());
     let secret = crate::models::secret::Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    assert!(secrets::put(&pool, "sign", &secret).await.unwrap());
-    assert!(!secrets::put(&pool, "sign", &secret).await.unwrap(), "it is there already");
+    assert!(crate::db::secrets::put(&pool, "sign", &secret).await.unwrap());
+    assert!(!crate::db::secrets::put(&pool, "sign", &secret).await.unwrap(), "it is there already");
     queue(&pool, vec![signed]).await;
     let workers = Workers::start(tools(&pool, &folder, DRAIN));
     receiver.next(1).await;
@@ -303,7 +303,7 @@ async fn one_settlement_that_the_database_refuses_holds_up_no_other() {
         running: Vec::new(),
     };
     let mut outcomes = Ids::new(NOW, u64::MAX);
-    let mut batch: Vec<Settlement> = deliveries::lease(&pool, &room, LEASE)
+    let mut batch: Vec<Settlement> = deliveries::lease(&pool, Holder::Worker, &room, LEASE)
         .await
         .unwrap()
         .into_iter()

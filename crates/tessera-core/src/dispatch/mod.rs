@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod configure;
+pub mod connectors;
 mod counts;
 pub mod current;
 pub mod import;
