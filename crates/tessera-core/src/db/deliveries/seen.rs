@@ -152,7 +152,7 @@ async fn unfinished(
         "#,
         filter.state.map(DeliveryState::as_str),
         filter.ticket.map(|ticket| ticket.0),
-        filter.kind.map(DeliveryKind::as_str),
+        filter.kind.as_ref().map(DeliveryKind::as_str),
         filter.endpoint,
         before,
         limit
@@ -191,7 +191,7 @@ async fn given_up(
         "#,
         filter.state == Some(DeliveryState::Cancelled),
         filter.ticket.map(|ticket| ticket.0),
-        filter.kind.map(DeliveryKind::as_str),
+        filter.kind.as_ref().map(DeliveryKind::as_str),
         filter.endpoint,
         before,
         limit
@@ -226,7 +226,7 @@ async fn newest(
         "#,
         filter.state == Some(DeliveryState::Completed),
         filter.ticket.map(|ticket| ticket.0),
-        filter.kind.map(DeliveryKind::as_str),
+        filter.kind.as_ref().map(DeliveryKind::as_str),
         filter.endpoint,
         before,
         limit
