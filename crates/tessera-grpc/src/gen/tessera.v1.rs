@@ -127,6 +127,7 @@ pub struct EmailMessage {
 }
 /// A webhook. Its secrets are in the clear: they are looked up at the moment of the lease, and must not be logged or kept.
 #[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct WebhookRequest {
     /// The HTTP method.
     #[prost(string, tag = "1")]

@@ -8,3 +8,4 @@
 )]
 
 mod generated;
+mod statuses;
