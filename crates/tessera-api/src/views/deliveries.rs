@@ -205,6 +205,8 @@ pub struct AttemptMade {
     /// What is known of each recipient of a mail after it: `address`, `outcome`, `answer`.
     #[schema(value_type = Vec<Object>)]
     pub recipients: Vec<RecipientAnswer>,
+    /// The name of the connector that made it; null = Tessera itself.
+    pub connector: Option<String>,
 }
 
 /// Something that a person did to a delivery.
@@ -367,6 +369,7 @@ impl From<Whole> for DeliveryWhole {
             detail: one.detail,
             response: one.response,
             recipients: one.recipients,
+            connector: one.connector,
         });
         let actions = whole.actions.into_iter().map(|one| ActionTaken {
             action: one.action,

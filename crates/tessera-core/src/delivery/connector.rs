@@ -221,3 +221,7 @@ fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
     let concluded = conclude(settled.into_iter().chain(answers).collect());
     Attempt { duration: attempt.duration, wait: attempt.wait, health: attempt.health, ..concluded }
 }
+
+#[cfg(test)]
+#[path = "connector_tests.rs"]
+mod tests;

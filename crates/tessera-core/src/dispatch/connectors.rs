@@ -163,3 +163,7 @@ pub(super) fn not_bound(connector: &Connector, kind: &str) -> Error {
     );
     Error::new(Kind::Forbidden, "forbidden", detail)
 }
+
+#[cfg(test)]
+#[path = "connectors_tests.rs"]
+mod tests;
