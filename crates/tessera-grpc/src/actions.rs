@@ -127,6 +127,7 @@ impl Desk {
 /// What there is room for, and how long to wait.
 fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
     let (mut room, mut faults, mut seen) = (Room::default(), Vec::new(), BTreeSet::new());
+    let most = request.busy.iter().map(|busy| busy.running).max().unwrap_or_default();
     within("rooms", request.rooms.len(), ROOMS, &mut faults);
     for (at, v1::Room { kind, places, per_endpoint }) in request.rooms.into_iter().enumerate() {
         within(&format!("rooms[{at}].places"), places, PLACES, &mut faults);
@@ -138,9 +139,9 @@ fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
                 faults.push(Fault::new(field, format!("{kind} is named twice")));
             }
             Some(kind) => {
-                if per_endpoint > 0 {
-                    room.per_endpoint.push((kind.clone(), per_endpoint.into()));
-                }
+                // Without a limit it is as many as there are places, beside those at work.
+                let limit = if per_endpoint > 0 { per_endpoint } else { places.saturating_add(most) };
+                room.per_endpoint.push((kind.clone(), limit.into()));
                 room.kinds.push((kind, places.into()));
             }
         }

@@ -122,8 +122,7 @@ impl Calls {
 
     /// The call, once its token was looked at and there is a place for it.
     async fn admitted(&self, method: &str, mut request: Request<Body>) -> Result<Response<Body>, Status> {
-        let path = request.uri().path().trim_start_matches('/');
-        if !OPEN.iter().any(|open| path.starts_with(open)) {
+        if !is_open(request.uri().path()) {
             let connector = self.connector(request.headers()).await.map_err(status)?;
             request.extensions_mut().insert(connector);
         }
@@ -152,7 +151,7 @@ impl Calls {
     /// Methods that connectors call all day long, and of which the log tells only to who wants to know.
     fn is_quiet(&self, method: &str) -> bool {
         let actions = v1::actions_service_server::ActionsServiceServer::<()>::NAME;
-        method.starts_with(actions) || OPEN.iter().any(|open| method.starts_with(open))
+        method.starts_with(actions) || is_open(method)
     }
 
     fn span(&self, method: &str, id: &str) -> Span {
@@ -190,6 +189,12 @@ impl Calls {
             (_, code) => tracing::info!(method, code, ms, request_id, detail, "answered"),
         }
     }
+}
+
+/// Whether a call needs no token.
+pub fn is_open(path: &str) -> bool {
+    let path = path.trim_start_matches('/');
+    OPEN.iter().any(|open| path.starts_with(open))
 }
 
 /// Every method of the contract, as `tessera.v1.ActionsService/Lease`.

@@ -52,6 +52,8 @@ impl Desk {
                 unfinished: record.map_or(0, |record| record.unfinished),
             }
         };
-        Ok(v1::ListKindsResponse { kinds: connector.kinds.iter().map(kind).collect() })
+        let mut kinds: Vec<_> = connector.kinds.iter().map(kind).collect();
+        kinds.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(v1::ListKindsResponse { kinds })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! tonic's own server has no limit on connections, nor on how long one may say nothing, and cannot end what outlives a stop.
 
-use crate::calls::Calls;
+use crate::calls::{Calls, is_open};
 use crate::door::{Door, Incoming};
 use hyper::body::{Body as HttpBody, Frame, Incoming as Requested, SizeHint};
 use hyper::server::conn::http2;
@@ -46,9 +46,9 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 pub struct Limits {
     /// Connections at a time; one more waits. A connector has one.
     pub connections: usize,
-    /// From the opening of a connection, or from one call's end, to the next call.
+    /// From the opening of a connection to its first call.
     pub first_call: Duration,
-    /// Between two calls of a connection. A connector always has one that waits.
+    /// Between two calls of a connection, those without a token left aside. A connector always has one that waits.
     pub idle: Duration,
     /// How long a stop waits for calls at work.
     pub drain: Duration,
@@ -152,7 +152,9 @@ impl Server {
         let service = service_fn({
             let server = Arc::clone(&self);
             move |request: Request<Requested>| {
-                let (server, work) = (Arc::clone(&server), Work::begin(&at_work));
+                // Who has no token cannot keep a place by watching.
+                let counts = !is_open(request.uri().path());
+                let (server, work) = (Arc::clone(&server), Work::begin(&at_work, counts));
                 async move { Ok::<_, Infallible>(server.answer(request, work).await) }
             }
         });
@@ -214,19 +216,22 @@ fn builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// A call at work on a connection, counted until its answer is taken.
-struct Work(Arc<watch::Sender<usize>>);
+/// A call at work on a connection, which keeps it until the answer is taken; unless it counts for nothing.
+struct Work {
+    at_work: Arc<watch::Sender<usize>>,
+    counts: bool,
+}
 
 impl Work {
-    fn begin(at_work: &Arc<watch::Sender<usize>>) -> Self {
-        at_work.send_modify(|count| *count += 1);
-        Self(Arc::clone(at_work))
+    fn begin(at_work: &Arc<watch::Sender<usize>>, counts: bool) -> Self {
+        at_work.send_modify(|count| *count += usize::from(counts));
+        Self { at_work: Arc::clone(at_work), counts }
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.at_work.send_modify(|count| *count -= usize::from(self.counts));
     }
 }
 
