@@ -3,6 +3,7 @@
 package attempt
 
 import (
+	"errors"
 	"strings"
 	"time"
 	"unicode"
@@ -80,6 +81,14 @@ func Excerpt(text string) string {
 		end--
 	}
 	return text[:end]
+}
+
+// Bottom returns the words of the error that all errors around it are about.
+func Bottom(err error) string {
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
+	return err.Error()
 }
 
 // Text returns bytes as text, each longest beginning of a character that breaks off, and each byte that begins none,

@@ -191,7 +191,7 @@ func (t *Transport) unanswered(ctx context.Context, err error) attempt.Attempt {
 	if errors.As(err, &refused) {
 		return attempt.New(attempt.Retry, refused.Error())
 	}
-	detail, wait := "the exchange broke off: "+bottom(err), time.Duration(0)
+	detail, wait := "the exchange broke off: "+attempt.Bottom(err), time.Duration(0)
 	var unconnected connectError
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -200,19 +200,11 @@ func (t *Transport) unanswered(ctx context.Context, err error) attempt.Attempt {
 	case errors.Is(err, errConnectTimeout):
 		detail, wait = fmt.Sprintf("could not connect within %.0f s", connectTimeout.Seconds()), attempt.TroubleWait
 	case errors.As(err, &unconnected):
-		detail = "could not connect: " + bottom(err)
+		detail = "could not connect: " + attempt.Bottom(err)
 	}
 	made := attempt.New(attempt.Retry, detail)
 	made.Health, made.Wait = attempt.Fails, wait
 	return made
-}
-
-// bottom returns the words of the error that all others are about.
-func bottom(err error) string {
-	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
-		err = next
-	}
-	return err.Error()
 }
 
 // read reads an answer up to readMax and the deadline. What the status says stands whatever the body does, or a receiver
