@@ -8,7 +8,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tessera_core::db::Pools;
-use tessera_core::db::deliveries::{self, Room, Settlement};
+use tessera_core::db::deliveries::{self, Holder, Room, Settlement};
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::webhook::WebhookTransport;
 use tessera_core::dispatch::clock;
@@ -55,7 +55,7 @@ async fn settle(url: &str, count: usize) -> Result<()> {
     let leasing = pool.clone();
     let begun = Instant::now();
     tokio::spawn(async move {
-        while let Ok(batch) = deliveries::lease(&leasing, &room, LEASE).await {
+        while let Ok(batch) = deliveries::lease(&leasing, Holder::Worker, &room, LEASE).await {
             if batch.is_empty() || leased.send(batch).await.is_err() {
                 break;
             }

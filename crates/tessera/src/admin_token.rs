@@ -1,12 +1,12 @@
 //! The administrator's token: the configured one, or a file in the data directory that the first start makes.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use tessera_core::dispatch::clock;
 use tessera_core::models::secret::Secret;
 
 use crate::config::Config;
@@ -15,8 +15,6 @@ use crate::config::Config;
 pub const FILE: &str = "admin-token";
 /// What a token begins with, so that scanners for leaked secrets know it.
 const PREFIX: &str = "tessera_";
-/// How many random bytes follow, in hex.
-const RANDOM_BYTES: usize = 32;
 
 /// The token that the server accepts, if there is one yet.
 ///
@@ -57,21 +55,11 @@ fn make(dir: &Path) -> std::io::Result<()> {
     fs::create_dir_all(dir)?;
     let aside = dir.join(format!("{FILE}.{}", std::process::id()));
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    writeln!(file, "{}", random()?)?;
+    writeln!(file, "{}", clock::token(PREFIX)?.expose())?;
     file.sync_all()?;
     let linked = fs::hard_link(&aside, dir.join(FILE));
     fs::remove_file(&aside)?;
     linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-}
-
-fn random() -> std::io::Result<String> {
-    let mut bytes = [0; RANDOM_BYTES];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().fold(PREFIX.to_owned(), |mut token, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(token, "{byte:02x}");
-        token
-    }))
 }
 
 #[cfg(test)]
@@ -93,7 +81,7 @@ mod tests {
         let config = config(&dir.path().join("new"), None);
         assert_eq!(find(&config).unwrap(), None);
         let token = find_or_make(&config).unwrap();
-        assert_eq!(token.expose().len(), PREFIX.len() + 2 * RANDOM_BYTES);
+        assert_eq!(token.expose().len(), PREFIX.len() + 2 * clock::TOKEN_BYTES);
         assert!(token.expose().starts_with(PREFIX));
         assert_eq!(find_or_make(&config).unwrap(), token);
         assert_eq!(find(&config).unwrap(), Some(token));

@@ -4,7 +4,7 @@ mod show;
 mod sources;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use sources::{DEFAULTS, ENVIRONMENT, Environment, PREFIX, explain, layer, read_s
 use sqlx::postgres::PgConnectOptions;
 use tessera_core::db::upkeep::Retention;
 use tessera_core::delivery::smtp::SmtpTransport;
+use tessera_core::models::DeliveryKind;
 use tessera_core::models::secret::Secret;
 use tessera_core::plan::Installation;
 use url::Url;
@@ -58,6 +59,8 @@ pub struct Config {
     pub webhook_allow: Vec<IpNet>,
     /// Whether this process makes deliveries.
     pub delivers: bool,
+    /// The kinds of deliveries that this process makes itself; the others are left to connectors.
+    pub builtin: Vec<DeliveryKind>,
     /// The token that opens the metrics and nothing else.
     pub metrics_token: Option<Secret>,
     /// The collector that traces are sent to; without it there are none.
@@ -214,11 +217,13 @@ struct Webhook {
 #[serde(deny_unknown_fields, default)]
 struct Delivery {
     enabled: bool,
+    builtin: Vec<String>,
 }
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self { enabled: true }
+        let builtin = DeliveryKind::BUILTIN.iter().map(ToString::to_string).collect();
+        Self { enabled: true, builtin }
     }
 }
 
@@ -295,6 +300,7 @@ impl Reader {
             mail_from: self.kept(self.mail_from(mail.from.as_deref()), None).unwrap_or(sender),
             webhook_allow: self.networks(&webhook.allow),
             delivers: delivery.enabled,
+            builtin: self.builtin(&delivery.builtin),
             metrics_token: self.kept(
                 self.token("metrics.token", metrics.token.as_deref(), metrics.token_file.as_deref()),
                 None,
@@ -465,6 +471,19 @@ impl Reader {
             }
             text => Ok(text.map(str::to_owned)),
         }
+    }
+
+    fn builtin(&self, words: &[String]) -> Vec<DeliveryKind> {
+        let parse = |word: &String| {
+            DeliveryKind::BUILTIN.into_iter().find(|kind| kind.as_str() == word).ok_or_else(|| {
+                let problem =
+                    format!("\"{word}\" is none of email, webhook; other kinds are delivered by connectors");
+                self.fault("delivery.builtin", problem)
+            })
+        };
+        let kinds: BTreeSet<_> =
+            words.iter().filter_map(|word| self.kept(parse(word).map(Some), None)).collect();
+        kinds.into_iter().collect()
     }
 
     fn networks(&self, texts: &[String]) -> Vec<IpNet> {

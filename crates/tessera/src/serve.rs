@@ -70,11 +70,12 @@ async fn serve(
     let address = listener.local_addr()?;
     let router = router(config, Arc::clone(&tessera), &stop)?;
     // From here on nothing can fail any more.
-    let workers = config.delivers.then(|| {
+    let workers = (config.delivers && !config.builtin.is_empty()).then(|| {
         Workers::start(Tools {
             pool: pools.write.clone(),
             transports,
-            wake: Arc::clone(tessera.deliveries()),
+            kinds: config.builtin.clone(),
+            bell: Arc::clone(tessera.bell()),
             clock: clock::now,
             seed: clock::seed,
             drain: DRAIN,

@@ -99,7 +99,7 @@ pub async fn hold(State(app): State<App>, Name(id): Name) -> Result<Json<Deliver
 pub async fn release(State(app): State<App>, Name(id): Name) -> Result<Json<DeliveryWhole>> {
     let id = named(&id)?;
     deliveries::release(&app.tessera.pools().write, id, order(&app)?).await?;
-    app.tessera.deliveries().notify_one();
+    app.tessera.bell().ring();
     shown(&app, id).await
 }
 
@@ -125,7 +125,7 @@ pub async fn cancel(State(app): State<App>, Name(id): Name) -> Result<Json<Deliv
 pub async fn resend(State(app): State<App>, Name(id): Name) -> Result<Json<DeliveryWhole>> {
     let id = named(&id)?;
     deliveries::resend(&app.tessera.pools().write, id, order(&app)?).await?;
-    app.tessera.deliveries().notify_one();
+    app.tessera.bell().ring();
     shown(&app, id).await
 }
 
@@ -195,7 +195,7 @@ pub async fn release_endpoint(
 ) -> Result<Json<EndpointView>> {
     let endpoint = body.value.endpoint;
     deliveries::release_endpoint(&app.tessera.pools().write, &endpoint, order(&app)?).await?;
-    app.tessera.deliveries().notify_one();
+    app.tessera.bell().ring();
     shown_endpoint(&app, &endpoint).await
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tessera_core::Error;
 use tessera_core::db::{Pools, gauges};
 use tessera_core::metrics as names;
+use tessera_core::models::DeliveryKind;
 use tessera_core::plan::Catalog;
 
 /// How long the database may take to answer; a scrape goes on without.
@@ -68,12 +69,12 @@ fn read_catalog(catalog: &Catalog) {
 
 /// Without the database the last counts would be old and look new: they are no numbers then.
 async fn read_queue(pools: &Pools) {
-    let queue = tokio::time::timeout(PATIENCE, gauges::queue(&pools.read)).await;
+    let queue = tokio::time::timeout(PATIENCE, gauges::queue(&pools.read, &DeliveryKind::BUILTIN)).await;
     let queue = queue.ok().and_then(Result::ok);
     metrics::gauge!(names::DATABASE_UP).set(if queue.is_some() { 1.0 } else { 0.0 });
-    let queue = queue.unwrap_or_else(gauges::Queue::unknown);
+    let queue = queue.unwrap_or_else(|| gauges::Queue::unknown(&DeliveryKind::BUILTIN));
     metrics::gauge!(names::DELIVERY_OLDEST_DUE).set(queue.oldest_due);
     for (state, kind, count) in queue.deliveries {
-        metrics::gauge!(names::DELIVERIES, "state" => state.as_str(), "kind" => kind.as_str()).set(count);
+        metrics::gauge!(names::DELIVERIES, "state" => state.as_str(), "kind" => kind.to_string()).set(count);
     }
 }

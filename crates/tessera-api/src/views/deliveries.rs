@@ -79,6 +79,13 @@ pub enum Message {
         #[serde(skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
     },
+    /// What a connector delivers.
+    Connector {
+        /// The kind of the connector.
+        connector: String,
+        /// What it is given, in the form that the kind's schema says.
+        json: Value,
+    },
 }
 
 /// A delivery in a list.
@@ -198,6 +205,8 @@ pub struct AttemptMade {
     /// What is known of each recipient of a mail after it: `address`, `outcome`, `answer`.
     #[schema(value_type = Vec<Object>)]
     pub recipients: Vec<RecipientAnswer>,
+    /// The name of the connector that made it; null = Tessera itself.
+    pub connector: Option<String>,
 }
 
 /// Something that a person did to a delivery.
@@ -280,6 +289,9 @@ pub(super) fn message(payload: &Payload) -> Message {
             body: webhook.body,
             secret: webhook.secret,
         },
+        Payload::Connector(custom) => {
+            Message::Connector { connector: custom.connector.into(), json: custom.json }
+        }
     }
 }
 
@@ -323,6 +335,9 @@ impl HoldView {
             HoldReason::Breaker => format!(
                 "{endpoint} does not work. One delivery at a time is tried until one gets an answer; a release sends this one now."
             ),
+            HoldReason::NoConnector => {
+                format!("No {endpoint} connector has ever connected. It goes out when one does.")
+            }
             HoldReason::Unreadable => {
                 "A newer version of Tessera wrote it. Start that version, then release it.".to_owned()
             }
@@ -354,6 +369,7 @@ impl From<Whole> for DeliveryWhole {
             detail: one.detail,
             response: one.response,
             recipients: one.recipients,
+            connector: one.connector,
         });
         let actions = whole.actions.into_iter().map(|one| ActionTaken {
             action: one.action,

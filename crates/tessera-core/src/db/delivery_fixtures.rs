@@ -77,7 +77,7 @@ pub async fn queue(pool: &PgPool, payloads: Vec<Payload>) -> Vec<DeliveryId> {
 async fn insert(pool: &PgPool, delivery: &Delivery) {
     let body = match &delivery.payload {
         Payload::Webhook(webhook) => Some(webhook.body.clone().into_bytes()),
-        Payload::Email(_) => None,
+        Payload::Email(_) | Payload::Connector(_) => None,
     };
     sqlx::query(
         "WITH made AS (

@@ -11,9 +11,6 @@ const COUNTED_MAX: i64 = 100_000;
 pub const UNFINISHED: [DeliveryState; 3] =
     [DeliveryState::Held, DeliveryState::Available, DeliveryState::Running];
 
-/// What carries them.
-const KINDS: [DeliveryKind; 2] = [DeliveryKind::Email, DeliveryKind::Webhook];
-
 /// The queue of deliveries at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
@@ -25,21 +22,24 @@ pub struct Queue {
 
 impl Queue {
     /// What is said when it cannot be looked at: no numbers.
-    pub fn unknown() -> Self {
-        Self { deliveries: every(|_, _| f64::NAN), oldest_due: f64::NAN }
+    pub fn unknown(kinds: &[DeliveryKind]) -> Self {
+        Self { deliveries: every(kinds, |_, _| f64::NAN), oldest_due: f64::NAN }
     }
 }
 
-fn every(count: impl Fn(DeliveryState, DeliveryKind) -> f64) -> Vec<(DeliveryState, DeliveryKind, f64)> {
-    let pairs = UNFINISHED.into_iter().flat_map(|state| KINDS.into_iter().map(move |kind| (state, kind)));
-    pairs.map(|(state, kind)| (state, kind, count(state, kind))).collect()
+fn every(
+    kinds: &[DeliveryKind],
+    count: impl Fn(DeliveryState, &DeliveryKind) -> f64,
+) -> Vec<(DeliveryState, DeliveryKind, f64)> {
+    let pairs = UNFINISHED.into_iter().flat_map(|state| kinds.iter().map(move |kind| (state, kind)));
+    pairs.map(|(state, kind)| (state, kind.clone(), count(state, kind))).collect()
 }
 
-/// Looks at the queue.
+/// Looks at the queue, for deliveries of these kinds.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn queue(pool: &PgPool) -> Result<Queue> {
+pub async fn queue(pool: &PgPool, kinds: &[DeliveryKind]) -> Result<Queue> {
     let rows = sqlx::query!(
         r#"
         WITH queue AS MATERIALIZED (SELECT kind, state, due_at FROM delivery_standing LIMIT $1),
@@ -55,13 +55,16 @@ pub async fn queue(pool: &PgPool) -> Result<Queue> {
     .fetch_all(pool)
     .await
     .map_err(error)?;
-    let counted = |state: DeliveryState, kind: DeliveryKind| {
+    let counted = |state: DeliveryState, kind: &DeliveryKind| {
         let row = rows.iter().find(|row| {
             row.state.as_deref() == Some(state.as_str()) && row.kind.as_deref() == Some(kind.as_str())
         });
         row.and_then(|row| row.deliveries).unwrap_or(0) as f64
     };
-    Ok(Queue { deliveries: every(counted), oldest_due: rows.first().and_then(|row| row.due).unwrap_or(0.0) })
+    Ok(Queue {
+        deliveries: every(kinds, counted),
+        oldest_due: rows.first().and_then(|row| row.due).unwrap_or(0.0),
+    })
 }
 
 #[cfg(test)]
@@ -72,8 +75,8 @@ mod tests {
     #[tokio::test]
     async fn the_queue_is_counted_by_state_and_kind_and_an_empty_one_is_all_zero() {
         let db = TestDb::new().await;
-        let empty = queue(&db.pools.read).await.unwrap();
-        assert_eq!(empty.deliveries.len(), UNFINISHED.len() * KINDS.len());
+        let empty = queue(&db.pools.read, &DeliveryKind::BUILTIN).await.unwrap();
+        assert_eq!(empty.deliveries.len(), UNFINISHED.len() * DeliveryKind::BUILTIN.len());
         assert!(empty.deliveries.iter().all(|(_, _, count)| *count == 0.0) && empty.oldest_due == 0.0);
         sqlx::raw_sql(
             "INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at, lease_token) VALUES
@@ -87,7 +90,7 @@ mod tests {
         .execute(&db.pools.write)
         .await
         .unwrap();
-        let seen = queue(&db.pools.read).await.unwrap();
+        let seen = queue(&db.pools.read, &DeliveryKind::BUILTIN).await.unwrap();
         use DeliveryKind::{Email, Webhook};
         use DeliveryState::{Available, Held, Running};
         let expected = [

@@ -6,6 +6,7 @@ pub mod census;
 pub mod check;
 pub mod configuration;
 pub mod connections;
+pub mod connectors;
 pub mod deliveries;
 pub mod doctor;
 pub mod export;

@@ -2,9 +2,13 @@
 //!
 //! Nothing here runs inside a request: a delivery is a row that was written with the change that caused it.
 
+pub mod bell;
+pub mod connector;
 pub mod email;
 pub mod guard;
 pub mod retry;
+mod secrets;
+pub mod settle;
 pub mod sign;
 pub mod smtp;
 pub mod webhook;

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc2822;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// Seconds before each attempt of a webhook: the schedule that Standard Webhooks gives as its example (75 h 35 min).
+/// Seconds before each attempt of a webhook, and of what a connector delivers: the schedule that Standard Webhooks gives as its example (75 h 35 min).
 const WEBHOOK: [u64; 10] =
     [0, 5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
 /// Seconds before the first attempts of a mail; from then on every hour.
@@ -44,10 +44,10 @@ pub fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
 /// How long to wait after `attempt` of a schedule (from 1) failed; `None` when it was the last one.
 ///
 /// The jitter follows from the delivery and the attempt, so the same failure is always put off to the same moment.
-pub fn next(kind: DeliveryKind, attempt: i32, delivery: DeliveryId) -> Option<Duration> {
+pub fn next(kind: &DeliveryKind, attempt: i32, delivery: DeliveryId) -> Option<Duration> {
     let failed = usize::try_from(attempt).ok()?;
     let base = match kind {
-        DeliveryKind::Webhook => *WEBHOOK.get(failed)?,
+        DeliveryKind::Webhook | DeliveryKind::Connector(_) => *WEBHOOK.get(failed)?,
         DeliveryKind::Email => match EMAIL.get(failed) {
             Some(delay) => *delay,
             None if failed < email_attempts() => HOUR,
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    fn delays(kind: DeliveryKind, id: u128) -> Vec<u64> {
+    fn delays(kind: &DeliveryKind, id: u128) -> Vec<u64> {
         (1..=1_000)
             .map_while(|attempt| next(kind, attempt, Uuid::from_u128(id).into()))
             .map(|d| d.as_secs())
@@ -100,13 +100,13 @@ mod tests {
 
     #[test]
     fn a_webhook_is_tried_ten_times_and_then_given_up() {
-        let got = delays(DeliveryKind::Webhook, 7);
+        let got = delays(&DeliveryKind::Webhook, 7);
         assert!(near(&got, &[5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]), "{got:?}");
     }
 
     #[test]
     fn a_mail_is_tried_hourly_until_five_days_have_passed() {
-        let got = delays(DeliveryKind::Email, 7);
+        let got = delays(&DeliveryKind::Email, 7);
         let mut schedule = vec![60, 300, 900, 1800, 3600];
         schedule.extend(std::iter::repeat_n(3600, 118));
         assert!(near(&got, &schedule), "{} delays: {:?}", got.len(), &got[..8]);
@@ -116,8 +116,9 @@ mod tests {
 
     #[test]
     fn jitter_repeats_for_a_delivery_and_spreads_over_many() {
-        assert_eq!(delays(DeliveryKind::Webhook, 7), delays(DeliveryKind::Webhook, 7));
-        let second = |id: u128| next(DeliveryKind::Webhook, 9, Uuid::from_u128(id).into()).unwrap().as_secs();
+        assert_eq!(delays(&DeliveryKind::Webhook, 7), delays(&DeliveryKind::Webhook, 7));
+        let second =
+            |id: u128| next(&DeliveryKind::Webhook, 9, Uuid::from_u128(id).into()).unwrap().as_secs();
         let spread: std::collections::BTreeSet<u64> = (0..1_000).map(second).collect();
         assert!(spread.len() > 500 && *spread.first().unwrap() < 72_000 && *spread.last().unwrap() > 100_000);
     }
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_cannot_be_is_not_tried_again() {
-        assert_eq!(next(DeliveryKind::Webhook, -1, Uuid::nil().into()), None);
-        assert_eq!(next(DeliveryKind::Email, i32::MAX, Uuid::nil().into()), None);
+        assert_eq!(next(&DeliveryKind::Webhook, -1, Uuid::nil().into()), None);
+        assert_eq!(next(&DeliveryKind::Email, i32::MAX, Uuid::nil().into()), None);
     }
 }

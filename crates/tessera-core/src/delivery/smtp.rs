@@ -289,7 +289,10 @@ async fn hand_over(
 }
 
 /// The recipients to ask, and what is settled about the others.
-fn divide(recipients: &[Address], answered: &[RecipientAnswer]) -> (Vec<Address>, Vec<RecipientAnswer>) {
+pub(super) fn divide(
+    recipients: &[Address],
+    answered: &[RecipientAnswer],
+) -> (Vec<Address>, Vec<RecipientAnswer>) {
     let settled: Vec<RecipientAnswer> =
         answered.iter().filter(|answer| answer.outcome != Outcome::Retry).cloned().collect();
     let asked = |address: &&Address| settled.iter().all(|answer| answer.address != address.to_string());
@@ -297,7 +300,7 @@ fn divide(recipients: &[Address], answered: &[RecipientAnswer]) -> (Vec<Address>
 }
 
 /// An attempt of a mail is done when every recipient has a final answer, and has delivered when one took it.
-fn conclude(recipients: Vec<RecipientAnswer>) -> Attempt {
+pub(super) fn conclude(recipients: Vec<RecipientAnswer>) -> Attempt {
     let of = |outcome: Outcome| recipients.iter().filter(move |answer| answer.outcome == outcome);
     let outcome = [Outcome::Retry, Outcome::Delivered]
         .into_iter()

@@ -138,9 +138,7 @@ impl WebhookTransport {
         let (id, timestamp) = (leased.delivery.id.to_string(), now.unix_timestamp());
         let mut ours = vec![(TIMESTAMP_HEADER, timestamp.to_string())];
         if let Some(name) = &webhook.secret {
-            let key = SigningKey::parse(secret(secrets, name)?).map_err(|fault| {
-                Attempt::new(Outcome::Retry, format!("secret \"{name}\" cannot sign: {fault}"))
-            })?;
+            let (_, key) = signing_key(secrets, name)?;
             ours.push((SIGNATURE_HEADER, key.sign(&id, timestamp, webhook.body.as_bytes())));
         }
         ours.push((ID_HEADER, id));
@@ -204,7 +202,7 @@ fn health(status: StatusCode) -> Health {
 }
 
 /// The scrip's headers with their secrets in place, `Content-Type: application/json` where it has none.
-fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Result<HeaderMap, Attempt> {
+pub(super) fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Result<HeaderMap, Attempt> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     for (name, value) in &webhook.headers {
@@ -244,6 +242,22 @@ fn secret<'a>(secrets: &'a Secrets, name: &str) -> std::result::Result<&'a Secre
             format!("secret \"{name}\" does not exist; make it with PUT /api/secrets/{name}"),
         )
     })
+}
+
+/// The secret that signs, and the key that it is.
+pub(super) fn signing_key<'a>(
+    secrets: &'a Secrets,
+    name: &str,
+) -> std::result::Result<(&'a Secret, SigningKey), Attempt> {
+    let secret = secret(secrets, name)?;
+    let key = SigningKey::parse(secret)
+        .map_err(|fault| Attempt::new(Outcome::Retry, format!("secret \"{name}\" cannot sign: {fault}")))?;
+    Ok((secret, key))
+}
+
+/// The attempt that found no secrets to send with.
+pub(super) fn without_secrets_store() -> Attempt {
+    Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not answer")
 }
 
 /// Reads an answer up to [`READ_MAX`] and the deadline. What the status says stands whatever the body does, or a receiver

@@ -3,15 +3,14 @@
 //! One task leases and keeps the leases alive, each attempt is a task of its own, and one task settles in batches. Whatever
 //! is not settled when a process ends is leased again by another when its lease has run out.
 
+use super::bell::{Bell, Listener};
 use super::email::FileTransport;
+use super::settle::{LEASE, count, settle, settlement};
 use super::smtp::SmtpTransport;
-use super::webhook::{Secrets, WebhookTransport, secret_names};
-use super::{Attempt, Leased, Outcome, retry};
-use crate::db::deliveries::{self, Room, Settlement, Turned};
-use crate::db::secrets;
-use crate::error::Kind;
+use super::webhook::{self, Secrets, WebhookTransport};
+use super::{Attempt, Leased, Outcome, secrets};
+use crate::db::deliveries::{self, Holder, Room, Settlement};
 use crate::failpoint::Failpoint;
-use crate::metrics::{DELIVERY_ATTEMPT_SECONDS, DELIVERY_ATTEMPTS};
 use crate::models::delivery::{DeliveryKind, Payload};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
@@ -20,7 +19,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,14 +30,10 @@ const WEBHOOKS_MAX: usize = 64;
 const WEBHOOKS_PER_ENDPOINT: usize = 8;
 /// Mails that a process sends at a time.
 const EMAILS_MAX: usize = 8;
-/// What is sent: mails and webhooks.
-const KINDS: usize = 2;
-/// How long a lease holds when its worker dies.
-const LEASE: Duration = Duration::from_secs(30);
 /// How often the leases of running attempts are put off.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long the queue is left alone when nobody rings; up to a fifth more, so that processes do not ask together.
-const POLL: Duration = Duration::from_millis(1_000);
+pub const POLL: Duration = Duration::from_millis(1_000);
 /// Attempts settled by one statement.
 const BATCH_MAX: usize = 100;
 /// How long the first of a batch waits for others.
@@ -75,44 +70,20 @@ impl Transports {
             (Payload::Email(_), MailTransport::Smtp(smtp), _) => smtp.send(leased).await,
             (Payload::Email(_), MailTransport::File(file), _) => file.send(leased).await,
             (Payload::Webhook(_), _, Some(secrets)) => self.webhook.send(leased, &secrets, now).await,
-            (Payload::Webhook(_), _, None) => {
-                Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not answer")
+            (Payload::Webhook(_), _, None) => webhook::without_secrets_store(),
+            (Payload::Connector(custom), ..) => {
+                Attempt::new(Outcome::Retry, format!("only a connector delivers {}", custom.connector))
             }
         }
     }
 }
 
-/// The names of the secrets that an attempt needs.
-fn needs(leased: &Leased) -> BTreeSet<&str> {
-    match &leased.delivery.payload {
-        Payload::Webhook(webhook) => secret_names(webhook),
-        Payload::Email(_) => BTreeSet::new(),
-    }
-}
-
-/// Reads the secrets of what was leased together, in one statement: one for each webhook would cost more than sending it.
-/// None when they cannot be read.
-async fn secrets_of(pool: &PgPool, leased: &[Leased]) -> Option<Secrets> {
-    let names: BTreeSet<&str> = leased.iter().flat_map(needs).collect();
-    if names.is_empty() {
-        return Some(Secrets::new());
-    }
-    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    secrets::values(pool, &names).await.ok()
-}
-
-/// Of all secrets those that an attempt needs, and that exist; it holds no others while it lasts.
-fn share_of(secrets: Option<&Secrets>, leased: &Leased) -> Option<Secrets> {
-    let names = needs(leased);
-    match secrets {
-        _ if names.is_empty() => Some(Secrets::new()),
-        Some(all) => Some(
-            names
-                .into_iter()
-                .filter_map(|name| all.get(name).map(|secret| (name.to_owned(), secret.clone())))
-                .collect(),
-        ),
-        None => None,
+/// How many deliveries of a kind a process sends at a time, and how many of them to one endpoint.
+fn places(kind: &DeliveryKind) -> (usize, usize) {
+    match kind {
+        DeliveryKind::Email => (EMAILS_MAX, EMAILS_MAX),
+        DeliveryKind::Webhook => (WEBHOOKS_MAX, WEBHOOKS_PER_ENDPOINT),
+        DeliveryKind::Connector(_) => (0, 0),
     }
 }
 
@@ -123,8 +94,10 @@ pub struct Tools {
     pub pool: PgPool,
     /// How things leave.
     pub transports: Arc<Transports>,
+    /// What the workers deliver, of [`DeliveryKind::BUILTIN`]; the rest is left to connectors.
+    pub kinds: Vec<DeliveryKind>,
     /// Rung after a commit that made deliveries.
-    pub wake: Arc<Notify>,
+    pub bell: Arc<Bell>,
     /// The time.
     pub clock: fn() -> OffsetDateTime,
     /// A number nobody else draws, for the ids of outcomes.
@@ -147,7 +120,8 @@ impl Workers {
         let (ended, unsettled) = mpsc::channel(UNSETTLED_MAX);
         let settler = tokio::spawn(settle_all(tools.clone(), unsettled, stop.clone()));
         let (running, places) = (JoinSet::new(), HashMap::new());
-        let leaser = Leaser { tools, ended, running, places, brought: 0, ended_since: 0, broken: None };
+        let bell = tools.bell.listen();
+        let leaser = Leaser { tools, bell, ended, running, places, brought: 0, ended_since: 0, broken: None };
         Self { leaser: tokio::spawn(leaser.run(stop.clone())), settler, stop }
     }
 
@@ -180,6 +154,7 @@ impl Place {
 /// Leases deliveries, runs their attempts and keeps their leases alive.
 struct Leaser {
     tools: Tools,
+    bell: Listener,
     ended: mpsc::Sender<Ended>,
     running: JoinSet<()>,
     places: HashMap<Id, Place>,
@@ -212,7 +187,7 @@ impl Leaser {
                     }
                     self.lease().await;
                 }
-                () = self.tools.wake.notified(), if self.broken.is_none() => self.lease().await,
+                () = self.bell.rung(), if self.broken.is_none() => self.lease().await,
                 () = sleep_until(poll) => self.lease().await,
             }
             poll = Instant::now() + self.pause();
@@ -226,18 +201,19 @@ impl Leaser {
         // An endpoint with its share running, or a kind with all of its places taken, may have more waiting, which this lease
         // does not see.
         let share = WEBHOOKS_PER_ENDPOINT.min(EMAILS_MAX) as i64;
-        let crowded = room.kinds.len() < KINDS || room.running.iter().any(|(_, running)| *running >= share);
+        let crowded = room.kinds.len() < self.tools.kinds.len()
+            || room.running.iter().any(|(_, running)| *running >= share);
         self.ended_since = 0;
-        match deliveries::lease(&self.tools.pool, &room, LEASE).await {
+        match deliveries::lease(&self.tools.pool, Holder::Worker, &room, LEASE).await {
             Ok(leased) => {
                 self.recovered();
                 if !leased.is_empty() {
                     Failpoint::DeliveryLeased.pass();
                 }
                 self.brought = leased.len().max(usize::from(crowded));
-                let secrets = secrets_of(&self.tools.pool, &leased).await;
+                let all = secrets::of_all(&self.tools.pool, &leased).await;
                 for leased in leased {
-                    let secrets = share_of(secrets.as_ref(), &leased);
+                    let secrets = secrets::share_of(all.as_ref(), &leased);
                     self.begin(leased, secrets);
                 }
             }
@@ -256,11 +232,10 @@ impl Leaser {
 
     /// What there is room for; `None` when every place is taken.
     fn room(&self) -> Option<Room> {
-        let taken = |kind| self.places.values().filter(|place| place.kind() == kind).count();
-        let free = |kind, max: usize| (kind, i64::try_from(max.saturating_sub(taken(kind))).unwrap_or(0));
-        let kinds: [_; KINDS] =
-            [free(DeliveryKind::Email, EMAILS_MAX), free(DeliveryKind::Webhook, WEBHOOKS_MAX)];
-        let kinds: Vec<_> = kinds.into_iter().filter(|(_, places)| *places > 0).collect();
+        let taken = |kind: &DeliveryKind| self.places.values().filter(|place| place.kind() == *kind).count();
+        let free = |kind| i64::try_from(places(kind).0.saturating_sub(taken(kind))).unwrap_or(0);
+        let kinds = self.tools.kinds.iter().map(|kind| (kind.clone(), free(kind)));
+        let kinds: Vec<_> = kinds.filter(|(_, places)| *places > 0).collect();
         if kinds.is_empty() {
             return None;
         }
@@ -270,10 +245,7 @@ impl Leaser {
         }
         Some(Room {
             kinds,
-            per_endpoint: vec![
-                (DeliveryKind::Email, EMAILS_MAX as i64),
-                (DeliveryKind::Webhook, WEBHOOKS_PER_ENDPOINT as i64),
-            ],
+            per_endpoint: self.tools.kinds.iter().map(|kind| (kind.clone(), places(kind).1 as i64)).collect(),
             running: running.into_iter().collect(),
         })
     }
@@ -316,8 +288,8 @@ impl Leaser {
         if self.places.is_empty() {
             return;
         }
-        match deliveries::extend(&self.tools.pool, &self.held(), LEASE).await {
-            Ok(()) => self.recovered(),
+        match deliveries::extend(&self.tools.pool, Holder::Worker, &self.held(), LEASE).await {
+            Ok(_) => self.recovered(),
             Err(error) => self.fell_out("keep the leases of deliveries", &error),
         }
     }
@@ -389,7 +361,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
         let batch: Vec<Settlement> =
             batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, &mut ids)).collect();
         Failpoint::DeliverySettling.pass();
-        if !settle(&tools, &batch, &stop).await {
+        if !settle_until_done(&tools, &batch, &stop).await {
             tracing::error!(
                 deliveries = batch.len() + next.len(),
                 "the database does not answer, so attempts stay unrecorded; the deliveries will be made again"
@@ -417,25 +389,16 @@ fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
     ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id))
 }
 
-fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlement {
-    let again = match attempt.outcome {
-        Outcome::Retry => retry::next(leased.delivery.payload.kind(), leased.in_schedule, leased.delivery.id)
-            .map(|scheduled| retry::wait(scheduled, attempt.wait)),
-        Outcome::Delivered | Outcome::Permanent => None,
-    };
-    Settlement { leased, attempt, again, transaction: ids.draw() }
-}
-
 /// Settles a batch, however long the database takes to come back; while stopping, for [`SETTLE_DRAIN`]. Answers whether it
 /// is done.
-async fn settle(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -> bool {
+async fn settle_until_done(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -> bool {
     let done = persist(&tools.pool, batch);
     tokio::pin!(done);
     tokio::select! {
         closed = &mut done => {
             if closed {
                 // What was held for this endpoint may go.
-                tools.wake.notify_one();
+                tools.bell.ring();
             }
             return true;
         }
@@ -444,61 +407,20 @@ async fn settle(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -
     timeout(tools.drain + SETTLE_DRAIN, done).await.is_ok()
 }
 
-/// Settles a batch as soon as the database takes it. When it refuses the batch, each is tried alone, so that one that cannot
-/// be recorded does not hold up the others; it is held until somebody looks. Answers whether a breaker closed.
+/// Settles a batch as soon as the database takes it. Answers whether a breaker closed.
 async fn persist(pool: &PgPool, batch: &[Settlement]) -> bool {
     let mut pause = Duration::ZERO;
     loop {
-        let error = match deliveries::settle(pool, batch).await {
-            Ok(turned) => {
-                turned.iter().for_each(tell);
-                return turned.iter().any(|one| !one.is_open);
-            }
-            Err(error) => error,
-        };
-        let is_refused = !matches!(error.kind(), Kind::Busy | Kind::Unavailable);
-        match batch {
-            [one] if is_refused => {
-                let delivery = one.leased.delivery.id;
-                tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded; its delivery is held");
-                if let Err(error) = deliveries::hold_unrecorded(pool, delivery, one.leased.token).await {
-                    tracing::error!(error = &error as &dyn StdError, %delivery, "it cannot be held either; it is attempted again");
-                }
-                return false;
-            }
-            many if is_refused => {
-                let mut closed = false;
-                for one in many {
-                    closed |= Box::pin(persist(pool, std::slice::from_ref(one))).await;
-                }
-                return closed;
-            }
-            _ if pause.is_zero() => {
+        match settle(pool, batch).await {
+            Ok(settled) => return settled.has_closed,
+            Err(error) if pause.is_zero() => {
                 tracing::error!(error = &error as &dyn StdError, "cannot settle deliveries; trying again");
             }
-            _ => {}
+            Err(_) => {}
         }
         pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         sleep(pause).await;
     }
-}
-
-/// Tells the operator of a breaker that opened or closed.
-fn tell(turned: &Turned) {
-    let endpoint = &turned.endpoint;
-    if turned.is_open {
-        let (failures, first) = (deliveries::OPENS_AFTER, deliveries::PROBE_FIRST.as_secs());
-        tracing::warn!(%endpoint, "an endpoint failed {failures} times in a row; its deliveries are held, and one is tried in {first} s");
-    } else {
-        tracing::info!(%endpoint, "an endpoint works again; its deliveries go on");
-    }
-}
-
-/// Counts an attempt, for whoever watches. Costs nothing where nobody does.
-fn count(leased: &Leased, attempt: &Attempt) {
-    let kind = leased.delivery.payload.kind().as_str();
-    metrics::counter!(DELIVERY_ATTEMPTS, "kind" => kind, "outcome" => attempt.outcome.as_str()).increment(1);
-    metrics::histogram!(DELIVERY_ATTEMPT_SECONDS, "kind" => kind).record(attempt.duration);
 }
 
 #[cfg(test)]

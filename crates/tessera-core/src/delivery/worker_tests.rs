@@ -81,7 +81,8 @@ fn tools(pool: &PgPool, folder: &tempfile::TempDir, drain: Duration) -> Tools {
             mail: MailTransport::File(FileTransport::new(folder.path())),
             webhook: WebhookTransport::new(guard).unwrap(),
         }),
-        wake: Arc::new(Notify::new()),
+        kinds: DeliveryKind::BUILTIN.into(),
+        bell: Arc::default(),
         clock: || NOW,
         seed: || SEED.fetch_add(1, Ordering::Relaxed),
         drain,
@@ -111,12 +112,12 @@ async fn what_is_queued_before_and_after_the_start_arrives_and_is_recorded_once(
     let mut expected: Vec<String> =
         queue(&pool, vec![webhook(&receiver.url); 30]).await.iter().map(ToString::to_string).collect();
     let tools = tools(&pool, &folder, DRAIN);
-    let wake = Arc::clone(&tools.wake);
+    let bell = Arc::clone(&tools.bell);
     let workers = Workers::start(tools);
     let mut arrived = receiver.next(30).await;
     let later = queue(&pool, vec![webhook(&receiver.url), mail(&["a@example.org"])]).await;
     expected.push(later[0].to_string());
-    wake.notify_one();
+    bell.ring();
     arrived.extend(receiver.next(1).await);
     workers.stop().await;
     arrived.sort();
@@ -249,8 +250,8 @@ async fn a_secret_is_read_at_the_moment_of_sending() {
     let Payload::Webhook(inner) = &mut signed else { unreachable!() };
     inner.secret = Some("sign".into());
     let secret = crate::models::secret::Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    assert!(secrets::put(&pool, "sign", &secret).await.unwrap());
-    assert!(!secrets::put(&pool, "sign", &secret).await.unwrap(), "it is there already");
+    assert!(crate::db::secrets::put(&pool, "sign", &secret).await.unwrap());
+    assert!(!crate::db::secrets::put(&pool, "sign", &secret).await.unwrap(), "it is there already");
     queue(&pool, vec![signed]).await;
     let workers = Workers::start(tools(&pool, &folder, DRAIN));
     receiver.next(1).await;
@@ -302,7 +303,7 @@ async fn one_settlement_that_the_database_refuses_holds_up_no_other() {
         running: Vec::new(),
     };
     let mut outcomes = Ids::new(NOW, u64::MAX);
-    let mut batch: Vec<Settlement> = deliveries::lease(&pool, &room, LEASE)
+    let mut batch: Vec<Settlement> = deliveries::lease(&pool, Holder::Worker, &room, LEASE)
         .await
         .unwrap()
         .into_iter()

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod configure;
+pub mod connectors;
 mod counts;
 pub mod current;
 pub mod import;
@@ -14,6 +15,7 @@ mod tests;
 use crate::db::plans::{self, Key, Written};
 use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
 use crate::db::{Pools, error};
+use crate::delivery::bell::Bell;
 use crate::delivery::guard::Guard;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::Failpoint;
@@ -27,7 +29,6 @@ use planner::Planner;
 pub use planner::Prepared;
 use sqlx::PgConnection;
 use std::sync::Arc;
-use tokio::sync::Notify;
 use turns::Turns;
 
 /// How often a write is tried again when the ticket or the configuration moved, before it locks first.
@@ -43,7 +44,7 @@ pub struct Tessera {
     turns: Arc<Turns>,
     planner: Planner,
     guard: Arc<Guard>,
-    deliveries: Arc<Notify>,
+    bell: Arc<Bell>,
 }
 
 /// Who asks, and through what.
@@ -117,8 +118,8 @@ impl Tessera {
     pub async fn open(pools: Pools, installation: Installation, guard: Arc<Guard>) -> Result<Self> {
         configure::seed(&pools.write, &installation, &guard).await?;
         let current = Current::read(&pools.read, installation).await?;
-        let (turns, planner, deliveries) = (Arc::default(), Planner::new(), Arc::new(Notify::new()));
-        Ok(Self { pools, current, turns, planner, guard, deliveries })
+        let (turns, planner, bell) = (Arc::default(), Planner::new(), Arc::default());
+        Ok(Self { pools, current, turns, planner, guard, bell })
     }
 
     /// The database.
@@ -127,8 +128,8 @@ impl Tessera {
     }
 
     /// Rung when there is something to deliver.
-    pub fn deliveries(&self) -> &Arc<Notify> {
-        &self.deliveries
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     /// The addresses that webhooks may reach.
@@ -435,7 +436,7 @@ impl Tessera {
     /// deliver, and counts.
     fn made(&self, prepared: &Prepared, answer: Answer) -> Outcome {
         if !prepared.plan.deliveries.is_empty() {
-            self.deliveries.notify_one();
+            self.bell.ring();
         }
         counts::scrips(&prepared.plan.evaluations);
         Outcome::Made(answer, prepared.plan.ticket.version)

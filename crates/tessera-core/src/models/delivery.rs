@@ -4,37 +4,93 @@ use super::id::{DeliveryId, ScripVersionId, TicketId, TransactionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
 /// What carries a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeliveryKind {
     /// A mail server.
     Email,
     /// An HTTP POST.
     Webhook,
+    /// A connector for this kind.
+    Connector(KindName),
 }
 
 impl DeliveryKind {
+    /// The kinds that the binary itself can deliver.
+    pub const BUILTIN: [Self; 2] = [Self::Email, Self::Webhook];
+
     /// The word in JSON and in the database.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Email => "email",
             Self::Webhook => "webhook",
+            Self::Connector(name) => name.as_str(),
         }
     }
 
-    /// The kind of a word in the database.
+    /// The kind of a word.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Email, Self::Webhook].into_iter().find(|kind| kind.as_str() == word)
+        Self::BUILTIN
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+            .or_else(|| KindName::parse(word).map(Self::Connector))
     }
 }
 
 impl fmt::Display for DeliveryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The most characters of a kind's name.
+pub const KIND_MAX: usize = 32;
+
+/// The name of a kind that only connectors deliver: 1 to [`KIND_MAX`] of a-z, 0-9, `_` and `-`, beginning with a letter, and
+/// none of [`DeliveryKind::BUILTIN`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KindName(Arc<str>);
+
+impl KindName {
+    /// The name that a word is, if it can be one.
+    pub fn parse(word: &str) -> Option<Self> {
+        let can_be = word.len() <= KIND_MAX
+            && word.starts_with(|first: char| first.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'))
+            && DeliveryKind::BUILTIN.iter().all(|kind| kind.as_str() != word);
+        can_be.then(|| Self(word.into()))
+    }
+
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KindName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for KindName {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        Self::parse(&word).ok_or_else(|| {
+            format!("\"{word}\" is no kind of a connector: 1 to {KIND_MAX} of a-z, 0-9, _ and -, beginning with a letter; for email and webhook there are actions of their own")
+        })
+    }
+}
+
+impl From<KindName> for String {
+    fn from(name: KindName) -> Self {
+        name.0.as_ref().to_owned()
     }
 }
 
@@ -63,6 +119,8 @@ pub enum Payload {
     Email(Email),
     /// A webhook.
     Webhook(Webhook),
+    /// What a connector delivers.
+    Connector(Custom),
 }
 
 impl Payload {
@@ -71,15 +129,31 @@ impl Payload {
         match self {
             Self::Email(_) => DeliveryKind::Email,
             Self::Webhook(_) => DeliveryKind::Webhook,
+            Self::Connector(custom) => DeliveryKind::Connector(custom.connector.clone()),
         }
     }
 
-    /// Where it goes, for breakers and lists: scheme, host and port of a webhook, or `smtp`.
+    /// How many deliveries, each made because of the one before, led to this one, itself included; see [`DEPTH_HEADER`].
+    pub fn depth(&self) -> u32 {
+        let told = match self {
+            Self::Email(email) => email.headers.get(DEPTH_HEADER).map(String::as_str),
+            Self::Webhook(webhook) => match webhook.headers.get(DEPTH_HEADER) {
+                Some(HeaderValue::Text(text)) => Some(text.as_str()),
+                _ => None,
+            },
+            Self::Connector(custom) => return custom.depth,
+        };
+        told.and_then(|text| text.parse().ok()).unwrap_or(1)
+    }
+
+    /// Where it goes, for breakers and lists: scheme, host and port of a webhook, `smtp`, or the kind of a connector, which
+    /// alone knows more.
     pub fn endpoint(&self) -> String {
         match self {
             Self::Email(_) => "smtp".to_owned(),
             Self::Webhook(webhook) => url::Url::parse(&webhook.url)
                 .map_or_else(|_| webhook.url.clone(), |url| url.origin().ascii_serialization()),
+            Self::Connector(custom) => custom.connector.to_string(),
         }
     }
 }
@@ -150,6 +224,17 @@ pub struct Webhook {
     /// The name of the secret that signs it (Standard Webhooks).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+}
+
+/// What a connector delivers, in the form that the schema of its kind says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Custom {
+    /// Its kind.
+    pub connector: KindName,
+    /// What it is about.
+    pub json: serde_json::Value,
+    /// How many deliveries, each made because of the one before, led to this one; see [`DEPTH_HEADER`].
+    pub depth: u32,
 }
 
 /// The value of a webhook's header.
@@ -227,17 +312,20 @@ pub enum HoldReason {
     Endpoint,
     /// Its endpoint does not work, and is tried with one delivery at a time.
     Breaker,
+    /// No connector of its kind has ever been there.
+    NoConnector,
 }
 
 impl HoldReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Operator,
         Self::Unreadable,
         Self::PayloadGone,
         Self::Unrecorded,
         Self::Endpoint,
         Self::Breaker,
+        Self::NoConnector,
     ];
 
     /// The word in JSON and in the database.
@@ -249,6 +337,7 @@ impl HoldReason {
             Self::Unrecorded => "unrecorded",
             Self::Endpoint => "endpoint",
             Self::Breaker => "breaker",
+            Self::NoConnector => "no_connector",
         }
     }
 

@@ -54,6 +54,8 @@ ids! {
     RequestId,
     /// A delivery: one message that leaves.
     DeliveryId,
+    /// A connector: a program that delivers, or through which things come in.
+    ConnectorId,
     /// A watcher: one person in one role of a ticket.
     WatcherId,
 }

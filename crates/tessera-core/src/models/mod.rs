@@ -1,5 +1,6 @@
 //! The nouns: what a desk is made of. They carry their own rules and know nothing of databases or HTTP.
 
+pub mod connector;
 pub mod custom_field;
 pub mod delivery;
 pub mod id;
@@ -14,6 +15,7 @@ pub mod transaction;
 pub mod user;
 pub mod why;
 
+pub use connector::Connector;
 pub use custom_field::{CustomField, FieldType};
 pub use delivery::{Delivery, DeliveryKind};
 pub use id::*;

@@ -13,6 +13,7 @@ use crate::scrip::evaluation::Stage;
 use crate::scrip::template::Template;
 use crate::scrip::{Scrip, State};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 /// The most scrips of a desk.
@@ -35,6 +36,13 @@ pub struct Installation {
     pub base_url: String,
     /// `From` where a queue has no address.
     pub mail_from: String,
+}
+
+impl Installation {
+    /// Where people see the ticket of this number.
+    pub fn ticket_url(&self, number: impl fmt::Display) -> String {
+        format!("{}/t/{number}", self.base_url)
+    }
 }
 
 /// A scrip at a place of a stage.

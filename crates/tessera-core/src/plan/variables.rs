@@ -150,7 +150,7 @@ impl<'d, 'a> Variables<'d, 'a> {
             Value::Number(number) => number.to_string(),
             _ => "new".to_owned(),
         };
-        format!("{}/t/{number}", self.draft.catalog.installation.base_url)
+        self.draft.catalog.installation.ticket_url(number)
     }
 
     /// The values of the fields of the ticket's queue; a field of another queue is undefined.

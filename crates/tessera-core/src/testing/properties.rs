@@ -303,6 +303,7 @@ fn assert_within_budgets(plan: &Plan) {
     let rendered = plan.deliveries.iter().map(|delivery| match &delivery.payload {
         Payload::Email(email) => email.html.as_ref().unwrap_or(&email.text).len(),
         Payload::Webhook(webhook) => webhook.body.len(),
+        Payload::Connector(custom) => custom.json.to_string().len(),
     });
     assert!(rendered.sum::<usize>() <= RENDERED_MAX);
     let mut depths = BTreeMap::new();
@@ -351,6 +352,7 @@ fn assert_leaves_well(catalog: &Catalog, payload: &Payload) {
             let url = url::Url::parse(&webhook.url).unwrap();
             assert_eq!(url.origin().ascii_serialization(), super::desk::RECEIVER, "{url} goes elsewhere");
         }
+        Payload::Connector(_) => {}
     }
 }
 

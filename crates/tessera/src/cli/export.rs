@@ -9,7 +9,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tessera_core::Fault;
 use tessera_core::db::Pools;
-use tessera_core::db::doctor;
 use tessera_core::db::export::{self, Wanted};
 use tessera_core::dispatch::clock;
 use tessera_core::models::user::ADMIN_USER;
@@ -19,6 +18,7 @@ use tessera_core::query::sql::Asker;
 use time::OffsetDateTime;
 
 use super::aside::Aside;
+use super::must_be_current;
 use crate::config::Config;
 use crate::database::Database;
 
@@ -108,23 +108,6 @@ async fn write_with(config: &Config, pools: &Pools, arguments: &Arguments) -> an
     let written = write_to(config, pools, to, arguments).await?;
     aside.finish(file)?;
     Ok(written)
-}
-
-/// What only reads changes no schema: a server of another version may run on it.
-async fn must_be_current(pools: &Pools) -> anyhow::Result<()> {
-    let mut db = pools.read.acquire().await.context("cannot connect to the database")?;
-    let ours = doctor::newest_schema();
-    match doctor::schema(&mut db).await? {
-        Some(schema) if schema == ours => Ok(()),
-        Some(schema) if schema > ours => {
-            bail!(
-                "the database has migration {schema}, and this Tessera knows {ours}: export with a newer one"
-            )
-        }
-        _ => bail!(
-            "the database is older than this Tessera, which knows migration {ours}: run `tessera migrate`"
-        ),
-    }
 }
 
 async fn write_to(

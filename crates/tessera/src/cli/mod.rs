@@ -4,6 +4,7 @@ pub mod aside;
 pub mod backup;
 pub mod check;
 pub mod config;
+pub mod connector;
 pub mod demo;
 pub mod doctor;
 pub mod export;
@@ -14,7 +15,9 @@ pub mod token;
 
 use std::path::PathBuf;
 
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use tessera_core::db::{Pools, doctor as look};
 
 use crate::config::{Config, Surroundings};
 use crate::{serve, telemetry};
@@ -53,6 +56,9 @@ enum Command {
     Import(import::Arguments),
     /// Write all tickets, or those that a query finds, as `tessera import` reads them
     Export(export::Arguments),
+    /// Add, list and revoke connectors: programs that deliver and bring things in by gRPC
+    #[command(subcommand)]
+    Connector(connector::Command),
     /// Fill an empty database with a small desk to try things on, through the API of the running server
     Demo,
 }
@@ -87,6 +93,22 @@ async fn run_command(command: &Command, surroundings: &Surroundings) -> anyhow::
         Command::Restore(arguments) => restore::run(&load()?, arguments).await,
         Command::Import(arguments) => import::run(&load()?, arguments).await,
         Command::Export(arguments) => export::run(&load()?, arguments).await,
+        Command::Connector(command) => connector::run(&load()?, command).await,
         Command::Demo => demo::run(&load()?).await,
+    }
+}
+
+/// What does a small thing changes no schema: a server of another version may run on it.
+async fn must_be_current(pools: &Pools) -> anyhow::Result<()> {
+    let mut db = pools.read.acquire().await.context("cannot connect to the database")?;
+    let ours = look::newest_schema();
+    match look::schema(&mut db).await? {
+        Some(schema) if schema == ours => Ok(()),
+        Some(schema) if schema > ours => {
+            bail!("the database has migration {schema}, and this Tessera knows {ours}: use a newer one")
+        }
+        _ => bail!(
+            "the database is older than this Tessera, which knows migration {ours}: run `tessera migrate`"
+        ),
     }
 }

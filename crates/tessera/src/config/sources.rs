@@ -156,7 +156,7 @@ impl Provider for Environment<'_> {
             let Some(key) = name.strip_prefix(PREFIX) else { continue };
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
-                "webhook__allow" => list(text),
+                "webhook__allow" | "delivery__builtin" => list(text),
                 "delivery__enabled" => truth(text),
                 // A number in the file is one here.
                 key if key == "http__connections_max" || key.starts_with("retention__") => {

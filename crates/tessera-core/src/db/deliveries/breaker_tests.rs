@@ -1,6 +1,7 @@
 //! Breakers: when one opens, what it lets through, and when it closes.
 
 use super::*;
+use crate::db::deliveries::{OPENS_AFTER, PROBE_FIRST, PROBE_MAX};
 
 /// An attempt of this delivery that says this of its endpoint.
 async fn says(pool: &PgPool, leased: &Leased, health: Health, again: Option<Duration>) -> Vec<Turned> {
@@ -35,7 +36,8 @@ const SICK: &str = "https://sick.example";
 async fn open_breaker(pool: &PgPool, more: usize) -> Vec<DeliveryId> {
     let opens = usize::try_from(OPENS_AFTER).unwrap();
     let ids = queue(pool, (0..opens + more).map(|n| webhook(&format!("{SICK}/{n}"))).collect()).await;
-    let leased = lease(pool, &room(OPENS_AFTER.into(), OPENS_AFTER.into()), LEASE).await.unwrap();
+    let leased =
+        lease(pool, Holder::Worker, &room(OPENS_AFTER.into(), OPENS_AFTER.into()), LEASE).await.unwrap();
     assert_eq!(leased.len(), opens);
     for (n, one) in leased.iter().enumerate() {
         let turned = says(pool, one, Health::Fails, Some(Duration::ZERO)).await;
@@ -70,7 +72,7 @@ async fn one_success_among_failures_ends_the_row_of_them() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();
     queue(&pool, (0..12).map(|n| webhook(&format!("{SICK}/{n}"))).collect()).await;
-    let leased = lease(&pool, &room(12, 12), LEASE).await.unwrap();
+    let leased = lease(&pool, Holder::Worker, &room(12, 12), LEASE).await.unwrap();
     for one in &leased[..9] {
         says(&pool, one, Health::Fails, MINUTE).await;
     }
@@ -90,7 +92,7 @@ async fn a_batch_of_failures_counts_each_and_a_success_in_it_counts_more() {
     let to =
         |host: &str| (0..11).map(|n| webhook(&format!("https://{host}.example/{n}"))).collect::<Vec<_>>();
     queue(&pool, [to("bad"), to("mixed")].concat()).await;
-    let leased = lease(&pool, &room(22, 11), LEASE).await.unwrap();
+    let leased = lease(&pool, Holder::Worker, &room(22, 11), LEASE).await.unwrap();
     let batch: Vec<Settlement> = leased
         .iter()
         .map(|one| {
@@ -139,7 +141,7 @@ async fn nodes_that_probe_at_once_send_one() {
     for _ in 0..5 {
         pauses_pass(&pool).await;
         let room = room(10, 10);
-        let leases = (0..8).map(|_| lease(&pool, &room, LEASE));
+        let leases = (0..8).map(|_| lease(&pool, Holder::Worker, &room, LEASE));
         let taken: Vec<Leased> =
             futures::future::join_all(leases).await.into_iter().flat_map(Result::unwrap).collect();
         assert_eq!(taken.len(), 1);
@@ -178,7 +180,7 @@ async fn a_late_failure_of_before_the_opening_does_not_make_the_pause_longer() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();
     let ids = queue(&pool, (0..12).map(|n| webhook(&format!("{SICK}/{n}"))).collect()).await;
-    let leased = lease(&pool, &room(12, 12), LEASE).await.unwrap();
+    let leased = lease(&pool, Holder::Worker, &room(12, 12), LEASE).await.unwrap();
     assert_eq!(ids.len(), leased.len());
     for one in &leased {
         says(&pool, one, Health::Fails, MINUTE).await;
@@ -238,7 +240,7 @@ async fn the_statement_keeps_the_breaker_as_the_rule_says() {
     let (mut attempts, mut bits) = (Vec::new(), 7_u64);
     while attempts.len() < 150 {
         pauses_pass(&pool).await;
-        let one = lease(&pool, &room(1, 1), LEASE).await.unwrap().remove(0);
+        let one = lease(&pool, Holder::Worker, &room(1, 1), LEASE).await.unwrap().remove(0);
         bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // Mostly failures, so that it opens now and then.
         let health = match bits >> 59 {
@@ -260,7 +262,7 @@ async fn two_settlings_that_close_and_count_crosswise_do_not_wait_for_each_other
     let pool = db.pools.write.clone();
     let to_all = || (0..40).map(|n| webhook(&format!("https://h{n}.example/"))).collect::<Vec<_>>();
     queue(&pool, [to_all(), to_all(), to_all()].concat()).await;
-    let leased = lease(&pool, &room(120, 3), LEASE).await.unwrap();
+    let leased = lease(&pool, Holder::Worker, &room(120, 3), LEASE).await.unwrap();
     // One attempt to each endpoint, of which some say that it works and the others that it does not.
     let batch = |nth: usize, works: &dyn Fn(usize) -> bool| -> Vec<Settlement> {
         let mut seen = std::collections::BTreeMap::<&str, usize>::new();

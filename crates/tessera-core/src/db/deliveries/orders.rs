@@ -1,7 +1,7 @@
 //! What people do to deliveries and endpoints: hold, release, cancel, resend. Each order that changes something is kept with
 //! who gave it and when.
 
-use super::work::reached;
+use super::settle::reached;
 use crate::db::error;
 use crate::error::{Error, Kind, Result};
 use crate::models::delivery::Payload;

@@ -1,7 +1,7 @@
 //! What people do to deliveries, and that it is kept.
 
 use super::*;
-use crate::db::deliveries::{Filter, Room, Settlement, Whole, endpoints, lease, list, settle, whole};
+use crate::db::deliveries::{Filter, Holder, Room, Settlement, Whole, endpoints, lease, list, settle, whole};
 use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
 use crate::models::delivery::{
     Attempt, AttemptOutcome, DeliveryKind, DeliveryState, EndpointState, Health, HoldReason, Leased,
@@ -20,7 +20,7 @@ fn order() -> Order {
 async fn take(pool: &PgPool) -> Vec<Leased> {
     let all = |n| vec![(DeliveryKind::Email, n), (DeliveryKind::Webhook, n)];
     let room = Room { kinds: all(20), per_endpoint: all(20), running: Vec::new() };
-    lease(pool, &room, Duration::from_secs(30)).await.unwrap()
+    lease(pool, Holder::Worker, &room, Duration::from_secs(30)).await.unwrap()
 }
 
 async fn end(pool: &PgPool, leased: &Leased, outcome: AttemptOutcome, health: Health) {

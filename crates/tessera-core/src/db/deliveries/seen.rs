@@ -152,7 +152,7 @@ async fn unfinished(
         "#,
         filter.state.map(DeliveryState::as_str),
         filter.ticket.map(|ticket| ticket.0),
-        filter.kind.map(DeliveryKind::as_str),
+        filter.kind.as_ref().map(DeliveryKind::as_str),
         filter.endpoint,
         before,
         limit
@@ -191,7 +191,7 @@ async fn given_up(
         "#,
         filter.state == Some(DeliveryState::Cancelled),
         filter.ticket.map(|ticket| ticket.0),
-        filter.kind.map(DeliveryKind::as_str),
+        filter.kind.as_ref().map(DeliveryKind::as_str),
         filter.endpoint,
         before,
         limit
@@ -226,7 +226,7 @@ async fn newest(
         "#,
         filter.state == Some(DeliveryState::Completed),
         filter.ticket.map(|ticket| ticket.0),
-        filter.kind.map(DeliveryKind::as_str),
+        filter.kind.as_ref().map(DeliveryKind::as_str),
         filter.endpoint,
         before,
         limit
@@ -354,6 +354,8 @@ pub struct Tried {
     pub response: Option<String>,
     /// What is known of each recipient of a mail after it.
     pub recipients: Vec<RecipientAnswer>,
+    /// The name of the connector that made it; `None` = a worker in the binary.
+    pub connector: Option<String>,
 }
 
 /// Something that a person did to a delivery.
@@ -379,11 +381,12 @@ pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<Whole> {
     let listed = listed.ok_or_else(|| Error::not_found("delivery", delivery))?;
     let attempts = sqlx::query!(
         r#"
-        SELECT a.attempt, a.started_at, a.duration_ms, a.status_code, a.detail, a.response,
+        SELECT a.attempt, a.started_at, a.duration_ms, a.status_code, a.detail, a.response, c.name AS "connector?",
                a.recipients AS "recipients: Json<Vec<RecipientAnswer>>",
                coalesce(a.outcome, CASE WHEN s.state = 'running' THEN 'running' ELSE 'lost' END) AS "outcome!"
         FROM delivery_attempts a
         LEFT JOIN delivery_standing s ON s.delivery_id = a.delivery_id AND s.lease_token = a.lease_token
+        LEFT JOIN connectors c ON c.id = a.connector_id
         WHERE a.delivery_id = $1
         ORDER BY a.lease_token DESC
         LIMIT $2
@@ -417,6 +420,7 @@ pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<Whole> {
         detail: row.detail,
         response: row.response.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         recipients: row.recipients.map(|answers| answers.0).unwrap_or_default(),
+        connector: row.connector,
     });
     let actions = actions.into_iter().map(|row| Action {
         action: row.action,

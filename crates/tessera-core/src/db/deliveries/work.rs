@@ -1,32 +1,18 @@
-//! What workers do with deliveries: lease what is due, and settle what came of it.
-//!
-//! A lease has a number that only grows. Success is a fact, so every holder of a lease that was ever issued may report it;
-//! failure is believed from the holder of the newest only.
-//!
-//! Each endpoint has a breaker. It opens after [`OPENS_AFTER`] failures in a row; then one delivery at a time is let through,
-//! from whatever node, until one gets an answer. Deliveries that wait meanwhile burn no attempt.
+//! Leases: what is due is given to workers and connectors, each lease with a number that only grows.
 
 use crate::db::error;
 use crate::error::Result;
-use crate::models::delivery::{
-    Attempt, AttemptOutcome, Delivery, DeliveryKind, HoldReason, Leased, Payload, RecipientAnswer,
-};
-use crate::models::transaction::{Change, Outcome};
+use crate::models::delivery::{Delivery, DeliveryKind, HoldReason, Leased, Payload, RecipientAnswer};
 use crate::models::user::SYSTEM_USER;
-use crate::models::{DeliveryId, TransactionId, TransactionType};
+use crate::models::{ConnectorId, DeliveryId};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
-use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Failures in a row that open an endpoint's breaker.
-pub const OPENS_AFTER: i32 = 10;
-/// How long an open breaker waits before it lets one delivery through; twice as long after each that fails.
-pub const PROBE_FIRST: Duration = Duration::from_secs(30);
-/// The longest it waits.
-pub const PROBE_MAX: Duration = Duration::from_secs(300);
-
+/// How long one attempt may keep its lease, however often that is extended: one that hangs does not hold a delivery for ever.
+pub const ATTEMPT_MAX: Duration = Duration::from_secs(15 * 60);
 /// What a worker has room for.
 #[derive(Debug, Clone, Default)]
 pub struct Room {
@@ -38,28 +24,90 @@ pub struct Room {
     pub running: Vec<(String, i64)>,
 }
 
-/// Leases what is due, oldest first, as far as there is room, and notes the attempt that begins. Rows that another worker is
-/// leasing at this moment are passed over; so is what is held, and what goes to an endpoint whose breaker is open, but for
-/// one delivery when it is time to try.
+/// Who holds leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The workers of a process.
+    Worker,
+    /// A connector.
+    Connector(ConnectorId),
+}
+
+impl Holder {
+    fn connector(self) -> Option<Uuid> {
+        match self {
+            Self::Worker => None,
+            Self::Connector(id) => Some(id.0),
+        }
+    }
+}
+
+/// A lease as it stands in the database.
+struct Row {
+    id: Uuid,
+    ticket_id: Uuid,
+    transaction_id: Uuid,
+    scrip_version_id: Uuid,
+    payload: Option<serde_json::Value>,
+    body: Option<Vec<u8>>,
+    created_at: OffsetDateTime,
+    endpoint: String,
+    attempt: i32,
+    attempts_before: i32,
+    token: i64,
+    settled: bool,
+    recipients: Option<Json<Vec<RecipientAnswer>>>,
+}
+
+impl Row {
+    /// What is to be delivered, or why this version cannot.
+    fn read(self) -> std::result::Result<Leased, HoldReason> {
+        let payload = self.payload.ok_or(HoldReason::PayloadGone)?;
+        let payload = serde_json::from_value(payload).map_err(|_| HoldReason::Unreadable)?;
+        Ok(Leased {
+            delivery: Delivery {
+                id: self.id.into(),
+                ticket: self.ticket_id.into(),
+                transaction: self.transaction_id.into(),
+                scrip_version: self.scrip_version_id.into(),
+                payload: with_body(payload, self.body),
+                created_at: self.created_at,
+            },
+            endpoint: self.endpoint,
+            attempt: self.attempt,
+            in_schedule: self.attempt - self.attempts_before,
+            token: self.token,
+            answered: self.recipients.map(|answers| answers.0).unwrap_or_default(),
+        })
+    }
+}
+
+/// Leases what is due, oldest first, as far as there is room, and notes the attempt that begins and who makes it. Rows that
+/// another worker is leasing at this moment are passed over; so is what is held, and what goes to an endpoint whose breaker is
+/// open, but for one delivery when it is time to try. A connector that is revoked gets nothing.
 ///
 /// The cost grows with the number of endpoints that have unfinished deliveries (at most a few thousand, as a scrip names its
 /// endpoint literally), not with the number of deliveries that wait.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn lease(pool: &PgPool, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
+pub async fn lease(pool: &PgPool, by: Holder, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
     let mut db = pool.acquire().await.map_err(error)?;
-    lease_in(&mut db, room, lease).await
+    lease_in(&mut db, by, room, lease).await
 }
 
-async fn lease_in(db: &mut PgConnection, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
+async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
     let (kinds, places): (Vec<_>, Vec<_>) = room.kinds.iter().map(|(kind, n)| (kind.to_string(), *n)).unzip();
     let (limited, limits): (Vec<_>, Vec<_>) =
         room.per_endpoint.iter().map(|(kind, n)| (kind.to_string(), *n)).unzip();
     let (endpoints, counts): (Vec<_>, Vec<_>) = room.running.iter().cloned().unzip();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
-        WITH RECURSIVE room AS (SELECT * FROM unnest($1::text[], $2::bigint[]) AS r (kind, places)),
+        WITH RECURSIVE room AS (
+            SELECT * FROM unnest($1::text[], $2::bigint[]) AS r (kind, places)
+            WHERE $8::uuid IS NULL OR EXISTS (SELECT FROM connectors WHERE id = $8 AND revoked_at IS NULL)
+        ),
         share AS (SELECT * FROM unnest($3::text[], $4::bigint[]) AS s (kind, places)),
         busy AS (SELECT * FROM unnest($5::text[], $6::bigint[]) AS b (endpoint, running)),
         -- Every endpoint with its earliest row: one step down the index each, however many rows it has.
@@ -142,11 +190,11 @@ async fn lease_in(db: &mut PgConnection, room: &Room, lease: Duration) -> Result
             RETURNING q.delivery_id, q.endpoint, q.attempts, q.attempts_before, q.lease_token
         ),
         noted AS (
-            INSERT INTO delivery_attempts (delivery_id, lease_token, attempt, started_at)
-            SELECT delivery_id, lease_token, attempts, now() FROM leased
+            INSERT INTO delivery_attempts (delivery_id, lease_token, attempt, started_at, connector_id)
+            SELECT delivery_id, lease_token, attempts, now(), $8::uuid FROM leased
         )
         SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at,
-               l.endpoint, l.attempts, l.attempts_before, l.lease_token AS "lease_token!",
+               l.endpoint, l.attempts AS attempt, l.attempts_before, l.lease_token AS "token!", FALSE AS "settled!",
                (SELECT a.recipients FROM delivery_attempts a
                 WHERE l.attempts > 1 AND a.delivery_id = d.id AND a.attempt > l.attempts_before AND a.recipients IS NOT NULL
                 ORDER BY a.lease_token DESC LIMIT 1) AS "recipients: Json<Vec<RecipientAnswer>>"
@@ -159,41 +207,23 @@ async fn lease_in(db: &mut PgConnection, room: &Room, lease: Duration) -> Result
         &limits,
         &endpoints,
         &counts,
-        lease.as_secs_f64()
+        lease.as_secs_f64(),
+        by.connector()
     )
     .fetch_all(&mut *db)
     .await
     .map_err(error)?;
     let (mut leased, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
+        let (id, token) = (row.id, row.token);
         // One row that cannot be read, of a newer version perhaps, must not hold up the others.
-        let payload = match row.payload.map(serde_json::from_value) {
-            Some(Ok(payload)) => with_body(payload, row.body),
-            fault => {
-                let reason = match fault {
-                    None => HoldReason::PayloadGone,
-                    Some(_) => HoldReason::Unreadable,
-                };
-                tracing::error!(delivery = %row.id, reason = reason.as_str(), "a delivery cannot be sent by this version; it is held");
-                unreadable.push((row.id, row.lease_token, reason));
-                continue;
+        match row.read() {
+            Ok(one) => leased.push(one),
+            Err(reason) => {
+                tracing::error!(delivery = %id, reason = reason.as_str(), "a delivery cannot be sent by this version; it is held");
+                unreadable.push((id, token, reason));
             }
-        };
-        leased.push(Leased {
-            delivery: Delivery {
-                id: row.id.into(),
-                ticket: row.ticket_id.into(),
-                transaction: row.transaction_id.into(),
-                scrip_version: row.scrip_version_id.into(),
-                payload,
-                created_at: row.created_at,
-            },
-            endpoint: row.endpoint,
-            attempt: row.attempts,
-            in_schedule: row.attempts - row.attempts_before,
-            token: row.lease_token,
-            answered: row.recipients.map(|answers| answers.0).unwrap_or_default(),
-        });
+        }
     }
     if !unreadable.is_empty() {
         set_aside(db, &unreadable).await?;
@@ -261,18 +291,26 @@ pub async fn hold_unrecorded(pool: &PgPool, delivery: DeliveryId, token: i64) ->
     Ok(())
 }
 
-/// Puts off the end of leases that are still at work. Rows are locked in the order in which [`settle`] locks them.
+/// Puts off the end of leases that are still at work, each for at most [`ATTEMPT_MAX`] in all; answers which are held still.
+/// Rows are locked in the order in which [`super::settle`] locks them.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn extend(pool: &PgPool, held: &[(DeliveryId, i64)], lease: Duration) -> Result<()> {
+pub async fn extend(
+    pool: &PgPool,
+    by: Holder,
+    held: &[(DeliveryId, i64)],
+    lease: Duration,
+) -> Result<Vec<(DeliveryId, i64)>> {
     let (ids, tokens) = columns(held);
-    sqlx::query!(
+    let rows = sqlx::query!(
         r#"
         WITH held AS MATERIALIZED (
             SELECT q.delivery_id
             FROM delivery_queue q JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, token)
                  ON q.delivery_id = h.id AND q.lease_token = h.token
+            JOIN delivery_attempts a ON a.delivery_id = h.id AND a.lease_token = h.token
+            WHERE a.connector_id IS NOT DISTINCT FROM $4::uuid AND a.started_at > now() - make_interval(secs => $5)
             ORDER BY q.delivery_id
             FOR UPDATE OF q
         )
@@ -280,15 +318,64 @@ pub async fn extend(pool: &PgPool, held: &[(DeliveryId, i64)], lease: Duration) 
         SET due_at = now() + make_interval(secs => $3)
         FROM held h
         WHERE q.delivery_id = h.delivery_id
+        RETURNING q.delivery_id, q.lease_token AS "token!"
         "#,
         &ids,
         &tokens,
-        lease.as_secs_f64()
+        lease.as_secs_f64(),
+        by.connector(),
+        ATTEMPT_MAX.as_secs_f64()
     )
-    .execute(pool)
+    .fetch_all(pool)
     .await
     .map_err(error)?;
-    Ok(())
+    Ok(rows.into_iter().map(|row| (row.delivery_id.into(), row.token)).collect())
+}
+
+/// A lease that was given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// What was leased.
+    pub leased: Leased,
+    /// Whether what came of it is recorded.
+    pub is_settled: bool,
+}
+
+/// What stands behind leases that this holder was given, now or ever; others are left out, and so is what is no longer kept or
+/// cannot be read.
+///
+/// # Errors
+/// Those of the database.
+pub async fn given(pool: &PgPool, by: Holder, keys: &[(DeliveryId, i64)]) -> Result<Vec<Given>> {
+    let (ids, tokens) = columns(keys);
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at, d.endpoint,
+               a.attempt, coalesce(q.attempts_before, 0) AS "attempts_before!", a.lease_token AS "token",
+               a.finished_at IS NOT NULL AS "settled!",
+               (SELECT e.recipients FROM delivery_attempts e
+                WHERE e.delivery_id = d.id AND e.lease_token < a.lease_token AND e.attempt > coalesce(q.attempts_before, 0)
+                  AND e.recipients IS NOT NULL
+                ORDER BY e.lease_token DESC LIMIT 1) AS "recipients: Json<Vec<RecipientAnswer>>"
+        FROM unnest($1::uuid[], $2::bigint[]) AS k (id, token)
+        JOIN delivery_attempts a ON a.delivery_id = k.id AND a.lease_token = k.token
+        JOIN deliveries d ON d.id = k.id
+        LEFT JOIN delivery_queue q ON q.delivery_id = k.id
+        WHERE a.connector_id IS NOT DISTINCT FROM $3::uuid
+        "#,
+        &ids,
+        &tokens,
+        by.connector()
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    let read = |row: Row| {
+        let is_settled = row.settled;
+        row.read().ok().map(|leased| Given { leased, is_settled })
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
 }
 
 /// Gives back leases whose attempt did not come to an end: they are due at once, and the attempt does not count.
@@ -322,264 +409,6 @@ pub async fn give_back(pool: &PgPool, held: &[(DeliveryId, i64)]) -> Result<()> 
 
 fn columns(held: &[(DeliveryId, i64)]) -> (Vec<Uuid>, Vec<i64>) {
     held.iter().map(|(id, token)| (id.0, *token)).unzip()
-}
-
-/// What is to happen after an attempt.
-#[derive(Debug, Clone)]
-pub struct Settlement {
-    /// What was attempted.
-    pub leased: Arc<Leased>,
-    /// What came of it.
-    pub attempt: Attempt,
-    /// How long to wait for the next attempt when this one is to be tried again; `None` gives up.
-    pub again: Option<Duration>,
-    /// The id of the outcome's transaction, should there be one.
-    pub transaction: TransactionId,
-}
-
-/// How a settlement ends, as the statement reads it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Success,
-    PutOff,
-    Failure,
-}
-
-impl Settlement {
-    /// A mail that is given up after some of its recipients took it has arrived, as far as it ever will.
-    fn end(&self) -> End {
-        let reached = || self.attempt.recipients.iter().any(|one| one.outcome == AttemptOutcome::Delivered);
-        match (self.attempt.outcome, self.again) {
-            (AttemptOutcome::Delivered, _) => End::Success,
-            (AttemptOutcome::Retry, Some(_)) => End::PutOff,
-            _ if reached() => End::Success,
-            _ => End::Failure,
-        }
-    }
-
-    fn transaction_type(&self) -> TransactionType {
-        match (self.end(), &self.leased.delivery.payload) {
-            (End::Success, Payload::Email(mail)) if mail.as_comment => TransactionType::CommentEmailRecord,
-            (End::Success, Payload::Email(_)) => TransactionType::EmailRecord,
-            (End::Success, Payload::Webhook(_)) => TransactionType::WebhookDelivery,
-            (End::PutOff | End::Failure, _) => TransactionType::DeliveryFailed,
-        }
-    }
-
-    fn change(&self) -> Change {
-        let (payload, is_success) = (&self.leased.delivery.payload, self.end() == End::Success);
-        let reason = match self.attempt.outcome {
-            _ if is_success => None,
-            AttemptOutcome::Permanent => Some("permanent".to_owned()),
-            _ => Some("exhausted".to_owned()),
-        };
-        let (to, missed) = match self.attempt.recipients.as_slice() {
-            answers @ [_, ..] if is_success => {
-                let (to, missed): (Vec<_>, Vec<_>) =
-                    answers.iter().partition(|answer| answer.outcome == AttemptOutcome::Delivered);
-                (addresses(to), addresses(missed))
-            }
-            _ => (reached(payload), Vec::new()),
-        };
-        Change::Outcome(Outcome {
-            delivery: self.leased.delivery.id,
-            kind: payload.kind().to_string(),
-            answer: self.attempt.detail.clone(),
-            attempts: self.leased.attempt,
-            to,
-            missed,
-            reason,
-        })
-    }
-}
-
-fn addresses(answers: Vec<&RecipientAnswer>) -> Vec<String> {
-    answers.into_iter().map(|answer| answer.address.clone()).collect()
-}
-
-/// Mail addresses, or the URL without its query, which may hold what not everybody should read.
-pub(super) fn reached(payload: &Payload) -> Vec<String> {
-    match payload {
-        Payload::Email(mail) => [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().cloned().collect(),
-        Payload::Webhook(webhook) => webhook.url.split(['?', '#']).take(1).map(str::to_owned).collect(),
-    }
-}
-
-/// An endpoint's breaker that changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turned {
-    /// The endpoint.
-    pub endpoint: String,
-    /// Whether it opened; else it closed.
-    pub is_open: bool,
-}
-
-/// Settles attempts, in one statement, and records each delivery's outcome in its ticket's history, once.
-///
-/// No two settlements of one call may be of the same delivery. The same call may be made again when its answer was lost:
-/// an attempt is settled once. Answers the breakers that opened or closed; where every attempt says that its endpoint works,
-/// and it was known to, nothing is written about endpoints.
-///
-/// # Errors
-/// Those of the database; then nothing was settled.
-pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> {
-    let each = batch.iter();
-    let ids: Vec<Uuid> = each.clone().map(|one| one.leased.delivery.id.0).collect();
-    let tokens: Vec<i64> = each.clone().map(|one| one.leased.token).collect();
-    let outcomes: Vec<String> = each.clone().map(|one| one.attempt.outcome.as_str().to_owned()).collect();
-    let codes: Vec<Option<i32>> = each.clone().map(|one| one.attempt.status_code).collect();
-    let details: Vec<String> = each.clone().map(|one| one.attempt.detail.clone()).collect();
-    let responses: Vec<Option<Vec<u8>>> =
-        each.clone().map(|one| one.attempt.response.as_ref().map(|text| text.as_bytes().to_vec())).collect();
-    let recipients: Vec<Option<Json<&[RecipientAnswer]>>> = each
-        .clone()
-        .map(|one| Some(one.attempt.recipients.as_slice()).filter(|answers| !answers.is_empty()).map(Json))
-        .collect();
-    let won: Vec<bool> = each.clone().map(|one| one.end() == End::Success).collect();
-    let again: Vec<Option<f64>> = each
-        .clone()
-        .map(|one| one.again.filter(|_| one.end() == End::PutOff).map(|delay| delay.as_secs_f64()))
-        .collect();
-    let transactions: Vec<Uuid> = each.clone().map(|one| one.transaction.0).collect();
-    let types: Vec<String> = each.clone().map(|one| one.transaction_type().to_string()).collect();
-    let endpoints: Vec<String> = each.clone().map(|one| one.leased.endpoint.clone()).collect();
-    let health: Vec<String> = each.clone().map(|one| one.attempt.health.as_str().to_owned()).collect();
-    let durations: Vec<i32> =
-        each.clone().map(|one| i32::try_from(one.attempt.duration.as_millis()).unwrap_or(i32::MAX)).collect();
-    let changes: Vec<Json<Change>> = each.map(|one| Json(one.change())).collect();
-    let turned = sqlx::query!(
-        r#"
-        WITH told AS (
-            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::jsonb[],
-                                 $8::bool[], $9::float8[], $10::uuid[], $11::text[], $12::jsonb[], $14::text[], $15::text[],
-                                 $16::int[])
-            AS t (id, token, outcome, code, detail, response, recipients, won, again, transaction, type, data, endpoint, health,
-                  duration)
-        ),
-        -- Only a lease that was issued and not settled yet has a say. Everything below reads this.
-        noted AS (
-            UPDATE delivery_attempts a
-            SET finished_at = now(), outcome = told.outcome, status_code = told.code, detail = told.detail,
-                response = told.response, recipients = told.recipients, duration_ms = told.duration
-            FROM told
-            WHERE a.delivery_id = told.id AND a.lease_token = told.token AND a.finished_at IS NULL
-            RETURNING told.*
-        ),
-        -- In one order, so that two settlings never wait for each other; with the newest token, also after a wait.
-        held AS MATERIALIZED (
-            SELECT q.delivery_id, q.lease_token IS NOT DISTINCT FROM n.token AS current, n.won, n.again
-            FROM delivery_queue q JOIN noted n ON n.id = q.delivery_id
-            ORDER BY q.delivery_id
-            FOR UPDATE OF q
-        ),
-        finished AS (
-            DELETE FROM delivery_queue q
-            USING held h
-            WHERE q.delivery_id = h.delivery_id AND (h.won OR (h.current AND h.again IS NULL))
-            RETURNING q.delivery_id
-        ),
-        put_off AS (
-            UPDATE delivery_queue q
-            SET due_at = now() + make_interval(secs => h.again), lease_token = NULL, let_go = FALSE
-            FROM held h
-            WHERE q.delivery_id = h.delivery_id AND NOT h.won AND h.current AND h.again IS NOT NULL
-        ),
-        -- A success may follow a DeliveryFailed (a late report, a resend), never the reverse; a failure is recorded by whoever
-        -- ended the delivery. The time is taken when the queue's row is locked, so that times stand in the order of the ends;
-        -- and no outcome stands before its cause, which a node with another clock may have made.
-        recorded AS (
-            INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id,
-                                      created_at, caused_by, scrip_version_id, delivery_id)
-            SELECT n.transaction, d.ticket_id, c.request_id, 0, n.type, n.detail, n.data, $13,
-                   greatest(clock_timestamp(), c.created_at), c.id, d.scrip_version_id, d.id
-            FROM noted n
-            LEFT JOIN held h ON h.delivery_id = n.id
-            JOIN deliveries d ON d.id = n.id
-            JOIN transactions c ON c.id = d.transaction_id
-            WHERE coalesce(h.won, n.won)
-               OR (n.id IN (SELECT delivery_id FROM finished)
-                   AND NOT EXISTS (SELECT FROM transactions o
-                                   WHERE o.delivery_id = n.id AND o.transaction_type <> 'DeliveryFailed'))
-            ON CONFLICT (delivery_id, transaction_type) WHERE delivery_id IS NOT NULL DO NOTHING
-        ),
-        said AS (
-            SELECT n.endpoint, bool_or(n.health = 'works') AS works,
-                   (count(*) FILTER (WHERE n.health = 'fails'))::int AS failures,
-                   max(n.detail) FILTER (WHERE n.health = 'fails') AS failure
-            FROM noted n
-            GROUP BY n.endpoint
-        ),
-        -- Every row that is written below, in one order; of a healthy endpoint there is none.
-        touched AS MATERIALIZED (
-            SELECT e.endpoint, s.works, e.probe_at IS NOT NULL AS was_open
-            FROM delivery_endpoints e JOIN said s ON s.endpoint = e.endpoint
-            WHERE CASE WHEN s.works THEN e.failures > 0 ELSE s.failures > 0 END
-            ORDER BY e.endpoint
-            FOR UPDATE OF e
-        ),
-        -- One that works ends the row of failures and closes the breaker.
-        closed AS (
-            UPDATE delivery_endpoints e
-            SET failures = 0, failing_since = NULL, pause = '0', probe_at = NULL, probe = NULL
-            FROM touched t
-            WHERE e.endpoint = t.endpoint AND t.works
-            RETURNING e.endpoint, t.was_open
-        ),
-        -- The last of so many failures in a row opens it; a probe that fails makes the pause to the next one longer.
-        failed AS (
-            INSERT INTO delivery_endpoints AS e (endpoint, failures, failing_since, last_failure, pause, probe_at)
-            SELECT s.endpoint, s.failures, now(), s.failure,
-                   CASE WHEN s.failures >= $17 THEN make_interval(secs => $18) ELSE '0' END,
-                   CASE WHEN s.failures >= $17 THEN now() + make_interval(secs => $18) END
-            FROM said s
-            LEFT JOIN touched t ON t.endpoint = s.endpoint
-            WHERE s.failures > 0 AND NOT s.works
-            ORDER BY s.endpoint, t.endpoint
-            ON CONFLICT ON CONSTRAINT delivery_endpoints_pk DO UPDATE
-            SET failures = e.failures + excluded.failures,
-                failing_since = coalesce(e.failing_since, excluded.failing_since),
-                last_failure = excluded.last_failure,
-                (pause, probe_at, probe) = (
-                    SELECT p.pause, CASE WHEN p.pause = e.pause AND NOT p.probed THEN e.probe_at ELSE now() + p.pause END,
-                           CASE WHEN p.probed THEN NULL ELSE e.probe END
-                    FROM (SELECT b.probed,
-                                 CASE WHEN e.probe_at IS NULL AND e.failures + excluded.failures >= $17
-                                      THEN make_interval(secs => $18)
-                                      WHEN b.probed THEN least(e.pause * 2, make_interval(secs => $19))
-                                      ELSE e.pause END AS pause
-                          FROM (SELECT e.probe_at IS NOT NULL
-                                       AND EXISTS (SELECT FROM noted n WHERE n.id = e.probe AND n.health = 'fails') AS probed) b
-                         ) p)
-            RETURNING e.endpoint, e.probe_at = now() + make_interval(secs => $18) AS opened
-        )
-        SELECT endpoint AS "endpoint!", FALSE AS "is_open!" FROM closed WHERE was_open
-        UNION ALL
-        SELECT endpoint, TRUE FROM failed WHERE opened
-        "#,
-        &ids,
-        &tokens,
-        &outcomes,
-        &codes as _,
-        &details,
-        &responses as _,
-        &recipients as _,
-        &won,
-        &again as _,
-        &transactions,
-        &types,
-        &changes as _,
-        SYSTEM_USER.0,
-        &endpoints,
-        &health,
-        &durations,
-        OPENS_AFTER,
-        PROBE_FIRST.as_secs_f64(),
-        PROBE_MAX.as_secs_f64()
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(error)?;
-    Ok(turned.into_iter().map(|row| Turned { endpoint: row.endpoint, is_open: row.is_open }).collect())
 }
 
 /// The body of a webhook stands in a column of its own, as the bytes that are signed.

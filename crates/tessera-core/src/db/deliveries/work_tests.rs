@@ -1,12 +1,14 @@
 //! Leasing and settling against a real database, with two workers at once where it matters.
 
 use super::*;
-use crate::db::deliveries::{Filter, Stored, list, whole};
+use crate::db::deliveries::{Filter, Settlement, Stored, Turned, list, settle, whole};
 use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
 use crate::models::Ids;
-use crate::models::delivery::{DeliveryState, Health};
+use crate::models::delivery::{Attempt, AttemptOutcome, DeliveryState, Health};
+use crate::models::transaction::Change;
 use crate::testing::TestDb;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 #[path = "breaker_tests.rs"]
 mod breakers;
@@ -23,7 +25,7 @@ fn room(webhooks: i64, per_endpoint: i64) -> Room {
 }
 
 async fn take(pool: &PgPool) -> Vec<Leased> {
-    lease(pool, &room(10, 10), LEASE).await.unwrap()
+    lease(pool, Holder::Worker, &room(10, 10), LEASE).await.unwrap()
 }
 
 fn ended(leased: &Leased, outcome: AttemptOutcome, again: Option<Duration>, seed: u64) -> Settlement {
@@ -100,7 +102,7 @@ async fn workers_that_lease_at_once_get_different_deliveries() {
     let pool = db.pools.write.clone();
     let ids = queue(&pool, (0..60).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
     let room = room(7, 1);
-    let leases = (0..12).map(|_| lease(&pool, &room, LEASE));
+    let leases = (0..12).map(|_| lease(&pool, Holder::Worker, &room, LEASE));
     let taken: Vec<Leased> =
         futures::future::join_all(leases).await.into_iter().flat_map(Result::unwrap).collect();
     assert!(taken.len() >= 7);
@@ -120,13 +122,13 @@ async fn an_endpoint_gets_its_share_and_a_kind_its_places() {
     let endpoints = |leased: &[Leased]| -> Vec<String> {
         leased.iter().map(|one| one.delivery.payload.endpoint()).collect()
     };
-    let first = endpoints(&lease(&pool, &room(5, 3), LEASE).await.unwrap());
+    let first = endpoints(&lease(&pool, Holder::Worker, &room(5, 3), LEASE).await.unwrap());
     let slow = "https://slow.example";
     assert_eq!(first.iter().filter(|&one| one == slow).count(), 3, "{first:?}");
     assert_eq!(first.iter().filter(|&one| one != slow && one != "smtp").count(), 2, "{first:?}");
     assert!(first.contains(&"smtp".to_owned()), "a mail has places of its own");
     let busy = Room { running: vec![(slow.to_owned(), 3)], ..room(5, 3) };
-    let second = endpoints(&lease(&pool, &busy, LEASE).await.unwrap());
+    let second = endpoints(&lease(&pool, Holder::Worker, &busy, LEASE).await.unwrap());
     assert_eq!(
         second,
         ["https://h2.example", "https://h3.example", "https://h4.example", "https://h5.example"]
@@ -256,9 +258,9 @@ async fn of_a_success_and_a_failure_at_once_exactly_one_end_stands() {
     let many = 40;
     queue(&pool, (0..many).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
     let big = room(many, 1);
-    let old = lease(&pool, &big, LEASE).await.unwrap();
+    let old = lease(&pool, Holder::Worker, &big, LEASE).await.unwrap();
     time_passes(&pool).await;
-    let new = lease(&pool, &big, LEASE).await.unwrap();
+    let new = lease(&pool, Holder::Worker, &big, LEASE).await.unwrap();
     assert_eq!((old.len(), new.len()), (40, 40));
     let won: Vec<_> =
         old.iter().map(|one| ended(one, AttemptOutcome::Delivered, None, one.token as u64)).collect();
@@ -280,13 +282,16 @@ async fn leases_are_kept_alive_while_they_are_settled_in_whatever_order_they_are
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();
     queue(&pool, (0..200).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
-    let leased = lease(&pool, &room(200, 1), LEASE).await.unwrap();
+    let leased = lease(&pool, Holder::Worker, &room(200, 1), LEASE).await.unwrap();
     let delivered: Vec<_> =
         leased.iter().map(|one| ended(one, AttemptOutcome::Delivered, None, one.token as u64)).collect();
     let mut held: Vec<_> = leased.iter().map(|one| (one.delivery.id, one.token)).collect();
     held.reverse();
-    let (a, b, c) =
-        tokio::join!(settle(&pool, &delivered), extend(&pool, &held, LEASE), give_back(&pool, &held));
+    let (a, b, c) = tokio::join!(
+        settle(&pool, &delivered),
+        extend(&pool, Holder::Worker, &held, LEASE),
+        give_back(&pool, &held)
+    );
     a.unwrap();
     b.unwrap();
     c.unwrap();
@@ -322,9 +327,9 @@ async fn leases_are_kept_alive_and_given_back() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();
     queue(&pool, vec![webhook("https://a.example/"), webhook("https://b.example/")]).await;
-    let leased = lease(&pool, &room(10, 10), Duration::ZERO).await.unwrap();
+    let leased = lease(&pool, Holder::Worker, &room(10, 10), Duration::ZERO).await.unwrap();
     let held: Vec<_> = leased.iter().map(|one| (one.delivery.id, one.token)).collect();
-    extend(&pool, &held[..1], LEASE).await.unwrap();
+    extend(&pool, Holder::Worker, &held[..1], LEASE).await.unwrap();
     let retaken = take(&pool).await;
     assert_eq!(
         retaken.iter().map(|one| one.delivery.id).collect::<Vec<_>>(),
@@ -374,7 +379,7 @@ async fn what_waits_for_a_full_endpoint_costs_a_lease_nothing() {
             sqlx::query_scalar(sql).fetch_one(tx).await.unwrap()
         };
         let before = read(&mut tx).await;
-        let leased = lease_in(&mut tx, &busy, LEASE).await.unwrap();
+        let leased = lease_in(&mut tx, Holder::Worker, &busy, LEASE).await.unwrap();
         assert_eq!(leased.len(), 1);
         let after = read(&mut tx).await;
         tx.rollback().await.unwrap();

@@ -128,7 +128,7 @@ pub(super) struct Lines<'p> {
     pub delivery_id: Vec<Uuid>,
     pub delivery_tx: Vec<Uuid>,
     pub delivery_scrip: Vec<Uuid>,
-    pub delivery_kind: Vec<&'p str>,
+    pub delivery_kind: Vec<String>,
     pub delivery_endpoint: Vec<String>,
     pub delivery_payload: Vec<Json<&'p Payload>>,
     pub delivery_body: Vec<Option<&'p [u8]>>,
@@ -176,12 +176,12 @@ impl<'p> Lines<'p> {
         self.delivery_id.push(delivery.id.0);
         self.delivery_tx.push(delivery.transaction.0);
         self.delivery_scrip.push(delivery.scrip_version.0);
-        self.delivery_kind.push(delivery.payload.kind().as_str());
+        self.delivery_kind.push(delivery.payload.kind().to_string());
         self.delivery_endpoint.push(delivery.payload.endpoint());
         self.delivery_payload.push(Json(&delivery.payload));
         self.delivery_body.push(match &delivery.payload {
             Payload::Webhook(webhook) => Some(webhook.body.as_bytes()),
-            Payload::Email(_) => None,
+            Payload::Email(_) | Payload::Connector(_) => None,
         });
     }
 

@@ -3,6 +3,7 @@
 //! A change takes the one row of `config_version`, so it sees the configuration as it is and nobody else changes it
 //! meanwhile; checks everything against the catalog read there; writes its rows; and raises the version.
 
+mod connectors;
 mod custom_fields;
 mod lifecycle_check;
 mod lifecycles;
@@ -30,6 +31,7 @@ use crate::models::text::{fault, list, quote};
 use crate::models::{Ids, QueueId, UserId};
 use crate::plan::Catalog;
 use crate::plan::documents::{self, DESCRIPTION_MAX, ScripDocument, Stored};
+pub use connectors::{NewConnector, SCHEMA_MAX};
 pub use lifecycle_check::LifecycleCheck;
 pub use scrips::scrip_types;
 pub use seed::seed;
@@ -158,6 +160,16 @@ impl Tessera {
     }
 }
 
+impl Tessera {
+    /// Reads a configuration that has just changed. The change stands; whoever uses the configuration next reads it again if
+    /// this does not.
+    async fn read_again(&self) {
+        if let Err(error) = self.fresh_catalog().await {
+            tracing::warn!(%error, "the changed configuration could not be read at once");
+        }
+    }
+}
+
 /// The object of a name or an id.
 async fn find<D: Document>(db: &mut PgConnection, word: &str) -> Result<Stored<D>> {
     let missing = || Error::not_found(D::WHAT, quote(word));
@@ -233,19 +245,23 @@ impl<'t> Change<'t> {
 
     async fn commit<D: Document>(mut self, tessera: &Tessera, id: Uuid) -> Result<Saved<D>> {
         let stored = at(&mut self.db, id).await?.ok_or_else(|| Error::not_found(D::WHAT, id))?;
-        if self.bumps {
+        let (bumps, warnings) = (self.bumps, std::mem::take(&mut self.warnings));
+        self.close(tessera, bumps).await?;
+        Ok(Saved { stored, warnings })
+    }
+
+    /// Commits; `bumps` says whether the configuration is another one now.
+    async fn close(mut self, tessera: &Tessera, bumps: bool) -> Result<()> {
+        if bumps {
             configuration::set_version(&mut self.db, self.version).await?;
         }
         Failpoint::ConfigurationWritten.pass();
         self.db.commit().await.map_err(error)?;
         Failpoint::ConfigurationCommitted.pass();
-        if self.bumps {
-            // The change stands; whoever uses the configuration next reads it again if this does not.
-            if let Err(error) = tessera.fresh_catalog().await {
-                tracing::warn!(%error, "the changed configuration could not be read at once");
-            }
+        if bumps {
+            tessera.read_again().await;
         }
-        Ok(Saved { stored, warnings: self.warnings })
+        Ok(())
     }
 
     fn fault(&mut self, field: impl Into<String>, message: impl Into<String>) {

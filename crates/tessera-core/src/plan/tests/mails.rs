@@ -13,7 +13,7 @@ fn mail_desk(config: Value) -> Catalog {
 fn mail(plan: &Plan) -> &Email {
     match &plan.deliveries[0].payload {
         Payload::Email(email) => email,
-        Payload::Webhook(_) => panic!("a mail was expected"),
+        other => panic!("a mail was expected: {other:?}"),
     }
 }
 

@@ -1,0 +1,287 @@
+//! Settling: what came of attempts is recorded, and decides what happens next.
+//!
+//! Success is a fact, so every holder of a lease that was ever issued may report it; failure is believed from the holder of the
+//! newest only.
+//!
+//! Each endpoint has a breaker. It opens after [`OPENS_AFTER`] failures in a row; then one delivery at a time is let through,
+//! from whatever node, until one gets an answer. Deliveries that wait meanwhile burn no attempt.
+
+use crate::db::error;
+use crate::error::Result;
+use crate::models::delivery::{Attempt, AttemptOutcome, Leased, Payload, RecipientAnswer};
+use crate::models::transaction::{Change, Outcome};
+use crate::models::user::SYSTEM_USER;
+use crate::models::{TransactionId, TransactionType};
+use sqlx::PgPool;
+use sqlx::types::Json;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Failures in a row that open an endpoint's breaker.
+pub const OPENS_AFTER: i32 = 10;
+/// How long an open breaker waits before it lets one delivery through; twice as long after each that fails.
+pub const PROBE_FIRST: Duration = Duration::from_secs(30);
+/// The longest it waits.
+pub const PROBE_MAX: Duration = Duration::from_secs(300);
+
+/// What is to happen after an attempt.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// What was attempted.
+    pub leased: Arc<Leased>,
+    /// What came of it.
+    pub attempt: Attempt,
+    /// How long to wait for the next attempt when this one is to be tried again; `None` gives up.
+    pub again: Option<Duration>,
+    /// The id of the outcome's transaction, should there be one.
+    pub transaction: TransactionId,
+}
+
+/// How a settlement ends, as the statement reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Success,
+    PutOff,
+    Failure,
+}
+
+impl Settlement {
+    /// A mail that is given up after some of its recipients took it has arrived, as far as it ever will.
+    fn end(&self) -> End {
+        let reached = || self.attempt.recipients.iter().any(|one| one.outcome == AttemptOutcome::Delivered);
+        match (self.attempt.outcome, self.again) {
+            (AttemptOutcome::Delivered, _) => End::Success,
+            (AttemptOutcome::Retry, Some(_)) => End::PutOff,
+            _ if reached() => End::Success,
+            _ => End::Failure,
+        }
+    }
+
+    fn transaction_type(&self) -> TransactionType {
+        match (self.end(), &self.leased.delivery.payload) {
+            (End::Success, Payload::Email(mail)) if mail.as_comment => TransactionType::CommentEmailRecord,
+            (End::Success, Payload::Email(_)) => TransactionType::EmailRecord,
+            (End::Success, Payload::Webhook(_)) => TransactionType::WebhookDelivery,
+            (End::Success, Payload::Connector(_)) => TransactionType::ConnectorDelivery,
+            (End::PutOff | End::Failure, _) => TransactionType::DeliveryFailed,
+        }
+    }
+
+    fn change(&self) -> Change {
+        let (payload, is_success) = (&self.leased.delivery.payload, self.end() == End::Success);
+        let reason = match self.attempt.outcome {
+            _ if is_success => None,
+            AttemptOutcome::Permanent => Some("permanent".to_owned()),
+            _ => Some("exhausted".to_owned()),
+        };
+        let (to, missed) = match self.attempt.recipients.as_slice() {
+            answers @ [_, ..] if is_success => {
+                let (to, missed): (Vec<_>, Vec<_>) =
+                    answers.iter().partition(|answer| answer.outcome == AttemptOutcome::Delivered);
+                (addresses(to), addresses(missed))
+            }
+            _ => (reached(payload), Vec::new()),
+        };
+        Change::Outcome(Outcome {
+            delivery: self.leased.delivery.id,
+            kind: payload.kind().to_string(),
+            answer: self.attempt.detail.clone(),
+            attempts: self.leased.attempt,
+            to,
+            missed,
+            reason,
+        })
+    }
+}
+
+fn addresses(answers: Vec<&RecipientAnswer>) -> Vec<String> {
+    answers.into_iter().map(|answer| answer.address.clone()).collect()
+}
+
+/// Mail addresses, or the URL without its query, which may hold what not everybody should read; where a connector delivers
+/// to, only it knows.
+pub(super) fn reached(payload: &Payload) -> Vec<String> {
+    match payload {
+        Payload::Email(mail) => [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().cloned().collect(),
+        Payload::Webhook(webhook) => webhook.url.split(['?', '#']).take(1).map(str::to_owned).collect(),
+        Payload::Connector(_) => Vec::new(),
+    }
+}
+
+/// An endpoint's breaker that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turned {
+    /// The endpoint.
+    pub endpoint: String,
+    /// Whether it opened; else it closed.
+    pub is_open: bool,
+}
+
+/// Settles attempts, in one statement, and records each delivery's outcome in its ticket's history, once.
+///
+/// No two settlements of one call may be of the same delivery. The same call may be made again when its answer was lost:
+/// an attempt is settled once. Answers the breakers that opened or closed; where every attempt says that its endpoint works,
+/// and it was known to, nothing is written about endpoints.
+///
+/// # Errors
+/// Those of the database; then nothing was settled.
+pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> {
+    let each = batch.iter();
+    let ids: Vec<Uuid> = each.clone().map(|one| one.leased.delivery.id.0).collect();
+    let tokens: Vec<i64> = each.clone().map(|one| one.leased.token).collect();
+    let outcomes: Vec<String> = each.clone().map(|one| one.attempt.outcome.as_str().to_owned()).collect();
+    let codes: Vec<Option<i32>> = each.clone().map(|one| one.attempt.status_code).collect();
+    let details: Vec<String> = each.clone().map(|one| one.attempt.detail.clone()).collect();
+    let responses: Vec<Option<Vec<u8>>> =
+        each.clone().map(|one| one.attempt.response.as_ref().map(|text| text.as_bytes().to_vec())).collect();
+    let recipients: Vec<Option<Json<&[RecipientAnswer]>>> = each
+        .clone()
+        .map(|one| Some(one.attempt.recipients.as_slice()).filter(|answers| !answers.is_empty()).map(Json))
+        .collect();
+    let won: Vec<bool> = each.clone().map(|one| one.end() == End::Success).collect();
+    let again: Vec<Option<f64>> = each
+        .clone()
+        .map(|one| one.again.filter(|_| one.end() == End::PutOff).map(|delay| delay.as_secs_f64()))
+        .collect();
+    let transactions: Vec<Uuid> = each.clone().map(|one| one.transaction.0).collect();
+    let types: Vec<String> = each.clone().map(|one| one.transaction_type().to_string()).collect();
+    let endpoints: Vec<String> = each.clone().map(|one| one.leased.endpoint.clone()).collect();
+    let health: Vec<String> = each.clone().map(|one| one.attempt.health.as_str().to_owned()).collect();
+    let durations: Vec<i32> =
+        each.clone().map(|one| i32::try_from(one.attempt.duration.as_millis()).unwrap_or(i32::MAX)).collect();
+    let changes: Vec<Json<Change>> = each.map(|one| Json(one.change())).collect();
+    let turned = sqlx::query!(
+        r#"
+        WITH told AS (
+            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::bytea[], $7::jsonb[],
+                                 $8::bool[], $9::float8[], $10::uuid[], $11::text[], $12::jsonb[], $14::text[], $15::text[],
+                                 $16::int[])
+            AS t (id, token, outcome, code, detail, response, recipients, won, again, transaction, type, data, endpoint, health,
+                  duration)
+        ),
+        -- Only a lease that was issued and not settled yet has a say. Everything below reads this.
+        noted AS (
+            UPDATE delivery_attempts a
+            SET finished_at = now(), outcome = told.outcome, status_code = told.code, detail = told.detail,
+                response = told.response, recipients = told.recipients, duration_ms = told.duration
+            FROM told
+            WHERE a.delivery_id = told.id AND a.lease_token = told.token AND a.finished_at IS NULL
+            RETURNING told.*
+        ),
+        -- In one order, so that two settlings never wait for each other; with the newest token, also after a wait.
+        held AS MATERIALIZED (
+            SELECT q.delivery_id, q.lease_token IS NOT DISTINCT FROM n.token AS current, n.won, n.again
+            FROM delivery_queue q JOIN noted n ON n.id = q.delivery_id
+            ORDER BY q.delivery_id
+            FOR UPDATE OF q
+        ),
+        finished AS (
+            DELETE FROM delivery_queue q
+            USING held h
+            WHERE q.delivery_id = h.delivery_id AND (h.won OR (h.current AND h.again IS NULL))
+            RETURNING q.delivery_id
+        ),
+        put_off AS (
+            UPDATE delivery_queue q
+            SET due_at = now() + make_interval(secs => h.again), lease_token = NULL, let_go = FALSE
+            FROM held h
+            WHERE q.delivery_id = h.delivery_id AND NOT h.won AND h.current AND h.again IS NOT NULL
+        ),
+        -- A success may follow a DeliveryFailed (a late report, a resend), never the reverse; a failure is recorded by whoever
+        -- ended the delivery. The time is taken when the queue's row is locked, so that times stand in the order of the ends;
+        -- and no outcome stands before its cause, which a node with another clock may have made.
+        recorded AS (
+            INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id,
+                                      created_at, caused_by, scrip_version_id, delivery_id)
+            SELECT n.transaction, d.ticket_id, c.request_id, 0, n.type, n.detail, n.data, $13,
+                   greatest(clock_timestamp(), c.created_at), c.id, d.scrip_version_id, d.id
+            FROM noted n
+            LEFT JOIN held h ON h.delivery_id = n.id
+            JOIN deliveries d ON d.id = n.id
+            JOIN transactions c ON c.id = d.transaction_id
+            WHERE coalesce(h.won, n.won)
+               OR (n.id IN (SELECT delivery_id FROM finished)
+                   AND NOT EXISTS (SELECT FROM transactions o
+                                   WHERE o.delivery_id = n.id AND o.transaction_type <> 'DeliveryFailed'))
+            ON CONFLICT (delivery_id, transaction_type) WHERE delivery_id IS NOT NULL DO NOTHING
+        ),
+        said AS (
+            SELECT n.endpoint, bool_or(n.health = 'works') AS works,
+                   (count(*) FILTER (WHERE n.health = 'fails'))::int AS failures,
+                   max(n.detail) FILTER (WHERE n.health = 'fails') AS failure
+            FROM noted n
+            GROUP BY n.endpoint
+        ),
+        -- Every row that is written below, in one order; of a healthy endpoint there is none.
+        touched AS MATERIALIZED (
+            SELECT e.endpoint, s.works, e.probe_at IS NOT NULL AS was_open
+            FROM delivery_endpoints e JOIN said s ON s.endpoint = e.endpoint
+            WHERE CASE WHEN s.works THEN e.failures > 0 ELSE s.failures > 0 END
+            ORDER BY e.endpoint
+            FOR UPDATE OF e
+        ),
+        -- One that works ends the row of failures and closes the breaker.
+        closed AS (
+            UPDATE delivery_endpoints e
+            SET failures = 0, failing_since = NULL, pause = '0', probe_at = NULL, probe = NULL
+            FROM touched t
+            WHERE e.endpoint = t.endpoint AND t.works
+            RETURNING e.endpoint, t.was_open
+        ),
+        -- The last of so many failures in a row opens it; a probe that fails makes the pause to the next one longer.
+        failed AS (
+            INSERT INTO delivery_endpoints AS e (endpoint, failures, failing_since, last_failure, pause, probe_at)
+            SELECT s.endpoint, s.failures, now(), s.failure,
+                   CASE WHEN s.failures >= $17 THEN make_interval(secs => $18) ELSE '0' END,
+                   CASE WHEN s.failures >= $17 THEN now() + make_interval(secs => $18) END
+            FROM said s
+            LEFT JOIN touched t ON t.endpoint = s.endpoint
+            WHERE s.failures > 0 AND NOT s.works
+            ORDER BY s.endpoint, t.endpoint
+            ON CONFLICT ON CONSTRAINT delivery_endpoints_pk DO UPDATE
+            SET failures = e.failures + excluded.failures,
+                failing_since = coalesce(e.failing_since, excluded.failing_since),
+                last_failure = excluded.last_failure,
+                (pause, probe_at, probe) = (
+                    SELECT p.pause, CASE WHEN p.pause = e.pause AND NOT p.probed THEN e.probe_at ELSE now() + p.pause END,
+                           CASE WHEN p.probed THEN NULL ELSE e.probe END
+                    FROM (SELECT b.probed,
+                                 CASE WHEN e.probe_at IS NULL AND e.failures + excluded.failures >= $17
+                                      THEN make_interval(secs => $18)
+                                      WHEN b.probed THEN least(e.pause * 2, make_interval(secs => $19))
+                                      ELSE e.pause END AS pause
+                          FROM (SELECT e.probe_at IS NOT NULL
+                                       AND EXISTS (SELECT FROM noted n WHERE n.id = e.probe AND n.health = 'fails') AS probed) b
+                         ) p)
+            RETURNING e.endpoint, e.probe_at = now() + make_interval(secs => $18) AS opened
+        )
+        SELECT endpoint AS "endpoint!", FALSE AS "is_open!" FROM closed WHERE was_open
+        UNION ALL
+        SELECT endpoint, TRUE FROM failed WHERE opened
+        "#,
+        &ids,
+        &tokens,
+        &outcomes,
+        &codes as _,
+        &details,
+        &responses as _,
+        &recipients as _,
+        &won,
+        &again as _,
+        &transactions,
+        &types,
+        &changes as _,
+        SYSTEM_USER.0,
+        &endpoints,
+        &health,
+        &durations,
+        OPENS_AFTER,
+        PROBE_FIRST.as_secs_f64(),
+        PROBE_MAX.as_secs_f64()
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    Ok(turned.into_iter().map(|row| Turned { endpoint: row.endpoint, is_open: row.is_open }).collect())
+}

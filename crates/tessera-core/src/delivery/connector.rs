@@ -1,0 +1,227 @@
+//! What a connector is handed and what it tells: the same deliveries, schedule and records as those of the binary's workers.
+
+use super::email::build;
+use super::settle::{count, settle, settlement};
+use super::smtp::{conclude, divide};
+use super::webhook::{self, Secrets};
+use super::{Attempt, Leased, Outcome, secrets};
+use crate::db::deliveries::{self, Given, Holder};
+use crate::error::Result;
+use crate::models::delivery::{Payload, RecipientAnswer};
+use crate::models::secret::Secret;
+use crate::models::{DeliveryId, Ids};
+use sqlx::PgPool;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A delivery in the hands of a connector.
+#[derive(Debug, Clone)]
+pub struct Handed {
+    /// What was leased.
+    pub leased: Arc<Leased>,
+    /// What is to be sent.
+    pub message: Message,
+}
+
+/// What a connector sends.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// A mail.
+    Email {
+        /// The sender in the envelope.
+        sender: String,
+        /// The recipients in the envelope that have no final answer yet.
+        recipients: Vec<String>,
+        /// The whole message, with CRLF line ends.
+        message: Vec<u8>,
+    },
+    /// A webhook, its secrets in the clear.
+    Webhook {
+        /// The method.
+        method: String,
+        /// Complete.
+        url: String,
+        /// Each one line.
+        headers: Vec<(String, String)>,
+        /// The body, byte for byte what is signed and sent.
+        body: Vec<u8>,
+        /// What signs it.
+        signing_key: Option<Secret>,
+        /// Every secret that is in it, by name.
+        secrets: Secrets,
+    },
+    /// JSON, the same at every attempt.
+    Json(String),
+}
+
+/// What a connector says of a lease.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The number of the lease.
+    pub token: i64,
+    /// What it says.
+    pub said: Said,
+}
+
+/// What came of a lease.
+#[derive(Debug, Clone)]
+pub enum Said {
+    /// The attempt did not begin, or the connector broke it off as it ended.
+    Returned,
+    /// An attempt; of a mail with the answers of the recipients that were asked.
+    Attempt(Attempt),
+}
+
+/// What became of what a connector said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Receipt {
+    /// It is recorded.
+    Recorded,
+    /// The lease was settled before.
+    AlreadySettled,
+    /// The connector was never given this lease.
+    UnknownLease,
+    /// It cannot be recorded; the delivery is held until a person looks.
+    Held,
+}
+
+/// Makes what was leased ready to be handed over. What cannot be sent as it is, because a secret is missing perhaps, is settled
+/// at once as an attempt that came to that.
+///
+/// # Errors
+/// Those of the database; the leases run out by themselves.
+pub async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Result<Vec<Handed>> {
+    let all = secrets::of_all(pool, &leased).await;
+    let (mut handed, mut failed) = (Vec::with_capacity(leased.len()), Vec::new());
+    for leased in leased.into_iter().map(Arc::new) {
+        match message(&leased, secrets::share_of(all.as_ref(), &leased)) {
+            Ok(message) => handed.push(Handed { leased, message }),
+            Err(attempt) => {
+                count(&leased, &attempt);
+                failed.push(settlement(leased, *attempt, ids));
+            }
+        }
+    }
+    if !failed.is_empty() {
+        settle(pool, &failed).await?;
+    }
+    Ok(handed)
+}
+
+/// What there is to send, or the attempt that ended before it began.
+fn message(leased: &Leased, secrets: Option<Secrets>) -> std::result::Result<Message, Box<Attempt>> {
+    match &leased.delivery.payload {
+        Payload::Email(email) => {
+            let built = build(leased.delivery.id, leased.delivery.created_at, email)
+                .map_err(|fault| Box::new(Attempt::new(Outcome::Permanent, fault)))?;
+            let (open, _) = divide(built.envelope.to(), &leased.answered);
+            Ok(Message::Email {
+                sender: built.envelope.from().map(ToString::to_string).unwrap_or_default(),
+                recipients: open.iter().map(ToString::to_string).collect(),
+                message: built.message,
+            })
+        }
+        Payload::Webhook(webhook) => {
+            let secrets = secrets.ok_or_else(|| Box::new(webhook::without_secrets_store()))?;
+            let headers = webhook::headers(webhook, &secrets)?;
+            let line = |(name, value): (&_, &reqwest::header::HeaderValue)| {
+                (ToString::to_string(name), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            };
+            let key = webhook.secret.as_ref().map(|name| webhook::signing_key(&secrets, name)).transpose()?;
+            Ok(Message::Webhook {
+                method: webhook.method.clone(),
+                url: webhook.url.clone(),
+                headers: headers
+                    .iter()
+                    .map(|(name, value): (&reqwest::header::HeaderName, _)| line((name, value)))
+                    .collect(),
+                body: webhook.body.clone().into_bytes(),
+                signing_key: key.map(|(secret, _)| secret.clone()),
+                secrets,
+            })
+        }
+        Payload::Connector(custom) => Ok(Message::Json(custom.json.to_string())),
+    }
+}
+
+/// Takes what a connector says of its leases; answers one receipt each, in their order.
+///
+/// # Errors
+/// Those of the database. The same call may be made again: a lease is settled once.
+pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> Result<(Vec<Receipt>, bool)> {
+    let keys: Vec<_> = told.iter().map(|one| (one.delivery, one.token)).collect();
+    let mut given: BTreeMap<_, Given> = deliveries::given(pool, by, &keys)
+        .await?
+        .into_iter()
+        .map(|given| ((given.leased.delivery.id, given.leased.token), given))
+        .collect();
+    let mut receipts = vec![Receipt::Recorded; told.len()];
+    let (mut returned, mut ended) = (Vec::new(), Vec::new());
+    for (receipt, told) in receipts.iter_mut().zip(told) {
+        let key = (told.delivery, told.token);
+        *receipt = match (given.get_mut(&key), told.said) {
+            (None, _) => Receipt::UnknownLease,
+            (Some(given), _) if given.is_settled => Receipt::AlreadySettled,
+            (Some(given), said) => {
+                // Said twice in one call, it counts once.
+                given.is_settled = true;
+                match said {
+                    Said::Returned => returned.push(key),
+                    Said::Attempt(attempt) => {
+                        let leased = Arc::new(given.leased.clone());
+                        let attempt = whole(&leased, attempt);
+                        count(&leased, &attempt);
+                        ended.push((leased, attempt));
+                    }
+                }
+                Receipt::Recorded
+            }
+        };
+    }
+    if !returned.is_empty() {
+        deliveries::give_back(pool, &returned).await?;
+    }
+    let (mut has_freed, mut held) = (!returned.is_empty(), BTreeSet::new());
+    // A delivery whose lease ran out may have two ends; each has a call of its own.
+    while !ended.is_empty() {
+        let mut seen = BTreeSet::new();
+        let (batch, later): (Vec<_>, Vec<_>) =
+            ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id));
+        ended = later;
+        let batch: Vec<_> =
+            batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, ids)).collect();
+        let settled = settle(pool, &batch).await?;
+        has_freed |= settled.has_closed;
+        held.extend(settled.held);
+    }
+    for (receipt, (delivery, _)) in receipts.iter_mut().zip(keys) {
+        if *receipt == Receipt::Recorded && held.contains(&delivery) {
+            *receipt = Receipt::Held;
+        }
+    }
+    Ok((receipts, has_freed))
+}
+
+/// The attempt with everything that is known of a mail's recipients: what earlier attempts learned, and of those that were
+/// asked now what the connector was told. Words of anybody else are none of ours.
+fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
+    let Payload::Email(email) = &leased.delivery.payload else {
+        return Attempt { recipients: Vec::new(), ..attempt };
+    };
+    let Ok(built) = build(leased.delivery.id, leased.delivery.created_at, email) else { return attempt };
+    let (open, settled) = divide(built.envelope.to(), &leased.answered);
+    let open: BTreeSet<String> = open.iter().map(ToString::to_string).collect();
+    let asked = |answer: &RecipientAnswer| open.contains(&answer.address);
+    let answers: Vec<_> = attempt.recipients.iter().filter(|answer| asked(answer)).cloned().collect();
+    if answers.is_empty() {
+        return Attempt { recipients: settled, ..attempt };
+    }
+    let concluded = conclude(settled.into_iter().chain(answers).collect());
+    Attempt { duration: attempt.duration, wait: attempt.wait, health: attempt.health, ..concluded }
+}
+
+#[cfg(test)]
+#[path = "connector_tests.rs"]
+mod tests;
