@@ -52,7 +52,7 @@ func connector() cli.Connector {
 	}
 }
 
-// networks reads a list of networks and addresses.
+// networks reads a list of networks.
 func networks(list string) (webhook.Guard, error) {
 	var guard webhook.Guard
 	for item := range strings.SplitSeq(list, ",") {
@@ -61,11 +61,8 @@ func networks(list string) (webhook.Guard, error) {
 			continue
 		}
 		network, err := netip.ParsePrefix(item)
-		if address, fault := netip.ParseAddr(item); fault == nil {
-			network, err = address.Prefix(address.BitLen())
-		}
 		if err != nil {
-			return nil, fmt.Errorf("%q is no network; write it as 10.1.0.0/16 or fd00:1::/32", item)
+			return nil, fmt.Errorf("\"%s\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32", item)
 		}
 		guard = append(guard, network.Masked())
 	}

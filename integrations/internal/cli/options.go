@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -152,4 +151,3 @@ func wrap(text string, width int) []string {
 	}
 	return append(lines, line)
 }
-
