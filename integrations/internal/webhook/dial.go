@@ -67,10 +67,14 @@ func connected(ctx context.Context, connect func(context.Context) (net.Conn, err
 	conn, err := connect(ctx)
 	var refused *Refused
 	var network net.Error
+	var resolving *net.DNSError
 	switch {
 	case err == nil || errors.As(err, &refused):
 		return conn, err
-	case errors.Is(context.Cause(ctx), errConnectTimeout), errors.As(err, &network) && network.Timeout():
+	case errors.Is(context.Cause(ctx), errConnectTimeout):
+		return nil, errConnectTimeout
+	// A name server that took too long by its own measure is one that cannot be asked.
+	case errors.As(err, &network) && network.Timeout() && !errors.As(err, &resolving):
 		return nil, errConnectTimeout
 	}
 	return nil, connectError{err}
