@@ -1,0 +1,141 @@
+package tessera
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"tessera.dev/integrations/pkg/tessera/tesserav1"
+)
+
+const (
+	// batchMax is how many attempts are settled by one call, and batchWait how long the first of them waits for others.
+	batchMax  = 100
+	batchWait = 10 * time.Millisecond
+)
+
+// settleAll settles what ends until the queue is closed. When ctx ends, or the server will hear no more of this connector, the rest is
+// let go: the leases run out, and the deliveries are made again.
+func (r *runner) settleAll(ctx context.Context) error {
+	var failed error
+	for first := range r.ended {
+		batch := r.gather(first)
+		if failed == nil {
+			failed = r.settleBatch(ctx, batch)
+		}
+		if failed != nil || ctx.Err() != nil {
+			r.Logger.Error("attempts stay unrecorded; their deliveries will be made again", "attempts", len(batch))
+		}
+	}
+	return failed
+}
+
+// gather takes what ends soon after the first, up to a batch.
+func (r *runner) gather(first *tesserav1.Settlement) []*tesserav1.Settlement {
+	batch, timer := []*tesserav1.Settlement{first}, time.NewTimer(batchWait)
+	defer timer.Stop()
+	for len(batch) < batchMax {
+		select {
+		case next, open := <-r.ended:
+			if !open {
+				return batch
+			}
+			batch = append(batch, next)
+		case <-timer.C:
+			return batch
+		}
+	}
+	return batch
+}
+
+// settleBatch settles attempts, however long the server takes to come back.
+func (r *runner) settleBatch(ctx context.Context, batch []*tesserav1.Settlement) error {
+	for pause := backoffMin; ctx.Err() == nil; pause = min(2*pause, backoffMax) {
+		err := r.trySettle(ctx, batch)
+		switch {
+		case err == nil:
+			return nil
+		case status.Code(err) == codes.InvalidArgument && len(batch) > 1:
+			// One that cannot be read must not hold up the others.
+			for at := range batch {
+				if err := r.settleBatch(ctx, batch[at:at+1]); err != nil {
+					return err
+				}
+			}
+			return nil
+		case status.Code(err) == codes.InvalidArgument:
+			r.metrics.settleErrors.Inc()
+			r.Logger.Error("the server does not take what came of an attempt", "delivery", batch[0].GetDeliveryId(), "error", err)
+			return nil
+		}
+		r.metrics.settleErrors.Inc()
+		if err := r.wentWrong("settle deliveries", err); err != nil {
+			return err
+		}
+		sleep(ctx, pause)
+	}
+	return nil
+}
+
+func (r *runner) trySettle(ctx context.Context, batch []*tesserav1.Settlement) error {
+	call, done := context.WithTimeout(ctx, callTimeout)
+	defer done()
+	response, err := r.actions.Settle(call, &tesserav1.SettleRequest{Settlements: batch})
+	if err != nil {
+		return err
+	}
+	r.answered()
+	for at, receipt := range response.GetReceipts() {
+		if at >= len(batch) {
+			break
+		}
+		delivery := batch[at].GetDeliveryId()
+		switch receipt {
+		case tesserav1.Receipt_RECEIPT_UNKNOWN_LEASE:
+			r.Logger.Error("the server knows nothing of a lease that was settled", "delivery", delivery)
+		case tesserav1.Receipt_RECEIPT_HELD:
+			r.Logger.Error("the server cannot record an attempt, and holds its delivery; its log says why", "delivery", delivery)
+		}
+	}
+	return nil
+}
+
+// announce says that the connector is there, as often as it takes.
+func (r *runner) announce(ctx context.Context) error {
+	for pause := backoffMin; ctx.Err() == nil; pause = min(2*pause, backoffMax) {
+		call, done := context.WithTimeout(ctx, callTimeout)
+		response, err := r.scrips.Announce(call, &tesserav1.AnnounceRequest{
+			Kind: r.Kind, Schema: r.Schema, Software: r.Software,
+		})
+		done()
+		if err == nil {
+			r.answered()
+			for _, scrip := range response.GetMisfits() {
+				r.Logger.Warn("a scrip's payload does not fit the schema of this connector; it will fail", "scrip", scrip)
+			}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if status.Code(err) == codes.InvalidArgument {
+			return refusal(err)
+		}
+		if err := r.wentWrong("announce the connector", err); err != nil {
+			return err
+		}
+		sleep(ctx, pause)
+	}
+	return nil
+}
+
+// sleep waits for about so long, or until ctx ends. Connectors that lost their server together do not return together.
+func sleep(ctx context.Context, pause time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause/2 + rand.N(pause)):
+	}
+}
