@@ -17,3 +17,7 @@ pub mod worker;
 use crate::models::delivery::{
     Attempt, AttemptOutcome as Outcome, Health, Leased, RecipientAnswer, excerpt, sentence,
 };
+
+#[cfg(test)]
+#[path = "scenarios_tests.rs"]
+mod scenarios_tests;

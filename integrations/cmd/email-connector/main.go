@@ -1,0 +1,56 @@
+// Command email-connector delivers the mail of a Tessera through a mail server, with the same result as Tessera's own
+// workers. Use it where the mail server can be reached from another machine only.
+//
+//	email-connector --address 127.0.0.1:8081 --token-file token --smtp-url-file url
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"tessera.dev/integrations/internal/attempt"
+	"tessera.dev/integrations/internal/cli"
+	"tessera.dev/integrations/internal/mail"
+	"tessera.dev/integrations/pkg/tessera"
+)
+
+func main() {
+	cli.Main(connector())
+}
+
+func connector() cli.Connector {
+	var url, hello string
+	return cli.Connector{
+		Name: "email-connector", Kind: "email",
+		About:       "Delivers the mail of a Tessera through a mail server.",
+		Concurrency: 8,
+		Timeout:     mail.MaxDuration,
+		Options: []cli.Option{
+			cli.Secret(&url, "TESSERA_SMTP_URL", cli.Option{Flag: "smtp-url-file", Env: "TESSERA_SMTP_URL_FILE",
+				Usage: "A file that holds the mail server's URL: " +
+					"smtp://[user:password@]host[:port][?tls=required|opportunistic|none] or smtps://…. Encrypted when the server " +
+					"offers it; tls=required, smtps, and a password that goes to another machine insist on it and on the certificate."}),
+			cli.Text(&hello, cli.Option{Flag: "hello", Env: "TESSERA_SMTP_HELLO", Value: "NAME",
+				Usage: "The name to give in EHLO: this machine's, or the domain that mail comes from. Not given: [127.0.0.1], which " +
+					"servers elsewhere may not like."}),
+		},
+		Open: func() (cli.Transport, error) {
+			if url == "" {
+				return cli.Transport{}, errors.New("neither TESSERA_SMTP_URL nor --smtp-url-file nor TESSERA_SMTP_URL_FILE names " +
+					"the mail server")
+			}
+			transport, err := mail.New(url, hello)
+			if err != nil {
+				return cli.Transport{}, fmt.Errorf("the mail server's URL %w", err)
+			}
+			send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
+				if delivery.Email == nil {
+					return attempt.New(attempt.Permanent, "this delivery is no mail")
+				}
+				return transport.Send(ctx, delivery.Email)
+			}
+			return cli.Transport{Send: send, Close: transport.Close}, nil
+		},
+	}
+}

@@ -1,0 +1,70 @@
+// Command webhook-connector delivers the webhooks of a Tessera, with the same result as Tessera's own workers. Use it where
+// requests have to leave from another machine.
+//
+//	webhook-connector --address 127.0.0.1:8081 --token-file token
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"tessera.dev/integrations/internal/attempt"
+	"tessera.dev/integrations/internal/cli"
+	"tessera.dev/integrations/internal/webhook"
+	"tessera.dev/integrations/pkg/tessera"
+)
+
+// margin is what an attempt may take beside its deadline before it is taken for one that hangs.
+const margin = 5 * time.Second
+
+func main() {
+	cli.Main(connector())
+}
+
+func connector() cli.Connector {
+	var allow webhook.Guard
+	return cli.Connector{
+		Name: "webhook-connector", Kind: "webhook",
+		About:       "Delivers the webhooks of a Tessera.",
+		Concurrency: 64,
+		PerEndpoint: 8,
+		Timeout:     webhook.Deadline + margin,
+		Options: []cli.Option{{Flag: "allow", Env: "TESSERA_WEBHOOK_ALLOW", Value: "NETWORK,...",
+			Usage: "Networks that webhooks may reach though they are private or otherwise no public Internet, as 10.1.0.0/16 or " +
+				"fd00:1::/32. Tessera itself has the same setting (webhook.allow) for what is saved in a scrip.",
+			Parse: func(value string) (err error) {
+				allow, err = networks(value)
+				return err
+			}}},
+		Open: func() (cli.Transport, error) {
+			transport := webhook.New(allow, "tessera/"+cli.Version)
+			send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
+				if delivery.Webhook == nil {
+					return attempt.New(attempt.Permanent, "this delivery is no webhook")
+				}
+				return transport.Send(ctx, delivery.ID, delivery.Webhook)
+			}
+			return cli.Transport{Send: send, Close: transport.Close}, nil
+		},
+	}
+}
+
+// networks reads a list of networks.
+func networks(list string) (webhook.Guard, error) {
+	var guard webhook.Guard
+	for item := range strings.SplitSeq(list, ",") {
+		item = strings.TrimSpace(item)
+		if item == "" {
+			continue
+		}
+		network, err := netip.ParsePrefix(item)
+		if err != nil {
+			return nil, fmt.Errorf("\"%s\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32", item)
+		}
+		guard = append(guard, network.Masked())
+	}
+	return guard, nil
+}

@@ -1,0 +1,268 @@
+package mail
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	// lineMax is how long one line of an answer may be, in bytes.
+	lineMax = 1000
+	// answerMax is how long all lines of an answer may be together, in bytes.
+	answerMax = 100_000
+	// challengesMax is how many questions a server may put to who logs in.
+	challengesMax = 10
+)
+
+// An answer is what a server says to one command.
+type answer struct {
+	code  int
+	lines []string
+}
+
+// words returns the code and the text of all lines.
+func (a answer) words() string {
+	return fmt.Sprintf("%d %s", a.code, strings.Join(a.lines, " "))
+}
+
+// A replyError is an answer that refuses.
+type replyError struct{ answer }
+
+// Error returns the code and the text. An enhanced status code (RFC 2034) that begins every line is said once.
+func (e *replyError) Error() string {
+	repeated := enhancedCode(e.answer)
+	text := e.lines[0]
+	for _, line := range e.lines[1:] {
+		if rest, found := strings.CutPrefix(line, repeated); repeated != "" && found && strings.HasPrefix(rest, " ") {
+			line = strings.TrimLeft(rest, " \t")
+		}
+		text += " " + line
+	}
+	return fmt.Sprintf("%d %s", e.code, text)
+}
+
+// enhancedCode returns the enhanced status code that an answer begins with, when it agrees with the answer's own code.
+func enhancedCode(a answer) string {
+	word := firstWord(a)
+	parts := strings.Split(word, ".")
+	if len(parts) != 3 || parts[0] != fmt.Sprint(a.code/100) || !slices.Contains([]string{"2", "4", "5"}, parts[0]) {
+		return ""
+	}
+	for _, part := range parts[1:] {
+		if len(part) < 1 || len(part) > 3 || strings.Trim(part, "0123456789") != "" {
+			return ""
+		}
+	}
+	return word
+}
+
+// firstWord returns the first word of an answer; empty when it has none.
+func firstWord(a answer) string {
+	word, _, _ := strings.Cut(strings.TrimSpace(a.lines[0]), " ")
+	return word
+}
+
+// A conn is a connection to a mail server that has been greeted.
+type conn struct {
+	net.Conn
+	lines *bufio.Reader
+	// offers are the extensions of the server: STARTTLS, SMTPUTF8, and AUTH with its mechanisms, as in "AUTH PLAIN".
+	offers map[string]bool
+}
+
+// greet takes up a connection: it waits for the greeting and says hello.
+func greet(network net.Conn, hello string) (*conn, error) {
+	c := &conn{Conn: network, lines: bufio.NewReaderSize(network, lineMax)}
+	if _, err := c.answer(); err != nil {
+		return nil, err
+	}
+	return c, c.hello(hello)
+}
+
+// hello introduces the sender and learns what the server offers. Where that fails it takes its leave.
+func (c *conn) hello(name string) error {
+	said, err := c.command("EHLO " + name)
+	if err == nil && firstWord(said) == "" {
+		err = errors.New("Could not read server name")
+	}
+	if err != nil {
+		c.quit()
+		return err
+	}
+	c.offers = map[string]bool{}
+	for _, line := range said.lines {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		c.offers[words[0]] = true
+		for _, mechanism := range words[1:] {
+			c.offers[words[0]+" "+mechanism] = true
+		}
+	}
+	return nil
+}
+
+// encrypt turns the connection into one that only the server can read.
+func (c *conn) encrypt(ctx context.Context, config *tls.Config, hello string) error {
+	if !c.offers["STARTTLS"] {
+		return errors.New("STARTTLS is not supported on this server")
+	}
+	if _, err := c.command("STARTTLS"); err != nil {
+		c.quit()
+		return err
+	}
+	// What somebody between may have slipped in behind the answer is thrown away with the reader that holds it.
+	secure := tls.Client(c.Conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.Conn, c.lines = secure, bufio.NewReaderSize(secure, lineMax)
+	return c.hello(hello)
+}
+
+// logIn says who sends.
+func (c *conn) logIn(user, password string) error {
+	encode := base64.StdEncoding.EncodeToString
+	switch {
+	case c.offers["AUTH PLAIN"]:
+		said, err := c.command("AUTH PLAIN " + encode([]byte("\x00"+user+"\x00"+password)))
+		if err == nil && said.code == 334 {
+			err = errors.New("This mechanism does not expect a challenge")
+		}
+		return err
+	case !c.offers["AUTH LOGIN"]:
+		return errors.New("No compatible authentication mechanism was found")
+	}
+	said, err := c.command("AUTH LOGIN")
+	for range challengesMax {
+		if err != nil || said.code != 334 {
+			return err
+		}
+		question, fault := base64.StdEncoding.DecodeString(firstWord(said))
+		if fault != nil {
+			return fault
+		}
+		switch strings.ToLower(strings.TrimRight(string(question), ":\x00")) {
+		case "user name", "username":
+			said, err = c.command(encode([]byte(user)))
+		case "password":
+			said, err = c.command(encode([]byte(password)))
+		default:
+			return errors.New("Unrecognized challenge")
+		}
+		if err != nil {
+			c.quit()
+		}
+	}
+	return errors.New("Unexpected number of challenges")
+}
+
+// command sends one line and returns what the server says to it; a refusal is a *replyError.
+func (c *conn) command(line string) (answer, error) {
+	if _, err := io.WriteString(c, line+"\r\n"); err != nil {
+		return answer{}, err
+	}
+	return c.answer()
+}
+
+// message sends a whole message, its dots doubled where a line begins with one, and returns what the server says to it.
+func (c *conn) message(message []byte) (answer, error) {
+	stuffed := bytes.ReplaceAll(message, []byte("\r\n."), []byte("\r\n.."))
+	if bytes.HasPrefix(message, []byte(".")) {
+		stuffed = append([]byte("."), stuffed...)
+	}
+	if _, err := c.Write(append(stuffed, "\r\n.\r\n"...)); err != nil {
+		return answer{}, err
+	}
+	return c.answer()
+}
+
+// quit takes leave of a server that may have hung up long ago.
+func (c *conn) quit() {
+	_, _ = c.command("QUIT")
+	_ = c.Close()
+}
+
+func (c *conn) answer() (answer, error) {
+	var said answer
+	for length := 0; ; {
+		line, err := c.line()
+		if err != nil {
+			return answer{}, err
+		}
+		if length += len(line); length > answerMax {
+			return answer{}, errors.New("SMTP response too large")
+		}
+		code, isLast, err := parseLine(line)
+		if err != nil {
+			return answer{}, err
+		}
+		if said.code != 0 && code != said.code {
+			return answer{}, fmt.Errorf("an answer has two codes, %d and %d", said.code, code)
+		}
+		said.code, said.lines = code, append(said.lines, line[4:])
+		if !isLast {
+			continue
+		}
+		if code >= 400 {
+			return answer{}, &replyError{said}
+		}
+		return said, nil
+	}
+}
+
+// line returns the next line, which ends in CRLF, without its end.
+func (c *conn) line() (string, error) {
+	var line []byte
+	for {
+		part, err := c.lines.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > lineMax:
+			return "", errors.New("SMTP response line too long")
+		case errors.Is(err, io.EOF):
+			return "", errors.New("incomplete response")
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return "", err
+		case !utf8.Valid(line):
+			return "", errors.New("an answer is not UTF-8")
+		case bytes.HasSuffix(line, []byte("\r\n")):
+			return string(line[:len(line)-2]), nil
+		}
+	}
+}
+
+// parseLine reads the code of a line, and whether the answer ends with it.
+func parseLine(line string) (int, bool, error) {
+	isAnswer := len(line) >= 4 && line[0] >= '2' && line[0] <= '5' && line[1] >= '0' && line[1] <= '5' &&
+		line[2] >= '0' && line[2] <= '9' && (line[3] == ' ' || line[3] == '-')
+	if !isAnswer {
+		return 0, false, fmt.Errorf("this is no answer of SMTP: %.100q", line)
+	}
+	code := int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
+	return code, line[3] == ' ', nil
+}
+
+// until gives all that is read and written the time until a moment, or until ctx ends. The function that it returns ends
+// this; it must be called.
+func (c *conn) until(ctx context.Context, moment time.Time) func() {
+	return deadline(ctx, c.Conn, moment)
+}
+
+func deadline(ctx context.Context, network net.Conn, moment time.Time) func() {
+	_ = network.SetDeadline(moment)
+	stop := context.AfterFunc(ctx, func() { _ = network.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}

@@ -1,0 +1,62 @@
+package mail
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"tessera.dev/integrations/internal/scenarios"
+	"tessera.dev/integrations/pkg/tessera/tesserav1"
+)
+
+// A mailScenario is one line of the table that the workers are tested with as well.
+type mailScenario struct {
+	scenarios.Expected
+	// Answers is what the server says to what begins so; nil hangs up.
+	Answers     map[string]*string
+	User, Query string
+	To          []string
+	Recipients  [][3]string
+	Commands    []string
+}
+
+// answer is what the server says to a line: the longest beginning in the table, or what willing says.
+func (s mailScenario) answer(line string) string {
+	named, isNamed := "", false
+	for key := range s.Answers {
+		isAlike := line == key || key != "" && key != "." && strings.HasPrefix(line, key)
+		if isAlike && len(key) >= len(named) {
+			named, isNamed = key, true
+		}
+	}
+	switch {
+	case !isNamed:
+		return willing(line)
+	case s.Answers[named] == nil:
+		return hangUp
+	}
+	return scenarios.Bytes(*s.Answers[named])
+}
+
+func TestAMailComesToWhatTheTableSays(t *testing.T) {
+	table := scenarios.Load[mailScenario](t, "smtp.json")
+	if len(table) <= 40 {
+		t.Fatal(len(table))
+	}
+	for _, scenario := range table {
+		server := serve(t, scenario.answer)
+		transport := server.transportWith(t, "smtp://"+strings.ReplaceAll(scenario.User, "%", "%%")+"%s"+scenario.Query, "desk.example.com")
+		made := transport.Send(t.Context(), mail(scenario.To...))
+		scenario.Check(t, made, "{server}", server.address)
+		isAlike := slices.EqualFunc(made.Recipients, scenario.Recipients, func(got *tesserav1.RecipientAnswer, want [3]string) bool {
+			outcome := strings.ToLower(strings.TrimPrefix(got.GetOutcome().String(), "OUTCOME_"))
+			return got.GetAddress() == want[0] && outcome == want[1] && scenarios.IsLike(got.GetAnswer(), want[2], "{server}", server.address)
+		})
+		if !isAlike {
+			t.Errorf("%s: %v", scenario.Name, said(made))
+		}
+		if scenario.Commands != nil && !slices.Equal(server.commands(), scenario.Commands) {
+			t.Errorf("%s: %q", scenario.Name, server.commands())
+		}
+	}
+}

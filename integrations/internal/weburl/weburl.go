@@ -1,0 +1,214 @@
+// Package weburl reads URLs as browsers and Tessera itself read them (the URL standard of the WHATWG), where that differs
+// from package net/url in what matters to a sender of webhooks: which address a host stands for.
+package weburl
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// A URL is one that can be dialled.
+type URL struct {
+	// URL has its host in the one spelling it is dialled by, and neither user nor fragment.
+	*url.URL
+	// Literal is the address when the host is one, in whatever form it was written; else the zero Addr.
+	Literal netip.Addr
+}
+
+// forbidden are the characters that no name of a host may hold.
+const forbidden = " #/:<>?@[\\]^|%\x7f"
+
+// mapping turns names of hosts into ASCII as browsers do.
+var mapping = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
+	idna.CheckHyphens(false), idna.CheckJoiners(true), idna.BidiRule(), idna.VerifyDNSLength(false))
+
+// Parse reads a complete http or https URL. The error is a sentence without the URL in it.
+func Parse(text string) (URL, error) {
+	text = strings.Trim(text, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
+	text = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
+	scheme, rest, found := strings.Cut(text, ":")
+	scheme = strings.ToLower(scheme)
+	if !found || scheme == "" {
+		return URL{}, errors.New("relative URL without a base")
+	}
+	if scheme != "http" && scheme != "https" {
+		return URL{}, fmt.Errorf("it begins with %q, not with http:// or https://", scheme+":")
+	}
+	rest, _, _ = strings.Cut(strings.TrimLeft(rest, `/\`), "#")
+	authority, after := rest, ""
+	if end := strings.IndexAny(rest, `/\?`); end >= 0 {
+		authority, after = rest[:end], rest[end:]
+	}
+	authority = authority[strings.LastIndexByte(authority, '@')+1:]
+	name, port, err := splitPort(authority, scheme)
+	if err != nil {
+		return URL{}, err
+	}
+	host, literal, err := parseHost(name)
+	if err != nil {
+		return URL{}, err
+	}
+	path, query, hasQuery := strings.Cut(after, "?")
+	made, err := withPath(scheme, host+port, encode(strings.ReplaceAll(path, `\`, "/"), "`{}"))
+	if err != nil {
+		return URL{}, err
+	}
+	made.RawQuery, made.ForceQuery = encode(query, "'"), hasQuery && query == ""
+	return URL{made, literal}, nil
+}
+
+// Unescape undoes the %-escapes of text; what is no escape stays as it is.
+func Unescape(text string) string {
+	var plain strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if code, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
+				plain.WriteByte(byte(code))
+				i += 2
+				continue
+			}
+		}
+		plain.WriteByte(text[i])
+	}
+	return plain.String()
+}
+
+// splitPort divides what stands between the slashes. The port comes with its colon, and is empty when it is the scheme's.
+func splitPort(authority, scheme string) (string, string, error) {
+	at := strings.LastIndexByte(authority, ':')
+	if at < 0 || strings.HasSuffix(authority, "]") {
+		return authority, "", nil
+	}
+	digits := authority[at+1:]
+	if digits == "" {
+		return authority[:at], "", nil
+	}
+	port, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil || strings.HasPrefix(digits, "+") {
+		return "", "", errors.New("invalid port number")
+	}
+	if scheme == "http" && port == 80 || scheme == "https" && port == 443 {
+		return authority[:at], "", nil
+	}
+	return authority[:at], fmt.Sprintf(":%d", port), nil
+}
+
+func parseHost(text string) (string, netip.Addr, error) {
+	if strings.HasPrefix(text, "[") {
+		literal, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+		if err != nil || !literal.Is6() || literal.Zone() != "" || !strings.HasSuffix(text, "]") {
+			return "", netip.Addr{}, errors.New("invalid IPv6 address")
+		}
+		if literal.Is4In6() {
+			ip := literal.As16()
+			return fmt.Sprintf("[::ffff:%x:%x]", uint(ip[12])<<8|uint(ip[13]), uint(ip[14])<<8|uint(ip[15])), literal, nil
+		}
+		return "[" + literal.String() + "]", literal, nil
+	}
+	name, err := mapping.ToASCII(Unescape(text))
+	if err != nil {
+		return "", netip.Addr{}, errors.New("invalid international domain name")
+	}
+	name = strings.ToLower(name)
+	if name == "" {
+		return "", netip.Addr{}, errors.New("empty host")
+	}
+	for i := range len(name) {
+		if name[i] < ' ' || name[i] >= 0x80 || strings.IndexByte(forbidden, name[i]) >= 0 {
+			return "", netip.Addr{}, errors.New("invalid domain character")
+		}
+	}
+	parts := strings.Split(strings.TrimSuffix(name, "."), ".")
+	if !isNumber(parts[len(parts)-1]) {
+		return name, netip.Addr{}, nil
+	}
+	literal, err := parseIPv4(parts)
+	return literal.String(), literal, err
+}
+
+// isNumber tells whether the last part of a host makes it an IPv4 address, or a mistake.
+func isNumber(part string) bool {
+	digits := part != "" && strings.Trim(part, "0123456789") == ""
+	_, err := parseNumber(part)
+	return digits || err == nil
+}
+
+// parseIPv4 reads an address of one to four numbers, the last of which fills what is left.
+func parseIPv4(parts []string) (netip.Addr, error) {
+	invalid := errors.New("invalid IPv4 address")
+	if len(parts) > 4 {
+		return netip.Addr{}, invalid
+	}
+	var address uint64
+	for i, part := range parts {
+		number, err := parseNumber(part)
+		limit, shift := uint64(1<<8), 8*(3-i)
+		if i == len(parts)-1 {
+			limit, shift = 1<<(8*(4-i)), 0
+		}
+		if err != nil || number >= limit {
+			return netip.Addr{}, invalid
+		}
+		address += number << shift
+	}
+	return netip.AddrFrom4([4]byte{byte(address >> 24), byte(address >> 16), byte(address >> 8), byte(address)}), nil
+}
+
+// parseNumber reads a decimal, octal (0…) or hexadecimal (0x…) number.
+func parseNumber(text string) (uint64, error) {
+	base := 10
+	switch {
+	case text == "":
+		return 0, strconv.ErrSyntax
+	case strings.HasPrefix(strings.ToLower(text), "0x"):
+		base, text = 16, text[2:]
+	case len(text) > 1 && text[0] == '0':
+		base, text = 8, text[1:]
+	}
+	if text == "" {
+		return 0, nil
+	}
+	number, err := strconv.ParseUint(text, base, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return 1 << 32, nil // Whatever is too large is so in the same way.
+	}
+	return number, err
+}
+
+// withPath makes a URL whose path is sent as it stands, whatever package net/url would make of its escapes.
+func withPath(scheme, host, path string) (*url.URL, error) {
+	if path == "" {
+		path = "/"
+	}
+	made, err := url.Parse(scheme + "://" + host + path)
+	if err != nil {
+		// A stray % is no escape to net/url; to everybody else it is a character.
+		made = &url.URL{Scheme: scheme, Host: host}
+	}
+	if made.EscapedPath() != path {
+		made.Opaque = path
+		if strings.HasPrefix(path, "//") {
+			made.Opaque = "//" + host + path
+		}
+	}
+	return made, nil
+}
+
+// encode writes what may not stand in a URL as it is, and the characters of further, as %-escapes.
+func encode(text, further string) string {
+	var encoded strings.Builder
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>"+further, c) >= 0 {
+			fmt.Fprintf(&encoded, "%%%02X", c)
+		} else {
+			encoded.WriteByte(c)
+		}
+	}
+	return encoded.String()
+}
