@@ -210,24 +210,6 @@ async fn the_limits_of_the_contract_are_told_with_their_fields() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_into_one_answer_comes_with_the_next() {
-    let desk = Desk::open().await;
-    let mut client = desk.client().await;
-    for subject in ["a", "b", "c"] {
-        client.create(subject).await;
-    }
-    // Two of these fill an answer of 4 MiB; a third is given back.
-    let large =
-        "UPDATE deliveries SET payload = jsonb_set(payload, '{text}', to_jsonb(repeat('x', 1500000)))";
-    sqlx::query(large).execute(desk.pool()).await.unwrap();
-    let first = lease(&mut client, "email", 10).await;
-    assert_eq!(first.len(), 2);
-    let next = lease(&mut client, "email", 10).await;
-    assert_eq!((next.len(), next[0].attempt), (1, 1));
-    assert!(first.iter().all(|one| one.id != next[0].id));
-}
-
-#[tokio::test]
 async fn what_fits_into_no_answer_is_given_up_and_its_history_says_so() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
