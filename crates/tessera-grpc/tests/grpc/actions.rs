@@ -223,6 +223,12 @@ async fn what_fits_into_no_answer_is_given_up_and_its_history_says_so() {
     assert!(history.iter().any(|one| one.r#type == "DeliveryFailed"), "{history:?}");
 }
 
+/// An extension of a lease that nobody has.
+pub fn nothing_held() -> ExtendRequest {
+    let id = "01a211c0-fb30-7001-95a6-d8253df78216".to_owned();
+    ExtendRequest { leases: vec![LeaseKey { delivery_id: id, lease: 1 }] }
+}
+
 /// Not waiting.
 const NOT_AT_ALL: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 0 };
 
