@@ -101,7 +101,7 @@ async fn what_a_killed_connector_had_goes_to_another_when_the_lease_has_run_out(
     let delivery = server.list(&format!("/api/tickets/{made}/deliveries")).await.remove(0);
     let whole = server.read(&format!("/api/deliveries/{}", delivery["id"].as_str().unwrap())).await;
     let by: Vec<_> =
-        whole["attempts"].as_array().unwrap().iter().map(|one| one["connector"].clone()).collect();
+        whole["attempts_made"].as_array().unwrap().iter().map(|one| one["connector"].clone()).collect();
     assert_eq!(by, ["webhook-2", "webhook"], "{whole:#}");
     drop(other);
     server.stop().await;
