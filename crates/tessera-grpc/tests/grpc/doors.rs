@@ -4,7 +4,6 @@ use crate::desk::{Certificates, Client, Desk, SOON, loopback, new, socket_channe
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 use tessera_grpc::v1::actions_service_client::ActionsServiceClient;
 use tessera_grpc::v1::{
@@ -273,12 +272,12 @@ async fn one_lease_too_many_is_told_to_come_again() {
     let desk = Desk::open_at(&loopback(), limits).await;
     let mut client = desk.client().await;
     let mut other = client.actions.clone();
-    let mut waiting = pin!(other.lease(lease(Duration::from_secs(30))));
-    assert!(futures::poll!(waiting.as_mut()).is_pending());
-    let turned_away = crate::eventually("one is turned away", async || {
-        client.actions.lease(lease(Duration::ZERO)).await.err()
-    })
-    .await;
+    // Whichever comes second: the other one waits.
+    let long = Duration::from_secs(30);
+    let turned_away = tokio::select! {
+        answer = client.actions.lease(lease(long)) => answer.unwrap_err(),
+        answer = other.lease(lease(long)) => answer.unwrap_err(),
+    };
     assert_eq!(turned_away.code(), Code::Unavailable);
     assert_eq!(turned_away.get_details_error_info().unwrap().reason, "overloaded");
     assert!(turned_away.get_details_retry_info().unwrap().retry_delay.is_some());

@@ -23,6 +23,7 @@ mod receiver;
 mod same;
 mod secrets;
 mod serving;
+mod sidecar;
 mod silence;
 mod support;
 mod tidy;
