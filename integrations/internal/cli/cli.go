@@ -41,8 +41,9 @@ type Connector struct {
 	// Concurrency is how many deliveries it works on at once unless it is told otherwise, and PerEndpoint how many of these
 	// may go to one endpoint; 0: no limit.
 	Concurrency, PerEndpoint int
-	// Timeout is how long one attempt may take.
-	Timeout time.Duration
+	// Timeout is how long one attempt may take, and Drain how long attempts have to end when the connector is to end; 0: as
+	// long as the SDK gives them.
+	Timeout, Drain time.Duration
 	// Options are those that only it has.
 	Options []Option
 	// Open makes ready to send when all options are read.
@@ -182,7 +183,7 @@ func (s *settings) config(connector Connector, stderr io.Writer) (tessera.Config
 	}
 	return tessera.Config{
 		Address: s.address, Token: s.token, TLS: secure, Kind: connector.Kind, Software: connector.Name + "/" + Version,
-		Concurrency: s.concurrency, PerEndpoint: min(connector.PerEndpoint, s.concurrency), Timeout: connector.Timeout,
+		Concurrency: s.concurrency, PerEndpoint: min(connector.PerEndpoint, s.concurrency), Timeout: connector.Timeout, Drain: connector.Drain,
 		Logger: slog.New(logs), Listen: s.listen,
 	}, nil
 }
