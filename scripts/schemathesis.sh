@@ -47,7 +47,7 @@ trap 'stop; rm -rf "$work"' EXIT
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 url=http://127.0.0.1:$port
-export TESSERA_DATA_DIR=$work/data TESSERA_HTTP__LISTEN=127.0.0.1:$port
+export TESSERA_DATA_DIR=$work/data TESSERA_HTTP__LISTEN=127.0.0.1:$port TESSERA_GRPC__LISTEN=127.0.0.1:0
 "$tessera" serve 2>"$work/log" &
 server=$!
 until curl -fsS --noproxy '*' --max-time 2 "$url/api/health" >/dev/null 2>&1; do

@@ -174,6 +174,7 @@ class Server:
         settings = {
             "TESSERA_DATA_DIR": str(self.dir),
             "TESSERA_HTTP__LISTEN": f"127.0.0.1:{self.port}",
+            "TESSERA_GRPC__LISTEN": "127.0.0.1:0",
             "TESSERA_DATABASE__URL": database_url,
             "TESSERA_AUTH__ADMIN_TOKEN": TOKEN,
             "TESSERA_WEBHOOK__ALLOW": "127.0.0.0/8",

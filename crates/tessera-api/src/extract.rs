@@ -11,15 +11,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 use tessera_core::db::tickets::TicketRef;
-use tessera_core::dispatch::{Conditions, IdempotencyKey};
+use tessera_core::dispatch::{Conditions, IdempotencyKey, KEY_MAX, depth_of};
 use tessera_core::models::delivery::DEPTH_HEADER;
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use tessera_core::{Error, Kind};
-
-/// The largest `Tessera-Depth`; far above the few at which deliveries end.
-const DEPTH_MAX: u32 = 1_000;
-/// The longest idempotency key, in bytes.
-pub const KEY_MAX: usize = 255;
 
 /// A JSON body, with the hash of the request for idempotency.
 #[derive(Debug)]
@@ -223,14 +218,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Depth {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Some(value) = text(&parts.headers, DEPTH_HEADER)? else { return Ok(Self(0)) };
-        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-        let depth = value.parse().ok().filter(|depth| digits && *depth <= DEPTH_MAX);
-        depth.map(Self).ok_or_else(|| {
-            let detail = format!(
-                "The header {DEPTH_HEADER} is \"{value}\"; it must be a whole number from 0 to {DEPTH_MAX}."
-            );
-            Error::new(Kind::Malformed, "malformed_header", detail).into()
-        })
+        Ok(Self(depth_of(value)?))
     }
 }
 

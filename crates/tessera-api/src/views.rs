@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use tessera_core::db::history::Recorded;
 use tessera_core::dispatch::Prepared;
 use tessera_core::models::{
-    self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, User, UserId, Why,
+    self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, Why,
 };
+use tessera_core::plan::Names;
 use tessera_core::plan::explain::{Bystander, Done, bystanders};
-use tessera_core::plan::{Catalog, People};
 use tessera_core::scrip::evaluation::{Evaluation, Stage, Verdict};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -274,83 +274,31 @@ pub struct Preview {
     pub scrips_considered: Vec<ScripConsidered>,
 }
 
-/// The names behind ids.
-#[derive(Clone, Copy)]
-pub struct Names<'n> {
-    /// The configuration.
-    pub catalog: &'n Catalog,
-    /// Users that were loaded.
-    pub people: &'n People,
-    /// Who asks.
-    pub actor: Option<&'n User>,
-}
-
-impl<'n> Names<'n> {
-    /// The names of a plan.
-    pub fn of(prepared: &'n Prepared) -> Self {
-        Self {
-            catalog: &prepared.catalog,
-            people: &prepared.situation.people,
-            actor: Some(&prepared.context.actor),
-        }
-    }
-
-    fn user(&self, id: UserId) -> Option<&'n User> {
-        let agent = || self.catalog.agents.get(id).map(AsRef::as_ref);
-        self.people.get(id).or_else(agent).or(self.actor.filter(|actor| actor.id == id))
-    }
-
-    fn username(&self, id: UserId) -> String {
-        self.user(id).map_or_else(|| id.to_string(), |user| user.username.clone())
-    }
-
-    fn people(&self, watchers: &[models::Watcher]) -> Vec<Person> {
-        let person = |watcher: &models::Watcher| {
-            let user = watcher.user.and_then(|id| self.user(id));
-            Person {
-                address: user.map_or_else(|| watcher.address.clone(), |user| user.email.clone()),
-                username: user.map(|user| user.username.clone()),
-            }
+impl Ticket {
+    /// A ticket, with its names.
+    pub fn of(ticket: &models::Ticket, names: Names<'_>) -> Self {
+        let value = |(field, values): (&models::CustomField, &[String])| {
+            let value = if field.is_multiple() {
+                Value::from(values.to_vec())
+            } else {
+                Value::from(values.first().cloned())
+            };
+            (field.name.clone(), value)
         };
-        watchers.iter().map(person).collect()
-    }
-
-    fn scrip(&self, evaluation: &Evaluation) -> ScripRef {
-        ScripRef { id: evaluation.scrip, name: evaluation.name.clone(), version: evaluation.version }
-    }
-
-    /// A ticket.
-    pub fn ticket(&self, ticket: &models::Ticket) -> Ticket {
-        let queue = self.catalog.queues.get(ticket.queue);
-        let fields =
-            queue.iter().flat_map(|queue| &queue.custom_fields).filter_map(|id| self.catalog.fields.get(*id));
-        let custom_fields = fields
-            .map(|field| {
-                let values = ticket.values_of(field.id);
-                let value = if field.is_multiple() {
-                    Value::from(values)
-                } else {
-                    Value::from(values.first().cloned())
-                };
-                (field.name.clone(), value)
-            })
-            .collect();
-        Ticket {
+        let people = |role| ticket.watchers(role).iter().map(|watcher| Person::of(watcher, names)).collect();
+        Self {
             id: ticket.id,
             number: ticket.number,
             subject: ticket.subject.clone(),
-            queue: QueueRef {
-                id: ticket.queue,
-                name: queue.map(|queue| queue.name.clone()).unwrap_or_default(),
-            },
+            queue: QueueRef { id: ticket.queue, name: names.queue(ticket.queue).to_owned() },
             status: ticket.status.clone(),
-            owner: ticket.owner.map(|owner| self.username(owner)),
-            creator: self.username(ticket.creator),
+            owner: ticket.owner.map(|owner| names.username(owner)),
+            creator: names.username(ticket.creator),
             priority: ticket.priority,
-            requestors: self.people(ticket.watchers(Role::Requestor)),
-            cc: self.people(ticket.watchers(Role::Cc)),
-            admin_cc: self.people(ticket.watchers(Role::AdminCc)),
-            custom_fields,
+            requestors: people(Role::Requestor),
+            cc: people(Role::Cc),
+            admin_cc: people(Role::AdminCc),
+            custom_fields: names.fields(ticket).map(value).collect(),
             created_at: ticket.created_at,
             updated_at: ticket.updated_at,
             started_at: ticket.started_at,
@@ -360,11 +308,29 @@ impl<'n> Names<'n> {
             version: ticket.version,
         }
     }
+}
 
+impl Person {
+    fn of(watcher: &models::Watcher, names: Names<'_>) -> Self {
+        let user = watcher.user.and_then(|id| names.user(id));
+        Self {
+            address: user.map_or_else(|| watcher.address.clone(), |user| user.email.clone()),
+            username: user.map(|user| user.username.clone()),
+        }
+    }
+}
+
+impl From<&Evaluation> for ScripRef {
+    fn from(evaluation: &Evaluation) -> Self {
+        Self { id: evaluation.scrip, name: evaluation.name.clone(), version: evaluation.version }
+    }
+}
+
+impl Transaction {
     /// A transaction that was just planned.
-    fn transaction(&self, transaction: &models::Transaction) -> Transaction {
-        let scrip = transaction.scrip_version.and_then(|version| self.catalog.scrip_of_version(version));
-        Transaction {
+    fn planned(transaction: &models::Transaction, names: Names<'_>) -> Self {
+        let scrip = transaction.scrip_version.and_then(|version| names.catalog.scrip_of_version(version));
+        Self {
             id: transaction.id,
             ticket: transaction.ticket,
             seq: transaction.seq,
@@ -375,7 +341,7 @@ impl<'n> Names<'n> {
             data: serde_json::to_value(&transaction.change).unwrap_or_default(),
             content: transaction.content.as_ref().map(|content| content.body.clone()),
             content_type: transaction.content.as_ref().map(|content| content.content_type.clone()),
-            creator: self.username(transaction.creator),
+            creator: names.username(transaction.creator),
             created_at: transaction.created_at,
             derived: transaction.derived,
             caused_by: transaction.caused_by,
@@ -387,73 +353,77 @@ impl<'n> Names<'n> {
             request: transaction.request,
         }
     }
+}
 
-    fn fired(&self, evaluations: &[Evaluation]) -> Vec<ScripFired> {
-        let notable = evaluations.iter().filter(|evaluation| evaluation.verdict.is_notable());
-        notable
-            .map(|evaluation| ScripFired {
-                scrip: self.scrip(evaluation),
-                version: evaluation.version,
-                stage: evaluation.stage,
-                action_type: evaluation.action_type.clone(),
-                verdict: evaluation.verdict,
-                delivery_ids: evaluation.deliveries.clone(),
-                would: evaluation.would.clone(),
-            })
-            .collect()
-    }
+fn planned(prepared: &Prepared) -> Vec<Transaction> {
+    let names = prepared.names();
+    prepared.plan.transactions.iter().map(|one| Transaction::planned(one, names)).collect()
+}
 
-    fn maker(&self, prepared: &Prepared, delivery: &models::Delivery) -> Option<ScripRef> {
-        let made = |evaluation: &&Evaluation| evaluation.deliveries.contains(&delivery.id);
-        prepared.plan.evaluations.iter().find(made).map(|evaluation| self.scrip(evaluation))
-    }
+fn fired(evaluations: &[Evaluation]) -> Vec<ScripFired> {
+    let notable = evaluations.iter().filter(|evaluation| evaluation.verdict.is_notable());
+    notable
+        .map(|evaluation| ScripFired {
+            scrip: evaluation.into(),
+            version: evaluation.version,
+            stage: evaluation.stage,
+            action_type: evaluation.action_type.clone(),
+            verdict: evaluation.verdict,
+            delivery_ids: evaluation.deliveries.clone(),
+            would: evaluation.would.clone(),
+        })
+        .collect()
+}
 
+impl Changed {
     /// The answer to a change.
-    pub fn changed(&self, prepared: &Prepared) -> Changed {
+    pub fn of(prepared: &Prepared) -> Self {
         let plan = &prepared.plan;
-        Changed {
-            ticket: self.ticket(&plan.ticket),
-            transactions: plan.transactions.iter().map(|one| self.transaction(one)).collect(),
-            scrips_fired: self.fired(&plan.evaluations),
+        Self {
+            ticket: Ticket::of(&plan.ticket, prepared.names()),
+            transactions: planned(prepared),
+            scrips_fired: fired(&plan.evaluations),
             deliveries: plan
                 .deliveries
                 .iter()
                 .map(|delivery| DeliveryRef {
                     id: delivery.id,
                     kind: delivery.payload.kind().to_string(),
-                    scrip: self.maker(prepared, delivery),
+                    scrip: plan.maker(delivery.id).map(ScripRef::from),
                     state: models::delivery::DeliveryState::Available.as_str().to_owned(),
                 })
                 .collect(),
             plan_hash: plan.hash.to_string(),
         }
     }
+}
 
+impl Preview {
     /// The answer to a preview, with the scrips that were no candidates when all is to be explained.
-    pub fn preview(&self, prepared: &Prepared, explain: Option<ExplainWhat>) -> Preview {
+    pub fn of(prepared: &Prepared, explain: Option<ExplainWhat>) -> Self {
         let plan = &prepared.plan;
         let done = Done {
             actor: &prepared.context.actor,
             channel: plan.channel,
             now: plan.now,
-            people: self.people,
+            people: &prepared.situation.people,
             before: plan.before.as_ref(),
             transactions: &plan.transactions,
             evaluations: &plan.evaluations,
         };
-        let others = explain.map(|ExplainWhat::All| bystanders(self.catalog, done));
+        let others = explain.map(|ExplainWhat::All| bystanders(&prepared.catalog, done));
         let others = others.into_iter().flatten().map(ScripConsidered::from);
         let considered = plan.evaluations.iter().cloned().map(ScripConsidered::from);
-        Preview {
-            ticket: self.ticket(&plan.ticket),
-            transactions: plan.transactions.iter().map(|one| self.transaction(one)).collect(),
-            scrips_fired: self.fired(&plan.evaluations),
+        Self {
+            ticket: Ticket::of(&plan.ticket, prepared.names()),
+            transactions: planned(prepared),
+            scrips_fired: fired(&plan.evaluations),
             deliveries: plan
                 .deliveries
                 .iter()
                 .map(|one| Delivery {
                     id: one.id,
-                    scrip: self.maker(prepared, one),
+                    scrip: plan.maker(one.id).map(ScripRef::from),
                     message: message(&one.payload),
                 })
                 .collect(),

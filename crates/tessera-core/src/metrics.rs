@@ -49,6 +49,12 @@ pub const HTTP_CONNECTIONS: &str = "tessera_http_connections";
 pub const HTTP_CUT_OFF: &str = "tessera_http_connections_cut_off_total";
 /// Requests turned away.
 pub const HTTP_SHED: &str = "tessera_http_shed_total";
+/// Calls of connectors answered.
+pub const GRPC_CALLS: &str = "tessera_grpc_calls_total";
+/// The time of calls.
+pub const GRPC_CALL_SECONDS: &str = "tessera_grpc_call_seconds";
+/// Open connections of connectors.
+pub const GRPC_CONNECTIONS: &str = "tessera_grpc_connections";
 /// Creates, updates and previews.
 pub const CHANGES: &str = "tessera_changes_total";
 /// The time of `prepare`.
@@ -86,7 +92,7 @@ const fn metric(
 }
 
 /// Every metric.
-pub const ALL: [Metric; 18] = [
+pub const ALL: [Metric; 21] = [
     metric(HTTP_REQUESTS, Kind::Counter, &["method", "route", "status"], "Requests that were answered."),
     metric(
         HTTP_REQUEST_SECONDS,
@@ -102,6 +108,14 @@ pub const ALL: [Metric; 18] = [
         "Connections that were ended because they had their time.",
     ),
     metric(HTTP_SHED, Kind::Counter, &[], "Requests that were turned away because too many were at work."),
+    metric(GRPC_CALLS, Kind::Counter, &["method", "code"], "Calls of connectors that were answered."),
+    metric(
+        GRPC_CALL_SECONDS,
+        Kind::Histogram,
+        &["method"],
+        "Time from a call's head to its answer; of a lease with its wait.",
+    ),
+    metric(GRPC_CONNECTIONS, Kind::Gauge, &[], "Open connections of connectors."),
     metric(
         CHANGES,
         Kind::Counter,

@@ -1,1 +1,124 @@
-//! The gRPC services of Tessera, for connectors.
+//! The gRPC services of Tessera, for connectors: over the core's own functions, as `proto/tessera/v1` says.
+
+mod actions;
+mod calls;
+mod convert;
+mod door;
+mod scrips;
+mod server;
+pub mod status;
+mod tickets;
+/// The messages and services of `proto/tessera/v1`, generated and committed.
+#[rustfmt::skip]
+#[path = "gen/tessera.v1.rs"]
+#[allow(missing_docs, clippy::all, reason = "generated; the contract is proto/tessera/v1")]
+pub mod v1;
+
+pub use door::{Address, Door, TlsFiles};
+pub use server::Limits;
+
+use calls::Calls;
+use server::Server;
+use std::fmt;
+use std::sync::Arc;
+use tessera_core::Error;
+use tessera_core::dispatch::Tessera;
+use tessera_core::models::Connector;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use v1::actions_service_server::ActionsServiceServer;
+use v1::scrips_service_server::ScripsServiceServer;
+use v1::tickets_service_server::TicketsServiceServer;
+
+/// The contract, as reflection tells it.
+pub const DESCRIPTORS: &[u8] = include_bytes!("gen/tessera.v1.bin");
+/// Bytes of a message, of requests and of answers. What clients take unless they are told otherwise.
+pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
+
+/// What every service is given.
+#[derive(Debug, Clone)]
+pub(crate) struct Desk {
+    tessera: Arc<Tessera>,
+    /// Cancelled when the process is on its way out.
+    stop: CancellationToken,
+}
+
+/// Serves connectors until `stop` is cancelled, and then until every call that was taken in has ended, or the time for that is
+/// over. Answers how many connections were cut off.
+pub async fn serve(door: Door, tessera: Arc<Tessera>, limits: Limits, stop: CancellationToken) -> usize {
+    let ending = CancellationToken::new();
+    let (health, routes) = routes(&Desk { tessera: Arc::clone(&tessera), stop: ending.clone() }).await;
+    let calls = Arc::new(Calls::new(tessera, routes));
+    let server = Server { calls, limits, stop: stop.clone(), ending: ending.clone() };
+    let told = tokio::spawn(async move {
+        stop.cancelled().await;
+        // Who watches hears of it before the stream ends.
+        tell_all(&health, ServingStatus::NotServing).await;
+        ending.cancel();
+    });
+    let cut_off = Arc::new(server).serve(door).await;
+    told.abort();
+    cut_off
+}
+
+/// Every service, with what tells of their health.
+async fn routes(desk: &Desk) -> (HealthReporter, Routes) {
+    macro_rules! limited {
+        ($server:ident) => {
+            $server::new(desk.clone())
+                .max_decoding_message_size(MESSAGE_MAX)
+                .max_encoding_message_size(MESSAGE_MAX)
+        };
+    }
+    let (health, served) = tonic_health::server::health_reporter();
+    tell_all(&health, ServingStatus::Serving).await;
+    let mut routes = Routes::builder();
+    routes
+        .add_service(limited!(ActionsServiceServer))
+        .add_service(limited!(ScripsServiceServer))
+        .add_service(limited!(TicketsServiceServer))
+        .add_service(served);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Older clients know the second only. The descriptors are our own, and a test reads them.
+    let (v1, v1alpha) = (reflection().build_v1(), reflection().build_v1alpha());
+    if let (Ok(v1), Ok(v1alpha)) = (v1, v1alpha) {
+        routes.add_service(v1).add_service(v1alpha);
+    }
+    (health, routes.routes().prepare())
+}
+
+/// Says of every service, and of all together, whether it serves.
+async fn tell_all(health: &HealthReporter, status: ServingStatus) {
+    let services = [
+        "",
+        ActionsServiceServer::<Desk>::NAME,
+        ScripsServiceServer::<Desk>::NAME,
+        TicketsServiceServer::<Desk>::NAME,
+    ];
+    for service in services {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// The connector that calls.
+fn connector<T>(request: &Request<T>) -> Result<Connector, Error> {
+    // Who has no token comes no further than `calls`.
+    request.extensions().get::<Connector>().cloned().ok_or_else(|| {
+        Error::internal("Something went wrong on our side.", "a call came in without its connector")
+    })
+}
+
+impl fmt::Debug for v1::WebhookRequest {
+    /// Its secrets are in the clear and belong into no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookRequest").field("method", &self.method).finish_non_exhaustive()
+    }
+}

@@ -1,5 +1,6 @@
 //! The settings: what `default.toml`, a file and the environment say, checked, with every fault named by setting and source.
 
+mod grpc;
 mod show;
 mod sources;
 
@@ -12,6 +13,7 @@ use std::str::FromStr as _;
 
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
+use grpc::Grpc;
 use ipnet::IpNet;
 use serde::Deserialize;
 use sources::{DEFAULTS, ENVIRONMENT, Environment, PREFIX, explain, layer, read_small};
@@ -21,6 +23,7 @@ use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::models::DeliveryKind;
 use tessera_core::models::secret::Secret;
 use tessera_core::plan::Installation;
+use tessera_grpc::Address;
 use url::Url;
 
 use crate::postgres::tools::unknown_parameter;
@@ -45,6 +48,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Connections of clients at a time.
     pub connections_max: usize,
+    /// Where connectors are served; `None` = they are not.
+    pub grpc: Option<Address>,
     /// The database to use; without one the embedded cluster.
     pub database_url: Option<Secret>,
     /// Where the embedded cluster's programs are; without it they are looked for.
@@ -161,6 +166,7 @@ struct Settings {
     base_url: Option<String>,
     data_dir: Option<String>,
     http: Http,
+    grpc: Grpc,
     database: Database,
     auth: Auth,
     mail: Mail,
@@ -272,6 +278,7 @@ impl Reader {
             base_url,
             data_dir,
             http,
+            grpc,
             database,
             auth,
             mail,
@@ -290,6 +297,7 @@ impl Reader {
             data_dir: self.kept(self.data_dir(data_dir.as_deref(), surroundings), PathBuf::new()),
             listen,
             connections_max: self.kept(self.connections_max(http.connections_max), 0),
+            grpc: self.grpc(grpc, listen),
             database_url: self.kept(self.database_url(database), None),
             bin_dir: self.kept(self.text(bin_dir.0, bin_dir.1), None).map(PathBuf::from),
             admin_token: self.kept(

@@ -26,6 +26,7 @@ use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Wo
 use tessera_core::dispatch::{Tessera, clock};
 use tessera_core::failpoint::Failpoint;
 use tessera_core::models::secret::Secret;
+use tessera_grpc::{Address, Door};
 use time::Date;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,8 +48,9 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (http.listen, TESSERA_HTTP__LISTEN)", config.listen))?;
+    let door = open_door(config).await?;
     let database = Database::own(config).await?;
-    let served = serve(config, &database, listener, stop).await;
+    let served = serve(config, &database, (listener, door), stop).await;
     database.close().await?;
     served
 }
@@ -56,7 +58,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 async fn serve(
     config: &Config,
     database: &Database,
-    listener: TcpListener,
+    (listener, door): (TcpListener, Option<Door>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let pools = Pools::new(database.options());
@@ -83,15 +85,18 @@ async fn serve(
     });
     let upkeep = tokio::spawn(Upkeep::new(pools.clone(), config.retention).keep_up_always());
     tracing::info!("listening on http://{address}, database {}, mail to {mail_to}", place(config, database));
+    let connectors = door.map(|door| {
+        tracing::info!("connectors at {door}");
+        let limits = tessera_grpc::Limits::default();
+        tokio::spawn(tessera_grpc::serve(door, Arc::clone(&tessera), limits, stop.clone()))
+    });
     let limits = Limits { connections: config.connections_max, ..Limits::default() };
     notify::ready();
     let cut_off = server::serve(listener, router, limits, stop).await;
-    if cut_off > 0 {
-        tracing::warn!(
-            connections = cut_off,
-            "cut off: not all requests ended within {} s",
-            limits.drain.as_secs()
-        );
+    tell_cut_off(cut_off, "requests", limits.drain);
+    if let Some(connectors) = connectors {
+        let cut_off = connectors.await.unwrap_or_default();
+        tell_cut_off(cut_off, "calls of connectors", tessera_grpc::Limits::default().drain);
     }
     upkeep.abort();
     if let Some(workers) = workers {
@@ -99,6 +104,26 @@ async fn serve(
     }
     pools.close().await;
     Ok(())
+}
+
+/// Listens for connectors, where they are served.
+async fn open_door(config: &Config) -> anyhow::Result<Option<Door>> {
+    let Some(address) = &config.grpc else { return Ok(None) };
+    let door = Door::open(address).await.with_context(|| {
+        let (place, setting) = match address {
+            Address::Tcp(address) | Address::Tls(address, _) => (address.to_string(), "listen"),
+            Address::Unix(path) => (path.display().to_string(), "socket"),
+        };
+        let variable = setting.to_uppercase();
+        format!("cannot serve connectors at {place} (grpc.{setting}, TESSERA_GRPC__{variable})")
+    })?;
+    Ok(Some(door))
+}
+
+fn tell_cut_off(connections: usize, what: &str, drain: Duration) {
+    if connections > 0 {
+        tracing::warn!(connections, "cut off: not all {what} ended within {} s", drain.as_secs());
+    }
 }
 
 /// Where the data is, for the log.

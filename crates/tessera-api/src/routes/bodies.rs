@@ -180,12 +180,8 @@ impl ContentBody {
     /// # Errors
     /// The content type is none of the two.
     pub fn into_content(self, field: &str) -> Result<Content, Fault> {
-        let content_type = self.content_type.unwrap_or_else(|| "text/plain".to_owned());
-        if !matches!(content_type.as_str(), "text/plain" | "text/html") {
-            let message = format!("\"{content_type}\" is not understood; text/plain and text/html are");
-            return Err(Fault::new(format!("{field}.content_type"), message));
-        }
-        Ok(Content { content_type, body: self.content })
+        Content::of_type(self.content_type, self.content)
+            .map_err(|message| Fault::new(format!("{field}.content_type"), message))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Export: everything that a query finds, as a table or as lines of JSON, sent while it is read.
 
-use super::search::{Asked, DialectName, SearchBody, order_of, words_of};
+use super::search::{Asked, DialectName, SearchBody, order_of};
 use super::selection::{Member, Selection};
 use crate::app::App;
 use crate::error::{Problem, ProblemDocument, Result};
@@ -18,6 +18,7 @@ use serde_json::Value;
 use std::io;
 use std::sync::Arc;
 use tessera_core::db::search::Export;
+use tessera_core::models::text::between_commas;
 use tessera_core::{Error, Kind};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
@@ -73,7 +74,7 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
         query: params.query,
         dialect: params.dialect,
         order: params.order.as_deref().map(order_of),
-        fields: params.fields.as_deref().map(words_of),
+        fields: params.fields.as_deref().map(between_commas),
         timezone: params.timezone,
         ..SearchBody::default()
     };

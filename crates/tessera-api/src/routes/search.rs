@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::error::{PlaceOfQuery, Problem, ProblemDocument, Result};
 use crate::extract::{Body, Params, limit};
 use crate::schema;
-use crate::views::Names;
+use crate::views::Ticket;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,9 @@ use std::sync::Arc;
 use tessera_core::db::search::{self, Count, Found, Search, Warning};
 use tessera_core::dispatch::clock;
 use tessera_core::error::Error;
-use tessera_core::models::text::quote;
+use tessera_core::models::text::{between_commas, quote};
 use tessera_core::models::{self, User};
-use tessera_core::plan::{Catalog, People};
+use tessera_core::plan::{Catalog, Names, People};
 use tessera_core::query::sql::{Asker, Sorted};
 use tessera_core::query::{Dialect, Query, Zone, filter};
 use utoipa::{IntoParams, ToSchema};
@@ -257,7 +257,7 @@ pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) ->
         limit: params.limit,
         cursor: params.cursor,
         count: params.count,
-        fields: params.fields.as_deref().map(words_of),
+        fields: params.fields.as_deref().map(between_commas),
         timezone: params.timezone,
     };
     Asked::of(body, &app).await?.page(&app).await.map(Json)
@@ -331,7 +331,7 @@ impl Asked {
     pub fn whole(&self, tickets: &[models::Ticket], people: &People) -> Vec<Value> {
         let names = Names { catalog: &self.catalog, people, actor: Some(&self.user) };
         // A view has nothing that cannot be JSON.
-        tickets.iter().map(|ticket| json!(names.ticket(ticket))).collect()
+        tickets.iter().map(|ticket| json!(Ticket::of(ticket, names))).collect()
     }
 
     /// What is told of a ticket.
@@ -357,26 +357,9 @@ impl Asked {
     }
 }
 
-/// Words between commas; a comma within braces is part of a name.
-pub(super) fn words_of(text: &str) -> Vec<String> {
-    let (mut words, mut is_braced) = (vec![String::new()], false);
-    for c in text.chars() {
-        is_braced = (is_braced || c == '{') && c != '}';
-        match words.last_mut() {
-            Some(word) if c != ',' || is_braced => word.push(c),
-            _ => words.push(String::new()),
-        }
-    }
-    words.iter().map(|word| word.trim().to_owned()).collect()
-}
-
 /// An order as a URL says it.
 pub(super) fn order_of(text: &str) -> Vec<OrderTerm> {
-    let term = |word: String| match word.strip_prefix('-') {
-        Some(field) => OrderTerm { field: field.to_owned(), direction: Some(Direction::Desc) },
-        None => OrderTerm { field: word, direction: None },
-    };
-    words_of(text).into_iter().map(term).collect()
+    Sorted::list(text).into_iter().map(OrderTerm::from).collect()
 }
 
 fn zone(name: &str) -> Result<Zone, Error> {
@@ -408,6 +391,12 @@ impl From<CountName> for Count {
 impl From<OrderTerm> for Sorted {
     fn from(term: OrderTerm) -> Self {
         Self { field: term.field, is_descending: term.direction == Some(Direction::Desc) }
+    }
+}
+
+impl From<Sorted> for OrderTerm {
+    fn from(Sorted { field, is_descending }: Sorted) -> Self {
+        Self { field, direction: is_descending.then_some(Direction::Desc) }
     }
 }
 

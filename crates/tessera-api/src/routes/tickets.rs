@@ -4,7 +4,7 @@ use super::bodies::{ContentBody, CreateBody, UpdateBody};
 use crate::app::App;
 use crate::error::{Problem, ProblemDocument, Result};
 use crate::extract::{Body, Depth, Explain, Given, Paging, Params, Segments, Ticket, limit};
-use crate::views::{self, Changed, DeliveryListed, Names, Preview, Transaction};
+use crate::views::{self, Changed, DeliveryListed, Preview, Transaction};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -14,6 +14,7 @@ use tessera_core::Error;
 use tessera_core::db;
 use tessera_core::dispatch::{Answer, Conditions, Outcome, Prepared};
 use tessera_core::models::page::Page;
+use tessera_core::plan::Names;
 use tessera_core::plan::command::UpdateTicket;
 use utoipa::ToSchema;
 
@@ -60,7 +61,7 @@ pub async fn preview_create(
 ) -> Result<Json<Preview>> {
     let caller = app.tessera.administrator()?.at_depth(depth);
     let prepared = app.tessera.preview_create(&caller, body.value.try_into()?).await?;
-    Ok(Json(Names::of(&prepared).preview(&prepared, explain)))
+    Ok(Json(Preview::of(&prepared, explain)))
 }
 
 /// Reads a ticket.
@@ -73,7 +74,7 @@ pub async fn get(State(app): State<App>, Ticket(ticket): Ticket) -> Result<Respo
     let actor = app.tessera.administrator()?.user;
     let (ticket, people) = db::search::get(&app.tessera.pools().read, ticket, actor.id).await?;
     let names = Names { catalog: &catalog, people: &people, actor: Some(&actor) };
-    Ok(([etag(ticket.version)?], Json(names.ticket(&ticket))).into_response())
+    Ok(([etag(ticket.version)?], Json(views::Ticket::of(&ticket, names))).into_response())
 }
 
 /// Reads a ticket as it was after one of its transactions: its own history folded, with today's names of what it names.
@@ -89,7 +90,8 @@ pub async fn at(
 ) -> Result<Json<views::Ticket>> {
     let catalog = app.tessera.fresh_catalog().await?;
     let (ticket, people) = db::history::at(&app.tessera.pools().read, ticket.parse()?, seq).await?;
-    Ok(Json(Names { catalog: &catalog, people: &people, actor: None }.ticket(&ticket)))
+    let names = Names { catalog: &catalog, people: &people, actor: None };
+    Ok(Json(views::Ticket::of(&ticket, names)))
 }
 
 /// Changes a ticket: all of the request, or nothing.
@@ -132,7 +134,7 @@ pub async fn preview_update(
 ) -> Result<Json<Preview>> {
     let caller = app.tessera.administrator()?.at_depth(depth);
     let prepared = app.tessera.preview_update(&caller, ticket, body.value.try_into()?).await?;
-    Ok(Json(Names::of(&prepared).preview(&prepared, explain)))
+    Ok(Json(Preview::of(&prepared, explain)))
 }
 
 /// Writes a message to the team.
@@ -249,7 +251,7 @@ async fn change(
 }
 
 fn answer(status: StatusCode, prepared: &Prepared) -> Result<Answer, Error> {
-    let body = serde_json::to_vec(&Names::of(prepared).changed(prepared));
+    let body = serde_json::to_vec(&Changed::of(prepared));
     let body = body.map_err(|source| Error::internal("The answer cannot be written down.", source))?;
     Ok(Answer { status: status.as_u16(), body })
 }
@@ -262,8 +264,7 @@ fn respond(outcome: Outcome) -> Result<Response> {
             (answer, version, true)
         }
         Outcome::PlanChanged(prepared) => {
-            let plan =
-                serde_json::to_value(Names::of(&prepared).preview(&prepared, None)).unwrap_or_default();
+            let plan = serde_json::to_value(Preview::of(&prepared, None)).unwrap_or_default();
             return Err(Problem::plan_changed(plan));
         }
     };

@@ -54,6 +54,22 @@ pub enum Message {
     Json(String),
 }
 
+impl Message {
+    /// About how many bytes it takes to hand it over.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Email { recipients, message, .. } => {
+                message.len() + recipients.iter().map(String::len).sum::<usize>()
+            }
+            Self::Webhook { url, headers, body, .. } => {
+                let headers = headers.iter().map(|(name, value)| name.len() + value.len());
+                url.len() + body.len() + headers.sum::<usize>()
+            }
+            Self::Json(text) => text.len(),
+        }
+    }
+}
+
 /// What a connector says of a lease.
 #[derive(Debug, Clone)]
 pub struct Told {
@@ -87,6 +103,10 @@ pub enum Receipt {
     Held,
 }
 
+/// The most bytes that are handed over at once; a single delivery may be larger. What is beyond is given back, and due at once:
+/// an answer that the other side does not read would keep its leases for nothing.
+pub const HANDED_MAX: usize = 3 * 1024 * 1024;
+
 /// Makes what was leased ready to be handed over. What cannot be sent as it is, because a secret is missing perhaps, is settled
 /// at once as an attempt that came to that.
 ///
@@ -94,10 +114,15 @@ pub enum Receipt {
 /// Those of the database; the leases run out by themselves.
 pub async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Result<Vec<Handed>> {
     let all = secrets::of_all(pool, &leased).await;
-    let (mut handed, mut failed) = (Vec::with_capacity(leased.len()), Vec::new());
+    let (mut handed, mut failed, mut beyond) = (Vec::with_capacity(leased.len()), Vec::new(), Vec::new());
+    let mut bytes = 0;
     for leased in leased.into_iter().map(Arc::new) {
         match message(&leased, secrets::share_of(all.as_ref(), &leased)) {
-            Ok(message) => handed.push(Handed { leased, message }),
+            Ok(message) if handed.is_empty() || bytes + message.bytes() <= HANDED_MAX => {
+                bytes += message.bytes();
+                handed.push(Handed { leased, message });
+            }
+            Ok(_) => beyond.push((leased.delivery.id, leased.token)),
             Err(attempt) => {
                 count(&leased, &attempt);
                 failed.push(settlement(leased, *attempt, ids));
@@ -106,6 +131,9 @@ pub async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Res
     }
     if !failed.is_empty() {
         settle(pool, &failed).await?;
+    }
+    if !beyond.is_empty() {
+        deliveries::give_back(pool, &beyond).await?;
     }
     Ok(handed)
 }

@@ -242,6 +242,21 @@ async fn a_webhook_comes_with_its_secrets_and_waits_where_one_is_missing() {
 }
 
 #[tokio::test]
+async fn no_more_is_handed_over_at_once_than_the_other_side_reads() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let one = connector(&pool, "one").await;
+    let large = || {
+        let Payload::Connector(custom) = chat() else { panic!("JSON") };
+        Payload::Connector(Custom { json: json!("x".repeat(HANDED_MAX / 2 - 10)), ..custom })
+    };
+    queue(&pool, vec![large(), large(), large()]).await;
+    assert_eq!(leased(&pool, one, 9).await.len(), 2);
+    let last = leased(&pool, one, 9).await;
+    assert_eq!((last.len(), last[0].leased.attempt), (1, 1), "it was given back, and that was no attempt");
+}
+
+#[tokio::test]
 async fn a_lease_is_extended_for_its_holder_and_not_for_ever() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();

@@ -20,6 +20,7 @@ use crate::delivery::guard::Guard;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::Failpoint;
 use crate::metrics::WRITES_MOVED;
+use crate::models::delivery::DEPTH_HEADER;
 use crate::models::user::ADMIN_USER;
 use crate::models::{Ids, RequestId, User};
 use crate::plan::command::{CreateTicket, UpdateTicket};
@@ -35,6 +36,11 @@ use turns::Turns;
 const TRIES: usize = 3;
 /// How often a write may find that the configuration moved before it is told to come again.
 const MOVES_MAX: usize = 20;
+
+/// The largest depth that a caller may name; far above the few at which deliveries end.
+const DEPTH_MAX: u32 = 1_000;
+/// The longest idempotency key, in bytes.
+pub const KEY_MAX: usize = 255;
 
 /// A desk: its database, its configuration, and the way everything is changed.
 #[derive(Debug)]
@@ -67,6 +73,20 @@ impl Caller {
     }
 }
 
+/// The depth that a request names in [`DEPTH_HEADER`], as a header or as metadata.
+///
+/// # Errors
+/// `malformed_header` for what is no whole number from 0 to [`DEPTH_MAX`].
+pub fn depth_of(value: &str) -> Result<u32> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|depth| digits && *depth <= DEPTH_MAX).ok_or_else(|| {
+        let detail = format!(
+            "The header {DEPTH_HEADER} is \"{value}\"; it must be a whole number from 0 to {DEPTH_MAX}."
+        );
+        Error::new(Kind::Malformed, "malformed_header", detail)
+    })
+}
+
 /// What must hold for a change to be made.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
@@ -81,16 +101,16 @@ pub struct Conditions {
 /// A key that makes a request safe to send again.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
-    /// The key, 1 to 255 bytes.
+    /// The key, 1 to [`KEY_MAX`] bytes.
     pub key: String,
-    /// SHA-256 over method, path and body.
+    /// SHA-256 over what was asked: method, path and body.
     pub body_hash: Vec<u8>,
 }
 
 /// An answer, as it is sent and as it is kept under an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
+    /// The HTTP status; over gRPC, where an answer that is kept is always `OK`, 200.
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::metrics::PREPARE_SECONDS;
-use crate::plan::{self, Catalog, Command, Context, Plan, Situation};
+use crate::plan::{self, Catalog, Command, Context, Names, Plan, Situation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -33,6 +33,13 @@ pub struct Prepared {
     pub situation: Situation,
     /// Who asked.
     pub context: Context,
+}
+
+impl Prepared {
+    /// The names of what the plan speaks of.
+    pub fn names(&self) -> Names<'_> {
+        Names { catalog: &self.catalog, people: &self.situation.people, actor: Some(&self.context.actor) }
+    }
 }
 
 /// Runs `prepare`.

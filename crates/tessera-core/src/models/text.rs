@@ -81,6 +81,19 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     near.min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
 }
 
+/// Words between commas; a comma within braces is part of a name: `Status,CF.{a, b}`.
+pub fn between_commas(text: &str) -> Vec<String> {
+    let (mut words, mut is_braced) = (vec![String::new()], false);
+    for c in text.chars() {
+        is_braced = (is_braced || c == '{') && c != '}';
+        match words.last_mut() {
+            Some(word) if c != ',' || is_braced => word.push(c),
+            _ => words.push(String::new()),
+        }
+    }
+    words.iter().map(|word| word.trim().to_owned()).collect()
+}
+
 /// "a, b and c", for messages that name what exists.
 pub fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     const SHOWN: usize = 20;

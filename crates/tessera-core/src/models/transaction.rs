@@ -283,6 +283,20 @@ pub struct Content {
     pub body: String,
 }
 
+impl Content {
+    /// A message of the type that somebody said, or of plain text.
+    ///
+    /// # Errors
+    /// The type is none of the two; what to say of it.
+    pub fn of_type(content_type: Option<String>, body: String) -> Result<Self, String> {
+        let content_type = content_type.unwrap_or_else(|| "text/plain".to_owned());
+        if !matches!(content_type.as_str(), "text/plain" | "text/html") {
+            return Err(format!("\"{content_type}\" is not understood; text/plain and text/html are"));
+        }
+        Ok(Self { content_type, body })
+    }
+}
+
 /// A line of a ticket's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transaction {

@@ -12,6 +12,7 @@ pub mod explain;
 mod hash;
 pub mod import;
 mod mail;
+mod names;
 mod prepare;
 mod request;
 pub mod situation;
@@ -25,11 +26,13 @@ pub use catalog::{Catalog, Installation};
 pub use command::Command;
 pub use context::{Access, Context};
 pub use hash::PlanHash;
+pub use names::Names;
 pub use prepare::prepare;
 pub use situation::{People, Situation, Subject};
 
 use crate::models::{
-    Change, CustomFieldId, Delivery, RequestId, Role, Ticket, Transaction, UserId, Watcher, WatcherId,
+    Change, CustomFieldId, Delivery, DeliveryId, RequestId, Role, Ticket, Transaction, UserId, Watcher,
+    WatcherId,
 };
 use crate::scrip::evaluation::Evaluation;
 use time::OffsetDateTime;
@@ -78,6 +81,13 @@ pub struct Plan {
     pub rows: Rows,
     /// Over everything that matters; equal plans have equal hashes.
     pub hash: PlanHash,
+}
+
+impl Plan {
+    /// What was decided of the scrip that made a delivery.
+    pub fn maker(&self, delivery: DeliveryId) -> Option<&Evaluation> {
+        self.evaluations.iter().find(|evaluation| evaluation.deliveries.contains(&delivery))
+    }
 }
 
 /// The difference between the ticket before and after, in rows.

@@ -1,6 +1,7 @@
 //! The settings as they stand: a file that could be used, with the source of each setting behind it.
 
 use figment::value::Value;
+use tessera_grpc::Address;
 
 use super::sources::{DEFAULTS, ENVIRONMENT, variable};
 use super::{Config, DEFAULT, Reader};
@@ -55,6 +56,10 @@ fn worked_out(key: &str, config: &Config) -> Option<String> {
     match key {
         "base_url" => Some(config.base_url.clone()),
         "data_dir" => Some(config.data_dir.display().to_string()),
+        "grpc.listen" => match config.grpc.as_ref()? {
+            Address::Tcp(address) | Address::Tls(address, _) => Some(address.to_string()),
+            Address::Unix(_) => None,
+        },
         "mail.from" => Some(config.mail_from.clone()),
         _ => None,
     }

@@ -157,7 +157,7 @@ impl Provider for Environment<'_> {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "webhook__allow" | "delivery__builtin" => list(text),
-                "delivery__enabled" => truth(text),
+                "delivery__enabled" | "grpc__enabled" => truth(text),
                 // A number in the file is one here.
                 key if key == "http__connections_max" || key.starts_with("retention__") => {
                     text.trim().parse::<u32>().map_or_else(|_| Value::from(text.clone()), Value::from)

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use tessera_grpc::TlsFiles;
+
 use super::*;
 
 fn surroundings(vars: &[(&str, &str)]) -> Surroundings {
@@ -37,6 +39,7 @@ fn the_defaults_stand_alone() {
     assert!(config.bin_dir.is_none() && config.webhook_allow.is_empty() && config.delivers);
     assert!(config.metrics_token.is_none() && config.otlp_endpoint.is_none());
     assert_eq!(config.connections_max, 1_024);
+    assert_eq!(config.grpc, Some(Address::Tcp("127.0.0.1:8081".parse().unwrap())));
 }
 
 #[test]
@@ -54,6 +57,7 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
         base_url,
         data_dir,
         http,
+        grpc,
         database,
         auth,
         mail,
@@ -73,6 +77,8 @@ fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
     let all = [auth.admin_token, auth.admin_token_file, smtp_url, smtp_url_file, from];
     assert!(all.iter().all(Option::is_some), "{all:?}");
     assert!(uncommented.contains("\nallow = ") && allow.is_empty());
+    let all = [grpc.listen, grpc.socket, grpc.tls_cert_file, grpc.tls_key_file, grpc.client_ca_file];
+    assert!(grpc.enabled && all.iter().all(Option::is_some), "{all:?}");
     assert!(uncommented.contains("\nenabled = ") && delivery.enabled);
     for days in ["traces_days", "attempts_days", "payloads_days"] {
         assert!(uncommented.contains(&format!("\n{days} = 90\n")), "{days}");
@@ -120,8 +126,8 @@ fn a_fault_names_the_setting_and_the_source() {
         (
             "TESSERA_NAMES",
             "1",
-            "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, database, auth, \
-             mail, webhook, delivery, metrics, telemetry, retention",
+            "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, grpc, database, \
+             auth, mail, webhook, delivery, metrics, telemetry, retention",
         ),
         ("TESSERA_MAIL", "x", "TESSERA_MAIL: this is a section with settings of its own, not a value"),
         (
@@ -308,6 +314,7 @@ fn the_settings_are_shown_with_their_sources_and_without_secrets() {
     assert_eq!(line("name"), "name = \"a\\\"b\" # TESSERA_NAME");
     assert_eq!(line("# base_url"), "# base_url = \"http://[::1]:2\" # not set; worked out");
     assert_eq!(line("listen"), "listen = \"[::1]:2\" # TESSERA_HTTP__LISTEN");
+    assert_eq!(line("# listen"), "# listen = \"[::1]:3\" # not set; worked out");
     assert_eq!(line("# smtp_url ="), "# smtp_url = (set) # FILE");
     assert_eq!(line("allow"), "allow = [\"10.0.0.0/8\"] # FILE");
     assert_eq!(line("# admin_token "), "# admin_token # not set");
@@ -332,4 +339,72 @@ fn every_setting_is_shown() {
     );
     let shown = Config::show(&surroundings(&[])).unwrap();
     assert_eq!(shown.lines().filter(|line| line.contains("  # ")).count(), keys.len(), "{shown}");
+}
+
+#[test]
+fn connectors_are_served_on_the_port_after_http_unless_something_else_is_said() {
+    let served = |vars: &[(&str, &str)]| load(vars).unwrap().grpc;
+    let tcp = |address: &str| Some(Address::Tcp(address.parse().unwrap()));
+    assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "127.0.0.2:7000")]), tcp("127.0.0.2:7001"));
+    assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "[::1]:0")]), tcp("[::1]:0"));
+    // HTTP for everybody is not gRPC for everybody.
+    assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "0.0.0.0:8080")]), tcp("127.0.0.1:8081"));
+    assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "[::]:8080")]), tcp("[::1]:8081"));
+    assert_eq!(served(&[("TESSERA_GRPC__LISTEN", "127.0.0.1:9")]), tcp("127.0.0.1:9"));
+    assert_eq!(served(&[("TESSERA_GRPC__ENABLED", "false")]), None);
+    let socket = Some(Address::Unix("/run/tessera/grpc.sock".into()));
+    assert_eq!(served(&[("TESSERA_GRPC__SOCKET", "/run/tessera/grpc.sock")]), socket);
+
+    let files = [("TESSERA_GRPC__TLS_CERT_FILE", "/c.pem"), ("TESSERA_GRPC__TLS_KEY_FILE", "/k.pem")];
+    let more = [("TESSERA_GRPC__LISTEN", "0.0.0.0:8081"), ("TESSERA_GRPC__CLIENT_CA_FILE", "/ca.pem")];
+    let tls =
+        TlsFiles { certificate: "/c.pem".into(), key: "/k.pem".into(), client_ca: Some("/ca.pem".into()) };
+    let expected = Some(Address::Tls("0.0.0.0:8081".parse().unwrap(), tls));
+    assert_eq!(served(&[&files[..], &more].concat()), expected);
+}
+
+#[test]
+fn connectors_are_never_served_in_the_clear_outside_this_machine_nor_at_two_places() {
+    let refused: [(&[(&str, &str)], &str); 8] = [
+        (
+            &[("TESSERA_GRPC__LISTEN", "0.0.0.0:8081")],
+            "TESSERA_GRPC__LISTEN: 0.0.0.0:8081 is not on the loopback, and without TLS tokens and messages would be read on \
+             their way; set grpc.tls_cert_file and grpc.tls_key_file, or listen on 127.0.0.1 or at grpc.socket",
+        ),
+        (
+            &[("TESSERA_GRPC__LISTEN", "127.0.0.1:1"), ("TESSERA_GRPC__SOCKET", "/s")],
+            "TESSERA_GRPC__SOCKET: grpc.listen is set too; keep one of the two",
+        ),
+        (
+            &[("TESSERA_GRPC__TLS_CERT_FILE", "/c.pem")],
+            "TESSERA_GRPC__TLS_CERT_FILE: grpc.tls_key_file is not set; set both",
+        ),
+        (
+            &[("TESSERA_GRPC__TLS_KEY_FILE", "/k.pem")],
+            "TESSERA_GRPC__TLS_KEY_FILE: grpc.tls_cert_file is not set; set both",
+        ),
+        (
+            &[("TESSERA_GRPC__CLIENT_CA_FILE", "/ca.pem")],
+            "TESSERA_GRPC__CLIENT_CA_FILE: grpc.tls_cert_file is not set, and without TLS no client shows a certificate",
+        ),
+        (
+            &[
+                ("TESSERA_GRPC__SOCKET", "/s"),
+                ("TESSERA_GRPC__TLS_CERT_FILE", "/c.pem"),
+                ("TESSERA_GRPC__TLS_KEY_FILE", "/k.pem"),
+            ],
+            "TESSERA_GRPC__SOCKET: grpc.tls_cert_file is set too; a socket needs no TLS, so keep one of the two",
+        ),
+        (
+            &[("TESSERA_HTTP__LISTEN", "127.0.0.1:65535")],
+            "grpc.listen: http.listen has the last port, and there is none after it; set one",
+        ),
+        (
+            &[("TESSERA_GRPC__LISTEN", "8081")],
+            "TESSERA_GRPC__LISTEN: \"8081\" is no address and port, as in 127.0.0.1:8081",
+        ),
+    ];
+    for (vars, message) in refused {
+        assert_eq!(load(vars).unwrap_err(), message);
+    }
 }

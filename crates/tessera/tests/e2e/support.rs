@@ -204,6 +204,8 @@ impl Server {
         let mut vars = vec![
             ("TESSERA_DATA_DIR", place.path().join("data").display().to_string()),
             ("TESSERA_HTTP__LISTEN", address.to_string()),
+            // The port after a free one may be taken.
+            ("TESSERA_GRPC__LISTEN", "127.0.0.1:0".to_owned()),
             ("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8".to_owned()),
         ];
         vars.extend_from_slice(settings);

@@ -4,6 +4,7 @@ use super::bind::{Bind, Binds};
 use super::condition::{date_column, person_column};
 use crate::error::Fault;
 use crate::models::CustomFieldId;
+use crate::models::text::between_commas;
 use crate::query::ast::Name;
 use crate::query::fields::{Date, Field, Fields, Part, Person};
 use time::OffsetDateTime;
@@ -19,6 +20,17 @@ pub struct Sorted {
     pub field: String,
     /// Largest or newest first.
     pub is_descending: bool,
+}
+
+impl Sorted {
+    /// An order as a line says it: fields between commas, `-` before one turns it round: `-LastUpdated,id`.
+    pub fn list(text: &str) -> Vec<Self> {
+        let term = |word: String| match word.strip_prefix('-') {
+            Some(field) => Self { field: field.to_owned(), is_descending: true },
+            None => Self { field: word, is_descending: false },
+        };
+        between_commas(text).into_iter().map(term).collect()
+    }
 }
 
 /// What is ordered by. Unset values come last in both directions.

@@ -1,0 +1,112 @@
+//! Errors of the core as gRPC's status, by one total match, with the details that programs read (google.rpc).
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tessera_core::{Error, Kind};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+/// What `ErrorInfo.domain` says of every error.
+pub const DOMAIN: &str = "tessera";
+/// When a client shall come again that came at a bad moment.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Fields at fault that are told of one request. A status travels in headers, of which clients take as little as 8 KiB.
+const FIELDS_MAX: usize = 8;
+/// Bytes of the name of a field.
+const FIELD_MAX: usize = 100;
+/// Bytes of a sentence.
+const SENTENCE_MAX: usize = 350;
+
+/// The status that a client is told.
+///
+/// `ErrorInfo` has the code of `docs/api.md` as its reason, and with it what a program may want to know: `allowed`, and of a
+/// query the place at fault. What is our own fault has the error as its source, which is logged and never sent.
+pub fn status(error: Error) -> Status {
+    let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, metadata(&error));
+    let violations: Vec<_> = violations(&error).take(FIELDS_MAX).collect();
+    if !violations.is_empty() {
+        details.set_bad_request(violations);
+    }
+    if is_worth_another_try(error.kind()) {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    let mut status = Status::with_error_details(code(&error), cut(error.detail(), SENTENCE_MAX), details);
+    if is_ours(error.kind()) {
+        status.set_source(Arc::new(error));
+    }
+    status
+}
+
+/// The causes of a fault of ours, outermost first, for the log; empty for every other status.
+pub fn causes(status: &Status) -> String {
+    let mut causes = Vec::new();
+    let mut cause = status.source().and_then(std::error::Error::source);
+    while let Some(source) = cause {
+        causes.push(source.to_string());
+        cause = source.source();
+    }
+    causes.join(": ")
+}
+
+fn code(error: &Error) -> Code {
+    match (error.kind(), error.code()) {
+        // gRPC has words of its own for these.
+        (Kind::Conflict, "plan_changed") => Code::Aborted,
+        (Kind::Busy, "timeout") => Code::DeadlineExceeded,
+        (Kind::Malformed | Kind::Invalid, _) => Code::InvalidArgument,
+        (Kind::Unauthenticated, _) => Code::Unauthenticated,
+        (Kind::Forbidden, _) => Code::PermissionDenied,
+        (Kind::NotFound, _) => Code::NotFound,
+        (Kind::Conflict | Kind::Precondition, _) => Code::FailedPrecondition,
+        // As tonic answers a message that is larger than it takes.
+        (Kind::TooLarge, _) => Code::OutOfRange,
+        (Kind::Busy | Kind::Unavailable, _) => Code::Unavailable,
+        (Kind::Internal, _) => Code::Internal,
+    }
+}
+
+fn is_worth_another_try(kind: Kind) -> bool {
+    matches!(kind, Kind::Busy | Kind::Unavailable)
+}
+
+fn is_ours(kind: Kind) -> bool {
+    matches!(kind, Kind::Busy | Kind::Unavailable | Kind::Internal)
+}
+
+fn metadata(error: &Error) -> HashMap<String, String> {
+    let mut metadata = HashMap::new();
+    if let Some(allowed) = error.allowed() {
+        metadata.insert("allowed".to_owned(), cut(&allowed.join(","), SENTENCE_MAX));
+    }
+    if let Some((place, hint)) = error.place() {
+        let numbers =
+            [("start", place.start), ("end", place.end), ("line", place.line), ("column", place.column)];
+        metadata.extend(numbers.map(|(name, number)| (name.to_owned(), number.to_string())));
+        metadata.extend(hint.map(|hint| ("hint".to_owned(), cut(hint, SENTENCE_MAX))));
+    }
+    metadata
+}
+
+/// The fields at fault; of a query that cannot be understood the query.
+fn violations(error: &Error) -> impl Iterator<Item = FieldViolation> {
+    let query = error.place().map(|_| FieldViolation::new("query", cut(error.detail(), SENTENCE_MAX)));
+    let faults = error.faults().iter().map(|fault| {
+        let hint = fault.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+        FieldViolation::new(
+            cut(&fault.field, FIELD_MAX),
+            cut(&format!("{}{hint}", fault.message), SENTENCE_MAX),
+        )
+    });
+    faults.chain(query)
+}
+
+/// The beginning of a text, cut between characters.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}

@@ -1,0 +1,286 @@
+//! Tickets: read, found, made and changed, as the user that the connector is bound to.
+
+use crate::convert::{create, given, message, preview, recorded, ticket, update};
+use crate::status::status;
+use crate::v1::preview_ticket_request::Command;
+use crate::v1::tickets_service_server::{SERVICE_NAME, TicketsService};
+use crate::{Desk, connector, v1};
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+use tessera_core::db::search::{self, Count, Search};
+use tessera_core::db::{history, tickets::TicketRef};
+use tessera_core::dispatch::{
+    Answer, Caller, Conditions, IdempotencyKey, KEY_MAX, Outcome, Prepared, clock, depth_of,
+};
+use tessera_core::error::{Error, Fault, Kind, Result};
+use tessera_core::models::delivery::DEPTH_HEADER;
+use tessera_core::models::page::LIMIT_DEFAULT;
+use tessera_core::plan::command::UpdateTicket;
+use tessera_core::plan::{Names, PlanHash};
+use tessera_core::query::sql::{Asker, Sorted};
+use tessera_core::query::{Dialect, Zone};
+use tonic::{Request, Response, Status};
+
+/// Tickets or transactions on a page, at the most.
+const PAGE_MAX: i32 = 100;
+/// The status under which answers are kept; over gRPC only what was done is.
+const OK: u16 = 200;
+
+#[tonic::async_trait]
+impl TicketsService for Desk {
+    async fn get_ticket(
+        &self,
+        request: Request<v1::GetTicketRequest>,
+    ) -> Result<Response<v1::GetTicketResponse>, Status> {
+        self.get(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn search_tickets(
+        &self,
+        request: Request<v1::SearchTicketsRequest>,
+    ) -> Result<Response<v1::SearchTicketsResponse>, Status> {
+        self.search(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<v1::ListTransactionsRequest>,
+    ) -> Result<Response<v1::ListTransactionsResponse>, Status> {
+        self.history(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn create_ticket(
+        &self,
+        request: Request<v1::CreateTicketRequest>,
+    ) -> Result<Response<v1::CreateTicketResponse>, Status> {
+        self.create(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn update_ticket(
+        &self,
+        request: Request<v1::UpdateTicketRequest>,
+    ) -> Result<Response<v1::UpdateTicketResponse>, Status> {
+        self.update(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn add_message(
+        &self,
+        request: Request<v1::AddMessageRequest>,
+    ) -> Result<Response<v1::AddMessageResponse>, Status> {
+        self.write(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn preview_ticket(
+        &self,
+        request: Request<v1::PreviewTicketRequest>,
+    ) -> Result<Response<v1::PreviewTicketResponse>, Status> {
+        self.preview(request).await.map(Response::new).map_err(status)
+    }
+}
+
+impl Desk {
+    async fn get(&self, request: Request<v1::GetTicketRequest>) -> Result<v1::GetTicketResponse> {
+        let actor = self.caller(&request)?.user;
+        let named: TicketRef = request.get_ref().ticket.parse()?;
+        let catalog = self.tessera.fresh_catalog().await?;
+        let (found, people) = search::get(&self.tessera.pools().read, named, actor.id).await?;
+        let names = Names { catalog: &catalog, people: &people, actor: Some(&actor) };
+        Ok(v1::GetTicketResponse { ticket: Some(ticket(&found, names)) })
+    }
+
+    async fn search(&self, request: Request<v1::SearchTicketsRequest>) -> Result<v1::SearchTicketsResponse> {
+        let actor = self.caller(&request)?.user;
+        let asked = request.into_inner();
+        let cursor = given(asked.page_token);
+        let search = Search {
+            query: &asked.query,
+            dialect: Dialect::default(),
+            order: &given(asked.order).map(|order| Sorted::list(&order)).unwrap_or_default(),
+            limit: page_size(asked.page_size)?,
+            cursor: cursor.as_deref(),
+            count: Count::None,
+            asker: Asker { user: actor.id, now: clock::now(), zone: Zone::utc() },
+        };
+        let catalog = self.tessera.fresh_catalog().await?;
+        let found = search::tickets(&self.tessera.pools().read, &catalog, &search).await?;
+        let names = Names { catalog: &catalog, people: &found.people, actor: Some(&actor) };
+        Ok(v1::SearchTicketsResponse {
+            tickets: found.page.items.iter().map(|one| ticket(one, names)).collect(),
+            next_page_token: found.page.next_cursor.unwrap_or_default(),
+        })
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::ListTransactionsRequest>,
+    ) -> Result<v1::ListTransactionsResponse> {
+        self.caller(&request)?;
+        let asked = request.into_inner();
+        let (named, limit) = (asked.ticket.parse()?, page_size(asked.page_size)?);
+        let cursor = given(asked.page_token);
+        let page = history::list(&self.tessera.pools().read, named, limit, cursor.as_deref()).await?;
+        Ok(v1::ListTransactionsResponse {
+            transactions: page.items.into_iter().map(recorded).collect(),
+            next_page_token: page.next_cursor.unwrap_or_default(),
+        })
+    }
+
+    async fn create(&self, request: Request<v1::CreateTicketRequest>) -> Result<v1::CreateTicketResponse> {
+        let caller = self.caller(&request)?;
+        let mut asked = request.into_inner();
+        let key = std::mem::take(&mut asked.idempotency_key);
+        let conditions = Conditions {
+            version: None,
+            plan: plan_hash(&asked.plan_hash)?,
+            key: idempotency_key(key, "CreateTicket", &asked)?,
+        };
+        let command = create(asked.ticket.ok_or_else(|| missing("ticket"))?)?;
+        let render = |prepared: &Prepared| {
+            Ok(kept(&v1::CreateTicketResponse { ticket: Some(after(prepared)), replayed: false }))
+        };
+        let (answer, replayed) = made(self.tessera.create(&caller, command, &conditions, &render).await?)?;
+        Ok(v1::CreateTicketResponse { replayed, ..read(&answer)? })
+    }
+
+    async fn update(&self, request: Request<v1::UpdateTicketRequest>) -> Result<v1::UpdateTicketResponse> {
+        let caller = self.caller(&request)?;
+        let mut asked = request.into_inner();
+        let key = std::mem::take(&mut asked.idempotency_key);
+        let conditions = Conditions {
+            version: (asked.version != 0).then_some(asked.version),
+            plan: plan_hash(&asked.plan_hash)?,
+            key: idempotency_key(key, "UpdateTicket", &asked)?,
+        };
+        let (named, command) =
+            (asked.ticket.parse()?, update(asked.change.ok_or_else(|| missing("change"))?)?);
+        let render = |prepared: &Prepared| {
+            Ok(kept(&v1::UpdateTicketResponse { ticket: Some(after(prepared)), replayed: false }))
+        };
+        let outcome = self.tessera.update(&caller, named, command, &conditions, &render).await?;
+        let (answer, replayed) = made(outcome)?;
+        Ok(v1::UpdateTicketResponse { replayed, ..read(&answer)? })
+    }
+
+    async fn write(&self, request: Request<v1::AddMessageRequest>) -> Result<v1::AddMessageResponse> {
+        let caller = self.caller(&request)?;
+        let mut asked = request.into_inner();
+        let key = std::mem::take(&mut asked.idempotency_key);
+        let conditions =
+            Conditions { key: idempotency_key(key, "AddMessage", &asked)?, ..Conditions::default() };
+        let (named, audience) = (asked.ticket.parse()?, asked.audience());
+        let content = message(asked.message, "message").map_err(|fault| Error::invalid(vec![fault]))?;
+        let content = Some(content.ok_or_else(|| missing("message"))?);
+        let command = match audience {
+            v1::Audience::Team => UpdateTicket { comment: content, ..UpdateTicket::default() },
+            v1::Audience::Requestor => UpdateTicket { reply: content, ..UpdateTicket::default() },
+            v1::Audience::Unspecified => {
+                let message = "is not given; AUDIENCE_TEAM and AUDIENCE_REQUESTOR are known";
+                return Err(Error::invalid_field("audience", message));
+            }
+        };
+        let render = |prepared: &Prepared| {
+            Ok(kept(&v1::AddMessageResponse { ticket: Some(after(prepared)), replayed: false }))
+        };
+        let outcome = self.tessera.update(&caller, named, command, &conditions, &render).await?;
+        let (answer, replayed) = made(outcome)?;
+        Ok(v1::AddMessageResponse { replayed, ..read(&answer)? })
+    }
+
+    async fn preview(&self, request: Request<v1::PreviewTicketRequest>) -> Result<v1::PreviewTicketResponse> {
+        let caller = self.caller(&request)?;
+        let asked = request.into_inner();
+        let prepared = match asked.command {
+            Some(Command::Create(_)) if !asked.ticket.is_empty() => {
+                let message = "is given beside create; a ticket that is made has no name yet";
+                return Err(Error::invalid_field("ticket", message));
+            }
+            Some(Command::Create(new)) => self.tessera.preview_create(&caller, create(new)?).await?,
+            Some(Command::Change(change)) => {
+                let (named, command) = (asked.ticket.parse()?, update(change)?);
+                self.tessera.preview_update(&caller, named, command).await?
+            }
+            None => return Err(missing("create or change")),
+        };
+        Ok(preview(&prepared))
+    }
+
+    /// As whom a call is made, and through how many deliveries it came.
+    fn caller<T>(&self, request: &Request<T>) -> Result<Caller> {
+        let caller = self.tessera.caller_of(&connector(request)?)?;
+        // Metadata are headers, whose names have no case.
+        let Some(depth) = request.metadata().get(DEPTH_HEADER.to_ascii_lowercase()) else {
+            return Ok(caller);
+        };
+        // What is no ASCII is no number either.
+        Ok(caller.at_depth(depth_of(depth.to_str().unwrap_or("?"))?))
+    }
+}
+
+/// The ticket of an answer to a change.
+fn after(prepared: &Prepared) -> v1::Ticket {
+    ticket(&prepared.plan.ticket, prepared.names())
+}
+
+/// An answer, as it is sent and as it is kept.
+fn kept(answer: &impl Message) -> Answer {
+    Answer { status: OK, body: answer.encode_to_vec() }
+}
+
+fn read<M: Message + Default>(answer: &Answer) -> Result<M> {
+    M::decode(answer.body.as_slice())
+        .map_err(|source| Error::internal("A stored answer cannot be read.", source))
+}
+
+/// The answer to a change, and whether it was given before.
+fn made(outcome: Outcome) -> Result<(Answer, bool)> {
+    match outcome {
+        Outcome::Made(answer, _) => Ok((answer, false)),
+        Outcome::Replayed(answer) => Ok((answer, true)),
+        Outcome::PlanChanged(prepared) => {
+            let detail = format!(
+                "Nothing was written: the same request would now do something else, which has the plan_hash {}. Preview it.",
+                prepared.plan.hash
+            );
+            Err(Error::new(Kind::Conflict, "plan_changed", detail))
+        }
+    }
+}
+
+fn plan_hash(text: &str) -> Result<Option<PlanHash>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        Error::invalid_field("plan_hash", "is no plan_hash: 64 hex digits, as a preview answers them")
+    })
+}
+
+/// The key of a request, with the hash of everything else that it asks: method and message.
+fn idempotency_key(key: String, method: &str, asked: &impl Message) -> Result<Option<IdempotencyKey>> {
+    if key.is_empty() {
+        return Ok(None);
+    }
+    if key.len() > KEY_MAX || key.contains(char::is_control) {
+        let message = format!("must be 1 to {KEY_MAX} bytes without control characters");
+        return Err(Error::invalid_field("idempotency_key", message));
+    }
+    let mut hasher = Sha256::new();
+    hasher.update(SERVICE_NAME);
+    hasher.update([b'/']);
+    hasher.update(method);
+    hasher.update([0]);
+    hasher.update(asked.encode_to_vec());
+    Ok(Some(IdempotencyKey { key, body_hash: hasher.finalize().to_vec() }))
+}
+
+fn page_size(asked: i32) -> Result<i64> {
+    match asked {
+        0 => Ok(LIMIT_DEFAULT),
+        1..=PAGE_MAX => Ok(asked.into()),
+        _ => Err(Error::invalid_field("page_size", format!("is {asked}; it must be 1 to {PAGE_MAX}"))),
+    }
+}
+
+fn missing(field: &str) -> Error {
+    Error::invalid(vec![Fault::new(field, "is missing")])
+}

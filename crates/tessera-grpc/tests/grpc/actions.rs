@@ -1,0 +1,244 @@
+//! Leases over gRPC: handed out, extended, settled, given back; and the limits of the contract.
+
+use crate::desk::{Client, Desk};
+use tessera_grpc::v1::delivery::Payload;
+use tessera_grpc::v1::{
+    AnnounceRequest, Busy, Delivery, ExtendRequest, Health, LeaseKey, LeaseRequest, ListKindsRequest,
+    ListTransactionsRequest, Outcome, Receipt, RecipientAnswer, Room, SettleRequest, Settlement,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+#[tokio::test]
+async fn a_mail_is_leased_extended_and_settled_once() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    let ticket = client.create("Kettle").await;
+    let [mail] = lease(&mut client, "email", 5).await.try_into().unwrap();
+    assert_eq!(
+        (mail.kind.as_str(), mail.endpoint.as_str(), mail.attempt, mail.depth),
+        ("email", "smtp", 1, 1)
+    );
+    let key = mail.ticket.clone().unwrap();
+    assert_eq!((key.id, key.number, key.url), (ticket.id, 1, ticket.url));
+    let Some(Payload::Email(email)) = &mail.payload else { panic!("{mail:?}") };
+    assert_eq!(email.recipients, ["eve@example.net"]);
+    assert_eq!(email.sender, "desk@desk.example");
+    let text = String::from_utf8(email.message.clone()).unwrap();
+    assert!(text.contains(&mail.id) && text.contains("Subject: ") && text.contains("\r\n"), "{text}");
+
+    let extend = ExtendRequest { leases: vec![key_of(&mail), LeaseKey { lease: 99, ..key_of(&mail) }] };
+    let lost = client.actions.extend(extend).await.unwrap().into_inner().lost;
+    assert_eq!(lost, [LeaseKey { lease: 99, ..key_of(&mail) }]);
+
+    let answer = RecipientAnswer {
+        address: "eve@example.net".to_owned(),
+        outcome: Outcome::Delivered.into(),
+        answer: "250 ok".to_owned(),
+    };
+    let settlement = Settlement { recipients: vec![answer], ..settlement(&mail, Outcome::Unspecified) };
+    let unknown = Settlement { lease: 99, ..settlement.clone() };
+    let receipts = settle(&mut client, vec![settlement.clone(), unknown]).await.unwrap();
+    assert_eq!(receipts, [Receipt::Recorded, Receipt::UnknownLease]);
+    assert_eq!(settle(&mut client, vec![settlement]).await.unwrap(), [Receipt::AlreadySettled]);
+    let request = ListTransactionsRequest { ticket: "1".to_owned(), ..Default::default() };
+    let history = client.tickets.list_transactions(request).await.unwrap().into_inner().transactions;
+    assert_eq!(history.iter().filter(|one| one.r#type == "EmailRecord").count(), 1);
+    assert!(lease(&mut client, "email", 5).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_due_again_and_does_not_count() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    client.create("Kettle").await;
+    let [mail] = lease(&mut client, "email", 1).await.try_into().unwrap();
+    let back = settlement(&mail, Outcome::Returned);
+    assert_eq!(settle(&mut client, vec![back]).await.unwrap(), [Receipt::Recorded]);
+    let [again] = lease(&mut client, "email", 1).await.try_into().unwrap();
+    assert_eq!((&again.id, again.attempt), (&mail.id, 1));
+    assert!(again.lease > mail.lease);
+    let failed = Settlement {
+        detail: "no route".to_owned(),
+        health: Health::Fails.into(),
+        retry_after: Some(prost_types::Duration { seconds: 90, nanos: 0 }),
+        duration: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..settlement(&again, Outcome::Retry)
+    };
+    assert_eq!(settle(&mut client, vec![failed]).await.unwrap(), [Receipt::Recorded]);
+    let late = "SELECT due_at > now() + interval '80 s' FROM delivery_queue";
+    assert!(sqlx::query_scalar::<_, bool>(late).fetch_one(desk.pool()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_kind_that_the_token_is_not_bound_to_is_refused() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    let room = Room { kind: "chat".to_owned(), places: 1, per_endpoint: 0 };
+    let asked = LeaseRequest { rooms: vec![room], busy: Vec::new(), wait: Some(NOT_AT_ALL) };
+    assert_eq!(client.actions.lease(asked).await.unwrap_err().code(), Code::PermissionDenied);
+    let asked =
+        AnnounceRequest { kind: "chat".to_owned(), software: "chat 1".to_owned(), ..Default::default() };
+    assert_eq!(client.scrips.announce(asked).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_kind_is_announced_with_its_schema_and_listed() {
+    let desk = Desk::open().await;
+    let token = desk.token("chats", &["chat", "email"], None).await;
+    let mut client = Client::new(desk.channel().await, &token);
+    let kinds = client.scrips.list_kinds(ListKindsRequest {}).await.unwrap().into_inner().kinds;
+    let names: Vec<_> = kinds.iter().map(|kind| kind.name.as_str()).collect();
+    assert_eq!(names, ["chat", "email"]);
+    assert_eq!((kinds[0].schema.as_str(), kinds[0].announced_at), ("", None));
+    let schema = r#"{"type":"object"}"#;
+    let asked = AnnounceRequest {
+        kind: "chat".to_owned(),
+        schema: schema.to_owned(),
+        software: "chat-connector 1.2".to_owned(),
+    };
+    assert!(client.scrips.announce(asked).await.unwrap().into_inner().misfits.is_empty());
+    let kinds = client.scrips.list_kinds(ListKindsRequest {}).await.unwrap().into_inner().kinds;
+    assert_eq!(kinds[0].schema, schema);
+    assert!(kinds[0].announced_at.is_some());
+    let broken = AnnounceRequest { kind: "chat".to_owned(), schema: "{".to_owned(), software: String::new() };
+    assert_eq!(fields(&client.scrips.announce(broken).await.unwrap_err()), ["software", "schema"]);
+}
+
+#[tokio::test]
+async fn the_limits_of_the_contract_are_told_with_their_fields() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    let email = Room { kind: "email".to_owned(), places: 1, per_endpoint: 0 };
+    let leases: [(LeaseRequest, &[&str]); 6] = [
+        (LeaseRequest::default(), &["rooms"]),
+        (
+            LeaseRequest {
+                rooms: vec![Room { places: 0, per_endpoint: 1_001, ..email.clone() }],
+                ..Default::default()
+            },
+            &["rooms[0].places", "rooms[0].per_endpoint"],
+        ),
+        (
+            LeaseRequest { rooms: vec![email.clone(), email.clone()], ..Default::default() },
+            &["rooms[1].kind"],
+        ),
+        (
+            LeaseRequest {
+                rooms: vec![Room { kind: "No".to_owned(), ..email.clone() }],
+                ..Default::default()
+            },
+            &["rooms[0].kind"],
+        ),
+        (
+            LeaseRequest {
+                rooms: vec![email.clone()],
+                busy: vec![Busy { endpoint: "smtp".to_owned(), running: 0 }],
+                wait: Some(prost_types::Duration { seconds: 31, nanos: 0 }),
+            },
+            &["busy[0].running", "wait"],
+        ),
+        (
+            LeaseRequest {
+                rooms: vec![email],
+                busy: vec![Busy { endpoint: "smtp".to_owned(), running: 1 }; 1_001],
+                wait: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+            },
+            &["busy", "wait"],
+        ),
+    ];
+    for (asked, expected) in leases {
+        assert_eq!(fields(&client.actions.lease(asked).await.unwrap_err()), expected);
+    }
+    let none = client.actions.extend(ExtendRequest::default()).await.unwrap_err();
+    assert_eq!(fields(&none), ["leases"]);
+    let odd = LeaseKey { delivery_id: "7".to_owned(), lease: 1 };
+    let odd = client.actions.extend(ExtendRequest { leases: vec![odd] }).await.unwrap_err();
+    assert_eq!(fields(&odd), ["leases[0].delivery_id"]);
+
+    let id = "01a211c0-fb30-7001-95a6-d8253df78216".to_owned();
+    let mail = Delivery { id, lease: 1, ..Default::default() };
+    let answer = RecipientAnswer { outcome: Outcome::Returned.into(), ..Default::default() };
+    let settlements = vec![
+        settlement(&mail, Outcome::Unspecified),
+        Settlement { recipients: vec![answer], ..settlement(&mail, Outcome::Retry) },
+        Settlement { delivery_id: String::new(), ..settlement(&mail, Outcome::Delivered) },
+        Settlement {
+            retry_after: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
+            ..settlement(&mail, Outcome::Retry)
+        },
+    ];
+    let expected = [
+        "settlements[0].outcome",
+        "settlements[1].recipients[0].outcome",
+        "settlements[2].delivery_id",
+        "settlements[3].retry_after",
+    ];
+    assert_eq!(fields(&settle(&mut client, settlements).await.unwrap_err()), expected);
+    let many = vec![settlement(&mail, Outcome::Returned); 101];
+    assert_eq!(fields(&settle(&mut client, many).await.unwrap_err()), ["settlements"]);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_one_answer_comes_with_the_next() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    for subject in ["a", "b", "c"] {
+        client.create(subject).await;
+    }
+    // Two of these fill an answer of 4 MiB; a third is given back.
+    let large =
+        "UPDATE deliveries SET payload = jsonb_set(payload, '{text}', to_jsonb(repeat('x', 1500000)))";
+    sqlx::query(large).execute(desk.pool()).await.unwrap();
+    let first = lease(&mut client, "email", 10).await;
+    assert_eq!(first.len(), 2);
+    let next = lease(&mut client, "email", 10).await;
+    assert_eq!((next.len(), next[0].attempt), (1, 1));
+    assert!(first.iter().all(|one| one.id != next[0].id));
+}
+
+#[tokio::test]
+async fn what_fits_into_no_answer_is_given_up_and_its_history_says_so() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    client.create("Kettle").await;
+    let large =
+        "UPDATE deliveries SET payload = jsonb_set(payload, '{text}', to_jsonb(repeat('x', 5000000)))";
+    sqlx::query(large).execute(desk.pool()).await.unwrap();
+    assert!(lease(&mut client, "email", 10).await.is_empty());
+    let request = ListTransactionsRequest { ticket: "1".to_owned(), ..Default::default() };
+    let history = client.tickets.list_transactions(request).await.unwrap().into_inner().transactions;
+    assert!(history.iter().any(|one| one.r#type == "DeliveryFailed"), "{history:?}");
+}
+
+/// Not waiting.
+const NOT_AT_ALL: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 0 };
+
+async fn lease(client: &mut Client, kind: &str, places: i32) -> Vec<Delivery> {
+    let room = Room { kind: kind.to_owned(), places, per_endpoint: 0 };
+    let asked = LeaseRequest { rooms: vec![room], busy: Vec::new(), wait: Some(NOT_AT_ALL) };
+    let leased = client.actions.lease(asked).await.unwrap().into_inner();
+    assert_eq!(leased.lease, Some(prost_types::Duration { seconds: 30, nanos: 0 }));
+    leased.deliveries
+}
+
+async fn settle(client: &mut Client, settlements: Vec<Settlement>) -> Result<Vec<Receipt>, Status> {
+    let settled = client.actions.settle(SettleRequest { settlements }).await?.into_inner();
+    Ok(settled.receipts().collect())
+}
+
+fn key_of(delivery: &Delivery) -> LeaseKey {
+    LeaseKey { delivery_id: delivery.id.clone(), lease: delivery.lease }
+}
+
+fn settlement(delivery: &Delivery, outcome: Outcome) -> Settlement {
+    let LeaseKey { delivery_id, lease } = key_of(delivery);
+    Settlement { delivery_id, lease, outcome: outcome.into(), ..Default::default() }
+}
+
+/// The fields at fault.
+fn fields(status: &Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let faults = status.get_details_bad_request().unwrap_or_else(|| panic!("{status:?}"));
+    faults.field_violations.into_iter().map(|fault| fault.field).collect()
+}

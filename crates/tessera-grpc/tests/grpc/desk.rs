@@ -1,0 +1,230 @@
+//! A desk that is served to connectors, and clients of it over every kind of socket.
+
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, KeyPair};
+use sqlx::PgPool;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tessera_core::delivery::guard::Guard;
+use tessera_core::dispatch::Tessera;
+use tessera_core::dispatch::configure::NewConnector;
+use tessera_core::plan::Installation;
+use tessera_core::testing::TestDb;
+use tessera_grpc::v1::actions_service_client::ActionsServiceClient;
+use tessera_grpc::v1::scrips_service_client::ScripsServiceClient;
+use tessera_grpc::v1::tickets_service_client::TicketsServiceClient;
+use tessera_grpc::v1::{CreateTicketRequest, NewTicket, Ticket};
+use tessera_grpc::{Address, Door, Limits, TlsFiles};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+use tonic::{Request, Status};
+use tower::service_fn;
+
+/// Far above what anything takes; only a test that fails waits so long.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A desk with the stock configuration, served.
+pub struct Desk {
+    pub tessera: Arc<Tessera>,
+    pub stop: CancellationToken,
+    /// `grpc://...`
+    pub url: String,
+    pub address: Option<SocketAddr>,
+    serving: JoinHandle<usize>,
+    db: TestDb,
+}
+
+impl Desk {
+    /// One on the loopback.
+    pub async fn open() -> Self {
+        Self::open_at(&loopback(), Limits::default()).await
+    }
+
+    /// One that is served elsewhere.
+    pub async fn open_at(address: &Address, limits: Limits) -> Self {
+        let db = TestDb::new().await;
+        let installation = Installation {
+            name: "desk".to_owned(),
+            base_url: "http://desk.example".to_owned(),
+            mail_from: "desk@desk.example".to_owned(),
+        };
+        let guard = Arc::new(Guard::new(Vec::new()));
+        let tessera = Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap());
+        let (door, stop) = (Door::open(address).await.unwrap(), CancellationToken::new());
+        let (url, address) = (door.to_string(), door.tcp_address());
+        let serving = tokio::spawn(tessera_grpc::serve(door, Arc::clone(&tessera), limits, stop.clone()));
+        Self { tessera, stop, url, address, serving, db }
+    }
+
+    /// The token of a new connector for these kinds, as whom tickets are read and changed if `user` says.
+    pub async fn token(&self, name: &str, kinds: &[&str], user: Option<&str>) -> String {
+        let kinds = kinds.iter().map(ToString::to_string).collect();
+        let new = NewConnector { name: name.to_owned(), kinds, user: user.map(str::to_owned) };
+        let administrator = self.tessera.administrator().unwrap();
+        let (_, token) = self.tessera.add_connector(&administrator, new).await.unwrap();
+        token.expose().to_owned()
+    }
+
+    /// A client over the loopback, with the token of a connector that reads and changes tickets as the administrator and
+    /// delivers mail.
+    pub async fn client(&self) -> Client {
+        let token = self.token("desk-connector", &["email"], Some("admin")).await;
+        Client::new(self.channel().await, &token)
+    }
+
+    /// A connection over the loopback.
+    pub async fn channel(&self) -> Channel {
+        let url = format!("http://{}", self.address.unwrap());
+        Endpoint::from_shared(url).unwrap().connect().await.unwrap()
+    }
+
+    /// The database, to look at and to break.
+    pub fn pool(&self) -> &PgPool {
+        &self.db.pools.write
+    }
+
+    /// Takes the database away.
+    pub async fn lose_database(&self) {
+        self.db.pools.close().await;
+    }
+
+    /// Stops it in order; how many connections were cut off.
+    pub async fn stopped(self) -> usize {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.serving).await.expect("the server ends").unwrap()
+    }
+}
+
+/// Any free port of the loopback.
+pub fn loopback() -> Address {
+    Address::Tcp("127.0.0.1:0".parse().unwrap())
+}
+
+/// A connection to a Unix socket.
+pub async fn socket_channel(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_owned();
+    let connect = service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+    });
+    Endpoint::from_static("http://socket").connect_with_connector(connect).await
+}
+
+/// Clients of every service, with a token and perhaps a depth.
+pub struct Client {
+    pub actions: ActionsServiceClient<InterceptedService<Channel, Metadata>>,
+    pub scrips: ScripsServiceClient<InterceptedService<Channel, Metadata>>,
+    pub tickets: TicketsServiceClient<InterceptedService<Channel, Metadata>>,
+}
+
+/// What is sent with each call.
+#[derive(Clone)]
+pub struct Metadata(Vec<(AsciiMetadataKey, AsciiMetadataValue)>);
+
+impl Interceptor for Metadata {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for (name, value) in &self.0 {
+            request.metadata_mut().insert(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Client {
+    pub fn new(channel: Channel, token: &str) -> Self {
+        Self::with(channel, &[("authorization", &format!("Bearer {token}"))])
+    }
+
+    /// A client that sends this with each call.
+    pub fn with(channel: Channel, metadata: &[(&'static str, &str)]) -> Self {
+        let metadata = metadata.iter().map(|(name, value)| {
+            (AsciiMetadataKey::from_static(name), AsciiMetadataValue::try_from(*value).unwrap())
+        });
+        let metadata = Metadata(metadata.collect());
+        Self {
+            actions: ActionsServiceClient::with_interceptor(channel.clone(), metadata.clone()),
+            scrips: ScripsServiceClient::with_interceptor(channel.clone(), metadata.clone()),
+            tickets: TicketsServiceClient::with_interceptor(channel, metadata),
+        }
+    }
+
+    /// Makes a ticket in General, from somebody outside.
+    pub async fn create(&mut self, subject: &str) -> Ticket {
+        let request = CreateTicketRequest { ticket: Some(new(subject)), ..Default::default() };
+        self.tickets.create_ticket(request).await.unwrap().into_inner().ticket.unwrap()
+    }
+}
+
+/// A ticket to be made.
+pub fn new(subject: &str) -> NewTicket {
+    NewTicket {
+        queue: "General".to_owned(),
+        subject: subject.to_owned(),
+        requestors: vec!["eve@example.net".to_owned()],
+        ..Default::default()
+    }
+}
+
+/// Certificates: of an authority, of a server and of a client.
+pub struct Certificates {
+    place: TempDir,
+    ca: String,
+    client: (String, String),
+}
+
+impl Certificates {
+    /// Makes them, for `localhost`.
+    pub fn make() -> Self {
+        let authority = {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+        };
+        let signed = |purpose| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.extended_key_usages = vec![purpose];
+            (params.signed_by(&key, &authority).unwrap().pem(), key.serialize_pem())
+        };
+        let place = tempfile::tempdir().unwrap();
+        let (certificate, key) = signed(ExtendedKeyUsagePurpose::ServerAuth);
+        let ca = authority.pem();
+        for (name, text) in [("ca.pem", &ca), ("server.pem", &certificate), ("key.pem", &key)] {
+            fs::write(place.path().join(name), text).unwrap();
+        }
+        Self { place, ca, client: signed(ExtendedKeyUsagePurpose::ClientAuth) }
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    /// Any free port, behind TLS that wants certificates of clients.
+    pub fn address(&self) -> Address {
+        let files = TlsFiles {
+            certificate: self.file("server.pem"),
+            key: self.file("key.pem"),
+            client_ca: Some(self.file("ca.pem")),
+        };
+        Address::Tls("127.0.0.1:0".parse().unwrap(), files)
+    }
+
+    /// A connection to a desk behind TLS, with or without a certificate of the client's own.
+    pub async fn channel(&self, desk: &Desk, shows: bool) -> Result<Channel, tonic::transport::Error> {
+        let trusted =
+            ClientTlsConfig::new().domain_name("localhost").ca_certificate(Certificate::from_pem(&self.ca));
+        let (certificate, key) = &self.client;
+        let tls = if shows { trusted.identity(Identity::from_pem(certificate, key)) } else { trusted };
+        let url = format!("https://{}", desk.address.unwrap());
+        Endpoint::from_shared(url).unwrap().tls_config(tls)?.connect().await
+    }
+}
