@@ -52,7 +52,7 @@ func connector() cli.Connector {
 				}
 				return transport.Send(ctx, cmp.Or(hello, hostOf(delivery.Ticket.URL)), delivery.Email)
 			}
-			return cli.Transport{Send: send, Close: transport.Close}, nil
+			return cli.Transport{Send: send, Close: transport.Close, Through: transport.String()}, nil
 		},
 	}
 }

@@ -54,6 +54,8 @@ type Connector struct {
 type Transport struct {
 	Send  func(context.Context, *tessera.Delivery) attempt.Attempt
 	Close func()
+	// Through says for the log through what it sends, without a secret.
+	Through string
 }
 
 // Main runs a connector until a signal asks it to end, and ends the process. A second signal does not wait.
@@ -85,6 +87,8 @@ func Run(ctx context.Context, connector Connector, args []string, getenv func(st
 		return 2
 	}
 	defer transport.Close()
+	config.Logger.Info("asking for deliveries", "kind", config.Kind, "address", config.Address, "concurrency", config.Concurrency,
+		"through", transport.Through)
 	if err := tessera.Run(ctx, config, handler(transport)); err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", connector.Name, err)
 		return 1
@@ -133,7 +137,7 @@ type settings struct {
 func (s *settings) options(connector Connector) []Option {
 	return []Option{
 		Text(&s.address, Option{Flag: "address", Env: "TESSERA_ADDRESS", Value: "HOST:PORT", Default: defaultAddress,
-			Usage: "Where Tessera's gRPC listens (its setting grpc.listen), as host:port or unix:///path."}),
+			Usage: "Where Tessera listens for connectors (its setting grpc.listen or grpc.socket), as host:port or unix:///path."}),
 		Secret(&s.token, "TESSERA_TOKEN", Option{Flag: "token-file", Env: "TESSERA_TOKEN_FILE",
 			Usage: "A file that holds the token that \"tessera connector add NAME --kind " + connector.Kind + "\" printed."}),
 		Text(&s.ca, Option{Flag: "ca", Env: "TESSERA_CA", Value: "FILE",

@@ -70,6 +70,11 @@ func New(url string) (*Transport, error) {
 	return &Transport{server: server, dialogue: dialogueTimeout}, nil
 }
 
+// String names the server and how it is spoken to.
+func (t *Transport) String() string {
+	return fmt.Sprintf("%s (encryption: %s)", t.server.address(), t.server.mode)
+}
+
 // helloName returns a name in the form in which EHLO gives it.
 func helloName(name string) string {
 	isInvisible := func(r rune) bool { return r <= ' ' || r > '~' }

@@ -560,6 +560,10 @@ func TestTheURLSaysHowToConnect(t *testing.T) {
 			t.Errorf("%s: %+v, %v", c.url, server, err)
 		}
 	}
+	transport, err := New("smtp://u:canary@[::1]:2525?tls=required")
+	if err != nil || transport.String() != "[::1]:2525 (encryption: required)" {
+		t.Error(transport, err)
+	}
 	for url, words := range map[string]string{
 		"mail.example.org": "smtp://host:port", "http://mail.example.org": "begins with http:", "smtp://": "host",
 		"smtp://mail.example.org/path": "more than a host", "smtp://mail.example.org/#": "more than a host",
