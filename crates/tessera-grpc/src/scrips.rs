@@ -48,8 +48,8 @@ impl Desk {
                     .map(ToString::to_string)
                     .unwrap_or_default(),
                 announced_at: record.as_ref().and_then(|record| record.announced_at).map(timestamp),
-                scrips: Vec::new(),
-                unfinished: record.map_or(0, |record| record.unfinished),
+                unfinished: record.as_ref().map_or(0, |record| record.unfinished),
+                scrips: record.map(|record| record.scrips).unwrap_or_default(),
             }
         };
         let mut kinds: Vec<_> = connector.kinds.iter().map(kind).collect();

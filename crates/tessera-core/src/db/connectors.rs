@@ -202,18 +202,29 @@ pub async fn announce(
     Ok(changed.rows_affected() > 0)
 }
 
-/// Every kind that there is, in order of name, with how many deliveries of it are not finished.
+/// Every kind that there is, in order of name, with the scrips that make deliveries of it and how many are not finished.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn kinds(pool: &PgPool) -> Result<Vec<KindRecord>> {
     let rows = sqlx::query!(
         r#"
-        SELECT k.kind, k.schema, k.announced_at,
+        WITH known AS (
+            SELECT kind, schema, announced_at FROM delivery_kinds
+            UNION ALL
+            SELECT kind, NULL, NULL FROM unnest($1::text[]) AS builtin (kind) WHERE kind NOT IN (SELECT kind FROM delivery_kinds)
+        )
+        SELECT k.kind AS "kind!", k.schema, k.announced_at,
+               ARRAY(SELECT s.name FROM scrips s
+                     WHERE s.state <> 'disabled'
+                       AND k.kind = CASE s.action_type WHEN 'SendEmail' THEN 'email' WHEN 'Webhook' THEN 'webhook'
+                                                       WHEN 'Connector' THEN s.action_config ->> 'kind' END
+                     ORDER BY s.name) AS "scrips!",
                (SELECT count(*) FROM delivery_queue q WHERE q.kind = k.kind) AS "unfinished!"
-        FROM delivery_kinds k
+        FROM known k
         ORDER BY k.kind
-        "#
+        "#,
+        &DeliveryKind::BUILTIN.map(|kind| kind.to_string())
     )
     .fetch_all(pool)
     .await
@@ -222,6 +233,7 @@ pub async fn kinds(pool: &PgPool) -> Result<Vec<KindRecord>> {
         name: row.kind,
         schema: row.schema,
         announced_at: row.announced_at,
+        scrips: row.scrips,
         unfinished: row.unfinished,
     });
     Ok(kinds.collect())

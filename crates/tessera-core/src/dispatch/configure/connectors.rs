@@ -86,10 +86,9 @@ impl Tessera {
     /// # Errors
     /// `not_found`; those of the database.
     pub async fn revoke_connector(&self, name: &str) -> Result<()> {
-        match connectors::revoke(&self.pools.write, name).await? {
-            true => Ok(()),
-            false => Err(Error::not_found("connector", quote(name))),
-        }
+        // A name cannot hold it, and a query cannot ask for it.
+        let is_revoked = !name.contains('\0') && connectors::revoke(&self.pools.write, name).await?;
+        if is_revoked { Ok(()) } else { Err(Error::not_found("connector", quote(name))) }
     }
 
     /// Every connector that is not revoked, in order of name.
@@ -100,7 +99,7 @@ impl Tessera {
         connectors::list(&self.pools.read).await
     }
 
-    /// Every kind that only connectors deliver, in order of name.
+    /// Every kind of delivery that there is, in order of name: also those that the binary can make.
     ///
     /// # Errors
     /// Those of the database.
