@@ -1,7 +1,7 @@
 //! What stands around every call: the token, a place to work at, the time it has, its id, a line in the log, the metrics.
 
 use crate::status::{causes, status};
-use crate::{DESCRIPTORS, Limits, v1};
+use crate::{DESCRIPTORS, Limits, MESSAGE_MAX, v1};
 use futures::FutureExt as _;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -128,7 +128,7 @@ impl Calls {
             status(Error::new(Kind::Busy, "overloaded", detail))
         })?;
         let Ok(response) = self.routes.clone().oneshot(request).await;
-        Ok(response)
+        response.extensions().get::<Status>().and_then(in_our_words).map_or(Ok(response), Err)
     }
 
     /// The connector whose token a call has.
@@ -221,6 +221,24 @@ fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
         "n" => Duration::from_nanos(number),
         _ => return None,
     })
+}
+
+/// What tonic says of a message that it cannot take, as we say such things: with a code, and not as a fault of ours.
+fn in_our_words(said: &Status) -> Option<Status> {
+    // Whatever we say has details.
+    let error = match said.code() {
+        _ if !said.details().is_empty() => return None,
+        Code::OutOfRange => {
+            let detail = format!("The message is larger than {MESSAGE_MAX} bytes.");
+            Error::new(Kind::TooLarge, "body_too_large", detail)
+        }
+        Code::Internal => {
+            let detail = format!("The message is none that this method takes: {}.", said.message());
+            Error::new(Kind::Malformed, "malformed_message", detail)
+        }
+        _ => return None,
+    };
+    Some(status(error))
 }
 
 fn timed_out() -> Status {
