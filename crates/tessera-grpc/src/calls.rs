@@ -286,3 +286,39 @@ fn name_of(code: Code) -> &'static str {
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_client_waits_is_read_in_every_unit_and_what_is_none_is_not() {
+        let read = |text: &'static str| {
+            timeout_of(&HeaderMap::from_iter([(
+                "grpc-timeout".parse().unwrap(),
+                HeaderValue::from_static(text),
+            )]))
+        };
+        for (text, expected) in [
+            ("1H", Duration::from_secs(3_600)),
+            ("2M", Duration::from_secs(120)),
+            ("3S", Duration::from_secs(3)),
+            ("40m", Duration::from_millis(40)),
+            ("5u", Duration::from_micros(5)),
+            ("99999999n", Duration::from_nanos(99_999_999)),
+        ] {
+            assert_eq!(read(text), Some(expected), "{text}");
+        }
+        for text in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", "+1S", "1 S"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(timeout_of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn every_method_of_the_contract_has_a_label() {
+        let methods: BTreeSet<String> = methods().collect();
+        assert!(methods.contains("tessera.v1.ActionsService/Lease"), "{methods:?}");
+        assert_eq!(methods.len(), 12);
+    }
+}
