@@ -47,7 +47,8 @@ func connector() cli.Connector {
 				}
 				return transport.Send(ctx, delivery.ID, delivery.Webhook)
 			}
-			return cli.Transport{Send: send, Close: transport.Close}, nil
+			through := fmt.Sprintf("the address guard, which allows the public Internet and %v", allow)
+			return cli.Transport{Send: send, Close: transport.Close, Through: through}, nil
 		},
 	}
 }

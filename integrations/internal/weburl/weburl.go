@@ -30,7 +30,7 @@ var mapping = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.Stric
 
 // Parse reads a complete http or https URL. The error is a sentence without the URL in it.
 func Parse(text string) (URL, error) {
-	text = strings.Trim(text, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
+	text = strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
 	text = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
 	scheme, rest, found := strings.Cut(text, ":")
 	scheme = strings.ToLower(scheme)
