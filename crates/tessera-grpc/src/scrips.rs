@@ -4,8 +4,11 @@ use crate::convert::timestamp;
 use crate::status::status;
 use crate::v1::scrips_service_server::ScripsService;
 use crate::{Desk, connector, v1};
-use std::collections::BTreeMap;
+use tessera_core::db::gauges;
 use tessera_core::error::Result;
+use tessera_core::models::DeliveryKind;
+use tessera_core::plan::Catalog;
+use tessera_core::scrip::State;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -35,25 +38,33 @@ impl Desk {
 
     async fn list(&self, request: Request<v1::ListKindsRequest>) -> Result<v1::ListKindsResponse> {
         let connector = connector(&request)?;
-        let known = self.tessera.kinds().await?;
-        let mut known: BTreeMap<_, _> =
-            known.into_iter().map(|record| (record.name.clone(), record)).collect();
-        let kind = |kind: &tessera_core::models::DeliveryKind| {
-            let record = known.remove(kind.as_str());
-            v1::Kind {
-                name: kind.to_string(),
-                schema: record
-                    .as_ref()
-                    .and_then(|record| record.schema.as_ref())
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-                announced_at: record.as_ref().and_then(|record| record.announced_at).map(timestamp),
-                scrips: Vec::new(),
-                unfinished: record.map_or(0, |record| record.unfinished),
-            }
-        };
-        let mut kinds: Vec<_> = connector.kinds.iter().map(kind).collect();
+        let kinds: Vec<DeliveryKind> = connector.kinds.into_iter().collect();
+        let catalog = self.tessera.fresh_catalog().await?;
+        let records = self.tessera.kinds().await?;
+        let queue = gauges::queue(&self.tessera.pools().read, &kinds).await?;
+        let mut kinds: Vec<_> = kinds
+            .iter()
+            .map(|kind| {
+                let record = records.iter().find(|record| record.name == kind.as_str());
+                let schema = record.and_then(|record| record.schema.as_ref());
+                let unfinished = queue.deliveries.iter().filter(|(_, one, _)| one == kind);
+                v1::Kind {
+                    name: kind.to_string(),
+                    schema: schema.map(ToString::to_string).unwrap_or_default(),
+                    announced_at: record.and_then(|record| record.announced_at).map(timestamp),
+                    scrips: scrips_of(&catalog, kind),
+                    unfinished: unfinished.map(|(_, _, count)| *count as i64).sum(),
+                }
+            })
+            .collect();
         kinds.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(v1::ListKindsResponse { kinds })
     }
+}
+
+/// The names of the scrips that make deliveries of a kind.
+fn scrips_of(catalog: &Catalog, kind: &DeliveryKind) -> Vec<String> {
+    let live = catalog.scrips.iter().filter(|scrip| scrip.state == State::Enabled);
+    let makers = live.filter(|scrip| scrip.action.delivers().as_ref() == Some(kind));
+    makers.map(|scrip| scrip.name.clone()).collect()
 }

@@ -869,10 +869,10 @@ pub struct Kind {
     /// When it was first announced; not set when no connector of it ever was there, and its deliveries are held.
     #[prost(message, optional, tag = "3")]
     pub announced_at: ::core::option::Option<::prost_types::Timestamp>,
-    /// The names of the scrips that make deliveries of it.
+    /// The names of the enabled scrips that make deliveries of it.
     #[prost(string, repeated, tag = "4")]
     pub scrips: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Deliveries that are not finished.
+    /// Deliveries that are not finished; counted up to 100,000.
     #[prost(int64, tag = "5")]
     pub unfinished: i64,
 }

@@ -8,8 +8,8 @@ pub use connector::{Connector, ConnectorConfig};
 
 use super::template::{Compiled, Mode as Escape};
 use crate::error::Fault;
-use crate::models::Role;
 use crate::models::text::is_address;
+use crate::models::{DeliveryKind, Role};
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -215,6 +215,20 @@ impl Action {
         "AddWatcher",
         "RemoveWatcher",
     ];
+
+    /// The kind of the deliveries that it makes, if it makes any.
+    pub fn delivers(&self) -> Option<DeliveryKind> {
+        match self {
+            Self::SendEmail(_) => Some(DeliveryKind::Email),
+            Self::Webhook(_) => Some(DeliveryKind::Webhook),
+            Self::SetCustomField(_)
+            | Self::SetStatus(_)
+            | Self::Set(..)
+            | Self::AddMessage(..)
+            | Self::AddWatcher(..)
+            | Self::RemoveWatcher(..) => None,
+        }
+    }
 
     /// Compiles an action as it is stored.
     ///
