@@ -40,8 +40,8 @@ const EXTENDED: RangeInclusive<usize> = 1..=1_000;
 const SETTLED: RangeInclusive<usize> = 1..=100;
 /// Recipients of one mail.
 const RECIPIENTS_MAX: usize = 1_000;
-/// Bytes of deliveries in one answer; the rest of [`MESSAGE_MAX`] is for what frames them.
-const DELIVERIES_MAX: usize = MESSAGE_MAX - 64 * 1024;
+/// Bytes of a delivery; the rest of [`MESSAGE_MAX`] is for what frames it.
+const DELIVERY_MAX: usize = MESSAGE_MAX - 64 * 1024;
 
 #[tonic::async_trait]
 impl ActionsService for Desk {
@@ -70,20 +70,19 @@ impl Desk {
         let (room, wait) = room(request.into_inner())?;
         let handed = self.tessera.lease(&connector, &room, wait, &self.stop).await?;
         let tickets = self.tessera.tickets_of(&handed).await?;
-        let (mut deliveries, mut back, mut size) = (Vec::with_capacity(handed.len()), Vec::new(), 0);
+        let (mut deliveries, mut given_up) = (Vec::with_capacity(handed.len()), Vec::new());
         for handed in handed {
             let (id, token) = (handed.leased.delivery.id, handed.leased.token);
             let made = delivery(handed, &tickets);
-            let bytes = made.encoded_len();
-            if size + bytes <= DELIVERIES_MAX {
-                size += bytes;
-                deliveries.push(made);
-            } else {
-                back.push(Told { delivery: id, token, said: too_much(bytes) });
+            match too_large(made.encoded_len()) {
+                None => deliveries.push(made),
+                Some(attempt) => {
+                    given_up.push(Told { delivery: id, token, said: Said::Attempt(attempt) });
+                }
             }
         }
-        if !back.is_empty() {
-            self.tessera.settle(&connector, back).await?;
+        if !given_up.is_empty() {
+            self.tessera.settle(&connector, given_up).await?;
         }
         let lease = prost_types::Duration::try_from(LEASE).ok();
         Ok(v1::LeaseResponse { deliveries, lease })
@@ -206,13 +205,10 @@ fn payload(message: Message) -> Payload {
     }
 }
 
-/// What becomes of a delivery that does not fit into an answer any more. One that fits into none is given up.
-fn too_much(bytes: usize) -> Said {
-    if bytes <= DELIVERIES_MAX {
-        return Said::Returned;
-    }
-    let detail = format!("It has {bytes} bytes, and connectors are handed {DELIVERIES_MAX} at most.");
-    Said::Attempt(Attempt::new(AttemptOutcome::Permanent, detail))
+/// What becomes of a delivery that fits into no answer: it is given up.
+fn too_large(bytes: usize) -> Option<Attempt> {
+    let detail = || format!("It has {bytes} bytes, and connectors are handed {DELIVERY_MAX} at most.");
+    (bytes > DELIVERY_MAX).then(|| Attempt::new(AttemptOutcome::Permanent, detail()))
 }
 
 /// What a connector says of a lease.

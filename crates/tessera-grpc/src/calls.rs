@@ -1,7 +1,7 @@
 //! What stands around every call: the token, a place to work at, the time it has, its id, a line in the log, the metrics.
 
 use crate::status::{causes, status};
-use crate::{DESCRIPTORS, v1};
+use crate::{DESCRIPTORS, Limits, v1};
 use futures::FutureExt as _;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -33,10 +33,6 @@ use uuid::Uuid;
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// How much longer than its wait a `Lease` may take.
 const LEASE_SPARE: Duration = Duration::from_secs(5);
-/// Calls at work; one more is told to come again, before it waits for a connection to the database.
-const CALLS_MAX: usize = 128;
-/// Calls of `Lease` at a time, nearly all of which wait.
-const LEASES_MAX: usize = 512;
 /// Services that need no token: they say whether this process serves, and what `proto/tessera/v1` says.
 const OPEN: [&str; 2] = ["grpc.health.v1.", "grpc.reflection."];
 /// The label of what no service has. The path itself is never a label: a client could make as many as it likes.
@@ -65,10 +61,10 @@ pub struct Calls {
 
 impl Calls {
     /// Answers the calls of these services.
-    pub fn new(tessera: Arc<Tessera>, routes: Routes) -> Self {
+    pub fn new(tessera: Arc<Tessera>, routes: Routes, limits: Limits) -> Self {
         let lease = format!("{}/Lease", v1::actions_service_server::ActionsServiceServer::<()>::NAME);
         let methods = methods().chain(OPEN_METHODS.map(str::to_owned)).collect();
-        let [calls, leases] = [CALLS_MAX, LEASES_MAX].map(Semaphore::new);
+        let [calls, leases] = [limits.calls, limits.leases].map(Semaphore::new);
         let (at_work, cut) = (TaskTracker::new(), CancellationToken::new());
         Self { tessera, routes, methods, lease, calls, leases, at_work, cut }
     }

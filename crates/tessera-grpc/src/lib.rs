@@ -52,7 +52,7 @@ pub(crate) struct Desk {
 pub async fn serve(door: Door, tessera: Arc<Tessera>, limits: Limits, stop: CancellationToken) -> usize {
     let ending = CancellationToken::new();
     let (health, routes) = routes(&Desk { tessera: Arc::clone(&tessera), stop: ending.clone() }).await;
-    let calls = Arc::new(Calls::new(tessera, routes));
+    let calls = Arc::new(Calls::new(tessera, routes, limits));
     let server = Server { calls, limits, stop: stop.clone(), ending: ending.clone() };
     let told = tokio::spawn(async move {
         stop.cancelled().await;

@@ -95,8 +95,12 @@ async fn serve(
     let cut_off = server::serve(listener, router, limits, stop).await;
     tell_cut_off(cut_off, "requests", limits.drain);
     if let Some(connectors) = connectors {
-        let cut_off = connectors.await.unwrap_or_default();
-        tell_cut_off(cut_off, "calls of connectors", tessera_grpc::Limits::default().drain);
+        match connectors.await {
+            Ok(cut_off) => {
+                tell_cut_off(cut_off, "calls of connectors", tessera_grpc::Limits::default().drain);
+            }
+            Err(error) => tracing::error!(%error, "connectors were not served to the end"),
+        }
     }
     upkeep.abort();
     if let Some(workers) = workers {

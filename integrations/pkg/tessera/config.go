@@ -23,8 +23,8 @@ import (
 const (
 	// ConcurrencyMax is the most attempts at a time.
 	ConcurrencyMax = 100
-	// TimeoutMax is the longest that an attempt may take: the server lets no lease be kept for more than 15 minutes.
-	TimeoutMax = 14 * time.Minute
+	// TimeoutMax is the longest that an attempt may take: the server lets no lease be kept for more than 20 minutes.
+	TimeoutMax = 19 * time.Minute
 )
 
 const (

@@ -61,9 +61,10 @@ impl Message {
             Self::Email { recipients, message, .. } => {
                 message.len() + recipients.iter().map(String::len).sum::<usize>()
             }
-            Self::Webhook { url, headers, body, .. } => {
+            Self::Webhook { url, headers, body, secrets, .. } => {
                 let headers = headers.iter().map(|(name, value)| name.len() + value.len());
-                url.len() + body.len() + headers.sum::<usize>()
+                let secrets = secrets.iter().map(|(name, secret)| name.len() + secret.expose().len());
+                url.len() + body.len() + headers.chain(secrets).sum::<usize>()
             }
             Self::Json(text) => text.len(),
         }

@@ -267,7 +267,7 @@ async fn a_lease_is_extended_for_its_holder_and_not_for_ever() {
     let extend = async |by| deliveries::extend(&pool, by, &keys, LEASE).await.unwrap();
     assert_eq!(extend(one).await, keys);
     assert!(extend(other).await.is_empty() && extend(Holder::Worker).await.is_empty());
-    let old = "UPDATE delivery_attempts SET started_at = started_at - interval '15 min'";
+    let old = "UPDATE delivery_attempts SET started_at = started_at - interval '20 min'";
     sqlx::query(old).execute(&pool).await.unwrap();
     assert!(extend(one).await.is_empty());
 }

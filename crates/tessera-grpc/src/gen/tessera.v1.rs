@@ -488,7 +488,7 @@ pub mod actions_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Puts off the end of leases that are being worked on; call it every third of the lease's length. A lease cannot be
-        /// kept longer than 15 minutes after it was given: a connector that hangs does not hold a delivery for ever.
+        /// kept longer than 20 minutes after it was given: a connector that hangs does not hold a delivery for ever.
         pub async fn extend(
             &mut self,
             request: impl tonic::IntoRequest<super::ExtendRequest>,
@@ -558,7 +558,7 @@ pub mod actions_service_server {
             request: tonic::Request<super::LeaseRequest>,
         ) -> std::result::Result<tonic::Response<super::LeaseResponse>, tonic::Status>;
         /// Puts off the end of leases that are being worked on; call it every third of the lease's length. A lease cannot be
-        /// kept longer than 15 minutes after it was given: a connector that hangs does not hold a delivery for ever.
+        /// kept longer than 20 minutes after it was given: a connector that hangs does not hold a delivery for ever.
         async fn extend(
             &self,
             request: tonic::Request<super::ExtendRequest>,

@@ -198,20 +198,28 @@ impl Server {
     pub fn new_in(place: TempDir, settings: &[(&'static str, String)]) -> Self {
         // It fails only where another test of this program was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let address = free_address();
+        let (address, grpc) = (free_address(), free_address());
         let socket = place.path().join("data/postgres/run");
         let database = PgConnectOptions::new_without_pgpass().socket(socket).port(5432);
         let mut vars = vec![
             ("TESSERA_DATA_DIR", place.path().join("data").display().to_string()),
             ("TESSERA_HTTP__LISTEN", address.to_string()),
-            // The port after a free one may be taken.
-            ("TESSERA_GRPC__LISTEN", "127.0.0.1:0".to_owned()),
             ("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8".to_owned()),
         ];
+        // The port after a free one may be taken; and who says where connectors come in has said so.
+        if !settings.iter().any(|(name, _)| name.starts_with("TESSERA_GRPC__")) {
+            vars.push(("TESSERA_GRPC__LISTEN", grpc.to_string()));
+        }
         vars.extend_from_slice(settings);
         let api = Api { client: client().build().unwrap(), address, token: String::new() };
         let database = database.username("tessera").database("tessera");
         Self { api, place, child: None, vars, database }
+    }
+
+    /// Where connectors reach it.
+    pub fn grpc_address(&self) -> String {
+        let listen = self.vars.iter().rfind(|(name, _)| *name == "TESSERA_GRPC__LISTEN");
+        listen.map(|(_, address)| address.clone()).expect("an address for connectors")
     }
 
     /// Takes the token that the first start has made.
@@ -439,7 +447,7 @@ pub fn place() -> TempDir {
 }
 
 /// Asks a process to stop.
-fn terminate(child: &Child) {
+pub fn terminate(child: &Child) {
     // A process that is gone needs no signal.
     let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
 }

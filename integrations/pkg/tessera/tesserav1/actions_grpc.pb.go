@@ -42,7 +42,7 @@ type ActionsServiceClient interface {
 	// PERMISSION_DENIED: a kind that the token is not bound to. INVALID_ARGUMENT: limits below.
 	Lease(ctx context.Context, in *LeaseRequest, opts ...grpc.CallOption) (*LeaseResponse, error)
 	// Puts off the end of leases that are being worked on; call it every third of the lease's length. A lease cannot be
-	// kept longer than 15 minutes after it was given: a connector that hangs does not hold a delivery for ever.
+	// kept longer than 20 minutes after it was given: a connector that hangs does not hold a delivery for ever.
 	Extend(ctx context.Context, in *ExtendRequest, opts ...grpc.CallOption) (*ExtendResponse, error)
 	// Settles what came of attempts, all of them in one database transaction. Safe to call again when the answer was lost:
 	// an attempt is settled once. A success is believed from every lease that was ever given, a failure only from the
@@ -104,7 +104,7 @@ type ActionsServiceServer interface {
 	// PERMISSION_DENIED: a kind that the token is not bound to. INVALID_ARGUMENT: limits below.
 	Lease(context.Context, *LeaseRequest) (*LeaseResponse, error)
 	// Puts off the end of leases that are being worked on; call it every third of the lease's length. A lease cannot be
-	// kept longer than 15 minutes after it was given: a connector that hangs does not hold a delivery for ever.
+	// kept longer than 20 minutes after it was given: a connector that hangs does not hold a delivery for ever.
 	Extend(context.Context, *ExtendRequest) (*ExtendResponse, error)
 	// Settles what came of attempts, all of them in one database transaction. Safe to call again when the answer was lost:
 	// an attempt is settled once. A success is believed from every lease that was ever given, a failure only from the

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// How long one attempt may keep its lease, however often that is extended: one that hangs does not hold a delivery for ever.
-pub const ATTEMPT_MAX: Duration = Duration::from_secs(15 * 60);
+pub const ATTEMPT_MAX: Duration = Duration::from_secs(20 * 60);
 /// What a worker has room for.
 #[derive(Debug, Clone, Default)]
 pub struct Room {

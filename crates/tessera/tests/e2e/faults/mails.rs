@@ -9,6 +9,7 @@ use super::rounds;
 use crate::load::{Load, STEADY};
 use crate::mail::{MailServer, Manner};
 use crate::receiver::Receiver;
+use crate::sidecar::By;
 use crate::support::{SOON, Server, eventually};
 
 /// Enough for every round.
@@ -43,8 +44,17 @@ const MAILS: [(&[&str], &str, usize, &[usize]); 7] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_mail_server_ends_each_mail_as_it_should() {
+    bad_mail_server(By::Workers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_mail_server_ends_each_mail_the_same_where_a_connector_delivers() {
+    bad_mail_server(By::Connectors).await;
+}
+
+async fn bad_mail_server(by: By) {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
-    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let (mut server, _sidecars) = by.desk(&mail).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
     server.done("POST", "/api/queues", &json!({"name": "Bad", "lifecycle": "default"})).await;
     for (to, ..) in MAILS {
@@ -63,7 +73,7 @@ async fn a_bad_mail_server_ends_each_mail_as_it_should() {
     load.goes_on(20).await;
     let ledger = load.finish().await;
     ledger.was_always_answered();
-    let fault = format!("SMTP 421, 450, 452, 552, 550, partial, hang-up before 250 ({turns} times)");
+    let fault = format!("SMTP 421, 450, 452, 552, 550, partial, hang-up before 250, {by:?} ({turns} times)");
     ledger.holds(&fault, &mut server, &receiver, &mail).await;
 }
 

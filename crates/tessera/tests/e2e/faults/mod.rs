@@ -3,6 +3,7 @@
 //!
 //! In the test command each is short. With `TESSERA_SOAK_SECONDS` each is kept up for that long: see `scripts/soak.sh`.
 
+mod connectors;
 mod crash;
 mod kill;
 mod mails;

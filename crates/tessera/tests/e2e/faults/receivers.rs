@@ -10,6 +10,7 @@ use super::rounds;
 use crate::load::{Load, STEADY};
 use crate::mail::MailServer;
 use crate::receiver::{Manner, Receiver};
+use crate::sidecar::By;
 use crate::support::{SOON, Server, eventually};
 
 /// A receiver that behaves badly once.
@@ -27,8 +28,17 @@ const MEMORY: u64 = 400 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_receivers_end_as_they_should_and_hold_up_nobody() {
+    bad_receivers(By::Workers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_receivers_end_the_same_where_a_connector_delivers() {
+    bad_receivers(By::Connectors).await;
+}
+
+async fn bad_receivers(by: By) {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
-    let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
+    let (mut server, _sidecars) = by.desk(&mail).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
     let elsewhere = Receiver::start().await;
     server.done("POST", "/api/queues", &json!({"name": "Bad", "lifecycle": "default"})).await;
@@ -41,7 +51,7 @@ async fn bad_receivers_end_as_they_should_and_hold_up_nobody() {
     ledger.was_always_answered();
     let peak = peak_memory(&server);
     assert!(peak < MEMORY, "{peak} KiB");
-    let fault = format!("12 kinds of bad receivers ({turns} times), {peak} KiB at most");
+    let fault = format!("12 kinds of bad receivers, {by:?} ({turns} times), {peak} KiB at most");
     ledger.holds(&fault, &mut server, &receiver, &mail).await;
 }
 

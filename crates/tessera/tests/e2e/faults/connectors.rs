@@ -1,0 +1,168 @@
+//! kill -9 of connectors and of the server, at random in the middle of 5,000 deliveries; a connector that dies with leases; and
+//! two that share the work.
+
+use std::time::Instant;
+
+use serde_json::json;
+use sqlx::Row as _;
+
+use super::{Random, rounds};
+use crate::load::{Load, Size};
+use crate::mail::MailServer;
+use crate::receiver::{Manner, Receiver};
+use crate::sidecar::{By, Sidecar};
+use crate::support::{SOON, Server, eventually};
+use std::time::Duration;
+
+/// Deliveries that are made while things are killed.
+const DELIVERIES: usize = 5_000;
+/// How long a lease holds.
+const LEASE: Duration = Duration::from_secs(30);
+/// How much later than the end of its lease a delivery may be made again.
+const SLACK: Duration = Duration::from_secs(5);
+/// Clients that ask for as much as they are given.
+const FAST: Size = Size { clients: 12, pace: Duration::ZERO, apart: false };
+/// Kills at least; in the long form.
+const KILLS: (usize, usize) = (12, 100);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_deliveries_arrive_and_are_recorded_once_while_connectors_and_the_server_are_killed() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let (mut server, mut sidecars) = By::Connectors.desk(&mail).await;
+    sidecars.push(Sidecar::email(&server, "email-2", &mail));
+    sidecars.push(Sidecar::webhook(&server, "webhook-2"));
+    let load = Load::begin(&[&server], &receiver, FAST).await;
+    let mut random = Random::new();
+    for _ in rounds(KILLS) {
+        load.goes_on(100 + random.below(300)).await;
+        match random.below(sidecars.len() + 1) {
+            of if of < sidecars.len() => {
+                sidecars[of].kill9();
+                load.goes_on(random.below(50)).await;
+                sidecars[of].begin();
+            }
+            _ => {
+                server.kill9();
+                server.restart().await;
+            }
+        }
+    }
+    eventually("the deliveries are made", SOON * 4, async || {
+        (deliveries(&server).await >= DELIVERIES).then_some(())
+    })
+    .await;
+    let ledger = load.finish().await;
+    server.delivered(LEASE + SOON).await;
+    let late = latest_again(&server).await;
+    assert!(late <= LEASE + SLACK, "made again {late:?} after its lease was given");
+    for sidecar in &mut sidecars {
+        sidecar.stop().await;
+    }
+    ledger.holds("kill -9 of connectors and the server at random", &mut server, &receiver, &mail).await;
+}
+
+async fn deliveries(server: &Server) -> usize {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries")
+        .fetch_one(&mut server.connection().await)
+        .await
+        .unwrap();
+    usize::try_from(count).unwrap()
+}
+
+/// Of every delivery whose lease was lost without an extension: how long after it was given the next was given, at most.
+async fn latest_again(server: &Server) -> Duration {
+    let facts = "SELECT coalesce(max(extract(epoch FROM next.started_at - lost.started_at)), 0)::float8
+                 FROM delivery_attempts lost
+                 CROSS JOIN LATERAL (SELECT started_at FROM delivery_attempts n
+                                     WHERE n.delivery_id = lost.delivery_id AND n.lease_token > lost.lease_token
+                                     ORDER BY n.lease_token LIMIT 1) next
+                 WHERE lost.finished_at IS NULL";
+    let row = sqlx::query(facts).fetch_one(&mut server.connection().await).await.unwrap();
+    Duration::from_secs_f64(row.get(0))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_connector_had_goes_to_another_when_the_lease_has_run_out() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let (mut server, mut sidecars) = By::Connectors.desk(&mail).await;
+    receiver.behave("/held", Manner::Stall, 1);
+    let scrip = json!({"name": "Held", "condition_type": "OnCreate", "action_type": "Webhook",
+        "action_config": {"url": format!("{}/held", receiver.url), "body": "{}"}});
+    server.done("POST", "/api/scrips", &scrip).await;
+    let ticket = json!({"queue": "General", "subject": "Of a connector that dies"});
+    let made = server.done("POST", "/api/tickets", &ticket).await["ticket"]["number"].clone();
+    eventually("the receiver has it", SOON, async || (receiver.stalled() > 0).then_some(())).await;
+    let other = Sidecar::webhook(&server, "webhook-2");
+    sidecars[1].kill9();
+    let killed = Instant::now();
+    server.delivered_of(&made, SOON).await;
+    let took = killed.elapsed();
+    assert!(took <= LEASE + SLACK, "made again after {took:?}");
+    let delivery = server.list(&format!("/api/tickets/{made}/deliveries")).await.remove(0);
+    let whole = server.read(&format!("/api/deliveries/{}", delivery["id"].as_str().unwrap())).await;
+    let by: Vec<_> =
+        whole["attempts_made"].as_array().unwrap().iter().map(|one| one["connector"].clone()).collect();
+    assert_eq!(by, ["webhook-2", "webhook"], "{whole:#}");
+    drop(other);
+    server.stop().await;
+    server.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_hangs_holds_up_no_more_than_it_has_leased() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let (mut server, mut sidecars) = By::Connectors.desk(&mail).await;
+    sidecars.push(Sidecar::webhook(&server, "webhook-2"));
+    let scrip = json!({"name": "Fast", "condition_type": "OnCreate", "action_type": "Webhook",
+        "action_config": {"url": format!("{}/fast", receiver.url), "body": "{}"}});
+    server.done("POST", "/api/scrips", &scrip).await;
+    sidecars[1].freeze();
+    for _ in 0..60 {
+        server
+            .done("POST", "/api/tickets", &json!({"queue": "General", "subject": "Of one that hangs"}))
+            .await;
+    }
+    // The frozen one asked before it froze, and was handed its share of the endpoint at most.
+    eventually("the other goes on", SOON, async || (receiver.count("/fast") >= 52).then_some(())).await;
+    let running: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM delivery_queue WHERE lease_token IS NOT NULL")
+            .fetch_one(&mut server.connection().await)
+            .await
+            .unwrap();
+    assert!(running <= 8, "{running}");
+    server.delivered(LEASE + SOON).await;
+    sidecars[1].thaw();
+    server.stop().await;
+    server.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_share_the_work_and_one_that_stops_gives_back_what_it_had() {
+    let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
+    let (mut server, mut sidecars) = By::Connectors.desk(&mail).await;
+    sidecars.push(Sidecar::webhook(&server, "webhook-2"));
+    receiver.behave("/wait", Manner::Wait, usize::MAX);
+    let scrip = json!({"name": "Wait", "condition_type": "OnCreate", "action_type": "Webhook",
+        "action_config": {"url": format!("{}/wait", receiver.url), "body": "{}"}});
+    server.done("POST", "/api/scrips", &scrip).await;
+    // Each sends eight to one endpoint, and no more.
+    for _ in 0..20 {
+        server.done("POST", "/api/tickets", &json!({"queue": "General", "subject": "Of two"})).await;
+    }
+    eventually("both are full", SOON, async || (receiver.stalled() >= 16).then_some(())).await;
+    let running = "SELECT c.name, count(*) FROM delivery_queue q
+                   JOIN delivery_attempts a ON a.delivery_id = q.delivery_id AND a.lease_token = q.lease_token
+                   JOIN connectors c ON c.id = a.connector_id GROUP BY c.name ORDER BY c.name";
+    let rows = sqlx::query(running).fetch_all(&mut server.connection().await).await.unwrap();
+    let share: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(share, [("webhook".to_owned(), 8), ("webhook-2".to_owned(), 8)]);
+
+    sidecars[1].stop().await;
+    receiver.let_go();
+    server.delivered(SOON).await;
+    let attempts = "SELECT max(attempt) FROM delivery_attempts";
+    let most: i32 = sqlx::query_scalar(attempts).fetch_one(&mut server.connection().await).await.unwrap();
+    assert_eq!(most, 1, "what is given back was no attempt");
+    server.stop().await;
+    server.check();
+}
