@@ -23,12 +23,8 @@ import (
 // Version is that of Tessera as a whole.
 const Version = "0.1.0"
 
-const (
-	// concurrencyMax is the most that one connector may work on at once.
-	concurrencyMax = 1000
-	// system stands for the authorities that the machine believes.
-	system = "system"
-)
+// system stands for the authorities that the machine believes.
+const system = "system"
 
 // A Connector is what sets one connector apart.
 type Connector struct {
@@ -133,9 +129,9 @@ func (s *settings) options(connector Connector) []Option {
 			Usage: "The certificate that this connector shows to the server, as PEM."}),
 		Text(&s.key, Option{Flag: "key", Env: "TESSERA_KEY", Value: "FILE", Usage: "The key of that certificate, as PEM."}),
 		{Flag: "concurrency", Env: "TESSERA_CONCURRENCY", Value: "N", Default: strconv.Itoa(connector.Concurrency),
-			Usage: fmt.Sprintf("How many deliveries are worked on at once, 1 to %d.", concurrencyMax), Parse: s.setConcurrency},
+			Usage: fmt.Sprintf("How many deliveries are worked on at once, 1 to %d.", tessera.ConcurrencyMax), Parse: s.setConcurrency},
 		Text(&s.listen, Option{Flag: "listen", Env: "TESSERA_LISTEN", Value: "HOST:PORT",
-			Usage: "Where to answer GET /healthz and GET /metrics. Not given: nowhere."}),
+			Usage: "Where to answer GET /healthz, /readyz and /metrics. Not given: nowhere."}),
 		{Flag: "log-format", Env: "TESSERA_LOG_FORMAT", Value: "FORMAT", Default: "text",
 			Usage: "How the log is written to standard error: text or json.", Parse: s.setLogFormat},
 	}
@@ -143,8 +139,8 @@ func (s *settings) options(connector Connector) []Option {
 
 func (s *settings) setConcurrency(value string) error {
 	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 || n > concurrencyMax {
-		return fmt.Errorf("%q is not a number from 1 to %d", value, concurrencyMax)
+	if err != nil || n < 1 || n > tessera.ConcurrencyMax {
+		return fmt.Errorf("%q is not a number from 1 to %d", value, tessera.ConcurrencyMax)
 	}
 	s.concurrency = n
 	return nil
@@ -176,7 +172,7 @@ func (s *settings) config(connector Connector, stderr io.Writer) (tessera.Config
 	}
 	return tessera.Config{
 		Address: s.address, Token: s.token, TLS: secure, Kind: connector.Kind, Software: connector.Name + "/" + Version,
-		Concurrency: s.concurrency, PerEndpoint: connector.PerEndpoint, Timeout: connector.Timeout,
+		Concurrency: s.concurrency, PerEndpoint: min(connector.PerEndpoint, s.concurrency), Timeout: connector.Timeout,
 		Logger: slog.New(logs), Listen: s.listen,
 	}, nil
 }

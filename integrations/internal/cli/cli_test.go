@@ -125,8 +125,9 @@ func TestWhatIsSetWronglyIsSaidClearly(t *testing.T) {
 	for want, args := range map[string][]string{
 		"flag provided but not defined: -colour":               {"--colour", "red"},
 		`"red" is no flag`:                                     {"red"},
-		`--concurrency: "none" is not a number from 1 to 1000`: {"--concurrency", "none"},
-		`--concurrency: "0" is not a number from 1 to 1000`:    {"--concurrency", "0"},
+		`--concurrency: "none" is not a number from 1 to 100`: {"--concurrency", "none"},
+		`--concurrency: "0" is not a number from 1 to 100`:     {"--concurrency", "0"},
+		`--concurrency: "101" is not a number from 1 to 100`:   {"--concurrency", "101"},
 		`--log-format: "xml" is neither text nor json`:         {"--log-format", "xml"},
 		"neither --address nor TESSERA_ADDRESS":                {"--address", ""},
 		"--ca: open /nowhere":                                  {"--ca", "/nowhere"},
@@ -181,6 +182,15 @@ func pair(t *testing.T) (string, string) {
 	}
 	return file(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))),
 		file(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+}
+
+func TestAConnectorThatWorksOnLessAtOnceThanAnEndpointMayHaveRuns(t *testing.T) {
+	env := map[string]string{"TESSERA_ADDRESS": "127.0.0.1:1", "TESSERA_TOKEN": "canary"}
+	connector := probe()
+	connector.PerEndpoint = 5
+	if code, _, fault := outcome(connector, env, "--concurrency", "2"); code != 0 {
+		t.Errorf("%d %s", code, fault)
+	}
 }
 
 func TestAConnectorThatIsToldToEndEndsWell(t *testing.T) {
