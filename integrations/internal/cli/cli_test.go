@@ -123,18 +123,18 @@ func TestTheHelpExplainsEveryFlagWithItsVariable(t *testing.T) {
 func TestWhatIsSetWronglyIsSaidClearly(t *testing.T) {
 	env := map[string]string{"TESSERA_ADDRESS": "127.0.0.1:1", "TESSERA_TOKEN": "canary"}
 	for want, args := range map[string][]string{
-		"flag provided but not defined: -colour":               {"--colour", "red"},
-		`"red" is no flag`:                                     {"red"},
+		"flag provided but not defined: -colour":              {"--colour", "red"},
+		`"red" is no flag`:                                    {"red"},
 		`--concurrency: "none" is not a number from 1 to 100`: {"--concurrency", "none"},
-		`--concurrency: "0" is not a number from 1 to 100`:     {"--concurrency", "0"},
-		`--concurrency: "101" is not a number from 1 to 100`:   {"--concurrency", "101"},
-		`--log-format: "xml" is neither text nor json`:         {"--log-format", "xml"},
-		"neither --address nor TESSERA_ADDRESS":                {"--address", ""},
-		"--ca: open /nowhere":                                  {"--ca", "/nowhere"},
-		"holds no certificate in PEM":                          {"--ca", file(t, "none")},
-		"--cert and --key belong together":                     {"--cert", "x", "--ca", "system"},
-		"--cert needs --ca":                                    {"--cert", "x", "--key", "y"},
-		"--cert and --key: open":                               {"--cert", "/nowhere", "--key", "y", "--ca", "system"},
+		`--concurrency: "0" is not a number from 1 to 100`:    {"--concurrency", "0"},
+		`--concurrency: "101" is not a number from 1 to 100`:  {"--concurrency", "101"},
+		`--log-format: "xml" is neither text nor json`:        {"--log-format", "xml"},
+		"neither --address nor TESSERA_ADDRESS":               {"--address", ""},
+		"--ca: open /nowhere":                                 {"--ca", "/nowhere"},
+		"holds no certificate in PEM":                         {"--ca", file(t, "none")},
+		"--cert and --key belong together":                    {"--cert", "x", "--ca", "system"},
+		"--cert needs --ca":                                   {"--cert", "x", "--key", "y"},
+		"--cert and --key: open":                              {"--cert", "/nowhere", "--key", "y", "--ca", "system"},
 	} {
 		code, out, fault := outcome(probe(), env, args...)
 		if code != 2 || out != "" || !strings.Contains(fault, want) || !strings.HasPrefix(fault, "probe-connector: ") ||
