@@ -221,6 +221,7 @@ impl Action {
         match self {
             Self::SendEmail(_) => Some(DeliveryKind::Email),
             Self::Webhook(_) => Some(DeliveryKind::Webhook),
+            Self::Connector(connector) => Some(DeliveryKind::Connector(connector.kind.clone())),
             Self::SetCustomField(_)
             | Self::SetStatus(_)
             | Self::Set(..)
@@ -291,7 +292,7 @@ impl Action {
 
     /// Whether something leaves because of it.
     pub fn is_external(&self) -> bool {
-        matches!(self, Self::SendEmail(_) | Self::Webhook(_) | Self::Connector(_))
+        self.delivers().is_some()
     }
 
     /// The name of the type.
