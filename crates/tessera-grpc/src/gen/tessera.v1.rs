@@ -142,7 +142,7 @@ pub struct WebhookRequest {
     /// The body, byte for byte what is signed and sent.
     #[prost(bytes = "vec", tag = "4")]
     pub body: ::prost::alloc::vec::Vec<u8>,
-    /// The key that signs it as Standard Webhooks says: `whsec_` and base64, or any text. Empty: it is not signed.
+    /// The key that signs it as Standard Webhooks says: `whsec_` and base64. Empty: it is not signed.
     #[prost(string, tag = "5")]
     pub signing_key: ::prost::alloc::string::String,
     /// The secrets that are in it, by name: what a receiver sends back of them is blotted out before it is settled.
