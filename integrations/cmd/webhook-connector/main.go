@@ -47,10 +47,17 @@ func connector() cli.Connector {
 				}
 				return transport.Send(ctx, delivery.ID, delivery.Webhook)
 			}
-			through := fmt.Sprintf("the address guard, which allows the public Internet and %v", allow)
-			return cli.Transport{Send: send, Close: transport.Close, Through: through}, nil
+			return cli.Transport{Send: send, Close: transport.Close, Through: "addresses of the " + reach(allow)}, nil
 		},
 	}
+}
+
+// reach says what a guard lets through.
+func reach(allow webhook.Guard) string {
+	if len(allow) == 0 {
+		return "public Internet"
+	}
+	return fmt.Sprint("public Internet and of ", allow)
 }
 
 // networks reads a list of networks.
