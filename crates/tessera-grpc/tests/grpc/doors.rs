@@ -158,6 +158,7 @@ async fn reflection_lists_the_services_and_resolves_a_message() {
         MessageRequest::ListServices(String::new()),
         MessageRequest::FileContainingSymbol("tessera.v1.LeaseRequest".to_owned()),
         MessageRequest::FileByFilename("google/protobuf/duration.proto".to_owned()),
+        MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned()),
         MessageRequest::FileContainingSymbol("tessera.v1.Nothing".to_owned()),
     ];
     let asked = asked.map(|message_request| ServerReflectionRequest {
@@ -174,9 +175,11 @@ async fn reflection_lists_the_services_and_resolves_a_message() {
     for name in ["tessera.v1.ActionsService", "tessera.v1.TicketsService", "grpc.health.v1.Health"] {
         assert!(names.contains(&name), "{names:?}");
     }
-    for (answer, file) in
-        answers[1..3].iter().zip(["tessera/v1/actions.proto", "google/protobuf/duration.proto"])
-    {
+    for (answer, file) in answers[1..4].iter().zip([
+        "tessera/v1/actions.proto",
+        "google/protobuf/duration.proto",
+        "error_details.proto",
+    ]) {
         let MessageResponse::FileDescriptorResponse(files) = answer else { panic!("{answer:?}") };
         let file_of = |bytes: &Vec<u8>| {
             let file: prost_types::FileDescriptorProto = prost::Message::decode(bytes.as_slice()).unwrap();
