@@ -7,7 +7,6 @@ use crate::v1::actions_service_server::ActionsService;
 use crate::{Desk, MESSAGE_MAX, connector, v1};
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tessera_core::db::deliveries::Room;
@@ -92,7 +91,7 @@ impl Desk {
         let connector = connector(&request)?;
         let keys = &request.get_ref().leases;
         let mut faults = Vec::new();
-        within("leases", keys.len(), EXTENDED, &mut faults);
+        counted("leases", keys.len(), EXTENDED, &mut faults);
         let held = keys.iter().enumerate().filter_map(|(at, key)| {
             let id = delivery_id(&key.delivery_id, || format!("leases[{at}].delivery_id"), &mut faults)?;
             Some((id, key.lease))
@@ -108,7 +107,7 @@ impl Desk {
         let connector = connector(&request)?;
         let settlements = request.into_inner().settlements;
         let mut faults = Vec::new();
-        within("settlements", settlements.len(), SETTLED, &mut faults);
+        counted("settlements", settlements.len(), SETTLED, &mut faults);
         let told = settlements.into_iter().enumerate();
         let told: Vec<_> = told.filter_map(|(at, one)| told_of(at, one, &mut faults)).collect();
         refuse(faults)?;
@@ -127,7 +126,7 @@ impl Desk {
 fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
     let (mut room, mut faults, mut seen) = (Room::default(), Vec::new(), BTreeSet::new());
     let most = request.busy.iter().map(|busy| busy.running).max().unwrap_or_default();
-    within("rooms", request.rooms.len(), ROOMS, &mut faults);
+    counted("rooms", request.rooms.len(), ROOMS, &mut faults);
     for (at, v1::Room { kind, places, per_endpoint }) in request.rooms.into_iter().enumerate() {
         within(&format!("rooms[{at}].places"), places, PLACES, &mut faults);
         within(&format!("rooms[{at}].per_endpoint"), per_endpoint, PER_ENDPOINT, &mut faults);
@@ -145,7 +144,7 @@ fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
             }
         }
     }
-    within("busy", request.busy.len(), 0..=BUSY_MAX, &mut faults);
+    counted("busy", request.busy.len(), 0..=BUSY_MAX, &mut faults);
     for (at, v1::Busy { endpoint, running }) in request.busy.into_iter().enumerate() {
         within(&format!("busy[{at}].running"), running, RUNNING, &mut faults);
         room.running.push((endpoint, running.into()));
@@ -228,7 +227,7 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
         }
         known => known,
     };
-    within(&field("recipients"), settlement.recipients.len(), 0..=RECIPIENTS_MAX, faults);
+    counted(&field("recipients"), settlement.recipients.len(), 0..=RECIPIENTS_MAX, faults);
     let health = settlement.health();
     let mut recipients = Vec::with_capacity(settlement.recipients.len());
     for (index, answer) in settlement.recipients.into_iter().enumerate() {
@@ -289,15 +288,18 @@ fn delivery_id(word: &str, field: impl Fn() -> String, faults: &mut Vec<Fault>) 
 }
 
 /// Notes a number that is outside its limits.
-fn within<N: PartialOrd + Display>(
-    field: &str,
-    number: N,
-    limits: RangeInclusive<N>,
-    faults: &mut Vec<Fault>,
-) {
+fn within(field: &str, number: i32, limits: RangeInclusive<i32>, faults: &mut Vec<Fault>) {
     if !limits.contains(&number) {
         let (least, most) = limits.into_inner();
-        faults.push(Fault::new(field, format!("is or has {number}; {least} to {most} are taken")));
+        faults.push(Fault::new(field, format!("is {number}; it must be {least} to {most}")));
+    }
+}
+
+/// Notes a list that is too long, or too short.
+fn counted(field: &str, count: usize, limits: RangeInclusive<usize>, faults: &mut Vec<Fault>) {
+    if !limits.contains(&count) {
+        let (least, most) = limits.into_inner();
+        faults.push(Fault::new(field, format!("has {count} items; {least} to {most} are taken")));
     }
 }
 

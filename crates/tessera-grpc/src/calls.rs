@@ -1,7 +1,7 @@
 //! What stands around every call: the token, a place to work at, the time it has, its id, a line in the log, the metrics.
 
 use crate::status::{causes, status};
-use crate::{DESCRIPTORS, Limits, v1};
+use crate::{DESCRIPTORS, Limits, MESSAGE_MAX, v1};
 use futures::FutureExt as _;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -128,7 +128,7 @@ impl Calls {
             status(Error::new(Kind::Busy, "overloaded", detail))
         })?;
         let Ok(response) = self.routes.clone().oneshot(request).await;
-        Ok(response)
+        response.extensions().get::<Status>().and_then(in_our_words).map_or(Ok(response), Err)
     }
 
     /// The connector whose token a call has.
@@ -223,6 +223,24 @@ fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
+/// What tonic says of a message that it cannot take, as we say such things: with a code, and not as a fault of ours.
+fn in_our_words(said: &Status) -> Option<Status> {
+    // Whatever we say has details.
+    let error = match said.code() {
+        _ if !said.details().is_empty() => return None,
+        Code::OutOfRange => {
+            let detail = format!("The message is larger than {MESSAGE_MAX} bytes.");
+            Error::new(Kind::TooLarge, "body_too_large", detail)
+        }
+        Code::Internal => {
+            let detail = format!("The message is none that this method takes: {}.", said.message());
+            Error::new(Kind::Malformed, "malformed_message", detail)
+        }
+        _ => return None,
+    };
+    Some(status(error))
+}
+
 fn timed_out() -> Status {
     let detail = "This took too long and was stopped. It may or may not have been done. Call again with the same \
                   idempotency_key; without one, look first.";
@@ -266,5 +284,41 @@ fn name_of(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_client_waits_is_read_in_every_unit_and_what_is_none_is_not() {
+        let read = |text: &'static str| {
+            timeout_of(&HeaderMap::from_iter([(
+                "grpc-timeout".parse().unwrap(),
+                HeaderValue::from_static(text),
+            )]))
+        };
+        for (text, expected) in [
+            ("1H", Duration::from_secs(3_600)),
+            ("2M", Duration::from_secs(120)),
+            ("3S", Duration::from_secs(3)),
+            ("40m", Duration::from_millis(40)),
+            ("5u", Duration::from_micros(5)),
+            ("99999999n", Duration::from_nanos(99_999_999)),
+        ] {
+            assert_eq!(read(text), Some(expected), "{text}");
+        }
+        for text in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", "+1S", "1 S"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(timeout_of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn every_method_of_the_contract_has_a_label() {
+        let methods: BTreeSet<String> = methods().collect();
+        assert!(methods.contains("tessera.v1.ActionsService/Lease"), "{methods:?}");
+        assert_eq!(methods.len(), 12);
     }
 }

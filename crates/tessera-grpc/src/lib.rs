@@ -86,6 +86,8 @@ async fn routes(desk: &Desk) -> (HealthReporter, Routes) {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that a client that knows nothing can read the details of a status.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     // Older clients know the second only. The descriptors are our own, and a test reads them.
     let (v1, v1alpha) = (reflection().build_v1(), reflection().build_v1alpha());

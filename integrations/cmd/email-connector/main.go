@@ -27,7 +27,7 @@ func connector() cli.Connector {
 		Name: "email-connector", Kind: "email",
 		About:       "Delivers the mail of a Tessera through a mail server.",
 		Concurrency: 8,
-		Timeout:     min(mail.MaxDuration, tessera.TimeoutMax),
+		Timeout:     mail.MaxDuration,
 		Options: []cli.Option{
 			cli.Secret(&server, "TESSERA_SMTP_URL", cli.Option{Flag: "smtp-url-file", Env: "TESSERA_SMTP_URL_FILE",
 				Usage: "A file that holds the mail server's URL: " +
@@ -37,24 +37,26 @@ func connector() cli.Connector {
 				Usage: "The name to give in EHLO: this machine's, or the domain that mail comes from. Not given: the host of " +
 					"Tessera's base_url, as Tessera itself does."}),
 		},
-		Open: func() (cli.Transport, error) {
-			if server == "" {
-				return cli.Transport{}, errors.New("neither TESSERA_SMTP_URL nor --smtp-url-file nor TESSERA_SMTP_URL_FILE names " +
-					"the mail server")
-			}
-			transport, err := mail.New(server)
-			if err != nil {
-				return cli.Transport{}, fmt.Errorf("the mail server's URL %w", err)
-			}
-			send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
-				if delivery.Email == nil {
-					return attempt.New(attempt.Permanent, "this delivery is no mail")
-				}
-				return transport.Send(ctx, cmp.Or(hello, hostOf(delivery.Ticket.URL)), delivery.Email)
-			}
-			return cli.Transport{Send: send, Close: transport.Close, Through: transport.String()}, nil
-		},
+		Open: func() (cli.Transport, error) { return open(server, hello) },
 	}
+}
+
+// open makes ready to send through a mail server, to which it says hello by the name of Tessera's host unless it has another.
+func open(server, hello string) (cli.Transport, error) {
+	if server == "" {
+		return cli.Transport{}, errors.New("neither TESSERA_SMTP_URL nor --smtp-url-file nor TESSERA_SMTP_URL_FILE names the mail server")
+	}
+	transport, err := mail.New(server)
+	if err != nil {
+		return cli.Transport{}, fmt.Errorf("the mail server's URL %w", err)
+	}
+	send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
+		if delivery.Email == nil {
+			return attempt.New(attempt.Permanent, "this delivery is no mail")
+		}
+		return transport.Send(ctx, cmp.Or(hello, hostOf(delivery.Ticket.URL)), delivery.Email)
+	}
+	return cli.Transport{Send: send, Close: transport.Close, Through: transport.String()}, nil
 }
 
 // hostOf returns the host of a URL, which for that of a ticket is where people see Tessera.

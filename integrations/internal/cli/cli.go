@@ -82,24 +82,26 @@ func Run(ctx context.Context, connector Connector, args []string, getenv func(st
 	if err == nil {
 		transport, err = connector.Open()
 	}
-	if err != nil {
+	fail := func(status int) int {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\nTry %s --help.\n", connector.Name, err, connector.Name)
-		return 2
+		return status
+	}
+	if err != nil {
+		return fail(2)
 	}
 	defer transport.Close()
 	config.Logger.Info("asking for deliveries", "kind", config.Kind, "address", config.Address, "concurrency", config.Concurrency,
 		"through", transport.Through)
-	if err := tessera.Run(ctx, config, handler(transport)); err != nil {
-		_, _ = fmt.Fprintf(stderr, "%s: %v\n", connector.Name, err)
-		return 1
+	if err = tessera.Run(ctx, config, transport.Handler()); err != nil {
+		return fail(1)
 	}
 	return 0
 }
 
-// handler hands what an attempt came to over to the SDK.
-func handler(transport Transport) tessera.Handler {
+// Handler hands what an attempt came to over to the SDK.
+func (t Transport) Handler() tessera.Handler {
 	return func(ctx context.Context, delivery *tessera.Delivery) error {
-		made := transport.Send(ctx, delivery)
+		made := t.Send(ctx, delivery)
 		delivery.Report(tessera.Report{
 			StatusCode: made.StatusCode, Detail: made.Detail, Response: made.Response, Recipients: made.Recipients, Health: made.Health,
 		})

@@ -35,6 +35,7 @@ const (
 	errNoTLS      fault = "STARTTLS is not supported on this server"
 	errMechanism  fault = "No compatible authentication mechanism was found"
 	errChallenge  fault = "This mechanism does not expect a challenge"
+	errUnread     fault = "Could not read auth challenge"
 	errQuestion   fault = "Unrecognized challenge"
 	errChallenges fault = "Unexpected number of challenges"
 	errTooLarge   fault = "SMTP response too large"
@@ -156,7 +157,9 @@ func (c *conn) logIn(user, password string) error {
 	case c.offers["AUTH PLAIN"]:
 		said, err := c.command("AUTH PLAIN " + encode([]byte("\x00"+user+"\x00"+password)))
 		if err == nil && said.code == 334 {
-			err = errChallenge
+			if _, err = questionOf(said); err == nil {
+				err = errChallenge
+			}
 		}
 		return err
 	case !c.offers["AUTH LOGIN"]:
@@ -167,7 +170,7 @@ func (c *conn) logIn(user, password string) error {
 		if err != nil || said.code != 334 {
 			return err
 		}
-		reply, err := replyTo(firstWord(said), user, password)
+		reply, err := replyTo(said, user, password)
 		if err != nil {
 			return err
 		}
@@ -180,18 +183,27 @@ func (c *conn) logIn(user, password string) error {
 }
 
 // replyTo answers a question of AUTH LOGIN.
-func replyTo(challenge, user, password string) (string, error) {
-	question, err := base64.StdEncoding.DecodeString(challenge)
+func replyTo(said answer, user, password string) (string, error) {
+	question, err := questionOf(said)
 	if err != nil {
 		return "", err
 	}
-	switch strings.ToLower(strings.TrimRight(string(question), ":\x00")) {
+	switch strings.ToLower(strings.TrimRight(question, ":\x00")) {
 	case "user name", "username":
 		return user, nil
 	case "password":
 		return password, nil
 	}
 	return "", errQuestion
+}
+
+// questionOf returns what a server asks of who logs in.
+func questionOf(said answer) (string, error) {
+	if firstWord(said) == "" {
+		return "", errUnread
+	}
+	question, err := base64.StdEncoding.DecodeString(firstWord(said))
+	return string(question), err
 }
 
 // command sends one line and returns what the server says to it; a refusal is a *replyError.

@@ -44,7 +44,7 @@ pub struct KindRecord {
     /// When a connector first said that it delivers it; `None` = none ever did, and its deliveries are held unless the binary
     /// makes them.
     pub announced_at: Option<OffsetDateTime>,
-    /// The names of the scrips that make deliveries of it, without those that are disabled.
+    /// The names of the scrips that make deliveries of it.
     pub scrips: Vec<String>,
     /// Deliveries of it that are not finished.
     pub unfinished: i64,

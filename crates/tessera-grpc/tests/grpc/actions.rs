@@ -115,12 +115,16 @@ async fn a_kind_that_the_token_is_not_bound_to_is_refused() {
 #[tokio::test]
 async fn a_kind_is_announced_with_its_schema_and_listed() {
     let desk = Desk::open().await;
+    desk.client().await.create("Kettle").await;
     let token = desk.token("chats", &["chat", "email"], None).await;
     let mut client = Client::new(desk.channel().await, &token);
     let kinds = client.scrips.list_kinds(ListKindsRequest {}).await.unwrap().into_inner().kinds;
     let names: Vec<_> = kinds.iter().map(|kind| kind.name.as_str()).collect();
     assert_eq!(names, ["chat", "email"]);
     assert_eq!((kinds[0].schema.as_str(), kinds[0].announced_at), ("", None));
+    assert!(kinds[0].scrips.is_empty() && kinds[0].unfinished == 0);
+    assert!(kinds[1].scrips.iter().any(|scrip| scrip.contains("Autoreply")), "{:?}", kinds[1].scrips);
+    assert_eq!(kinds[1].unfinished, 1);
     let schema = r#"{"type":"object"}"#;
     let asked = AnnounceRequest {
         kind: "chat".to_owned(),

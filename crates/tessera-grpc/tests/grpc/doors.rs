@@ -14,11 +14,13 @@ use tessera_grpc::{Address, Door, Limits, MESSAGE_MAX};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt as _;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
@@ -156,6 +158,7 @@ async fn reflection_lists_the_services_and_resolves_a_message() {
         MessageRequest::ListServices(String::new()),
         MessageRequest::FileContainingSymbol("tessera.v1.LeaseRequest".to_owned()),
         MessageRequest::FileByFilename("google/protobuf/duration.proto".to_owned()),
+        MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned()),
         MessageRequest::FileContainingSymbol("tessera.v1.Nothing".to_owned()),
     ];
     let asked = asked.map(|message_request| ServerReflectionRequest {
@@ -172,9 +175,11 @@ async fn reflection_lists_the_services_and_resolves_a_message() {
     for name in ["tessera.v1.ActionsService", "tessera.v1.TicketsService", "grpc.health.v1.Health"] {
         assert!(names.contains(&name), "{names:?}");
     }
-    for (answer, file) in
-        answers[1..3].iter().zip(["tessera/v1/actions.proto", "google/protobuf/duration.proto"])
-    {
+    for (answer, file) in answers[1..4].iter().zip([
+        "tessera/v1/actions.proto",
+        "google/protobuf/duration.proto",
+        "error_details.proto",
+    ]) {
         let MessageResponse::FileDescriptorResponse(files) = answer else { panic!("{answer:?}") };
         let file_of = |bytes: &Vec<u8>| {
             let file: prost_types::FileDescriptorProto = prost::Message::decode(bytes.as_slice()).unwrap();
@@ -193,7 +198,24 @@ async fn a_message_that_is_too_large_is_refused_and_the_connection_goes_on() {
     let refused =
         client.tickets.create_ticket(CreateTicketRequest { ticket, ..Default::default() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "body_too_large");
     assert_eq!(client.create("Small").await.number, 1);
+}
+
+#[tokio::test]
+async fn a_message_of_another_form_is_the_clients_fault() {
+    let desk = Desk::open().await;
+    let token = desk.token("odd", &[], Some("admin")).await;
+    let mut client = tonic::client::Grpc::new(desk.channel().await);
+    client.ready().await.unwrap();
+    // Its first field is a number, where the name of a ticket is a text.
+    let mut request = Request::new(prost_types::Duration { seconds: 7, nanos: 0 });
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let path = PathAndQuery::from_static("/tessera.v1.TicketsService/GetTicket");
+    let codec = ProstCodec::<prost_types::Duration, prost_types::Duration>::default();
+    let refused = client.unary(request, path, codec).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "malformed_message");
 }
 
 #[tokio::test]

@@ -3,12 +3,12 @@
 use crate::desk::{Desk, new};
 use serde_json::Value;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use tessera_grpc::v1::{CreateTicketRequest, GetTicketRequest, ListKindsRequest};
 use tonic::Code;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The lines of a test's log.
+/// The lines of this program's log, which all tests share.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -32,7 +32,18 @@ impl<'w> MakeWriter<'w> for Lines {
 }
 
 impl Lines {
-    /// Those of calls, of this id.
+    /// Begins the log, once.
+    fn begun() -> Self {
+        static LINES: LazyLock<Lines> = LazyLock::new(|| {
+            let lines = Lines::default();
+            let subscriber = tracing_subscriber::fmt().json().with_writer(lines.clone()).finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+            lines
+        });
+        LINES.clone()
+    }
+
+    /// Those of the call of this id.
     fn of(&self, id: &str) -> Vec<Value> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -42,10 +53,7 @@ impl Lines {
 
 #[tokio::test]
 async fn a_fault_of_ours_stands_in_the_log_once_with_its_causes_and_is_not_told_to_the_client() {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().json().with_writer(lines.clone()).finish();
-    // The server is on this test's own thread.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = Lines::begun();
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     sqlx::query("ALTER TABLE tickets RENAME TO elsewhere").execute(desk.pool()).await.unwrap();
@@ -61,9 +69,7 @@ async fn a_fault_of_ours_stands_in_the_log_once_with_its_causes_and_is_not_told_
 
 #[tokio::test]
 async fn what_is_answered_is_told_but_for_what_connectors_ask_all_day_long() {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().json().with_writer(lines.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = Lines::begun();
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let id = |metadata: &tonic::metadata::MetadataMap| {

@@ -78,14 +78,14 @@ struct KindView {
     /// Its name.
     name: String,
     /// The JSON Schema of its payloads; null = any JSON, and for `email` and `webhook`, which have a form of their own.
-    #[schema(required, value_type = Option<Object>)]
+    #[schema(required, value_type = Value)]
     schema: Option<Value>,
     /// When a connector first said that it delivers it. Null = none ever did: deliveries of it are held, unless Tessera itself
     /// delivers them.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     announced_at: Option<OffsetDateTime>,
-    /// The scrips that make deliveries of it, without those that are disabled: names, in their order.
+    /// The names of the scrips that make deliveries of it, in their order.
     scrips: Vec<String>,
     /// Deliveries of it that are not finished.
     unfinished: i64,
