@@ -184,7 +184,7 @@ func (d *desk) delivered(t *testing.T, ids ...string) {
 // loses has the answer of the next calls of a method lost.
 func (d *desk) loses(method string, times int) {
 	var mu sync.Mutex
-	d.Around(func(called string, call func() error) error {
+	d.Around(func(called string, _ any, call func() error) error {
 		err := call()
 		mu.Lock()
 		defer mu.Unlock()

@@ -21,6 +21,8 @@ type Record struct {
 	End tesserav1.Outcome
 	// Ends is how often an end was recorded. A success may follow a failure; anything else is recorded once.
 	Ends int
+	// Leased says whether somebody is at work on it.
+	Leased bool
 	// DueIn is how far the clock must go until it can be leased.
 	DueIn time.Duration
 }
@@ -43,11 +45,26 @@ func (s *Server) Record(id string) Record {
 	if one == nil {
 		return Record{}
 	}
-	record := Record{Attempts: one.attempts, End: one.end, Ends: one.ends, DueIn: max(one.due-s.passed, 0)}
+	record := Record{
+		Attempts: one.attempts, End: one.end, Ends: one.ends, Leased: one.current != 0, DueIn: max(one.due-s.passed, 0),
+	}
 	for _, lease := range one.leases {
 		record.Leases = append(record.Leases, *lease)
 	}
 	return record
+}
+
+// Ends is how many deliveries were delivered or given up.
+func (s *Server) Ends() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ends := 0
+	for _, one := range s.deliveries {
+		if one.end != tesserav1.Outcome_OUTCOME_UNSPECIFIED {
+			ends++
+		}
+	}
+	return ends
 }
 
 // Settled waits until a lease of a delivery, from 0, is settled, and returns what came of it.

@@ -60,7 +60,7 @@ type Server struct {
 	mu       sync.Mutex
 	address  string
 	services *grpc.Server
-	around   func(method string, call func() error) error
+	around   Hook
 	revoked  bool
 	// passed is how far its clock has gone.
 	passed time.Duration
@@ -161,9 +161,12 @@ func (s *Server) Advance(by time.Duration) {
 	s.ring()
 }
 
-// Around has every call go through a function, which may make it or not, and change its error; nil ends that. The method is the last
-// part of its name, as in "Settle".
-func (s *Server) Around(hook func(method string, call func() error) error) {
+// Hook stands around calls: it may make the call or not, and what it returns is what the connector gets. The method is the last part of
+// its name, as in "Settle".
+type Hook func(method string, request any, call func() error) error
+
+// Around has every call from now on go through a hook; nil ends that.
+func (s *Server) Around(hook Hook) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.around = hook
@@ -240,7 +243,7 @@ func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnarySer
 		return handler(ctx, request)
 	}
 	var response any
-	err := around(method, func() (err error) {
+	err := around(method, request, func() (err error) {
 		response, err = handler(ctx, request)
 		return err
 	})

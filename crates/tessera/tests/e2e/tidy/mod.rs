@@ -6,6 +6,7 @@
 mod house;
 mod pages;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tessera_core::scrip::action::Action;
@@ -13,13 +14,14 @@ use tessera_core::scrip::condition::Condition;
 use tessera_core::scrip::template::{FILTERS, FUNCTIONS, Offered, TESTS, VARIABLES};
 
 /// The pages that there must be.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/api.md",
     "docs/architecture.md",
     "docs/benchmarks.md",
+    "docs/connectors.md",
     "docs/differences-from-rt.md",
     "docs/import.md",
     "docs/metrics.md",
@@ -35,6 +37,8 @@ const PAGES: [&str; 16] = [
 const AWAITED: [&str; 0] = [];
 /// The page of the settings.
 const OPERATING: &str = "docs/operating.md";
+/// The page of connectors.
+const CONNECTORS: &str = "docs/connectors.md";
 /// Files of more than [`house::LINES_MAX`] lines, each with the reason.
 const LONG: [(&str, &str); 1] = [("crates/tessera-grpc/src/gen/tessera.v1.rs", "generated")];
 /// Tests that sleep, each with the reason: a moment that is random, not a condition that is awaited.
@@ -130,11 +134,37 @@ fn shown(example: &str) -> String {
 fn every_setting_stands_in_its_page_and_no_page_names_one_that_there_is_not() {
     let settings = pages::settings_of(&read("crates/tessera/src/default.toml"));
     assert!(settings.len() > 10, "only {} found: the search is broken", settings.len());
-    assert_eq!(pages::unknown_settings(&markdown(), &settings), NOTHING);
+    let variables = pages::variables_of(&go());
+    assert_eq!(pages::unknown_settings(&markdown(), &settings, &variables), NOTHING);
     // While the page is awaited there is nothing to compare; `every_page_that_there_must_be_is_there` ends that.
     if !AWAITED.contains(&OPERATING) {
         assert_eq!(pages::unnamed_settings(&read(OPERATING), &settings), NOTHING);
     }
+}
+
+#[test]
+fn the_page_on_connectors_has_every_flag_of_those_that_ship_with_its_variables_and_no_other() {
+    let shipped = ["integrations/cmd/", "integrations/internal/cli/"];
+    let sources: Vec<Source> =
+        go().into_iter().filter(|source| shipped.iter().any(|place| source.path.starts_with(place))).collect();
+    let options = pages::options_of(&sources);
+    assert!(options.len() > 15, "only {} found: the search is broken", options.len());
+    let page = read(CONNECTORS);
+    let rows = pages::rows(&page, "### Flags");
+    let listed: Vec<String> = rows.iter().flat_map(|row| pages::options_listed(&row[..2])).collect();
+    assert_eq!(pages::compare(CONNECTORS, &options, &listed), NOTHING);
+}
+
+#[test]
+fn the_page_on_connectors_names_reasons_that_are_codes_and_every_code_of_grpc_once() {
+    let page = read(CONNECTORS);
+    let codes: BTreeSet<String> = pages::first_column(&read("docs/api.md"), "### Codes").into_iter().collect();
+    let rows = pages::rows(&page, "## Errors");
+    let reasons: BTreeSet<String> = rows.iter().flat_map(|row| pages::spans(&row[1])).collect();
+    assert!(reasons.len() > 10, "only {} found: the search is broken", reasons.len());
+    assert_eq!(Vec::from_iter(reasons.difference(&codes)), [""; 0]);
+    let listed = pages::first_column(&page, "## Errors");
+    assert_eq!(listed.len(), BTreeSet::from_iter(&listed).len(), "{listed:?}");
 }
 
 #[test]
@@ -168,6 +198,13 @@ const NOTHING: [String; 0] = [];
 /// Every Rust source, tests too.
 fn rust() -> Vec<Source> {
     ["crates", "fuzz"].into_iter().flat_map(|folder| sources(folder, ".rs", true)).collect()
+}
+
+/// Every source of a connector, without tests.
+fn go() -> Vec<Source> {
+    let mut sources = sources("integrations", ".go", true);
+    sources.retain(|source| !source.path.ends_with("_test.go"));
+    sources
 }
 
 /// Every page.

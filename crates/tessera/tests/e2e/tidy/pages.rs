@@ -123,7 +123,7 @@ pub fn plain(cells: &[impl AsRef<str>]) -> String {
 }
 
 /// What stands in backticks on one line.
-fn spans(line: &str) -> Vec<String> {
+pub fn spans(line: &str) -> Vec<String> {
     line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
@@ -152,8 +152,40 @@ pub fn unnamed_settings(page: &str, settings: &BTreeSet<String>) -> Vec<String> 
     settings.difference(&named).map(|setting| format!("the page of the settings lacks `{setting}`")).collect()
 }
 
-/// Settings that pages name, as `http.listen` in backticks or as `TESSERA_HTTP__LISTEN`, and that there are not.
-pub fn unknown_settings(pages: &[Source], settings: &BTreeSet<String>) -> Vec<String> {
+/// The variables of the environment that connectors read, or give to what they run.
+pub fn variables_of(sources: &[Source]) -> BTreeSet<String> {
+    let words = sources
+        .iter()
+        .flat_map(|source| source.text.split('"'))
+        .map(|text| text.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).next().unwrap_or_default());
+    words.filter(|word| word.starts_with(PREFIX)).map(str::to_owned).collect()
+}
+
+/// The flags of connectors, and the variables beside them, as they are declared: `Flag: "token-file"`, `Env: "TESSERA_CA"`.
+pub fn options_of(sources: &[Source]) -> BTreeSet<String> {
+    let after = |mark: &'static str| {
+        let texts = sources.iter().flat_map(move |source| source.text.split(mark).skip(1));
+        texts.filter_map(|rest| rest.split('"').next())
+    };
+    let flags = after("Flag: \"").map(|flag| format!("--{flag}"));
+    let secrets =
+        sources.iter().flat_map(|source| source.text.split("Secret(&").skip(1)).filter_map(|rest| rest.split('"').nth(1));
+    flags.chain(after("Env: \"").chain(secrets).map(str::to_owned)).collect()
+}
+
+/// The flags and variables in backticks of the cells of a row.
+pub fn options_listed(cells: &[String]) -> Vec<String> {
+    let words = cells.iter().flat_map(|cell| spans(cell));
+    words.filter(|word| word.starts_with("--") || word.starts_with(PREFIX)).collect()
+}
+
+/// Settings that pages name, as `http.listen` in backticks or as `TESSERA_HTTP__LISTEN`, and that there are not; `variables` are
+/// those of connectors.
+pub fn unknown_settings(
+    pages: &[Source],
+    settings: &BTreeSet<String>,
+    variables: &BTreeSet<String>,
+) -> Vec<String> {
     let sections: BTreeSet<&str> =
         settings.iter().filter_map(|setting| Some(setting.rsplit_once('.')?.0)).collect();
     let is_one = |word: &str| {
@@ -163,11 +195,12 @@ pub fn unknown_settings(pages: &[Source], settings: &BTreeSet<String>) -> Vec<St
     let mut complaints = Vec::new();
     for page in pages {
         let spans = page.text.lines().flat_map(spans).filter(|word| is_one(word));
-        let variables = page.text.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).filter_map(|word| {
+        let words = page.text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        let named = words.filter(|word| !variables.contains(*word)).filter_map(|word| {
             let name = word.strip_prefix(PREFIX).filter(|name| !name.is_empty())?;
             Some(name.to_lowercase().replace("__", "."))
         });
-        let unknown = spans.chain(variables).filter(|word| !settings.contains(word));
+        let unknown = spans.chain(named).filter(|word| !settings.contains(word));
         let unknown: BTreeSet<String> = unknown.collect();
         complaints.extend(
             unknown.iter().map(|word| format!("{} names the setting {word}, which is none", page.path)),
@@ -348,10 +381,22 @@ mod examples {
         let lacking = "the page of the settings lacks `database.embedded.bin_dir`";
         assert_eq!(unnamed_settings("`http.listen`, `name`", &settings), [lacking]);
         let right = "`http.listen`, `http.rs`, `ticket.name`, TESSERA_HTTP__LISTEN=1 and $TESSERA/api";
-        assert_eq!(unknown_settings(&[page("a.md", right)], &settings), [""; 0]);
-        let wrong = unknown_settings(&[page("b.md", "`http.port` and TESSERA_NAMES")], &settings);
+        assert_eq!(unknown_settings(&[page("a.md", right)], &settings, &BTreeSet::new()), [""; 0]);
+        let variables = variables_of(&[page("a.go", "getenv(\"TESSERA_TOKEN\") + \"TESSERA_ATTEMPT=\"")]);
+        assert_eq!(Vec::from_iter(&variables), ["TESSERA_ATTEMPT", "TESSERA_TOKEN"]);
+        let text = "`http.port`, TESSERA_TOKEN and TESSERA_NAMES";
+        let wrong = unknown_settings(&[page("b.md", text)], &settings, &variables);
         let names = |setting: &str| format!("b.md names the setting {setting}, which is none");
         assert_eq!(wrong, [names("http.port"), names("names")]);
+    }
+
+    #[test]
+    fn flags_are_read_with_their_variables_where_they_are_declared_and_where_they_are_listed() {
+        let text = "Text(&s.ca, Option{Flag: \"ca\", Env: \"TESSERA_CA\"}), cli.Secret(&url, \"TESSERA_URL\", cli.Option{Flag: \"url-file\", Env: \"TESSERA_URL_FILE\"})";
+        let options = options_of(&[page("a.go", text)]);
+        assert_eq!(Vec::from_iter(options), ["--ca", "--url-file", "TESSERA_CA", "TESSERA_URL", "TESSERA_URL_FILE"]);
+        let row = words(&["`--ca`, `--key`", "`TESSERA_CA`, not `CA`"]);
+        assert_eq!(options_listed(&row), ["--ca", "--key", "TESSERA_CA"]);
     }
 
     #[test]
