@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use tessera_core::db::history::Recorded;
 use tessera_core::dispatch::Prepared;
+use tessera_core::models::delivery::DeliveryState;
 use tessera_core::models::{
     self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, Why,
 };
@@ -393,7 +394,9 @@ impl Changed {
                         id: delivery.id,
                         kind: kind.to_string(),
                         scrip: plan.maker(delivery.id).map(ScripRef::from),
-                        state: if is_held { DeliveryState::Held } else { DeliveryState::Available }.as_str().to_owned(),
+                        state: if is_held { DeliveryState::Held } else { DeliveryState::Available }
+                            .as_str()
+                            .to_owned(),
                     }
                 })
                 .collect(),
@@ -432,7 +435,7 @@ impl Preview {
                     hold: prepared
                         .catalog
                         .lacks_connector(&one.payload.kind())
-                        .then(|| HoldView::without_connector(one.payload.endpoint())),
+                        .then(|| HoldView::without_connector(&one.payload.endpoint())),
                 })
                 .collect(),
             plan_hash: plan.hash.to_string(),

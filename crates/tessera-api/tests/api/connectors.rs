@@ -1,6 +1,6 @@
 //! Connectors over HTTP: added, listed with their kinds, revoked.
 
-use crate::desk::{Desk, request};
+use crate::desk::{Desk, each, request};
 use axum::http::Method;
 use serde_json::{Value, json};
 
@@ -69,9 +69,97 @@ async fn the_kinds_are_listed_with_who_needs_them_and_what_waits() {
         kind("webhook", json!(["Tell the pager"])),
     ];
     assert_eq!(kinds, json!(expected));
-    let scrips = "UPDATE scrips SET state = 'disabled' WHERE name = 'Tell the pager'";
-    sqlx::query(scrips).execute(desk.pool()).await.unwrap();
+    let scrips = desk.get("/api/scrips?name=pager").await.expect(200)["items"].clone();
+    let path = format!("/api/scrips/{}", scrips[0]["id"].as_str().unwrap());
+    desk.patch(&path, json!({ "state": "disabled" })).await.expect(200);
     desk.create(json!({ "requestors": ["eve@example.net"] })).await;
     let kinds = desk.get("/api/connectors").await.expect(200)["kinds"].clone();
     assert_eq!((&kinds[1]["unfinished"], &kinds[2]["scrips"]), (&json!(1), &json!([])));
+}
+
+/// A scrip that tells a chat of every new ticket in Support.
+async fn tell_the_chat(desk: &Desk) -> Value {
+    let scrip = json!({ "name": "Tell the chat", "queue": "Support", "condition_type": "OnCreate", "action_type": "Connector",
+        "action_config": { "kind": "chat", "payload": { "text": "{{ ticket.subject }}", "urgent": "{{ ticket.priority > 5 }}" } } });
+    desk.post("/api/scrips", scrip).await.expect(201)
+}
+
+#[tokio::test]
+async fn a_preview_shows_what_a_connector_will_be_handed_and_that_it_is_held_until_one_comes() {
+    let desk = Desk::open().await;
+    let added =
+        desk.post("/api/connectors", json!({ "name": "chat-1", "kinds": ["chat"] })).await.expect(201);
+    tell_the_chat(&desk).await;
+    let ticket = json!({ "queue": "Support", "subject": "Printer" });
+    let preview = async || desk.post("/api/tickets/preview", ticket.clone()).await.expect(200);
+    let before = preview().await;
+    let shown = &before["deliveries"][0];
+    assert_eq!(each(&before["scrips_fired"], "/scrip/name"), ["Tell the chat"]);
+    assert_eq!(
+        (&shown["connector"], &shown["json"]),
+        (&json!("chat"), &json!({ "text": "Printer", "urgent": "false" }))
+    );
+    let detail = "No chat connector has ever connected. It goes out when one does.";
+    assert_eq!(
+        (&shown["hold"]["reason"], &shown["hold"]["detail"]),
+        (&json!("no_connector"), &json!(detail))
+    );
+
+    let made = desk.post("/api/tickets", ticket.clone()).await.expect(201);
+    assert_eq!(made["plan_hash"], before["plan_hash"], "what was shown is what was done");
+    let delivery = &made["deliveries"][0];
+    assert_eq!((&delivery["kind"], &delivery["state"]), (&json!("chat"), &json!("held")));
+    let listed = desk.get("/api/deliveries?kind=chat").await.expect(200)["items"][0].clone();
+    assert_eq!((&listed["id"], &listed["json"]), (&delivery["id"], &shown["json"]));
+    assert_eq!((&listed["state"], &listed["hold"]["reason"]), (&json!("held"), &json!("no_connector")));
+
+    // A connector comes, and says what it takes.
+    let connector = desk.tessera().connector(added["token"].as_str().unwrap()).await.unwrap();
+    let schema = r#"{"properties": {"text": {"maxLength": 7}, "urgent": {"type": "boolean"}}}"#;
+    assert!(desk.tessera().announce(&connector, "chat", schema, "chat 1").await.unwrap().is_empty());
+    let after = preview().await["deliveries"][0].clone();
+    assert_eq!((&after["hold"], &after["json"]["urgent"]), (&Value::Null, &json!(false)));
+    let listed = desk.get("/api/connectors").await.expect(200);
+    assert_eq!(listed["connectors"][0]["software"], "chat 1");
+    let chat = &listed["kinds"][0];
+    assert_eq!(
+        (&chat["name"], &chat["scrips"], &chat["unfinished"]),
+        (&json!("chat"), &json!(["Tell the chat"]), &json!(1))
+    );
+    assert!(chat["announced_at"].is_string() && chat["schema"]["properties"]["text"].is_object(), "{chat}");
+    let types = desk.get("/api/scrip-types").await.expect(200);
+    assert_eq!(types["kinds"]["chat"], json!({ "schema": chat["schema"], "is_announced": true }));
+
+    let misfit = json!({ "queue": "Support", "subject": "Printers" });
+    let preview = desk.post("/api/tickets/preview", misfit).await.expect(200);
+    assert_eq!(
+        (&preview["deliveries"], each(&preview["scrips_fired"], "/verdict")),
+        (&json!([]), vec![&json!("failed")])
+    );
+    let told = preview["transactions"].to_string();
+    assert!(told.contains("payload does not fit the schema of") && told.contains("/text: "), "{told}");
+}
+
+#[tokio::test]
+async fn a_scrip_of_a_connector_that_cannot_work_is_refused_when_it_is_saved() {
+    let desk = Desk::open().await;
+    let scrip = |payload: Value| {
+        json!({ "name": "Tell the chat", "condition_type": "OnCreate", "action_type": "Connector",
+            "action_config": { "kind": "chat", "payload": payload } })
+    };
+    desk.post("/api/scrips", scrip(json!({})))
+        .await
+        .fault("action_config.kind", "tessera connector add NAME --kind chat");
+    desk.post("/api/connectors", json!({ "name": "chat-1", "kinds": ["chat"] })).await.expect(201);
+    let problem = desk
+        .post("/api/scrips", scrip(json!({ "list": ["", "a\n{{ nothing }}"] })))
+        .await
+        .problem(422, "invalid");
+    let fault = &problem["errors"][0];
+    assert_eq!(
+        (&fault["field"], &fault["line"]),
+        (&json!("action_config.payload/list/1"), &json!(2)),
+        "{problem}"
+    );
+    desk.post("/api/scrips", scrip(json!(["any", 1, null]))).await.expect(201);
 }

@@ -4,6 +4,7 @@ use super::error;
 use crate::error::Result;
 use crate::models::connector::{Connector, KindRecord, Registered};
 use crate::models::{ConnectorId, DeliveryKind, UserId};
+use crate::plan::Catalog;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -202,12 +203,11 @@ pub async fn announce(
     Ok(changed.rows_affected() > 0)
 }
 
-/// Every kind that there is, in order of name, with how many deliveries of it are not finished.
-/// Their scrips are left empty.
+/// Every kind that there is, in order of name, with the scrips that make deliveries of it and how many are not finished.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn kinds(pool: &PgPool) -> Result<Vec<KindRecord>> {
+pub async fn kinds(pool: &PgPool, catalog: &Catalog) -> Result<Vec<KindRecord>> {
     let rows = sqlx::query!(
         r#"
         WITH known AS (
@@ -226,10 +226,10 @@ pub async fn kinds(pool: &PgPool) -> Result<Vec<KindRecord>> {
     .await
     .map_err(error)?;
     let kinds = rows.into_iter().map(|row| KindRecord {
+        scrips: catalog.makers_of(&row.kind),
         name: row.kind,
         schema: row.schema,
         announced_at: row.announced_at,
-        scrips: Vec::new(),
         unfinished: row.unfinished,
     });
     Ok(kinds.collect())

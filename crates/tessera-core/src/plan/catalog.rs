@@ -235,6 +235,16 @@ impl Catalog {
         self.kinds.get(name).is_some_and(|kind| !kind.is_announced)
     }
 
+    /// The names of the enabled scrips that make deliveries of a kind, in their order.
+    pub fn makers_of(&self, kind: &str) -> Vec<String> {
+        let is_maker = |scrip: &&Arc<Scrip>| {
+            scrip.state == State::Enabled && scrip.action.delivers().is_some_and(|made| made.as_str() == kind)
+        };
+        let mut names: Vec<_> = self.scrips.iter().filter(is_maker).map(|scrip| scrip.name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The names of the queues that take tickets, for messages that say what exists.
     pub fn queue_names(&self) -> Vec<&str> {
         self.queues.iter().filter(|queue| !queue.disabled).map(|queue| queue.name.as_str()).collect()

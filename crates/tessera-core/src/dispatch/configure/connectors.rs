@@ -100,22 +100,13 @@ impl Tessera {
         connectors::list(&self.pools.read).await
     }
 
-    /// Every kind of delivery that there is, in order of name: also those that the binary can make. Scrips are in order of name, too.
+    /// Every kind of delivery that there is, in order of name: also those that the binary can make.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn kinds(&self) -> Result<Vec<KindRecord>> {
         let catalog = self.fresh_catalog().await?;
-        let mut kinds = connectors::kinds(&self.pools.read).await?;
-        for scrip in catalog.scrips.iter().filter(|scrip| scrip.state == State::Enabled) {
-            let Some(made) = scrip.action.delivers() else { continue };
-            let of_it = kinds.iter_mut().filter(|kind| kind.name == made.as_str());
-            of_it.for_each(|kind| kind.scrips.push(scrip.name.clone()));
-        }
-        for kind in &mut kinds {
-            kind.scrips.sort_unstable();
-        }
-        Ok(kinds)
+        connectors::kinds(&self.pools.read, &catalog).await
     }
 
     /// Takes a connector's word that it delivers a kind, with payloads of this schema (JSON; empty = any). What was held because
