@@ -95,7 +95,7 @@ func TestACallTellsWhoMakesItAndHowDeepTheDeliveryIs(t *testing.T) {
 		return nil
 	})
 	server.Queue(&tesserav1.Delivery{Depth: 3})
-	if depth := (<-seen).Get("tessera-depth"); len(depth) != 1 || depth[0] != "3" {
+	if depth := received(t, seen).Get("tessera-depth"); len(depth) != 1 || depth[0] != "3" {
 		t.Errorf("%v", depth)
 	}
 }

@@ -117,7 +117,7 @@ func TestADeliverySaysWhatItIsAbout(t *testing.T) {
 		Ticket:  &tesserav1.TicketKey{Id: "a1", Number: 42, Url: "http://desk.example/42"},
 		Payload: &tesserav1.Delivery_Json{Json: `{"text":"hello","more":1}`},
 	})
-	got := <-seen
+	got := received(t, seen)
 	if got.ID != "7d9f" || got.Kind != "test" || got.Endpoint != "box" || got.Attempt != 1 || !got.CreatedAt.Equal(made) ||
 		got.TransactionID != "c0de" || got.Depth != 3 || got.Ticket != (tessera.Ticket{ID: "a1", Number: 42, URL: "http://desk.example/42"}) ||
 		string(got.JSON) != `{"text":"hello","more":1}` || got.Email != nil || got.Webhook != nil {
@@ -128,11 +128,11 @@ func TestADeliverySaysWhatItIsAbout(t *testing.T) {
 		t.Errorf("%v %v", note, err)
 	}
 	server.Queue(&tesserav1.Delivery{Payload: &tesserav1.Delivery_Email{Email: &tesserav1.EmailMessage{Sender: "a@example.org"}}})
-	if got := <-seen; got.Email.GetSender() != "a@example.org" || got.JSON != nil {
+	if got := received(t, seen); got.Email.GetSender() != "a@example.org" || got.JSON != nil {
 		t.Errorf("%+v", got)
 	}
 	server.Queue(&tesserav1.Delivery{Payload: &tesserav1.Delivery_Webhook{Webhook: &tesserav1.WebhookRequest{Url: "http://box.example"}}})
-	if got := <-seen; got.Webhook.GetUrl() != "http://box.example" || got.JSON != nil {
+	if got := received(t, seen); got.Webhook.GetUrl() != "http://box.example" || got.JSON != nil {
 		t.Errorf("%+v", got)
 	}
 }
@@ -151,6 +151,7 @@ func TestAPayloadThatCannotBeReadIsGivenUp(t *testing.T) {
 func TestTheContextOfAHandlerSaysWhyItEnds(t *testing.T) {
 	untilTheEnd := func(causes chan<- error) tessera.Handler {
 		return func(ctx context.Context, _ *tessera.Delivery) error {
+			causes <- nil
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
 			return ctx.Err()
@@ -158,25 +159,25 @@ func TestTheContextOfAHandlerSaysWhyItEnds(t *testing.T) {
 	}
 	t.Run("the lease is lost", func(t *testing.T) {
 		server := connectortest.NewServer(t, connectortest.Options{Lease: 60 * time.Millisecond})
-		causes := make(chan error, 1)
+		causes := make(chan error, 2)
 		run(t, server, nil, untilTheEnd(causes))
 		id := server.QueueJSON(`{}`)
-		connectortest.Eventually(t, "it is leased", func() bool { return server.Record(id).Leased })
+		received(t, causes)
 		server.Cancel(id)
-		if cause := <-causes; !errors.Is(cause, tessera.ErrLeaseLost) {
+		if cause := received(t, causes); !errors.Is(cause, tessera.ErrLeaseLost) {
 			t.Error(cause)
 		}
 	})
 	t.Run("the connector stops", func(t *testing.T) {
 		server := connectortest.NewServer(t, connectortest.Options{})
-		causes := make(chan error, 1)
+		causes := make(chan error, 2)
 		c := run(t, server, nil, untilTheEnd(causes))
 		id := server.QueueJSON(`{}`)
-		connectortest.Eventually(t, "it is leased", func() bool { return server.Record(id).Leased })
+		received(t, causes)
 		if err := c.end(t); err != nil {
 			t.Error(err)
 		}
-		if cause := <-causes; !errors.Is(cause, tessera.ErrStopping) {
+		if cause := received(t, causes); !errors.Is(cause, tessera.ErrStopping) {
 			t.Error(cause)
 		}
 		if got := server.Settled(t, id, 0); got.GetOutcome() != isReturned {
@@ -185,10 +186,11 @@ func TestTheContextOfAHandlerSaysWhyItEnds(t *testing.T) {
 	})
 	t.Run("its time is over", func(t *testing.T) {
 		server := connectortest.NewServer(t, connectortest.Options{})
-		causes := make(chan error, 1)
+		causes := make(chan error, 2)
 		run(t, server, func(config *tessera.Config) { config.Timeout = 40 * time.Millisecond }, untilTheEnd(causes))
 		id := server.QueueJSON(`{}`)
-		if cause := <-causes; !errors.Is(cause, context.DeadlineExceeded) {
+		received(t, causes)
+		if cause := received(t, causes); !errors.Is(cause, context.DeadlineExceeded) {
 			t.Error(cause)
 		}
 		if got := server.Settled(t, id, 0); got.GetOutcome() != isRetry || !strings.Contains(got.GetDetail(), "broken off after 40ms") {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -35,7 +36,7 @@ func TestWhatIsLeasedDuringAStopIsGivenBack(t *testing.T) {
 		t.Error("an attempt began during a stop")
 		return nil
 	})
-	<-leased
+	received(t, leased)
 	c.stop()
 	connectortest.Eventually(t, "the stop has begun", func() bool { return strings.Contains(c.logs.String(), "stopping") })
 	close(answer)
@@ -124,16 +125,54 @@ func TestEndpointsThatHaveTheirShareAreAskedForAsSoonAsOneOfThemIsFree(t *testin
 	}
 }
 
-func TestWhatEndsTogetherIsSettledTogether(t *testing.T) {
-	const places = 100
-	server, handler := connectortest.NewServer(t, connectortest.Options{}), &crowd{size: places}
-	run(t, server, func(config *tessera.Config) { config.Concurrency = places }, handler.handle)
-	for range places {
+func TestWhileAnEndpointHasItsShareTheServerIsNotAskedAllTheTime(t *testing.T) {
+	server, release := connectortest.NewServer(t, connectortest.Options{}), make(chan struct{})
+	run(t, server, func(config *tessera.Config) { config.PerEndpoint = 1 }, func(context.Context, *tessera.Delivery) error {
+		<-release
+		return nil
+	})
+	id := server.QueueJSON(`{}`)
+	connectortest.Eventually(t, "it is leased", func() bool { return server.Record(id).Leased })
+	begun, before := time.Now(), len(server.Asked())
+	connectortest.Eventually(t, "the server was asked again", func() bool { return len(server.Asked()) >= before+6 })
+	// However slow the machine is, it takes no less.
+	if took := time.Since(begun); took < time.Second {
+		t.Errorf("six calls within %s", took)
+	}
+	close(release)
+}
+
+func TestWhatEndsTogetherIsSettledTogetherUpToWhatTheServerTakes(t *testing.T) {
+	const places, most = 100, 100
+	server := connectortest.NewServer(t, connectortest.Options{})
+	first, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var largest atomic.Int32
+	server.Around(func(_ string, request any, call func() error) error {
+		if settle, ok := request.(*tesserav1.SettleRequest); ok {
+			once.Do(func() { close(first); <-goOn })
+			largest.Store(max(largest.Load(), int32(len(settle.GetSettlements()))))
+		}
+		return call()
+	})
+	var made atomic.Int32
+	c := run(t, server, func(config *tessera.Config) { config.Concurrency = places }, func(context.Context, *tessera.Delivery) error {
+		made.Add(1)
+		return nil
+	})
+	server.QueueJSON(`{}`)
+	received(t, first)
+	for range 2 * most {
 		server.QueueJSON(`{}`)
 	}
-	connectortest.Eventually(t, "all are settled", func() bool { return server.Ends() == places })
-	if calls := server.Calls("Settle"); calls > places/2 {
-		t.Errorf("%d attempts were settled by %d calls", places, calls)
+	connectortest.Eventually(t, "the others have ended while the first is being settled", func() bool { return made.Load() == 2*most+1 })
+	close(goOn)
+	connectortest.Eventually(t, "all are settled", func() bool { return server.Ends() == 2*most+1 })
+	if largest.Load() != most {
+		t.Errorf("up to %d were settled by one call", largest.Load())
+	}
+	if log := c.logs.String(); log != "" {
+		t.Errorf("\n%s", log)
 	}
 }
 

@@ -76,3 +76,16 @@ func run(t *testing.T, server *connectortest.Server, edit func(*tessera.Config),
 
 // delivered is a handler that delivers everything.
 func delivered(context.Context, *tessera.Delivery) error { return nil }
+
+// received waits for what a channel brings.
+func received[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case value := <-from:
+		return value
+	case <-time.After(connectortest.Patience):
+		t.Fatal("nothing came")
+	}
+	var none T
+	return none
+}
