@@ -13,7 +13,7 @@ use crate::scrip::Scrip;
 use crate::scrip::action::{
     self, Action, Column, Message, Mode, SendEmail, SetCustomField, SetStatusConfig, WebhookHeader,
 };
-use crate::scrip::template::{Compiled, Failure, Rendered, Template};
+use crate::scrip::template::{Compiled, Failure, OUTPUT_MAX, Rendered, Template};
 use serde_json::{Map, Value, json};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -273,8 +273,16 @@ impl<'a> Bench<'_, '_, 'a> {
                     misfits.join("; ")
                 ))
             })?;
+        let bytes = json.to_string().len();
+        if bytes > OUTPUT_MAX {
+            let message =
+                format!("payload has {bytes} bytes when it is rendered; at most {OUTPUT_MAX} are allowed");
+            return Err(Unready::Failed(message));
+        }
         let depth = self.snapshot.draft.context.depth.saturating_add(1);
-        let canonical = json!(["connector", action.kind, fixed.as_ref().unwrap_or(&json), depth]);
+        // Fixed texts are no numbers: what they become is in the hash by what the schema makes of them.
+        let hashed = fixed.map_or_else(|| json!([json]), |fixed| json!([fixed, action.typed(kind)]));
+        let canonical = json!(["connector", action.kind, hashed, depth]);
         Ok(Intent::Connector(Box::new(Custom { connector: action.kind.clone(), json, depth }), canonical))
     }
 

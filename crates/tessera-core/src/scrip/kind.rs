@@ -9,6 +9,10 @@ use std::fmt;
 pub const SCHEMA_MAX: usize = 64 * 1024;
 /// The most faults told of one payload.
 const FAULTS_MAX: usize = 20;
+/// The most parts of a schema that one value is held against.
+const LOOKS_MAX: usize = 10_000;
+/// How deep these are counted.
+const LOOKS_DEEP: usize = 64;
 /// How often references are followed to find what type a place has.
 const REFERENCES_MAX: usize = 16;
 
@@ -83,6 +87,8 @@ impl Schema {
             .offline()
             .build(&source)
             .map_err(|error| format!("cannot be used: {error}"))?;
+        let mut looks = 0;
+        look(&source, &source, &mut looks, 0)?;
         Ok(Self { source, validator })
     }
 
@@ -120,6 +126,19 @@ impl Schema {
 
     /// The text at `pointer` as the number or truth value that alone fits there; `None` where a text fits, or it is neither.
     pub fn coerced(&self, pointer: &str, text: &str) -> Option<Value> {
+        let text = text.trim();
+        let as_whole = || text.parse::<i64>().ok().map(Value::from);
+        let as_number = || text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number);
+        self.types_instead_of_text(pointer)?.into_iter().find_map(|kind| match kind {
+            "integer" => as_whole(),
+            "number" => as_whole().or_else(as_number),
+            "boolean" => text.parse::<bool>().ok().map(Value::Bool),
+            _ => None,
+        })
+    }
+
+    /// The types that fit at `pointer`, where no text does.
+    pub fn types_instead_of_text(&self, pointer: &str) -> Option<Vec<&str>> {
         let mut place = self.followed(&self.source)?;
         for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
@@ -130,18 +149,7 @@ impl Schema {
             Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
             _ => return None,
         };
-        if types.contains(&"string") {
-            return None;
-        }
-        let text = text.trim();
-        let as_whole = || text.parse::<i64>().ok().map(Value::from);
-        let as_number = || text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number);
-        types.iter().find_map(|kind| match *kind {
-            "integer" => as_whole(),
-            "number" => as_whole().or_else(as_number),
-            "boolean" => text.parse::<bool>().ok().map(Value::Bool),
-            _ => None,
-        })
+        if types.contains(&"string") { None } else { Some(types) }
     }
 
     /// What a schema says of a member or an item.
@@ -166,10 +174,36 @@ impl Schema {
     }
 }
 
+/// Counts how often one place of a payload is held against parts of a schema. Each level may name the one below twice, and
+/// so a small schema take longer than anybody waits.
+fn look(source: &Value, part: &Value, looks: &mut usize, depth: usize) -> Result<(), String> {
+    *looks += 1;
+    if *looks > LOOKS_MAX {
+        return Err(format!("holds one value against more than {LOOKS_MAX} of its parts"));
+    }
+    // A reference that leads back to itself is not followed again when a payload is checked.
+    if depth > LOOKS_DEEP {
+        return Ok(());
+    }
+    for one in ["not", "if", "then", "else"] {
+        part.get(one).map_or(Ok(()), |below| look(source, below, looks, depth + 1))?;
+    }
+    for several in ["allOf", "anyOf", "oneOf"] {
+        let below = part.get(several).and_then(Value::as_array).into_iter().flatten();
+        below.into_iter().try_for_each(|below| look(source, below, looks, depth + 1))?;
+    }
+    let dependent = part.get("dependentSchemas").and_then(Value::as_object).into_iter().flatten();
+    dependent.into_iter().try_for_each(|(_, below)| look(source, below, looks, depth + 1))?;
+    let referred = part.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
+    referred
+        .and_then(|pointer| source.pointer(pointer))
+        .map_or(Ok(()), |below| look(source, below, looks, depth + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     fn chat() -> Schema {
         Schema::compile(json!({
@@ -207,6 +241,31 @@ mod tests {
             assert!(refused.as_ref().is_some_and(|told| told.starts_with(begin)), "{source}: {refused:?}");
         }
         assert!(Schema::compile(json!(true)).is_ok());
+    }
+
+    #[test]
+    fn a_schema_that_goes_round_in_circles_comes_to_an_end_and_one_that_doubles_itself_is_refused() {
+        let mut doubling: Map<String, Value> = (0..40)
+            .map(|at| {
+                let next = json!({"$ref": format!("#/$defs/{}", at + 1)});
+                (at.to_string(), json!({"allOf": [next, next]}))
+            })
+            .collect();
+        doubling.insert("40".to_owned(), json!({"type": "object"}));
+        for (source, fits) in [
+            (json!({"$ref": "#"}), true),
+            (json!({"allOf": [{"$ref": "#"}]}), true),
+            (
+                json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}}),
+                true,
+            ),
+            (json!({"$dynamicRef": "#"}), true),
+        ] {
+            let schema = Schema::compile(source.clone()).unwrap();
+            assert_eq!(schema.misfits(&json!({"a": 1})).is_empty(), fits, "{source}");
+        }
+        let refused = Schema::compile(json!({"$ref": "#/$defs/0", "$defs": doubling})).err();
+        assert!(refused.is_some_and(|told| told.contains("more than 10000 of its parts")));
     }
 
     #[test]

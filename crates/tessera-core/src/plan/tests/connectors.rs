@@ -105,6 +105,39 @@ fn every_part_of_it_is_in_the_hash_and_the_number_of_a_new_ticket_is_not() {
 }
 
 #[test]
+fn a_schema_that_makes_another_thing_of_a_text_makes_another_plan() {
+    let config = json!({"kind": "chat", "payload": {"number": "{{ ticket.number }}"}});
+    let hash = |schema: Value, number| {
+        let scrip = ("OnCreate", json!({}));
+        let desk =
+            Desk::new().kind("chat", schema).scrip("Chat", scrip, ("Connector", config.clone()), json!({}));
+        planned(&desk.open(), number).hash
+    };
+    let whole = json!({"properties": {"number": {"type": "integer"}}});
+    assert_ne!(hash(Value::Null, Some(7)), hash(whole.clone(), Some(7)), "a text, and a number");
+    assert_eq!(hash(whole.clone(), None), hash(whole, Some(7)));
+}
+
+#[test]
+fn a_payload_that_grows_too_large_fails() {
+    let text = "{% for n in range(end=200) %}{% for m in range(end=10) %}{{ ticket.subject }}{{ ticket.subject }}{{ ticket.subject }}{% endfor %}{% endfor %}";
+    let subject = "x".repeat(30);
+    let with = |texts: usize| {
+        let catalog = Desk::new().kind("pager", Value::Null).scrip(
+            "Page",
+            ("OnCreate", json!({})),
+            ("Connector", json!({"kind": "pager", "payload": vec![text; texts]})),
+            json!({}),
+        );
+        create(&catalog.open(), CreateTicket { subject: subject.clone(), ..new_ticket() }).unwrap()
+    };
+    assert_eq!(verdicts(&with(1)), ["Page: fired"]);
+    let plan = with(2);
+    assert_eq!(verdicts(&plan), ["Page: failed"]);
+    assert!(format!("{:?}", plan.transactions).contains("at most 262144 are allowed"));
+}
+
+#[test]
 fn a_scrip_on_trial_shows_what_it_would_hand_over() {
     let catalog = desk(json!({"channel": "#a", "text": "x"}), json!({"state": "shadow"}));
     let plan = create(&catalog, new_ticket()).unwrap();

@@ -111,6 +111,13 @@ impl Connector {
         if misfits.is_empty() { Ok(payload) } else { Err(misfits) }
     }
 
+    /// What the schema makes of its texts, where it takes none: their places, with the types that fit there.
+    pub fn typed<'s>(&self, kind: &'s ConnectorKind) -> Vec<(String, Vec<&'s str>)> {
+        let Some(schema) = &kind.schema else { return Vec::new() };
+        let typed = |text: &Text| Some((text.pointer.clone(), schema.types_instead_of_text(&text.pointer)?));
+        self.payload.texts().into_iter().filter_map(typed).collect()
+    }
+
     /// What does not fit whatever the templates will say.
     pub fn misfits(&self, kind: &ConnectorKind) -> Vec<Misfit> {
         let blank = self.payload.render(&mut |_, _| Ok::<_, std::convert::Infallible>(String::new()));
