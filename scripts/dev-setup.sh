@@ -54,4 +54,13 @@ if ! cmp -s "$requirements" .tools/venv/requirements.txt; then
     # Last, so that an installation that was cut short is done again.
     cp "$requirements" .tools/venv/requirements.txt
 fi
+# What integrations/go.mod pins, the tools of the tests among it. Tessera itself needs no Go.
+needed=$(sed -n 's/^go //p' integrations/go.mod)
+if ! has go; then
+    say "there is no Go toolchain, so the connectors cannot be built or tested: see https://go.dev/doc/install ($needed or newer)"
+elif ! (cd integrations && GOTOOLCHAIN=local go list -m >/dev/null 2>&1); then
+    say "the connectors need Go $needed or newer, and this is $(go env GOVERSION): see https://go.dev/doc/install"
+else
+    (cd integrations && go mod download)
+fi
 say "everything that Tessera needs is here"

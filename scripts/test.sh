@@ -4,6 +4,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 scripts/dev-setup.sh
+has go || die "the connectors are tested with Go: see https://go.dev/doc/install"
 # The queries are checked against the committed description of the database; its currency is checked below.
 export SQLX_OFFLINE=true
 unset DATABASE_URL
@@ -20,5 +21,16 @@ else
 fi
 say "the description of the queries in .sqlx"
 scripts/sqlx-prepare.sh --check
+say "the code made from proto/"
+scripts/proto.sh --check
+say "go vet, staticcheck, go test"
+(
+    cd integrations
+    unformatted=$(gofmt -l .)
+    [ -z "$unformatted" ] || die "not formatted by gofmt: $unformatted"
+    go vet ./...
+    go tool staticcheck ./...
+    go test -race ./...
+)
 say "schemathesis"; cargo build --locked -p tessera; scripts/schemathesis.sh
 say "cargo test";   cargo test --workspace --locked --lib --bins --tests

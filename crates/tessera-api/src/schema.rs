@@ -205,10 +205,18 @@ pub fn scrip_types() -> RefOr<Schema> {
     };
     openapi(json!({
         "type": "object",
-        "required": ["conditions", "actions", "stages", "states", "transaction_types"],
+        "required": ["conditions", "actions", "kinds", "stages", "states", "transaction_types"],
         "properties": {
             "conditions": types(words.clone()),
             "actions": types(words.clone()),
+            "kinds": { "type": "object", "description": "What connectors deliver, by name.", "additionalProperties": {
+                "type": "object",
+                "required": ["schema", "is_announced"],
+                "properties": {
+                    "schema": { "type": ["object", "boolean", "null"], "description": "The JSON Schema of a payload; null = any JSON." },
+                    "is_announced": { "type": "boolean", "description": "Whether a connector of it has ever connected; until then its deliveries are held." }
+                }
+            } },
             "stages": words, "states": words, "transaction_types": words
         }
     }))

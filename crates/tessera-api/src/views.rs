@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use tessera_core::db::history::Recorded;
 use tessera_core::dispatch::Prepared;
+use tessera_core::models::delivery::DeliveryState;
 use tessera_core::models::{
     self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, Why,
 };
@@ -386,11 +387,17 @@ impl Changed {
             deliveries: plan
                 .deliveries
                 .iter()
-                .map(|delivery| DeliveryRef {
-                    id: delivery.id,
-                    kind: delivery.payload.kind().to_string(),
-                    scrip: plan.maker(delivery.id).map(ScripRef::from),
-                    state: models::delivery::DeliveryState::Available.as_str().to_owned(),
+                .map(|delivery| {
+                    let kind = delivery.payload.kind();
+                    let is_held = prepared.catalog.lacks_connector(&kind);
+                    DeliveryRef {
+                        id: delivery.id,
+                        kind: kind.to_string(),
+                        scrip: plan.maker(delivery.id).map(ScripRef::from),
+                        state: if is_held { DeliveryState::Held } else { DeliveryState::Available }
+                            .as_str()
+                            .to_owned(),
+                    }
                 })
                 .collect(),
             plan_hash: plan.hash.to_string(),
@@ -425,6 +432,10 @@ impl Preview {
                     id: one.id,
                     scrip: plan.maker(one.id).map(ScripRef::from),
                     message: message(&one.payload),
+                    hold: prepared
+                        .catalog
+                        .lacks_connector(&one.payload.kind())
+                        .then(|| HoldView::without_connector(&one.payload.endpoint())),
                 })
                 .collect(),
             plan_hash: plan.hash.to_string(),

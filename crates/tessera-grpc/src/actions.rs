@@ -7,7 +7,6 @@ use crate::v1::actions_service_server::ActionsService;
 use crate::{Desk, MESSAGE_MAX, connector, v1};
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tessera_core::db::deliveries::Room;
@@ -40,8 +39,8 @@ const EXTENDED: RangeInclusive<usize> = 1..=1_000;
 const SETTLED: RangeInclusive<usize> = 1..=100;
 /// Recipients of one mail.
 const RECIPIENTS_MAX: usize = 1_000;
-/// Bytes of deliveries in one answer; the rest of [`MESSAGE_MAX`] is for what frames them.
-const DELIVERIES_MAX: usize = MESSAGE_MAX - 64 * 1024;
+/// Bytes of a delivery; the rest of [`MESSAGE_MAX`] is for what frames it.
+const DELIVERY_MAX: usize = MESSAGE_MAX - 64 * 1024;
 
 #[tonic::async_trait]
 impl ActionsService for Desk {
@@ -70,20 +69,19 @@ impl Desk {
         let (room, wait) = room(request.into_inner())?;
         let handed = self.tessera.lease(&connector, &room, wait, &self.stop).await?;
         let tickets = self.tessera.tickets_of(&handed).await?;
-        let (mut deliveries, mut back, mut size) = (Vec::with_capacity(handed.len()), Vec::new(), 0);
+        let (mut deliveries, mut given_up) = (Vec::with_capacity(handed.len()), Vec::new());
         for handed in handed {
             let (id, token) = (handed.leased.delivery.id, handed.leased.token);
             let made = delivery(handed, &tickets);
-            let bytes = made.encoded_len();
-            if size + bytes <= DELIVERIES_MAX {
-                size += bytes;
-                deliveries.push(made);
-            } else {
-                back.push(Told { delivery: id, token, said: too_much(bytes) });
+            match too_large(made.encoded_len()) {
+                None => deliveries.push(made),
+                Some(attempt) => {
+                    given_up.push(Told { delivery: id, token, said: Said::Attempt(attempt) });
+                }
             }
         }
-        if !back.is_empty() {
-            self.tessera.settle(&connector, back).await?;
+        if !given_up.is_empty() {
+            self.tessera.settle(&connector, given_up).await?;
         }
         let lease = prost_types::Duration::try_from(LEASE).ok();
         Ok(v1::LeaseResponse { deliveries, lease })
@@ -93,7 +91,7 @@ impl Desk {
         let connector = connector(&request)?;
         let keys = &request.get_ref().leases;
         let mut faults = Vec::new();
-        within("leases", keys.len(), EXTENDED, &mut faults);
+        counted("leases", keys.len(), EXTENDED, &mut faults);
         let held = keys.iter().enumerate().filter_map(|(at, key)| {
             let id = delivery_id(&key.delivery_id, || format!("leases[{at}].delivery_id"), &mut faults)?;
             Some((id, key.lease))
@@ -109,7 +107,7 @@ impl Desk {
         let connector = connector(&request)?;
         let settlements = request.into_inner().settlements;
         let mut faults = Vec::new();
-        within("settlements", settlements.len(), SETTLED, &mut faults);
+        counted("settlements", settlements.len(), SETTLED, &mut faults);
         let told = settlements.into_iter().enumerate();
         let told: Vec<_> = told.filter_map(|(at, one)| told_of(at, one, &mut faults)).collect();
         refuse(faults)?;
@@ -128,7 +126,7 @@ impl Desk {
 fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
     let (mut room, mut faults, mut seen) = (Room::default(), Vec::new(), BTreeSet::new());
     let most = request.busy.iter().map(|busy| busy.running).max().unwrap_or_default();
-    within("rooms", request.rooms.len(), ROOMS, &mut faults);
+    counted("rooms", request.rooms.len(), ROOMS, &mut faults);
     for (at, v1::Room { kind, places, per_endpoint }) in request.rooms.into_iter().enumerate() {
         within(&format!("rooms[{at}].places"), places, PLACES, &mut faults);
         within(&format!("rooms[{at}].per_endpoint"), per_endpoint, PER_ENDPOINT, &mut faults);
@@ -146,7 +144,7 @@ fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
             }
         }
     }
-    within("busy", request.busy.len(), 0..=BUSY_MAX, &mut faults);
+    counted("busy", request.busy.len(), 0..=BUSY_MAX, &mut faults);
     for (at, v1::Busy { endpoint, running }) in request.busy.into_iter().enumerate() {
         within(&format!("busy[{at}].running"), running, RUNNING, &mut faults);
         room.running.push((endpoint, running.into()));
@@ -206,13 +204,10 @@ fn payload(message: Message) -> Payload {
     }
 }
 
-/// What becomes of a delivery that does not fit into an answer any more. One that fits into none is given up.
-fn too_much(bytes: usize) -> Said {
-    if bytes <= DELIVERIES_MAX {
-        return Said::Returned;
-    }
-    let detail = format!("It has {bytes} bytes, and connectors are handed {DELIVERIES_MAX} at most.");
-    Said::Attempt(Attempt::new(AttemptOutcome::Permanent, detail))
+/// What becomes of a delivery that fits into no answer: it is given up.
+fn too_large(bytes: usize) -> Option<Attempt> {
+    let detail = || format!("It has {bytes} bytes, and connectors are handed {DELIVERY_MAX} at most.");
+    (bytes > DELIVERY_MAX).then(|| Attempt::new(AttemptOutcome::Permanent, detail()))
 }
 
 /// What a connector says of a lease.
@@ -232,7 +227,7 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
         }
         known => known,
     };
-    within(&field("recipients"), settlement.recipients.len(), 0..=RECIPIENTS_MAX, faults);
+    counted(&field("recipients"), settlement.recipients.len(), 0..=RECIPIENTS_MAX, faults);
     let health = settlement.health();
     let mut recipients = Vec::with_capacity(settlement.recipients.len());
     for (index, answer) in settlement.recipients.into_iter().enumerate() {
@@ -293,15 +288,18 @@ fn delivery_id(word: &str, field: impl Fn() -> String, faults: &mut Vec<Fault>) 
 }
 
 /// Notes a number that is outside its limits.
-fn within<N: PartialOrd + Display>(
-    field: &str,
-    number: N,
-    limits: RangeInclusive<N>,
-    faults: &mut Vec<Fault>,
-) {
+fn within(field: &str, number: i32, limits: RangeInclusive<i32>, faults: &mut Vec<Fault>) {
     if !limits.contains(&number) {
         let (least, most) = limits.into_inner();
-        faults.push(Fault::new(field, format!("is or has {number}; {least} to {most} are taken")));
+        faults.push(Fault::new(field, format!("is {number}; it must be {least} to {most}")));
+    }
+}
+
+/// Notes a list that is too long, or too short.
+fn counted(field: &str, count: usize, limits: RangeInclusive<usize>, faults: &mut Vec<Fault>) {
+    if !limits.contains(&count) {
+        let (least, most) = limits.into_inner();
+        faults.push(Fault::new(field, format!("has {count} items; {least} to {most} are taken")));
     }
 }
 

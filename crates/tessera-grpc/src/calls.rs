@@ -1,7 +1,7 @@
 //! What stands around every call: the token, a place to work at, the time it has, its id, a line in the log, the metrics.
 
 use crate::status::{causes, status};
-use crate::{DESCRIPTORS, v1};
+use crate::{DESCRIPTORS, Limits, MESSAGE_MAX, v1};
 use futures::FutureExt as _;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -33,10 +33,6 @@ use uuid::Uuid;
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// How much longer than its wait a `Lease` may take.
 const LEASE_SPARE: Duration = Duration::from_secs(5);
-/// Calls at work; one more is told to come again, before it waits for a connection to the database.
-const CALLS_MAX: usize = 128;
-/// Calls of `Lease` at a time, nearly all of which wait.
-const LEASES_MAX: usize = 512;
 /// Services that need no token: they say whether this process serves, and what `proto/tessera/v1` says.
 const OPEN: [&str; 2] = ["grpc.health.v1.", "grpc.reflection."];
 /// The label of what no service has. The path itself is never a label: a client could make as many as it likes.
@@ -65,10 +61,10 @@ pub struct Calls {
 
 impl Calls {
     /// Answers the calls of these services.
-    pub fn new(tessera: Arc<Tessera>, routes: Routes) -> Self {
+    pub fn new(tessera: Arc<Tessera>, routes: Routes, limits: Limits) -> Self {
         let lease = format!("{}/Lease", v1::actions_service_server::ActionsServiceServer::<()>::NAME);
         let methods = methods().chain(OPEN_METHODS.map(str::to_owned)).collect();
-        let [calls, leases] = [CALLS_MAX, LEASES_MAX].map(Semaphore::new);
+        let [calls, leases] = [limits.calls, limits.leases].map(Semaphore::new);
         let (at_work, cut) = (TaskTracker::new(), CancellationToken::new());
         Self { tessera, routes, methods, lease, calls, leases, at_work, cut }
     }
@@ -132,7 +128,7 @@ impl Calls {
             status(Error::new(Kind::Busy, "overloaded", detail))
         })?;
         let Ok(response) = self.routes.clone().oneshot(request).await;
-        Ok(response)
+        response.extensions().get::<Status>().and_then(in_our_words).map_or(Ok(response), Err)
     }
 
     /// The connector whose token a call has.
@@ -227,6 +223,24 @@ fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
+/// What tonic says of a message that it cannot take, as we say such things: with a code, and not as a fault of ours.
+fn in_our_words(said: &Status) -> Option<Status> {
+    // Whatever we say has details.
+    let error = match said.code() {
+        _ if !said.details().is_empty() => return None,
+        Code::OutOfRange => {
+            let detail = format!("The message is larger than {MESSAGE_MAX} bytes.");
+            Error::new(Kind::TooLarge, "body_too_large", detail)
+        }
+        Code::Internal => {
+            let detail = format!("The message is none that this method takes: {}.", said.message());
+            Error::new(Kind::Malformed, "malformed_message", detail)
+        }
+        _ => return None,
+    };
+    Some(status(error))
+}
+
 fn timed_out() -> Status {
     let detail = "This took too long and was stopped. It may or may not have been done. Call again with the same \
                   idempotency_key; without one, look first.";
@@ -270,5 +284,41 @@ fn name_of(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_client_waits_is_read_in_every_unit_and_what_is_none_is_not() {
+        let read = |text: &'static str| {
+            timeout_of(&HeaderMap::from_iter([(
+                "grpc-timeout".parse().unwrap(),
+                HeaderValue::from_static(text),
+            )]))
+        };
+        for (text, expected) in [
+            ("1H", Duration::from_secs(3_600)),
+            ("2M", Duration::from_secs(120)),
+            ("3S", Duration::from_secs(3)),
+            ("40m", Duration::from_millis(40)),
+            ("5u", Duration::from_micros(5)),
+            ("99999999n", Duration::from_nanos(99_999_999)),
+        ] {
+            assert_eq!(read(text), Some(expected), "{text}");
+        }
+        for text in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", "+1S", "1 S"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(timeout_of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn every_method_of_the_contract_has_a_label() {
+        let methods: BTreeSet<String> = methods().collect();
+        assert!(methods.contains("tessera.v1.ActionsService/Lease"), "{methods:?}");
+        assert_eq!(methods.len(), 12);
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Desk {
 pub async fn serve(door: Door, tessera: Arc<Tessera>, limits: Limits, stop: CancellationToken) -> usize {
     let ending = CancellationToken::new();
     let (health, routes) = routes(&Desk { tessera: Arc::clone(&tessera), stop: ending.clone() }).await;
-    let calls = Arc::new(Calls::new(tessera, routes));
+    let calls = Arc::new(Calls::new(tessera, routes, limits));
     let server = Server { calls, limits, stop: stop.clone(), ending: ending.clone() };
     let told = tokio::spawn(async move {
         stop.cancelled().await;
@@ -86,6 +86,8 @@ async fn routes(desk: &Desk) -> (HealthReporter, Routes) {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that a client that knows nothing can read the details of a status.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     // Older clients know the second only. The descriptors are our own, and a test reads them.
     let (v1, v1alpha) = (reflection().build_v1(), reflection().build_v1alpha());

@@ -4,8 +4,8 @@ use crate::convert::timestamp;
 use crate::status::status;
 use crate::v1::scrips_service_server::ScripsService;
 use crate::{Desk, connector, v1};
-use std::collections::BTreeMap;
 use tessera_core::error::Result;
+use tessera_core::models::connector::KindRecord;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -35,25 +35,15 @@ impl Desk {
 
     async fn list(&self, request: Request<v1::ListKindsRequest>) -> Result<v1::ListKindsResponse> {
         let connector = connector(&request)?;
-        let known = self.tessera.kinds().await?;
-        let mut known: BTreeMap<_, _> =
-            known.into_iter().map(|record| (record.name.clone(), record)).collect();
-        let kind = |kind: &tessera_core::models::DeliveryKind| {
-            let record = known.remove(kind.as_str());
-            v1::Kind {
-                name: kind.to_string(),
-                schema: record
-                    .as_ref()
-                    .and_then(|record| record.schema.as_ref())
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-                announced_at: record.as_ref().and_then(|record| record.announced_at).map(timestamp),
-                scrips: Vec::new(),
-                unfinished: record.map_or(0, |record| record.unfinished),
-            }
-        };
-        let mut kinds: Vec<_> = connector.kinds.iter().map(kind).collect();
-        kinds.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(v1::ListKindsResponse { kinds })
+        let is_bound = |record: &KindRecord| connector.kinds.iter().any(|kind| kind.as_str() == record.name);
+        let records = self.tessera.kinds().await?.into_iter().filter(is_bound);
+        let kinds = records.map(|record| v1::Kind {
+            schema: record.schema.map(|schema| schema.to_string()).unwrap_or_default(),
+            announced_at: record.announced_at.map(timestamp),
+            scrips: record.scrips,
+            unfinished: record.unfinished,
+            name: record.name,
+        });
+        Ok(v1::ListKindsResponse { kinds: kinds.collect() })
     }
 }

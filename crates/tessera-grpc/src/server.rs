@@ -38,8 +38,6 @@ const WINDOWS: (u32, u32) = (256 * 1024, 1024 * 1024);
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How long the loop waits after the machine refused it a connection (no file descriptors left, as a rule).
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// How long a connection that was asked to end may take, once nothing is at work on it.
-const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// What clients may hold, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +48,14 @@ pub struct Limits {
     pub first_call: Duration,
     /// Between two calls of a connection, those without a token left aside. A connector always has one that waits.
     pub idle: Duration,
+    /// How long a connection that was asked to end may take, once nothing is at work on it.
+    pub close: Duration,
     /// How long a stop waits for calls at work.
     pub drain: Duration,
+    /// Calls at work, of all connections; one more is told to come again, before it waits for a connection to the database.
+    pub calls: usize,
+    /// Calls of `Lease` beside them, nearly all of which wait.
+    pub leases: usize,
 }
 
 impl Default for Limits {
@@ -60,7 +64,10 @@ impl Default for Limits {
             connections: 512,
             first_call: Duration::from_secs(10),
             idle: Duration::from_secs(75),
+            close: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            calls: 128,
+            leases: 512,
         }
     }
 }
@@ -83,10 +90,11 @@ impl Server {
         self.accept(&door, &mut connections).await;
         // Whoever comes now is refused at once, and a socket's file goes.
         drop(door);
-        let ended = async { while connections.join_next().await.is_some() {} };
-        let _ = timeout(self.limits.drain, ended).await;
+        let _ = timeout(self.limits.drain, all_of(&mut connections)).await;
         let cut_off = connections.len();
         self.calls.cut().await;
+        // What was broken off is told so.
+        let _ = timeout(self.limits.close, all_of(&mut connections)).await;
         connections.shutdown().await;
         metrics::gauge!(names::GRPC_CONNECTIONS).set(0.0);
         cut_off
@@ -163,7 +171,7 @@ impl Server {
         let mut since = Instant::now();
         loop {
             let is_idle = *work.borrow_and_update() == 0;
-            let most = if is_closing { CLOSE_MAX } else { quiet };
+            let most = if is_closing { self.limits.close } else { quiet };
             tokio::select! {
                 // An error is the client's, which is gone or has sent what is no HTTP/2.
                 _ = served.as_mut() => return,
@@ -193,6 +201,10 @@ impl Server {
         let ending = Box::pin(self.ending.clone().cancelled_owned());
         response.map(|body| Answer { body, ending: Some(ending), _work: work })
     }
+}
+
+async fn all_of(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
 }
 
 /// Whether a connection ended before it was accepted, which is no trouble of ours.

@@ -131,6 +131,11 @@ impl Config {
         }
     }
 
+    /// Whether this process makes deliveries of a kind itself.
+    pub fn makes(&self, kind: &DeliveryKind) -> bool {
+        self.delivers && self.builtin.contains(kind)
+    }
+
     /// Reads the settings: the defaults, under the file, under the environment.
     ///
     /// # Errors

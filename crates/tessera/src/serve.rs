@@ -25,6 +25,7 @@ use tessera_core::delivery::webhook::WebhookTransport;
 use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Workers};
 use tessera_core::dispatch::{Tessera, clock};
 use tessera_core::failpoint::Failpoint;
+use tessera_core::models::DeliveryKind;
 use tessera_core::models::secret::Secret;
 use tessera_grpc::{Address, Door};
 use time::Date;
@@ -67,12 +68,13 @@ async fn serve(
     make_partitions(&pools).await;
     let guard = Guard::new(config.webhook_allow.clone());
     let (mail, mail_to) = mail_transport(config)?;
+    let mail_to = if config.makes(&DeliveryKind::Email) { mail_to } else { "connectors".to_owned() };
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
     let tessera = Arc::new(Tessera::open(pools.clone(), config.installation(), Arc::new(guard)).await?);
     let address = listener.local_addr()?;
     let router = router(config, Arc::clone(&tessera), &stop)?;
     // From here on nothing can fail any more.
-    let workers = (config.delivers && !config.builtin.is_empty()).then(|| {
+    let workers = DeliveryKind::BUILTIN.iter().any(|kind| config.makes(kind)).then(|| {
         Workers::start(Tools {
             pool: pools.write.clone(),
             transports,
@@ -95,8 +97,12 @@ async fn serve(
     let cut_off = server::serve(listener, router, limits, stop).await;
     tell_cut_off(cut_off, "requests", limits.drain);
     if let Some(connectors) = connectors {
-        let cut_off = connectors.await.unwrap_or_default();
-        tell_cut_off(cut_off, "calls of connectors", tessera_grpc::Limits::default().drain);
+        match connectors.await {
+            Ok(cut_off) => {
+                tell_cut_off(cut_off, "calls of connectors", tessera_grpc::Limits::default().drain);
+            }
+            Err(error) => tracing::error!(%error, "connectors were not served to the end"),
+        }
     }
     upkeep.abort();
     if let Some(workers) = workers {

@@ -39,17 +39,28 @@ func connector() cli.Connector {
 				allow, err = networks(value)
 				return err
 			}}},
-		Open: func() (cli.Transport, error) {
-			transport := webhook.New(allow, "tessera/"+cli.Version)
-			send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
-				if delivery.Webhook == nil {
-					return attempt.New(attempt.Permanent, "this delivery is no webhook")
-				}
-				return transport.Send(ctx, delivery.ID, delivery.Webhook)
-			}
-			return cli.Transport{Send: send, Close: transport.Close}, nil
-		},
+		Open: func() (cli.Transport, error) { return open(allow), nil },
 	}
+}
+
+// open makes ready to send to what a guard lets through.
+func open(allow webhook.Guard) cli.Transport {
+	transport := webhook.New(allow, "tessera/"+cli.Version)
+	send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
+		if delivery.Webhook == nil {
+			return attempt.New(attempt.Permanent, "this delivery is no webhook")
+		}
+		return transport.Send(ctx, delivery.ID, delivery.Webhook)
+	}
+	return cli.Transport{Send: send, Close: transport.Close, Through: "addresses of the " + reach(allow)}
+}
+
+// reach says what a guard lets through.
+func reach(allow webhook.Guard) string {
+	if len(allow) == 0 {
+		return "public Internet"
+	}
+	return fmt.Sprint("public Internet and of ", allow)
 }
 
 // networks reads a list of networks.

@@ -12,19 +12,25 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"tessera.dev/integrations/internal/attempt"
 	"tessera.dev/integrations/pkg/tessera"
+	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
 // Version is that of Tessera as a whole.
 const Version = "0.1.0"
 
-// system stands for the authorities that the machine believes.
-const system = "system"
+const (
+	// defaultAddress is where Tessera's gRPC listens when neither side is told otherwise.
+	defaultAddress = "127.0.0.1:8081"
+	// system stands for the authorities that the machine believes.
+	system = "system"
+)
 
 // A Connector is what sets one connector apart.
 type Connector struct {
@@ -35,8 +41,9 @@ type Connector struct {
 	// Concurrency is how many deliveries it works on at once unless it is told otherwise, and PerEndpoint how many of these
 	// may go to one endpoint; 0: no limit.
 	Concurrency, PerEndpoint int
-	// Timeout is how long one attempt may take.
-	Timeout time.Duration
+	// Timeout is how long one attempt may take, and Drain how long attempts have to end when the connector is to end; 0: as
+	// long as the SDK gives them.
+	Timeout, Drain time.Duration
 	// Options are those that only it has.
 	Options []Option
 	// Open makes ready to send when all options are read.
@@ -47,6 +54,8 @@ type Connector struct {
 type Transport struct {
 	Send  func(context.Context, *tessera.Delivery) attempt.Attempt
 	Close func()
+	// Through says for the log through what it sends, without a secret.
+	Through string
 }
 
 // Main runs a connector until a signal asks it to end, and ends the process. A second signal does not wait.
@@ -73,40 +82,51 @@ func Run(ctx context.Context, connector Connector, args []string, getenv func(st
 	if err == nil {
 		transport, err = connector.Open()
 	}
-	if err != nil {
+	fail := func(status int) int {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\nTry %s --help.\n", connector.Name, err, connector.Name)
-		return 2
+		return status
+	}
+	if err != nil {
+		return fail(2)
 	}
 	defer transport.Close()
-	if err := tessera.Run(ctx, config, handler(transport)); err != nil && ctx.Err() == nil {
-		_, _ = fmt.Fprintf(stderr, "%s: %v\n", connector.Name, err)
-		return 1
+	config.Logger.Info("asking for deliveries", "kind", config.Kind, "address", config.Address, "concurrency", config.Concurrency,
+		"through", transport.Through)
+	if err = tessera.Run(ctx, config, transport.Handler()); err != nil {
+		return fail(1)
 	}
 	return 0
 }
 
-// handler hands what an attempt came to over to the SDK.
-func handler(transport Transport) tessera.Handler {
+// Handler hands what an attempt came to over to the SDK.
+func (t Transport) Handler() tessera.Handler {
 	return func(ctx context.Context, delivery *tessera.Delivery) error {
-		made := transport.Send(ctx, delivery)
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+		made := t.Send(ctx, delivery)
 		delivery.Report(tessera.Report{
 			StatusCode: made.StatusCode, Detail: made.Detail, Response: made.Response, Recipients: made.Recipients, Health: made.Health,
 		})
-		err := errors.New(made.Detail)
-		switch made.Outcome {
-		case attempt.Delivered:
+		isCalledOff := errors.Is(ctx.Err(), context.Canceled)
+		switch err := errors.New(made.Detail); {
+		case made.Outcome == attempt.Delivered:
 			return nil
-		case attempt.Permanent:
+		case isCalledOff && hasFinal(made.Recipients):
+			// Whoever has the mail must not get it again. Their answers are the outcome, whatever is returned here.
+			return nil
+		case isCalledOff:
+			return context.Cause(ctx)
+		case made.Outcome == attempt.Permanent:
 			return tessera.Permanent(err)
-		}
-		if made.Wait > 0 {
+		case made.Wait > 0:
 			return tessera.RetryAfter(made.Wait, err)
+		default:
+			return err
 		}
-		return err
 	}
+}
+
+// hasFinal tells whether a recipient need not be asked again.
+func hasFinal(recipients []*tesserav1.RecipientAnswer) bool {
+	return slices.ContainsFunc(recipients, func(answer *tesserav1.RecipientAnswer) bool { return answer.GetOutcome() != attempt.Retry })
 }
 
 // settings are those that every connector has.
@@ -118,8 +138,8 @@ type settings struct {
 
 func (s *settings) options(connector Connector) []Option {
 	return []Option{
-		Text(&s.address, Option{Flag: "address", Env: "TESSERA_ADDRESS", Value: "HOST:PORT",
-			Usage: "Where Tessera's gRPC listens (its setting grpc.listen), as host:port or unix:///path."}),
+		Text(&s.address, Option{Flag: "address", Env: "TESSERA_ADDRESS", Value: "HOST:PORT", Default: defaultAddress,
+			Usage: "Where Tessera listens for connectors (its setting grpc.listen or grpc.socket), as host:port or unix:///path."}),
 		Secret(&s.token, "TESSERA_TOKEN", Option{Flag: "token-file", Env: "TESSERA_TOKEN_FILE",
 			Usage: "A file that holds the token that \"tessera connector add NAME --kind " + connector.Kind + "\" printed."}),
 		Text(&s.ca, Option{Flag: "ca", Env: "TESSERA_CA", Value: "FILE",
@@ -131,7 +151,7 @@ func (s *settings) options(connector Connector) []Option {
 		{Flag: "concurrency", Env: "TESSERA_CONCURRENCY", Value: "N", Default: strconv.Itoa(connector.Concurrency),
 			Usage: fmt.Sprintf("How many deliveries are worked on at once, 1 to %d.", tessera.ConcurrencyMax), Parse: s.setConcurrency},
 		Text(&s.listen, Option{Flag: "listen", Env: "TESSERA_LISTEN", Value: "HOST:PORT",
-			Usage: "Where to answer GET /healthz, /readyz and /metrics. Not given: nowhere."}),
+			Usage: "Where to answer GET /healthz, GET /readyz and GET /metrics. Not given: nowhere."}),
 		{Flag: "log-format", Env: "TESSERA_LOG_FORMAT", Value: "FORMAT", Default: "text",
 			Usage: "How the log is written to standard error: text or json.", Parse: s.setLogFormat},
 	}
@@ -155,9 +175,6 @@ func (s *settings) setLogFormat(value string) error {
 
 // config is what the SDK needs to know.
 func (s *settings) config(connector Connector, stderr io.Writer) (tessera.Config, error) {
-	if s.address == "" {
-		return tessera.Config{}, errors.New("neither --address nor TESSERA_ADDRESS says where Tessera's gRPC listens")
-	}
 	if s.token == "" {
 		return tessera.Config{}, fmt.Errorf("neither TESSERA_TOKEN nor --token-file nor TESSERA_TOKEN_FILE gives a token; "+
 			"\"tessera connector add NAME --kind %s\" prints one", connector.Kind)
@@ -172,7 +189,7 @@ func (s *settings) config(connector Connector, stderr io.Writer) (tessera.Config
 	}
 	return tessera.Config{
 		Address: s.address, Token: s.token, TLS: secure, Kind: connector.Kind, Software: connector.Name + "/" + Version,
-		Concurrency: s.concurrency, PerEndpoint: min(connector.PerEndpoint, s.concurrency), Timeout: connector.Timeout,
+		Concurrency: s.concurrency, PerEndpoint: min(connector.PerEndpoint, s.concurrency), Timeout: connector.Timeout, Drain: connector.Drain,
 		Logger: slog.New(logs), Listen: s.listen,
 	}, nil
 }

@@ -127,9 +127,7 @@ func TestWhatIsSetWronglyIsSaidClearly(t *testing.T) {
 		`"red" is no flag`:                                    {"red"},
 		`--concurrency: "none" is not a number from 1 to 100`: {"--concurrency", "none"},
 		`--concurrency: "0" is not a number from 1 to 100`:    {"--concurrency", "0"},
-		`--concurrency: "101" is not a number from 1 to 100`:  {"--concurrency", "101"},
 		`--log-format: "xml" is neither text nor json`:        {"--log-format", "xml"},
-		"neither --address nor TESSERA_ADDRESS":               {"--address", ""},
 		"--ca: open /nowhere":                                 {"--ca", "/nowhere"},
 		"holds no certificate in PEM":                         {"--ca", file(t, "none")},
 		"--cert and --key belong together":                    {"--cert", "x", "--ca", "system"},
@@ -182,15 +180,6 @@ func pair(t *testing.T) (string, string) {
 	}
 	return file(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))),
 		file(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
-}
-
-func TestAConnectorThatWorksOnLessAtOnceThanAnEndpointMayHaveRuns(t *testing.T) {
-	env := map[string]string{"TESSERA_ADDRESS": "127.0.0.1:1", "TESSERA_TOKEN": "canary"}
-	connector := probe()
-	connector.PerEndpoint = 5
-	if code, _, fault := outcome(connector, env, "--concurrency", "2"); code != 0 {
-		t.Errorf("%d %s", code, fault)
-	}
 }
 
 func TestAConnectorThatIsToldToEndEndsWell(t *testing.T) {

@@ -25,6 +25,24 @@ const (
 	challengesMax = 10
 )
 
+// A fault is what is wrong with a conversation, in the words that Tessera's own workers have for it.
+type fault string
+
+func (f fault) Error() string { return string(f) }
+
+const (
+	errName       fault = "Could not read server name"
+	errNoTLS      fault = "STARTTLS is not supported on this server"
+	errMechanism  fault = "No compatible authentication mechanism was found"
+	errChallenge  fault = "This mechanism does not expect a challenge"
+	errUnread     fault = "Could not read auth challenge"
+	errQuestion   fault = "Unrecognized challenge"
+	errChallenges fault = "Unexpected number of challenges"
+	errTooLarge   fault = "SMTP response too large"
+	errTooLong    fault = "SMTP response line too long"
+	errIncomplete fault = "incomplete response"
+)
+
 // An answer is what a server says to one command.
 type answer struct {
 	code  int
@@ -94,7 +112,7 @@ func greet(network net.Conn, hello string) (*conn, error) {
 func (c *conn) hello(name string) error {
 	said, err := c.command("EHLO " + name)
 	if err == nil && firstWord(said) == "" {
-		err = errors.New("Could not read server name")
+		err = errName
 	}
 	if err != nil {
 		c.quit()
@@ -117,7 +135,7 @@ func (c *conn) hello(name string) error {
 // encrypt turns the connection into one that only the server can read.
 func (c *conn) encrypt(ctx context.Context, config *tls.Config, hello string) error {
 	if !c.offers["STARTTLS"] {
-		return errors.New("STARTTLS is not supported on this server")
+		return errNoTLS
 	}
 	if _, err := c.command("STARTTLS"); err != nil {
 		c.quit()
@@ -139,34 +157,53 @@ func (c *conn) logIn(user, password string) error {
 	case c.offers["AUTH PLAIN"]:
 		said, err := c.command("AUTH PLAIN " + encode([]byte("\x00"+user+"\x00"+password)))
 		if err == nil && said.code == 334 {
-			err = errors.New("This mechanism does not expect a challenge")
+			if _, err = questionOf(said); err == nil {
+				err = errChallenge
+			}
 		}
 		return err
 	case !c.offers["AUTH LOGIN"]:
-		return errors.New("No compatible authentication mechanism was found")
+		return errMechanism
 	}
 	said, err := c.command("AUTH LOGIN")
 	for range challengesMax {
 		if err != nil || said.code != 334 {
 			return err
 		}
-		question, fault := base64.StdEncoding.DecodeString(firstWord(said))
-		if fault != nil {
-			return fault
-		}
-		switch strings.ToLower(strings.TrimRight(string(question), ":\x00")) {
-		case "user name", "username":
-			said, err = c.command(encode([]byte(user)))
-		case "password":
-			said, err = c.command(encode([]byte(password)))
-		default:
-			return errors.New("Unrecognized challenge")
-		}
+		reply, err := replyTo(said, user, password)
 		if err != nil {
+			return err
+		}
+		if said, err = c.command(encode([]byte(reply))); err != nil {
 			c.quit()
+			return err
 		}
 	}
-	return errors.New("Unexpected number of challenges")
+	return errChallenges
+}
+
+// replyTo answers a question of AUTH LOGIN.
+func replyTo(said answer, user, password string) (string, error) {
+	question, err := questionOf(said)
+	if err != nil {
+		return "", err
+	}
+	switch strings.ToLower(strings.TrimRight(question, ":\x00")) {
+	case "user name", "username":
+		return user, nil
+	case "password":
+		return password, nil
+	}
+	return "", errQuestion
+}
+
+// questionOf returns what a server asks of who logs in.
+func questionOf(said answer) (string, error) {
+	if firstWord(said) == "" {
+		return "", errUnread
+	}
+	question, err := base64.StdEncoding.DecodeString(firstWord(said))
+	return string(question), err
 }
 
 // command sends one line and returns what the server says to it; a refusal is a *replyError.
@@ -203,7 +240,7 @@ func (c *conn) answer() (answer, error) {
 			return answer{}, err
 		}
 		if length += len(line); length > answerMax {
-			return answer{}, errors.New("SMTP response too large")
+			return answer{}, errTooLarge
 		}
 		code, isLast, err := parseLine(line)
 		if err != nil {
@@ -231,9 +268,9 @@ func (c *conn) line() (string, error) {
 		line = append(line, part...)
 		switch {
 		case len(line) > lineMax:
-			return "", errors.New("SMTP response line too long")
+			return "", errTooLong
 		case errors.Is(err, io.EOF):
-			return "", errors.New("incomplete response")
+			return "", errIncomplete
 		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
 			return "", err
 		case !utf8.Valid(line):

@@ -44,7 +44,6 @@ const (
 // A Transport sends mail through one mail server. One for the whole process: it keeps connections open between mails.
 type Transport struct {
 	server   server
-	hello    string
 	dialogue time.Duration
 
 	mutex sync.Mutex
@@ -56,20 +55,24 @@ type idleConn struct {
 	since time.Time
 }
 
-// New returns a transport to smtp://[user:password@]host[:port][?tls=required|opportunistic|none] or smtps://…. hello is the
-// name that it gives in EHLO: the machine's, or the domain mail comes from.
+// New returns a transport to smtp://[user:password@]host[:port][?tls=required|opportunistic|none] or smtps://….
 //
 // smtp takes STARTTLS when the server offers it, without looking at its certificate, since whoever could forge that could
 // also hide the offer. With tls=required, with smtps, and when a password goes to another machine, the connection is
 // encrypted and the certificate checked, or nothing is sent. Ports: 25, with a user 587, smtps 465.
 //
 // The error is the end of a sentence that begins with the name of the setting, and never repeats the password.
-func New(url, hello string) (*Transport, error) {
+func New(url string) (*Transport, error) {
 	server, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{server: server, hello: helloName(hello), dialogue: dialogueTimeout}, nil
+	return &Transport{server: server, dialogue: dialogueTimeout}, nil
+}
+
+// String names the server and how it is spoken to.
+func (t *Transport) String() string {
+	return fmt.Sprintf("%s (encryption: %s)", t.server.address(), t.server.mode)
 }
 
 // helloName returns a name in the form in which EHLO gives it.
@@ -97,8 +100,9 @@ func (t *Transport) Close() {
 	t.idle = nil
 }
 
-// Send makes one attempt at the recipients of a mail. Nothing fails: whatever happens is what the attempt came to.
-func (t *Transport) Send(ctx context.Context, mail *tesserav1.EmailMessage) attempt.Attempt {
+// Send makes one attempt at the recipients of a mail. hello is the name that it gives in EHLO when it makes a connection: the
+// machine's, or the domain mail comes from. Nothing fails: whatever happens is what the attempt came to.
+func (t *Transport) Send(ctx context.Context, hello string, mail *tesserav1.EmailMessage) attempt.Attempt {
 	if len(mail.GetRecipients()) == 0 {
 		return attempt.New(attempt.Permanent, "the mail has no recipient")
 	}
@@ -111,7 +115,7 @@ func (t *Transport) Send(ctx context.Context, mail *tesserav1.EmailMessage) atte
 			return attempt.New(attempt.Permanent, fmt.Sprintf("%q is not a mail address", address))
 		}
 	}
-	answers, health, failed := t.converse(ctx, mail)
+	answers, health, failed := t.converse(ctx, helloName(hello), mail)
 	if failed != nil {
 		return *failed
 	}
@@ -128,10 +132,10 @@ func isAddress(text string) bool {
 
 // converse is the whole conversation: what came of each recipient and what that says of the server, or the attempt that
 // ended before any had an answer.
-func (t *Transport) converse(ctx context.Context, mail *tesserav1.EmailMessage) (
+func (t *Transport) converse(ctx context.Context, hello string, mail *tesserav1.EmailMessage) (
 	[]*tesserav1.RecipientAnswer, tesserav1.Health, *attempt.Attempt,
 ) {
-	c, answers, failed := t.introduce(ctx, mail, time.Now().Add(t.dialogue))
+	c, answers, failed := t.introduce(ctx, hello, mail, time.Now().Add(t.dialogue))
 	if failed != nil {
 		return nil, attempt.Unknown, failed
 	}
@@ -161,10 +165,10 @@ func (t *Transport) converse(ctx context.Context, mail *tesserav1.EmailMessage) 
 }
 
 // introduce says MAIL, and RCPT for each recipient.
-func (t *Transport) introduce(ctx context.Context, mail *tesserav1.EmailMessage, end time.Time) (
+func (t *Transport) introduce(ctx context.Context, hello string, mail *tesserav1.EmailMessage, end time.Time) (
 	*conn, []*tesserav1.RecipientAnswer, *attempt.Attempt,
 ) {
-	c, failed := t.begin(ctx, mail, end)
+	c, failed := t.begin(ctx, hello, mail, end)
 	if failed != nil {
 		return nil, nil, failed
 	}
@@ -188,7 +192,9 @@ func (t *Transport) introduce(ctx context.Context, mail *tesserav1.EmailMessage,
 }
 
 // begin returns a connection on which the server has taken MAIL.
-func (t *Transport) begin(ctx context.Context, mail *tesserav1.EmailMessage, end time.Time) (*conn, *attempt.Attempt) {
+func (t *Transport) begin(ctx context.Context, hello string, mail *tesserav1.EmailMessage, end time.Time) (
+	*conn, *attempt.Attempt,
+) {
 	for c := t.takeIdle(); c != nil; c = t.takeIdle() {
 		failed, err := t.offer(ctx, c, mail, end)
 		switch code := codeOf(err); {
@@ -201,7 +207,7 @@ func (t *Transport) begin(ctx context.Context, mail *tesserav1.EmailMessage, end
 		}
 		// The server gave this connection up while it lay idle; nothing has been said of this mail.
 	}
-	c, err := t.connect(ctx, end)
+	c, err := t.connect(ctx, hello, end)
 	if err != nil {
 		return nil, t.broken(err)
 	}
@@ -258,7 +264,7 @@ func (t *Transport) reset(ctx context.Context, c *conn) {
 }
 
 // connect makes a connection, encrypted and with the password as configured.
-func (t *Transport) connect(ctx context.Context, end time.Time) (*conn, error) {
+func (t *Transport) connect(ctx context.Context, hello string, end time.Time) (*conn, error) {
 	dialer := net.Dialer{Timeout: connectTimeout, Deadline: end}
 	network, err := dialer.DialContext(ctx, "tcp", t.server.address())
 	if err != nil {
@@ -269,14 +275,14 @@ func (t *Transport) connect(ctx context.Context, end time.Time) (*conn, error) {
 		return nil, errors.New(attempt.Bottom(err))
 	}
 	defer deadline(ctx, network, end)()
-	c, err := t.setUp(ctx, network)
+	c, err := t.setUp(ctx, network, hello)
 	if err != nil {
 		_ = network.Close()
 	}
 	return c, err
 }
 
-func (t *Transport) setUp(ctx context.Context, network net.Conn) (*conn, error) {
+func (t *Transport) setUp(ctx context.Context, network net.Conn, hello string) (*conn, error) {
 	if t.server.mode == wrapped {
 		secure := tls.Client(network, t.server.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
@@ -284,14 +290,14 @@ func (t *Transport) setUp(ctx context.Context, network net.Conn) (*conn, error) 
 		}
 		network = secure
 	}
-	c, err := greet(network, t.hello)
+	c, err := greet(network, hello)
 	if err != nil {
 		return nil, err
 	}
 	isWanted := t.server.mode == required || t.server.mode == opportunistic && c.offers["STARTTLS"]
 	if isWanted {
 		// Fails when the server does not offer it, before anything is said that others should not hear.
-		if err := c.encrypt(ctx, t.server.tls, t.hello); err != nil {
+		if err := c.encrypt(ctx, t.server.tls, hello); err != nil {
 			return nil, err
 		}
 	}

@@ -22,6 +22,9 @@ import (
 // patience is how long a test waits for what must come.
 const patience = time.Minute
 
+// hello is who the tests say they are.
+const hello = "desk.example.com"
+
 // hangUp is what a script answers to end the connection.
 const hangUp = ""
 
@@ -124,12 +127,12 @@ func (s *mailServer) messages() []string {
 
 func (s *mailServer) transport(t *testing.T) *Transport {
 	t.Helper()
-	return s.transportWith(t, "smtp://%s", "desk.example.com")
+	return s.transportWith(t, "smtp://%s")
 }
 
-func (s *mailServer) transportWith(t *testing.T, format, hello string) *Transport {
+func (s *mailServer) transportWith(t *testing.T, format string) *Transport {
 	t.Helper()
-	transport, err := New(fmt.Sprintf(format, s.address), hello)
+	transport, err := New(fmt.Sprintf(format, s.address))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,11 +200,11 @@ func said(made attempt.Attempt) []string {
 func TestAMailIsHandedOverWholeAndAConnectionServesMany(t *testing.T) {
 	server := serve(t, willing)
 	transport := server.transport(t)
-	made := transport.Send(t.Context(), mail())
+	made := transport.Send(t.Context(), hello, mail())
 	if made.Outcome != attempt.Delivered || made.StatusCode != 250 || made.Detail != "250 2.0.0 queued as 42" || len(made.Recipients) != 3 {
 		t.Errorf("%+v", made)
 	}
-	if made = transport.Send(t.Context(), mail()); made.Outcome != attempt.Delivered {
+	if made = transport.Send(t.Context(), hello, mail()); made.Outcome != attempt.Delivered {
 		t.Errorf("%+v", made)
 	}
 	if got := server.commands(); !slices.Equal(got, slices.Concat(conversation, conversation[1:])) {
@@ -240,22 +243,22 @@ func TestNoAddressCanSpeakToTheServer(t *testing.T) {
 		"a@b\r\nRCPT TO:<c@d", "a@b\n", "nobody", "@example.org", "a@", "a\x00@b", "a@b> SIZE=1", "a@b c", "<a@b>",
 	} {
 		for _, hostile := range []*tesserav1.EmailMessage{mailFrom(address), mail("a@example.org", address)} {
-			made := server.transport(t).Send(t.Context(), hostile)
+			made := server.transport(t).Send(t.Context(), hello, hostile)
 			if made.Outcome != attempt.Permanent || made.Health != attempt.Unknown || !strings.HasSuffix(made.Detail, " is not a mail address") {
 				t.Errorf("%q: %+v", address, made)
 			}
 		}
 	}
-	if made := server.transport(t).Send(t.Context(), &tesserav1.EmailMessage{}); made.Outcome != attempt.Permanent || made.Detail != "the mail has no recipient" {
+	if made := server.transport(t).Send(t.Context(), hello, &tesserav1.EmailMessage{}); made.Outcome != attempt.Permanent || made.Detail != "the mail has no recipient" {
 		t.Errorf("%+v", made)
 	}
-	if made := server.transport(t).Send(t.Context(), mail("a@example.org", "")); made.Outcome != attempt.Permanent {
+	if made := server.transport(t).Send(t.Context(), hello, mail("a@example.org", "")); made.Outcome != attempt.Permanent {
 		t.Errorf("%+v", made)
 	}
 	if heard := server.commands(); len(heard) > 0 {
 		t.Error(heard)
 	}
-	if made := server.transport(t).Send(t.Context(), mailFrom("")); made.Outcome != attempt.Delivered || server.commands()[1] != "MAIL FROM:<>" {
+	if made := server.transport(t).Send(t.Context(), hello, mailFrom("")); made.Outcome != attempt.Delivered || server.commands()[1] != "MAIL FROM:<>" {
 		t.Errorf("%+v", made)
 	}
 }
@@ -263,11 +266,11 @@ func TestNoAddressCanSpeakToTheServer(t *testing.T) {
 func TestAMailThatEveryRecipientRefusesIsGivenUpAndTheConnectionLivesOn(t *testing.T) {
 	server := serve(t, but("RCPT TO:<gone@", "550 5.1.1 no such user"))
 	transport := server.transport(t)
-	made := transport.Send(t.Context(), mail("gone@example.org"))
+	made := transport.Send(t.Context(), hello, mail("gone@example.org"))
 	if made.Outcome != attempt.Permanent || made.StatusCode != 550 || made.Detail != "550 5.1.1 no such user" {
 		t.Errorf("%+v", made)
 	}
-	if made := transport.Send(t.Context(), mail()); made.Outcome != attempt.Delivered {
+	if made := transport.Send(t.Context(), hello, mail()); made.Outcome != attempt.Delivered {
 		t.Errorf("%+v", made)
 	}
 	want := slices.Concat(conversation[:2], []string{"RCPT TO:<gone@example.org>", "RSET"}, conversation[1:])
@@ -279,10 +282,10 @@ func TestAMailThatEveryRecipientRefusesIsGivenUpAndTheConnectionLivesOn(t *testi
 func TestAMailThatAnIdleConnectionRefusesIsRefusedAndNotAskedAboutAgain(t *testing.T) {
 	server := serve(t, but("MAIL FROM:<bad@", "550 no"))
 	transport := server.transport(t)
-	if made := transport.Send(t.Context(), mail()); made.Outcome != attempt.Delivered {
+	if made := transport.Send(t.Context(), hello, mail()); made.Outcome != attempt.Delivered {
 		t.Errorf("%+v", made)
 	}
-	if made := transport.Send(t.Context(), mailFrom("bad@example.com")); made.Outcome != attempt.Permanent || made.StatusCode != 550 {
+	if made := transport.Send(t.Context(), hello, mailFrom("bad@example.com")); made.Outcome != attempt.Permanent || made.StatusCode != 550 {
 		t.Errorf("%+v", made)
 	}
 	if got := server.commands(); len(got) != len(conversation)+1 {
@@ -294,7 +297,7 @@ func TestAServerThatGaveAnIdleConnectionUpIsDialledAgain(t *testing.T) {
 	for _, answer := range []string{"421 idle too long", hangUp} {
 		transport := serve(t, but("MAIL FROM:<again", answer), willing).transport(t)
 		for _, sender := range []string{"help@example.com", "again@example.com"} {
-			if made := transport.Send(t.Context(), mailFrom(sender)); made.Outcome != attempt.Delivered {
+			if made := transport.Send(t.Context(), hello, mailFrom(sender)); made.Outcome != attempt.Delivered {
 				t.Errorf("%q: %+v", answer, made)
 			}
 		}
@@ -304,11 +307,11 @@ func TestAServerThatGaveAnIdleConnectionUpIsDialledAgain(t *testing.T) {
 func TestAConnectionThatLayIdleTooLongIsNotUsed(t *testing.T) {
 	server := serve(t, willing)
 	transport := server.transport(t)
-	transport.Send(t.Context(), mail())
+	transport.Send(t.Context(), hello, mail())
 	transport.mutex.Lock()
 	transport.idle[0].since = time.Now().Add(-idleFor)
 	transport.mutex.Unlock()
-	transport.Send(t.Context(), mail())
+	transport.Send(t.Context(), hello, mail())
 	if got := server.commands(); !slices.Equal(got, slices.Concat(conversation, conversation)) {
 		t.Error(got)
 	}
@@ -318,7 +321,7 @@ func TestNoMoreConnectionsLieIdleThanTheLimit(t *testing.T) {
 	server := serve(t, willing)
 	transport := server.transport(t)
 	for range idleMax + 2 {
-		c, err := transport.connect(t.Context(), time.Now().Add(patience))
+		c, err := transport.connect(t.Context(), hello, time.Now().Add(patience))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,19 +337,19 @@ func TestASilentOrAbsentServerCostsAnAttemptAndNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport, err := New("smtp://"+listener.Addr().String(), "")
+	transport, err := New("smtp://" + listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	transport.dialogue = 300 * time.Millisecond
-	made := transport.Send(t.Context(), mail())
+	made := transport.Send(t.Context(), hello, mail())
 	if made.Outcome != attempt.Retry || made.Health != attempt.Fails || made.Wait != time.Minute ||
 		made.Detail != "the mail server 127.0.0.1 did not answer in time" {
 		t.Errorf("%+v", made)
 	}
 	_ = listener.Close()
 	transport.dialogue = patience
-	made = transport.Send(t.Context(), mail())
+	made = transport.Send(t.Context(), hello, mail())
 	if made.Outcome != attempt.Retry || made.Health != attempt.Fails || made.StatusCode != 0 || made.Wait != 0 ||
 		made.Detail != "mail server "+listener.Addr().String()+": connection refused" {
 		t.Errorf("%+v", made)
@@ -363,7 +366,7 @@ func TestAnAttemptEndsWhenItIsCalledOff(t *testing.T) {
 		return willing(line)
 	}).transport(t)
 	ended := make(chan attempt.Attempt)
-	go func() { ended <- transport.Send(ctx, mail()) }()
+	go func() { ended <- transport.Send(ctx, hello, mail()) }()
 	select {
 	case made := <-ended:
 		if made.Outcome != attempt.Retry {
@@ -414,9 +417,9 @@ func TestOpportunisticEncryptionDoesNotLookAtTheCertificateAndRequiredEncryption
 	} {
 		server := serve(t, offersTLS(willing))
 		server.tls = serving
-		transport := server.transportWith(t, "smtp://%s"+c.query, "desk.example.com")
+		transport := server.transportWith(t, "smtp://%s"+c.query)
 		transport.server.tls.RootCAs = c.roots
-		made := transport.Send(t.Context(), mail())
+		made := transport.Send(t.Context(), hello, mail())
 		if made.Outcome != c.outcome || !strings.HasPrefix(made.Detail, c.detail) {
 			t.Errorf("%s: %+v", c.query, made)
 		}
@@ -437,8 +440,8 @@ func TestWhatIsSlippedInBeforeEncryptionIsNotHeard(t *testing.T) {
 	server := serve(t, offersTLS(willing))
 	server.tls, _ = certificate(t)
 	server.slipped = "250-forged\r\n250 AUTH PLAIN\r\n"
-	transport := server.transportWith(t, "smtp://u:canary@%s?tls=opportunistic", "desk.example.com")
-	if made := transport.Send(t.Context(), mail()); made.Outcome != attempt.Retry {
+	transport := server.transportWith(t, "smtp://u:canary@%s?tls=opportunistic")
+	if made := transport.Send(t.Context(), hello, mail()); made.Outcome != attempt.Retry {
 		t.Errorf("%+v", made)
 	}
 	for _, line := range server.commands() {
@@ -457,12 +460,12 @@ func TestAWrappedConnectionIsEncryptedFromTheFirstByte(t *testing.T) {
 	defer func() { _ = listener.Close() }()
 	server := &mailServer{address: listener.Addr().String(), scripts: []script{willing}}
 	go server.accept(listener)
-	transport := server.transportWith(t, "smtps://%s", "desk.example.com")
-	if made := transport.Send(t.Context(), mail()); made.Outcome != attempt.Retry || !strings.HasPrefix(made.Detail, "mail server ") {
+	transport := server.transportWith(t, "smtps://%s")
+	if made := transport.Send(t.Context(), hello, mail()); made.Outcome != attempt.Retry || !strings.HasPrefix(made.Detail, "mail server ") {
 		t.Errorf("%+v", made)
 	}
 	transport.server.tls.RootCAs = roots
-	if made := transport.Send(t.Context(), mail()); made.Outcome != attempt.Delivered {
+	if made := transport.Send(t.Context(), hello, mail()); made.Outcome != attempt.Delivered {
 		t.Errorf("%+v", made)
 	}
 }
@@ -470,7 +473,7 @@ func TestAWrappedConnectionIsEncryptedFromTheFirstByte(t *testing.T) {
 func TestAnAnswerHasALimit(t *testing.T) {
 	line := "250-" + strings.Repeat("x", lineMax-10) + "\r\n"
 	server := serve(t, but("EHLO", strings.Repeat(line, answerMax/len(line)+1)+"250 x"))
-	made := server.transport(t).Send(t.Context(), mail())
+	made := server.transport(t).Send(t.Context(), hello, mail())
 	if made.Outcome != attempt.Retry || made.Detail != "mail server "+server.address+": SMTP response too large" {
 		t.Errorf("%+v", made)
 	}
@@ -485,7 +488,7 @@ func TestOnlyWhatIsNotASCIIIsSaidToBeSo(t *testing.T) {
 	} {
 		changed := mail()
 		change(changed)
-		if made := server.transport(t).Send(t.Context(), changed); made.Outcome != attempt.Delivered {
+		if made := server.transport(t).Send(t.Context(), hello, changed); made.Outcome != attempt.Delivered {
 			t.Errorf("%+v", made)
 		}
 	}
@@ -506,7 +509,7 @@ func TestAPasswordMayBeWrittenAsItIsAndAppearsNowhere(t *testing.T) {
 		return but("EHLO", "250-mx\r\n250 AUTH PLAIN")(line)
 	})
 	for _, user := range []string{"user@x:can:ary", "user%%40x:can%%3Aary"} {
-		made := server.transportWith(t, "smtp://"+user+"@%s", "").Send(t.Context(), mail())
+		made := server.transportWith(t, "smtp://"+user+"@%s").Send(t.Context(), hello, mail())
 		if made.Outcome != attempt.Retry || made.Detail != answer || strings.Contains(fmt.Sprintf("%+v", made), "can") {
 			t.Errorf("%+v", made)
 		}
@@ -557,6 +560,10 @@ func TestTheURLSaysHowToConnect(t *testing.T) {
 			t.Errorf("%s: %+v, %v", c.url, server, err)
 		}
 	}
+	transport, err := New("smtp://u:canary@[::1]:2525?tls=required")
+	if err != nil || transport.String() != "[::1]:2525 (encryption: required)" {
+		t.Error(transport, err)
+	}
 	for url, words := range map[string]string{
 		"mail.example.org": "smtp://host:port", "http://mail.example.org": "begins with http:", "smtp://": "host",
 		"smtp://mail.example.org/path": "more than a host", "smtp://mail.example.org/#": "more than a host",
@@ -566,7 +573,7 @@ func TestTheURLSaysHowToConnect(t *testing.T) {
 		"smtp://u:canary@mail.example.org:99999": "port", "smtp://u:canary@mail.example.org:port": "not a URL",
 		"smtp://u:canary@": "host", "smtp://u:canary%ff@mail.example.org": "not UTF-8",
 	} {
-		if _, err := New(url, ""); err == nil || !strings.Contains(err.Error(), words) || strings.Contains(err.Error(), "canary") {
+		if _, err := New(url); err == nil || !strings.Contains(err.Error(), words) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", url, err)
 		}
 	}

@@ -45,8 +45,8 @@ func TestAMailComesToWhatTheTableSays(t *testing.T) {
 	}
 	for _, scenario := range table {
 		server := serve(t, scenario.answer)
-		transport := server.transportWith(t, "smtp://"+strings.ReplaceAll(scenario.User, "%", "%%")+"%s"+scenario.Query, "desk.example.com")
-		made := transport.Send(t.Context(), mail(scenario.To...))
+		transport := server.transportWith(t, "smtp://"+strings.ReplaceAll(scenario.User, "%", "%%")+"%s"+scenario.Query)
+		made := transport.Send(t.Context(), hello, mail(scenario.To...))
 		scenario.Check(t, made, "{server}", server.address)
 		isAlike := slices.EqualFunc(made.Recipients, scenario.Recipients, func(got *tesserav1.RecipientAnswer, want [3]string) bool {
 			outcome := strings.ToLower(strings.TrimPrefix(got.GetOutcome().String(), "OUTCOME_"))

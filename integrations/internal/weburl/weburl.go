@@ -21,8 +21,8 @@ type URL struct {
 	Literal netip.Addr
 }
 
-// forbidden are the characters that no name of a host may hold.
-const forbidden = " #/:<>?@[\\]^|%\x7f"
+// forbidden are the visible characters that no name of a host may hold.
+const forbidden = `#/:<>?@[\]^|%`
 
 // mapping turns names of hosts into ASCII as browsers do.
 var mapping = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
@@ -30,7 +30,7 @@ var mapping = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.Stric
 
 // Parse reads a complete http or https URL. The error is a sentence without the URL in it.
 func Parse(text string) (URL, error) {
-	text = strings.Trim(text, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
+	text = strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
 	text = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
 	scheme, rest, found := strings.Cut(text, ":")
 	scheme = strings.ToLower(scheme)
@@ -112,17 +112,12 @@ func parseHost(text string) (string, netip.Addr, error) {
 		return "[" + literal.String() + "]", literal, nil
 	}
 	name, err := mapping.ToASCII(Unescape(text))
-	if err != nil {
+	isForbidden := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(forbidden, r) }
+	if err != nil || strings.ContainsFunc(name, isForbidden) {
 		return "", netip.Addr{}, errors.New("invalid international domain name")
 	}
-	name = strings.ToLower(name)
-	if name == "" {
+	if name = strings.ToLower(name); name == "" {
 		return "", netip.Addr{}, errors.New("empty host")
-	}
-	for i := range len(name) {
-		if name[i] < ' ' || name[i] >= 0x80 || strings.IndexByte(forbidden, name[i]) >= 0 {
-			return "", netip.Addr{}, errors.New("invalid domain character")
-		}
 	}
 	parts := strings.Split(strings.TrimSuffix(name, "."), ".")
 	if !isNumber(parts[len(parts)-1]) {

@@ -19,6 +19,9 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
+// MessageMax is the largest answer of the server that is read, in bytes.
+const MessageMax = 16 << 20
+
 // Limits of a [Config].
 const (
 	// ConcurrencyMax is the most attempts at a time.
@@ -32,8 +35,6 @@ const (
 	defaultConcurrency = 8
 	defaultTimeout     = 5 * time.Minute
 	defaultDrain       = 10 * time.Second
-	// messageMax is the largest answer that is read, in bytes.
-	messageMax = 16 << 20
 )
 
 // Config says where Tessera is, who the connector is, and how much it does at a time.
@@ -53,8 +54,8 @@ type Config struct {
 	Software string
 	// Concurrency is how many attempts are made at a time, at most [ConcurrencyMax]. Default: 8.
 	Concurrency int
-	// PerEndpoint is how many of these may go to one endpoint, so that one that hangs does not take every place. Default: as
-	// many as Concurrency.
+	// PerEndpoint is how many of these may go to one endpoint, so that one that hangs does not take every place. Default: there is
+	// no such limit.
 	PerEndpoint int
 	// Timeout is how long one attempt may take, at most [TimeoutMax]. Default: 5 minutes.
 	Timeout time.Duration
@@ -69,9 +70,8 @@ type Config struct {
 // filled is the configuration with its defaults, or what is wrong with it.
 func (c Config) filled() (Config, error) {
 	c.Address = cmp.Or(c.Address, defaultAddress)
-	c.Software = cmp.Or(c.Software, c.Kind+" connector")
+	c.Software = cmp.Or(c.Software, strings.TrimSpace(c.Kind+" connector"))
 	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
-	c.PerEndpoint = cmp.Or(c.PerEndpoint, c.Concurrency)
 	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
 	c.Drain = cmp.Or(c.Drain, defaultDrain)
 	if c.Logger == nil {
@@ -82,8 +82,8 @@ func (c Config) filled() (Config, error) {
 		return c, errors.New("tessera: there is no token; `tessera connector add NAME --kind KIND` prints one")
 	case c.Concurrency < 1 || c.Concurrency > ConcurrencyMax:
 		return c, fmt.Errorf("tessera: Concurrency is %d, and must be 1 to %d", c.Concurrency, ConcurrencyMax)
-	case c.PerEndpoint < 1 || c.PerEndpoint > c.Concurrency:
-		return c, fmt.Errorf("tessera: PerEndpoint is %d, and must be 1 to Concurrency, %d", c.PerEndpoint, c.Concurrency)
+	case c.PerEndpoint < 0:
+		return c, fmt.Errorf("tessera: PerEndpoint is %d, and cannot be negative; 0 is no limit", c.PerEndpoint)
 	case c.Timeout < 0 || c.Timeout > TimeoutMax:
 		return c, fmt.Errorf("tessera: Timeout is %s, and must be at most %s", c.Timeout, TimeoutMax)
 	case c.Drain < 0:
@@ -124,7 +124,7 @@ func (c Config) dial() (*grpc.ClientConn, error) {
 		// A proxy has no business between a desk and what stands beside it.
 		grpc.WithNoProxy(),
 		grpc.WithUnaryInterceptor(c.authorize),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MessageMax)),
 		grpc.WithUserAgent(c.Software),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: backoffMin, Multiplier: 2, Jitter: 0.2, MaxDelay: 2 * time.Second},
@@ -140,7 +140,7 @@ func (c Config) authorize(
 	conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 ) error {
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strings.TrimSpace(c.Token))
-	if depth, ok := ctx.Value(depthKey{}).(int32); ok {
+	if depth, ok := ctx.Value(depthKey{}).(int); ok {
 		ctx = metadata.AppendToOutgoingContext(ctx, "tessera-depth", fmt.Sprint(depth))
 	}
 	return invoke(ctx, method, request, reply, conn, options...)

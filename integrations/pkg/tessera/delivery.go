@@ -54,6 +54,9 @@ type Delivery struct {
 	Ticket Ticket
 	// TransactionID is the line of the ticket's history that caused it.
 	TransactionID string
+	// Depth is how many deliveries, each made because of the one before, led to this one. A [Client] that is called with the
+	// handler's context tells Tessera.
+	Depth int
 	// JSON is the payload of every kind but email and webhook: it fits the kind's schema, and is the same at every attempt.
 	JSON []byte
 	// Email is the payload of the kind email.
@@ -61,7 +64,6 @@ type Delivery struct {
 	// Webhook is the payload of the kind webhook.
 	Webhook *tesserav1.WebhookRequest
 
-	depth  int32
 	lease  int64
 	report lockedReport
 }
@@ -124,7 +126,7 @@ func deliveryOf(leased *tesserav1.Delivery) *Delivery {
 		},
 		Email:   leased.GetEmail(),
 		Webhook: leased.GetWebhook(),
-		depth:   leased.GetDepth(),
+		Depth:   int(leased.GetDepth()),
 		lease:   leased.GetLease(),
 	}
 	if _, ok := leased.GetPayload().(*tesserav1.Delivery_Json); ok {

@@ -5,173 +5,181 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// answer is what a call to Lease came to.
-type answer struct {
-	waits bool
-	err   error
-}
+const (
+	// leaseDefault is how long leases hold until the server has said it.
+	leaseDefault = 30 * time.Second
+	// pollWait is how long a call waits for something that is due. A stop waits for its answer, because a call that is cancelled may
+	// have leased something, which nobody would work on until its lease runs out; so it is short.
+	pollWait = 2 * time.Second
+	// answerMax is how long a stop waits for that answer.
+	answerMax = pollWait + 500*time.Millisecond
+	// crowdedPause is how long after an answer the next call is made at the latest while an endpoint has its share.
+	crowdedPause = 250 * time.Millisecond
+)
 
-// leaseAll keeps the places filled until ctx ends.
+// leaseAll keeps the places filled until ctx ends, by one call at a time.
 //
-// One call waits for what becomes due, with the places that were free when it was made. An endpoint that had its share then is none of
-// that call's business: when an attempt ends there, a second call asks, without waiting, for the places that became free since.
+// A call asks for the places that are free, and waits when nothing is due. What becomes free meanwhile is asked for by the next one,
+// at once, for whatever is due ends the wait. The exception is an endpoint that has its share: a call that waits is told nothing of
+// what is due there, even when an attempt there ends. Then no call waits, and the next is made when a place becomes free.
 func (r *runner) leaseAll(ctx, work context.Context) error {
 	if err := r.announce(ctx); err != nil {
 		return err
 	}
-	answers, calls := make(chan answer, 2), map[bool]bool{}
-	defer func() {
-		for ; len(calls) > 0; delete(calls, (<-answers).waits) {
-		}
-	}()
-	pause := backoffMin
-	for {
-		for _, waits := range []bool{true, false} {
-			if calls[waits] {
-				continue
-			}
-			if request := r.reserve(waits); request != nil {
-				calls[waits] = true
-				go func() { answers <- answer{waits, r.ask(ctx, work, waits, request)} }()
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.changed:
+	pause, single := backoffMin, time.Time{}
+	for ctx.Err() == nil {
+		request := r.request(time.Now().Before(single))
+		if request == nil {
 			if err := r.stuck(); err != nil {
 				return err
 			}
-		case one := <-answers:
-			delete(calls, one.waits)
-			if one.err == nil {
-				pause = backoffMin
-				continue
+			r.awaitPlace(ctx, callTimeout)
+			continue
+		}
+		deliveries, err := r.ask(ctx, work, request)
+		switch {
+		case err == nil:
+			for _, leased := range deliveries {
+				r.begin(work, leased)
 			}
-			if err := r.wentWrong("lease deliveries", one.err); err != nil {
+			pause = backoffMin
+			if len(deliveries) == 0 && request.GetWait().AsDuration() == 0 {
+				r.awaitPlace(ctx, crowdedPause)
+			}
+			continue
+		case status.Code(err) == codes.ResourceExhausted:
+			r.Logger.Error("an answer is larger than this connector reads; its deliveries come again, one at a time, when their leases run out",
+				"most", MessageMax, "error", status.Convert(err).Message())
+			single = time.Now().Add(2 * r.leaseLength())
+			sleep(ctx, pause)
+		default:
+			if err := r.wentWrong("lease deliveries", err); err != nil {
 				return err
 			}
 			sleep(ctx, pause)
-			pause = min(2*pause, backoffMax)
+			// What answers next may be a new server, which has not heard of this connector.
 			if err := r.announce(ctx); err != nil {
 				return err
 			}
 		}
-	}
-}
-
-// reserve says what a call is to ask for, and keeps the places for it; nil when there is nothing to ask for.
-func (r *runner) reserve(waits bool) *tesserav1.LeaseRequest {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	places := r.Concurrency - len(r.running) - r.reserved
-	if places <= 0 || !waits && !r.freed {
-		return nil
-	}
-	busy := map[string]int{}
-	for _, attempt := range r.running {
-		busy[attempt.delivery.Endpoint]++
-	}
-	wait := time.Duration(0)
-	if waits {
-		wait, r.waits = pollWait, busy
-		for _, running := range busy {
-			if running >= r.PerEndpoint {
-				wait = crowdedWait
-			}
-		}
-	} else {
-		for endpoint, running := range r.waits {
-			// What the call that waits may fill is left to it.
-			if running < r.PerEndpoint {
-				busy[endpoint] = r.PerEndpoint
-			}
-		}
-	}
-	r.freed = false
-	r.reserved += places
-	room := &tesserav1.Room{Kind: r.Kind, Places: int32(places)}
-	if r.PerEndpoint < r.Concurrency {
-		room.PerEndpoint = int32(r.PerEndpoint)
-	}
-	request := &tesserav1.LeaseRequest{Rooms: []*tesserav1.Room{room}, Wait: durationpb.New(wait)}
-	for endpoint, running := range busy {
-		request.Busy = append(request.Busy, &tesserav1.Busy{Endpoint: endpoint, Running: int32(running)})
-	}
-	return request
-}
-
-// ask leases, and begins what it is given.
-func (r *runner) ask(ctx, work context.Context, waits bool, request *tesserav1.LeaseRequest) error {
-	call, done := context.WithTimeout(ctx, request.GetWait().AsDuration()+callTimeout)
-	defer done()
-	response, err := r.actions.Lease(call, request)
-	r.mu.Lock()
-	r.reserved -= int(request.GetRooms()[0].GetPlaces())
-	if waits {
-		r.waits = nil
-	}
-	if err == nil {
-		r.lease = max(response.GetLease().AsDuration(), time.Second)
-	}
-	r.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	r.answered()
-	for _, leased := range response.GetDeliveries() {
-		r.begin(work, leased)
+		pause = min(2*pause, backoffMax)
 	}
 	return nil
 }
 
-// stuck is the error of a connector of which every place is held by a handler that was given up and does not return.
-func (r *runner) stuck() error {
-	attempts := r.attempts()
-	for _, attempt := range attempts {
-		r.mu.Lock()
-		settled := attempt.settled
-		r.mu.Unlock()
-		if !settled {
-			return nil
+// awaitPlace waits until a place becomes free, at most so long.
+func (r *runner) awaitPlace(ctx context.Context, most time.Duration) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.freed:
+	case <-timer.C:
+	}
+}
+
+// request asks for the places that are free, or for a single one of them; nil when none is free.
+func (r *runner) request(single bool) *tesserav1.LeaseRequest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	places := r.Concurrency - len(r.running)
+	if places <= 0 {
+		return nil
+	}
+	if single {
+		places = 1
+	}
+	busy := map[string]int32{}
+	for _, attempt := range r.running {
+		busy[attempt.delivery.Endpoint]++
+	}
+	wait := pollWait
+	request := &tesserav1.LeaseRequest{
+		Rooms: []*tesserav1.Room{{Kind: r.Kind, Places: int32(places), PerEndpoint: int32(r.PerEndpoint)}},
+	}
+	for endpoint, running := range busy {
+		request.Busy = append(request.Busy, &tesserav1.Busy{Endpoint: endpoint, Running: running})
+		if r.PerEndpoint > 0 && int(running) >= r.PerEndpoint {
+			wait = 0
 		}
 	}
-	if len(attempts) < r.Concurrency {
+	request.Wait = durationpb.New(wait)
+	return request
+}
+
+// ask leases. When ctx ends it still waits for the answer, for a moment.
+func (r *runner) ask(ctx, work context.Context, request *tesserav1.LeaseRequest) ([]*tesserav1.Delivery, error) {
+	call, cancel := context.WithTimeout(work, request.GetWait().AsDuration()+callTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(answerMax, cancel) })()
+	response, err := r.actions.Lease(call, request)
+	if err != nil {
+		return nil, err
+	}
+	r.answered()
+	length := max(response.GetLease().AsDuration(), leaseMin)
+	r.mu.Lock()
+	changed := r.lease != length
+	r.lease = length
+	r.mu.Unlock()
+	if changed {
+		ring(r.relet)
+	}
+	return response.GetDeliveries(), nil
+}
+
+func (r *runner) leaseLength() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lease
+}
+
+// stuck is the error of a connector of which every place is held by a handler that was given up and does not return.
+func (r *runner) stuck() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	given := 0
+	for _, attempt := range r.running {
+		if attempt.givenUp {
+			given++
+		}
+	}
+	if given < r.Concurrency {
 		return nil
 	}
 	return errors.New("tessera: every place is held by a handler that does not return; start the connector again")
 }
 
-// beat keeps the leases of what is at work until ctx ends.
+// beat keeps the leases of what is at work until ctx ends, each third of their length.
 func (r *runner) beat(ctx context.Context) error {
 	for {
-		r.mu.Lock()
-		pause := r.lease / 3
-		r.mu.Unlock()
+		pause := r.leaseLength() / 3
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.relet:
+			continue
 		case <-time.After(pause):
 		}
+		pause = backoffMin
 		for err := r.extend(ctx); err != nil && ctx.Err() == nil; err = r.extend(ctx) {
 			if err := r.wentWrong("keep the leases of deliveries", err); err != nil {
 				return err
 			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(time.Second):
-			}
+			sleep(ctx, pause)
+			pause = min(2*pause, backoffMax)
 		}
 	}
 }
 
-// extend puts off the end of the leases, and tells those whose lease is lost.
+// extend puts off the end of the leases, and calls off the attempts whose lease is lost.
 func (r *runner) extend(ctx context.Context) error {
 	held, request := map[leaseKey]*attempt{}, &tesserav1.ExtendRequest{}
 	r.mu.Lock()

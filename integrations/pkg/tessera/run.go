@@ -10,20 +10,20 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
 const (
-	// leaseLength is how long leases hold until the server has said it.
-	leaseLength = 30 * time.Second
-	// pollWait is how long the server lets a lease wait for something that is due; crowdedWait is how long while an endpoint has its
-	// share, of which that call will hear nothing.
-	pollWait    = 20 * time.Second
-	crowdedWait = time.Second
-	// callTimeout is how long any other call may take, and how much longer than pollWait a lease may.
+	// leaseMin is the shortest length of a lease that is believed.
+	leaseMin = 10 * time.Millisecond
+	// callTimeout is how long a call may take, beside what it waits.
 	callTimeout = 10 * time.Second
-	// graceTime is how long after its timeout a handler may take to return.
-	graceTime = 5 * time.Second
+	// graceMax is how long after its time a handler may take to return.
+	graceMax = 5 * time.Second
+	// flushMin is how long at least a stop tries to settle what ended.
+	flushMin = time.Second
 	// backoffMin and backoffMax are the first and the longest pause after a call that failed; each is twice the one before.
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 5 * time.Second
@@ -39,6 +39,9 @@ func Run(ctx context.Context, config Config, handle Handler) error {
 	if err != nil {
 		return err
 	}
+	if config.Kind == "" {
+		return errors.New("tessera: Kind does not say what the connector delivers")
+	}
 	conn, err := config.dial()
 	if err != nil {
 		return err
@@ -50,10 +53,11 @@ func Run(ctx context.Context, config Config, handle Handler) error {
 		actions: tesserav1.NewActionsServiceClient(conn),
 		scrips:  tesserav1.NewScripsServiceClient(conn),
 		metrics: newMetrics(config.Kind),
-		running: map[leaseKey]*attempt{},
-		lease:   leaseLength,
-		changed: make(chan struct{}, 1),
+		freed:   make(chan struct{}, 1),
+		relet:   make(chan struct{}, 1),
 		ended:   make(chan *tesserav1.Settlement, 2*config.Concurrency),
+		running: map[leaseKey]*attempt{},
+		lease:   leaseDefault,
 	}
 	stopServing, err := r.serve()
 	if err != nil {
@@ -71,20 +75,17 @@ type runner struct {
 	scrips  tesserav1.ScripsServiceClient
 	metrics *metrics
 
-	// changed is rung when a handler returned, or was given up.
-	changed chan struct{}
-	// ended holds what is to be settled; sending counts those who are putting something into it.
-	ended   chan *tesserav1.Settlement
-	sending sync.WaitGroup
+	// freed is rung when a handler returned, or was given up; relet when leases have another length.
+	freed, relet chan struct{}
+	// ended holds what is to be settled; it is bounded, so that nothing more is taken on while nothing can be settled.
+	ended chan *tesserav1.Settlement
 
 	mu      sync.Mutex
 	running map[leaseKey]*attempt
-	// reserved is how many places the calls under way may fill.
-	reserved int
-	// waits is how busy endpoints were when the call that waits was made; nil when none waits.
-	waits map[string]int
-	// freed is set when an attempt ended at an endpoint that had its share then.
-	freed bool
+	// unsettled counts attempts without an end, and sending those who put something into ended.
+	unsettled, sending sync.WaitGroup
+	// stopping is set when no attempt is to begin any more, closed when none is to be settled.
+	stopping, closed bool
 	// lease is how long leases hold.
 	lease time.Duration
 	// heard is when the server last answered; out is set while it does not.
@@ -97,25 +98,27 @@ type attempt struct {
 	delivery *Delivery
 	begun    time.Time
 	cancel   context.CancelCauseFunc
-	// settled is set by whoever settles first: the handler's return, or the end of its time.
+	// settled is set by whoever settles first: the handler's return, the end of its time, or a stop.
 	settled bool
+	// givenUp is set when the handler did not return in its time.
+	givenUp bool
 	// lost is set when the lease is not this connector's any more.
 	lost bool
 }
 
+// run works until ctx ends, or something says that there is no use in going on. What has begun outlives that, until it is drained.
 func (r *runner) run(ctx context.Context) error {
-	// What has begun outlives ctx, until it is drained.
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
 	leasing, stopLeasing := context.WithCancel(ctx)
 	defer stopLeasing()
-	failed := make(chan error, 3)
-	var leaser, settler sync.WaitGroup
-	settler.Go(func() { failed <- r.settleAll(work) })
-	leaser.Go(func() { failed <- r.leaseAll(leasing, work) })
 	beats, stopBeats := context.WithCancel(work)
 	defer stopBeats()
-	go func() { failed <- r.beat(beats) }()
+	failed := make(chan error, 3)
+	var leaser, beater, settler sync.WaitGroup
+	leaser.Go(func() { failed <- r.leaseAll(leasing, work) })
+	beater.Go(func() { failed <- r.beat(beats) })
+	settler.Go(func() { failed <- r.settleAll(work) })
 
 	var err error
 	select {
@@ -124,28 +127,33 @@ func (r *runner) run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	stopLeasing()
-	leaser.Wait()
 	r.drain()
+	leaser.Wait()
 	stopBeats()
-	go func() {
-		r.sending.Wait()
-		close(r.ended)
-	}()
-	lastCall := time.AfterFunc(callTimeout, func() { abort(ErrStopping) })
+	beater.Wait()
+	flush := time.AfterFunc(min(max(r.Drain, flushMin), callTimeout), func() { abort(ErrStopping) })
+	defer flush.Stop()
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.sending.Wait()
+	close(r.ended)
 	settler.Wait()
-	lastCall.Stop()
 	return err
 }
 
-// drain waits for the handlers, cuts off those that take too long, and gives back what they had.
+// drain waits for the attempts, calls off those that take too long, and gives back what does not end even then.
 func (r *runner) drain() {
-	if r.waitIdle(r.Drain) {
+	r.mu.Lock()
+	r.stopping = true
+	r.mu.Unlock()
+	if r.awaitSettled(r.Drain) {
 		return
 	}
 	for _, attempt := range r.attempts() {
 		attempt.cancel(ErrStopping)
 	}
-	if r.waitIdle(graceTime) {
+	if r.awaitSettled(graceMax) {
 		return
 	}
 	for _, attempt := range r.attempts() {
@@ -153,18 +161,21 @@ func (r *runner) drain() {
 	}
 }
 
-// waitIdle waits until no handler is at work; it says whether that came in time.
-func (r *runner) waitIdle(most time.Duration) bool {
+// awaitSettled waits until every attempt has an end; it says whether that came in time.
+func (r *runner) awaitSettled(most time.Duration) bool {
+	all := make(chan struct{})
+	go func() {
+		r.unsettled.Wait()
+		close(all)
+	}()
 	timer := time.NewTimer(most)
 	defer timer.Stop()
-	for len(r.attempts()) > 0 {
-		select {
-		case <-r.changed:
-		case <-timer.C:
-			return false
-		}
+	select {
+	case <-all:
+		return true
+	case <-timer.C:
+		return false
 	}
-	return true
 }
 
 func (r *runner) attempts() []*attempt {
@@ -173,15 +184,24 @@ func (r *runner) attempts() []*attempt {
 	return slices.Collect(maps.Values(r.running))
 }
 
-// begin makes an attempt in a goroutine of its own.
+// begin makes an attempt in a goroutine of its own; while the connector stops, it gives the delivery back.
 func (r *runner) begin(work context.Context, leased *tesserav1.Delivery) {
 	delivery := deliveryOf(leased)
-	ctx, cancel := context.WithCancelCause(context.WithValue(work, depthKey{}, delivery.depth))
+	ctx, cancel := context.WithCancelCause(context.WithValue(work, depthKey{}, delivery.Depth))
 	a := &attempt{delivery: delivery, begun: time.Now(), cancel: cancel}
 	r.mu.Lock()
-	r.running[delivery.key()] = a
-	r.metrics.running.Set(float64(len(r.running)))
+	stopping := r.stopping
+	if !stopping {
+		r.running[delivery.key()] = a
+		r.unsettled.Add(1)
+		r.metrics.running.Set(float64(len(r.running)))
+	}
 	r.mu.Unlock()
+	if stopping {
+		cancel(ErrStopping)
+		r.enqueue(returned(delivery))
+		return
+	}
 	go func() {
 		defer cancel(nil)
 		r.attempt(ctx, a)
@@ -191,28 +211,35 @@ func (r *runner) begin(work context.Context, leased *tesserav1.Delivery) {
 func (r *runner) attempt(ctx context.Context, a *attempt) {
 	ctx, stop := context.WithTimeout(ctx, r.Timeout)
 	defer stop()
-	overdue := time.AfterFunc(r.Timeout+graceTime, func() {
-		late := fmt.Errorf("the handler did not return within %s", r.Timeout)
-		r.Logger.Error("a handler does not return; its delivery is tried again, its place is lost until it does",
-			"delivery", a.delivery.ID, "timeout", r.Timeout)
-		r.settle(a, a.delivery.settlement(late, time.Since(a.begun)))
-		r.ring()
-	})
+	overdue := time.AfterFunc(r.Timeout+min(r.Timeout, graceMax), func() { r.giveUp(a) })
 	err := r.call(ctx, a.delivery)
 	overdue.Stop()
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("broken off after %s: %w", r.Timeout, err)
+	}
 	settlement := a.delivery.settlement(err, time.Since(a.begun))
 	if err != nil && errors.Is(context.Cause(ctx), ErrStopping) {
 		settlement = returned(a.delivery)
+		settlement.Duration = durationpb.New(time.Since(a.begun))
 	}
-	if !r.settle(a, settlement) {
-		r.Logger.Warn("a handler returned after its delivery was given up", "delivery", a.delivery.ID, "error", err)
-	}
+	r.settle(a, settlement)
 	r.mu.Lock()
 	delete(r.running, a.delivery.key())
-	r.freed = r.freed || r.waits[a.delivery.Endpoint] >= r.PerEndpoint
 	r.metrics.running.Set(float64(len(r.running)))
 	r.mu.Unlock()
-	r.ring()
+	ring(r.freed)
+}
+
+// giveUp settles an attempt whose handler does not return. Its place stays taken, for the handler still has it.
+func (r *runner) giveUp(a *attempt) {
+	r.mu.Lock()
+	a.givenUp = true
+	r.mu.Unlock()
+	r.Logger.Error("a handler does not return; its delivery is tried again, its place is taken until it does",
+		"delivery", a.delivery.ID, "timeout", r.Timeout)
+	late := fmt.Errorf("the connector's handler did not return within %s", r.Timeout)
+	r.settle(a, a.delivery.settlement(late, time.Since(a.begun)))
+	ring(r.freed)
 }
 
 // call calls the handler; a panic in it is an error.
@@ -226,25 +253,45 @@ func (r *runner) call(ctx context.Context, delivery *Delivery) (err error) {
 	return r.handle(ctx, delivery)
 }
 
-// settle puts what an attempt came to into the queue, unless that was done before; it says whether it did.
-func (r *runner) settle(a *attempt, settlement *tesserav1.Settlement) bool {
+// settle gives an attempt its end, once. A success counts also when it comes after the end of the attempt's time: whether it is believed
+// is the server's matter.
+func (r *runner) settle(a *attempt, settlement *tesserav1.Settlement) {
 	r.mu.Lock()
-	if a.settled {
-		r.mu.Unlock()
-		return false
-	}
+	again := a.settled
 	a.settled = true
-	r.sending.Add(1)
 	r.mu.Unlock()
-	defer r.sending.Done()
-	r.metrics.attempt(settlement)
-	r.ended <- settlement
-	return true
+	if again {
+		r.Logger.Warn("a handler returned after its attempt was settled",
+			"delivery", a.delivery.ID, "outcome", outcomeOf(settlement), "detail", settlement.GetDetail())
+		if settlement.GetOutcome() != tesserav1.Outcome_OUTCOME_DELIVERED {
+			return
+		}
+	} else {
+		defer r.unsettled.Done()
+		r.metrics.attempt(settlement)
+	}
+	r.enqueue(settlement)
 }
 
-func (r *runner) ring() {
+// enqueue hands over what is to be settled, unless the connector has ended.
+func (r *runner) enqueue(settlement *tesserav1.Settlement) {
+	r.mu.Lock()
+	closed := r.closed
+	if !closed {
+		r.sending.Add(1)
+	}
+	r.mu.Unlock()
+	if closed {
+		return
+	}
+	defer r.sending.Done()
+	r.ended <- settlement
+}
+
+// ring wakes whoever listens, now or when they next do.
+func ring(bell chan struct{}) {
 	select {
-	case r.changed <- struct{}{}:
+	case bell <- struct{}{}:
 	default:
 	}
 }

@@ -17,8 +17,9 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// readyFor is how long a connector counts as ready after the server's last answer: an idle one hears something every 20 seconds.
-const readyFor = 40 * time.Second
+// readyFor is how long a connector counts as ready after the server's last answer: an idle one hears something every 2 seconds, a busy one
+// every third of a lease.
+const readyFor = 30 * time.Second
 
 type metrics struct {
 	registry     *prometheus.Registry
@@ -55,9 +56,15 @@ func newMetrics(kind string) *metrics {
 }
 
 func (m *metrics) attempt(settlement *tesserav1.Settlement) {
-	outcome := strings.ToLower(strings.TrimPrefix(settlement.GetOutcome().String(), "OUTCOME_"))
-	m.attempts.WithLabelValues(outcome).Inc()
-	m.seconds.Observe(settlement.GetDuration().AsDuration().Seconds())
+	m.attempts.WithLabelValues(outcomeOf(settlement)).Inc()
+	if took := settlement.GetDuration(); took != nil {
+		m.seconds.Observe(took.AsDuration().Seconds())
+	}
+}
+
+// outcomeOf is the word for an outcome, in labels and in the log.
+func outcomeOf(settlement *tesserav1.Settlement) string {
+	return strings.ToLower(strings.TrimPrefix(settlement.GetOutcome().String(), "OUTCOME_"))
 }
 
 // answered notes that the server answers.
@@ -72,11 +79,12 @@ func (r *runner) answered() {
 	}
 }
 
-// wentWrong notes a call that failed, and tells of it once, until the server answers again. Its error is one that trying again cannot help.
+// wentWrong notes a call that failed, and tells of it once, until the server answers again. Its error is one that trying again cannot
+// help.
 func (r *runner) wentWrong(doing string, err error) error {
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
-		return refusal(err)
+		return r.refusal(err)
 	case codes.Canceled:
 		return nil
 	}
@@ -91,8 +99,19 @@ func (r *runner) wentWrong(doing string, err error) error {
 	return nil
 }
 
-func refusal(err error) error {
-	return fmt.Errorf("tessera: the server refuses this connector: %s", status.Convert(err).Message())
+// refusal says what to do about an answer that will be the same the next time.
+func (r *runner) refusal(err error) error {
+	message := strings.TrimSuffix(status.Convert(err).Message(), ".")
+	switch status.Code(err) {
+	case codes.Unauthenticated:
+		return fmt.Errorf("tessera: the server does not take the token (%s); `tessera connector add NAME --kind %s` prints one", message, r.Kind)
+	case codes.PermissionDenied:
+		return fmt.Errorf("tessera: the token does not open the kind %q (%s); `tessera connector add NAME --kind %s` prints one that does",
+			r.Kind, message, r.Kind)
+	case codes.Unimplemented:
+		return fmt.Errorf("tessera: what listens at %s is no Tessera that connectors can use (%s); look at Address", r.Address, message)
+	}
+	return fmt.Errorf("tessera: the server does not take this connector (%s); look at Kind, Schema and Software", message)
 }
 
 // serve begins to serve health and metrics, if that is asked for; the function ends it.

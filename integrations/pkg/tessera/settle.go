@@ -55,27 +55,34 @@ func (r *runner) gather(first *tesserav1.Settlement) []*tesserav1.Settlement {
 func (r *runner) settleBatch(ctx context.Context, batch []*tesserav1.Settlement) error {
 	for pause := backoffMin; ctx.Err() == nil; pause = min(2*pause, backoffMax) {
 		err := r.trySettle(ctx, batch)
-		switch {
-		case err == nil:
-			return nil
-		case status.Code(err) == codes.InvalidArgument && len(batch) > 1:
-			// One that cannot be read must not hold up the others.
-			for at := range batch {
-				if err := r.settleBatch(ctx, batch[at:at+1]); err != nil {
-					return err
-				}
-			}
-			return nil
-		case status.Code(err) == codes.InvalidArgument:
-			r.metrics.settleErrors.Inc()
-			r.Logger.Error("the server does not take what came of an attempt", "delivery", batch[0].GetDeliveryId(), "error", err)
+		if err == nil {
 			return nil
 		}
 		r.metrics.settleErrors.Inc()
+		switch status.Code(err) {
+		case codes.InvalidArgument, codes.OutOfRange, codes.ResourceExhausted:
+			// It cannot be read, or is too large, and will be the next time.
+			return r.settleEach(ctx, batch, err)
+		}
 		if err := r.wentWrong("settle deliveries", err); err != nil {
 			return err
 		}
 		sleep(ctx, pause)
+	}
+	return nil
+}
+
+// settleEach settles one at a time what was refused together, so that one that cannot be taken does not hold up the others.
+func (r *runner) settleEach(ctx context.Context, batch []*tesserav1.Settlement, refused error) error {
+	if len(batch) == 1 {
+		r.Logger.Error("the server does not take what came of an attempt; its delivery will be made again",
+			"delivery", batch[0].GetDeliveryId(), "error", status.Convert(refused).Message())
+		return nil
+	}
+	for at := range batch {
+		if err := r.settleBatch(ctx, batch[at:at+1]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -122,7 +129,7 @@ func (r *runner) announce(ctx context.Context) error {
 			return nil
 		}
 		if status.Code(err) == codes.InvalidArgument {
-			return refusal(err)
+			return r.refusal(err)
 		}
 		if err := r.wentWrong("announce the connector", err); err != nil {
 			return err

@@ -54,8 +54,12 @@ pub async fn list(
             .ok_or_else(|| Error::invalid_field("state", format!("\"{word}\" is not one of {all}")))
     };
     let kind = |word: String| {
-        DeliveryKind::parse(&word)
-            .ok_or_else(|| Error::invalid_field("kind", format!("\"{word}\" is not one of email, webhook")))
+        DeliveryKind::parse(&word).ok_or_else(|| {
+            Error::invalid_field(
+                "kind",
+                format!("\"{word}\" is no kind of delivery: email, webhook or that of a connector"),
+            )
+        })
     };
     let filter = Filter {
         ticket: None,

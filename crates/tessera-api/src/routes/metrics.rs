@@ -33,8 +33,9 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     }
     let pools = app.tessera.pools();
     read_pools(pools);
-    read_catalog(&app.tessera.catalog());
-    read_queue(pools).await;
+    let catalog = app.tessera.catalog();
+    read_catalog(&catalog);
+    read_queue(pools, &catalog.delivery_kinds()).await;
     metrics::gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     ([(header::CONTENT_TYPE, TEXT)], scrape.render()).into_response()
 }
@@ -68,11 +69,11 @@ fn read_catalog(catalog: &Catalog) {
 }
 
 /// Without the database the last counts would be old and look new: they are no numbers then.
-async fn read_queue(pools: &Pools) {
-    let queue = tokio::time::timeout(PATIENCE, gauges::queue(&pools.read, &DeliveryKind::BUILTIN)).await;
+async fn read_queue(pools: &Pools, kinds: &[DeliveryKind]) {
+    let queue = tokio::time::timeout(PATIENCE, gauges::queue(&pools.read, kinds)).await;
     let queue = queue.ok().and_then(Result::ok);
     metrics::gauge!(names::DATABASE_UP).set(if queue.is_some() { 1.0 } else { 0.0 });
-    let queue = queue.unwrap_or_else(|| gauges::Queue::unknown(&DeliveryKind::BUILTIN));
+    let queue = queue.unwrap_or_else(|| gauges::Queue::unknown(kinds));
     metrics::gauge!(names::DELIVERY_OLDEST_DUE).set(queue.oldest_due);
     for (state, kind, count) in queue.deliveries {
         metrics::gauge!(names::DELIVERIES, "state" => state.as_str(), "kind" => kind.to_string()).set(count);

@@ -16,11 +16,11 @@ pub struct DeliveryRef {
     /// Its id.
     #[schema(value_type = Uuid)]
     pub id: DeliveryId,
-    /// `email` or `webhook`.
+    /// `email`, `webhook`, or a kind that connectors deliver.
     pub kind: String,
     /// The scrip that made it.
     pub scrip: Option<ScripRef>,
-    /// `available`: it was just made.
+    /// `available`: it was just made; `held`: no connector of its kind has ever connected.
     pub state: String,
 }
 
@@ -35,6 +35,9 @@ pub struct Delivery {
     /// The message.
     #[serde(flatten)]
     pub message: Message,
+    /// Why it will be held; null when it will be tried at once.
+    #[schema(required)]
+    pub hold: Option<HoldView>,
 }
 
 /// What leaves.
@@ -99,7 +102,7 @@ pub struct DeliveryListed {
     /// The message, while it is kept.
     #[serde(flatten)]
     pub message: MessageKept,
-    /// Where it goes: `scheme://host:port`, or `smtp`.
+    /// Where it goes: `scheme://host:port`, `smtp`, or the kind that connectors deliver.
     pub endpoint: String,
     /// Where it stands: `held`, `available`, `running`, `completed`, `discarded`, `cancelled`.
     pub state: String,
@@ -135,7 +138,7 @@ pub enum MessageKept {
 /// A message that is not there.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MessageMissing {
-    /// `email` or `webhook`.
+    /// `email`, `webhook`, or a kind that connectors deliver.
     pub kind: String,
     /// Why: `gone` (older than `retention.payloads_days`), `unreadable` (a newer version wrote it).
     pub missing: String,
@@ -144,7 +147,7 @@ pub struct MessageMissing {
 /// Why a delivery is held.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HoldView {
-    /// `operator`, `endpoint`, `breaker`, `unreadable`, `payload_gone`, `unrecorded`.
+    /// `operator`, `endpoint`, `breaker`, `no_connector`, `unreadable`, `payload_gone`, `unrecorded`.
     pub reason: String,
     /// The reason in words, with what ends it.
     pub detail: String,
@@ -153,7 +156,8 @@ pub struct HoldView {
     /// Since when.
     #[serde(with = "time::serde::rfc3339::option")]
     pub since: Option<OffsetDateTime>,
-    /// With `breaker`: when the next delivery is let through. Otherwise null: until somebody releases it.
+    /// With `breaker`: when the next delivery is let through. Otherwise null: until somebody releases it, with `no_connector` until
+    /// a connector comes.
     #[serde(with = "time::serde::rfc3339::option")]
     pub until: Option<OffsetDateTime>,
 }
@@ -226,7 +230,7 @@ pub struct ActionTaken {
 /// An endpoint: where deliveries go.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EndpointView {
-    /// `scheme://host:port`, or `smtp`.
+    /// `scheme://host:port`, `smtp`, or a kind that connectors deliver.
     pub endpoint: String,
     /// `held`, `open` (its breaker), `failing`, `fine`.
     pub state: String,
@@ -326,6 +330,11 @@ impl From<Listed> for DeliveryListed {
 }
 
 impl HoldView {
+    /// Of what no connector ever came for.
+    pub(super) fn without_connector(endpoint: &str) -> Self {
+        Self::of(Hold { reason: HoldReason::NoConnector, by: None, since: None, until: None }, endpoint)
+    }
+
     fn of(hold: Hold, endpoint: &str) -> Self {
         let detail = match hold.reason {
             HoldReason::Operator => "Held by a person, until somebody releases it.".to_owned(),

@@ -63,6 +63,7 @@ INSERT INTO scrip_queues (scrip_id, queue_id, stage, sort_order)
 /// A desk with a client.
 pub struct Desk {
     router: Router,
+    tessera: Arc<Tessera>,
     db: TestDb,
 }
 
@@ -93,14 +94,20 @@ impl Desk {
             base_url: "http://desk.example".to_owned(),
             mail_from: "desk@desk.example".to_owned(),
         };
-        let tessera =
-            Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap();
-        Self { router: tessera_api::router(set_up(App::new(Arc::new(tessera), TOKEN))), db }
+        let guard = Arc::new(Guard::new(Vec::new()));
+        let tessera = Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap());
+        let router = tessera_api::router(set_up(App::new(Arc::clone(&tessera), TOKEN)));
+        Self { router, tessera, db }
     }
 
     /// The whole API, to serve it over sockets.
     pub fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// What stands behind the API.
+    pub fn tessera(&self) -> &Tessera {
+        &self.tessera
     }
 
     /// The database, to look at and to break.

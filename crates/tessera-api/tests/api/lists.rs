@@ -92,6 +92,6 @@ async fn deliveries_say_where_they_stand() {
         .expect(200);
     assert_eq!((count(&first), count(&rest), &rest["next_cursor"]), (2, 1, &Value::Null));
     desk.get("/api/deliveries?state=lost").await.problem(422, "invalid");
-    desk.get("/api/deliveries?kind=pigeon").await.problem(422, "invalid");
+    desk.get("/api/deliveries?kind=Pigeon").await.problem(422, "invalid");
     desk.get("/api/tickets/9/deliveries").await.problem(404, "not_found");
 }

@@ -10,6 +10,7 @@
 mod answers;
 mod changes;
 mod conditions;
+mod connectors;
 mod contract;
 mod deliveries;
 mod desk;

@@ -4,6 +4,7 @@ use super::error;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::lifecycle::{Definition, Lifecycle};
 use crate::models::custom_field;
+use crate::models::delivery::KindName;
 use crate::models::template::ContentType;
 use crate::models::user::SYSTEM_USER;
 use crate::models::{
@@ -16,6 +17,7 @@ use crate::plan::{Catalog, Installation};
 use crate::scrip::action::Action;
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
+use crate::scrip::kind::{ConnectorKind, Schema};
 use crate::scrip::template::Template;
 use crate::scrip::{Attachment, Scrip, State};
 use serde::Deserialize;
@@ -62,11 +64,13 @@ pub async fn read_within(
     let agents = agents(&mut *db, since).await?;
     let templates = templates(&mut *db, since).await?;
     let scrips = scrips(&mut *db, since).await?;
+    let kinds = kinds(&mut *db, previous).await?;
     let queues = queues(db).await?;
     let parts = Parts {
         version,
         installation,
         queues,
+        kinds,
         lifecycles: merge(previous.map(|catalog| catalog.lifecycles.iter()), lifecycles, Lifecycle::id),
         fields: merge(previous.map(|catalog| catalog.fields.iter()), fields, |field| field.id),
         agents: merge(previous.map(|catalog| catalog.agents.iter()), agents, |user| user.id)
@@ -270,6 +274,36 @@ async fn scrips(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Scrip>>> {
         }));
     }
     Ok(scrips)
+}
+
+/// All of them, for they are few; a schema that is as it was is not compiled again.
+async fn kinds(db: &mut PgConnection, previous: Option<&Catalog>) -> Result<Vec<Arc<ConnectorKind>>> {
+    let rows =
+        sqlx::query!("SELECT kind, schema, announced_at IS NOT NULL AS \"announced!\" FROM delivery_kinds")
+            .fetch_all(db)
+            .await
+            .map_err(error)?;
+    let mut kinds = Vec::with_capacity(rows.len());
+    for row in rows {
+        let Some(name) = KindName::parse(&row.kind) else { continue };
+        let known = previous.and_then(|catalog| catalog.kinds.get(&name)).filter(|known| {
+            known.is_announced == row.announced
+                && known.schema.as_ref().map(Schema::source) == row.schema.as_ref()
+        });
+        if let Some(known) = known {
+            kinds.push(Arc::clone(known));
+            continue;
+        }
+        match row.schema.map(Schema::compile).transpose() {
+            Ok(schema) => kinds.push(Arc::new(ConnectorKind { name, schema, is_announced: row.announced })),
+            Err(fault) => tracing::error!(
+                kind = row.kind,
+                fault,
+                "left out a kind of connectors whose stored schema does not compile"
+            ),
+        }
+    }
+    Ok(kinds)
 }
 
 /// A person of a queue, as the database puts it.

@@ -4,6 +4,7 @@ use super::error;
 use crate::error::Result;
 use crate::models::connector::{Connector, KindRecord, Registered};
 use crate::models::{ConnectorId, DeliveryKind, UserId};
+use crate::plan::Catalog;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -202,23 +203,30 @@ pub async fn announce(
     Ok(changed.rows_affected() > 0)
 }
 
-/// Every kind that there is, in order of name, with how many deliveries of it are not finished.
+/// Every kind that there is, in order of name, with the scrips that make deliveries of it and how many are not finished.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn kinds(pool: &PgPool) -> Result<Vec<KindRecord>> {
+pub async fn kinds(pool: &PgPool, catalog: &Catalog) -> Result<Vec<KindRecord>> {
     let rows = sqlx::query!(
         r#"
-        SELECT k.kind, k.schema, k.announced_at,
+        WITH known AS (
+            SELECT kind, schema, announced_at FROM delivery_kinds
+            UNION ALL
+            SELECT kind, NULL, NULL FROM unnest($1::text[]) AS builtin (kind) WHERE kind NOT IN (SELECT kind FROM delivery_kinds)
+        )
+        SELECT k.kind AS "kind!", k.schema, k.announced_at,
                (SELECT count(*) FROM delivery_queue q WHERE q.kind = k.kind) AS "unfinished!"
-        FROM delivery_kinds k
+        FROM known k
         ORDER BY k.kind
-        "#
+        "#,
+        &DeliveryKind::BUILTIN.map(|kind| kind.to_string())
     )
     .fetch_all(pool)
     .await
     .map_err(error)?;
     let kinds = rows.into_iter().map(|row| KindRecord {
+        scrips: catalog.makers_of(&row.kind),
         name: row.kind,
         schema: row.schema,
         announced_at: row.announced_at,

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::models::delivery::{Payload, RecipientAnswer};
 use crate::models::secret::Secret;
 use crate::models::{DeliveryId, Ids};
+use reqwest::header::{HeaderName, HeaderValue};
 use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,9 +62,10 @@ impl Message {
             Self::Email { recipients, message, .. } => {
                 message.len() + recipients.iter().map(String::len).sum::<usize>()
             }
-            Self::Webhook { url, headers, body, .. } => {
+            Self::Webhook { url, headers, body, secrets, .. } => {
                 let headers = headers.iter().map(|(name, value)| name.len() + value.len());
-                url.len() + body.len() + headers.sum::<usize>()
+                let secrets = secrets.iter().map(|(name, secret)| name.len() + secret.expose().len());
+                url.len() + body.len() + headers.chain(secrets).sum::<usize>()
             }
             Self::Json(text) => text.len(),
         }
@@ -154,17 +156,14 @@ fn message(leased: &Leased, secrets: Option<Secrets>) -> std::result::Result<Mes
         Payload::Webhook(webhook) => {
             let secrets = secrets.ok_or_else(|| Box::new(webhook::without_secrets_store()))?;
             let headers = webhook::headers(webhook, &secrets)?;
-            let line = |(name, value): (&_, &reqwest::header::HeaderValue)| {
-                (ToString::to_string(name), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            let line = |(name, value): (&HeaderName, &HeaderValue)| {
+                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
             };
             let key = webhook.secret.as_ref().map(|name| webhook::signing_key(&secrets, name)).transpose()?;
             Ok(Message::Webhook {
                 method: webhook.method.clone(),
                 url: webhook.url.clone(),
-                headers: headers
-                    .iter()
-                    .map(|(name, value): (&reqwest::header::HeaderName, _)| line((name, value)))
-                    .collect(),
+                headers: headers.iter().map(line).collect(),
                 body: webhook.body.clone().into_bytes(),
                 signing_key: key.map(|(secret, _)| secret.clone()),
                 secrets,

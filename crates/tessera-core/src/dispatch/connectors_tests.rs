@@ -9,8 +9,10 @@ use crate::dispatch::{Answer, Conditions};
 use crate::models::delivery::{Attempt, AttemptOutcome, DeliveryState, HoldReason};
 use crate::plan::Installation;
 use crate::plan::command::CreateTicket;
+use crate::plan::documents::{self, ScripDocument};
 use crate::testing::TestDb;
 use futures::FutureExt as _;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 async fn desk(db: &TestDb) -> Arc<Tessera> {
@@ -120,30 +122,29 @@ async fn a_connector_that_cannot_be_is_refused_with_every_reason() {
     add(&desk, wish("b", &["chat"], None)).await.unwrap();
     assert_eq!(desk.fresh_catalog().await.unwrap().version, version + 1, "the kind is known");
     let kinds = desk.kinds().await.unwrap();
-    assert_eq!(kinds.iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>(), ["chat"]);
+    assert_eq!(kinds.iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>(), ["chat", "email", "webhook"]);
 }
 
 #[tokio::test]
 async fn what_nobody_ever_delivered_is_held_until_a_connector_says_that_it_does() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
-    make(&desk).await;
     let (added, _) = add(&desk, wish("chatter", &["chat"], None)).await.unwrap();
-    // As a plan with a Connector action would have written it.
-    let to_chat = [
-        r#"UPDATE deliveries SET kind = 'chat', endpoint = 'chat',
-                  payload = '{"kind": "connector", "connector": "chat", "json": {"text": "hi"}, "depth": 1}'"#,
-        "UPDATE delivery_queue SET kind = 'chat', endpoint = 'chat'",
-    ];
-    for statement in to_chat {
-        sqlx::query(statement).execute(&db.pools.write).await.unwrap();
-    }
-    let seen = async || list(&db.pools.read, &Filter::default(), 9, None).await.unwrap().items.remove(0);
+    let scrip = json!({"name": "Chat", "condition_type": "OnCreate", "action_type": "Connector",
+        "action_config": {"kind": "chat", "payload": {"text": "{{ ticket.subject }}"}}});
+    let Value::Object(scrip) = scrip else { panic!("an object") };
+    let scrip: ScripDocument = documents::read(scrip).unwrap();
+    desk.add(&desk.administrator().unwrap(), scrip).await.unwrap();
+    make(&desk).await;
+    let chats = Filter { kind: DeliveryKind::parse("chat"), ..Filter::default() };
+    let seen = async || list(&db.pools.read, &chats, 9, None).await.unwrap().items.remove(0);
     let held = seen().await;
     assert_eq!((held.state, held.hold.unwrap().reason), (DeliveryState::Held, HoldReason::NoConnector));
 
     for (kind, schema, software, field) in [
         ("chat", "{", "chat 1", "schema"),
+        ("chat", r#"{"type": "text"}"#, "chat 1", "schema"),
+        ("chat", r#"{"$ref": "https://example.org/"}"#, "chat 1", "schema"),
         ("chat", "", "", "software"),
         ("chat", "", "a\nb", "software"),
         ("chat", &format!("\"{}\"", "x".repeat(64 * 1024)), "chat 1", "schema"),
@@ -155,7 +156,7 @@ async fn what_nobody_ever_delivered_is_held_until_a_connector_says_that_it_does(
     let version = desk.fresh_catalog().await.unwrap().version;
     let schema = r#"{"type": "object"}"#;
     let mut bell = desk.bell().listen();
-    desk.announce(&added, "chat", schema, "chat 1").await.unwrap();
+    assert!(desk.announce(&added, "chat", schema, "chat 1").await.unwrap().is_empty());
     assert!(bell.rung().now_or_never().is_some(), "whoever waits may look again");
     assert_eq!(seen().await.state, DeliveryState::Available);
     desk.announce(&added, "chat", schema, "chat 1.1").await.unwrap();
@@ -164,7 +165,7 @@ async fn what_nobody_ever_delivered_is_held_until_a_connector_says_that_it_does(
 
     let handed = desk.lease(&added, &room("chat"), LONG, &CancellationToken::new()).await.unwrap();
     let Message::Json(text) = &handed[0].message else { panic!("JSON") };
-    assert_eq!(text, r#"{"text":"hi"}"#);
+    assert_eq!(text, r#"{"text":"Printer"}"#);
     let key = desk.tickets_of(&handed).await.unwrap().remove(&handed[0].leased.delivery.ticket.0).unwrap();
     assert_eq!(key.url, format!("http://desk.example/t/{}", key.number));
     let (delivery, token) = (handed[0].leased.delivery.id, handed[0].leased.token);
@@ -173,6 +174,9 @@ async fn what_nobody_ever_delivered_is_held_until_a_connector_says_that_it_does(
     let said = Said::Attempt(Attempt::new(AttemptOutcome::Delivered, "posted"));
     let receipts = desk.settle(&added, vec![Told { delivery, token, said }]).await.unwrap();
     assert_eq!((receipts, seen().await.state), (vec![Receipt::Recorded], DeliveryState::Completed));
+
+    let stricter = r#"{"required": ["channel"]}"#;
+    assert_eq!(desk.announce(&added, "chat", stricter, "chat 2").await.unwrap(), ["Chat"]);
 }
 
 #[tokio::test]

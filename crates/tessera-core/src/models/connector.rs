@@ -41,8 +41,11 @@ pub struct KindRecord {
     pub name: String,
     /// The JSON Schema of its payload; `None` = every JSON is taken.
     pub schema: Option<Value>,
-    /// When a connector first said that it delivers it; `None` = none ever did, and its deliveries are held.
+    /// When a connector first said that it delivers it; `None` = none ever did, and its deliveries are held unless the binary
+    /// makes them.
     pub announced_at: Option<OffsetDateTime>,
+    /// The names of the scrips that make deliveries of it.
+    pub scrips: Vec<String>,
     /// Deliveries of it that are not finished.
     pub unfinished: i64,
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::models::delivery::{DeliveryKind, KindName};
 use crate::models::text::{self, fold};
 use crate::models::{
     CustomField, CustomFieldId, LifecycleId, Named, Queue, QueueId, ScripId, ScripVersionId, TemplateId,
@@ -10,6 +11,7 @@ use crate::models::{
 use crate::query::{Fields, Purpose};
 use crate::scrip::condition::Resolved;
 use crate::scrip::evaluation::Stage;
+use crate::scrip::kind::ConnectorKind;
 use crate::scrip::template::Template;
 use crate::scrip::{Scrip, State};
 use std::collections::{BTreeMap, HashMap};
@@ -73,6 +75,8 @@ pub struct Catalog {
     pub scrips: Named<ScripId, Scrip>,
     /// Templates.
     pub templates: BTreeMap<TemplateId, Arc<Template>>,
+    /// What connectors deliver.
+    pub kinds: BTreeMap<KindName, Arc<ConnectorKind>>,
     template_names: HashMap<(String, Option<QueueId>), TemplateId>,
     agent_addresses: HashMap<String, UserId>,
     own_addresses: Vec<String>,
@@ -102,6 +106,8 @@ pub struct Parts {
     pub scrips: Vec<Arc<Scrip>>,
     /// Templates.
     pub templates: Vec<Arc<Template>>,
+    /// What connectors deliver.
+    pub kinds: Vec<Arc<ConnectorKind>>,
 }
 
 impl Catalog {
@@ -147,6 +153,7 @@ impl Catalog {
             agents: Named::new(parts.agents.into_iter().map(|user| (user.id, user.username.clone(), user))),
             scrips: Named::new(parts.scrips.into_iter().map(|scrip| (scrip.id, scrip.name.clone(), scrip))),
             templates: parts.templates.into_iter().map(|template| (template.source().id, template)).collect(),
+            kinds: parts.kinds.into_iter().map(|kind| (kind.name.clone(), kind)).collect(),
             installation: parts.installation,
         };
         catalog.queries = catalog.resolve_queries();
@@ -214,6 +221,28 @@ impl Catalog {
             agent_addresses: &self.agent_addresses,
             purpose,
         }
+    }
+
+    /// Every kind that there is: those that the binary delivers, and those of connectors.
+    pub fn delivery_kinds(&self) -> Vec<DeliveryKind> {
+        let named = self.kinds.keys().cloned().map(DeliveryKind::Connector);
+        DeliveryKind::BUILTIN.into_iter().chain(named).collect()
+    }
+
+    /// Whether deliveries of a kind are held, for no connector ever was there that delivers it.
+    pub fn lacks_connector(&self, kind: &DeliveryKind) -> bool {
+        let DeliveryKind::Connector(name) = kind else { return false };
+        self.kinds.get(name).is_some_and(|kind| !kind.is_announced)
+    }
+
+    /// The names of the enabled scrips that make deliveries of a kind, in their order.
+    pub fn makers_of(&self, kind: &str) -> Vec<String> {
+        let is_maker = |scrip: &&Arc<Scrip>| {
+            scrip.state == State::Enabled && scrip.action.delivers().is_some_and(|made| made.as_str() == kind)
+        };
+        let mut names: Vec<_> = self.scrips.iter().filter(is_maker).map(|scrip| scrip.name.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The names of the queues that take tickets, for messages that say what exists.

@@ -6,7 +6,7 @@ use super::draft::{Draft, date, parse_date};
 use super::mail::{self, Mail};
 use super::situation::Subject;
 use super::variables::{FIXED_TIME, Tense, Variables};
-use crate::models::delivery::{DEPTH_HEADER, HeaderValue, Webhook};
+use crate::models::delivery::{Custom, DEPTH_HEADER, HeaderValue, Webhook};
 use crate::models::transaction::Content;
 use crate::models::{Delivery, Role, ScripId, Transaction, TransactionType};
 use crate::scrip::Scrip;
@@ -26,6 +26,7 @@ use url::Url;
 pub(super) enum Intent<'a> {
     Email(Box<Mail>, Value),
     Webhook(Box<Webhook>, Value),
+    Connector(Box<Custom>, Value),
     Status(&'a SetStatusConfig),
     Field(&'a str, FieldChange),
     Column(Column, String),
@@ -208,6 +209,7 @@ impl<'a> Bench<'_, '_, 'a> {
         match &self.scrip.action {
             Action::SendEmail(send) => self.email(send),
             Action::Webhook(action) => self.webhook(action),
+            Action::Connector(action) => self.connector(action),
             Action::SetStatus(config) => set_status(self.snapshot, config),
             Action::SetCustomField(set) => {
                 let values = set.values.iter().map(|text| self.value(text)).collect::<Result<Vec<_>, _>>()?;
@@ -247,6 +249,33 @@ impl<'a> Bench<'_, '_, 'a> {
             canonical_webhook(&webhook)
         };
         Ok(Intent::Webhook(Box::new(webhook), canonical))
+    }
+
+    fn connector(&mut self, action: &action::Connector) -> Result<Intent<'a>, Unready> {
+        let catalog = self.snapshot.draft.catalog;
+        let kind = catalog
+            .kinds
+            .get(&action.kind)
+            .ok_or_else(|| Unready::Failed(format!("there is no kind \"{}\" of connectors", action.kind)))?;
+        let render = |words: &mut Words<'_, '_, '_>| {
+            action.render(|pointer, text| words.render(&format!("payload{pointer}"), text))
+        };
+        let real = render(&mut self.real())?;
+        let fixed = if self.texts_differ() { Some(render(&mut self.fixed())?) } else { None };
+        // The number of a ticket that is only previewed is not drawn: what it will be fits, or fails then.
+        let has_number = self.snapshot.draft.ticket.number.is_some();
+        let json =
+            action.fit(kind, real, |text| !has_number && text.is_volatile(true)).map_err(|misfits| {
+                let misfits: Vec<_> = misfits.iter().map(ToString::to_string).collect();
+                Unready::Failed(format!(
+                    "payload does not fit the schema of \"{}\": {}",
+                    action.kind,
+                    misfits.join("; ")
+                ))
+            })?;
+        let depth = self.snapshot.draft.context.depth.saturating_add(1);
+        let canonical = json!(["connector", action.kind, fixed.as_ref().unwrap_or(&json), depth]);
+        Ok(Intent::Connector(Box::new(Custom { connector: action.kind.clone(), json, depth }), canonical))
     }
 
     fn message(&mut self, message: Message, content: Option<&Compiled>) -> Result<Intent<'a>, Unready> {
@@ -427,6 +456,9 @@ pub(super) fn describe(intent: &Intent<'_>) -> Value {
         Intent::Email(mail, _) => json!({ "kind": "email", "email": mail.email }),
         Intent::Webhook(webhook, _) => {
             json!({ "kind": "webhook", "method": webhook.method, "url": webhook.url, "headers": webhook.headers, "body": webhook.body })
+        }
+        Intent::Connector(custom, _) => {
+            json!({ "kind": "connector", "connector": custom.connector, "json": custom.json })
         }
         Intent::Status(config) => json!({ "status": config.status }),
         Intent::Field(name, FieldChange::Replace(values)) => json!({ "field": name, "values": values }),

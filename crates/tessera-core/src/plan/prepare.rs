@@ -384,6 +384,9 @@ impl<'a> Automation<'a> {
             Act::Do(scrip, Intent::Webhook(webhook, canonical)) => {
                 self.deliver(index, one, scrip, canonical, |_| Payload::Webhook(*webhook));
             }
+            Act::Do(scrip, Intent::Connector(custom, canonical)) => {
+                self.deliver(index, one, scrip, canonical, |_| Payload::Connector(*custom));
+            }
             Act::Do(scrip, intent) => {
                 let from = self.draft.transactions.len();
                 let result = carry_out(&mut self.draft, &intent, cause(scrip));
@@ -505,7 +508,7 @@ fn carry_out(draft: &mut Draft<'_>, intent: &Intent<'_>, cause: Cause) -> Result
         Intent::Message(kind, content) => draft.message(*kind, content.clone(), cause),
         Intent::AddWatcher(role, who) => draft.add_watcher(*role, who, cause),
         Intent::RemoveWatcher(role, who) => draft.remove_watcher(*role, who, cause),
-        Intent::Email(..) | Intent::Webhook(..) => Ok(false),
+        Intent::Email(..) | Intent::Webhook(..) | Intent::Connector(..) => Ok(false),
     }
 }
 

@@ -126,6 +126,7 @@ impl Desk {
         let mut commands = vec![Command::Create(source.create())];
         commands.extend(source.list(UPDATES_MAX, |source| Command::Update(source.update())));
         let parts = Parts {
+            kinds: Vec::new(),
             version: 7,
             installation: Installation {
                 name: "tessera".to_owned(),

@@ -142,7 +142,7 @@ pub struct WebhookRequest {
     /// The body, byte for byte what is signed and sent.
     #[prost(bytes = "vec", tag = "4")]
     pub body: ::prost::alloc::vec::Vec<u8>,
-    /// The key that signs it as Standard Webhooks says: `whsec_` and base64, or any text. Empty: it is not signed.
+    /// The key that signs it as Standard Webhooks says: `whsec_` and base64. Empty: it is not signed.
     #[prost(string, tag = "5")]
     pub signing_key: ::prost::alloc::string::String,
     /// The secrets that are in it, by name: what a receiver sends back of them is blotted out before it is settled.
@@ -869,10 +869,10 @@ pub struct Kind {
     /// When it was first announced; not set when no connector of it ever was there, and its deliveries are held.
     #[prost(message, optional, tag = "3")]
     pub announced_at: ::core::option::Option<::prost_types::Timestamp>,
-    /// The names of the scrips that make deliveries of it.
+    /// The names of the enabled scrips that make deliveries of it.
     #[prost(string, repeated, tag = "4")]
     pub scrips: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Deliveries that are not finished.
+    /// Deliveries that are not finished; counted up to 100,000.
     #[prost(int64, tag = "5")]
     pub unfinished: i64,
 }

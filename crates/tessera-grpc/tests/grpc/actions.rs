@@ -1,6 +1,7 @@
 //! Leases over gRPC: handed out, extended, settled, given back; and the limits of the contract.
 
 use crate::desk::{Client, Desk};
+use tessera_core::models::secret::Secret;
 use tessera_grpc::v1::delivery::Payload;
 use tessera_grpc::v1::{
     AnnounceRequest, Busy, Delivery, ExtendRequest, Health, LeaseKey, LeaseRequest, ListKindsRequest,
@@ -71,6 +72,35 @@ async fn what_is_given_back_is_due_again_and_does_not_count() {
 }
 
 #[tokio::test]
+async fn a_webhook_comes_with_its_secrets_and_none_of_them_is_ever_printed() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    client.create("Kettle").await;
+    for (name, value) in [("pager", "k-4711"), ("signing", "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u")] {
+        desk.tessera.put_secret(name, &Secret::new(value)).await.unwrap();
+    }
+    // What a scrip would have made.
+    let payload = r#"{"kind": "webhook", "method": "POST", "url": "https://pager.example/hook",
+        "headers": {"X-Key": {"secret": "pager"}, "Tessera-Depth": "3"}, "secret": "signing"}"#;
+    let made = "UPDATE deliveries SET kind = 'webhook', endpoint = 'https://pager.example', payload = $1::jsonb, body = '{}'::bytea";
+    sqlx::query(made).bind(payload).execute(desk.pool()).await.unwrap();
+    let queued = "UPDATE delivery_queue SET kind = 'webhook', endpoint = 'https://pager.example'";
+    sqlx::query(queued).execute(desk.pool()).await.unwrap();
+    let token = desk.token("hooks", &["webhook"], None).await;
+    let mut client = Client::new(desk.channel().await, &token);
+    let [hook] = lease(&mut client, "webhook", 1).await.try_into().unwrap();
+    assert_eq!((hook.endpoint.as_str(), hook.depth), ("https://pager.example", 3));
+    let Some(Payload::Webhook(webhook)) = &hook.payload else { panic!("no webhook") };
+    assert_eq!((webhook.method.as_str(), webhook.body.as_slice()), ("POST", &b"{}"[..]));
+    assert_eq!(webhook.signing_key, "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u");
+    assert_eq!(webhook.secrets["pager"], "k-4711");
+    let header = webhook.headers.iter().find(|header| header.name.eq_ignore_ascii_case("x-key"));
+    assert_eq!(header.unwrap().value, "k-4711");
+    let printed = format!("{hook:?}");
+    assert!(!printed.contains("4711") && !printed.contains("whsec"), "{printed}");
+}
+
+#[tokio::test]
 async fn a_kind_that_the_token_is_not_bound_to_is_refused() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
@@ -85,12 +115,16 @@ async fn a_kind_that_the_token_is_not_bound_to_is_refused() {
 #[tokio::test]
 async fn a_kind_is_announced_with_its_schema_and_listed() {
     let desk = Desk::open().await;
+    desk.client().await.create("Kettle").await;
     let token = desk.token("chats", &["chat", "email"], None).await;
     let mut client = Client::new(desk.channel().await, &token);
     let kinds = client.scrips.list_kinds(ListKindsRequest {}).await.unwrap().into_inner().kinds;
     let names: Vec<_> = kinds.iter().map(|kind| kind.name.as_str()).collect();
     assert_eq!(names, ["chat", "email"]);
     assert_eq!((kinds[0].schema.as_str(), kinds[0].announced_at), ("", None));
+    assert!(kinds[0].scrips.is_empty() && kinds[0].unfinished == 0);
+    assert!(kinds[1].scrips.iter().any(|scrip| scrip.contains("Autoreply")), "{:?}", kinds[1].scrips);
+    assert_eq!(kinds[1].unfinished, 1);
     let schema = r#"{"type":"object"}"#;
     let asked = AnnounceRequest {
         kind: "chat".to_owned(),
@@ -180,24 +214,6 @@ async fn the_limits_of_the_contract_are_told_with_their_fields() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_into_one_answer_comes_with_the_next() {
-    let desk = Desk::open().await;
-    let mut client = desk.client().await;
-    for subject in ["a", "b", "c"] {
-        client.create(subject).await;
-    }
-    // Two of these fill an answer of 4 MiB; a third is given back.
-    let large =
-        "UPDATE deliveries SET payload = jsonb_set(payload, '{text}', to_jsonb(repeat('x', 1500000)))";
-    sqlx::query(large).execute(desk.pool()).await.unwrap();
-    let first = lease(&mut client, "email", 10).await;
-    assert_eq!(first.len(), 2);
-    let next = lease(&mut client, "email", 10).await;
-    assert_eq!((next.len(), next[0].attempt), (1, 1));
-    assert!(first.iter().all(|one| one.id != next[0].id));
-}
-
-#[tokio::test]
 async fn what_fits_into_no_answer_is_given_up_and_its_history_says_so() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
@@ -209,6 +225,12 @@ async fn what_fits_into_no_answer_is_given_up_and_its_history_says_so() {
     let request = ListTransactionsRequest { ticket: "1".to_owned(), ..Default::default() };
     let history = client.tickets.list_transactions(request).await.unwrap().into_inner().transactions;
     assert!(history.iter().any(|one| one.r#type == "DeliveryFailed"), "{history:?}");
+}
+
+/// An extension of a lease that nobody has.
+pub fn nothing_held() -> ExtendRequest {
+    let id = "01a211c0-fb30-7001-95a6-d8253df78216".to_owned();
+    ExtendRequest { leases: vec![LeaseKey { delivery_id: id, lease: 1 }] }
 }
 
 /// Not waiting.

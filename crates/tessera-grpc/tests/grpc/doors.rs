@@ -7,17 +7,20 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 use tessera_grpc::v1::actions_service_client::ActionsServiceClient;
 use tessera_grpc::v1::{
-    CreateTicketRequest, GetTicketRequest, LeaseRequest, ListKindsRequest, Message, Room,
+    CreateTicketRequest, GetTicketRequest, LeaseRequest, ListKindsRequest, Message, Room, TicketChange,
+    UpdateTicketRequest,
 };
 use tessera_grpc::{Address, Door, Limits, MESSAGE_MAX};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt as _;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
@@ -155,6 +158,7 @@ async fn reflection_lists_the_services_and_resolves_a_message() {
         MessageRequest::ListServices(String::new()),
         MessageRequest::FileContainingSymbol("tessera.v1.LeaseRequest".to_owned()),
         MessageRequest::FileByFilename("google/protobuf/duration.proto".to_owned()),
+        MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned()),
         MessageRequest::FileContainingSymbol("tessera.v1.Nothing".to_owned()),
     ];
     let asked = asked.map(|message_request| ServerReflectionRequest {
@@ -171,9 +175,11 @@ async fn reflection_lists_the_services_and_resolves_a_message() {
     for name in ["tessera.v1.ActionsService", "tessera.v1.TicketsService", "grpc.health.v1.Health"] {
         assert!(names.contains(&name), "{names:?}");
     }
-    for (answer, file) in
-        answers[1..3].iter().zip(["tessera/v1/actions.proto", "google/protobuf/duration.proto"])
-    {
+    for (answer, file) in answers[1..4].iter().zip([
+        "tessera/v1/actions.proto",
+        "google/protobuf/duration.proto",
+        "error_details.proto",
+    ]) {
         let MessageResponse::FileDescriptorResponse(files) = answer else { panic!("{answer:?}") };
         let file_of = |bytes: &Vec<u8>| {
             let file: prost_types::FileDescriptorProto = prost::Message::decode(bytes.as_slice()).unwrap();
@@ -192,7 +198,24 @@ async fn a_message_that_is_too_large_is_refused_and_the_connection_goes_on() {
     let refused =
         client.tickets.create_ticket(CreateTicketRequest { ticket, ..Default::default() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "body_too_large");
     assert_eq!(client.create("Small").await.number, 1);
+}
+
+#[tokio::test]
+async fn a_message_of_another_form_is_the_clients_fault() {
+    let desk = Desk::open().await;
+    let token = desk.token("odd", &[], Some("admin")).await;
+    let mut client = tonic::client::Grpc::new(desk.channel().await);
+    client.ready().await.unwrap();
+    // Its first field is a number, where the name of a ticket is a text.
+    let mut request = Request::new(prost_types::Duration { seconds: 7, nanos: 0 });
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let path = PathAndQuery::from_static("/tessera.v1.TicketsService/GetTicket");
+    let codec = ProstCodec::<prost_types::Duration, prost_types::Duration>::default();
+    let refused = client.unary(request, path, codec).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "malformed_message");
 }
 
 #[tokio::test]
@@ -238,8 +261,8 @@ async fn a_lease_that_waits_is_answered_empty_at_once_when_the_server_stops() {
 
 #[tokio::test]
 async fn a_connection_that_asks_nothing_is_ended_in_its_time_and_gives_its_place_to_the_next() {
-    let short = Duration::from_millis(100);
-    let limits = Limits { connections: 1, first_call: short, idle: short, ..Limits::default() };
+    let short = Duration::from_millis(500);
+    let limits = Limits { connections: 1, first_call: short, close: short, ..Limits::default() };
     let desk = Desk::open_at(&loopback(), limits).await;
     let mut silent = TcpStream::connect(desk.address.unwrap()).await.unwrap();
     let token = desk.token("second", &["email"], None).await;
@@ -249,6 +272,57 @@ async fn a_connection_that_asks_nothing_is_ended_in_its_time_and_gives_its_place
     let mut rest = Vec::new();
     let read = tokio::time::timeout(SOON, silent.read_to_end(&mut rest)).await.expect("it is ended");
     assert!(read.is_err() || !rest.is_empty() || read.is_ok_and(|bytes| bytes == 0));
+}
+
+#[tokio::test]
+async fn who_only_watches_keeps_no_place() {
+    let short = Duration::from_millis(200);
+    let limits = Limits { connections: 1, idle: short, close: short, ..Limits::default() };
+    let desk = Desk::open_at(&loopback(), limits).await;
+    let mut health = HealthClient::new(desk.channel().await);
+    let mut watched = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watched.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let token = desk.token("second", &["email"], None).await;
+    let mut client = Client::new(desk.channel().await, &token);
+    client.scrips.list_kinds(ListKindsRequest {}).await.unwrap();
+    assert!(watched.next().await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn one_lease_too_many_is_told_to_come_again() {
+    let limits = Limits { leases: 1, ..Limits::default() };
+    let desk = Desk::open_at(&loopback(), limits).await;
+    let mut client = desk.client().await;
+    let mut other = client.actions.clone();
+    // Whichever comes second: the other one waits.
+    let long = Duration::from_secs(30);
+    let turned_away = tokio::select! {
+        answer = client.actions.lease(lease(long)) => answer.unwrap_err(),
+        answer = other.lease(lease(long)) => answer.unwrap_err(),
+    };
+    assert_eq!(turned_away.code(), Code::Unavailable);
+    assert_eq!(turned_away.get_details_error_info().unwrap().reason, "overloaded");
+    assert!(turned_away.get_details_retry_info().unwrap().retry_delay.is_some());
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_holds_up_the_stop_for_a_while_only() {
+    let limits = Limits { drain: Duration::from_millis(100), ..Limits::default() };
+    let desk = Desk::open_at(&loopback(), limits).await;
+    let mut client = desk.client().await;
+    client.create("Kettle").await;
+    let mut locked = desk.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM tickets FOR UPDATE").execute(&mut *locked).await.unwrap();
+    let change = Some(TicketChange { priority: Some(7), ..Default::default() });
+    let request = UpdateTicketRequest { ticket: "1".to_owned(), change, ..Default::default() };
+    let stuck = tokio::spawn(async move { client.tickets.update_ticket(request).await });
+    crate::eventually("the change waits for the row", async || {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *locked).await.unwrap().then_some(())
+    })
+    .await;
+    assert_eq!(desk.stopped().await, 1);
+    assert_eq!(stuck.await.unwrap().unwrap_err().code(), Code::Unavailable);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod actions;
 mod desk;
 mod doors;
 mod generated;
+mod log;
 mod statuses;
 mod tickets;
 

@@ -13,6 +13,7 @@ mod cli;
 mod commands;
 mod doctor;
 mod faults;
+mod grpc;
 mod import;
 mod load;
 mod loops;

@@ -204,10 +204,12 @@ impl Server {
         let mut vars = vec![
             ("TESSERA_DATA_DIR", place.path().join("data").display().to_string()),
             ("TESSERA_HTTP__LISTEN", address.to_string()),
-            // The port after a free one may be taken.
-            ("TESSERA_GRPC__LISTEN", grpc.to_string()),
             ("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8".to_owned()),
         ];
+        // The port after a free one may be taken; and who says where connectors come in has said so.
+        if !settings.iter().any(|(name, _)| name.starts_with("TESSERA_GRPC__")) {
+            vars.push(("TESSERA_GRPC__LISTEN", grpc.to_string()));
+        }
         vars.extend_from_slice(settings);
         let api = Api { client: client().build().unwrap(), address, token: String::new() };
         let database = database.username("tessera").database("tessera");

@@ -765,7 +765,7 @@ type WebhookRequest struct {
 	Headers []*Header `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
 	// The body, byte for byte what is signed and sent.
 	Body []byte `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	// The key that signs it as Standard Webhooks says: `whsec_` and base64, or any text. Empty: it is not signed.
+	// The key that signs it as Standard Webhooks says: `whsec_` and base64. Empty: it is not signed.
 	SigningKey string `protobuf:"bytes,5,opt,name=signing_key,json=signingKey,proto3" json:"signing_key,omitempty"`
 	// The secrets that are in it, by name: what a receiver sends back of them is blotted out before it is settled.
 	Secrets       map[string]string `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

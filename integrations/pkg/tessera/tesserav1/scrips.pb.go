@@ -227,9 +227,9 @@ type Kind struct {
 	Schema string `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"`
 	// When it was first announced; not set when no connector of it ever was there, and its deliveries are held.
 	AnnouncedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=announced_at,json=announcedAt,proto3" json:"announced_at,omitempty"`
-	// The names of the scrips that make deliveries of it.
+	// The names of the enabled scrips that make deliveries of it.
 	Scrips []string `protobuf:"bytes,4,rep,name=scrips,proto3" json:"scrips,omitempty"`
-	// Deliveries that are not finished.
+	// Deliveries that are not finished; counted up to 100,000.
 	Unfinished    int64 `protobuf:"varint,5,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

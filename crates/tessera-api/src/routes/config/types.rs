@@ -21,10 +21,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 #[utoipa::path(get, path = "/api/scrip-types", operation_id = "listScripTypes", tag = "configuration", responses(
-    (status = 200, description = "Each type with the JSON Schema of its configuration", body = ScripTypes),
+    (status = 200, description = "Each type with the JSON Schema of its configuration, and what connectors deliver", body = ScripTypes),
 ))]
-async fn types() -> Json<Value> {
-    Json(scrip_types())
+async fn types(State(app): State<App>) -> Result<Json<Value>> {
+    Ok(Json(scrip_types(&*app.tessera.fresh_catalog().await?)))
 }
 
 /// A lifecycle to check.

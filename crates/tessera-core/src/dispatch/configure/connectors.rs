@@ -10,15 +10,16 @@ use crate::models::delivery::KindName;
 use crate::models::secret::Secret;
 use crate::models::text::{line_fault, name_fault, quote};
 use crate::models::{Connector, DeliveryKind, UserId};
-use serde_json::Value;
+use crate::scrip::action::Action;
+use crate::scrip::kind::{SCHEMA_MAX, Schema};
+use crate::scrip::{Scrip, State};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The most connectors of a desk that are not revoked.
 pub const CONNECTORS_MAX: usize = 200;
 /// The most kinds of one connector.
 pub const KINDS_MAX: usize = 16;
-/// The longest schema of a kind, in bytes.
-pub const SCHEMA_MAX: usize = 64 * 1024;
 /// The longest name of a connector's software, in characters.
 pub const SOFTWARE_MAX: usize = 100;
 
@@ -86,10 +87,9 @@ impl Tessera {
     /// # Errors
     /// `not_found`; those of the database.
     pub async fn revoke_connector(&self, name: &str) -> Result<()> {
-        match connectors::revoke(&self.pools.write, name).await? {
-            true => Ok(()),
-            false => Err(Error::not_found("connector", quote(name))),
-        }
+        // A name cannot hold it, and a query cannot ask for it.
+        let is_revoked = !name.contains('\0') && connectors::revoke(&self.pools.write, name).await?;
+        if is_revoked { Ok(()) } else { Err(Error::not_found("connector", quote(name))) }
     }
 
     /// Every connector that is not revoked, in order of name.
@@ -100,12 +100,13 @@ impl Tessera {
         connectors::list(&self.pools.read).await
     }
 
-    /// Every kind that only connectors deliver, in order of name.
+    /// Every kind of delivery that there is, in order of name: also those that the binary can make.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn kinds(&self) -> Result<Vec<KindRecord>> {
-        connectors::kinds(&self.pools.read).await
+        let catalog = self.fresh_catalog().await?;
+        connectors::kinds(&self.pools.read, &catalog).await
     }
 
     /// Takes a connector's word that it delivers a kind, with payloads of this schema (JSON; empty = any). What was held because
@@ -130,20 +131,17 @@ impl Tessera {
                 "is empty; say what the connector is, as in chat-connector 1.2",
             ));
         }
-        let schema = match read_schema(&bound, schema) {
-            Ok(schema) => schema,
-            Err(message) => {
-                faults.push(Fault::new("schema", message));
-                None
-            }
-        };
+        let schema = read_schema(&bound, schema);
+        faults.extend(schema.as_ref().err().map(|message| Fault::new("schema", message)));
         if !faults.is_empty() {
             return Err(Error::invalid(faults));
         }
+        let schema = schema.unwrap_or_default();
         let mut db = self.pools.write.begin().await.map_err(error)?;
         let version = configuration::lock(&mut db).await? + 1;
         let has_changed =
-            connectors::announce(&mut db, connector.id, kind, schema.as_ref(), software).await?;
+            connectors::announce(&mut db, connector.id, kind, schema.as_ref().map(Schema::source), software)
+                .await?;
         if has_changed {
             configuration::set_version(&mut db, version).await?;
         }
@@ -152,12 +150,21 @@ impl Tessera {
             self.read_again().await;
             self.bell.ring();
         }
-        Ok(Vec::new())
+        let DeliveryKind::Connector(name) = bound else { return Ok(Vec::new()) };
+        let catalog = self.fresh_catalog().await?;
+        let kind = catalog.kinds.get(&name).map(Arc::as_ref);
+        let is_misfit = |scrip: &&Arc<Scrip>| match (&scrip.action, kind) {
+            (Action::Connector(action), Some(kind)) => {
+                scrip.state != State::Disabled && action.kind == kind.name && !action.misfits(kind).is_empty()
+            }
+            _ => false,
+        };
+        Ok(catalog.scrips.iter().filter(is_misfit).map(|scrip| scrip.name.clone()).collect())
     }
 }
 
 /// The schema of a kind.
-fn read_schema(kind: &DeliveryKind, text: &str) -> Result<Option<Value>, String> {
+fn read_schema(kind: &DeliveryKind, text: &str) -> Result<Option<Schema>, String> {
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -167,7 +174,8 @@ fn read_schema(kind: &DeliveryKind, text: &str) -> Result<Option<Value>, String>
     if text.len() > SCHEMA_MAX {
         return Err(format!("has {} bytes, and {SCHEMA_MAX} at most are read", text.len()));
     }
-    serde_json::from_str(text).map(Some).map_err(|error| format!("is no JSON: {error}"))
+    let source = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
+    Schema::compile(source).map(Some)
 }
 
 impl Change<'_> {

@@ -31,7 +31,7 @@ use crate::models::text::{fault, list, quote};
 use crate::models::{Ids, QueueId, UserId};
 use crate::plan::Catalog;
 use crate::plan::documents::{self, DESCRIPTION_MAX, ScripDocument, Stored};
-pub use connectors::{NewConnector, SCHEMA_MAX};
+pub use connectors::NewConnector;
 pub use lifecycle_check::LifecycleCheck;
 pub use scrips::scrip_types;
 pub use seed::seed;

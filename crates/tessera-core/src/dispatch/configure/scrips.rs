@@ -8,6 +8,7 @@ use crate::db::configuration::{Version, Which, users};
 use crate::db::secrets;
 use crate::error::{Fault, Result};
 use crate::lifecycle::Lifecycle;
+use crate::models::delivery::KindName;
 use crate::models::text::{fold, is_address, list, name_fault, quote};
 use crate::models::user::NOBODY;
 use crate::models::{QueueId, ScripId, TransactionType};
@@ -18,6 +19,7 @@ use crate::query::{Purpose, Read, reads};
 use crate::scrip::action::Action;
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
+use crate::scrip::kind::{ConnectorKind, Misfit, Schema};
 use crate::scrip::template::Template;
 use crate::scrip::{Attachment, State};
 use serde_json::{Map, Value, json};
@@ -159,6 +161,7 @@ impl ScripDocument {
             Ok(action) => {
                 self.check_action(change, &action);
                 missing.extend(self.missing_secrets(change, &action).await?);
+                missing.extend(missing_kind(change, &action));
                 let texts = action.texts();
                 change.warn_of_fields(
                     &texts.iter().flat_map(|text| text.custom_fields()).map(String::as_str).collect(),
@@ -205,6 +208,14 @@ impl ScripDocument {
             && let Err(reason) = change.guard.check_url_at_save(&webhook.origin)
         {
             change.fault("action_config.url", reason);
+        }
+        if let Action::Connector(connector) = action
+            && let Some(kind) = change.catalog.kinds.get(&connector.kind)
+        {
+            let told = |misfit: &Misfit| {
+                Fault::new(format!("action_config.payload{}", misfit.pointer), &*misfit.message)
+            };
+            change.faults.extend(connector.misfits(kind).iter().map(told));
         }
     }
 
@@ -305,6 +316,23 @@ impl ScripDocument {
     }
 }
 
+/// A kind for which nobody ever added a connector.
+fn missing_kind(change: &Change<'_>, action: &Action) -> Option<Fault> {
+    let Action::Connector(connector) = action else { return None };
+    let (kinds, kind) = (&change.catalog.kinds, &connector.kind);
+    if kinds.contains_key(kind) {
+        return None;
+    }
+    let known = match kinds.is_empty() {
+        true => "there are none yet".to_owned(),
+        false => format!("there are {}", list(kinds.keys().map(KindName::as_str))),
+    };
+    let message = format!(
+        "there is no kind \"{kind}\" of connectors; {known}. `tessera connector add NAME --kind {kind}` adds one"
+    );
+    Some(Fault::new("action_config.kind", message))
+}
+
 /// What a condition's query names and there is not. Only agents are known to conditions; others are looked up here once.
 async fn check_query(change: &mut Change<'_>, condition: &Condition) -> Result<Option<Fault>> {
     let fields = change.catalog.query_fields(Purpose::Condition);
@@ -351,8 +379,9 @@ impl Change<'_> {
     }
 }
 
-/// What a scrip can be made of: the types of conditions and actions with the JSON Schema of what each needs to know.
-pub fn scrip_types() -> Value {
+/// What a scrip can be made of: the types of conditions and actions with the JSON Schema of what each needs to know, and the
+/// kinds that connectors deliver with that of their payloads.
+pub fn scrip_types(catalog: &Catalog) -> Value {
     let condition = |name: &str| {
         // The types of transactions do not depend on the configuration, and most can be read from an empty one.
         let sample = match name {
@@ -365,10 +394,15 @@ pub fn scrip_types() -> Value {
         (name.to_owned(), json!({ "schema": Condition::schema(name), "transaction_types": natural }))
     };
     let action = |name: &str| (name.to_owned(), json!({ "schema": Action::schema(name) }));
+    let kind = |kind: &Arc<ConnectorKind>| {
+        let schema = kind.schema.as_ref().map(Schema::source);
+        (kind.name.to_string(), json!({ "schema": schema, "is_announced": kind.is_announced }))
+    };
     let activating: Vec<_> = TransactionType::ALL.into_iter().filter(|kind| kind.is_activating()).collect();
     json!({
         "conditions": Condition::TYPES.into_iter().map(condition).collect::<Map<_, _>>(),
         "actions": Action::TYPES.into_iter().map(action).collect::<Map<_, _>>(),
+        "kinds": catalog.kinds.values().map(kind).collect::<Map<_, _>>(),
         "stages": [Stage::TransactionCreate, Stage::TransactionBatch],
         "states": [State::Enabled, State::Disabled, State::Shadow],
         "transaction_types": activating,

@@ -2,6 +2,7 @@
 
 mod automation;
 mod conditions;
+mod connectors;
 mod details;
 mod explaining;
 mod hashed;
@@ -15,6 +16,7 @@ use super::command::{CreateTicket, FieldChange, UpdateTicket};
 use super::*;
 use crate::lifecycle::{Definition, Lifecycle};
 use crate::models::custom_field;
+use crate::models::delivery::KindName;
 use crate::models::template::ContentType;
 use crate::models::transaction::Content;
 use crate::models::user::{ADMIN_USER, SYSTEM_USER};
@@ -22,6 +24,7 @@ use crate::models::*;
 use crate::scrip::action::Action;
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::{Stage, Verdict};
+use crate::scrip::kind::{ConnectorKind, Schema};
 use crate::scrip::template::Template;
 use crate::scrip::{Attachment, Scrip, State};
 use serde_json::{Value, json};
@@ -93,6 +96,7 @@ impl Desk {
         let system = User { id: SYSTEM_USER, email: None, ..user(0, "system", false) };
         Self {
             parts: Parts {
+                kinds: Vec::new(),
                 version: 7,
                 installation,
                 queues: vec![
@@ -173,6 +177,14 @@ impl Desk {
                 sort_order: i32::try_from(more["sort_order"].as_i64().unwrap_or(0)).unwrap(),
             }],
         }));
+        self
+    }
+
+    /// Adds a kind that connectors deliver; a null schema is none.
+    pub fn kind(mut self, name: &str, schema: Value) -> Self {
+        let schema = (!schema.is_null()).then(|| Schema::compile(schema).unwrap());
+        let name = KindName::parse(name).unwrap();
+        self.parts.kinds.push(Arc::new(ConnectorKind { name, schema, is_announced: true }));
         self
     }
 

@@ -1,13 +1,15 @@
 //! Actions: what a scrip does. Parsed and compiled when the scrip is saved; the plan renders and carries them out.
 
 pub mod config;
+pub mod connector;
 
 pub use config::*;
+pub use connector::{Connector, ConnectorConfig};
 
 use super::template::{Compiled, Mode as Escape};
 use crate::error::Fault;
-use crate::models::Role;
 use crate::models::text::is_address;
+use crate::models::{DeliveryKind, Role};
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -20,6 +22,8 @@ pub enum Action {
     SendEmail(SendEmail),
     /// Sends an HTTP request.
     Webhook(Box<Webhook>),
+    /// Hands a payload to whoever delivers its kind.
+    Connector(Box<Connector>),
     /// Changes a custom field.
     SetCustomField(SetCustomField),
     /// Moves the ticket along its lifecycle. RT: `SetStatus`, `AutoOpen`, `AutoOpenInactive`.
@@ -195,9 +199,10 @@ const OWN_HEADERS: [&str; 9] = [
 
 impl Action {
     /// Every type, in the order of the documentation.
-    pub const TYPES: [&str; 13] = [
+    pub const TYPES: [&str; 14] = [
         "SendEmail",
         "Webhook",
+        "Connector",
         "SetCustomField",
         "SetStatus",
         "SetOwner",
@@ -210,6 +215,21 @@ impl Action {
         "AddWatcher",
         "RemoveWatcher",
     ];
+
+    /// The kind of the deliveries that it makes, if it makes any.
+    pub fn delivers(&self) -> Option<DeliveryKind> {
+        match self {
+            Self::SendEmail(_) => Some(DeliveryKind::Email),
+            Self::Webhook(_) => Some(DeliveryKind::Webhook),
+            Self::Connector(connector) => Some(DeliveryKind::Connector(connector.kind.clone())),
+            Self::SetCustomField(_)
+            | Self::SetStatus(_)
+            | Self::Set(..)
+            | Self::AddMessage(..)
+            | Self::AddWatcher(..)
+            | Self::RemoveWatcher(..) => None,
+        }
+    }
 
     /// Compiles an action as it is stored.
     ///
@@ -234,6 +254,9 @@ impl Action {
         match action_type {
             "SendEmail" => send_email(read(config)?).map(Self::SendEmail),
             "Webhook" => webhook(read(config)?).map(|webhook| Self::Webhook(Box::new(webhook))),
+            "Connector" => {
+                Connector::compile(read(config)?).map(|connector| Self::Connector(Box::new(connector)))
+            }
             "SetCustomField" => set_custom_field(read(config)?).map(Self::SetCustomField),
             "SetStatus" => read(config).map(Self::SetStatus),
             "SetOwner" => column(Column::Owner),
@@ -257,6 +280,7 @@ impl Action {
         Some(match action_type {
             "SendEmail" => schema_for!(SendEmailConfig),
             "Webhook" => schema_for!(WebhookConfig),
+            "Connector" => schema_for!(ConnectorConfig),
             "SetCustomField" => schema_for!(SetCustomFieldConfig),
             "SetStatus" => schema_for!(SetStatusConfig),
             "SetOwner" | "SetPriority" | "SetSubject" | "SetQueue" | "SetDue" => schema_for!(SetConfig),
@@ -268,7 +292,7 @@ impl Action {
 
     /// Whether something leaves because of it.
     pub fn is_external(&self) -> bool {
-        matches!(self, Self::SendEmail(_) | Self::Webhook(_))
+        self.delivers().is_some()
     }
 
     /// The name of the type.
@@ -276,6 +300,7 @@ impl Action {
         match self {
             Self::SendEmail(_) => "SendEmail",
             Self::Webhook(_) => "Webhook",
+            Self::Connector(_) => "Connector",
             Self::SetCustomField(_) => "SetCustomField",
             Self::SetStatus(_) => "SetStatus",
             Self::Set(Column::Owner, _) => "SetOwner",
@@ -314,6 +339,7 @@ impl Action {
                 });
                 std::iter::once(&webhook.target).chain(headers).chain(&webhook.body).collect()
             }
+            Self::Connector(connector) => connector.texts(),
             Self::SetCustomField(set) => set.values.iter().collect(),
             Self::SetStatus(_) | Self::AddMessage(_, None) => Vec::new(),
             Self::Set(_, text)

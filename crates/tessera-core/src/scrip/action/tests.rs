@@ -17,6 +17,13 @@ fn every_type_is_made_from_its_configuration_and_has_its_name_and_a_schema() {
     let table = [
         ("SendEmail", mail, true, 1, "notify_actor"),
         ("Webhook", hook, false, 3, "url"),
+        (
+            "Connector",
+            json!({"kind": "chat", "payload": {"text": "{{ now }}", "to": ["#a", "{{ now }}"], "n": 1}}),
+            false,
+            2,
+            "payload",
+        ),
         ("SetCustomField", json!({"field": "Note", "value": ["a", "b"]}), false, 2, "mode"),
         ("SetStatus", json!({"status": "open"}), false, 0, "status"),
         ("SetOwner", value.clone(), false, 1, "value"),
@@ -65,6 +72,25 @@ fn what_cannot_be_is_refused_with_its_place() {
         (("SetCustomField", json!({"field": "F"})), "value", "is missing"),
         (("SetCustomField", json!({"field": "F", "value": ["", "{{ x }}"]})), "value[1]", "no variable"),
         (("SetSubject", json!({"value": "{{ x }}"})), "value", "no variable"),
+        (
+            ("Connector", json!({"kind": "chat", "payload": {"a/b": ["", "{{ x }}"]}})),
+            "payload/a~1b/1",
+            "no variable",
+        ),
+        (
+            ("Connector", json!({"kind": "chat", "payload": "x".repeat(64 * 1024)})),
+            "payload",
+            "at most 65536",
+        ),
+        (("Connector", json!({"kind": "chat", "payload": vec![0; 501]})), "payload", "at most 500"),
+        (
+            (
+                "Connector",
+                json!({"kind": "chat", "payload": (0..17).fold(json!(1), |below, _| json!([below]))}),
+            ),
+            "payload",
+            "deeper than 16",
+        ),
     ];
     for ((kind, config), place, message) in table {
         let faults = Action::compile(kind, &config).unwrap_err();

@@ -263,9 +263,26 @@ async fn a_template_of_one_queue_only_draws_a_warning_for_the_others() {
     assert_eq!(told.0, "template");
 }
 
-#[test]
-fn the_types_are_published_with_their_schemas() {
-    let types = scrip_types();
+#[tokio::test]
+async fn the_types_are_published_with_their_schemas() {
+    let desk = desk().await;
+    let new = crate::dispatch::configure::NewConnector {
+        name: "chatter".to_owned(),
+        kinds: vec!["chat".to_owned(), "pager".to_owned(), "email".to_owned()],
+        user: None,
+    };
+    let (connector, _) = desk.add_connector(&desk.administrator().unwrap(), new).await.unwrap();
+    for (kind, schema) in [("chat", r#"{"type": "object"}"#), ("email", "")] {
+        desk.announce(&connector, kind, schema, "chat 1").await.unwrap();
+    }
+    let types = scrip_types(&desk.fresh_catalog().await.unwrap());
+    let kinds = json!({
+        "chat": {"schema": {"type": "object"}, "is_announced": true},
+        "pager": {"schema": null, "is_announced": false},
+    });
+    assert_eq!(types["kinds"], kinds, "email has an action of its own");
+    let payload = types["actions"]["Connector"]["schema"]["properties"]["payload"].clone();
+    assert_eq!(payload.get("type"), None, "any JSON: {payload}");
     assert_eq!(types["conditions"]["OnStatusChange"]["transaction_types"], json!(["Status"]));
     assert_eq!(types["conditions"]["OnCustomFieldChange"]["transaction_types"], json!(["CustomField"]));
     assert!(types["conditions"]["OnStatusChange"]["schema"]["properties"]["from"].is_object());
@@ -280,7 +297,67 @@ fn the_types_are_published_with_their_schemas() {
     for published in types["conditions"].as_object().unwrap().values() {
         assert_eq!(published["schema"]["properties"]["query"]["type"], "string");
     }
-    assert_eq!(types["actions"].as_object().unwrap().len(), 13);
+    assert_eq!(types["actions"].as_object().unwrap().len(), 14);
     assert_eq!(types["states"], json!(["enabled", "disabled", "shadow"]));
     assert!(!types["transaction_types"].as_array().unwrap().contains(&json!("EmailRecord")));
+}
+
+#[tokio::test]
+async fn a_payload_is_held_against_the_schema_of_its_kind_as_far_as_templates_let_it() {
+    let desk = desk().await;
+    let scrip = |kind: &str, payload: Value| {
+        a_scrip(
+            json!({"action_type": "Connector", "action_config": {"kind": kind, "payload": payload}, "template": null}),
+        )
+    };
+    let refused =
+        async |kind: &str, payload: Value| fault(add::<ScripDocument>(&desk, scrip(kind, payload)).await);
+    let (field, message) = refused("chat", json!({})).await;
+    assert_eq!(field, "action_config.kind");
+    assert_eq!(
+        message,
+        "there is no kind \"chat\" of connectors; there are none yet. `tessera connector add NAME --kind chat` adds one"
+    );
+    let (field, message) = refused("email", json!({})).await;
+    assert_eq!(field, "action_config");
+    assert!(message.contains("for email and webhook there are actions of their own"), "{message}");
+
+    let new = crate::dispatch::configure::NewConnector {
+        name: "chatter".to_owned(),
+        kinds: vec!["chat".to_owned(), "pager".to_owned()],
+        user: None,
+    };
+    let (connector, _) = desk.add_connector(&desk.administrator().unwrap(), new).await.unwrap();
+    let schema = r##"{"required": ["channel"], "additionalProperties": false,
+        "properties": {"channel": {"pattern": "^#"}, "number": {"type": "integer"}}}"##;
+    desk.announce(&connector, "chat", schema, "chat 1").await.unwrap();
+    let table = [
+        (json!({"number": 1}), "action_config.payload", "\"channel\" is a required property"),
+        (json!({"channel": "a"}), "action_config.payload/channel", "does not match"),
+        (
+            json!({"channel": "{{ queue.name }}", "number": "1"}),
+            "action_config.payload/number",
+            "not of type",
+        ),
+        (
+            json!({"channel": "#a", "more": "{{ queue.name }}"}),
+            "action_config.payload",
+            "'more' was unexpected",
+        ),
+        (json!({"channel": "{{ nothing }}"}), "action_config.payload/channel", "no variable"),
+    ];
+    for (payload, place, part) in table {
+        let (field, message) = refused("chat", payload.clone()).await;
+        assert_eq!(field, place, "{payload}: {message}");
+        assert!(message.contains(part), "{payload}: {message}");
+    }
+    assert!(refused("sms", json!({})).await.1.contains("there are \"chat\" and \"pager\""));
+    for (kind, payload) in [
+        ("chat", json!({"channel": "{{ queue.name }}", "number": "{{ ticket.number }}"})),
+        ("pager", json!(["anything", 1])),
+    ] {
+        let mut scrip = scrip(kind, payload);
+        scrip["name"] = json!(format!("To {kind}"));
+        add::<ScripDocument>(&desk, scrip).await.unwrap();
+    }
 }

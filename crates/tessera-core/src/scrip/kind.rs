@@ -1,0 +1,269 @@
+//! Kinds of deliveries that connectors make, and the JSON Schemas that say what a payload of each looks like.
+
+use crate::models::delivery::KindName;
+use jsonschema::{Draft, PatternOptions, Validator};
+use serde_json::{Number, Value};
+use std::fmt;
+
+/// The longest schema, in bytes.
+pub const SCHEMA_MAX: usize = 64 * 1024;
+/// The most faults told of one payload.
+const FAULTS_MAX: usize = 20;
+/// How often references are followed to find what type a place has.
+const REFERENCES_MAX: usize = 16;
+
+/// A kind that scrips may name.
+#[derive(Debug)]
+pub struct ConnectorKind {
+    /// Its name.
+    pub name: KindName,
+    /// What its payloads look like; `None` takes any JSON.
+    pub schema: Option<Schema>,
+    /// Whether a connector ever was there for it.
+    pub is_announced: bool,
+}
+
+/// A compiled JSON Schema (2020-12 unless it says otherwise).
+pub struct Schema {
+    source: Value,
+    validator: Validator,
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Schema").field(&self.source).finish()
+    }
+}
+
+/// What does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Where: a JSON pointer into the payload; empty is all of it.
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
+    /// Whether it also speaks of what stands below, which may be another thing there.
+    spreads: bool,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pointer.as_str() {
+            "" => f.write_str(&self.message),
+            pointer => write!(f, "{pointer}: {}", self.message),
+        }
+    }
+}
+
+impl Misfit {
+    /// Whether it may come from the text at `pointer`, of which nobody knows what it will say.
+    pub fn may_come_from(&self, pointer: &str) -> bool {
+        is_at_or_below(&self.pointer, pointer) || (self.spreads && is_at_or_below(pointer, &self.pointer))
+    }
+}
+
+fn is_at_or_below(pointer: &str, above: &str) -> bool {
+    pointer.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Schema {
+    /// Compiles a schema. It may refer to nothing outside itself, and its patterns are matched in linear time.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with it.
+    pub fn compile(source: Value) -> Result<Self, String> {
+        if !matches!(source, Value::Object(_) | Value::Bool(_)) {
+            return Err("is no JSON Schema: that is an object".to_owned());
+        }
+        jsonschema::meta::validate(&source).map_err(|error| format!("is no JSON Schema: {error}"))?;
+        let validator = jsonschema::options()
+            .with_draft(Draft::Draft202012)
+            .with_pattern_options(PatternOptions::regex())
+            .should_validate_formats(true)
+            .offline()
+            .build(&source)
+            .map_err(|error| format!("cannot be used: {error}"))?;
+        Ok(Self { source, validator })
+    }
+
+    /// The schema as it was written.
+    pub fn source(&self) -> &Value {
+        &self.source
+    }
+
+    /// What of a payload does not fit, at most 20 faults.
+    pub fn misfits(&self, payload: &Value) -> Vec<Misfit> {
+        // These say something about a whole that a part of it can change.
+        const OF_ALL_BELOW: [&str; 14] = [
+            "anyOf",
+            "oneOf",
+            "not",
+            "if",
+            "then",
+            "else",
+            "const",
+            "enum",
+            "contains",
+            "minContains",
+            "maxContains",
+            "uniqueItems",
+            "dependentSchemas",
+            "unevaluatedProperties",
+        ];
+        let misfit = |error: jsonschema::ValidationError<'_>| Misfit {
+            pointer: error.instance_path().to_string(),
+            message: error.masked_with("this").to_string(),
+            spreads: error.evaluation_path().to_string().split('/').any(|word| OF_ALL_BELOW.contains(&word)),
+        };
+        self.validator.iter_errors(payload).take(FAULTS_MAX).map(misfit).collect()
+    }
+
+    /// The text at `pointer` as the number or truth value that alone fits there; `None` where a text fits, or it is neither.
+    pub fn coerced(&self, pointer: &str, text: &str) -> Option<Value> {
+        let mut place = self.followed(&self.source)?;
+        for step in pointer.split('/').skip(1) {
+            let step = step.replace("~1", "/").replace("~0", "~");
+            place = self.followed(self.below(place, &step)?)?;
+        }
+        let types: Vec<&str> = match place.get("type")? {
+            Value::String(one) => vec![one.as_str()],
+            Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
+            _ => return None,
+        };
+        if types.contains(&"string") {
+            return None;
+        }
+        let text = text.trim();
+        let as_whole = || text.parse::<i64>().ok().map(Value::from);
+        let as_number = || text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number);
+        types.iter().find_map(|kind| match *kind {
+            "integer" => as_whole(),
+            "number" => as_whole().or_else(as_number),
+            "boolean" => text.parse::<bool>().ok().map(Value::Bool),
+            _ => None,
+        })
+    }
+
+    /// What a schema says of a member or an item.
+    fn below<'s>(&'s self, place: &'s Value, step: &str) -> Option<&'s Value> {
+        let item = || {
+            let at: usize = step.parse().ok()?;
+            place.get("prefixItems").and_then(|items| items.get(at)).or_else(|| place.get("items"))
+        };
+        let member = place.get("properties").and_then(|members| members.get(step));
+        member.or_else(item).or_else(|| place.get("additionalProperties"))
+    }
+
+    /// The schema itself, or the one of this document that it refers to.
+    fn followed<'s>(&'s self, mut place: &'s Value) -> Option<&'s Value> {
+        for _ in 0..REFERENCES_MAX {
+            match place.get("$ref").and_then(Value::as_str) {
+                None => return Some(place),
+                Some(reference) => place = self.source.pointer(reference.strip_prefix('#')?)?,
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn chat() -> Schema {
+        Schema::compile(json!({
+            "type": "object",
+            "required": ["channel", "text"],
+            "additionalProperties": false,
+            "properties": {
+                "channel": {"type": "string", "pattern": "^#"},
+                "text": {"type": "string", "minLength": 1},
+                "number": {"$ref": "#/$defs/number"},
+                "loud": {"type": "boolean"},
+                "share": {"type": ["number", "null"]},
+                "either": {"type": ["integer", "string"]},
+                "a/b": {"type": "integer"},
+                "list": {"prefixItems": [{"type": "integer"}], "items": {"type": "boolean"}},
+            },
+            "$defs": {"number": {"type": "integer", "minimum": 1}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_schema_that_is_none_or_refers_outside_or_repeats_itself_for_ever_is_refused() {
+        let table = [
+            (json!("object"), "is no JSON Schema"),
+            (json!({"type": "text"}), "is no JSON Schema"),
+            (json!({"type": "object", "properties": []}), "is no JSON Schema"),
+            (json!({"$ref": "https://example.org/schema.json"}), "cannot be used"),
+            (json!({"$ref": "file:///etc/passwd"}), "cannot be used"),
+            (json!({"$ref": "#/$defs/missing"}), "cannot be used"),
+            (json!({"type": "string", "pattern": "(?=x)"}), "cannot be used"),
+        ];
+        for (source, begin) in table {
+            let refused = Schema::compile(source.clone()).err();
+            assert!(refused.as_ref().is_some_and(|told| told.starts_with(begin)), "{source}: {refused:?}");
+        }
+        assert!(Schema::compile(json!(true)).is_ok());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_its_place() {
+        let misfits =
+            |payload: Value| chat().misfits(&payload).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(misfits(json!({"channel": "#a", "text": "hi", "number": 3})).is_empty());
+        let told = misfits(json!({"channel": "a", "number": "3", "more": 1}));
+        for part in ["/channel: ", "/number: ", "\"text\" is a required property", "'more' was unexpected"] {
+            assert!(told.iter().any(|one| one.contains(part)), "{part}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_becomes_what_alone_fits_at_its_place() {
+        let table = [
+            ("/number", "42", Some(json!(42))),
+            ("/number", " 42\n", Some(json!(42))),
+            ("/number", "4.2", None),
+            ("/number", "forty", None),
+            ("/loud", "true", Some(json!(true))),
+            ("/loud", "yes", None),
+            ("/share", "0.5", Some(json!(0.5))),
+            ("/share", "7", Some(json!(7))),
+            ("/share", "NaN", None),
+            ("/text", "42", None),
+            ("/either", "42", None),
+            ("/a~1b", "1", Some(json!(1))),
+            ("/list/0", "1", Some(json!(1))),
+            ("/list/1", "true", Some(json!(true))),
+            ("/unknown", "1", None),
+            ("/number/deeper", "1", None),
+            ("", "1", None),
+        ];
+        for (pointer, text, expected) in table {
+            assert_eq!(chat().coerced(pointer, text), expected, "{pointer} {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_that_leads_to_itself_is_followed_so_often_and_no_further() {
+        let schema = Schema::compile(json!({"properties": {"a": {"$ref": "#/properties/a"}}}));
+        assert_eq!(schema.ok().and_then(|schema| schema.coerced("/a", "1")), None);
+    }
+
+    #[test]
+    fn a_fault_is_left_to_run_time_where_a_template_may_mend_it() {
+        let schema = Schema::compile(json!({
+            "oneOf": [{"properties": {"kind": {"const": "a"}}}, {"required": ["b"], "properties": {"kind": {"const": "b"}}}],
+            "properties": {"list": {"maxItems": 1, "items": {"type": "integer"}}},
+        }))
+        .unwrap();
+        let misfits = schema.misfits(&json!({"kind": "", "list": ["", ""]}));
+        let left = |pointer: &str| misfits.iter().filter(|one| !one.may_come_from(pointer)).count();
+        assert_eq!(misfits.len(), 4, "{misfits:?}");
+        assert_eq!(left("/kind"), 3, "the choice depends on it, the list does not");
+        assert_eq!(left("/list/0"), 2, "one of its items, and the choice of all");
+        assert_eq!(left("/lis"), 3);
+    }
+}

@@ -1,0 +1,86 @@
+//! What the log tells of a call, and what only the log is told.
+
+use crate::desk::{Desk, new};
+use serde_json::Value;
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex};
+use tessera_grpc::v1::{CreateTicketRequest, GetTicketRequest, ListKindsRequest};
+use tonic::Code;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The lines of this program's log, which all tests share.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        self.clone()
+    }
+}
+
+impl Lines {
+    /// Begins the log, once.
+    fn begun() -> Self {
+        static LINES: LazyLock<Lines> = LazyLock::new(|| {
+            let lines = Lines::default();
+            let subscriber = tracing_subscriber::fmt().json().with_writer(lines.clone()).finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+            lines
+        });
+        LINES.clone()
+    }
+
+    /// Those of the call of this id.
+    fn of(&self, id: &str) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["fields"]["request_id"] == id).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_stands_in_the_log_once_with_its_causes_and_is_not_told_to_the_client() {
+    let lines = Lines::begun();
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    sqlx::query("ALTER TABLE tickets RENAME TO elsewhere").execute(desk.pool()).await.unwrap();
+    let failed = client.tickets.get_ticket(GetTicketRequest { ticket: "1".to_owned() }).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Internal);
+    assert!(!format!("{failed:?}").contains("relation"), "{failed:?}");
+    let id = failed.metadata().get("x-request-id").unwrap().to_str().unwrap();
+    let [told] = lines.of(id).try_into().unwrap();
+    assert_eq!((told["level"].as_str(), told["fields"]["code"].as_str()), (Some("ERROR"), Some("INTERNAL")));
+    assert_eq!(told["fields"]["method"], "tessera.v1.TicketsService/GetTicket");
+    assert!(told["fields"]["causes"].as_str().unwrap().contains("relation"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_answered_is_told_but_for_what_connectors_ask_all_day_long() {
+    let lines = Lines::begun();
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    let id = |metadata: &tonic::metadata::MetadataMap| {
+        metadata.get("x-request-id").unwrap().to_str().unwrap().to_owned()
+    };
+    let request = CreateTicketRequest { ticket: Some(new("Kettle")), ..Default::default() };
+    let made = client.tickets.create_ticket(request).await.unwrap();
+    let [told] = lines.of(&id(made.metadata())).try_into().unwrap();
+    assert_eq!((told["level"].as_str(), told["fields"]["code"].as_str()), (Some("INFO"), Some("OK")));
+    let listed = client.scrips.list_kinds(ListKindsRequest {}).await.unwrap();
+    assert_eq!(lines.of(&id(listed.metadata())).len(), 1);
+    let extended = client.actions.extend(crate::actions::nothing_held()).await.unwrap();
+    assert_eq!(lines.of(&id(extended.metadata())).len(), 0);
+}
