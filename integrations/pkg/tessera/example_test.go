@@ -31,14 +31,14 @@ type gateway struct{}
 
 var errBusy = errors.New("the gateway is busy")
 
-func (gateway) send(_ context.Context, id, to, _ string) error {
+func (gateway) send(_ context.Context, _, to, text string) error {
 	switch to {
 	case "+1":
 		return errors.New("nobody has the number +1")
 	case "+2":
 		return errBusy
 	}
-	fmt.Printf("message %s to %s\n", id, to)
+	fmt.Printf("%s gets: %s\n", to, text)
 	return nil
 }
 
@@ -72,17 +72,18 @@ func Example() {
 	ended := make(chan error)
 	go func() { ended <- runConnector(ctx, server.Config().Address, server.Config().Token) }()
 
-	for _, payload := range []string{`{"to": "+3", "text": "Your printer prints."}`, `{"to": "+1", "text": ""}`, `{"to": "+2", "text": ""}`} {
-		id := server.QueueJSON(payload)
-		for server.Record(id).Leases == nil || server.Record(id).Leases[0].Settlement == nil {
-			time.Sleep(time.Millisecond)
-		}
-		settlement := server.Record(id).Leases[0].Settlement
+	for _, payload := range []string{`{"to": "+3", "text": "Your printer prints."}`, `{"to": "+1", "text": "?"}`, `{"to": "+2", "text": "?"}`} {
+		settlement := server.Await(server.QueueJSON(payload), 0)
 		fmt.Printf("%s: %s\n", settlement.GetOutcome(), settlement.GetDetail())
 	}
 	cancel()
 	fmt.Println("stopped:", <-ended)
-	// Output is checked up to the id, which is another every time.
+	// Output:
+	// +3 gets: Your printer prints.
+	// OUTCOME_DELIVERED: delivered
+	// OUTCOME_PERMANENT: nobody has the number +1
+	// OUTCOME_RETRY: the gateway is busy
+	// stopped: <nil>
 }
 
 func runConnector(ctx context.Context, address, token string) error {

@@ -1,7 +1,6 @@
 package connectortest
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -70,14 +69,21 @@ func (s *Server) Ends() int {
 // Settled waits until a lease of a delivery, from 0, is settled, and returns what came of it.
 func (s *Server) Settled(t testing.TB, id string, lease int) *tesserav1.Settlement {
 	t.Helper()
-	var settlement *tesserav1.Settlement
-	Eventually(t, fmt.Sprintf("lease %d of the delivery is settled", lease), func() bool {
-		if record := s.Record(id); len(record.Leases) > lease {
-			settlement = record.Leases[lease].Settlement
-		}
-		return settlement != nil
-	})
+	settlement := s.Await(id, lease)
+	if settlement == nil {
+		t.Fatalf("after %s lease %d of the delivery is not settled", Patience, lease)
+	}
 	return settlement
+}
+
+// Await is [Server.Settled] where there is no test; nil when it took longer than [Patience].
+func (s *Server) Await(id string, lease int) *tesserav1.Settlement {
+	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if record := s.Record(id); len(record.Leases) > lease && record.Leases[lease].Settlement != nil {
+			return record.Leases[lease].Settlement
+		}
+	}
+	return nil
 }
 
 // Eventually waits until something is so, and fails the test when that takes longer than [Patience].
