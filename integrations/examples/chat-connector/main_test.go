@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +15,33 @@ import (
 	"text/template"
 
 	"tessera.dev/integrations/pkg/tessera"
+	"tessera.dev/integrations/pkg/tessera/connectortest"
+	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
+
+func TestTheChatConnectorConforms(t *testing.T) {
+	fill := func(delivery *tesserav1.Delivery, _ string) {
+		delivery.Payload = &tesserav1.Delivery_Json{Json: fmt.Sprintf(`{"text": "of", "channel": %q}`, delivery.GetId())}
+	}
+	id := func(_ *http.Request, body []byte) string {
+		var posted message
+		_ = json.Unmarshal(body, &posted)
+		return posted.Channel
+	}
+	receiver := connectortest.NewHTTPReceiver(t, fill, id)
+	connectortest.Run(t, connectortest.Connector{
+		Kind: "chat", Receiver: receiver,
+		Start: func(ctx context.Context, config tessera.Config) error {
+			known, err := open("")
+			if err != nil {
+				return err
+			}
+			c := connector{url: receiver.URL, text: template.Must(template.New("").Parse("{{.Text}}")), threads: known}
+			config.Schema = schema
+			return tessera.Run(ctx, config, c.deliver)
+		},
+	})
+}
 
 // chat is a server that keeps what was posted, and answers as it is told.
 type chat struct {

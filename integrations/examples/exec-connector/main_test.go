@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +13,52 @@ import (
 	"time"
 
 	"tessera.dev/integrations/pkg/tessera"
+	"tessera.dev/integrations/pkg/tessera/connectortest"
+	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
+
+// TestMain is the command of the conformance suite where this program runs for a delivery: it asks the URL of the payload.
+func TestMain(m *testing.M) {
+	if os.Getenv("TESSERA_DELIVERY_ID") != "" {
+		os.Exit(fetch())
+	}
+	os.Exit(m.Run())
+}
+
+func fetch() int {
+	var payload struct{ URL string }
+	if err := json.NewDecoder(os.Stdin).Decode(&payload); err != nil {
+		return 1
+	}
+	response, err := http.Get(payload.URL)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return again
+	}
+	return 0
+}
+
+func TestTheExecConnectorConforms(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(delivery *tesserav1.Delivery, url string) {
+		payload := fmt.Sprintf(`{"command": %q, "url": "%s?%s"}`, filepath.Base(program), url, delivery.GetId())
+		delivery.Payload = &tesserav1.Delivery_Json{Json: payload}
+	}
+	id := func(request *http.Request, _ []byte) string { return request.URL.RawQuery }
+	c := connector{commands: map[string]string{}}
+	if err := c.allow(program); err != nil {
+		t.Fatal(err)
+	}
+	connectortest.Run(t, connectortest.Connector{
+		Kind: "exec", Receiver: connectortest.NewHTTPReceiver(t, fill, id),
+		Start: func(ctx context.Context, config tessera.Config) error {
+			config.Schema = c.schema()
+			return tessera.Run(ctx, config, c.run)
+		},
+	})
+}
 
 // soon is far above what anything takes; only a test that fails waits so long.
 const soon = time.Minute
