@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 )
 
 // threadsMax is how many threads are known; the oldest is forgotten, and its ticket's next message begins a new one.
@@ -19,8 +20,9 @@ type root struct {
 	ID string `json:"id,omitempty"`
 }
 
-// threads is which thread is whose: by the number of a ticket and the channel. It is for one attempt at a time.
+// threads is which thread is whose: by the number of a ticket and the channel.
 type threads struct {
+	mu    sync.Mutex
 	file  string
 	Order []string        `json:"order"` // the oldest first
 	Roots map[string]root `json:"roots"`
@@ -45,12 +47,18 @@ func open(file string) (*threads, error) {
 	return t, nil
 }
 
-func (t *threads) of(place string) root { return t.Roots[place] }
+func (t *threads) of(place string) root {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.Roots[place]
+}
 
 // keep notes where a thread begins, unless that is known. The message was posted, so that a file which cannot be written makes no
 // second one.
 func (t *threads) keep(place string, begins root) {
-	if begins == (root{}) || t.of(place) != (root{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if begins == (root{}) || t.Roots[place] != (root{}) {
 		return
 	}
 	t.Roots[place], t.Order = begins, append(t.Order, place)

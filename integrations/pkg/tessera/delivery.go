@@ -32,8 +32,12 @@ var ErrLeaseLost = errors.New("the lease of this delivery is lost")
 var ErrStopping = errors.New("the connector is stopping")
 
 // Handler makes one attempt at a delivery. What it returns is the decision: nil means delivered; an error means that the schedule of
-// the kind says when it is tried again; [Permanent] gives it up; [RetryAfter] says when at the earliest. A handler should return soon
-// after ctx ends.
+// the kind says when it is tried again; [Permanent] gives it up; [RetryAfter] says when at the earliest. The words of an error are kept
+// for people to read, so they must not hold a secret: that of a failed request may have the URL in it (see [url.Error]).
+//
+// A handler is called from as many goroutines as [Config].Concurrency says, and should return soon after ctx ends: nil when it was
+// delivered all the same, which is believed, else an error, after which it is tried again. When the connector stops, it is given back
+// then, and the attempt does not count. A panic counts as an error.
 //
 // A delivery is at least once: a handler may see one again whose success was never heard of. Its ID is the same at every attempt.
 type Handler func(ctx context.Context, delivery *Delivery) error
@@ -89,7 +93,9 @@ type Report struct {
 	// Recipients is what a mail server said of each recipient that was asked.
 	Recipients []*tesserav1.RecipientAnswer
 	// Health is what the attempt says of its endpoint, whatever became of the message. Default: that it works, when the handler
-	// returns nil, else nothing. An endpoint that fails 10 times in a row is tried with one delivery at a time.
+	// returns nil, else nothing. An endpoint that fails 10 times in a row is tried with one delivery at a time. So say
+	// tesserav1.Health_HEALTH_FAILS of one that cannot be reached, and tesserav1.Health_HEALTH_WORKS of one that refused the message;
+	// the package is tessera.dev/integrations/pkg/tessera/tesserav1.
 	Health tesserav1.Health
 }
 

@@ -33,7 +33,7 @@ async fn the_connector_of_the_page_is_written_built_and_run_as_the_page_says() {
 
     let tessera = server.tessera(&[]);
     let mut reader = Command::new("bash");
-    reader.current_dir(place.path()).env("CLONE", root()).env("TESSERA_ADDRESS", server.grpc_address());
+    reader.current_dir(place.path()).env("CLONE", root()).env("ADDRESS", server.grpc_address());
     reader.envs(tessera.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let programs = Path::new(tessera.get_program()).parent().unwrap();
     reader.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));

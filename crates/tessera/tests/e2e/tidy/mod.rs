@@ -145,8 +145,10 @@ fn every_setting_stands_in_its_page_and_no_page_names_one_that_there_is_not() {
 #[test]
 fn the_page_on_connectors_has_every_flag_of_those_that_ship_with_its_variables_and_no_other() {
     let shipped = ["integrations/cmd/", "integrations/internal/cli/"];
-    let sources: Vec<Source> =
-        go().into_iter().filter(|source| shipped.iter().any(|place| source.path.starts_with(place))).collect();
+    let sources: Vec<Source> = go()
+        .into_iter()
+        .filter(|source| shipped.iter().any(|place| source.path.starts_with(place)))
+        .collect();
     let options = pages::options_of(&sources);
     assert!(options.len() > 15, "only {} found: the search is broken", options.len());
     let page = read(CONNECTORS);
@@ -158,7 +160,8 @@ fn the_page_on_connectors_has_every_flag_of_those_that_ship_with_its_variables_a
 #[test]
 fn the_page_on_connectors_names_reasons_that_are_codes_and_every_code_of_grpc_once() {
     let page = read(CONNECTORS);
-    let codes: BTreeSet<String> = pages::first_column(&read("docs/api.md"), "### Codes").into_iter().collect();
+    let codes: BTreeSet<String> =
+        pages::first_column(&read("docs/api.md"), "### Codes").into_iter().collect();
     let rows = pages::rows(&page, "## Errors");
     let reasons: BTreeSet<String> = rows.iter().flat_map(|row| pages::spans(&row[1])).collect();
     assert!(reasons.len() > 10, "only {} found: the search is broken", reasons.len());

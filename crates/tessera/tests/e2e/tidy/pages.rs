@@ -168,8 +168,10 @@ pub fn options_of(sources: &[Source]) -> BTreeSet<String> {
         texts.filter_map(|rest| rest.split('"').next())
     };
     let flags = after("Flag: \"").map(|flag| format!("--{flag}"));
-    let secrets =
-        sources.iter().flat_map(|source| source.text.split("Secret(&").skip(1)).filter_map(|rest| rest.split('"').nth(1));
+    let secrets = sources
+        .iter()
+        .flat_map(|source| source.text.split("Secret(&").skip(1))
+        .filter_map(|rest| rest.split('"').nth(1));
     flags.chain(after("Env: \"").chain(secrets).map(str::to_owned)).collect()
 }
 
@@ -394,7 +396,10 @@ mod examples {
     fn flags_are_read_with_their_variables_where_they_are_declared_and_where_they_are_listed() {
         let text = "Text(&s.ca, Option{Flag: \"ca\", Env: \"TESSERA_CA\"}), cli.Secret(&url, \"TESSERA_URL\", cli.Option{Flag: \"url-file\", Env: \"TESSERA_URL_FILE\"})";
         let options = options_of(&[page("a.go", text)]);
-        assert_eq!(Vec::from_iter(options), ["--ca", "--url-file", "TESSERA_CA", "TESSERA_URL", "TESSERA_URL_FILE"]);
+        assert_eq!(
+            Vec::from_iter(options),
+            ["--ca", "--url-file", "TESSERA_CA", "TESSERA_URL", "TESSERA_URL_FILE"]
+        );
         let row = words(&["`--ca`, `--key`", "`TESSERA_CA`, not `CA`"]);
         assert_eq!(options_listed(&row), ["--ca", "--key", "TESSERA_CA"]);
     }
