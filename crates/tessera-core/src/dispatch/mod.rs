@@ -76,7 +76,7 @@ impl Caller {
 /// The depth that a request names in [`DEPTH_HEADER`], as a header or as metadata.
 ///
 /// # Errors
-/// `malformed_header` for what is no whole number from 0 to [`DEPTH_MAX`].
+/// `malformed_header` for what is no whole number from 0 to `DEPTH_MAX`.
 pub fn depth_of(value: &str) -> Result<u32> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|depth| digits && *depth <= DEPTH_MAX).ok_or_else(|| {
