@@ -310,6 +310,8 @@ fn links(operation: &str) -> Map<String, Value> {
             ),
         ])
         .collect(),
+        // A connector can be revoked, and nothing else.
+        "addConnector" => [link("revokeConnector", "name", "$response.body#/name")].into_iter().collect(),
         added => match added.strip_prefix("add") {
             Some(added) => kind(added),
             None => Map::new(),
