@@ -258,7 +258,7 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
         health: match health {
             v1::Health::Works => Health::Works,
             v1::Health::Fails => Health::Fails,
-            v1::Health::Unspecified => attempt.health,
+            v1::Health::Unspecified => Health::Unknown,
         },
         wait,
         ..attempt

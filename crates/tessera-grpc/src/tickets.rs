@@ -80,7 +80,7 @@ impl TicketsService for Desk {
 
 impl Desk {
     async fn get(&self, request: Request<v1::GetTicketRequest>) -> Result<v1::GetTicketResponse> {
-        let actor = self.caller(&request)?.user;
+        let actor = self.caller(&request).await?.user;
         let named: TicketRef = request.get_ref().ticket.parse()?;
         let catalog = self.tessera.fresh_catalog().await?;
         let (found, people) = search::get(&self.tessera.pools().read, named, actor.id).await?;
@@ -89,7 +89,7 @@ impl Desk {
     }
 
     async fn search(&self, request: Request<v1::SearchTicketsRequest>) -> Result<v1::SearchTicketsResponse> {
-        let actor = self.caller(&request)?.user;
+        let actor = self.caller(&request).await?.user;
         let asked = request.into_inner();
         let cursor = given(asked.page_token);
         let search = Search {
@@ -114,7 +114,7 @@ impl Desk {
         &self,
         request: Request<v1::ListTransactionsRequest>,
     ) -> Result<v1::ListTransactionsResponse> {
-        self.caller(&request)?;
+        self.caller(&request).await?;
         let asked = request.into_inner();
         let (named, limit) = (asked.ticket.parse()?, page_size(asked.page_size)?);
         let cursor = given(asked.page_token);
@@ -126,7 +126,7 @@ impl Desk {
     }
 
     async fn create(&self, request: Request<v1::CreateTicketRequest>) -> Result<v1::CreateTicketResponse> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let mut asked = request.into_inner();
         let key = std::mem::take(&mut asked.idempotency_key);
         let conditions = Conditions {
@@ -143,7 +143,7 @@ impl Desk {
     }
 
     async fn update(&self, request: Request<v1::UpdateTicketRequest>) -> Result<v1::UpdateTicketResponse> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let mut asked = request.into_inner();
         let key = std::mem::take(&mut asked.idempotency_key);
         let conditions = Conditions {
@@ -162,7 +162,7 @@ impl Desk {
     }
 
     async fn write(&self, request: Request<v1::AddMessageRequest>) -> Result<v1::AddMessageResponse> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let mut asked = request.into_inner();
         let key = std::mem::take(&mut asked.idempotency_key);
         let conditions =
@@ -187,7 +187,7 @@ impl Desk {
     }
 
     async fn preview(&self, request: Request<v1::PreviewTicketRequest>) -> Result<v1::PreviewTicketResponse> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let asked = request.into_inner();
         let prepared = match asked.command {
             Some(Command::Create(_)) if !asked.ticket.is_empty() => {
@@ -205,8 +205,8 @@ impl Desk {
     }
 
     /// As whom a call is made, and through how many deliveries it came.
-    fn caller<T>(&self, request: &Request<T>) -> Result<Caller> {
-        let caller = self.tessera.caller_of(&connector(request)?)?;
+    async fn caller<T: Sync>(&self, request: &Request<T>) -> Result<Caller> {
+        let caller = self.tessera.caller_of(&connector(request)?).await?;
         // Metadata are headers, whose names have no case.
         let Some(depth) = request.metadata().get(DEPTH_HEADER.to_ascii_lowercase()) else {
             return Ok(caller);

@@ -13,6 +13,7 @@ use crate::models::{DeliveryId, Ids};
 use reqwest::header::{HeaderName, HeaderValue};
 use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// A delivery in the hands of a connector.
@@ -24,8 +25,8 @@ pub struct Handed {
     pub message: Message,
 }
 
-/// What a connector sends.
-#[derive(Debug, Clone)]
+/// What a connector sends. It may hold secrets, so its form for logs is only what it is.
+#[derive(Clone)]
 pub enum Message {
     /// A mail.
     Email {
@@ -53,6 +54,16 @@ pub enum Message {
     },
     /// JSON, the same at every attempt.
     Json(String),
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Email { .. } => "Email(…)",
+            Self::Webhook { .. } => "Webhook(…)",
+            Self::Json(_) => "Json(…)",
+        })
+    }
 }
 
 impl Message {
@@ -184,6 +195,8 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
         .into_iter()
         .map(|given| ((given.leased.delivery.id, given.leased.token), given))
         .collect();
+    let webhooks: Vec<Leased> = given.values().map(|given| given.leased.clone()).collect();
+    let known = secrets::of_all(pool, &webhooks).await;
     let mut receipts = vec![Receipt::Recorded; told.len()];
     let (mut returned, mut ended) = (Vec::new(), Vec::new());
     for (receipt, told) in receipts.iter_mut().zip(told) {
@@ -198,7 +211,7 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
                     Said::Returned => returned.push(key),
                     Said::Attempt(attempt) => {
                         let leased = Arc::new(given.leased.clone());
-                        let attempt = whole(&leased, attempt);
+                        let attempt = blotted(&leased, known.as_ref(), whole(&leased, attempt));
                         count(&leased, &attempt);
                         ended.push((leased, attempt));
                     }
@@ -231,6 +244,14 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
     Ok((receipts, has_freed))
 }
 
+/// The attempt of a webhook without the secrets that a receiver may have sent back, should the connector not have seen to that.
+fn blotted(leased: &Leased, known: Option<&Secrets>, attempt: Attempt) -> Attempt {
+    match (&leased.delivery.payload, known) {
+        (Payload::Webhook(webhook), Some(secrets)) => webhook::without_secrets(attempt, webhook, secrets),
+        _ => attempt,
+    }
+}
+
 /// The attempt with everything that is known of a mail's recipients: what earlier attempts learned, and of those that were
 /// asked now what the connector was told. Words of anybody else are none of ours.
 fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
@@ -239,12 +260,18 @@ fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
     };
     let Ok(built) = build(leased.delivery.id, leased.delivery.created_at, email) else { return attempt };
     let (open, settled) = divide(built.envelope.to(), &leased.answered);
-    let open: BTreeSet<String> = open.iter().map(ToString::to_string).collect();
-    let asked = |answer: &RecipientAnswer| open.contains(&answer.address);
-    let answers: Vec<_> = attempt.recipients.iter().filter(|answer| asked(answer)).cloned().collect();
-    if answers.is_empty() {
+    let said = |address: &str| attempt.recipients.iter().find(|answer| answer.address == address);
+    if !open.iter().any(|address| said(&address.to_string()).is_some()) && attempt.outcome == Outcome::Retry {
         return Attempt { recipients: settled, ..attempt };
     }
+    // Who was asked and got no answer waits for the next attempt, unless the attempt was said to be that of all of them.
+    let answers = open.iter().map(ToString::to_string).map(|address| match said(&address) {
+        Some(answer) => answer.clone(),
+        None if attempt.recipients.is_empty() => {
+            RecipientAnswer { address, outcome: attempt.outcome, answer: attempt.detail.clone() }
+        }
+        None => RecipientAnswer { address, outcome: Outcome::Retry, answer: "was not asked".to_owned() },
+    });
     let concluded = conclude(settled.into_iter().chain(answers).collect());
     Attempt { duration: attempt.duration, wait: attempt.wait, health: attempt.health, ..concluded }
 }

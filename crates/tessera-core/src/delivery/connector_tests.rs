@@ -203,6 +203,65 @@ async fn a_mail_is_asked_of_those_without_a_final_answer_and_comes_to_what_all_o
 }
 
 #[tokio::test]
+async fn who_was_not_asked_is_asked_again_and_a_word_for_all_is_one_for_each() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let one = connector(&pool, "one").await;
+    let delivery = queue(&pool, vec![mail(&["a@example.org", "b@example.org"])]).await[0];
+    let handed = leased(&pool, one, 1).await;
+    let mut told = says(&handed[0], Outcome::Delivered);
+    let Said::Attempt(attempt) = &mut told.said else { panic!("an attempt") };
+    let (address, answer) = ("a@example.org".to_owned(), "250 ok".to_owned());
+    attempt.recipients = vec![RecipientAnswer { address, outcome: AttemptOutcome::Delivered, answer }];
+    tell(&pool, one, vec![told]).await;
+    assert_eq!(state(&pool, delivery).await.0, DeliveryState::Available, "b was not asked");
+
+    sqlx::query("UPDATE delivery_queue SET due_at = now()").execute(&pool).await.unwrap();
+    let handed = leased(&pool, one, 1).await;
+    let Message::Email { recipients, .. } = &handed[0].message else { panic!("a mail") };
+    assert_eq!(recipients.as_slice(), ["b@example.org"]);
+    tell(&pool, one, vec![says(&handed[0], Outcome::Delivered)]).await;
+    let whole = whole(&pool, delivery).await.unwrap();
+    assert_eq!(whole.listed.state, DeliveryState::Completed);
+    let known: Vec<_> =
+        whole.attempts[0].recipients.iter().map(|one| (one.address.as_str(), one.outcome)).collect();
+    assert_eq!(
+        known,
+        [("a@example.org", AttemptOutcome::Delivered), ("b@example.org", AttemptOutcome::Delivered)]
+    );
+}
+
+#[tokio::test]
+async fn what_no_connector_announced_is_not_given_out() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let one = connector(&pool, "one").await;
+    sqlx::query("UPDATE delivery_kinds SET announced_at = NULL").execute(&pool).await.unwrap();
+    queue(&pool, vec![chat(), mail(&["a@example.org"])]).await;
+    let handed = leased(&pool, one, 9).await;
+    assert!(matches!(handed.as_slice(), [Handed { message: Message::Email { .. }, .. }]), "{handed:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_a_receiver_sent_back_is_blotted_out_whatever_the_connector_does() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let one = connector(&pool, "one").await;
+    stored_secrets::put(&pool, "key", &Secret::new("s3cret")).await.unwrap();
+    let Payload::Webhook(plain) = webhook("https://hooks.example/x") else { panic!("a webhook") };
+    let headers = BTreeMap::from([("x-key".to_owned(), HeaderValue::Secret { secret: "key".to_owned() })]);
+    let delivery = queue(&pool, vec![Payload::Webhook(Webhook { headers, ..plain })]).await[0];
+    let handed = leased(&pool, one, 1).await;
+    assert!(!format!("{handed:?}").contains("s3cret"));
+    let mut told = says(&handed[0], Outcome::Delivered);
+    let Said::Attempt(attempt) = &mut told.said else { panic!("an attempt") };
+    attempt.response = Some("you sent s3cret".to_owned());
+    tell(&pool, one, vec![told]).await;
+    let tried = whole(&pool, delivery).await.unwrap().attempts.remove(0);
+    assert_eq!(tried.response.as_deref(), Some("you sent (secret key)"));
+}
+
+#[tokio::test]
 async fn a_webhook_comes_with_its_secrets_and_waits_where_one_is_missing() {
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();

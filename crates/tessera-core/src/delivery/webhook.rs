@@ -301,7 +301,7 @@ fn unanswered(error: &reqwest::Error) -> Attempt {
 }
 
 /// The attempt with the secrets it used blotted out, and the answer cut: a receiver may send back what it got.
-fn without_secrets(mut attempt: Attempt, webhook: &Webhook, secrets: &Secrets) -> Attempt {
+pub(super) fn without_secrets(mut attempt: Attempt, webhook: &Webhook, secrets: &Secrets) -> Attempt {
     let blot = |text: String| {
         secret_names(webhook).into_iter().fold(text, |text, name| {
             let value = secrets.get(name).map_or("", Secret::expose);

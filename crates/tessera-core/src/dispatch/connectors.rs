@@ -23,6 +23,9 @@ pub const TOKEN_PREFIX: &str = "tsc_";
 /// The longest that a lease waits for something that is due.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Connectors that look at the queue at a time: a bell wakes all that wait, and requests need the database too.
+pub(super) const LEASING_MAX: usize = 4;
+
 /// The ticket of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TicketKey {
@@ -54,13 +57,13 @@ impl Tessera {
     ///
     /// # Errors
     /// `403 forbidden` when it may not, or its user may not any more.
-    pub fn caller_of(&self, connector: &Connector) -> Result<Caller> {
+    pub async fn caller_of(&self, connector: &Connector) -> Result<Caller> {
         let forbidden = |detail: String| Error::new(Kind::Forbidden, "forbidden", detail);
         let name = quote(&connector.name);
         let id = connector.user.ok_or_else(|| {
             forbidden(format!("The connector {name} delivers, and may do nothing with tickets. Add one with `tessera connector add NAME --as USER`."))
         })?;
-        let agents = &self.catalog().agents;
+        let agents = &self.fresh_catalog().await?.agents;
         let user =
             agents.get(id).filter(|user| !user.disabled).map(|user| User::clone(user)).ok_or_else(|| {
                 forbidden(format!(
@@ -88,7 +91,11 @@ impl Tessera {
         let (pool, by) = (&self.pools.write, Holder::Connector(connector.id));
         let (mut bell, until) = (self.bell.listen(), Instant::now() + wait.min(WAIT_MAX));
         loop {
-            let leased = deliveries::lease(pool, by, room, LEASE).await?;
+            let leased = {
+                // Fails only when it is closed, which it never is.
+                let _turn = self.leasing.acquire().await;
+                deliveries::lease(pool, by, room, LEASE).await?
+            };
             let handed = connector::hand_over(pool, leased, &mut clock::ids()).await?;
             let poll = Instant::now() + POLL + POLL.mul_f64((clock::seed() % 200) as f64 / 1_000.0);
             if !handed.is_empty() || Instant::now() >= until || stop.is_cancelled() {

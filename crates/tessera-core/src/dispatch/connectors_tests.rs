@@ -72,7 +72,7 @@ async fn a_token_opens_what_its_connector_is_bound_to_until_it_is_renewed_or_rev
     let refused = desk.lease(&added, &room("webhook"), LONG, &stop).await.unwrap_err();
     assert_eq!((refused.kind(), refused.code()), (Kind::Forbidden, "forbidden"));
     assert!(refused.detail().contains("not bound to \"webhook\", but to \"email\""), "{}", refused.detail());
-    assert!(desk.caller_of(&added).unwrap_err().detail().contains("--as USER"));
+    assert!(desk.caller_of(&added).await.unwrap_err().detail().contains("--as USER"));
 
     let renewed = desk.renew_connector("mailer").await.unwrap();
     assert!(desk.connector(token.expose()).await.is_err());
@@ -93,10 +93,10 @@ async fn who_comes_as_a_user_is_that_user_for_as_long_as_there_is_one() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let (added, _) = add(&desk, wish("inbox", &[], Some("admin"))).await.unwrap();
-    let caller = desk.caller_of(&added).unwrap();
+    let caller = desk.caller_of(&added).await.unwrap();
     assert_eq!((caller.user.username.as_str(), caller.channel), ("admin", "grpc"));
     let gone = Connector { user: Some(crate::models::UserId(Uuid::nil())), ..added };
-    assert!(desk.caller_of(&gone).unwrap_err().detail().contains("disabled, or not privileged"));
+    assert!(desk.caller_of(&gone).await.unwrap_err().detail().contains("disabled, or not privileged"));
 }
 
 #[tokio::test]

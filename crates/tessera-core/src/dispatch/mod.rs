@@ -30,6 +30,7 @@ use planner::Planner;
 pub use planner::Prepared;
 use sqlx::PgConnection;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use turns::Turns;
 
 /// How often a write is tried again when the ticket or the configuration moved, before it locks first.
@@ -51,6 +52,7 @@ pub struct Tessera {
     planner: Planner,
     guard: Arc<Guard>,
     bell: Arc<Bell>,
+    leasing: Semaphore,
 }
 
 /// Who asks, and through what.
@@ -139,7 +141,15 @@ impl Tessera {
         configure::seed(&pools.write, &installation, &guard).await?;
         let current = Current::read(&pools.read, installation).await?;
         let (turns, planner, bell) = (Arc::default(), Planner::new(), Arc::default());
-        Ok(Self { pools, current, turns, planner, guard, bell })
+        Ok(Self {
+            pools,
+            current,
+            turns,
+            planner,
+            guard,
+            bell,
+            leasing: Semaphore::new(connectors::LEASING_MAX),
+        })
     }
 
     /// The database.

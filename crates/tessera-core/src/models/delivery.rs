@@ -50,8 +50,11 @@ impl fmt::Display for DeliveryKind {
 /// The most characters of a kind's name.
 pub const KIND_MAX: usize = 32;
 
+/// The endpoint of every mail.
+const MAIL_ENDPOINT: &str = "smtp";
+
 /// The name of a kind that only connectors deliver: 1 to [`KIND_MAX`] of a-z, 0-9, `_` and `-`, beginning with a letter, and
-/// none of [`DeliveryKind::BUILTIN`].
+/// none of [`DeliveryKind::BUILTIN`]; nor `smtp`, for a kind is an endpoint too, and that is the mails'.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KindName(Arc<str>);
@@ -62,6 +65,7 @@ impl KindName {
         let can_be = word.len() <= KIND_MAX
             && word.starts_with(|first: char| first.is_ascii_lowercase())
             && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'))
+            && word != MAIL_ENDPOINT
             && DeliveryKind::BUILTIN.iter().all(|kind| kind.as_str() != word);
         can_be.then(|| Self(word.into()))
     }
@@ -83,7 +87,7 @@ impl TryFrom<String> for KindName {
 
     fn try_from(word: String) -> Result<Self, String> {
         Self::parse(&word).ok_or_else(|| {
-            format!("\"{word}\" is no kind of a connector: 1 to {KIND_MAX} of a-z, 0-9, _ and -, beginning with a letter; for email and webhook there are actions of their own")
+            format!("\"{word}\" is no kind of a connector: 1 to {KIND_MAX} of a-z, 0-9, _ and -, beginning with a letter; for email (smtp) and webhook there are actions of their own")
         })
     }
 }
@@ -150,7 +154,7 @@ impl Payload {
     /// alone knows more.
     pub fn endpoint(&self) -> String {
         match self {
-            Self::Email(_) => "smtp".to_owned(),
+            Self::Email(_) => MAIL_ENDPOINT.to_owned(),
             Self::Webhook(webhook) => url::Url::parse(&webhook.url)
                 .map_or_else(|_| webhook.url.clone(), |url| url.origin().ascii_serialization()),
             Self::Connector(custom) => custom.connector.to_string(),
@@ -560,6 +564,18 @@ mod tests {
         ];
         for ((held, open, failures), state) in table {
             assert_eq!(EndpointState::of(held, open, failures), state, "{held} {open} {failures}");
+        }
+    }
+
+    #[test]
+    fn a_kind_has_a_name_that_is_no_other_kinds_and_no_endpoint() {
+        for word in ["chat", "a", "x-1_y", "smtps"] {
+            let kind = DeliveryKind::parse(word).unwrap();
+            assert!(matches!(&kind, DeliveryKind::Connector(_)) && kind.as_str() == word, "{word}");
+        }
+        assert_eq!(DeliveryKind::parse("email"), Some(DeliveryKind::Email));
+        for word in ["", "smtp", "Chat", "1a", "-a", "a b", "ä", &"a".repeat(33), "a.b", "https://a"] {
+            assert_eq!(DeliveryKind::parse(word), None, "{word}");
         }
     }
 

@@ -7,6 +7,8 @@ use std::fmt;
 
 /// The longest schema, in bytes.
 pub const SCHEMA_MAX: usize = 64 * 1024;
+/// The most memory that one compiled pattern may take, in bytes.
+const PATTERN_MAX: usize = 256 * 1024;
 /// The most faults told of one payload.
 const FAULTS_MAX: usize = 20;
 /// The most parts of a schema that one value is held against.
@@ -82,7 +84,7 @@ impl Schema {
         jsonschema::meta::validate(&source).map_err(|error| format!("is no JSON Schema: {error}"))?;
         let validator = jsonschema::options()
             .with_draft(Draft::Draft202012)
-            .with_pattern_options(PatternOptions::regex())
+            .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX))
             .should_validate_formats(true)
             .offline()
             .build(&source)

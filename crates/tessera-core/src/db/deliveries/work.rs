@@ -106,7 +106,9 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
         r#"
         WITH RECURSIVE room AS (
             SELECT * FROM unnest($1::text[], $2::bigint[]) AS r (kind, places)
-            WHERE $8::uuid IS NULL OR EXISTS (SELECT FROM connectors WHERE id = $8 AND revoked_at IS NULL)
+            -- What is shown as held for want of a connector is not given out before one has announced itself.
+            WHERE ($8::uuid IS NULL OR EXISTS (SELECT FROM connectors WHERE id = $8 AND revoked_at IS NULL))
+              AND NOT EXISTS (SELECT FROM delivery_kinds k WHERE k.kind = r.kind AND k.announced_at IS NULL)
         ),
         share AS (SELECT * FROM unnest($3::text[], $4::bigint[]) AS s (kind, places)),
         busy AS (SELECT * FROM unnest($5::text[], $6::bigint[]) AS b (endpoint, running)),
@@ -136,7 +138,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
             SELECT q.delivery_id, w.places, row_number() OVER (PARTITION BY w.kind ORDER BY q.due_at) AS place
             FROM willing w
             CROSS JOIN LATERAL (SELECT q.delivery_id, q.due_at FROM delivery_queue q
-                                WHERE q.held IS NULL AND q.endpoint = w.endpoint AND q.due_at <= now()
+                                WHERE q.held IS NULL AND q.endpoint = w.endpoint AND q.kind = w.kind AND q.due_at <= now()
                                 ORDER BY q.due_at LIMIT w.share) q
             WHERE w.nth <= w.places
         ),
