@@ -261,7 +261,7 @@ fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
     let Ok(built) = build(leased.delivery.id, leased.delivery.created_at, email) else { return attempt };
     let (open, settled) = divide(built.envelope.to(), &leased.answered);
     let said = |address: &str| attempt.recipients.iter().find(|answer| answer.address == address);
-    if !open.iter().any(|address| said(&address.to_string()).is_some()) && attempt.outcome == Outcome::Retry {
+    if !open.iter().any(|address| said(address.as_ref()).is_some()) && attempt.outcome == Outcome::Retry {
         return Attempt { recipients: settled, ..attempt };
     }
     // Who was asked and got no answer waits for the next attempt, unless the attempt was said to be that of all of them.
