@@ -3,26 +3,15 @@
 use super::*;
 use crate::db::deliveries::{Filter, list};
 use crate::delivery::connector::{Message, Said};
-use crate::delivery::guard::Guard;
 use crate::dispatch::configure::NewConnector;
+use crate::dispatch::tests::desk;
 use crate::dispatch::{Answer, Conditions};
 use crate::models::delivery::{Attempt, AttemptOutcome, DeliveryState, HoldReason};
-use crate::plan::Installation;
 use crate::plan::command::CreateTicket;
 use crate::plan::documents::{self, ScripDocument};
 use crate::testing::TestDb;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
-use std::sync::Arc;
-
-async fn desk(db: &TestDb) -> Arc<Tessera> {
-    let installation = Installation {
-        name: "test".to_owned(),
-        base_url: "http://desk.example".to_owned(),
-        mail_from: "desk@desk.example".to_owned(),
-    };
-    Arc::new(Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap())
-}
 
 fn wish(name: &str, kinds: &[&str], user: Option<&str>) -> NewConnector {
     NewConnector {

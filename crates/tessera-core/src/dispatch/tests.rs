@@ -12,7 +12,8 @@ use sqlx::PgPool;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-async fn desk(db: &TestDb) -> Arc<Tessera> {
+/// A desk with the seed, for all tests of dispatch.
+pub(super) async fn desk(db: &TestDb) -> Arc<Tessera> {
     let installation = Installation {
         name: "test".to_owned(),
         base_url: "http://desk.example".to_owned(),

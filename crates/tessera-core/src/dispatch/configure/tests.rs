@@ -8,9 +8,8 @@ mod tickets;
 mod versions;
 
 use super::*;
-use crate::delivery::guard::Guard;
 use crate::dispatch::Tessera;
-use crate::plan::Installation;
+use crate::dispatch::tests::desk as open;
 use crate::plan::documents::{
     CustomFieldDocument, LifecycleDocument, QueueDocument, TemplateDocument, UserDocument,
 };
@@ -36,15 +35,6 @@ impl std::ops::Deref for Desk {
     fn deref(&self) -> &Arc<Tessera> {
         &self.tessera
     }
-}
-
-async fn open(db: &TestDb) -> Arc<Tessera> {
-    let installation = Installation {
-        name: "test".to_owned(),
-        base_url: "http://desk.example".to_owned(),
-        mail_from: "desk@desk.example".to_owned(),
-    };
-    Arc::new(Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap())
 }
 
 fn members(value: Value) -> Map<String, Value> {
