@@ -218,7 +218,7 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
     if settlement.outcome() == v1::Outcome::Returned {
         return Some(Told { delivery: delivery?, token, said: Said::Returned });
     }
-    let outcome = match outcome(settlement.outcome()) {
+    let overall = match outcome(settlement.outcome()) {
         // It follows from what the recipients' server said.
         None if !settlement.recipients.is_empty() => Some(AttemptOutcome::Retry),
         None => {
@@ -231,7 +231,7 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
     let health = settlement.health();
     let mut recipients = Vec::with_capacity(settlement.recipients.len());
     for (index, answer) in settlement.recipients.into_iter().enumerate() {
-        match outcome_of(&answer) {
+        match outcome(answer.outcome()) {
             Some(outcome) => recipients.push(RecipientAnswer {
                 address: answer.address,
                 outcome,
@@ -249,7 +249,7 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
     };
     let (wait, duration) =
         (spans(settlement.retry_after, "retry_after"), spans(settlement.duration, "duration"));
-    let attempt = Attempt::new(outcome?, settlement.detail);
+    let attempt = Attempt::new(overall?, settlement.detail);
     let attempt = Attempt {
         status_code: Some(settlement.status_code).filter(|code| *code != 0),
         response: given(excerpt(&settlement.response)),
@@ -264,10 +264,6 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
         ..attempt
     };
     Some(Told { delivery: delivery?, token, said: Said::Attempt(attempt) })
-}
-
-fn outcome_of(answer: &v1::RecipientAnswer) -> Option<AttemptOutcome> {
-    outcome(answer.outcome())
 }
 
 fn outcome(outcome: v1::Outcome) -> Option<AttemptOutcome> {

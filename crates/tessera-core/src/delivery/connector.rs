@@ -1,7 +1,7 @@
 //! What a connector is handed and what it tells: the same deliveries, schedule and records as those of the binary's workers.
 
 use super::email::build;
-use super::settle::{count, settle, settlement};
+use super::settle::{count, settle, settlement, without_doubles};
 use super::smtp::{conclude, divide};
 use super::webhook::{self, Secrets};
 use super::{Attempt, Leased, Outcome, secrets};
@@ -195,8 +195,7 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
         .into_iter()
         .map(|given| ((given.leased.delivery.id, given.leased.token), given))
         .collect();
-    let webhooks: Vec<Leased> = given.values().map(|given| given.leased.clone()).collect();
-    let known = secrets::of_all(pool, &webhooks).await;
+    let known = secrets::of_all(pool, given.values().map(|given| &given.leased)).await;
     let mut receipts = vec![Receipt::Recorded; told.len()];
     let (mut returned, mut ended) = (Vec::new(), Vec::new());
     for (receipt, told) in receipts.iter_mut().zip(told) {
@@ -224,11 +223,8 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
         deliveries::give_back(pool, &returned).await?;
     }
     let (mut has_freed, mut held) = (!returned.is_empty(), BTreeSet::new());
-    // A delivery whose lease ran out may have two ends; each has a call of its own.
     while !ended.is_empty() {
-        let mut seen = BTreeSet::new();
-        let (batch, later): (Vec<_>, Vec<_>) =
-            ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id));
+        let (batch, later) = without_doubles(ended);
         ended = later;
         let batch: Vec<_> =
             batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, ids)).collect();

@@ -17,8 +17,8 @@ fn needs(leased: &Leased) -> BTreeSet<&str> {
 
 /// Reads the secrets of what was leased together, in one statement: one for each webhook would cost more than sending it.
 /// None when they cannot be read.
-pub async fn of_all(pool: &PgPool, leased: &[Leased]) -> Option<Secrets> {
-    let names: BTreeSet<&str> = leased.iter().flat_map(needs).collect();
+pub async fn of_all<'l>(pool: &PgPool, leased: impl IntoIterator<Item = &'l Leased>) -> Option<Secrets> {
+    let names: BTreeSet<&str> = leased.into_iter().flat_map(needs).collect();
     if names.is_empty() {
         return Some(Secrets::new());
     }

@@ -6,12 +6,22 @@ use crate::error::{Kind, Result};
 use crate::metrics::{DELIVERY_ATTEMPT_SECONDS, DELIVERY_ATTEMPTS};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a lease holds when whoever has it dies.
 pub const LEASE: Duration = Duration::from_secs(30);
+
+/// An attempt that came to an end.
+pub type Ended = (Arc<Leased>, Attempt);
+
+/// One attempt of each delivery, and what has to wait for the next batch: a delivery whose lease ran out may have two.
+pub fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
+    let mut seen = BTreeSet::new();
+    ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id))
+}
 
 /// What came of settling.
 #[derive(Debug, Default)]

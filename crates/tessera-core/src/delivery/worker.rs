@@ -5,7 +5,7 @@
 
 use super::bell::{Bell, Listener};
 use super::email::FileTransport;
-use super::settle::{LEASE, count, settle, settlement};
+use super::settle::{Ended, LEASE, count, settle, settlement, without_doubles};
 use super::smtp::SmtpTransport;
 use super::webhook::{self, Secrets, WebhookTransport};
 use super::{Attempt, Leased, Outcome, secrets};
@@ -14,7 +14,7 @@ use crate::failpoint::Failpoint;
 use crate::models::delivery::{DeliveryKind, Payload};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ const EMAILS_MAX: usize = 8;
 /// How often the leases of running attempts are put off.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long the queue is left alone when nobody rings; up to a fifth more, so that processes do not ask together.
-pub const POLL: Duration = Duration::from_millis(1_000);
+const POLL: Duration = Duration::from_millis(1_000);
 /// Attempts settled by one statement.
 const BATCH_MAX: usize = 100;
 /// How long the first of a batch waits for others.
@@ -76,6 +76,11 @@ impl Transports {
             }
         }
     }
+}
+
+/// How long it is left alone this time, by a number that nobody else draws.
+pub fn poll(seed: u64) -> Duration {
+    POLL + POLL.mul_f64((seed % 200) as f64 / 1_000.0)
 }
 
 /// How many deliveries of a kind a process sends at a time, and how many of them to one endpoint.
@@ -136,9 +141,6 @@ impl Workers {
         }
     }
 }
-
-/// An attempt that came to an end.
-type Ended = (Arc<Leased>, Attempt);
 
 /// A place that an attempt takes.
 struct Place {
@@ -322,7 +324,7 @@ impl Leaser {
 
     /// How long until the queue is looked at again.
     fn pause(&self) -> Duration {
-        self.broken.unwrap_or_else(|| POLL + POLL.mul_f64(((self.tools.seed)() % 200) as f64 / 1_000.0))
+        self.broken.unwrap_or_else(|| poll((self.tools.seed)()))
     }
 
     fn recovered(&mut self) {
@@ -381,12 +383,6 @@ async fn gather(batch: &mut Vec<Ended>, unsettled: &mut mpsc::Receiver<Ended>) {
             Ok(None) | Err(_) => return,
         }
     }
-}
-
-/// One attempt of each delivery, and what has to wait for the next batch: a delivery whose lease ran out may have two.
-fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
-    let mut seen = BTreeSet::new();
-    ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id))
 }
 
 /// Settles a batch, however long the database takes to come back; while stopping, for [`SETTLE_DRAIN`]. Answers whether it

@@ -5,7 +5,7 @@ use crate::db::connectors;
 use crate::db::deliveries::{self, Holder, Room};
 use crate::delivery::connector::{self, Handed, Receipt, Told};
 use crate::delivery::settle::LEASE;
-use crate::delivery::worker::POLL;
+use crate::delivery::worker::poll;
 use crate::error::{Error, Kind, Result};
 use crate::models::secret::Secret;
 use crate::models::text::{list, quote};
@@ -97,13 +97,13 @@ impl Tessera {
                 deliveries::lease(pool, by, room, LEASE).await?
             };
             let handed = connector::hand_over(pool, leased, &mut clock::ids()).await?;
-            let poll = Instant::now() + POLL + POLL.mul_f64((clock::seed() % 200) as f64 / 1_000.0);
+            let again = Instant::now() + poll(clock::seed());
             if !handed.is_empty() || Instant::now() >= until || stop.is_cancelled() {
                 return Ok(handed);
             }
             tokio::select! {
                 () = bell.rung() => {}
-                () = sleep_until(poll.min(until)) => {}
+                () = sleep_until(again.min(until)) => {}
                 () = stop.cancelled() => {}
             }
         }

@@ -29,7 +29,7 @@ pub struct ConnectorKind {
     pub is_announced: bool,
 }
 
-/// A compiled JSON Schema (2020-12 unless it says otherwise).
+/// A compiled JSON Schema (2020-12).
 pub struct Schema {
     source: Value,
     validator: Validator,
