@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tessera_core::dispatch::Tessera;
+use tessera_core::desk::Tessera;
 use tessera_core::metrics as names;
 use tessera_core::{Error, Kind};
 use tokio::sync::Semaphore;

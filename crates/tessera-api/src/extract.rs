@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
 use tessera_core::db::tickets::TicketRef;
-use tessera_core::dispatch::{Conditions, IdempotencyKey, KEY_MAX, depth_of};
+use tessera_core::desk::{Conditions, IdempotencyKey, KEY_MAX, depth_of};
 use tessera_core::models::delivery::DEPTH_HEADER;
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use tessera_core::{Error, Kind};

@@ -6,7 +6,7 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::time::Instant;
-use tessera_core::dispatch::clock;
+use tessera_core::desk::clock;
 use tessera_core::metrics as names;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Level, Span};

@@ -172,7 +172,7 @@ fn form(parameter: &mut Value) {
             json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX })
         }
         ("header", "Idempotency-Key") => {
-            json!({ "type": "string", "minLength": 1, "maxLength": tessera_core::dispatch::KEY_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$" })
+            json!({ "type": "string", "minLength": 1, "maxLength": tessera_core::desk::KEY_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$" })
         }
         ("header", "If-Match") => {
             json!({ "type": "string", "pattern": "^(\\*|(W/)?\"[0-9]{1,18}\"|[0-9]{1,18})$" })

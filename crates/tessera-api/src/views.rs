@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tessera_core::db::history::Recorded;
-use tessera_core::dispatch::Prepared;
+use tessera_core::desk::Prepared;
 use tessera_core::models::delivery::DeliveryState;
 use tessera_core::models::{
     self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, Why,

@@ -11,7 +11,7 @@ use tessera_core::db::Pools;
 use tessera_core::db::deliveries::{self, Holder, Room, Settlement};
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::webhook::WebhookTransport;
-use tessera_core::dispatch::clock;
+use tessera_core::desk::clock;
 use tessera_core::models::Delivery;
 use tessera_core::models::delivery::{
     Attempt, AttemptOutcome as Outcome, DeliveryKind, Leased, Payload, Webhook,

@@ -1,11 +1,11 @@
 //! The core of Tessera: nouns, the pure brain, the one mouth that speaks SQL, the one door through which things leave.
 //!
-//! Each module uses only what stands to its left: `models < lifecycle < query < scrip < plan < db < delivery < dispatch`; `error` and
+//! Each module uses only what stands to its left: `models < lifecycle < query < scrip < plan < db < delivery < desk`; `error` and
 //! `failpoint` are everybody's.
 
 pub mod db;
 pub mod delivery;
-pub mod dispatch;
+pub mod desk;
 pub mod error;
 pub mod failpoint;
 pub mod lifecycle;

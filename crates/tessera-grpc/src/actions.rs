@@ -4,7 +4,7 @@
 use crate::convert::{given, span, timestamp};
 use crate::status::status;
 use crate::v1::actions_service_server::ActionsService;
-use crate::{Desk, MESSAGE_MAX, connector, v1};
+use crate::{MESSAGE_MAX, Services, connector, v1};
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tessera_core::db::deliveries::Room;
 use tessera_core::delivery::connector::{Handed, Message, Receipt, Said, Told};
 use tessera_core::delivery::settle::LEASE;
-use tessera_core::dispatch::connectors::{TicketKey, WAIT_MAX};
+use tessera_core::desk::connectors::{TicketKey, WAIT_MAX};
 use tessera_core::error::{Error, Fault, Result};
 use tessera_core::models::delivery::{Attempt, AttemptOutcome, Health, RecipientAnswer, excerpt, sentence};
 use tessera_core::models::text::quote;
@@ -43,7 +43,7 @@ const RECIPIENTS_MAX: usize = 1_000;
 const DELIVERY_MAX: usize = MESSAGE_MAX - 64 * 1024;
 
 #[tonic::async_trait]
-impl ActionsService for Desk {
+impl ActionsService for Services {
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
         self.hand_out(request).await.map(Response::new).map_err(status)
     }
@@ -63,7 +63,7 @@ impl ActionsService for Desk {
     }
 }
 
-impl Desk {
+impl Services {
     async fn hand_out(&self, request: Request<v1::LeaseRequest>) -> Result<v1::LeaseResponse> {
         let connector = connector(&request)?;
         let (room, wait) = room(request.into_inner())?;

@@ -5,7 +5,7 @@ use prost_types::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tessera_core::db::history::Recorded;
-use tessera_core::dispatch::Prepared;
+use tessera_core::desk::Prepared;
 use tessera_core::error::{Error, Fault, Result};
 use tessera_core::models::transaction::Content;
 use tessera_core::models::{self, Role, Watcher, Why};

@@ -3,7 +3,7 @@
 mod actions;
 mod calls;
 mod convert;
-mod door;
+mod listener;
 mod scrips;
 mod server;
 pub mod status;
@@ -14,7 +14,7 @@ mod tickets;
 #[allow(missing_docs, clippy::all, reason = "generated; the contract is proto/tessera/v1")]
 pub mod v1;
 
-pub use door::{Address, Door, TlsFiles};
+pub use listener::{Address, Listener, TlsFiles};
 pub use server::Limits;
 
 use calls::Calls;
@@ -22,7 +22,7 @@ use server::Server;
 use std::fmt;
 use std::sync::Arc;
 use tessera_core::Error;
-use tessera_core::dispatch::Tessera;
+use tessera_core::desk::Tessera;
 use tessera_core::models::Connector;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -41,7 +41,7 @@ pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 
 /// What every service is given.
 #[derive(Debug, Clone)]
-pub(crate) struct Desk {
+pub(crate) struct Services {
     tessera: Arc<Tessera>,
     /// Cancelled when the process is on its way out.
     stop: CancellationToken,
@@ -49,9 +49,14 @@ pub(crate) struct Desk {
 
 /// Serves connectors until `stop` is cancelled, and then until every call that was taken in has ended, or the time for that is
 /// over. Answers how many connections were cut off.
-pub async fn serve(door: Door, tessera: Arc<Tessera>, limits: Limits, stop: CancellationToken) -> usize {
+pub async fn serve(
+    listener: Listener,
+    tessera: Arc<Tessera>,
+    limits: Limits,
+    stop: CancellationToken,
+) -> usize {
     let ending = CancellationToken::new();
-    let (health, routes) = routes(&Desk { tessera: Arc::clone(&tessera), stop: ending.clone() }).await;
+    let (health, routes) = routes(&Services { tessera: Arc::clone(&tessera), stop: ending.clone() }).await;
     let calls = Arc::new(Calls::new(tessera, routes, limits));
     let server = Server { calls, limits, stop: stop.clone(), ending: ending.clone() };
     let told = tokio::spawn(async move {
@@ -60,16 +65,16 @@ pub async fn serve(door: Door, tessera: Arc<Tessera>, limits: Limits, stop: Canc
         tell_all(&health, ServingStatus::NotServing).await;
         ending.cancel();
     });
-    let cut_off = Arc::new(server).serve(door).await;
+    let cut_off = Arc::new(server).serve(listener).await;
     told.abort();
     cut_off
 }
 
 /// Every service, with what tells of their health.
-async fn routes(desk: &Desk) -> (HealthReporter, Routes) {
+async fn routes(services: &Services) -> (HealthReporter, Routes) {
     macro_rules! limited {
         ($server:ident) => {
-            $server::new(desk.clone())
+            $server::new(services.clone())
                 .max_decoding_message_size(MESSAGE_MAX)
                 .max_encoding_message_size(MESSAGE_MAX)
         };
@@ -101,9 +106,9 @@ async fn routes(desk: &Desk) -> (HealthReporter, Routes) {
 async fn tell_all(health: &HealthReporter, status: ServingStatus) {
     let services = [
         "",
-        ActionsServiceServer::<Desk>::NAME,
-        ScripsServiceServer::<Desk>::NAME,
-        TicketsServiceServer::<Desk>::NAME,
+        ActionsServiceServer::<Services>::NAME,
+        ScripsServiceServer::<Services>::NAME,
+        TicketsServiceServer::<Services>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

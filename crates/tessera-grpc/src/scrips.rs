@@ -3,13 +3,13 @@
 use crate::convert::timestamp;
 use crate::status::status;
 use crate::v1::scrips_service_server::ScripsService;
-use crate::{Desk, connector, v1};
+use crate::{Services, connector, v1};
 use tessera_core::error::Result;
 use tessera_core::models::connector::KindRecord;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
-impl ScripsService for Desk {
+impl ScripsService for Services {
     async fn announce(
         &self,
         request: Request<v1::AnnounceRequest>,
@@ -25,7 +25,7 @@ impl ScripsService for Desk {
     }
 }
 
-impl Desk {
+impl Services {
     async fn take_announcement(&self, request: Request<v1::AnnounceRequest>) -> Result<v1::AnnounceResponse> {
         let connector = connector(&request)?;
         let v1::AnnounceRequest { kind, schema, software } = request.get_ref();

@@ -3,7 +3,7 @@
 //! tonic's own server has no limit on connections, nor on how long one may say nothing, and cannot end what outlives a stop.
 
 use crate::calls::{Calls, is_open};
-use crate::door::{Door, Incoming};
+use crate::listener::{Incoming, Listener};
 use hyper::body::{Body as HttpBody, Frame, Incoming as Requested, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -85,11 +85,11 @@ pub(crate) struct Server {
 impl Server {
     /// Serves until the stop, and then until every call that was taken in has ended, or the time for that is over. Answers how
     /// many connections were cut off.
-    pub async fn serve(self: Arc<Self>, door: Door) -> usize {
+    pub async fn serve(self: Arc<Self>, listener: Listener) -> usize {
         let mut connections = JoinSet::new();
-        self.accept(&door, &mut connections).await;
+        self.accept(&listener, &mut connections).await;
         // Whoever comes now is refused at once, and a socket's file goes.
-        drop(door);
+        drop(listener);
         let _ = timeout(self.limits.drain, all_of(&mut connections)).await;
         let cut_off = connections.len();
         self.calls.cut().await;
@@ -100,13 +100,13 @@ impl Server {
         cut_off
     }
 
-    async fn accept(self: &Arc<Self>, door: &Door, connections: &mut JoinSet<()>) {
+    async fn accept(self: &Arc<Self>, listener: &Listener, connections: &mut JoinSet<()>) {
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let mut is_failing = false;
         loop {
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
-                (door.accept().await, place)
+                (listener.accept().await, place)
             };
             let (accepted, place) = tokio::select! {
                 biased;
@@ -120,7 +120,7 @@ impl Server {
             match accepted {
                 Ok(stream) => {
                     is_failing = false;
-                    let (server, tls) = (Arc::clone(self), door.tls.clone());
+                    let (server, tls) = (Arc::clone(self), listener.tls.clone());
                     connections.spawn(async move {
                         let _place = place;
                         server.connection(stream, tls).await;

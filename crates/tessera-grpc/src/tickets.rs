@@ -4,12 +4,12 @@ use crate::convert::{create, given, message, preview, recorded, ticket, update};
 use crate::status::status;
 use crate::v1::preview_ticket_request::Command;
 use crate::v1::tickets_service_server::{SERVICE_NAME, TicketsService};
-use crate::{Desk, connector, v1};
+use crate::{Services, connector, v1};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use tessera_core::db::search::{self, Count, Search};
 use tessera_core::db::{history, tickets::TicketRef};
-use tessera_core::dispatch::{
+use tessera_core::desk::{
     Answer, Caller, Conditions, IdempotencyKey, KEY_MAX, Outcome, Prepared, clock, depth_of,
 };
 use tessera_core::error::{Error, Fault, Kind, Result};
@@ -27,7 +27,7 @@ const PAGE_MAX: i32 = 100;
 const OK: u16 = 200;
 
 #[tonic::async_trait]
-impl TicketsService for Desk {
+impl TicketsService for Services {
     async fn get_ticket(
         &self,
         request: Request<v1::GetTicketRequest>,
@@ -78,7 +78,7 @@ impl TicketsService for Desk {
     }
 }
 
-impl Desk {
+impl Services {
     async fn get(&self, request: Request<v1::GetTicketRequest>) -> Result<v1::GetTicketResponse> {
         let actor = self.caller(&request).await?.user;
         let named: TicketRef = request.get_ref().ticket.parse()?;

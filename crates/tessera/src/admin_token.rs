@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use tessera_core::dispatch::clock;
+use tessera_core::desk::clock;
 use tessera_core::models::secret::Secret;
 
 use crate::config::Config;

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use sources::{DEFAULTS, ENVIRONMENT, Environment, PREFIX, explain, layer, read_small};
 use sqlx::postgres::PgConnectOptions;
-use tessera_core::db::upkeep::Retention;
+use tessera_core::db::ops::maintenance::Retention;
 use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::models::DeliveryKind;
 use tessera_core::models::secret::Secret;

@@ -16,18 +16,18 @@ use tessera_api::App;
 use tessera_api::app::Scrape;
 use tessera_api::server::{self, Limits};
 use tessera_core::db::Pools;
-use tessera_core::db::upkeep::{self, Retention};
+use tessera_core::db::ops::maintenance::{self, Retention};
 use tessera_core::db::words;
 use tessera_core::delivery::email::FileTransport;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::delivery::webhook::WebhookTransport;
 use tessera_core::delivery::worker::{DRAIN, MailTransport, Tools, Transports, Workers};
-use tessera_core::dispatch::{Tessera, clock};
+use tessera_core::desk::{Tessera, clock};
 use tessera_core::failpoint::Failpoint;
 use tessera_core::models::DeliveryKind;
 use tessera_core::models::secret::Secret;
-use tessera_grpc::{Address, Door};
+use tessera_grpc::{Address, Listener};
 use time::Date;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,12 +46,12 @@ const EXIT_AT_ONCE: i32 = 1;
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let stop = on_signal()?;
     raise_file_limit();
-    let listener = TcpListener::bind(config.listen)
+    let http = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (http.listen, TESSERA_HTTP__LISTEN)", config.listen))?;
-    let door = open_door(config).await?;
+    let grpc = open_listener(config).await?;
     let database = Database::own(config).await?;
-    let served = serve(config, &database, (listener, door), stop).await;
+    let served = serve(config, &database, (http, grpc), stop).await;
     database.close().await?;
     served
 }
@@ -59,7 +59,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 async fn serve(
     config: &Config,
     database: &Database,
-    (listener, door): (TcpListener, Option<Door>),
+    (http, grpc): (TcpListener, Option<Listener>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let pools = Pools::new(database.options());
@@ -71,7 +71,7 @@ async fn serve(
     let mail_to = if config.makes(&DeliveryKind::Email) { mail_to } else { "connectors".to_owned() };
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
     let tessera = Arc::new(Tessera::open(pools.clone(), config.installation(), Arc::new(guard)).await?);
-    let address = listener.local_addr()?;
+    let address = http.local_addr()?;
     let router = router(config, Arc::clone(&tessera), &stop)?;
     // From here on nothing can fail any more.
     let workers = DeliveryKind::BUILTIN.iter().any(|kind| config.makes(kind)).then(|| {
@@ -79,7 +79,7 @@ async fn serve(
             pool: pools.write.clone(),
             transports,
             kinds: config.builtin.clone(),
-            bell: Arc::clone(tessera.bell()),
+            wakeup: Arc::clone(tessera.wakeup()),
             clock: clock::now,
             seed: clock::seed,
             drain: DRAIN,
@@ -87,14 +87,14 @@ async fn serve(
     });
     let upkeep = tokio::spawn(Upkeep::new(pools.clone(), config.retention).keep_up_always());
     tracing::info!("listening on http://{address}, database {}, mail to {mail_to}", place(config, database));
-    let connectors = door.map(|door| {
-        tracing::info!("connectors at {door}");
+    let connectors = grpc.map(|grpc| {
+        tracing::info!("connectors at {grpc}");
         let limits = tessera_grpc::Limits::default();
-        tokio::spawn(tessera_grpc::serve(door, Arc::clone(&tessera), limits, stop.clone()))
+        tokio::spawn(tessera_grpc::serve(grpc, Arc::clone(&tessera), limits, stop.clone()))
     });
     let limits = Limits { connections: config.connections_max, ..Limits::default() };
     notify::ready();
-    let cut_off = server::serve(listener, router, limits, stop).await;
+    let cut_off = server::serve(http, router, limits, stop).await;
     tell_cut_off(cut_off, "requests", limits.drain);
     if let Some(connectors) = connectors {
         match connectors.await {
@@ -113,9 +113,9 @@ async fn serve(
 }
 
 /// Listens for connectors, where they are served.
-async fn open_door(config: &Config) -> anyhow::Result<Option<Door>> {
+async fn open_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
     let Some(address) = &config.grpc else { return Ok(None) };
-    let door = Door::open(address).await.with_context(|| {
+    let grpc = Listener::open(address).await.with_context(|| {
         let (place, setting) = match address {
             Address::Tcp(address) | Address::Tls(address, _) => (address.to_string(), "listen"),
             Address::Unix(path) => (path.display().to_string(), "socket"),
@@ -123,7 +123,7 @@ async fn open_door(config: &Config) -> anyhow::Result<Option<Door>> {
         let variable = setting.to_uppercase();
         format!("cannot serve connectors at {place} (grpc.{setting}, TESSERA_GRPC__{variable})")
     })?;
-    Ok(Some(door))
+    Ok(Some(grpc))
 }
 
 fn tell_cut_off(connections: usize, what: &str, drain: Duration) {
@@ -201,7 +201,7 @@ impl Walk {
 
 /// Makes the partitions of the months to come. A failure is told and tried again the next time.
 async fn make_partitions(pools: &Pools) {
-    if let Err(error) = upkeep::make_partitions(&pools.write, clock::now()).await {
+    if let Err(error) = maintenance::make_partitions(&pools.write, clock::now()).await {
         tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
     }
 }
@@ -216,20 +216,20 @@ impl Upkeep {
         let (pool, now) = (&self.pools.write, clock::now());
         let Retention { traces_days, attempts_days, payloads_days } = self.retention;
         make_partitions(&self.pools).await;
-        if let Err(error) = upkeep::forget_keys(pool, now).await {
+        if let Err(error) = maintenance::forget_keys(pool, now).await {
             tracing::warn!(%error, "old idempotency keys were not deleted");
         }
         if let Err(error) = words::fill(pool).await {
             tracing::warn!(%error, "the words of older tickets and messages were not filled in");
         }
-        if let Err(error) = upkeep::drop_traces(pool, traces_days, now).await {
+        if let Err(error) = maintenance::drop_traces(pool, traces_days, now).await {
             tracing::warn!(%error, "old traces were not deleted");
         }
-        if let Err(error) = upkeep::drop_attempts(pool, attempts_days, now).await {
+        if let Err(error) = maintenance::drop_attempts(pool, attempts_days, now).await {
             tracing::warn!(%error, "old attempts of deliveries were not deleted");
         }
         let from = self.walk.goes_on(now.date());
-        if let Err(error) = upkeep::empty_messages(pool, payloads_days, now, from).await {
+        if let Err(error) = maintenance::empty_messages(pool, payloads_days, now, from).await {
             tracing::warn!(%error, "old messages of deliveries were not emptied");
         }
     }

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use tessera_core::db::deliveries::{self, Filter, Order};
-use tessera_core::dispatch::clock;
+use tessera_core::desk::clock;
 use tessera_core::error::Error;
 use tessera_core::models::delivery::DeliveryState;
 use tessera_core::models::page::Page;
@@ -103,7 +103,7 @@ pub async fn hold(State(app): State<App>, Name(id): Name) -> Result<Json<Deliver
 pub async fn release(State(app): State<App>, Name(id): Name) -> Result<Json<DeliveryWhole>> {
     let id = named(&id)?;
     deliveries::release(&app.tessera.pools().write, id, order(&app)?).await?;
-    app.tessera.bell().ring();
+    app.tessera.wakeup().wake();
     shown(&app, id).await
 }
 
@@ -129,7 +129,7 @@ pub async fn cancel(State(app): State<App>, Name(id): Name) -> Result<Json<Deliv
 pub async fn resend(State(app): State<App>, Name(id): Name) -> Result<Json<DeliveryWhole>> {
     let id = named(&id)?;
     deliveries::resend(&app.tessera.pools().write, id, order(&app)?).await?;
-    app.tessera.bell().ring();
+    app.tessera.wakeup().wake();
     shown(&app, id).await
 }
 
@@ -199,7 +199,7 @@ pub async fn release_endpoint(
 ) -> Result<Json<EndpointView>> {
     let endpoint = body.value.endpoint;
     deliveries::release_endpoint(&app.tessera.pools().write, &endpoint, order(&app)?).await?;
-    app.tessera.bell().ring();
+    app.tessera.wakeup().wake();
     shown_endpoint(&app, &endpoint).await
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tessera_core::db::search::{self, Count, Found, Search, Warning};
-use tessera_core::dispatch::clock;
+use tessera_core::desk::clock;
 use tessera_core::error::Error;
 use tessera_core::models::text::{between_commas, quote};
 use tessera_core::models::{self, User};

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tessera_core::Error;
 use tessera_core::db;
-use tessera_core::dispatch::{Answer, Conditions, Outcome, Prepared};
+use tessera_core::desk::{Answer, Conditions, Outcome, Prepared};
 use tessera_core::models::page::Page;
 use tessera_core::plan::Names;
 use tessera_core::plan::command::UpdateTicket;

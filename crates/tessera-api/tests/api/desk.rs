@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tessera_api::App;
 use tessera_core::delivery::guard::Guard;
-use tessera_core::dispatch::Tessera;
+use tessera_core::desk::Tessera;
 use tessera_core::plan::Installation;
 use tessera_core::testing::TestDb;
 use tower::ServiceExt;

@@ -1,23 +1,19 @@
 //! The only mouth that speaks SQL: free functions over a connection or a pool, one file a family of tables.
 
-pub mod backup;
 pub mod catalog;
-pub mod census;
 pub mod check;
 pub mod configuration;
 pub mod connections;
 pub mod connectors;
 pub mod deliveries;
-pub mod doctor;
 pub mod export;
-pub mod gauges;
 pub mod history;
 pub mod import;
+pub mod ops;
 pub mod plans;
 pub mod search;
 pub mod secrets;
 pub mod tickets;
-pub mod upkeep;
 pub mod words;
 
 #[cfg(test)]

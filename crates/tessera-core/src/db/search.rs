@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::models::page::Page;
 use crate::models::text::fold;
 use crate::models::{Ticket, User, UserId};
-use crate::plan::{Catalog, People, Subject};
+use crate::plan::{Catalog, People, Target};
 use crate::query::resolve::people_named;
 use crate::query::sql::{
     Asker, Bind, Frequencies, KeyKind, KeyValue, Keys, Plan, Sorted, Statement, words_of,
@@ -122,8 +122,8 @@ pub async fn get(pool: &PgPool, ticket: TicketRef, actor: UserId) -> Result<(Tic
     let loaded =
         tickets::load(&mut db, ticket, Load { actor, key: None, people: &[], messages: false }).await?;
     match loaded.situation.ticket {
-        Subject::Existing(ticket) => Ok((*ticket, loaded.situation.people)),
-        Subject::New { .. } => Err(Error::not_found("ticket", ticket)),
+        Target::Existing(ticket) => Ok((*ticket, loaded.situation.people)),
+        Target::New { .. } => Err(Error::not_found("ticket", ticket)),
     }
 }
 

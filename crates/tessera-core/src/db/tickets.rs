@@ -7,7 +7,7 @@ use crate::models::{
     CustomFieldId, QueueId, RequestId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher,
 };
 use crate::plan::situation::PastMessage;
-use crate::plan::{People, Situation, Subject};
+use crate::plan::{People, Situation, Target};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -200,7 +200,7 @@ pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
     .map_err(error)?;
     Ok(Loaded {
         situation: Situation {
-            ticket: Subject::New { number: Some(row.number) },
+            ticket: Target::New { number: Some(row.number) },
             people: people(row.people),
             messages: Vec::new(),
         },
@@ -228,7 +228,7 @@ pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded>
     .await
     .map_err(error)?;
     let situation =
-        Situation { ticket: Subject::New { number: None }, people: people(row.people), messages: Vec::new() };
+        Situation { ticket: Target::New { number: None }, people: people(row.people), messages: Vec::new() };
     // A new ticket has no past, so nothing of it is missing.
     Ok(Loaded { situation, replay: None, config_version: row.config, with_messages: true })
 }
@@ -416,7 +416,7 @@ impl TryFrom<&mut Row> for Ticket {
 
 impl Row {
     fn into_loaded(mut self, with_messages: bool) -> Result<Loaded> {
-        let ticket = Subject::Existing(Box::new(Ticket::try_from(&mut self)?));
+        let ticket = Target::Existing(Box::new(Ticket::try_from(&mut self)?));
         let messages =
             self.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
         let situation = Situation { ticket, people: people(self.people), messages };

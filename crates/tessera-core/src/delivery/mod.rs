@@ -2,7 +2,6 @@
 //!
 //! Nothing here runs inside a request: a delivery is a row that was written with the change that caused it.
 
-pub mod bell;
 pub mod connector;
 pub mod email;
 pub mod guard;
@@ -11,6 +10,7 @@ mod secrets;
 pub mod settle;
 pub mod sign;
 pub mod smtp;
+pub mod wakeup;
 pub mod webhook;
 pub mod worker;
 

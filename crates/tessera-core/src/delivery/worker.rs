@@ -3,10 +3,10 @@
 //! One task leases and keeps the leases alive, each attempt is a task of its own, and one task settles in batches. Whatever
 //! is not settled when a process ends is leased again by another when its lease has run out.
 
-use super::bell::{Bell, Listener};
 use super::email::FileTransport;
 use super::settle::{Ended, LEASE, count, settle, settlement, without_doubles};
 use super::smtp::SmtpTransport;
+use super::wakeup::{Listener, Wakeup};
 use super::webhook::{self, Secrets, WebhookTransport};
 use super::{Attempt, Leased, Outcome, secrets};
 use crate::db::deliveries::{self, Holder, Room, Settlement};
@@ -102,7 +102,7 @@ pub struct Tools {
     /// What the workers deliver, of [`DeliveryKind::BUILTIN`]; the rest is left to connectors.
     pub kinds: Vec<DeliveryKind>,
     /// Rung after a commit that made deliveries.
-    pub bell: Arc<Bell>,
+    pub wakeup: Arc<Wakeup>,
     /// The time.
     pub clock: fn() -> OffsetDateTime,
     /// A number nobody else draws, for the ids of outcomes.
@@ -125,8 +125,9 @@ impl Workers {
         let (ended, unsettled) = mpsc::channel(UNSETTLED_MAX);
         let settler = tokio::spawn(settle_all(tools.clone(), unsettled, stop.clone()));
         let (running, places) = (JoinSet::new(), HashMap::new());
-        let bell = tools.bell.listen();
-        let leaser = Leaser { tools, bell, ended, running, places, brought: 0, ended_since: 0, broken: None };
+        let wakeup = tools.wakeup.listen();
+        let leaser =
+            Leaser { tools, wakeup, ended, running, places, brought: 0, ended_since: 0, broken: None };
         Self { leaser: tokio::spawn(leaser.run(stop.clone())), settler, stop }
     }
 
@@ -156,7 +157,7 @@ impl Place {
 /// Leases deliveries, runs their attempts and keeps their leases alive.
 struct Leaser {
     tools: Tools,
-    bell: Listener,
+    wakeup: Listener,
     ended: mpsc::Sender<Ended>,
     running: JoinSet<()>,
     places: HashMap<Id, Place>,
@@ -189,7 +190,7 @@ impl Leaser {
                     }
                     self.lease().await;
                 }
-                () = self.bell.rung(), if self.broken.is_none() => self.lease().await,
+                () = self.wakeup.woken(), if self.broken.is_none() => self.lease().await,
                 () = sleep_until(poll) => self.lease().await,
             }
             poll = Instant::now() + self.pause();
@@ -394,7 +395,7 @@ async fn settle_until_done(tools: &Tools, batch: &[Settlement], stop: &Cancellat
         closed = &mut done => {
             if closed {
                 // What was held for this endpoint may go.
-                tools.bell.ring();
+                tools.wakeup.wake();
             }
             return true;
         }

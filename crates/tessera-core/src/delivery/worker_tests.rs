@@ -82,7 +82,7 @@ fn tools(pool: &PgPool, folder: &tempfile::TempDir, drain: Duration) -> Tools {
             webhook: WebhookTransport::new(guard).unwrap(),
         }),
         kinds: DeliveryKind::BUILTIN.into(),
-        bell: Arc::default(),
+        wakeup: Arc::default(),
         clock: || NOW,
         seed: || SEED.fetch_add(1, Ordering::Relaxed),
         drain,
@@ -112,12 +112,12 @@ async fn what_is_queued_before_and_after_the_start_arrives_and_is_recorded_once(
     let mut expected: Vec<String> =
         queue(&pool, vec![webhook(&receiver.url); 30]).await.iter().map(ToString::to_string).collect();
     let tools = tools(&pool, &folder, DRAIN);
-    let bell = Arc::clone(&tools.bell);
+    let wakeup = Arc::clone(&tools.wakeup);
     let workers = Workers::start(tools);
     let mut arrived = receiver.next(30).await;
     let later = queue(&pool, vec![webhook(&receiver.url), mail(&["a@example.org"])]).await;
     expected.push(later[0].to_string());
-    bell.ring();
+    wakeup.wake();
     arrived.extend(receiver.next(1).await);
     workers.stop().await;
     arrived.sort();

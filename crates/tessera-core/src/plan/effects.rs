@@ -4,7 +4,7 @@ use super::RENDERED_MAX;
 use super::command::{Difference, FieldChange};
 use super::draft::{Draft, date, parse_date};
 use super::mail::{self, Mail};
-use super::situation::Subject;
+use super::situation::Target;
 use super::variables::{FIXED_TIME, Tense, Variables};
 use crate::models::delivery::{Custom, DEPTH_HEADER, HeaderValue, Webhook};
 use crate::models::transaction::Content;
@@ -370,8 +370,8 @@ fn set_status<'a>(snapshot: &Snapshot<'_, 'a>, config: &'a SetStatusConfig) -> R
         return Err(Unready::Declined("from", "the request itself says what the status is to be".to_owned()));
     }
     let before = match &draft.situation.ticket {
-        Subject::Existing(ticket) => ticket,
-        Subject::New { .. } => &draft.ticket,
+        Target::Existing(ticket) => ticket,
+        Target::New { .. } => &draft.ticket,
     };
     let (status, class) = (&before.status, before.status_class);
     if config

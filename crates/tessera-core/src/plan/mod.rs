@@ -28,7 +28,7 @@ pub use context::{Access, Context};
 pub use hash::PlanHash;
 pub use names::Names;
 pub use prepare::prepare;
-pub use situation::{People, Situation, Subject};
+pub use situation::{People, Situation, Target};
 
 use crate::models::{
     Change, CustomFieldId, Delivery, DeliveryId, RequestId, Role, Ticket, Transaction, UserId, Watcher,

@@ -4,7 +4,7 @@ use super::command::Command;
 use super::draft::{Cause, Draft};
 use super::effects::{self, Bench, Canonical, Intent, Known, Snapshot, Unready};
 use super::hash::{PlanHash, hash};
-use super::situation::{Situation, Subject};
+use super::situation::{Situation, Target};
 use super::trial::Trial;
 use super::{
     CASCADE_DEPTH_MAX, Catalog, Context, DELIVERIES_MAX, EXTERNAL_DEPTH_MAX, FIRED_MAX, Plan, Rows,
@@ -34,7 +34,7 @@ pub fn prepare(
 ) -> Result<Plan> {
     let mut ids = context.ids.clone();
     let (before, draft) = match (&situation.ticket, command) {
-        (Subject::New { number }, Command::Create(create)) => {
+        (Target::New { number }, Command::Create(create)) => {
             let queue = catalog.open_queue(&create.queue)?;
             let ticket = request::blank(queue, *number, context, &mut ids);
             let lifecycle = catalog
@@ -44,7 +44,7 @@ pub fn prepare(
             request::create(&mut draft, queue, lifecycle, create)?;
             (None, draft)
         }
-        (Subject::Existing(ticket), Command::Update(update)) => {
+        (Target::Existing(ticket), Command::Update(update)) => {
             let mut draft = draft(catalog, situation, context, ids, (**ticket).clone());
             request::update(&mut draft, update)?;
             (Some((**ticket).clone()), draft)

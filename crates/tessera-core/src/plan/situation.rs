@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Situation {
     /// What there is.
-    pub ticket: Subject,
+    pub ticket: Target,
     /// The users among the ticket's people and those that the command names.
     pub people: People,
     /// The first message and the newest ones, oldest first; loaded only when a template uses them.
@@ -18,7 +18,7 @@ pub struct Situation {
 
 /// What a plan is about.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Subject {
+pub enum Target {
     /// A ticket to be. A preview draws no number.
     New {
         /// Its number.
@@ -94,6 +94,6 @@ impl Extend<User> for People {
 impl Situation {
     /// Whether the ticket is yet to be.
     pub fn is_new(&self) -> bool {
-        matches!(self.ticket, Subject::New { .. })
+        matches!(self.ticket, Target::New { .. })
     }
 }

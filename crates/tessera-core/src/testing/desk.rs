@@ -12,7 +12,7 @@ use crate::models::{
 use crate::plan::catalog::{Installation, Parts};
 use crate::plan::command::{CreateTicket, Difference, FieldChange, UpdateTicket};
 use crate::plan::situation::PastMessage;
-use crate::plan::{Access, Catalog, Command, Context, People, Situation, Subject};
+use crate::plan::{Access, Catalog, Command, Context, People, Situation, Target};
 use crate::scrip::action::Action;
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
@@ -150,8 +150,8 @@ impl Desk {
     /// What a load would bring.
     pub fn situation(&self, ticket: Option<&Ticket>) -> Situation {
         let ticket = match ticket {
-            None => Subject::New { number: Some(42) },
-            Some(ticket) => Subject::Existing(Box::new(ticket.clone())),
+            None => Target::New { number: Some(42) },
+            Some(ticket) => Target::Existing(Box::new(ticket.clone())),
         };
         let message = PastMessage {
             transaction_type: TransactionType::Create,

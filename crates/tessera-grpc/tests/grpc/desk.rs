@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tessera_core::delivery::guard::Guard;
-use tessera_core::dispatch::Tessera;
-use tessera_core::dispatch::configure::NewConnector;
+use tessera_core::desk::Tessera;
+use tessera_core::desk::configure::NewConnector;
 use tessera_core::plan::Installation;
 use tessera_core::testing::TestDb;
 use tessera_grpc::v1::actions_service_client::ActionsServiceClient;
 use tessera_grpc::v1::scrips_service_client::ScripsServiceClient;
 use tessera_grpc::v1::tickets_service_client::TicketsServiceClient;
 use tessera_grpc::v1::{CreateTicketRequest, NewTicket, Ticket};
-use tessera_grpc::{Address, Door, Limits, TlsFiles};
+use tessera_grpc::{Address, Limits, Listener, TlsFiles};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,9 +59,9 @@ impl Desk {
         };
         let guard = Arc::new(Guard::new(Vec::new()));
         let tessera = Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap());
-        let (door, stop) = (Door::open(address).await.unwrap(), CancellationToken::new());
-        let (url, address) = (door.to_string(), door.tcp_address());
-        let serving = tokio::spawn(tessera_grpc::serve(door, Arc::clone(&tessera), limits, stop.clone()));
+        let (listener, stop) = (Listener::open(address).await.unwrap(), CancellationToken::new());
+        let (url, address) = (listener.to_string(), listener.tcp_address());
+        let serving = tokio::spawn(tessera_grpc::serve(listener, Arc::clone(&tessera), limits, stop.clone()));
         Self { tessera, stop, url, address, serving, db }
     }
 

@@ -9,8 +9,8 @@
 
 mod actions;
 mod desk;
-mod doors;
 mod generated;
+mod listeners;
 mod log;
 mod statuses;
 mod tickets;

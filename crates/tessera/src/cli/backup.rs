@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use sqlx::{Connection as _, PgConnection};
-use tessera_core::db::backup::Contents;
-use tessera_core::db::{backup, doctor};
+use tessera_core::db::ops::backup::Contents;
+use tessera_core::db::ops::{backup, doctor};
 
-use super::aside::Aside;
+use super::partial_file::PartialFile;
 use crate::config::Config;
 use crate::database::Database;
 use crate::postgres::tools::{Tools, complete};
@@ -52,7 +52,7 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn write_aside(database: &Database, file: &Path) -> anyhow::Result<Contents> {
-    let mut aside = Aside::make(file)?;
+    let mut partial = PartialFile::make(file)?;
     let mut db =
         PgConnection::connect_with(&database.options()).await.context("cannot connect to the database")?;
     if doctor::schema(&mut db).await?.is_none() {
@@ -62,26 +62,26 @@ async fn write_aside(database: &Database, file: &Path) -> anyhow::Result<Content
     let snapshot = backup::begin_snapshot(&mut db).await?;
     let contents = backup::contents(&mut db).await?;
     say!("Writing {contents}, as they are at this moment.");
-    dump(&tools, database.name(), &snapshot, &aside).await?;
+    dump(&tools, database.name(), &snapshot, &partial).await?;
     // The snapshot has served; that nobody says so properly costs nothing.
     let _ = db.close().await;
-    read_back(&tools, &aside).await?;
-    aside.finish(file)?;
+    read_back(&tools, &partial).await?;
+    partial.finish(file)?;
     Ok(contents)
 }
 
-async fn dump(tools: &Tools, database: &str, snapshot: &str, aside: &Aside) -> anyhow::Result<()> {
+async fn dump(tools: &Tools, database: &str, snapshot: &str, partial: &PartialFile) -> anyhow::Result<()> {
     let mut command = tools.connecting("pg_dump", database)?;
     command.args(["--format=custom", "--no-owner", "--no-privileges"]).arg(format!("--snapshot={snapshot}"));
-    command.stdout(aside.file().try_clone().context("cannot write the backup")?);
-    let told = || format!("{} so far", size(aside.file().metadata().map_or(0, |metadata| metadata.len())));
+    command.stdout(partial.file().try_clone().context("cannot write the backup")?);
+    let told = || format!("{} so far", size(partial.file().metadata().map_or(0, |metadata| metadata.len())));
     complete(command, told).await.context("the backup could not be written; nothing was changed")
 }
 
 /// Has `pg_restore` read all of the file once: a backup that cannot be read is found now, and not when it is needed.
-async fn read_back(tools: &Tools, aside: &Aside) -> anyhow::Result<()> {
+async fn read_back(tools: &Tools, partial: &PartialFile) -> anyhow::Result<()> {
     let mut command = tools.command("pg_restore");
-    command.arg("--file=/dev/null").arg(aside.path());
+    command.arg("--file=/dev/null").arg(partial.path());
     complete(command, || "reading it back".into()).await.context("the backup cannot be read back")
 }
 

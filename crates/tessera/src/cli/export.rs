@@ -10,15 +10,15 @@ use flate2::write::GzEncoder;
 use tessera_core::Fault;
 use tessera_core::db::Pools;
 use tessera_core::db::export::{self, Wanted};
-use tessera_core::dispatch::clock;
+use tessera_core::desk::clock;
 use tessera_core::models::user::ADMIN_USER;
 use tessera_core::plan::import::{LINE_MAX, Line, look};
 use tessera_core::query::Zone;
 use tessera_core::query::sql::Asker;
 use time::OffsetDateTime;
 
-use super::aside::Aside;
 use super::must_be_current;
+use super::partial_file::PartialFile;
 use crate::config::Config;
 use crate::database::Database;
 
@@ -103,10 +103,10 @@ async fn write_with(config: &Config, pools: &Pools, arguments: &Arguments) -> an
     let Some(file) = &arguments.output else {
         return write_to(config, pools, io::stdout(), arguments).await;
     };
-    let mut aside = Aside::make(file)?;
-    let to: File = aside.file().try_clone().context("cannot write the export")?;
+    let mut partial = PartialFile::make(file)?;
+    let to: File = partial.file().try_clone().context("cannot write the export")?;
     let written = write_to(config, pools, to, arguments).await?;
-    aside.finish(file)?;
+    partial.finish(file)?;
     Ok(written)
 }
 

@@ -1,6 +1,5 @@
 //! The commands, and what is common to them.
 
-pub mod aside;
 pub mod backup;
 pub mod check;
 pub mod config;
@@ -10,6 +9,7 @@ pub mod doctor;
 pub mod export;
 pub mod import;
 pub mod migrate;
+pub mod partial_file;
 pub mod restore;
 pub mod token;
 
@@ -17,7 +17,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
-use tessera_core::db::{Pools, doctor as look};
+use tessera_core::db::Pools;
+use tessera_core::db::ops::doctor as look;
 
 use crate::config::{Config, Surroundings};
 use crate::{serve, telemetry};

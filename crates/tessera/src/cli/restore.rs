@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
-use tessera_core::db::backup::{self, Contents};
 use tessera_core::db::check;
+use tessera_core::db::ops::backup::{self, Contents};
 
 use crate::cli::backup::{major, size};
 use crate::config::Config;

@@ -1,4 +1,4 @@
-//! Connectors at the binary's door: where the log says, until the stop, and nowhere in the clear outside this machine.
+//! Connectors at the binary's listener: where the log says, until the stop, and nowhere in the clear outside this machine.
 
 use std::pin::pin;
 use std::time::Instant;

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tessera_core::dispatch::configure::NewConnector;
+use tessera_core::desk::configure::NewConnector;
 use tessera_core::models::ConnectorId;
 use tessera_core::models::connector::{KindRecord, Registered};
 use time::OffsetDateTime;

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tessera_core::dispatch::configure::{Document, Saved, Wanted};
+use tessera_core::desk::configure::{Document, Saved, Wanted};
 use tessera_core::models::page::Page;
 use tessera_core::plan::documents::{
     self, CustomFieldDocument, LifecycleDocument, QueueDocument, ScripDocument, Stored, TemplateDocument,

@@ -6,7 +6,7 @@ use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tessera_core::delivery::guard::Guard;
-use tessera_core::dispatch::Tessera;
+use tessera_core::desk::Tessera;
 use tessera_core::plan::Installation;
 use tessera_core::testing::TestDb;
 use tower::ServiceExt;

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
-use tessera_core::dispatch::configure::{LifecycleCheck, scrip_types};
+use tessera_core::desk::configure::{LifecycleCheck, scrip_types};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

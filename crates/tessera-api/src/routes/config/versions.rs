@@ -8,7 +8,7 @@ use crate::schema;
 use axum::Json;
 use axum::extract::State;
 use tessera_core::db::configuration::Version;
-use tessera_core::dispatch::configure::{Comparison, Saved};
+use tessera_core::desk::configure::{Comparison, Saved};
 use tessera_core::models::page::Page;
 use tessera_core::plan::documents::{LifecycleDocument, ScripDocument, TemplateDocument};
 use utoipa_axum::router::OpenApiRouter;

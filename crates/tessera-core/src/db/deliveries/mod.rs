@@ -1,13 +1,17 @@
-//! Deliveries in the database: what workers and connectors do with them, what people see of them, and what people do to them.
+//! Deliveries in the database: leases and settling for workers and connectors, lists for people, and what operators do.
 //!
-//! `tickets` is never touched here. All times are the database's clock's.
+//! `tickets` is never touched here. All times are those of the database's clock.
 
-mod orders;
-mod seen;
+mod endpoints;
+mod leases;
+mod list;
+mod one;
+mod operator_actions;
 mod settle;
-mod work;
 
-pub use orders::*;
-pub use seen::*;
+pub use endpoints::*;
+pub use leases::*;
+pub use list::*;
+pub use one::*;
+pub use operator_actions::*;
 pub use settle::*;
-pub use work::*;

@@ -325,7 +325,7 @@ fn outspoken() -> Catalog {
 
 fn create_at(catalog: &Catalog, depth: u32) -> Plan {
     let people = People::default();
-    let situation = Situation { ticket: Subject::New { number: Some(42) }, people, messages: Vec::new() };
+    let situation = Situation { ticket: Target::New { number: Some(42) }, people, messages: Vec::new() };
     prepare(catalog, &situation, &Command::Create(new_ticket()), &Context { depth, ..context(1) }).unwrap()
 }
 

@@ -179,7 +179,7 @@ fn a_new_ticket_has_no_number_for_a_query_so_that_its_preview_says_what_is_done(
     for (query, expected) in [("id > 0", Verdict::NotApplicable), ("NOT id > 0", Verdict::Fired)] {
         let catalog = desk("OnCreate", query, json!({}));
         let people = People::default();
-        let preview = Situation { ticket: Subject::New { number: None }, people, messages: Vec::new() };
+        let preview = Situation { ticket: Target::New { number: None }, people, messages: Vec::new() };
         let preview = prepare(&catalog, &preview, &Command::Create(new_ticket()), &context(1)).unwrap();
         let plan = create(&catalog, new_ticket()).unwrap();
         assert_eq!([verdict_of(&preview, "It"), verdict_of(&plan, "It")], [expected; 2], "{query}");

@@ -32,7 +32,7 @@ fn made(plan: &Plan) -> &Custom {
 /// The plan of a create; without a number it is that of a preview.
 fn planned(catalog: &Catalog, number: Option<i64>) -> Plan {
     let situation =
-        Situation { ticket: Subject::New { number }, people: People::default(), messages: Vec::new() };
+        Situation { ticket: Target::New { number }, people: People::default(), messages: Vec::new() };
     prepare(catalog, &situation, &Command::Create(new_ticket()), &context(1)).unwrap()
 }
 

@@ -12,7 +12,7 @@ fn watchers(role: Role, add: &[&str], remove: &[&str]) -> UpdateTicket {
 
 /// An update by somebody else than the administrator.
 fn update_by(actor: User, catalog: &Catalog, ticket: &Ticket, command: UpdateTicket) -> Plan {
-    let ticket = Subject::Existing(Box::new(ticket.clone()));
+    let ticket = Target::Existing(Box::new(ticket.clone()));
     let situation = Situation { ticket, people: People::default(), messages: Vec::new() };
     prepare(catalog, &situation, &Command::Update(command), &Context { actor, ..context(2) }).unwrap()
 }
@@ -66,7 +66,7 @@ fn who_may_not_own_is_told_so_and_who_is_unknown_is_told_who_may() {
     let catalog = desk.open();
     let made = create(&catalog, new_ticket()).unwrap();
     let refusal = |owner: &str| {
-        let ticket = Subject::Existing(Box::new(made.ticket.clone()));
+        let ticket = Target::Existing(Box::new(made.ticket.clone()));
         let people = [user(21, "eve", false)].into_iter().collect();
         let situation = Situation { ticket, people, messages: Vec::new() };
         let command = UpdateTicket { owner: Some(Some(owner.to_owned())), ..UpdateTicket::default() };
@@ -109,7 +109,7 @@ fn who_made_a_ticket_is_known_by_name_although_no_agent() {
         .open();
     let eve = user(21, "eve", false);
     let situation =
-        Situation { ticket: Subject::New { number: None }, people: People::default(), messages: Vec::new() };
+        Situation { ticket: Target::New { number: None }, people: People::default(), messages: Vec::new() };
     let context = Context { actor: eve.clone(), ..context(1) };
     let made = prepare(&catalog, &situation, &Command::Create(new_ticket()), &context).unwrap();
     let comment = UpdateTicket { comment: Some(text("hm")), ..UpdateTicket::default() };
@@ -267,7 +267,7 @@ fn who_makes_a_ticket_needs_the_right_to() {
     let catalog = Desk::new().open();
     let with = |rights: &[&str]| {
         let situation = Situation {
-            ticket: Subject::New { number: None },
+            ticket: Target::New { number: None },
             people: People::default(),
             messages: Vec::new(),
         };
@@ -306,7 +306,7 @@ fn people_whom_the_load_brought_are_found_by_name_and_address_and_known_by_id() 
         let eve = User { name: Some("Eve Poe".to_owned()), ..user(21, "eve", false) };
         let people: People = [eve.clone()].into_iter().collect();
         assert_eq!(people.iter().collect::<Vec<_>>(), [&eve]);
-        let situation = Situation { ticket: Subject::New { number: None }, people, messages: Vec::new() };
+        let situation = Situation { ticket: Target::New { number: None }, people, messages: Vec::new() };
         let create = CreateTicket { requestors: vec![word.to_owned()], ..new_ticket() };
         let plan = prepare(&catalog, &situation, &Command::Create(create), &context(1)).unwrap();
         assert_eq!(plan.ticket.requestors[0].user, Some(eve.id), "{word}");

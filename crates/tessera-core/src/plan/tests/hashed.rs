@@ -164,7 +164,7 @@ fn every_part_of_a_webhook_is_in_the_hash_and_the_number_of_a_new_ticket_in_none
         let catalog =
             Desk::new().scrip("Hook", ("OnCreate", json!({})), ("Webhook", config), json!({})).open();
         let situation = Situation {
-            ticket: Subject::New { number: Some(number) },
+            ticket: Target::New { number: Some(number) },
             people: People::default(),
             messages: Vec::new(),
         };

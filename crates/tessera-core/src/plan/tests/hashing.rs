@@ -51,7 +51,7 @@ fn a_create_has_the_hash_of_its_preview_whatever_number_ids_and_time_it_gets() {
         Command::Create(CreateTicket { requestors: vec!["eve@example.net".to_owned()], ..new_ticket() });
     let plan = |number, seed, minutes| {
         let situation =
-            Situation { ticket: Subject::New { number }, people: People::default(), messages: Vec::new() };
+            Situation { ticket: Target::New { number }, people: People::default(), messages: Vec::new() };
         let mut context = context(seed);
         context.now += time::Duration::minutes(minutes);
         prepare(&catalog, &situation, &command, &context).unwrap()
@@ -113,7 +113,7 @@ fn an_update_has_the_hash_of_its_preview_whenever_it_is_made() {
     let made = create(&catalog, new_ticket()).unwrap();
     let command = Command::Update(UpdateTicket { reply: Some(text("done")), ..status("resolved") });
     let hash = |seed, minutes| {
-        let ticket = Subject::Existing(Box::new(made.ticket.clone()));
+        let ticket = Target::Existing(Box::new(made.ticket.clone()));
         let situation = Situation { ticket, people: People::default(), messages: Vec::new() };
         let mut context = context(seed);
         context.now += time::Duration::minutes(minutes);

@@ -220,7 +220,7 @@ pub(crate) fn text(body: &str) -> Content {
 
 pub(crate) fn create(catalog: &Catalog, command: CreateTicket) -> Result<Plan, crate::Error> {
     let people = People::default();
-    let situation = Situation { ticket: Subject::New { number: Some(42) }, people, messages: Vec::new() };
+    let situation = Situation { ticket: Target::New { number: Some(42) }, people, messages: Vec::new() };
     prepare(catalog, &situation, &Command::Create(command), &context(1))
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn update(
 ) -> Result<Plan, crate::Error> {
     let ticket = Box::new(ticket.clone());
     let situation =
-        Situation { ticket: Subject::Existing(ticket), people: People::default(), messages: Vec::new() };
+        Situation { ticket: Target::Existing(ticket), people: People::default(), messages: Vec::new() };
     let mut context = context(2);
     context.now += time::Duration::hours(1);
     prepare(catalog, &situation, &Command::Update(command), &context)

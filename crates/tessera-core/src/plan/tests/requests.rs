@@ -235,7 +235,7 @@ fn rights_are_asked_of_the_person_and_not_of_scrips() {
         .open();
     let made = create(&catalog, new_ticket()).unwrap();
     let with = |rights: &[&str], command| {
-        let ticket = Subject::Existing(Box::new(made.ticket.clone()));
+        let ticket = Target::Existing(Box::new(made.ticket.clone()));
         let situation = Situation { ticket, people: People::default(), messages: Vec::new() };
         let access = Access::Only(rights.iter().map(|right| (*right).to_owned()).collect::<BTreeSet<_>>());
         prepare(&catalog, &situation, &Command::Update(command), &Context { access, ..context(2) })

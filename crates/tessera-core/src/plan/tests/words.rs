@@ -43,7 +43,7 @@ fn read<T>(new: bool, read: impl FnOnce(&Draft<'_>, &Plan) -> T) -> T {
         ticket: plan
             .before
             .clone()
-            .map_or(Subject::New { number: Some(42) }, |ticket| Subject::Existing(Box::new(ticket))),
+            .map_or(Target::New { number: Some(42) }, |ticket| Target::Existing(Box::new(ticket))),
         people: People::default(),
         messages: vec![
             message(TransactionType::Create, "It burns."),

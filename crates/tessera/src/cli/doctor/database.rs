@@ -1,8 +1,8 @@
 //! The database: whether it is there, safe, of the right version, has room for us, and how the deliveries stand.
 
 use sqlx::{Connection as _, PgConnection};
-use tessera_core::db::doctor::{self, Deliveries, Server};
-use tessera_core::dispatch::clock;
+use tessera_core::db::ops::doctor::{self, Deliveries, Server};
+use tessera_core::desk::clock;
 use time::OffsetDateTime;
 
 use super::{Finding, outside, span, without_password};

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use sqlx::PgConnection;
-use tessera_core::db::doctor;
+use tessera_core::db::ops::doctor;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
 use tokio::net::{TcpStream, lookup_host};

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, bail};
 use flate2::bufread::MultiGzDecoder;
 use tessera_core::Fault;
-use tessera_core::dispatch::clock;
-use tessera_core::dispatch::import::{BATCH_BYTES_MAX, BATCH_LINES_MAX, Numbered};
+use tessera_core::desk::clock;
+use tessera_core::desk::import::{BATCH_BYTES_MAX, BATCH_LINES_MAX, Numbered};
 use tessera_core::plan::import::{self, LINE_MAX};
 use tokio::sync::mpsc;
 

@@ -12,8 +12,8 @@ use anyhow::{Context as _, bail};
 use tessera_core::Fault;
 use tessera_core::db::Pools;
 use tessera_core::delivery::guard::Guard;
-use tessera_core::dispatch::Tessera;
-use tessera_core::dispatch::import::{Import, Options, Tally, Told};
+use tessera_core::desk::Tessera;
+use tessera_core::desk::import::{Import, Options, Tally, Told};
 
 use super::migrate;
 use crate::config::Config;
@@ -206,7 +206,7 @@ fn lines_of(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tessera_core::dispatch::clock;
+    use tessera_core::desk::clock;
     use tessera_core::plan::import::Read;
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tessera_core::dispatch::import::Tally;
+use tessera_core::desk::import::Tally;
 
 use super::lines::Input;
 

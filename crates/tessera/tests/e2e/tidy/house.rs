@@ -17,7 +17,7 @@ const ORDER: [&str; 11] = [
     "metrics",
     "db",
     "delivery",
-    "dispatch",
+    "desk",
 ];
 /// Where they are.
 const CORE: &str = "crates/tessera-core/src/";
@@ -195,7 +195,7 @@ mod examples {
         let wrong = [
             ("models/id.rs", "use crate::db;"),
             ("plan/mod.rs", "use crate::{error::Error, models::{Ticket, User}, dispatch};"),
-            ("plan/mod.rs", "use crate::{\n    error::Error,\n    dispatch::{self, clock},\n};"),
+            ("plan/mod.rs", "use crate::{\n    error::Error,\n    desk::{self, clock},\n};"),
             ("scrip/mod.rs", "use super::plan::Plan;"),
             ("scrip/action/mod.rs", "use super::super::plan::Plan;"),
             ("scrip/action/config.rs", "use super::super::super::plan::Plan;"),

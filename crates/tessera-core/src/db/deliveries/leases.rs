@@ -1,0 +1,427 @@
+//! Leases: what is due is given to workers and connectors, each lease with a number that only grows.
+
+use crate::db::error;
+use crate::error::Result;
+use crate::models::delivery::{Delivery, DeliveryKind, HoldReason, Leased, Payload, RecipientAnswer};
+use crate::models::user::SYSTEM_USER;
+use crate::models::{ConnectorId, DeliveryId};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// How long one attempt may keep its lease, however often that is extended: one that hangs does not hold a delivery for ever.
+pub const ATTEMPT_MAX: Duration = Duration::from_secs(20 * 60);
+/// What a worker has room for.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    /// Free places, by kind.
+    pub kinds: Vec<(DeliveryKind, i64)>,
+    /// How many deliveries one endpoint may have running, by kind.
+    pub per_endpoint: Vec<(DeliveryKind, i64)>,
+    /// How many it has, for those that have any.
+    pub running: Vec<(String, i64)>,
+}
+
+/// Who holds leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The workers of a process.
+    Worker,
+    /// A connector.
+    Connector(ConnectorId),
+}
+
+impl Holder {
+    fn connector(self) -> Option<Uuid> {
+        match self {
+            Self::Worker => None,
+            Self::Connector(id) => Some(id.0),
+        }
+    }
+}
+
+/// A lease as it stands in the database.
+struct Row {
+    id: Uuid,
+    ticket_id: Uuid,
+    transaction_id: Uuid,
+    scrip_version_id: Uuid,
+    payload: Option<serde_json::Value>,
+    body: Option<Vec<u8>>,
+    created_at: OffsetDateTime,
+    endpoint: String,
+    attempt: i32,
+    attempts_before: i32,
+    token: i64,
+    settled: bool,
+    recipients: Option<Json<Vec<RecipientAnswer>>>,
+}
+
+impl Row {
+    /// What is to be delivered, or why this version cannot.
+    fn read(self) -> std::result::Result<Leased, HoldReason> {
+        let payload = self.payload.ok_or(HoldReason::PayloadGone)?;
+        let payload = serde_json::from_value(payload).map_err(|_| HoldReason::Unreadable)?;
+        Ok(Leased {
+            delivery: Delivery {
+                id: self.id.into(),
+                ticket: self.ticket_id.into(),
+                transaction: self.transaction_id.into(),
+                scrip_version: self.scrip_version_id.into(),
+                payload: with_body(payload, self.body),
+                created_at: self.created_at,
+            },
+            endpoint: self.endpoint,
+            attempt: self.attempt,
+            in_schedule: self.attempt - self.attempts_before,
+            token: self.token,
+            answered: self.recipients.map(|answers| answers.0).unwrap_or_default(),
+        })
+    }
+}
+
+/// Leases what is due, oldest first, as far as there is room, and notes the attempt that begins and who makes it. Rows that
+/// another worker is leasing at this moment are passed over; so is what is held, and what goes to an endpoint whose breaker is
+/// open, but for one delivery when it is time to try. A connector that is revoked gets nothing.
+///
+/// The cost grows with the number of endpoints that have unfinished deliveries (at most a few thousand, as a scrip names its
+/// endpoint literally), not with the number of deliveries that wait.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lease(pool: &PgPool, by: Holder, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
+    let mut db = pool.acquire().await.map_err(error)?;
+    lease_in(&mut db, by, room, lease).await
+}
+
+async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duration) -> Result<Vec<Leased>> {
+    let (kinds, places): (Vec<_>, Vec<_>) = room.kinds.iter().map(|(kind, n)| (kind.to_string(), *n)).unzip();
+    let (limited, limits): (Vec<_>, Vec<_>) =
+        room.per_endpoint.iter().map(|(kind, n)| (kind.to_string(), *n)).unzip();
+    let (endpoints, counts): (Vec<_>, Vec<_>) = room.running.iter().cloned().unzip();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        WITH RECURSIVE room AS (
+            SELECT * FROM unnest($1::text[], $2::bigint[]) AS r (kind, places)
+            -- What is shown as held for want of a connector is not given out before one has announced itself.
+            WHERE ($8::uuid IS NULL OR EXISTS (SELECT FROM connectors WHERE id = $8 AND revoked_at IS NULL))
+              AND NOT EXISTS (SELECT FROM delivery_kinds k WHERE k.kind = r.kind AND k.announced_at IS NULL)
+        ),
+        share AS (SELECT * FROM unnest($3::text[], $4::bigint[]) AS s (kind, places)),
+        busy AS (SELECT * FROM unnest($5::text[], $6::bigint[]) AS b (endpoint, running)),
+        -- Every endpoint with its earliest row: one step down the index each, however many rows it has.
+        ends AS (
+            (SELECT q.endpoint, q.kind, q.due_at FROM delivery_queue q
+             WHERE q.held IS NULL ORDER BY q.endpoint, q.due_at LIMIT 1)
+            UNION ALL
+            SELECT n.endpoint, n.kind, n.due_at
+            FROM ends e
+            CROSS JOIN LATERAL (SELECT q.endpoint, q.kind, q.due_at FROM delivery_queue q
+                                WHERE q.held IS NULL AND q.endpoint > e.endpoint ORDER BY q.endpoint, q.due_at LIMIT 1) n
+        ),
+        -- Those that have something due, and room for it. Of each kind no more of them are needed than there are places.
+        willing AS (
+            SELECT n.endpoint, n.kind, r.places, s.places - coalesce(b.running, 0) AS share,
+                   row_number() OVER (PARTITION BY n.kind ORDER BY n.due_at) AS nth
+            FROM ends n
+            JOIN room r ON r.kind = n.kind
+            JOIN share s ON s.kind = n.kind
+            LEFT JOIN busy b ON b.endpoint = n.endpoint
+            LEFT JOIN delivery_endpoints e ON e.endpoint = n.endpoint
+            WHERE n.due_at <= now() AND coalesce(b.running, 0) < s.places AND e.held_at IS NULL AND e.probe_at IS NULL
+        ),
+        -- Each endpoint its share, then each kind its places.
+        fair AS (
+            SELECT q.delivery_id, w.places, row_number() OVER (PARTITION BY w.kind ORDER BY q.due_at) AS place
+            FROM willing w
+            CROSS JOIN LATERAL (SELECT q.delivery_id, q.due_at FROM delivery_queue q
+                                WHERE q.held IS NULL AND q.endpoint = w.endpoint AND q.kind = w.kind AND q.due_at <= now()
+                                ORDER BY q.due_at LIMIT w.share) q
+            WHERE w.nth <= w.places
+        ),
+        -- Of an endpoint with an open breaker the next to be tried: what a person let go, else the oldest when it is time.
+        next AS MATERIALIZED (
+            SELECT e.endpoint, e.probe_at, e.probe,
+                   coalesce((SELECT q.delivery_id FROM delivery_queue q
+                             WHERE q.let_go AND q.endpoint = e.endpoint AND q.held IS NULL AND q.due_at <= now() LIMIT 1),
+                            (SELECT q.delivery_id FROM delivery_queue q
+                             WHERE e.probe_at <= now() AND q.endpoint = e.endpoint AND q.held IS NULL AND q.due_at <= now()
+                             ORDER BY q.due_at LIMIT 1)) AS delivery_id
+            FROM delivery_endpoints e
+            WHERE e.probe_at IS NOT NULL AND e.held_at IS NULL
+              AND NOT EXISTS (SELECT FROM delivery_queue q
+                              WHERE q.delivery_id = e.probe AND q.lease_token IS NOT NULL AND q.due_at > now())
+        ),
+        -- One node takes it: the other passes it over, or finds the row changed. Nothing waits, and what settles locks the
+        -- rows in the same order.
+        chosen AS MATERIALIZED (
+            SELECT e.endpoint, n.delivery_id
+            FROM next n
+            JOIN delivery_queue q ON q.delivery_id = n.delivery_id
+            JOIN room r ON r.kind = q.kind
+            JOIN delivery_endpoints e ON e.endpoint = n.endpoint
+            WHERE e.probe_at = n.probe_at AND e.probe IS NOT DISTINCT FROM n.probe AND e.held_at IS NULL
+            ORDER BY e.endpoint
+            FOR UPDATE OF e SKIP LOCKED
+        ),
+        -- Should the probe die, the next has its time.
+        probe AS (
+            UPDATE delivery_endpoints e
+            SET probe = c.delivery_id, probe_at = now() + e.pause
+            FROM chosen c
+            WHERE e.endpoint = c.endpoint
+            RETURNING e.probe AS delivery_id
+        ),
+        -- By arrays, for PostgreSQL thinks that there are many, and would read the whole queue to join them.
+        due AS MATERIALIZED (
+            SELECT q.delivery_id
+            FROM delivery_queue q
+            WHERE q.delivery_id = ANY (ARRAY(SELECT delivery_id FROM fair WHERE place <= places
+                                             UNION ALL SELECT delivery_id FROM probe))
+              AND q.due_at <= now() AND q.held IS NULL
+            ORDER BY q.due_at
+            FOR UPDATE OF q SKIP LOCKED
+        ),
+        leased AS (
+            UPDATE delivery_queue q
+            SET due_at = now() + make_interval(secs => $7), lease_token = nextval('delivery_lease'), attempts = q.attempts + 1
+            WHERE q.delivery_id = ANY (ARRAY(SELECT delivery_id FROM due))
+            RETURNING q.delivery_id, q.endpoint, q.attempts, q.attempts_before, q.lease_token
+        ),
+        noted AS (
+            INSERT INTO delivery_attempts (delivery_id, lease_token, attempt, started_at, connector_id)
+            SELECT delivery_id, lease_token, attempts, now(), $8::uuid FROM leased
+        )
+        SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at,
+               l.endpoint, l.attempts AS attempt, l.attempts_before, l.lease_token AS "token!", FALSE AS "settled!",
+               (SELECT a.recipients FROM delivery_attempts a
+                WHERE l.attempts > 1 AND a.delivery_id = d.id AND a.attempt > l.attempts_before AND a.recipients IS NOT NULL
+                ORDER BY a.lease_token DESC LIMIT 1) AS "recipients: Json<Vec<RecipientAnswer>>"
+        FROM leased l JOIN deliveries d ON d.id = l.delivery_id
+        ORDER BY l.lease_token
+        "#,
+        &kinds,
+        &places,
+        &limited,
+        &limits,
+        &endpoints,
+        &counts,
+        lease.as_secs_f64(),
+        by.connector()
+    )
+    .fetch_all(&mut *db)
+    .await
+    .map_err(error)?;
+    let (mut leased, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        let (id, token) = (row.id, row.token);
+        // One row that cannot be read, of a newer version perhaps, must not hold up the others.
+        match row.read() {
+            Ok(one) => leased.push(one),
+            Err(reason) => {
+                tracing::error!(delivery = %id, reason = reason.as_str(), "a delivery cannot be sent by this version; it is held");
+                unreadable.push((id, token, reason));
+            }
+        }
+    }
+    if !unreadable.is_empty() {
+        set_aside(db, &unreadable).await?;
+    }
+    Ok(leased)
+}
+
+/// Holds what this version cannot send, until a person releases it under a version that can. No attempt was made.
+async fn set_aside(db: &mut PgConnection, unreadable: &[(Uuid, i64, HoldReason)]) -> Result<()> {
+    let ids: Vec<Uuid> = unreadable.iter().map(|(id, ..)| *id).collect();
+    let tokens: Vec<i64> = unreadable.iter().map(|(_, token, _)| *token).collect();
+    let reasons: Vec<String> = unreadable.iter().map(|(.., reason)| reason.as_str().to_owned()).collect();
+    sqlx::query!(
+        r#"
+        WITH unreadable AS (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS u (id, token, reason)),
+        held AS (
+            UPDATE delivery_queue q
+            SET held = u.reason, lease_token = NULL, due_at = now(), attempts = q.attempts - 1
+            FROM unreadable u
+            WHERE q.delivery_id = u.id AND q.lease_token = u.token
+            RETURNING q.delivery_id, u.reason
+        ),
+        unbegun AS (
+            DELETE FROM delivery_attempts a USING unreadable u WHERE a.delivery_id = u.id AND a.lease_token = u.token
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, reason, actor_id)
+        SELECT gen_random_uuid(), delivery_id, 'hold', reason, $4 FROM held
+        "#,
+        &ids,
+        &tokens,
+        &reasons,
+        SYSTEM_USER.0
+    )
+    .execute(db)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
+/// Holds a delivery whose attempt cannot be recorded, until a person releases or cancels it: else it would be attempted
+/// again whenever its lease runs out, for ever. Nothing when another has leased it since.
+///
+/// # Errors
+/// Those of the database.
+pub async fn hold_unrecorded(pool: &PgPool, delivery: DeliveryId, token: i64) -> Result<()> {
+    sqlx::query!(
+        r#"
+        WITH held AS (
+            UPDATE delivery_queue
+            SET held = $3, lease_token = NULL, due_at = now()
+            WHERE delivery_id = $1 AND lease_token = $2
+            RETURNING delivery_id
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, reason, actor_id)
+        SELECT gen_random_uuid(), delivery_id, 'hold', $3, $4 FROM held
+        "#,
+        delivery.0,
+        token,
+        HoldReason::Unrecorded.as_str(),
+        SYSTEM_USER.0
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
+/// Puts off the end of leases that are still at work, each for at most [`ATTEMPT_MAX`] in all; answers which are held still.
+/// Rows are locked in the order in which [`super::settle`] locks them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn extend(
+    pool: &PgPool,
+    by: Holder,
+    held: &[(DeliveryId, i64)],
+    lease: Duration,
+) -> Result<Vec<(DeliveryId, i64)>> {
+    let (ids, tokens) = columns(held);
+    let rows = sqlx::query!(
+        r#"
+        WITH held AS MATERIALIZED (
+            SELECT q.delivery_id
+            FROM delivery_queue q JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, token)
+                 ON q.delivery_id = h.id AND q.lease_token = h.token
+            JOIN delivery_attempts a ON a.delivery_id = h.id AND a.lease_token = h.token
+            WHERE a.connector_id IS NOT DISTINCT FROM $4::uuid AND a.started_at > now() - make_interval(secs => $5)
+            ORDER BY q.delivery_id
+            FOR UPDATE OF q
+        )
+        UPDATE delivery_queue q
+        SET due_at = now() + make_interval(secs => $3)
+        FROM held h
+        WHERE q.delivery_id = h.delivery_id
+        RETURNING q.delivery_id, q.lease_token AS "token!"
+        "#,
+        &ids,
+        &tokens,
+        lease.as_secs_f64(),
+        by.connector(),
+        ATTEMPT_MAX.as_secs_f64()
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    Ok(rows.into_iter().map(|row| (row.delivery_id.into(), row.token)).collect())
+}
+
+/// A lease that was given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// What was leased.
+    pub leased: Leased,
+    /// Whether what came of it is recorded.
+    pub is_settled: bool,
+}
+
+/// What stands behind leases that this holder was given, now or ever; others are left out, and so is what is no longer kept or
+/// cannot be read.
+///
+/// # Errors
+/// Those of the database.
+pub async fn given(pool: &PgPool, by: Holder, keys: &[(DeliveryId, i64)]) -> Result<Vec<Given>> {
+    let (ids, tokens) = columns(keys);
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at, d.endpoint,
+               a.attempt, coalesce(q.attempts_before, 0) AS "attempts_before!", a.lease_token AS "token",
+               a.finished_at IS NOT NULL AS "settled!",
+               (SELECT e.recipients FROM delivery_attempts e
+                WHERE e.delivery_id = d.id AND e.lease_token < a.lease_token AND e.attempt > coalesce(q.attempts_before, 0)
+                  AND e.recipients IS NOT NULL
+                ORDER BY e.lease_token DESC LIMIT 1) AS "recipients: Json<Vec<RecipientAnswer>>"
+        FROM unnest($1::uuid[], $2::bigint[]) AS k (id, token)
+        JOIN delivery_attempts a ON a.delivery_id = k.id AND a.lease_token = k.token
+        JOIN deliveries d ON d.id = k.id
+        LEFT JOIN delivery_queue q ON q.delivery_id = k.id
+        WHERE a.connector_id IS NOT DISTINCT FROM $3::uuid
+        "#,
+        &ids,
+        &tokens,
+        by.connector()
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    let read = |row: Row| {
+        let is_settled = row.settled;
+        row.read().ok().map(|leased| Given { leased, is_settled })
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// Gives back leases whose attempt did not come to an end: they are due at once, and the attempt does not count.
+///
+/// # Errors
+/// Those of the database.
+pub async fn give_back(pool: &PgPool, held: &[(DeliveryId, i64)]) -> Result<()> {
+    let (ids, tokens) = columns(held);
+    sqlx::query!(
+        r#"
+        WITH held AS MATERIALIZED (
+            SELECT q.delivery_id
+            FROM delivery_queue q JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, token)
+                 ON q.delivery_id = h.id AND q.lease_token = h.token
+            ORDER BY q.delivery_id
+            FOR UPDATE OF q
+        )
+        UPDATE delivery_queue q
+        SET due_at = now(), lease_token = NULL, attempts = q.attempts - 1
+        FROM held h
+        WHERE q.delivery_id = h.delivery_id
+        "#,
+        &ids,
+        &tokens
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?;
+    Ok(())
+}
+
+fn columns(held: &[(DeliveryId, i64)]) -> (Vec<Uuid>, Vec<i64>) {
+    held.iter().map(|(id, token)| (id.0, *token)).unzip()
+}
+
+/// The body of a webhook stands in a column of its own, as the bytes that are signed.
+pub(super) fn with_body(mut payload: Payload, body: Option<Vec<u8>>) -> Payload {
+    if let Payload::Webhook(webhook) = &mut payload {
+        webhook.body = String::from_utf8(body.unwrap_or_default())
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    }
+    payload
+}
+
+#[cfg(test)]
+#[path = "leases_tests.rs"]
+mod tests;

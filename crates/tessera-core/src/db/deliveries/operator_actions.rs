@@ -1,0 +1,286 @@
+//! What people do to deliveries and endpoints: hold, release, cancel, resend. Each order that changes something is kept with
+//! who gave it and when.
+
+use super::settle::reached;
+use crate::db::error;
+use crate::error::{Error, Kind, Result};
+use crate::models::delivery::Payload;
+use crate::models::transaction::{Change, Outcome};
+use crate::models::{DeliveryId, Ids, TransactionId, UserId};
+use sqlx::PgPool;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// Who gives an order, and the ids it may draw.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The person.
+    pub actor: UserId,
+    /// For the rows it makes.
+    pub ids: Ids,
+}
+
+/// Holds an unfinished delivery until somebody releases it. An attempt under way comes to its end.
+///
+/// # Errors
+/// `not_found`; `delivery_finished`; those of the database.
+pub async fn hold(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Result<()> {
+    let held = sqlx::query!(
+        r#"
+        WITH held AS (
+            UPDATE delivery_queue SET held = 'operator', let_go = FALSE WHERE delivery_id = $1 AND held IS NULL
+            RETURNING delivery_id
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, actor_id) SELECT $2, delivery_id, 'hold', $3 FROM held
+        "#,
+        delivery.0,
+        order.ids.draw::<Uuid>(),
+        order.actor.0
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?
+    .rows_affected();
+    if held == 0 { unfinished(pool, delivery).await.map(drop) } else { Ok(()) }
+}
+
+/// Lets an unfinished delivery go: it is due now, held no more, and goes through an open breaker too, as its next probe. One
+/// that is running is only held no more.
+///
+/// # Errors
+/// `not_found`; `delivery_finished`; `endpoint_held`; those of the database.
+pub async fn release(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Result<()> {
+    let released = sqlx::query!(
+        r#"
+        WITH released AS (
+            UPDATE delivery_queue q
+            SET held = NULL, let_go = NOT r.is_running, due_at = CASE WHEN r.is_running THEN q.due_at ELSE now() END
+            FROM (SELECT delivery_id, lease_token IS NOT NULL AND due_at > now() AS is_running
+                  FROM delivery_queue WHERE delivery_id = $1 FOR UPDATE) r
+            WHERE q.delivery_id = r.delivery_id AND (q.held IS NOT NULL OR NOT r.is_running)
+              AND NOT EXISTS (SELECT FROM delivery_endpoints e WHERE e.endpoint = q.endpoint AND e.held_at IS NOT NULL)
+            RETURNING q.delivery_id
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, actor_id) SELECT $2, delivery_id, 'release', $3 FROM released
+        "#,
+        delivery.0,
+        order.ids.draw::<Uuid>(),
+        order.actor.0
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?
+    .rows_affected();
+    if released > 0 {
+        return Ok(());
+    }
+    match unfinished(pool, delivery).await? {
+        Standing { endpoint, is_endpoint_held: true } => {
+            let detail = format!(
+                "Everything to {endpoint} is held. Release the endpoint first: POST /api/deliveries/endpoints/release."
+            );
+            Err(Error::new(Kind::Conflict, "endpoint_held", detail))
+        }
+        // It is running, and nobody held it.
+        _ => Ok(()),
+    }
+}
+
+/// Gives an unfinished delivery up: `DeliveryFailed` with the reason `cancelled` stands in the ticket's history, unless the
+/// delivery had come to an end before it was sent again. An attempt under way may still arrive, and then that is recorded.
+///
+/// # Errors
+/// `not_found`; `delivery_finished`; those of the database.
+pub async fn cancel(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Result<()> {
+    let stored = sqlx::query!("SELECT kind, payload FROM deliveries WHERE id = $1", delivery.0)
+        .fetch_optional(pool)
+        .await
+        .map_err(error)?
+        .ok_or_else(|| Error::not_found("delivery", delivery))?;
+    let payload = stored.payload.and_then(|payload| serde_json::from_value::<Payload>(payload).ok());
+    let change = Change::Outcome(Outcome {
+        delivery,
+        kind: stored.kind,
+        answer: "cancelled".to_owned(),
+        attempts: 0,
+        to: payload.as_ref().map(reached).unwrap_or_default(),
+        missed: Vec::new(),
+        reason: Some("cancelled".to_owned()),
+    });
+    let cancelled = sqlx::query!(
+        r#"
+        WITH gone AS (
+            DELETE FROM delivery_queue WHERE delivery_id = $1 RETURNING delivery_id, attempts
+        ),
+        recorded AS (
+            INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id,
+                                      created_at, caused_by, scrip_version_id, delivery_id)
+            SELECT $2, d.ticket_id, c.request_id, 0, 'DeliveryFailed', 'cancelled',
+                   jsonb_set($3::jsonb, '{attempts}', to_jsonb(g.attempts)), $4,
+                   greatest(clock_timestamp(), c.created_at), c.id, d.scrip_version_id, d.id
+            FROM gone g JOIN deliveries d ON d.id = g.delivery_id JOIN transactions c ON c.id = d.transaction_id
+            WHERE NOT EXISTS (SELECT FROM transactions o WHERE o.delivery_id = d.id)
+            ON CONFLICT (delivery_id, transaction_type) WHERE delivery_id IS NOT NULL DO NOTHING
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, actor_id) SELECT $5, delivery_id, 'cancel', $4 FROM gone
+        "#,
+        delivery.0,
+        order.ids.draw::<TransactionId>().0,
+        Json(change) as _,
+        order.actor.0,
+        order.ids.draw::<Uuid>()
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?
+    .rows_affected();
+    if cancelled == 0 { unfinished(pool, delivery).await.map(drop) } else { Ok(()) }
+}
+
+/// Sends a finished delivery again: the same id and the same bytes, to all of its recipients, by a fresh schedule; the numbers
+/// of its attempts go on.
+///
+/// # Errors
+/// `not_found`; `delivery_unfinished`; `payload_gone`; those of the database.
+pub async fn resend(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Result<()> {
+    let queued = sqlx::query!(
+        r#"
+        WITH queued AS (
+            INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at, attempts, attempts_before, resend_id)
+            SELECT d.id, d.kind, d.endpoint, now(), n.attempts, n.attempts, $2
+            FROM deliveries d
+            CROSS JOIN (SELECT coalesce(max(a.attempt), 0) AS attempts FROM delivery_attempts a WHERE a.delivery_id = $1) n
+            WHERE d.id = $1 AND d.payload IS NOT NULL
+            ON CONFLICT ON CONSTRAINT delivery_queue_pk DO NOTHING
+            RETURNING delivery_id
+        )
+        INSERT INTO delivery_actions (id, delivery_id, action, actor_id) SELECT $2, delivery_id, 'resend', $3 FROM queued
+        "#,
+        delivery.0,
+        order.ids.draw::<Uuid>(),
+        order.actor.0
+    )
+    .execute(pool)
+    .await
+    .map_err(error)?
+    .rows_affected();
+    if queued > 0 {
+        return Ok(());
+    }
+    let is_gone =
+        sqlx::query_scalar!(r#"SELECT payload IS NULL AS "gone!" FROM deliveries WHERE id = $1"#, delivery.0)
+            .fetch_optional(pool)
+            .await
+            .map_err(error)?
+            .ok_or_else(|| Error::not_found("delivery", delivery))?;
+    Err(if is_gone {
+        let detail =
+            "Its message is no longer kept (retention.payloads_days), so there is nothing to send again.";
+        Error::new(Kind::Conflict, "payload_gone", detail)
+    } else {
+        let detail = "It is not finished: it will be tried by itself. Release it to have it tried now.";
+        Error::new(Kind::Conflict, "delivery_unfinished", detail)
+    })
+}
+
+/// Holds everything that goes to an endpoint, until somebody releases it. Attempts under way come to their end.
+///
+/// # Errors
+/// `not_found` when nothing ever went there; those of the database.
+pub async fn hold_endpoint(pool: &PgPool, endpoint: &str, mut order: Order) -> Result<()> {
+    let known = sqlx::query_scalar!(
+        r#"
+        WITH known AS (
+            SELECT $1::text AS endpoint
+            WHERE EXISTS (SELECT FROM deliveries WHERE endpoint = $1)
+        ),
+        held AS (
+            INSERT INTO delivery_endpoints AS e (endpoint, held_at) SELECT endpoint, now() FROM known
+            ON CONFLICT ON CONSTRAINT delivery_endpoints_pk DO UPDATE SET held_at = now() WHERE e.held_at IS NULL
+            RETURNING endpoint
+        ),
+        noted AS (
+            INSERT INTO delivery_actions (id, endpoint, action, actor_id) SELECT $2, endpoint, 'hold', $3 FROM held
+        )
+        SELECT EXISTS (SELECT FROM known) AS "known!"
+        "#,
+        endpoint,
+        order.ids.draw::<Uuid>(),
+        order.actor.0
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(error)?;
+    if known { Ok(()) } else { Err(unknown_endpoint(endpoint)) }
+}
+
+/// Releases an endpoint: what goes to it is held no more, and its breaker is closed.
+///
+/// # Errors
+/// `not_found` when nothing ever went there; those of the database.
+pub async fn release_endpoint(pool: &PgPool, endpoint: &str, mut order: Order) -> Result<()> {
+    let known = sqlx::query_scalar!(
+        r#"
+        WITH released AS (
+            UPDATE delivery_endpoints
+            SET held_at = NULL, failures = 0, failing_since = NULL, pause = '0', probe_at = NULL, probe = NULL
+            WHERE endpoint = $1 AND (held_at IS NOT NULL OR failures > 0)
+            RETURNING endpoint
+        ),
+        noted AS (
+            INSERT INTO delivery_actions (id, endpoint, action, actor_id) SELECT $2, endpoint, 'release', $3 FROM released
+        )
+        SELECT EXISTS (SELECT FROM deliveries WHERE endpoint = $1) AS "known!"
+        "#,
+        endpoint,
+        order.ids.draw::<Uuid>(),
+        order.actor.0
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(error)?;
+    if known { Ok(()) } else { Err(unknown_endpoint(endpoint)) }
+}
+
+fn unknown_endpoint(endpoint: &str) -> Error {
+    Error::new(
+        Kind::NotFound,
+        "not_found",
+        format!(
+            "Nothing ever went to the endpoint \"{endpoint}\"; GET /api/deliveries/endpoints lists those that there are, as scheme://host:port or smtp."
+        ),
+    )
+}
+
+/// An unfinished delivery that an order left as it was.
+struct Standing {
+    endpoint: String,
+    is_endpoint_held: bool,
+}
+
+/// Why an order did nothing: there is no such delivery, or it is finished, or there was nothing to do.
+async fn unfinished(pool: &PgPool, delivery: DeliveryId) -> Result<Standing> {
+    let row = sqlx::query!(
+        r#"
+        SELECT d.endpoint, q.delivery_id IS NOT NULL AS "is_unfinished!", e.held_at IS NOT NULL AS "is_endpoint_held!"
+        FROM deliveries d
+        LEFT JOIN delivery_queue q ON q.delivery_id = d.id
+        LEFT JOIN delivery_endpoints e ON e.endpoint = d.endpoint
+        WHERE d.id = $1
+        "#,
+        delivery.0
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(error)?
+    .ok_or_else(|| Error::not_found("delivery", delivery))?;
+    if row.is_unfinished {
+        return Ok(Standing { endpoint: row.endpoint, is_endpoint_held: row.is_endpoint_held });
+    }
+    let detail = "It has come to its end already. To send it again: POST /api/deliveries/{id}/resend.";
+    Err(Error::new(Kind::Conflict, "delivery_finished", detail))
+}
+
+#[cfg(test)]
+#[path = "operator_actions_tests.rs"]
+mod tests;

@@ -1,0 +1,458 @@
+//! What a running server does to its tables now and then: partitions for the months to come, old keys, traces, attempts and
+//! messages away.
+
+use crate::db::error;
+use crate::error::Result;
+use crate::failpoint::Failpoint;
+use crate::models::id::first_id_of;
+use serde::Deserialize;
+use sqlx::{AssertSqlSafe, PgPool};
+use time::{Date, Duration, Month, OffsetDateTime, Time};
+use uuid::Uuid;
+
+/// How long an idempotency key is kept.
+pub const KEY_LIFE: Duration = Duration::hours(24);
+/// Keys deleted by one statement.
+const KEYS_AT_ONCE: i64 = 10_000;
+/// Months for which partitions are made ahead, this one included.
+const MONTHS_AHEAD: usize = 3;
+/// The tables that are partitioned by the month of a UUIDv7.
+const PARTITIONED: [&str; 2] = ["request_traces", "delivery_attempts"];
+
+/// How long making or dropping a partition waits for its lock: all that reads or writes the table waits behind it meanwhile.
+/// What misses it is tried again the next time.
+const LOCK_TIMEOUT: &str = "100ms";
+/// Rows of a default partition deleted by one statement.
+const ROWS_AT_ONCE: i64 = 10_000;
+/// Deliveries looked at by one statement that empties messages.
+const MESSAGES_AT_ONCE: i64 = 1_000;
+
+/// How many days things are kept; 0 keeps them for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Why scrips did what they did.
+    pub traces_days: u32,
+    /// Attempts of finished deliveries.
+    pub attempts_days: u32,
+    /// Messages of finished deliveries.
+    pub payloads_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { traces_days: 90, attempts_days: 90, payloads_days: 90 }
+    }
+}
+
+/// The moment before which things of this age are old; `None` when they are kept for ever.
+fn horizon(days: u32, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    if days == 0 { None } else { now.checked_sub(Duration::days(i64::from(days))) }
+}
+
+/// Drops the traces that are too old: whole months at once, and what is in the default partition row by row. Answers how many
+/// months and rows went.
+///
+/// # Errors
+/// Those of the database.
+pub async fn drop_traces(pool: &PgPool, days: u32, now: OffsetDateTime) -> Result<(usize, u64)> {
+    let Some(horizon) = horizon(days, now) else { return Ok((0, 0)) };
+    let months = old_months(pool, "request_traces", horizon).await?;
+    for month in &months {
+        drop_partition(pool, "request_traces", *month).await?;
+    }
+    let mut rows = 0;
+    loop {
+        let deleted = sqlx::query!(
+            r#"
+            DELETE FROM request_traces_default
+            WHERE ctid = ANY (ARRAY(SELECT ctid FROM request_traces_default WHERE request_id < $1 LIMIT $2))
+            "#,
+            first_id_of(horizon),
+            ROWS_AT_ONCE
+        )
+        .execute(pool)
+        .await
+        .map_err(error)?
+        .rows_affected();
+        rows += deleted;
+        if deleted < u64::try_from(ROWS_AT_ONCE).unwrap_or(u64::MAX) {
+            return Ok((months.len(), rows));
+        }
+    }
+}
+
+/// Drops the attempts that are too old, as [`drop_traces`] does; a month in which a delivery was made that is not finished
+/// stays until it is.
+///
+/// # Errors
+/// Those of the database.
+pub async fn drop_attempts(pool: &PgPool, days: u32, now: OffsetDateTime) -> Result<(usize, u64)> {
+    let Some(horizon) = horizon(days, now) else { return Ok((0, 0)) };
+    let mut months = 0;
+    for month in old_months(pool, "delivery_attempts", horizon).await? {
+        let is_needed = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM delivery_queue WHERE delivery_id >= $1 AND delivery_id < $2) AS "needed!""#,
+            first_id_of(start(month)),
+            first_id_of(start(following(month)))
+        )
+        .fetch_one(pool)
+        .await
+        .map_err(error)?;
+        if !is_needed {
+            drop_partition(pool, "delivery_attempts", month).await?;
+            months += 1;
+        }
+    }
+    let mut rows = 0;
+    loop {
+        let deleted = sqlx::query!(
+            r#"
+            DELETE FROM delivery_attempts_default
+            WHERE ctid = ANY (ARRAY(
+                SELECT a.ctid FROM delivery_attempts_default a
+                WHERE a.delivery_id < $1 AND NOT EXISTS (SELECT FROM delivery_queue q WHERE q.delivery_id = a.delivery_id)
+                LIMIT $2))
+            "#,
+            first_id_of(horizon),
+            ROWS_AT_ONCE
+        )
+        .execute(pool)
+        .await
+        .map_err(error)?
+        .rows_affected();
+        rows += deleted;
+        if deleted < u64::try_from(ROWS_AT_ONCE).unwrap_or(u64::MAX) {
+            return Ok((months, rows));
+        }
+    }
+}
+
+/// Empties the messages of finished deliveries that are too old; what became of them stays. Answers how many.
+///
+/// `from` is the delivery up to which this was done; begin with nil. What was not finished when it was passed is emptied by a
+/// later walk, from nil.
+///
+/// # Errors
+/// Those of the database.
+pub async fn empty_messages(pool: &PgPool, days: u32, now: OffsetDateTime, from: &mut Uuid) -> Result<u64> {
+    let Some(horizon) = horizon(days, now) else { return Ok(0) };
+    let mut emptied = 0;
+    loop {
+        let batch = sqlx::query!(
+            r#"
+            WITH batch AS (
+                SELECT id, payload IS NOT NULL AS is_kept FROM deliveries WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3
+            ),
+            emptied AS (
+                UPDATE deliveries d
+                SET payload = NULL, body = NULL
+                FROM batch b
+                WHERE d.id = b.id AND b.is_kept AND NOT EXISTS (SELECT FROM delivery_queue q WHERE q.delivery_id = d.id)
+                RETURNING d.id
+            )
+            SELECT (SELECT id FROM batch ORDER BY id DESC LIMIT 1) AS last, (SELECT count(*) FROM emptied) AS "emptied!"
+            "#,
+            *from,
+            first_id_of(horizon),
+            MESSAGES_AT_ONCE
+        )
+        .fetch_one(pool)
+        .await
+        .map_err(error)?;
+        emptied += u64::try_from(batch.emptied).unwrap_or_default();
+        match batch.last {
+            Some(last) => *from = last,
+            None => return Ok(emptied),
+        }
+    }
+}
+
+/// The months of a table's partitions that ended before `horizon`.
+async fn old_months(pool: &PgPool, table: &str, horizon: OffsetDateTime) -> Result<Vec<Date>> {
+    let names = sqlx::query_scalar!(
+        r#"
+        SELECT c.relname::text AS "name!"
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = to_regclass($1)
+        "#,
+        table
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    let is_old = |month: &Date| start(following(*month)) <= horizon;
+    Ok(names.iter().filter_map(|name| month_of(table, name)).filter(is_old).collect())
+}
+
+async fn drop_partition(pool: &PgPool, table: &str, month: Date) -> Result<()> {
+    alter(pool, format!("DROP TABLE IF EXISTS {}", partition(table, month))).await
+}
+
+/// Runs a statement that locks a whole table, and gives up soon when the table is in use.
+async fn alter(pool: &PgPool, statement: String) -> Result<()> {
+    let mut db = pool.begin().await.map_err(error)?;
+    let patience = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
+    sqlx::raw_sql(AssertSqlSafe(patience)).execute(&mut *db).await.map_err(error)?;
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *db).await.map_err(error)?;
+    db.commit().await.map_err(error)
+}
+
+/// The name of the partition of a month.
+fn partition(table: &str, month: Date) -> String {
+    format!("{table}_{:04}_{:02}", month.year(), u8::from(month.month()))
+}
+
+/// The month of a partition's name; `None` for the default partition and what we did not make.
+fn month_of(table: &str, name: &str) -> Option<Date> {
+    let (year, month) = name.strip_prefix(table)?.strip_prefix('_')?.split_once('_')?;
+    let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    Date::from_calendar_date(year.parse().ok()?, month, 1).ok()
+}
+
+/// Makes the partitions of this month and the next ones, where they are missing. What falls into no month is kept in the
+/// default partition, so a server that was off for a year loses nothing.
+///
+/// # Errors
+/// Those of the database; one is that the default partition already holds rows of such a month.
+pub async fn make_partitions(pool: &PgPool, now: OffsetDateTime) -> Result<()> {
+    let mut month = now.date().replace_day(1).unwrap_or(now.date());
+    for _ in 0..MONTHS_AHEAD {
+        let next = following(month);
+        for table in PARTITIONED {
+            let name = partition(table, month);
+            let (from, to) = (first_id_of(start(month)), first_id_of(start(next)));
+            let statement = format!(
+                "CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}')"
+            );
+            alter(pool, statement).await?;
+            Failpoint::PartitionMade.pass();
+        }
+        month = next;
+    }
+    Ok(())
+}
+
+fn following(month: Date) -> Date {
+    let later = month + Duration::days(31);
+    later.replace_day(1).unwrap_or(later)
+}
+
+fn start(day: Date) -> OffsetDateTime {
+    day.with_time(Time::MIDNIGHT).assume_utc()
+}
+
+/// Deletes the idempotency keys that are older than [`KEY_LIFE`], a bounded number at a time.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget_keys(pool: &PgPool, now: OffsetDateTime) -> Result<u64> {
+    let mut forgotten = 0;
+    loop {
+        let deleted = sqlx::query!(
+            "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at < $1 LIMIT $2))",
+            now - KEY_LIFE,
+            KEYS_AT_ONCE
+        )
+        .execute(pool)
+        .await
+        .map_err(error)?
+        .rows_affected();
+        forgotten += deleted;
+        Failpoint::KeysForgotten.pass();
+        if deleted < u64::try_from(KEYS_AT_ONCE).unwrap_or(u64::MAX) {
+            return Ok(forgotten);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestDb;
+    use time::macros::{date, datetime};
+
+    #[test]
+    fn months_follow_each_other_over_short_months_and_new_year() {
+        let months: Vec<Date> =
+            std::iter::successors(Some(date!(2026 - 12 - 01)), |month| Some(following(*month)))
+                .take(4)
+                .collect();
+        assert_eq!(
+            months,
+            [date!(2026 - 12 - 01), date!(2027 - 01 - 01), date!(2027 - 02 - 01), date!(2027 - 03 - 01)]
+        );
+    }
+
+    #[tokio::test]
+    async fn partitions_are_made_once_and_take_the_rows_of_their_month() {
+        let db = TestDb::new().await;
+        let now = datetime!(2026-11-23 10:00 UTC);
+        make_partitions(&db.pools.write, now).await.unwrap();
+        make_partitions(&db.pools.write, now).await.unwrap();
+        for moment in [now, datetime!(2027-01-31 23:59 UTC)] {
+            let id: uuid::Uuid = crate::models::Ids::new(moment, 1).draw();
+            sqlx::query("INSERT INTO request_traces VALUES ($1, '[]')")
+                .bind(id)
+                .execute(&db.pools.write)
+                .await
+                .unwrap();
+        }
+        let in_default: i64 = sqlx::query_scalar("SELECT count(*) FROM request_traces_default")
+            .fetch_one(&db.pools.read)
+            .await
+            .unwrap();
+        let january: i64 = sqlx::query_scalar("SELECT count(*) FROM request_traces_2027_01")
+            .fetch_one(&db.pools.read)
+            .await
+            .unwrap();
+        assert_eq!((in_default, january), (0, 1));
+    }
+
+    #[test]
+    fn the_name_of_a_partition_leads_back_to_its_month() {
+        for month in [date!(2026 - 01 - 01), date!(2026 - 12 - 01), date!(2031 - 07 - 01)] {
+            assert_eq!(month_of("request_traces", &partition("request_traces", month)), Some(month));
+        }
+        for name in ["request_traces_default", "request_traces_2026_13", "request_traces", "other_2026_01"] {
+            assert_eq!(month_of("request_traces", name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_old_when_things_are_kept_for_ever() {
+        let now = datetime!(2026-11-23 10:00 UTC);
+        assert_eq!(horizon(0, now), None);
+        assert_eq!(horizon(90, now), Some(datetime!(2026-08-25 10:00 UTC)));
+        assert_eq!(horizon(u32::MAX, now), None);
+    }
+
+    async fn partitions(pool: &PgPool, table: &str) -> Vec<Date> {
+        let mut months = old_months(pool, table, datetime!(2100-01-01 0:00 UTC)).await.unwrap();
+        months.sort();
+        months
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_is_read_is_dropped_the_next_time() {
+        let db = TestDb::new().await;
+        let pool = db.pools.write.clone();
+        make_partitions(&pool, datetime!(2026-05-10 10:00 UTC)).await.unwrap();
+        let now = datetime!(2026-12-01 0:00 UTC);
+        let mut reader = pool.begin().await.unwrap();
+        sqlx::query("SELECT FROM request_traces").execute(&mut *reader).await.unwrap();
+        assert_eq!(drop_traces(&pool, 90, now).await.unwrap_err().code(), crate::db::LOCKED);
+        assert_eq!(partitions(&pool, "request_traces").await.len(), 3);
+        reader.rollback().await.unwrap();
+        assert_eq!(drop_traces(&pool, 90, now).await.unwrap(), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn traces_go_by_the_month_and_from_the_default_partition_by_the_row() {
+        let db = TestDb::new().await;
+        let pool = db.pools.write.clone();
+        make_partitions(&pool, datetime!(2026-08-10 10:00 UTC)).await.unwrap();
+        let moments = [
+            datetime!(2026-05-01 0:00 UTC),
+            datetime!(2026-08-31 0:00 UTC),
+            datetime!(2026-09-01 0:00 UTC),
+            datetime!(2026-11-30 0:00 UTC),
+        ];
+        for moment in moments {
+            let id: Uuid = crate::models::Ids::new(moment, 1).draw();
+            sqlx::query("INSERT INTO request_traces VALUES ($1, '[]')")
+                .bind(id)
+                .execute(&pool)
+                .await
+                .unwrap();
+        }
+        let now = datetime!(2026-12-01 0:00 UTC);
+        assert_eq!(drop_traces(&pool, 0, now).await.unwrap(), (0, 0), "kept for ever");
+        assert_eq!(drop_traces(&pool, 91, now).await.unwrap(), (1, 1), "August, and May of the default");
+        assert_eq!(partitions(&pool, "request_traces").await, [date!(2026 - 09 - 01), date!(2026 - 10 - 01)]);
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM request_traces").fetch_one(&pool).await.unwrap();
+        assert_eq!(left, 2);
+        assert_eq!(drop_traces(&pool, 91, now).await.unwrap(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn attempts_of_what_is_not_finished_stay() {
+        let db = TestDb::new().await;
+        let pool = db.pools.write.clone();
+        make_partitions(&pool, datetime!(2026-05-10 10:00 UTC)).await.unwrap();
+        let attempt = async |moment, seed| -> Uuid {
+            let id: Uuid = crate::models::Ids::new(moment, seed).draw();
+            sqlx::query("INSERT INTO delivery_attempts (delivery_id, lease_token, attempt, started_at) VALUES ($1, 1, 1, now())")
+                .bind(id)
+                .execute(&pool)
+                .await
+                .unwrap();
+            id
+        };
+        let waits = async |id: Uuid| {
+            sqlx::query("INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at) VALUES ($1, 'email', 'smtp', now())")
+                .bind(id)
+                .execute(&pool)
+                .await
+                .unwrap();
+        };
+        attempt(datetime!(2026-05-20 0:00 UTC), 1).await;
+        let waiting = attempt(datetime!(2026-06-20 0:00 UTC), 2).await;
+        attempt(datetime!(2026-06-21 0:00 UTC), 3).await;
+        let old_waiting = attempt(datetime!(2026-01-01 0:00 UTC), 4).await;
+        attempt(datetime!(2026-01-02 0:00 UTC), 5).await;
+        attempt(datetime!(2026-11-20 0:00 UTC), 6).await;
+        waits(waiting).await;
+        waits(old_waiting).await;
+        let now = datetime!(2026-12-01 0:00 UTC);
+        assert_eq!(
+            drop_attempts(&pool, 90, now).await.unwrap(),
+            (2, 1),
+            "May and July; January's finished one"
+        );
+        assert_eq!(partitions(&pool, "delivery_attempts").await, [date!(2026 - 06 - 01)]);
+        sqlx::query("DELETE FROM delivery_queue").execute(&pool).await.unwrap();
+        assert_eq!(drop_attempts(&pool, 90, now).await.unwrap(), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn messages_of_finished_deliveries_are_emptied_and_lists_still_show_them() {
+        use crate::db::deliveries::{Filter, Stored, list};
+        use crate::db::delivery_fixtures::{NOW, queue, webhook};
+        let db = TestDb::new().await;
+        let pool = db.pools.write.clone();
+        let ids = queue(&pool, (0..3).map(|n| webhook(&format!("https://a.example/{n}"))).collect()).await;
+        sqlx::query("DELETE FROM delivery_queue WHERE delivery_id <> $1")
+            .bind(ids[1].0)
+            .execute(&pool)
+            .await
+            .unwrap();
+        let (later, mut from) = (NOW + Duration::days(91), Uuid::nil());
+        assert_eq!(empty_messages(&pool, 90, NOW, &mut from).await.unwrap(), 0, "not old yet");
+        assert_eq!(empty_messages(&pool, 0, later, &mut from).await.unwrap(), 0, "kept for ever");
+        assert_eq!(empty_messages(&pool, 90, later, &mut from).await.unwrap(), 2);
+        assert_eq!(from, ids[2].0);
+        assert_eq!(empty_messages(&pool, 90, later, &mut from).await.unwrap(), 0);
+        let items = list(&pool, &Filter::default(), 10, None).await.unwrap().items;
+        let gone: Vec<bool> = items.iter().rev().map(|one| one.message == Stored::Gone).collect();
+        assert_eq!(gone, [true, false, true], "what waits is kept");
+        let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM deliveries WHERE id = $1")
+            .bind(ids[0].0)
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(body, None);
+    }
+
+    #[tokio::test]
+    async fn keys_are_forgotten_after_a_day() {
+        let db = TestDb::new().await;
+        let now = datetime!(2026-11-23 10:00 UTC);
+        for hours in [1, 23, 25, 240] {
+            let sql = "INSERT INTO idempotency_keys VALUES (gen_random_uuid(), 'k', '', gen_random_uuid(), 200, '', $1)";
+            sqlx::query(sql).bind(now - Duration::hours(hours)).execute(&db.pools.write).await.unwrap();
+        }
+        assert_eq!(forget_keys(&db.pools.write, now).await.unwrap(), 2);
+    }
+}

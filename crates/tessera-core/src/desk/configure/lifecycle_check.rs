@@ -1,0 +1,211 @@
+//! The check of a lifecycle before it is saved: its faults, what the linter finds, and whom an edit would strand.
+
+use super::lifecycles::{gone, maps_naming, queues_of, scrips_left};
+use super::{find, live_scrips};
+use crate::db::configuration::tickets;
+use crate::db::error;
+use crate::desk::{Tessera, clock};
+use crate::error::{Error, Fault, Kind, Result};
+use crate::lifecycle::Lifecycle;
+use crate::lifecycle::lint::{Finding, Surroundings, lint};
+use crate::models::text::fold;
+use crate::models::{LifecycleId, QueueId, StatusClass};
+use crate::plan::Catalog;
+use crate::plan::documents::{self, LifecycleDocument, Stored};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What a new lifecycle is called until it has a name.
+const UNNAMED: &str = "new lifecycle";
+
+/// What would be said of a lifecycle if it were saved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LifecycleCheck {
+    /// Whether it can be saved as it is, without force.
+    pub is_savable: bool,
+    /// The lifecycle that it would replace; null for a new one.
+    pub replaces: Option<Replaced>,
+    /// Everything that cannot be, each with its path.
+    pub faults: Vec<Fault>,
+    /// What the linter noticed, what weighs more first; empty while there are faults.
+    pub findings: Vec<Finding>,
+    /// The tickets of the queues that have the lifecycle, by status.
+    pub tickets: Vec<StatusUse>,
+    /// What an edit would leave behind; saving refuses it.
+    pub stranded: Stranded,
+}
+
+/// A lifecycle that an edit replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replaced {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: i32,
+}
+
+/// Tickets in a status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusUse {
+    /// The queue.
+    pub queue: String,
+    /// The status.
+    pub status: String,
+    /// How many.
+    pub tickets: i64,
+    /// The list in which the definition has the status; null where it does not have it.
+    pub class: Option<StatusClass>,
+}
+
+/// What would name, or be in, a status that is no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Stranded {
+    /// Tickets; never forced.
+    pub tickets: Vec<StatusUse>,
+    /// Scrips that run; `?force=true` saves all the same.
+    pub scrips: Vec<ScripLeft>,
+    /// Other lifecycles whose maps name the lifecycle or a status; `?force=true` saves all the same.
+    pub maps: Vec<String>,
+}
+
+/// A scrip that names a status which no lifecycle of its queues would have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScripLeft {
+    /// Its name.
+    pub scrip: String,
+    /// The status.
+    pub status: String,
+}
+
+impl Tessera {
+    /// Says what saving a definition would say, and writes nothing. `id` (a name or an id) is the lifecycle that it would
+    /// replace; without it, one of the same `name` is.
+    ///
+    /// # Errors
+    /// `not_found` when there is no lifecycle `id`; those of the database.
+    pub async fn check_lifecycle(
+        &self,
+        id: Option<&str>,
+        name: Option<&str>,
+        definition: Value,
+    ) -> Result<LifecycleCheck> {
+        let catalog = self.fresh_catalog().await?;
+        let mut db = self.pools.read.acquire().await.map_err(error)?;
+        let before = replaced(&mut db, id, name).await?;
+        let mut check = LifecycleCheck {
+            is_savable: false,
+            replaces: before.as_ref().map(|before| Replaced {
+                id: before.id,
+                name: before.document.name.clone(),
+                version: before.version.unwrap_or_default(),
+            }),
+            faults: Vec::new(),
+            findings: Vec::new(),
+            tickets: Vec::new(),
+            stranded: Stranded::default(),
+        };
+        let name = name.or(before.as_ref().map(|before| before.document.name.as_str())).unwrap_or(UNNAMED);
+        let after = match compiled(before.as_ref().map(|before| before.id), name, definition) {
+            Ok(after) => after,
+            Err(faults) => {
+                check.faults = faults;
+                return Ok(check);
+            }
+        };
+        let old = before.and_then(|before| catalog.lifecycles.get(LifecycleId(before.id)).cloned());
+        if let Some(old) = &old {
+            check.tickets = tickets_of(&mut db, &catalog, old.id(), &after).await?;
+            check.stranded = stranded(&mut db, &catalog, old, &after).await?;
+            check.stranded.tickets =
+                check.tickets.iter().filter(|tickets| tickets.class.is_none()).cloned().collect();
+        }
+        check.findings = findings(&catalog, old.as_deref(), &after, &check.tickets);
+        check.is_savable = check.stranded == Stranded::default();
+        Ok(check)
+    }
+}
+
+async fn replaced(
+    db: &mut PgConnection,
+    id: Option<&str>,
+    name: Option<&str>,
+) -> Result<Option<Stored<LifecycleDocument>>> {
+    if let Some(id) = id {
+        return find(db, id).await.map(Some);
+    }
+    let Some(name) = name else { return Ok(None) };
+    match find::<LifecycleDocument>(db, name).await {
+        // An id is no name: a lifecycle cannot be called so.
+        Ok(found) => Ok(Some(found).filter(|found| fold(&found.document.name) == fold(name))),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The lifecycle that a definition makes, or everything that is wrong with it.
+fn compiled(id: Option<Uuid>, name: &str, definition: Value) -> Result<Lifecycle, Vec<Fault>> {
+    let members = [("name".to_owned(), Value::from(name)), ("definition".to_owned(), definition)];
+    let document: LifecycleDocument =
+        documents::read(Map::from_iter(members)).map_err(|error: Error| error.faults().to_vec())?;
+    let mut ids = clock::ids();
+    let id = id.map_or_else(|| ids.draw(), LifecycleId);
+    Lifecycle::compile(id, ids.draw(), document.name, document.definition)
+}
+
+async fn tickets_of(
+    db: &mut PgConnection,
+    catalog: &Catalog,
+    lifecycle: LifecycleId,
+    after: &Lifecycle,
+) -> Result<Vec<StatusUse>> {
+    let queues: Vec<Uuid> = queues_of(catalog, lifecycle).map(|queue| queue.id.0).collect();
+    let rows = tickets::statuses_by_queue(db, &queues).await?;
+    let of_queue = |row: tickets::QueueStatus| StatusUse {
+        queue: catalog.queues.get(QueueId(row.queue)).map(|queue| queue.name.clone()).unwrap_or_default(),
+        class: after.class_of(&row.status),
+        status: row.status,
+        tickets: row.tickets,
+    };
+    Ok(rows.into_iter().map(of_queue).collect())
+}
+
+/// The scrips and maps that an edit would leave behind.
+async fn stranded(
+    db: &mut PgConnection,
+    catalog: &Catalog,
+    old: &Lifecycle,
+    after: &Lifecycle,
+) -> Result<Stranded> {
+    let gone = gone(old, after);
+    let live = live_scrips(db).await?;
+    let left = |status: &String| {
+        let scrips = scrips_left(catalog, &live, old.id(), status);
+        scrips.into_iter().map(|scrip| ScripLeft { scrip, status: status.clone() }).collect::<Vec<_>>()
+    };
+    let is_renamed = fold(old.name()) != fold(after.name());
+    Ok(Stranded {
+        tickets: Vec::new(),
+        scrips: gone.iter().flat_map(left).collect(),
+        maps: maps_naming(catalog, old, is_renamed, &gone),
+    })
+}
+
+fn findings(
+    catalog: &Catalog,
+    before: Option<&Lifecycle>,
+    after: &Lifecycle,
+    tickets: &[StatusUse],
+) -> Vec<Finding> {
+    let others: Vec<&Lifecycle> = catalog.lifecycles.iter().map(Arc::as_ref).collect();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for one in tickets {
+        *counts.entry(one.status.clone()).or_default() += u64::try_from(one.tickets).unwrap_or_default();
+    }
+    lint(after, &Surroundings { before, tickets: Some(&counts), others: &others })
+}

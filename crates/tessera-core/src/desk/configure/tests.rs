@@ -1,0 +1,104 @@
+//! Configuration on a real database: every refusal by its words, and what a change does to the tickets there are.
+
+mod objects;
+mod queries;
+mod scrips;
+mod searches;
+mod tickets;
+mod versions;
+
+use super::*;
+use crate::desk::Tessera;
+use crate::desk::tests::desk as open;
+use crate::plan::documents::{
+    CustomFieldDocument, LifecycleDocument, QueueDocument, TemplateDocument, UserDocument,
+};
+use crate::testing::TestDb;
+use serde_json::json;
+use std::sync::Arc;
+
+/// A desk with the seed.
+async fn desk() -> Desk {
+    let db = TestDb::new().await;
+    Desk { tessera: open(&db).await, _db: db }
+}
+
+/// A desk and the database under it, which goes with it.
+struct Desk {
+    tessera: Arc<Tessera>,
+    _db: TestDb,
+}
+
+impl std::ops::Deref for Desk {
+    type Target = Arc<Tessera>;
+
+    fn deref(&self) -> &Arc<Tessera> {
+        &self.tessera
+    }
+}
+
+fn members(value: Value) -> Map<String, Value> {
+    let Value::Object(members) = value else { panic!("an object: {value}") };
+    members
+}
+
+async fn add<D: Document>(desk: &Tessera, value: Value) -> Result<Saved<D>> {
+    desk.add(&desk.administrator()?, documents::read::<D>(members(value))?).await
+}
+
+async fn change<D: Document>(desk: &Tessera, word: &str, patch: Value) -> Result<Saved<D>> {
+    desk.change(&desk.administrator()?, word, members(patch), false).await
+}
+
+async fn force<D: Document>(desk: &Tessera, word: &str, patch: Value) -> Result<Saved<D>> {
+    desk.change(&desk.administrator()?, word, members(patch), true).await
+}
+
+/// The one fault of an error that says 422.
+#[track_caller]
+fn fault<T: std::fmt::Debug>(result: Result<T>) -> (String, String) {
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Invalid, "invalid"), "{error}");
+    match error.faults() {
+        [one] => (one.field.clone(), one.message.clone()),
+        many => panic!("one fault: {many:?}"),
+    }
+}
+
+/// The sentence of a conflict with this code.
+#[track_caller]
+fn conflict<T: std::fmt::Debug>(result: Result<T>, code: &str) -> String {
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Conflict, code), "{error}");
+    error.detail().to_owned()
+}
+
+async fn version(desk: &Tessera) -> i64 {
+    sqlx::query_scalar("SELECT version FROM config_version").fetch_one(&desk.pools.read).await.unwrap()
+}
+
+async fn count(desk: &Tessera, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&desk.pools.read).await.unwrap()
+}
+
+fn a_scrip(more: Value) -> Value {
+    let mut scrip = members(json!({
+        "name": "Tell", "condition_type": "OnCreate",
+        "action_type": "SendEmail", "action_config": { "to": ["owner"] }, "template": "Transaction"
+    }));
+    scrip.extend(members(more));
+    Value::Object(scrip)
+}
+
+fn a_lifecycle() -> Value {
+    json!({
+        "name": "incident",
+        "definition": {
+            "initial": ["reported"], "active": ["working", "watching"], "inactive": ["closed"],
+            "transitions": {
+                "": ["reported"], "reported": ["working", "closed"], "working": ["watching", "closed"],
+                "watching": ["working", "closed"], "closed": ["working"]
+            }
+        }
+    })
+}

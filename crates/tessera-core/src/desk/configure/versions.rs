@@ -1,0 +1,237 @@
+//! Versions: what an object was, how two of its versions differ, and going back to one, by the checks of any change.
+
+use super::{Change, Document, Saved, find};
+use crate::db::configuration::Version;
+use crate::db::{error, malformed_cursor};
+use crate::desk::{Caller, Tessera};
+use crate::error::{Error, Kind, Result};
+use crate::models::page::Page;
+use crate::models::text::quote;
+use crate::plan::documents::{self, Stored};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use similar::TextDiff;
+use sqlx::PgConnection;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// How long the differences of all texts of a comparison are looked for; coarser ones are told after that.
+const DIFF_MAX: Duration = Duration::from_millis(200);
+/// Lines around a change that a difference of texts shows.
+const CONTEXT_LINES: usize = 3;
+
+/// A kind of object of which every version is kept.
+pub trait Versioned: Document {
+    /// The versions of one below a number, the newest first.
+    fn versions(
+        db: &mut PgConnection,
+        id: Uuid,
+        below: Option<i32>,
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<Version>>> + Send;
+}
+
+/// How one version of an object differs from another.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The version from which.
+    pub from: Version,
+    /// The version to which.
+    pub to: Version,
+    /// Every member that differs, by its path.
+    pub differences: Vec<Difference>,
+}
+
+/// A member in which two versions differ.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// Its path, as `action_config.to`.
+    pub member: String,
+    /// What it was; `null` also where there was none.
+    pub before: Value,
+    /// What it became; `null` also where there is none.
+    pub after: Value,
+    /// For texts of several lines: the lines that went (`-`) and came (`+`), in the unified form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+}
+
+impl Tessera {
+    /// The versions of an object, the newest first, a page at a time.
+    ///
+    /// # Errors
+    /// `not_found`; `400 malformed_cursor`; those of the database.
+    pub async fn versions<D: Versioned>(
+        &self,
+        word: &str,
+        cursor: Option<&str>,
+        limit: i64,
+    ) -> Result<Page<Version>> {
+        let below = cursor.map(|cursor| cursor.parse().map_err(|_| malformed_cursor())).transpose()?;
+        let mut db = self.pools.read.acquire().await.map_err(error)?;
+        let stored = find::<D>(&mut db, word).await?;
+        let rows = D::versions(&mut db, stored.id, below, limit + 1).await?;
+        Ok(Page::cut(rows, limit, |version| version.version.to_string()))
+    }
+
+    /// One version of an object.
+    ///
+    /// # Errors
+    /// `not_found`; those of the database.
+    pub async fn version<D: Versioned>(&self, word: &str, version: i32) -> Result<Version> {
+        let mut db = self.pools.read.acquire().await.map_err(error)?;
+        let stored = find::<D>(&mut db, word).await?;
+        version_of(&mut db, &stored, version).await
+    }
+
+    /// How version `to` of an object differs from version `from`.
+    ///
+    /// # Errors
+    /// `not_found`; those of the database.
+    pub async fn compare<D: Versioned>(&self, word: &str, from: i32, to: i32) -> Result<Comparison> {
+        let mut db = self.pools.read.acquire().await.map_err(error)?;
+        let stored = find::<D>(&mut db, word).await?;
+        let from = version_of(&mut db, &stored, from).await?;
+        let to = version_of(&mut db, &stored, to).await?;
+        // It may take its time, and needs neither the connection nor a thread of the server.
+        drop(db);
+        let compared = tokio::task::spawn_blocking(move || {
+            let differences = differences(&from.document, &to.document);
+            Comparison { from, to, differences }
+        });
+        compared.await.map_err(|join| Error::internal("The versions could not be compared.", join))
+    }
+
+    /// Makes an object what it was at a version, as a new version: nothing of its history is rewritten. Where it says that
+    /// already, nothing is written.
+    ///
+    /// # Errors
+    /// `not_found`; those of [`Tessera::change`], which say what of the version does not fit what there is today.
+    pub async fn restore<D: Versioned>(
+        &self,
+        caller: &Caller,
+        word: &str,
+        version: i32,
+        force: bool,
+    ) -> Result<Saved<D>> {
+        let mut change = Change::begin(self, caller, force).await?;
+        let before = find::<D>(&mut change.db, word).await?;
+        let then = version_of(&mut change.db, &before, version).await?;
+        let members = match then.document {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        let does_not_fit = |error: Error| match error.kind() {
+            Kind::Invalid => {
+                let detail = format!(
+                    "Version {version} of the {} {} does not fit what there is today: {}",
+                    D::WHAT,
+                    quote(word),
+                    error.detail()
+                );
+                Error::new(Kind::Invalid, error.code(), detail).with_faults(error.faults().to_vec())
+            }
+            _ => error,
+        };
+        let after: D = documents::read(members).map_err(does_not_fit)?;
+        if after.says_the_same(&before.document) {
+            return Ok(Saved { stored: before, warnings: Vec::new() });
+        }
+        let id = after.write(&mut change, Some(&before)).await.map_err(does_not_fit)?;
+        change.commit(self, id).await
+    }
+}
+
+async fn version_of<D: Versioned>(
+    db: &mut PgConnection,
+    stored: &Stored<D>,
+    version: i32,
+) -> Result<Version> {
+    let found = D::versions(db, stored.id, version.checked_add(1), 1).await?;
+    found.into_iter().find(|found| found.version == version).ok_or_else(|| {
+        let newest = stored.version.unwrap_or_default();
+        let detail = format!("There is no version {version} of this {}; there are 1 to {newest}.", D::WHAT);
+        Error::new(Kind::NotFound, "not_found", detail)
+    })
+}
+
+/// Every member that differs, found within [`DIFF_MAX`].
+fn differences(before: &Value, after: &Value) -> Vec<Difference> {
+    let mut told = Vec::new();
+    compare("", Some(before), Some(after), Instant::now() + DIFF_MAX, &mut told);
+    told
+}
+
+/// Tells every member that differs: objects member by member, everything else whole.
+fn compare(
+    path: &str,
+    before: Option<&Value>,
+    after: Option<&Value>,
+    deadline: Instant,
+    told: &mut Vec<Difference>,
+) {
+    if before == after {
+        return;
+    }
+    if let (Some(Value::Object(old)), Some(Value::Object(new))) = (before, after) {
+        let members: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for member in members {
+            let path = if path.is_empty() { member.clone() } else { format!("{path}.{member}") };
+            compare(&path, old.get(member), new.get(member), deadline, told);
+        }
+        return;
+    }
+    let value = |value: Option<&Value>| value.cloned().unwrap_or_default();
+    let diff = match (before.and_then(Value::as_str), after.and_then(Value::as_str)) {
+        (Some(old), Some(new)) if old.contains('\n') || new.contains('\n') => Some(lines(old, new, deadline)),
+        _ => None,
+    };
+    told.push(Difference { member: path.to_owned(), before: value(before), after: value(after), diff });
+}
+
+fn lines(old: &str, new: &str, deadline: Instant) -> String {
+    let diff = TextDiff::configure().deadline(deadline).diff_lines(old, new);
+    diff.unified_diff().context_radius(CONTEXT_LINES).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    //! What a comparison tells; the versions themselves are tested on a database.
+
+    use super::*;
+    use serde_json::json;
+
+    fn told(before: &Value, after: &Value) -> Vec<(String, Value, Value, Option<String>)> {
+        differences(before, after)
+            .into_iter()
+            .map(|one| (one.member, one.before, one.after, one.diff))
+            .collect()
+    }
+
+    #[test]
+    fn objects_are_compared_member_by_member_and_lists_whole() {
+        let before = json!({ "same": 1, "config": { "to": ["a", "b"], "gone": true }, "name": "x" });
+        let after = json!({ "same": 1, "config": { "to": ["a"], "came": null }, "name": "y" });
+        let expected = [
+            ("config.gone", json!(true), json!(null)),
+            ("config.to", json!(["a", "b"]), json!(["a"])),
+            ("name", json!("x"), json!("y")),
+        ];
+        let told = told(&before, &after);
+        let shown: Vec<_> = told.iter().filter(|one| one.0 != "config.came").collect();
+        assert_eq!(shown.len(), expected.len(), "{told:?}");
+        for (one, (member, before, after)) in shown.into_iter().zip(expected) {
+            assert_eq!((one.0.as_str(), &one.1, &one.2, &one.3), (member, &before, &after, &None));
+        }
+        assert_eq!(told.len(), 4, "a null that comes is told as well");
+        assert_eq!(super::tests::told(&before, &before), []);
+    }
+
+    #[test]
+    fn texts_of_several_lines_are_told_line_by_line_too() {
+        let [one] =
+            told(&json!({ "body": "a\nb\nc\n" }), &json!({ "body": "a\nB\nc\n" })).try_into().unwrap();
+        assert_eq!(one.3.as_deref(), Some("@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n"));
+    }
+}
