@@ -31,41 +31,46 @@ const fn offer(
 
 /// Every filter. A filter of texts lets null through, which prints empty.
 pub const FILTERS: &[Offered] = &[
-    offer("append", &["text"], "queue.name | append(text=\"!\")", "The text with another after it."),
+    offer("append", &["text"], "queue.name | append(text=\"!\")", "Appends another text."),
     offer(
         "date",
         &["format", "timezone"],
         "ticket.due_at | date(format=\"%d.%m.%Y\")",
-        "A time by strftime's letters, in UTC, the only time zone; without a format %Y-%m-%d %H:%M.",
+        "Formats a time with strftime codes, always in UTC; the default format is %Y-%m-%d %H:%M.",
     ),
     offer(
         "default",
         &["value", "boolean"],
         "ticket.due_at | default(value=\"no date\")",
-        "Another value for null and for what is not defined; with boolean=true also for empty, 0 and false.",
+        "Replaces null and undefined with another value; with boolean=true also empty, 0 and false.",
     ),
-    offer("first", &[], "batch | first", "The first of a list; null where it is empty."),
-    offer("join", &["sep"], "cf[\"Components\"] | join(sep=\", \")", "A list as one text."),
-    offer("json", &[], "ticket.cf | json", "The value as JSON, texts with their quotes."),
-    offer("last", &[], "messages | last", "The last of a list; null where it is empty."),
-    offer("length", &[], "batch | length", "How many things a list has, or characters a text."),
-    offer("lower", &[], "ticket.status | lower", "In small letters."),
-    offer("quote", &[], "transaction.content | quote", "Each line behind \"> \", for replies."),
+    offer("first", &[], "batch | first", "The first item of a list; null if the list is empty."),
+    offer(
+        "join",
+        &["sep"],
+        "cf[\"Components\"] | join(sep=\", \")",
+        "Joins the items of a list into one text.",
+    ),
+    offer("json", &[], "ticket.cf | json", "The value as JSON, with texts in quotes."),
+    offer("last", &[], "messages | last", "The last item of a list; null if the list is empty."),
+    offer("length", &[], "batch | length", "The number of items in a list, or of characters in a text."),
+    offer("lower", &[], "ticket.status | lower", "Converts to lower case."),
+    offer("quote", &[], "transaction.content | quote", "Prefixes each line with \"> \", for replies."),
     offer(
         "replace",
         &["from", "to"],
         "ticket.queue | replace(from=\" \", to=\"-\")",
-        "The text with each \"from\" made \"to\".",
+        "Replaces each \"from\" with \"to\".",
     ),
-    offer("trim", &[], "transaction.content | trim", "Without blanks at both ends."),
+    offer("trim", &[], "transaction.content | trim", "Removes white space at both ends."),
     offer(
         "truncate",
         &["length", "end"],
         "ticket.subject | truncate(length=40)",
-        "At most so many characters (255), then \"...\" or \"end\" where something was cut.",
+        "Cuts a text after so many characters (255) and marks the cut with \"...\" or \"end\".",
     ),
-    offer("upper", &[], "ticket.status | upper", "In capital letters."),
-    offer("urlencode", &[], "ticket.subject | urlencode", "Percent-encoded for a URL; a / too."),
+    offer("upper", &[], "ticket.status | upper", "Converts to upper case."),
+    offer("urlencode", &[], "ticket.subject | urlencode", "Percent-encodes for a URL, including /."),
 ];
 
 /// Every function.
@@ -73,7 +78,7 @@ pub const FUNCTIONS: &[Offered] = &[offer(
     "range",
     &["start", "end"],
     "range(end=3)",
-    "The whole numbers from start (0) up to, without, end: at most 200.",
+    "The whole numbers from start (0) up to but not including end; at most 200.",
 )];
 
 /// Every test, for `is` and `is not`.
@@ -82,15 +87,35 @@ pub const TESTS: &[Offered] = &[
         "containing",
         &["pat"],
         "ticket.subject is containing(pat=\"fire\")",
-        "Has it in it; of texts and lists.",
+        "Holds if the text or the list contains the value.",
     ),
-    offer("defined", &[], "cf[\"Severity\"] is defined", "This ticket's queue has it, with a value or null."),
-    offer("ending_with", &["pat"], "actor.email is ending_with(pat=\"example.com\")", "Ends so."),
-    offer("none", &[], "ticket.due_at is none", "Is null."),
-    offer("number", &[], "ticket.number is number", "Is a number."),
-    offer("starting_with", &["pat"], "ticket.subject is starting_with(pat=\"Re:\")", "Begins so."),
-    offer("string", &[], "cf[\"Severity\"] is string", "Is a text."),
-    offer("undefined", &[], "cf[\"Severity\"] is undefined", "This ticket's queue has no such field."),
+    offer(
+        "defined",
+        &[],
+        "cf[\"Severity\"] is defined",
+        "Holds if this ticket's queue has the field, with a value or null.",
+    ),
+    offer(
+        "ending_with",
+        &["pat"],
+        "actor.email is ending_with(pat=\"example.com\")",
+        "Holds if the text ends with the value.",
+    ),
+    offer("none", &[], "ticket.due_at is none", "Holds for null."),
+    offer("number", &[], "ticket.number is number", "Holds for a number."),
+    offer(
+        "starting_with",
+        &["pat"],
+        "ticket.subject is starting_with(pat=\"Re:\")",
+        "Holds if the text starts with the value.",
+    ),
+    offer("string", &[], "cf[\"Severity\"] is string", "Holds for a text."),
+    offer(
+        "undefined",
+        &[],
+        "cf[\"Severity\"] is undefined",
+        "Holds if this ticket's queue has no such field.",
+    ),
 ];
 
 /// Everything but RFC 3986's unreserved characters.
