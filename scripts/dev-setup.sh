@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building, running and testing Tessera needs and this machine does not have. May be run again.
+# Installs whatever is missing on this machine to build, run and test Tessera. Safe to run again.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -9,7 +9,7 @@ as_root() {
     elif has sudo; then
         sudo "$@"
     else
-        die "needs root for: $*. Run it as root, or install sudo."
+        die "root is needed to run: $*. Run this script as root, or install sudo"
     fi
 }
 
@@ -19,19 +19,19 @@ install_packages() {
         as_root apt-get update -q
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
     elif has brew; then
-        # Homebrew's Python and compilers are complete; only PostgreSQL has another name there.
+        # Homebrew's Python and compilers are complete; only the name of the PostgreSQL package differs.
         say "installing postgresql@17 with brew"
         brew install postgresql@17
     else
-        die "found neither apt-get nor brew; please install what these Debian packages hold: $*"
+        die "neither apt-get nor brew found; install the equivalents of these Debian packages: $*"
     fi
 }
 
-has cargo || die "there is no Rust toolchain: see https://rustup.rs (Tessera needs Rust 1.95 or newer)"
+has cargo || die "no Rust toolchain found; Tessera needs Rust 1.95 or newer: see https://rustup.rs"
 
-# A minimal toolchain lacks these two; rustup has them.
+# A minimal toolchain lacks these two; rustup can add them.
 if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
-    has rustup || die "this Rust toolchain has no rustfmt or clippy; install them"
+    has rustup || die "this Rust toolchain lacks rustfmt or clippy; install them"
     rustup component add rustfmt clippy
 fi
 
@@ -43,24 +43,24 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-ven
 if [ "${#missing[@]}" -gt 0 ]; then
     install_packages "${missing[@]}"
 fi
-postgres_bin >/dev/null || die "PostgreSQL was installed, and its programs are still not found"
+postgres_bin >/dev/null || die "PostgreSQL was installed, but initdb and postgres were not found"
 
-# A real SMTP server, for the tests that send mail to something that is not ours, and a fuzzer of APIs.
+# An independent SMTP server for the tests that send mail, an API fuzzer, and buf for proto/.
 requirements=scripts/requirements.txt
 if ! cmp -s "$requirements" .tools/venv/requirements.txt; then
-    say "installing what the tests use ($requirements) into .tools/venv"
+    say "installing test tools ($requirements) into .tools/venv"
     python3 -m venv --clear .tools/venv
     .tools/venv/bin/pip install --quiet --disable-pip-version-check -r "$requirements"
-    # Last, so that an installation that was cut short is done again.
+    # Last, so that an interrupted installation is repeated.
     cp "$requirements" .tools/venv/requirements.txt
 fi
-# What integrations/go.mod pins, the tools of the tests among it. Tessera itself needs no Go.
+# Modules pinned by integrations/go.mod, including test tools. Tessera itself does not need Go.
 needed=$(sed -n 's/^go //p' integrations/go.mod)
 if ! has go; then
-    say "there is no Go toolchain, so the connectors cannot be built or tested: see https://go.dev/doc/install ($needed or newer)"
+    say "no Go toolchain found; building and testing the connectors needs Go $needed or newer: see https://go.dev/doc/install"
 elif ! (cd integrations && GOTOOLCHAIN=local go list -m >/dev/null 2>&1); then
-    say "the connectors need Go $needed or newer, and this is $(go env GOVERSION): see https://go.dev/doc/install"
+    say "the connectors need Go $needed or newer, but this is $(go env GOVERSION): see https://go.dev/doc/install"
 else
     (cd integrations && go mod download)
 fi
-say "everything that Tessera needs is here"
+say "everything that Tessera needs is installed"

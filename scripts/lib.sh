@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share; sourced, never run. Leaves the working directory at the root of the repository.
+# Functions shared by the scripts. Source this file, do not run it. Changes to the root of the repository.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 
@@ -7,10 +7,10 @@ say() { printf '==> %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# The directory of PostgreSQL's programs: as Tessera itself looks for them, in short.
+# Prints the directory of PostgreSQL's programs. A simplified version of Tessera's own search.
 postgres_bin() {
     local dir packaged
-    # Debian's, the newest first; the names hold no blanks.
+    # Debian's directories, newest first; their names contain no spaces.
     packaged=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -Vr)
     for dir in "$(pg_config --bindir 2>/dev/null || true)" $packaged \
         /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin /usr/pgsql-*/bin \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks proto/ and writes the Go code of it. The Rust code has a test of its own, and needs no tools: crates/tessera-grpc/src/gen.
-# With --check it writes nothing, and fails when what is committed is not what it would write.
+# Lints proto/ and generates the Go code from it. With --check, writes nothing and fails if the committed code is out of
+# date. The Rust code in crates/tessera-grpc/src/gen has its own test and needs no extra tools.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -8,16 +8,16 @@ check=false
 case "${1:-}" in
     '') ;;
     --check) check=true ;;
-    *) die "takes nothing or --check" ;;
+    *) die "invalid argument: $1. Usage: scripts/proto.sh [--check]" ;;
 esac
 buf=$ROOT/.tools/venv/bin/buf
 if ! [ -x "$buf" ] || ! has go; then
-    die "needs Go and .tools/venv/bin/buf; run scripts/dev-setup.sh"
+    die "Go or .tools/venv/bin/buf not found; run scripts/dev-setup.sh"
 fi
 
-"$buf" lint proto || die "proto/ does not keep the rules of proto/buf.yaml"
+"$buf" lint proto || die "proto/ violates the rules of proto/buf.yaml"
 
-# A directory of its own, so that what no longer comes of proto/ goes, too.
+# Generate into an empty directory, so that files no longer generated from proto/ disappear.
 work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-proto.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 generated=pkg/tessera/tesserav1
@@ -25,8 +25,8 @@ generated=pkg/tessera/tesserav1
 
 if $check; then
     diff -r "integrations/$generated" "$work/$generated" >&2 \
-        || die "integrations/$generated is not current: run scripts/proto.sh and commit it"
-    say "integrations/$generated is current"
+        || die "integrations/$generated is out of date: run scripts/proto.sh and commit the result"
+    say "integrations/$generated is up to date"
 else
     rm -rf "integrations/$generated"
     cp -R "$work/$generated" "integrations/$generated"

@@ -1,9 +1,9 @@
-"""What schemathesis would hold against the API wrongly."""
+"""Filters out test cases that schemathesis would report wrongly."""
 
 import schemathesis
 
 
 @schemathesis.hook
 def filter_case(context, case):
-    # A document lists the headers that mean something. Others are allowed, as everywhere in HTTP.
+    # The document lists the headers that have a meaning. Other headers are allowed, as everywhere in HTTP.
     return "x-schemathesis-unknown-property" not in (case.headers or {})
