@@ -1,4 +1,4 @@
-"""The benchmark of docs/benchmarks.md: measures what was asked for and prints one table."""
+"""Runs the benchmarks of docs/benchmarks.md: measures the requested figures and prints one table."""
 
 import argparse
 import sys
@@ -13,13 +13,13 @@ FIGURES = dict(sorted((figures.FIGURES | finding.FIGURES).items(), key=lambda fi
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench/run.sh", description=__doc__)
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; all when none is named")
-    parser.add_argument("--quick", action="store_true", help="two rounds of two seconds: for a look, not for a record")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"one of {', '.join(FIGURES)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="two rounds of two seconds: a rough result, not for publication")
     parser.add_argument("--postgres", metavar="DIR", help="the directory of PostgreSQL's programs")
     arguments = parser.parse_args()
     unknown = set(arguments.figures) - set(FIGURES)
     if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; here are {', '.join(FIGURES)}")
+        parser.error(f"unknown figure: {', '.join(sorted(unknown))}; choose from {', '.join(FIGURES)}")
     wanted = [measure for name, measure in FIGURES.items() if name in arguments.figures or not arguments.figures]
     postgres, bench, rows = Postgres(arguments.postgres), None, []
     try:
@@ -31,7 +31,7 @@ def main():
         if bench:
             bench.server.stop()
         postgres.stop()
-        # What is measured by then is told, also when the next figure failed.
+        # Print the figures measured so far, even if the next one failed.
         print(table(rows))
     return all(row.passes(row.bound) is not False for row in rows)
 

@@ -1,4 +1,4 @@
--- Creates tickets: each request the same but for a number in its subject. Arguments: token, body with %d in the subject.
+-- Creates tickets. The requests differ only by a number in the subject. Arguments: token, body with "again" in the subject.
 local token, body, n
 function setup(thread) counter = (counter or 0) + 1; thread:set("id", counter) end
 function init(arguments)

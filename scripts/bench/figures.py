@@ -1,4 +1,4 @@
-"""One function a figure of docs/benchmarks.md; each answers rows for the table."""
+"""One function per figure of docs/benchmarks.md; each returns rows for the table."""
 
 import json
 import pathlib
@@ -11,15 +11,15 @@ import floor
 from house import CREATE, QUEUE, ROOT, Server, free_port, furnish, median, processor_times, spent_since, spread, until
 from stand import HttpSink, Proxy, SmtpSink
 
-# Tickets that updates go round over.
+# Number of tickets that the updates cycle through.
 TICKETS = 1000
-# Where the counters of pgbench scripts begin: 16 digits, which stand in ids.
+# Start of the pgbench scripts' counters: 16 digits, which become part of ids.
 BASE = 10**15
 
 
 @dataclass
 class Row:
-    """A line of the table. `better` says whether the figure is to be at least or at most the bound."""
+    """A row of the table. `at_most`: the ratio must be at most the bound, otherwise at least."""
 
     number: str
     what: str
@@ -39,7 +39,7 @@ class Row:
 
 
 class Bench:
-    """A PostgreSQL, a server on it with the desk of P1, and how long things are measured."""
+    """A PostgreSQL, a server with the configuration of P1, and the duration of measurements."""
 
     def __init__(self, postgres, quick):
         self.pg = postgres
@@ -65,7 +65,7 @@ class Bench:
         return [self.server.ask("POST", "/api/tickets", CREATE, connection)["ticket"]["number"] for _ in range(count)]
 
     def open_tickets(self):
-        """Makes tickets that stand open, so that all changes of status after it are alike."""
+        """Creates tickets with the status open, so that all later status changes are alike."""
         numbers = self.creates(TICKETS)
         connection = self.server.connect()
         for number in numbers:
@@ -78,7 +78,7 @@ class Bench:
         return path
 
     def counted(self, act):
-        """Statements that `act` made, by PostgreSQL's count, and transaction ids that were assigned meanwhile."""
+        """Returns the number of statements that `act` executed, as counted by PostgreSQL, and of transaction ids assigned."""
         xid = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
         self.pg.sql("SELECT pg_stat_statements_reset()")
         before = int(self.pg.value(xid))
@@ -93,7 +93,7 @@ def rate(values):
 
 
 def p1_p2(bench):
-    """P1 and P2: creates and changes of status over HTTP, 16 connections, against pgbench with the same rows, in turn."""
+    """P1 and P2: creates and status changes over HTTP on 16 connections, alternating with pgbench writing the same rows."""
     pg, server, seconds = bench.pg, bench.server, bench.seconds
     opened = bench.open_tickets()
     create, create_values = floor.create(pg.logged(lambda: bench.creates(1)))
@@ -107,13 +107,13 @@ def p1_p2(bench):
         made = server.wrk("create.lua", seconds, json.dumps(CREATE))[0]
         made_floor = pg.pgbench(create, seconds, create_values | {"base": bench.next_base(), "k": 0})
         changed = server.wrk("update.lua", seconds, opened[0], TICKETS, done)[0]
-        # Each round begins where every ticket stands open again.
+        # Each round starts with every ticket open.
         for ticket in pg.sql(f"SELECT number FROM tickets WHERE status <> 'open' AND number BETWEEN {opened[0]} AND {opened[-1]}"):
             server.ask("PATCH", f"/api/tickets/{ticket[0]}", {"status": "open"})
         first = bench.next_base()
         pg.sql(tickets.replace(":base", str(first)))
         changed_floor = pg.pgbench(update, seconds, update_values | {"base": bench.next_base(), "k": 0, "tickets": first})
-        if number:  # The first round warms everything up.
+        if number:  # The first round is a warm-up.
             creates.append(made), create_floors.append(made_floor), updates.append(changed), update_floors.append(changed_floor)
     return [against("P1", "create over HTTP, 10 scrips of which 4 match", creates, create_floors, 0.35, 0.5),
             against("P2", "status change over HTTP, same scrips, 2 match", updates, update_floors, 0.35, 0.5)]
@@ -125,7 +125,7 @@ def against(number, what, figures, floors, bound, aim):
 
 
 def p3(bench):
-    """P3: statements by pg_stat_statements, and round trips at a proxy; undisturbed, warm, workers off."""
+    """P3: statements counted by pg_stat_statements and round trips counted by a proxy; warm, no other load, workers off."""
     asked = {"create": (2, "POST", "/api/tickets", lambda n: CREATE),
              "update": (2, "PATCH", None, lambda n: {"status": "open" if n % 2 else "stalled"}),
              "preview": (1, "POST", "/preview", lambda n: {"status": "open" if n % 2 else "stalled"})}
@@ -149,7 +149,7 @@ def p3(bench):
             trips = proxy.trips - before
             rows.append(Row("P3", f"statements per {name}", f"{calls / times:.2f}", "", calls / times, None, bound, bound, True))
             rows.append(Row("P3", f"network round trips per {name}", f"{trips / times:.2f}", "", trips / times, None, bound, bound, True))
-            # A sequence writes a record once in 33 numbers.
+            # A sequence writes a WAL record once per 33 numbers.
             most = {"create": 1.05, "update": 1.0, "preview": 0.0}[name]
             rows.append(Row("P3", f"transaction ids per {name}", f"{xids / times:.2f}", "", xids / times, None, most, most, True))
     finally:
@@ -159,7 +159,7 @@ def p3(bench):
 
 
 def p4(bench):
-    """P4: a preview has no transaction id and writes no WAL after VACUUM and a warm-up; its processor time against a create's."""
+    """P4: after VACUUM and a warm-up, a preview has no transaction id and writes no WAL; its CPU time against a create's."""
     server, times = bench.server, 200 * bench.rounds // 2
     ticket, body = bench.creates(1)[0], CREATE
     connection = server.connect()
@@ -173,7 +173,7 @@ def p4(bench):
     previews(20)
     written = []
     for _ in range(3):
-        # The least of three: the server writes WAL of its own from time to time.
+        # The minimum of three runs: PostgreSQL itself writes WAL from time to time.
         before = bench.pg.value("SELECT pg_current_wal_insert_lsn()")
         _, xids = bench.counted(lambda: previews(20))
         written.append(int(bench.pg.value(f"SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '{before}')")))
@@ -198,7 +198,7 @@ def cheaper(what, spent, bound):
 
 
 def processor(server, ask, times):
-    """Seconds of processor time of the server per call."""
+    """Returns the server's CPU time per call, in seconds."""
     before = processor_times([server.process.pid])
     for _ in range(times):
         ask()
@@ -210,15 +210,15 @@ def micro(values):
 
 
 def p5(bench):
-    """P5: what one more scrip costs a create, in parts of a create's processor time."""
+    """P5: the cost of one more scrip per create, as a share of the create's CPU time."""
     server, times = bench.server, 60 * bench.rounds
     connection = server.connect()
     create = lambda: server.ask("POST", "/api/tickets", CREATE, connection)
-    # A candidate for the CustomField transaction of each create, which sets another value.
+    # Considered for the CustomField transaction of each create, but does not match, because the value differs.
     idle = {"condition_type": "OnCustomFieldChange", "condition_config": {"field": "Severity", "to": "low"}, "action_type": "SetPriority", "action_config": {"value": "1"}}
-    # It matches each create, renders its text, and finds that nothing is to be changed.
+    # Matches each create and renders its text, but changes nothing.
     busy = {"condition_type": "OnCreate", "action_type": "SetSubject", "action_config": {"value": "{{ ticket.subject }}"}}
-    # The same decided by a query: for the Create transaction, of two predicates the second of which is false, or true.
+    # The same with a query for the Create transaction: two predicates, of which the second is false or true.
     query = "Queue = '" + QUEUE + "' AND Subject {} 'on fire'"
     asked, answered = ({"condition_type": "OnCreate", "condition_config": {"query": query.format(like)}} for like in ("NOT LIKE", "LIKE"))
 
@@ -246,7 +246,7 @@ def p5(bench):
 
 
 def p6(bench):
-    """P6: the 99th percentile of creates, 100 a second, while mail server and webhook receiver hang, against the healthy one."""
+    """P6: the 99th percentile of creates at 100 a second with hanging mail server and webhook receiver, against healthy ones."""
     healthy, hanging = [], []
     for _ in range(bench.rounds):
         for hangs, figures in ((False, healthy), (True, hanging)):
@@ -263,7 +263,7 @@ def p6(bench):
 
 
 def paced(server, a_second, seconds):
-    """The 99th percentile in ms of creates at a steady pace; the first second does not count."""
+    """Returns the 99th percentile of creates at a steady rate, in ms, excluding the first second."""
     connection, took, begun = server.connect(), [], time.perf_counter()
     for n in range(a_second * seconds):
         due = begun + n / a_second
@@ -276,7 +276,7 @@ def paced(server, a_second, seconds):
 
 
 def example(*arguments):
-    """What a function of the Rust example said, which is a number."""
+    """Runs a function of the Rust example and returns the number that it prints."""
     done = subprocess.run([ROOT / "target/release/examples/deliveries", *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"the example {arguments[0]} failed: {done.stderr}")
@@ -284,7 +284,7 @@ def example(*arguments):
 
 
 def p7(bench):
-    """P7: leasing and settling with nothing sent, against pgbench with the same rows; webhooks against both, and the client."""
+    """P7: leasing and settling without sending, against pgbench writing the same rows; webhooks against both, and the client."""
     pg, count = bench.pg, 2000 * bench.rounds
     own, floors, sent, alone = [], [], [], []
     script = bench.script("deliveries.sql", floor.DELIVERIES)
@@ -307,14 +307,14 @@ def p7(bench):
             left = lambda: int(pg.value("SELECT count(*) FROM delivery_queue"))
             until(lambda: left() < count, "the first delivery")
             begun, first = time.monotonic(), left()
-            # To ask costs more than a delivery.
+            # Poll rarely: a query costs more than a delivery.
             until(lambda: left() == 0, "the last delivery", 120, pause=0.1)
             sent.append(first / (time.monotonic() - begun))
             bench.restart()
     finally:
         sink.kill()
         sink.wait()
-    # Whoever records what it sends does both: the floor is the client and the rows one after the other (docs/adr/0013).
+    # A webhook is sent and then recorded, so the floor is the time of the client plus that of the rows (docs/adr/0013).
     both = [1 / (1 / sending + 1 / recording) for sending, recording in zip(alone, floors)]
     return [against("P7", "lease and settle, nothing sent", own, floors, 0.5, 0.8),
             against("P7", "signed webhooks, recorded, against client and rows one after the other", sent, both, 0.5, 0.7),
@@ -322,7 +322,7 @@ def p7(bench):
 
 
 def fill(pg, base, count, kind, port=None):
-    """Puts deliveries into the queue, copies of one that a create made; webhooks go to eight addresses of this machine."""
+    """Fills the delivery queue with copies of a create's delivery; webhooks go to eight addresses of this machine."""
     endpoint, payload = "d.endpoint", "d.payload"
     if port:
         endpoint = f"'http://127.0.0.' || 1 + n % 8 || ':{port}'"
@@ -339,9 +339,9 @@ def fill(pg, base, count, kind, port=None):
 
 
 def p8(bench):
-    """P8: from the commit of a create to the first byte at the receiver, on an idle system; by PostgreSQL's clock of commits."""
+    """P8: time from the commit of a create (PostgreSQL's commit timestamp) to the first byte at the receiver, on an idle system."""
     count = 60 * bench.rounds
-    # On an idle system autovacuum has been by.
+    # On an idle system, autovacuum has already run.
     bench.pg.sql("DELETE FROM delivery_queue")
     bench.pg.sql("VACUUM delivery_queue")
     smtp, http = SmtpSink(False), HttpSink(False, bench.hooks)
@@ -364,7 +364,7 @@ def p8(bench):
 
 
 def p11(bench):
-    """P11: resident memory idle and under the load of P1, and from the start to the first answer on a migrated database."""
+    """P11: resident memory when idle and under the load of P1; time from start to the first response on a migrated database."""
     ready, idle, loaded = [], [], []
     for _ in range(bench.rounds):
         server = bench.restart(delivers=True)
@@ -384,7 +384,7 @@ def p11(bench):
 
 
 def p12(bench):
-    """P12: statements a second of a node with workers that has nothing to do."""
+    """P12: statements per second of an idle node with workers."""
     bench.pg.sql("DELETE FROM delivery_queue")
     bench.restart(delivers=True)
     time.sleep(2)

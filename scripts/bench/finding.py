@@ -1,4 +1,4 @@
-"""P9 and P10: searches over generated tickets. What the compiler makes against the best SQL by hand, and a page far down against the first."""
+"""P9 and P10: searches over generated tickets: compiled SQL against the best handwritten SQL, and a late page against the first."""
 
 import base64
 import json
@@ -14,23 +14,23 @@ from house import BINARY, HERE, Server, median, spread, until
 
 SIZES = (100_000, 1_000_000)
 SEED = 1
-# A statement is repeated for about so many seconds in each round, at least and at most this often.
+# Seconds for which a statement is repeated in each round, and the minimum and maximum number of repetitions.
 STRETCH, TIMES_MIN, TIMES_MAX = 0.3, 3, 3000
-# Pages of 50; at 1,000,000 tickets the one that P10 names.
+# Tickets per page. With 1,000,000 tickets, this makes page 10,000 the middle one.
 PAGE = 50
-# What of the session is not the statement's.
+# Session settings.
 PREPARED = "SET jit = off; SET plan_cache_mode = force_custom_plan;"
 
 
 class Store:
-    """A database with generated tickets, brought in by `tessera import`, and a server on it."""
+    """A database with generated tickets, imported with `tessera import`, and a server on it."""
 
     def __init__(self, bench, tickets):
         self.pg, self.tickets, self.name = bench.pg, tickets, f"tickets_{tickets}"
         self.pg.sql(f"CREATE DATABASE {self.name}", database="postgres")
         url = self.pg.url(database=self.name)
         self.server = Server(url)
-        # In memory there is no room for gigabytes of WAL beside the tickets.
+        # The memory has no room for gigabytes of WAL in addition to the tickets.
         self.pg.setting("max_wal_size", "1GB")
         begun = time.monotonic()
         generated = subprocess.Popen([sys.executable, HERE / "generate.py", "--tickets", str(tickets), "--seed", str(SEED)], stdout=subprocess.PIPE)
@@ -48,7 +48,7 @@ class Store:
         return self.pg.sql(text, self.name)
 
     def known(self):
-        """What the SQL by hand names."""
+        """Returns the ids that the handwritten SQL refers to."""
         named = self.sql("SELECT name, id FROM custom_fields UNION ALL SELECT name, id FROM queues UNION ALL SELECT username, id FROM users WHERE username = 'agent7'"
                          f" UNION ALL SELECT 'person', id FROM users WHERE lower(email) = '{searches.PERSON}'")
         days = [(name, f"rpad(lpad(to_hex((extract(epoch FROM timestamptz '{day}+00') * 1000)::bigint), 12, '0'), 32, '0')::uuid")
@@ -56,7 +56,7 @@ class Store:
         return {name: f"'{one}'::uuid" for name, one in named} | {name: f"'{self.sql(f'SELECT {day}')[0][0]}'::uuid" for name, day in days}
 
     def compiled(self, query, order=(), cursor=None):
-        """The statement that a search comes to, with its parameters."""
+        """Returns the statement that a search compiles to, with its parameters."""
         body = {"query": query, "order": [{"field": one, "direction": "desc"} for one in order], "limit": PAGE, "cursor": cursor}
         told = self.server.ask("POST", "/api/tickets/search/explain", body)
         return Statement(self, told["sql"], told["binds"])
@@ -68,7 +68,7 @@ class Store:
 
 
 class Statement:
-    """A statement with its parameters, timed as a server sends it."""
+    """A statement with its parameters, timed the way a server sends it."""
 
     def __init__(self, store, text, binds=()):
         self.store, self.text, self.binds = store, " ".join(text.split()), list(binds)
@@ -80,21 +80,21 @@ class Statement:
         self.took, self.times = [], TIMES_MIN
 
     def execute(self, before=""):
-        """Run by psql, its values given."""
+        """Runs the statement in psql with its parameters."""
         if not self.binds:
             return self.store.sql(f"{PREPARED} {before} {self.text}")
         values = ", ".join("'" + value.replace("'", "''") + "'" for value in self.binds)
-        # A parameter that the statement does not use has no type there.
+        # Parameters that the statement does not use have no cast; declare them as text.
         casts = dict(re.findall(r"\$(\d+)::(\w+(?:\[\])?)", self.text))
         types = ", ".join(casts.get(str(number), "text") for number in range(1, len(self.binds) + 1))
         return self.store.sql(f"{PREPARED} PREPARE search ({types}) AS {self.text}; {before} EXECUTE search ({values})")
 
     def tickets(self):
-        """The ids it finds, in their order."""
+        """Returns the ids of the tickets found, in order."""
         return [row[0] for row in self.execute()]
 
     def buffers(self):
-        """The pages it looks at, which is exact."""
+        """Returns the number of buffers that the statement reads."""
         plan = json.loads(self.execute("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON)")[0][0])[0]["Plan"]
         return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
@@ -103,10 +103,10 @@ class Statement:
         return self.store.pg.latency(self.script, times, variables, self.store.name)
 
     def warm(self):
-        """Runs it, and finds out how often it fits into a stretch."""
+        """Warms up, and determines how many repetitions fit into STRETCH seconds."""
         took = self.once(TIMES_MIN)
         if took < 20:
-            # A connection begins with an empty memory of the tables.
+            # A new connection starts with empty catalog caches.
             took = self.once(20 * TIMES_MIN)
         self.times = max(TIMES_MIN, min(TIMES_MAX, int(STRETCH * 1000 / took)))
 
@@ -118,7 +118,7 @@ class Statement:
 
 
 def p9_p10(bench):
-    """P9 and P10: searches over 100,000 and 1,000,000 tickets against the best SQL by hand, and a page far down against the first."""
+    """P9 and P10: searches over 100,000 and 1,000,000 tickets against the best handwritten SQL, and a late page against the first."""
     rows = []
     for tickets in SIZES[:1] if bench.is_quick else SIZES:
         store = Store(bench, tickets)
@@ -131,7 +131,7 @@ def p9_p10(bench):
 
 
 def against_hand(bench, store):
-    """P9: each search in turns with what is written by hand."""
+    """P9: each search, alternating with its handwritten statements."""
     rows, ratios = [], []
     for search in searches.searches():
         ours = store.compiled(search.query, search.order)
@@ -139,7 +139,7 @@ def against_hand(bench, store):
         found = ours.tickets()
         for hand in hands:
             if hand.tickets() != found:
-                raise SystemExit(f"{search.query}: by hand it finds others than compiled:\n{hand.text}\n{ours.text}")
+                raise SystemExit(f"{search.query}: the handwritten and the compiled statement return different tickets:\n{hand.text}\n{ours.text}")
         for one in (ours, *hands):
             one.warm()
         for _ in range(bench.rounds):
@@ -156,7 +156,7 @@ def against_hand(bench, store):
     return rows + [Row("P9", f"{store.tickets:,}: the worst of all, {what}", "", "", worst, None, 1.5, 1.2, True)]
 
 
-# What P10 pages through, and what the tickets are ordered by: the value as a cursor carries it.
+# The searches that P10 pages through: description, query, order, and the SQL of each sort key as a cursor carries it.
 PAGED = [("all, newest first", "", [], {}),
          ("a frequent value, newest first", "CF.{Severity} = 'low'", [], {}),
          ("all, last updated first", "", ["LastUpdated"], {"LastUpdated": "(extract(epoch FROM t.updated_at) * 1000000)::bigint::text"}),
@@ -164,7 +164,7 @@ PAGED = [("all, newest first", "", [], {}),
 
 
 def far_down(bench, store):
-    """P10: the page that begins after half of the tickets (the 10,000th of 1,000,000), against the first."""
+    """P10: the page after half of the tickets (page 10,000 of 1,000,000 tickets) against the first."""
     rows = []
     page = store.tickets // 2 // PAGE
     for what, query, order, keys in PAGED:
@@ -189,7 +189,7 @@ def far_down(bench, store):
 
 
 def last_before(store, query, page, keys):
-    """The id and the keys of the ticket that a page comes after."""
+    """Returns the id and the sort keys of the last ticket before a page."""
     joined = " JOIN custom_field_values v ON v.ticket_id = t.id AND v.custom_field_id = {Severity} AND v.value_folded = 'low'".format(**store.ids) if query else ""
     columns = "".join(f", {key} AS key{at}" for at, key in enumerate(keys))
     order = "".join(f"({key}) DESC NULLS LAST, " for key in keys)

@@ -1,14 +1,14 @@
-"""The floor: what the server wrote for one real request, as a pgbench script, so that the two cannot drift apart.
+"""The floor: a pgbench script generated from what the server wrote for a real request, so that the two cannot drift apart.
 
-The statement and its parameters come from PostgreSQL's log. What the request minted (ids that begin with the time of the
-request's id) and the ticket's number, id and version become expressions over a counter; everything else stays as it
-was, and is sent as a parameter with each execution.
+The statement and its parameters come from PostgreSQL's log. Ids created by the request (those that begin with the time of
+the request's id) and the ticket's number, id and version become expressions over a counter. Everything else is kept and
+sent as a parameter with each execution.
 """
 
 import re
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# An id is this and 16 digits of a counter: ids that follow each other, as those of the server do.
+# Prefix of ids, followed by a counter of 16 digits: the ids are sequential, like those of the server.
 PREFIX = "0190000000007000"
 IDS_MAX = 64
 
@@ -23,7 +23,7 @@ class Script:
         self.minted = {}
 
     def text(self, expressions):
-        """The statement with each `$n` an expression or a variable, cast as at its first place."""
+        """Returns the statement with each `$n` replaced by an expression or variable, with the cast of its first occurrence."""
         casts = {}
         for number, cast in re.findall(r'\$(\d+)(::"?[a-z]+"?(?:\[\])?)', self.statement):
             casts.setdefault(int(number), cast)
@@ -43,7 +43,7 @@ class Script:
         return re.sub(r'\$(\d+)(?:::"?[a-z]+"?(?:\[\])?)?', place, self.statement)
 
     def ids(self, text):
-        """An id, or an array of ids, with the minted ones by the counter; None where there is none of them."""
+        """Returns the SQL for an id or an array of ids, new ids as counter expressions; None if no id is new."""
         ids = text.strip("{}").split(",")
         if not any(one in self.minted for one in ids):
             return None
@@ -51,21 +51,21 @@ class Script:
         return f"ARRAY[{', '.join(f'({one})::uuid' for one in said)}]" if text.startswith("{") else said[0]
 
     def mint(self, request):
-        """Finds the ids that were made with the request's."""
+        """Collects the ids that the request created."""
         for text in self.values.values():
             for one in UUID.findall(text or ""):
                 if one[:13] == request[:13]:
                     self.minted.setdefault(one, f"'{PREFIX}' || :id{len(self.minted)}")
-        assert len(self.minted) <= IDS_MAX, "a request makes more ids than the floor has room for"
+        assert len(self.minted) <= IDS_MAX, "the request creates more ids than IDS_MAX"
 
     def counter(self):
-        """The lines that count, each transaction a number of its own, in the order of time over all clients."""
+        """Returns the lines that count: each transaction gets its own number, increasing over all clients."""
         lines = [f"\\set n :base + (:k * 8 + :client_id) * {IDS_MAX}", "\\set k :k + 1"]
         return lines + [f"\\set id{place} :n + {place}" for place in range(len(self.minted))]
 
 
 def number_of(statement, pattern):
-    """The number of the parameter that a pattern finds in a statement."""
+    """Returns the number of the parameter that a pattern matches in a statement."""
     return int(re.search(pattern, statement)[1])
 
 
@@ -74,7 +74,7 @@ def find(logged, what):
 
 
 def create(logged):
-    """The script and the variables of a create's floor."""
+    """Returns the script and the variables for the floor of a create."""
     statement, values = find(logged, "INSERT INTO tickets")
     script = Script(statement, values)
     number = number_of(statement, r"SELECT \$\d+::uuid, \$(\d+)::bigint, \$\d+::bigint")
@@ -85,7 +85,7 @@ def create(logged):
 
 
 def update(logged, tickets):
-    """The script and the variables of an update's floor, over `tickets` tickets a client, and the SQL that makes them."""
+    """Returns the script and variables for the floor of an update, with `tickets` tickets per client, and the SQL to create them."""
     statement, values = find(logged, "UPDATE tickets")
     script = Script(statement, values)
     ticket, version, grown = (number_of(statement, rf"unnest\({skip}\$(\d+)::") for skip in ("", r"\$\d+::uuid\[\], ", r"\$\d+::uuid\[\], \$\d+::bigint\[\], "))
@@ -109,7 +109,7 @@ def one_line(text):
     return " ".join(text.split()) + ";"
 
 
-# Leasing a delivery and settling it: the rows that the workers write for one, in two prepared statements.
+# Leases and settles a delivery: the rows that the workers write for it, in two prepared statements.
 DELIVERIES = f"""\\set n :base + :k * 8 + :client_id
 \\set k :k + 1
 WITH leased AS (

@@ -1,11 +1,11 @@
-"""Tickets for measuring searches, a line each in the format of `tessera import`; the same for the same seed and number.
+"""Generates tickets for search benchmarks, one line each in the format of `tessera import`, reproducible from seed and number.
 
     python3 scripts/bench/generate.py --tickets 1000000 --seed 1 | tessera import --create-missing -
 
-What they are like: 8 queues, 5,000 customers, 20 products, 20,000 requestors and the words of texts follow Zipf's law.
-A version belongs to its time, as versions do: an old one stands in old tickets only. Half of the requestors make their
-tickets themselves, and so become users; for the others an agent does, and they stay addresses. `RARE` has words that
-stand in exactly so many of a million tickets, fewer in fewer.
+Distribution: 8 queues, 5,000 customers, 20 products, 20,000 requestors and the words of texts follow Zipf's law. Versions
+are correlated with time: old versions occur only in old tickets. Half of the requestors create their own tickets and so
+become users; for the others an agent does, and they remain addresses. `RARE` lists words that occur in exactly that many
+of a million tickets, and proportionally fewer in smaller sets.
 """
 
 import argparse
@@ -25,25 +25,25 @@ TAGS = [f"tag{n}" for n in range(1, 51)]
 VERSIONS = 200
 AGENTS = [f"agent{n}" for n in range(1, 41)]
 REQUESTORS = [f"person{n}@example.net" for n in range(1, 20_001)]
-# In so many of a million tickets: always in the first message, and in every second of them also in the subject.
+# Number of tickets per million: always in the first message, and in every second ticket also in the subject.
 RARE = {"quixotry": 20, "exequatur": 500}
 BEGIN = datetime.datetime(2023, 1, 1, tzinfo=datetime.timezone.utc)
 SPAN = datetime.timedelta(days=3 * 365)
 
 
 def vocabulary():
-    """The words, the most frequent first. No seed changes them, so that a query can name one by its rank."""
+    """Returns the words, most frequent first. They do not depend on the seed, so a query can select one by its rank."""
     chance = random.Random(0)
     syllables = [a + b for a in "bdfghklmnprstv" for b in ("a", "e", "i", "o", "u", "an", "er")]
     words = {}
     while len(words) < WORDS:
-        # The frequent ones are short.
+        # Frequent words are short.
         words.setdefault("".join(chance.choices(syllables, k=2 + (len(words) > 500) + (len(words) > 8000))))
     return list(words)
 
 
 class Draw:
-    """Draws from a list, each entry by its weight."""
+    """Draws from a list by weight."""
 
     def __init__(self, chance, entries, weights):
         self.entries, self.random = list(entries), chance.random
@@ -63,7 +63,7 @@ class Draw:
 
 
 def tickets(count, seed):
-    """The lines. All texts are made here and need no escapes in JSON."""
+    """Yields the lines. All texts are generated here and need no JSON escapes."""
     chance = random.Random(seed)
     uniform = chance.random
     words = Draw.zipf(chance, vocabulary())
@@ -96,7 +96,7 @@ def tickets(count, seed):
             dates += f',"resolved_at":"{text(updated)}"'
         requested = f'"{address}"' if uniform() < 0.95 else f'"{address}","{REQUESTORS[(person * 7 + 1) % len(REQUESTORS)]}"'
         copied = f',"cc":["{REQUESTORS[requestors.one()]}"]' if uniform() < 0.1 else ""
-        # Of 200 versions the newest of the time, or one some releases before it.
+        # Of 200 versions, the newest at that time or one a few releases older.
         version = max(0, int(n * VERSIONS / count) - int(chance.expovariate(0.4)))
         fields = f'"Severity":["{severities.one()}"],"Product":["{products.one()}"],"Customer":["{customers.one()}"]'
         if uniform() < 0.8:
@@ -110,7 +110,7 @@ def tickets(count, seed):
 
 
 def plant(chance, count):
-    """Which tickets have rare words: `{place: [(how manieth of its word, word)]}`."""
+    """Chooses the tickets with rare words: `{ticket: [(index among the tickets with that word, word)]}`."""
     planted = {}
     for word, many in RARE.items():
         for place, n in enumerate(sorted(chance.sample(range(count), min(count, max(1, many * count // 1_000_000))))):

@@ -1,4 +1,4 @@
-"""The house that is measured: a PostgreSQL of its own with its data in memory, the release binary, and a desk in it."""
+"""The measured system: a private PostgreSQL with its data in memory, the release binary, and a configuration."""
 
 import http.client
 import json
@@ -19,12 +19,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target" / "release" / "tessera"
 TOKEN = "tessera_a_token_for_the_benchmark"
 HERE = pathlib.Path(__file__).resolve().parent
-# Everything that is asked twice gets the same plans: those of the server.
+# Use generic plans, as the server does.
 GENERIC = "-c plan_cache_mode=force_generic_plan -c jit=off"
 
 
 def until(holds, what, seconds=60, pause=0.002):
-    """Waits for a condition, not for a time."""
+    """Waits until a condition holds and returns its value; exits after `seconds`."""
     end = time.monotonic() + seconds
     while not (value := holds()):
         if time.monotonic() > end:
@@ -40,7 +40,7 @@ def free_port():
 
 
 class Postgres:
-    """A private cluster with its data in memory. As root it runs as the user postgres, for PostgreSQL refuses root."""
+    """A private cluster with its data in memory. Started by root, it runs as the user postgres, because PostgreSQL refuses root."""
 
     SETTINGS = {
         "listen_addresses": "127.0.0.1",
@@ -72,7 +72,7 @@ class Postgres:
             for name in ("data", "run"):
                 os.chown(self.dir / name, owner.pw_uid, owner.pw_gid)
         self._run("initdb", "-D", self.dir / "data", "-U", "tessera", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        # In the file and not on the command line, so that one can be changed for a while.
+        # In the file, not on the command line, so that a setting can be changed temporarily.
         with (self.dir / "data" / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = '{value}'\n" for name, value in self.SETTINGS.items())
         self._run("pg_ctl", "-D", self.dir / "data", "-w", "-l", self.dir / "data" / "start.log",
@@ -85,7 +85,7 @@ class Postgres:
         subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)
 
     def url(self, port=None, database="bench"):
-        """Over the socket of the cluster, or over TCP through a port."""
+        """Returns a URL for the cluster's socket, or for TCP if a port is given."""
         host = urllib.parse.quote(str(self.dir / "run"), safe="")
         return f"postgres://tessera@127.0.0.1:{port}/{database}" if port else f"postgres://tessera@localhost:{self.port}/{database}?host={host}"
 
@@ -93,7 +93,7 @@ class Postgres:
         return os.environ | {"PGHOST": str(self.dir / "run"), "PGPORT": str(self.port), "PGUSER": "tessera", "PGOPTIONS": GENERIC}
 
     def sql(self, text, database="bench"):
-        """The rows of a query, each a list of texts."""
+        """Returns the rows of a query, each as a list of strings."""
         command = [self.bin / "psql", "-XqAt", "-F", "\x1f", "-R", "\x1e", "-v", "ON_ERROR_STOP=1", "-d", database]
         done = subprocess.run(command, input=text, env=self.environment(), check=True, capture_output=True, text=True)
         return [row.split("\x1f") for row in done.stdout.rstrip("\n").split("\x1e") if row.strip()]
@@ -102,12 +102,12 @@ class Postgres:
         return self.sql(text, database)[0][0]
 
     def setting(self, name, value=None):
-        """Sets a setting for every session, or takes it back."""
+        """Sets a parameter for every session, or resets it."""
         self.sql(f"ALTER SYSTEM SET {name} = '{value}'" if value else f"ALTER SYSTEM RESET {name}")
         self.sql("SELECT pg_reload_conf()")
 
     def logged(self, act):
-        """What the server executed while `act` ran, as (statement, {number: text or None})."""
+        """Returns the statements executed while `act` ran, as (statement, {number: text or None})."""
         logs = self.dir / "data" / "log"
         before = {file: file.stat().st_size for file in logs.glob("*.json")}
         self._all_statements(True)
@@ -124,17 +124,17 @@ class Postgres:
         return found
 
     def backends(self):
-        """The processes that serve clients."""
+        """Returns the ids of the processes that serve clients."""
         return [pid for (pid,) in self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")]
 
     def _all_statements(self, on):
         self.sql(f"ALTER SYSTEM SET log_min_duration_statement = {0 if on else -1}")
         self.sql("SELECT pg_reload_conf()")
-        # Backends read the new settings when their next statement comes.
+        # Backends read the new settings at their next statement.
         time.sleep(0.3)
 
     def pgbench(self, script, seconds, variables, clients=8):
-        """Transactions a second."""
+        """Returns transactions per second."""
         defined = [part for name, value in variables.items() for part in ("-D", f"{name}={value}")]
         command = [self.bin / "pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(seconds), "-f", script, *defined, "bench"]
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True)
@@ -145,7 +145,7 @@ class Postgres:
         return float(rate[1])
 
     def latency(self, script, times, variables, database):
-        """Milliseconds of a script's one statement, sent as searches are: planned for its values each time, on one connection."""
+        """Returns the latency of a script's single statement in ms, sent like a search: planned for its values, on one connection."""
         defined = [part for name, value in variables.items() for part in ("-D", f"{name}={value}")]
         command = [self.bin / "pgbench", "-n", "-M", "extended", "-c", "1", "-t", str(times), "-f", script, *defined, database]
         done = subprocess.run(command, env=self.environment() | {"PGOPTIONS": "-c jit=off"}, capture_output=True, text=True)
@@ -160,7 +160,7 @@ class Postgres:
 
 
 def parameters(detail):
-    """`parameters: $1 = 'a', $2 = NULL` as a dictionary."""
+    """Parses `parameters: $1 = 'a', $2 = NULL` into a dictionary."""
     pairs = re.findall(r"\$(\d+) = (NULL|'(?:[^']|'')*')", detail)
     return {int(n): None if text == "NULL" else text[1:-1].replace("''", "'") for n, text in pairs}
 
@@ -210,7 +210,7 @@ class Server:
         return json.loads(text) if text else None
 
     def wrk(self, script, seconds, *arguments, connections=16):
-        """Requests a second and the 99th percentile in milliseconds."""
+        """Returns requests per second and the 99th percentile in ms."""
         command = ["wrk", "-t2", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", HERE / script,
                    f"http://127.0.0.1:{self.port}", "--", TOKEN, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -221,7 +221,7 @@ class Server:
         return float(rate[1]), float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
     def memory(self):
-        """Resident megabytes."""
+        """Returns the resident memory in MB."""
         status = (pathlib.Path("/proc") / str(self.process.pid) / "status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
@@ -235,13 +235,13 @@ class Server:
 
 
 def processor_times(pids):
-    """Seconds of processor time of each thread of some processes, to the nanosecond."""
+    """Returns the CPU time of each thread of the given processes, in seconds with nanosecond resolution."""
     files = [file for pid in pids for file in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")]
     return {file: int(file.read_text().split()[0]) / 1e9 for file in files}
 
 
 def spent_since(before, after):
-    """Seconds between two readings; a thread that ended meanwhile does not count."""
+    """Returns the CPU seconds between two readings, excluding threads that have exited."""
     return sum(seconds - before.get(thread, 0) for thread, seconds in after.items())
 
 
@@ -256,9 +256,9 @@ CREATE = {
 
 
 def furnish(server, hooks, mail="team@example.org"):
-    """The desk of P1: 10 active scrips, of which a create matches 4 and a change of status 2; 2 custom fields.
+    """Creates the configuration of P1: 10 active scrips, of which 4 match a create and 2 a status change; 2 custom fields.
 
-    Its webhooks go to the port `hooks` of this machine.
+    Its webhooks go to the port `hooks` on this machine.
     """
     for scrip in server.ask("GET", "/api/scrips?limit=200")["items"]:
         server.ask("PATCH", f"/api/scrips/{scrip['id']}", {"state": "disabled"})
@@ -292,5 +292,5 @@ def median(values):
 
 
 def spread(values):
-    """Half the distance between the largest and the smallest, as a part of the median."""
+    """Returns half the range, as a fraction of the median."""
     return (max(values) - min(values)) / 2 / median(values) if len(values) > 1 else 0.0

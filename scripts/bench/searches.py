@@ -1,15 +1,15 @@
-"""The searches of P9: each in TicketSQL, and as SQL written by hand.
+"""The searches of P9: each in TicketSQL, and as handwritten SQL.
 
-What is written by hand answers rightly whatever the tickets are like (a person may stand in a ticket as a user or as an
-address, a ticket may have a value twice in two spellings), and is free to know what these tickets are like: where there
-are several ways, all are here, and the fastest of them is the floor.
+The handwritten SQL is correct for any tickets (a person may be on a ticket as a user or as an address; a ticket may have
+a value twice in two spellings), but may exploit the distribution of these. If there are several ways, all are included,
+and the fastest is the floor.
 """
 
 from dataclasses import dataclass, field
 
 import generate
 
-# Words by how frequent they are; the rare ones are planted.
+# Words by frequency; the rare ones are planted.
 VOCABULARY = generate.vocabulary()
 FREQUENT, OFTEN, SELDOM = VOCABULARY[9], VOCABULARY[19], VOCABULARY[999]
 RARE, RARER = sorted(generate.RARE, key=generate.RARE.get, reverse=True)
@@ -24,7 +24,7 @@ WEEK = ("2023-02-01", "2023-02-08")
 
 @dataclass
 class Search:
-    """One search. `is_gate`: that it reads few pages is checked exactly."""
+    """A search. `is_gate`: the number of buffers that it reads is a figure, too."""
 
     what: str
     query: str
@@ -34,7 +34,7 @@ class Search:
 
 
 def value(name, test, alias="v", more=""):
-    """A join to the values of a field; `{name}` becomes its id."""
+    """Returns a join to the values of a custom field; `{name}` becomes its id."""
     return f" JOIN custom_field_values {alias} ON {alias}.ticket_id = t.id AND {alias}.custom_field_id = {{{name}}} AND {alias}.value_folded {test}{more}"
 
 
@@ -47,18 +47,18 @@ def walked(where, order=NEWEST):
 
 
 def either(*selects):
-    """The newest of what several selects find, each its newest."""
+    """Returns the newest tickets found by several selects, each of which finds its newest."""
     return f"SELECT DISTINCT t.id FROM ({' UNION ALL '.join(f'({select})' for select in selects)}) t {NEWEST}"
 
 
 def has(words):
-    """A condition on `t`, tested ticket by ticket: OFFSET keeps PostgreSQL from looking for all matches first."""
+    """Returns a condition on `t`, tested ticket by ticket: OFFSET keeps PostgreSQL from finding all matches first."""
     return (f"(t.subject_words @@ $q${words}$q$::tsquery OR EXISTS (SELECT FROM transaction_contents c WHERE c.ticket_id = t.id"
             f" AND c.words @@ $q${words}$q$::tsquery OFFSET 0))")
 
 
 def found(words, *joins):
-    """All that has the words first, and then the rest for each of them: OFFSET keeps PostgreSQL from reading whole tables for it."""
+    """Finds all tickets with the words, then tests the rest for each: OFFSET keeps PostgreSQL from reading whole tables."""
     return (f"WITH m AS MATERIALIZED (SELECT c.ticket_id FROM transaction_contents c WHERE c.words @@ $q${words}$q$::tsquery"
             f" UNION SELECT s.id FROM tickets s WHERE s.subject_words @@ $q${words}$q$::tsquery)"
             f" SELECT DISTINCT f.id FROM m CROSS JOIN LATERAL (SELECT t.id FROM tickets t{''.join(joins)} WHERE t.id = m.ticket_id AND {SEEN} OFFSET 0) f"
@@ -66,7 +66,7 @@ def found(words, *joins):
 
 
 def requestor(address, who):
-    """A person's tickets as a user, and those under the address."""
+    """Returns the joins for a person's tickets as a user and as an address."""
     return [joined(f" JOIN ticket_watchers w ON w.ticket_id = t.id AND w.role = 'requestor' AND {is_it}")
             for is_it in (f"w.user_id = {{{who}}}", f"w.address IS NOT NULL AND lower(w.address) = '{address}'")]
 
@@ -75,7 +75,7 @@ def within(column, since, until):
     return f"{column} >= '{since}+00' AND {column} < '{until}+00'"
 
 
-# Ids carry the time at which they were made: `{since}` and `{until}` become the first id of these days.
+# Ids contain their creation time: `{since}` and `{until}` become the first ids of these days.
 IN_WEEK = " AND {0} >= {{since}} AND {0} < {{until}}"
 
 

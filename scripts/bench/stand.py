@@ -1,4 +1,4 @@
-"""What stands around the server: receivers that answer or hang, and a proxy that counts round trips."""
+"""The server's surroundings: receivers that respond or hang, and a proxy that counts round trips."""
 
 import socket
 import socketserver
@@ -8,7 +8,7 @@ import time
 
 
 class Listener:
-    """A server of a thread a connection, on a port of this machine."""
+    """A TCP server on this machine with one thread per connection."""
 
     def __init__(self, handle, port=0):
         class Handler(socketserver.BaseRequestHandler):
@@ -32,7 +32,7 @@ class Listener:
 
 
 def lines(tcp):
-    """The lines that arrive."""
+    """Yields the lines received."""
     rest = b""
     while chunk := tcp.recv(65536):
         *whole, rest = (rest + chunk).split(b"\r\n")
@@ -40,7 +40,7 @@ def lines(tcp):
 
 
 class SmtpSink(Listener):
-    """Takes every mail and forgets it; when it hangs, it takes connections and says nothing."""
+    """Accepts and discards every mail; when hanging, accepts connections but sends nothing."""
 
     def __init__(self, hangs):
         self.hangs = hangs
@@ -65,7 +65,7 @@ class SmtpSink(Listener):
 
 
 class HttpSink(Listener):
-    """Answers every request with 204 and notes which ticket's arrived when; when it hangs, it says nothing."""
+    """Responds to every request with 204 and records when each ticket's request arrived; when hanging, sends nothing."""
 
     def __init__(self, hangs, port=0):
         self.hangs, self.arrived = hangs, []
@@ -89,7 +89,7 @@ class HttpSink(Listener):
 
 
 class Proxy(Listener):
-    """Passes on to PostgreSQL and counts round trips: each Query and each Sync of the client waits for an answer."""
+    """Forwards to PostgreSQL and counts round trips: the client waits for a response to each Query and each Sync."""
 
     def __init__(self, port):
         self.target, self.trips = port, 0
@@ -104,7 +104,7 @@ class Proxy(Listener):
             server.sendall(chunk)
             rest += chunk
             while len(rest) >= 5:
-                # The first message, and a request for TLS before it, have no type.
+                # The startup message, and a TLS request before it, have no type byte.
                 start = 1 if is_begun else 0
                 length = struct.unpack(">I", rest[start:start + 4])[0] + start
                 if len(rest) < length:

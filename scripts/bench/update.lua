@@ -1,5 +1,5 @@
--- Changes statuses: goes round and round over its share of the tickets, open on one round and stalled on the next.
--- Arguments: token, the first number, how many.
+-- Changes statuses: each thread cycles through its share of the tickets, alternating between open and stalled.
+-- Arguments: token, first ticket number, number of tickets, number of changes already made.
 local first, share, n
 function setup(thread) counter = (counter or 0) + 1; thread:set("id", counter) end
 function init(arguments)
