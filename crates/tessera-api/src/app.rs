@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tessera_core::desk::Tessera;
 use tessera_core::metrics as names;
-use tessera_core::{Error, Kind};
+use tessera_core::{Code, Error};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -167,8 +167,7 @@ pub async fn authenticate(State(app): State<App>, request: Request, next: Next) 
 
 /// The answer to who has no token, or a wrong one.
 pub fn unauthenticated(detail: &str) -> Response {
-    let mut response =
-        Problem::from(Error::new(Kind::Unauthenticated, "unauthenticated", detail)).into_response();
+    let mut response = Problem::from(Error::new(Code::Unauthenticated, detail)).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
@@ -178,7 +177,7 @@ pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Respo
     let Ok(_place) = app.places.try_acquire() else {
         metrics::counter!(names::HTTP_SHED).increment(1);
         let detail = "Too many requests are at work. Send this one again in a moment.";
-        return Problem::from(Error::new(Kind::Busy, "overloaded", detail)).into_response();
+        return Problem::from(Error::new(Code::Overloaded, detail)).into_response();
     };
     next.run(request).await
 }
@@ -198,10 +197,10 @@ pub async fn limit_time(State(app): State<App>, request: Request, next: Next) ->
     if has_arrived.load(Ordering::Relaxed) {
         let detail = "This took too long and was stopped. It may or may not have been done. Send it again with the same \
                       Idempotency-Key; without one, look first.";
-        return Problem::from(Error::new(Kind::Busy, "timeout", detail)).into_response();
+        return Problem::from(Error::new(Code::Timeout, detail)).into_response();
     }
     let detail = format!("The body did not arrive within {} s.", app.load.handler.as_secs_f64());
-    let mut response = Problem::from(Error::new(Kind::Malformed, "body_too_slow", detail)).into_response();
+    let mut response = Problem::from(Error::new(Code::BodyTooSlow, detail)).into_response();
     if !is_http2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,5 +1,6 @@
 //! Errors as problem documents (RFC 9457), by one total match.
 
+use crate::schema;
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -8,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::error::Error as _;
 use tessera_core::error::Place;
-use tessera_core::{Error, Kind};
+use tessera_core::{Code, Error, Kind};
 use utoipa::ToSchema;
 
 /// What a handler answers where it can fail.
@@ -27,6 +28,8 @@ const PROBLEM_JSON: &str = "application/problem+json";
 /// The longest problem document that is given its request id, in bytes: a new plan may be large.
 const DOCUMENT_MAX: usize = 8 * 1024 * 1024;
 
+schema::body!(ErrorCode, "ErrorCode", schema::error_code());
+
 /// A problem document.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemDocument {
@@ -40,7 +43,8 @@ pub struct ProblemDocument {
     status: u16,
     /// What happened and what to do.
     detail: String,
-    /// A stable name for programs.
+    /// A stable name for programs; `docs/api.md` explains each.
+    #[schema(value_type = ErrorCode)]
     code: &'static str,
     /// The request, as in the header `X-Request-Id`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +115,7 @@ impl Problem {
     /// The plan that was named is no longer the plan.
     pub fn plan_changed(plan: Value) -> Self {
         let detail = "Nothing was written: the same request would now do something else. See plan for what.";
-        Self { plan: Some(plan), ..Error::new(Kind::Conflict, "plan_changed", detail).into() }
+        Self { plan: Some(plan), ..Error::new(Code::PlanChanged, detail).into() }
     }
 
     /// A search was refused; a fault of the query is shown with the query.
@@ -127,42 +131,38 @@ impl From<Error> for Problem {
     }
 }
 
-/// Status and title of a class of errors.
-fn class(kind: Kind) -> (StatusCode, &'static str) {
-    match kind {
-        Kind::Malformed => (StatusCode::BAD_REQUEST, "The request cannot be read"),
-        Kind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "The request cannot be right"),
-        Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "Who are you?"),
-        Kind::Forbidden => (StatusCode::FORBIDDEN, "This is not allowed to you"),
-        Kind::NotFound => (StatusCode::NOT_FOUND, "There is no such thing"),
-        Kind::Conflict => (StatusCode::CONFLICT, "The state of things does not allow it"),
-        Kind::Precondition => (StatusCode::PRECONDITION_FAILED, "What must hold does not hold"),
-        Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large"),
-        Kind::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Not now"),
-        Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The database does not answer"),
-        Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side"),
+/// The HTTP status of a code.
+pub fn status(code: Code) -> StatusCode {
+    match (code.kind(), code) {
+        // HTTP has statuses of its own for these.
+        (_, Code::UnsupportedMediaType) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        (_, Code::MethodNotAllowed) => StatusCode::METHOD_NOT_ALLOWED,
+        (_, Code::BodyTooSlow) => StatusCode::REQUEST_TIMEOUT,
+        (Kind::Malformed, _) => StatusCode::BAD_REQUEST,
+        (Kind::Invalid, _) => StatusCode::UNPROCESSABLE_ENTITY,
+        (Kind::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
+        (Kind::Forbidden, _) => StatusCode::FORBIDDEN,
+        (Kind::NotFound, _) => StatusCode::NOT_FOUND,
+        (Kind::Conflict, _) => StatusCode::CONFLICT,
+        (Kind::Precondition, _) => StatusCode::PRECONDITION_FAILED,
+        (Kind::TooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
+        (Kind::Busy | Kind::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Kind::Internal, _) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { error, plan, query } = self;
-        let (status, title) = class(error.kind());
+        let (code, status) = (error.code(), status(error.code()));
         let fault = status.is_server_error().then(|| Fault::of(&error));
-        let status = match error.code() {
-            // HTTP has words of its own for these.
-            "unsupported_media_type" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
-            "body_too_slow" => StatusCode::REQUEST_TIMEOUT,
-            _ => status,
-        };
         let place = error.place();
         let document = ProblemDocument {
-            kind: format!("https://tessera.example/problems/{}", error.code()),
-            title,
+            kind: format!("https://tessera.example/problems/{code}"),
+            title: code.title(),
             status: status.as_u16(),
             detail: error.detail().to_owned(),
-            code: error.code(),
+            code: code.as_str(),
             request_id: None,
             errors: error
                 .faults()
@@ -215,7 +215,7 @@ impl Fault {
             causes.push(source.to_string());
             cause = source.source();
         }
-        Self { code: error.code(), detail: error.detail().to_owned(), causes: causes.join(": ") }
+        Self { code: error.code().as_str(), detail: error.detail().to_owned(), causes: causes.join(": ") }
     }
 }
 

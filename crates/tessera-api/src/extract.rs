@@ -14,7 +14,7 @@ use tessera_core::db::tickets::TicketRef;
 use tessera_core::desk::{Conditions, IdempotencyKey, KEY_MAX, depth_of};
 use tessera_core::models::delivery::DEPTH_HEADER;
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
-use tessera_core::{Error, Kind};
+use tessera_core::{Code, Error};
 
 /// A JSON body, with the hash of the request for idempotency.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if media_type != "application/json" && !media_type.ends_with("+json") {
             let detail = "Send the body as JSON, with the header Content-Type: application/json.";
-            return Err(Error::new(Kind::Malformed, "unsupported_media_type", detail).into());
+            return Err(Error::new(Code::UnsupportedMediaType, detail).into());
         }
         let mut hasher = Sha256::new();
         hasher.update(request.method().as_str());
@@ -46,13 +46,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
             if is_large {
                 let detail = format!("The body is larger than {} bytes.", crate::app::BODY_MAX);
-                Error::new(Kind::TooLarge, "body_too_large", detail)
+                Error::new(Code::BodyTooLarge, detail)
             } else {
-                Error::new(
-                    Kind::Malformed,
-                    "malformed_body",
-                    "The body did not arrive whole. Send the request again.",
-                )
+                Error::new(Code::MalformedBody, "The body did not arrive whole. Send the request again.")
             }
         })?;
         hasher.update(&bytes);
@@ -85,11 +81,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             let message = missing.map_or_else(|| message.to_owned(), |_| "is missing".to_owned());
             return Error::invalid_field(field, message);
         }
-        Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {inner}."))
+        Error::new(Code::MalformedJson, format!("The body is not JSON: {inner}."))
     })?;
-    reader.end().map_err(|error| {
-        Error::new(Kind::Malformed, "malformed_json", format!("The body is not JSON: {error}."))
-    })?;
+    reader
+        .end()
+        .map_err(|error| Error::new(Code::MalformedJson, format!("The body is not JSON: {error}.")))?;
     Ok(parsed)
 }
 
@@ -139,7 +135,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
                 return Error::not_found("resource", parts.uri.path()).into();
             }
             let detail = "The path holds what is not UTF-8.";
-            Error::new(Kind::Malformed, "malformed_path", detail).into()
+            Error::new(Code::MalformedPath, detail).into()
         })
     }
 }
@@ -169,9 +165,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Given {
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Error> {
-    let unreadable = |_| {
-        Error::new(Kind::Malformed, "malformed_header", format!("The header {name} holds what is not ASCII."))
-    };
+    let unreadable =
+        |_| Error::new(Code::MalformedHeader, format!("The header {name} holds what is not ASCII."));
     headers.get(name).map(|value| value.to_str().map_err(unreadable)).transpose()
 }
 
@@ -184,7 +179,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| is_number).map(Some).ok_or_else(|| {
         let detail = format!("The header If-Match is {value}; send the ETag of the ticket, as \"7\".");
-        Error::new(Kind::Malformed, "malformed_header", detail)
+        Error::new(Code::MalformedHeader, detail)
     })
 }
 
@@ -192,7 +187,7 @@ fn if_plan(headers: &HeaderMap) -> Result<Option<tessera_core::plan::PlanHash>, 
     let Some(value) = text(headers, "If-Plan")? else { return Ok(None) };
     value.parse().map(Some).map_err(|_| {
         let detail = "The header If-Plan is not a plan_hash: 64 hex digits, as a preview answers them.";
-        Error::new(Kind::Malformed, "malformed_header", detail)
+        Error::new(Code::MalformedHeader, detail)
     })
 }
 
@@ -204,7 +199,7 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
     {
         let detail =
             format!("The header Idempotency-Key must be 1 to {KEY_MAX} visible characters or spaces.");
-        return Err(Error::new(Kind::Malformed, "malformed_header", detail));
+        return Err(Error::new(Code::MalformedHeader, detail));
     }
     Ok(Some(IdempotencyKey { key: value.to_owned(), body_hash: Vec::new() }))
 }
@@ -233,7 +228,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(value)| Self(value)).map_err(|rejection| {
             let detail = format!("The query of the URL cannot be read: {}.", rejection.body_text());
-            Error::new(Kind::Malformed, "malformed_query", detail).into()
+            Error::new(Code::MalformedQuery, detail).into()
         })
     }
 }

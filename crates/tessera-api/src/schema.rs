@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::{Value, json};
+use tessera_core::Code;
 use tessera_core::models::text::{CONTENT_MAX, VALUE_MAX};
 use tessera_core::query::ast::{PREDICATES_MAX, VALUES_MAX};
 use utoipa::openapi::schema::Schema;
@@ -28,6 +29,16 @@ macro_rules! body {
     };
 }
 pub(crate) use body;
+
+/// The schema of the codes of errors.
+pub fn error_code() -> RefOr<Schema> {
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    openapi(json!({
+        "type": "string",
+        "enum": codes,
+        "description": "A stable name for one way in which a request can fail."
+    }))
+}
 
 /// Whatever JSON can say: the schemas of OpenAPI that we have cannot be without a type.
 const ANY: [&str; 6] = ["string", "number", "boolean", "object", "array", "null"];

@@ -1,37 +1,41 @@
-//! The one error of the core: what went wrong, where in the input, and what would be allowed; no transport's words.
+//! The one error of the core: what went wrong, where in the input, and what is allowed instead; independent of the transport.
+
+mod code;
+
+pub use code::{Code, Explanation};
 
 use std::fmt;
 
-/// What the core answers where it can fail.
+/// A result of the core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Faults told of one request.
+/// Faults reported for one request at most.
 pub const FAULTS_MAX: usize = 200;
 
-/// The class of an error; the edges (HTTP, gRPC, command line) translate it with a total match.
+/// The class of an error. The edges (HTTP, gRPC, command line) map it to their own status with a total match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The input cannot be read at all.
+    /// The input cannot be parsed.
     Malformed,
-    /// The input can be read and says something that cannot be.
+    /// The input can be parsed, but has invalid values.
     Invalid,
-    /// The caller is not known.
+    /// The caller is unknown.
     Unauthenticated,
-    /// The caller may not do this.
+    /// The caller lacks a right.
     Forbidden,
-    /// There is no such thing.
+    /// The object does not exist.
     NotFound,
-    /// The state of things does not allow it.
+    /// The current state does not allow the request.
     Conflict,
-    /// What the caller said must hold does not hold (If-Match).
+    /// A precondition of the caller (`If-Match`) does not hold.
     Precondition,
-    /// The input is larger than a named limit.
+    /// The input exceeds a named limit.
     TooLarge,
-    /// Not now: a queue is full, a lock or a deadline was missed. The same request may be sent again.
+    /// A queue is full, or a lock or a deadline was missed. The same request can be retried.
     Busy,
-    /// The database cannot be reached.
+    /// The database cannot be reached. The same request can be retried.
     Unavailable,
-    /// A fault of ours, or of the disk; the source says more, and never reaches a client.
+    /// A bug, or a failure of the disk; the source has the details and never reaches a client.
     Internal,
 }
 
@@ -96,8 +100,7 @@ pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    kind: Kind,
-    code: &'static str,
+    code: Code,
     detail: String,
     faults: Vec<Fault>,
     allowed: Option<Vec<String>>,
@@ -106,10 +109,9 @@ struct Inner {
 }
 
 impl Error {
-    /// An error with a stable code (`docs/api.md` lists them) and a sentence for a person.
-    pub fn new(kind: Kind, code: &'static str, detail: impl Into<String>) -> Self {
+    /// Creates an error with a sentence for a person: what is wrong, where, and what to do.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self(Box::new(Inner {
-            kind,
             code,
             detail: detail.into(),
             faults: Vec::new(),
@@ -119,69 +121,67 @@ impl Error {
         }))
     }
 
-    /// Input that can be read and cannot be right: `422 invalid` with its faults.
-    ///
-    /// Of more than [`FAULTS_MAX`] the first are told, and how many there are.
+    /// Creates a [`Code::Invalid`] with its faults: the first [`FAULTS_MAX`] of them, and the number of all.
     pub fn invalid(mut faults: Vec<Fault>) -> Self {
         let detail = match faults.as_slice() {
             [one] => one.to_string(),
-            many => format!("{} things in this request cannot be right; see errors", many.len()),
+            many => format!("The request has {} invalid values; see errors.", many.len()),
         };
         faults.truncate(FAULTS_MAX);
-        let mut error = Self::new(Kind::Invalid, "invalid", detail);
+        let mut error = Self::new(Code::Invalid, detail);
         error.0.faults = faults;
         error
     }
 
-    /// The same, with one fault.
+    /// Creates a [`Code::Invalid`] with one fault.
     pub fn invalid_field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid(vec![Fault::new(field, message)])
     }
 
-    /// There is no `what` of that name.
+    /// Creates a [`Code::NotFound`] for an object of the type `what`.
     pub fn not_found(what: &str, name: impl fmt::Display) -> Self {
-        Self::new(Kind::NotFound, "not_found", format!("There is no {what} {name}."))
+        Self::new(Code::NotFound, format!("There is no {what} {name}."))
     }
 
-    /// A fault of ours, with its cause.
+    /// Creates a [`Code::Internal`] with its cause.
     pub fn internal(
         detail: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::new(Kind::Internal, "internal", detail).with_source(source)
+        Self::new(Code::Internal, detail).with_source(source)
     }
 
-    /// With its cause, which is logged and never answered.
+    /// Adds the cause, which is logged and never sent to a client.
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// With what would be allowed instead.
+    /// Adds the values that are allowed instead.
     pub fn with_allowed(mut self, allowed: Vec<String>) -> Self {
         self.0.allowed = Some(allowed);
         self
     }
 
-    /// With the part of a query at fault, and what to write instead.
+    /// Adds the part of a query at fault, and what to write instead.
     pub fn with_place(mut self, place: Place, hint: Option<String>) -> Self {
         self.0.place = Some((place, hint));
         self
     }
 
-    /// With the places in the input that are at fault.
+    /// Adds the faults of single fields.
     pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
         self.0.faults = faults;
         self
     }
 
-    /// The class.
+    /// The class of [`code`](Self::code).
     pub fn kind(&self) -> Kind {
-        self.0.kind
+        self.0.code.kind()
     }
 
-    /// The stable code.
-    pub fn code(&self) -> &'static str {
+    /// The stable code, for programs.
+    pub fn code(&self) -> Code {
         self.0.code
     }
 
@@ -190,7 +190,7 @@ impl Error {
         &self.0.detail
     }
 
-    /// What is wrong where.
+    /// The faults of single fields.
     pub fn faults(&self) -> &[Fault] {
         &self.0.faults
     }
@@ -200,7 +200,7 @@ impl Error {
         self.0.place.as_ref().map(|(place, hint)| (*place, hint.as_deref()))
     }
 
-    /// What would be allowed.
+    /// The values that are allowed instead.
     pub fn allowed(&self) -> Option<&[String]> {
         self.0.allowed.as_deref()
     }

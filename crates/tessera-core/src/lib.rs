@@ -17,4 +17,4 @@ pub mod scrip;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use error::{Error, Fault, Kind, Result};
+pub use error::{Code, Error, Fault, Kind, Result};

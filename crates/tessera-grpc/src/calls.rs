@@ -1,6 +1,6 @@
 //! What stands around every call: the token, a place to work at, the time it has, its id, a line in the log, the metrics.
 
-use crate::status::{causes, status};
+use crate::status::{causes, grpc_name, status};
 use crate::{DESCRIPTORS, Limits, MESSAGE_MAX, v1};
 use futures::FutureExt as _;
 use prost::Message as _;
@@ -14,16 +14,16 @@ use tessera_core::desk::connectors::WAIT_MAX;
 use tessera_core::desk::{Tessera, clock};
 use tessera_core::metrics as names;
 use tessera_core::models::Connector;
-use tessera_core::{Error, Kind};
+use tessera_core::{Code, Error};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response, header};
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
-use tonic::{Code, Status};
 use tower::ServiceExt as _;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Level, Span};
@@ -89,10 +89,10 @@ impl Calls {
             response.headers_mut().insert("x-request-id", value);
         }
         let failed = response.extensions().get::<Status>();
-        let code = failed.map_or(Code::Ok, Status::code);
-        span.record("code", name_of(code));
+        let code = failed.map_or(tonic::Code::Ok, Status::code);
+        span.record("code", grpc_name(code));
         self.tell(method, code, failed, &id, begun.elapsed());
-        let labels = [("method", method.to_owned()), ("code", name_of(code).to_owned())];
+        let labels = [("method", method.to_owned()), ("code", grpc_name(code).to_owned())];
         metrics::counter!(names::GRPC_CALLS, &labels).increment(1);
         metrics::histogram!(names::GRPC_CALL_SECONDS, "method" => method.to_owned()).record(begun.elapsed());
         response
@@ -125,7 +125,7 @@ impl Calls {
         let places = if method == self.lease { &self.leases } else { &self.calls };
         let _place = places.try_acquire().map_err(|_| {
             let detail = "Too many calls are at work. Make this one again in a moment.";
-            status(Error::new(Kind::Busy, "overloaded", detail))
+            status(Error::new(Code::Overloaded, detail))
         })?;
         let Ok(response) = self.routes.clone().oneshot(request).await;
         response.extensions().get::<Status>().and_then(in_our_words).map_or(Ok(response), Err)
@@ -139,7 +139,7 @@ impl Calls {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .ok_or_else(|| {
                 let detail = "Send the metadata authorization: Bearer <token>, with the token that `tessera connector add` printed.";
-                Error::new(Kind::Unauthenticated, "unauthenticated", detail)
+                Error::new(Code::Unauthenticated, detail)
             })?;
         self.tessera.connector(token.1.trim()).await
     }
@@ -168,18 +168,25 @@ impl Calls {
     }
 
     /// The one line. A fault of ours stands in it with its causes, which never reach the client.
-    fn tell(&self, method: &str, code: Code, failed: Option<&Status>, request_id: &str, took: Duration) {
+    fn tell(
+        &self,
+        method: &str,
+        code: tonic::Code,
+        failed: Option<&Status>,
+        request_id: &str,
+        took: Duration,
+    ) {
         let ms = took.as_micros() as f64 / 1_000.0;
         let (detail, causes) = failed.map(|failed| (failed.message(), causes(failed))).unwrap_or_default();
-        let code = (code, name_of(code));
+        let code = (code, grpc_name(code));
         match code {
-            (Code::Internal | Code::Unknown | Code::DataLoss, code) => {
+            (tonic::Code::Internal | tonic::Code::Unknown | tonic::Code::DataLoss, code) => {
                 tracing::error!(method, code, ms, request_id, causes, detail, "failed");
             }
-            (Code::Unavailable | Code::DeadlineExceeded, code) => {
+            (tonic::Code::Unavailable | tonic::Code::DeadlineExceeded, code) => {
                 tracing::warn!(method, code, ms, request_id, causes, detail, "turned away");
             }
-            (Code::Ok, code) if self.is_quiet(method) => {
+            (tonic::Code::Ok, code) if self.is_quiet(method) => {
                 tracing::debug!(method, code, ms, request_id, "answered");
             }
             (_, code) => tracing::info!(method, code, ms, request_id, detail, "answered"),
@@ -228,13 +235,13 @@ fn in_our_words(said: &Status) -> Option<Status> {
     // Whatever we say has details.
     let error = match said.code() {
         _ if !said.details().is_empty() => return None,
-        Code::OutOfRange => {
+        tonic::Code::OutOfRange => {
             let detail = format!("The message is larger than {MESSAGE_MAX} bytes.");
-            Error::new(Kind::TooLarge, "body_too_large", detail)
+            Error::new(Code::BodyTooLarge, detail)
         }
-        Code::Internal => {
+        tonic::Code::Internal => {
             let detail = format!("The message is none that this method takes: {}.", said.message());
-            Error::new(Kind::Malformed, "malformed_message", detail)
+            Error::new(Code::MalformedMessage, detail)
         }
         _ => return None,
     };
@@ -244,13 +251,13 @@ fn in_our_words(said: &Status) -> Option<Status> {
 fn timed_out() -> Status {
     let detail = "This took too long and was stopped. It may or may not have been done. Call again with the same \
                   idempotency_key; without one, look first.";
-    status(Error::new(Kind::Busy, "timeout", detail))
+    status(Error::new(Code::Timeout, detail))
 }
 
 fn stopping() -> Status {
     let detail =
         "Tessera is stopping and broke this off. It may or may not have been done. Call again in a moment.";
-    status(Error::new(Kind::Busy, "busy", detail))
+    status(Error::new(Code::Busy, detail))
 }
 
 /// What a panic is answered: the same as any other fault of ours.
@@ -262,29 +269,6 @@ fn on_panic(panic: &(dyn Any + Send)) -> Status {
         .unwrap_or("a panic without words")
         .to_owned();
     status(Error::internal("Something went wrong on our side.", message))
-}
-
-/// The name of a code, as gRPC writes it.
-fn name_of(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

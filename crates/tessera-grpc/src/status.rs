@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tessera_core::{Error, Kind};
-use tonic::{Code, Status};
+use tessera_core::{Code, Error, Kind};
+use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 /// What `ErrorInfo.domain` says of every error.
@@ -24,7 +24,7 @@ const SENTENCE_MAX: usize = 350;
 /// `ErrorInfo` has the code of `docs/api.md` as its reason, and with it what a program may want to know: `allowed`, and of a
 /// query the place at fault. What is our own fault has the error as its source, which is logged and never sent.
 pub fn status(error: Error) -> Status {
-    let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, metadata(&error));
+    let mut details = ErrorDetails::with_error_info(error.code().as_str(), DOMAIN, metadata(&error));
     let violations: Vec<_> = violations(&error).take(FIELDS_MAX).collect();
     if !violations.is_empty() {
         details.set_bad_request(violations);
@@ -32,7 +32,8 @@ pub fn status(error: Error) -> Status {
     if is_worth_another_try(error.kind()) {
         details.set_retry_info(Some(RETRY_AFTER));
     }
-    let mut status = Status::with_error_details(code(&error), cut(error.detail(), SENTENCE_MAX), details);
+    let mut status =
+        Status::with_error_details(grpc_code(error.code()), cut(error.detail(), SENTENCE_MAX), details);
     if is_ours(error.kind()) {
         status.set_source(Arc::new(error));
     }
@@ -50,20 +51,44 @@ pub fn causes(status: &Status) -> String {
     causes.join(": ")
 }
 
-fn code(error: &Error) -> Code {
-    match (error.kind(), error.code()) {
-        // gRPC has words of its own for these.
-        (Kind::Conflict, "plan_changed") => Code::Aborted,
-        (Kind::Busy, "timeout") => Code::DeadlineExceeded,
-        (Kind::Malformed | Kind::Invalid, _) => Code::InvalidArgument,
-        (Kind::Unauthenticated, _) => Code::Unauthenticated,
-        (Kind::Forbidden, _) => Code::PermissionDenied,
-        (Kind::NotFound, _) => Code::NotFound,
-        (Kind::Conflict | Kind::Precondition, _) => Code::FailedPrecondition,
-        // As tonic answers a message that is larger than it takes.
-        (Kind::TooLarge, _) => Code::OutOfRange,
-        (Kind::Busy | Kind::Unavailable, _) => Code::Unavailable,
-        (Kind::Internal, _) => Code::Internal,
+/// The gRPC status of a code.
+pub fn grpc_code(code: Code) -> tonic::Code {
+    match (code.kind(), code) {
+        // gRPC has statuses of its own for these.
+        (_, Code::PlanChanged) => tonic::Code::Aborted,
+        (_, Code::Timeout) => tonic::Code::DeadlineExceeded,
+        (Kind::Malformed | Kind::Invalid, _) => tonic::Code::InvalidArgument,
+        (Kind::Unauthenticated, _) => tonic::Code::Unauthenticated,
+        (Kind::Forbidden, _) => tonic::Code::PermissionDenied,
+        (Kind::NotFound, _) => tonic::Code::NotFound,
+        (Kind::Conflict | Kind::Precondition, _) => tonic::Code::FailedPrecondition,
+        // As tonic answers a message that is larger than its limit.
+        (Kind::TooLarge, _) => tonic::Code::OutOfRange,
+        (Kind::Busy | Kind::Unavailable, _) => tonic::Code::Unavailable,
+        (Kind::Internal, _) => tonic::Code::Internal,
+    }
+}
+
+/// The name of a gRPC status in the specification: `INVALID_ARGUMENT`.
+pub fn grpc_name(code: tonic::Code) -> &'static str {
+    match code {
+        tonic::Code::Ok => "OK",
+        tonic::Code::Cancelled => "CANCELLED",
+        tonic::Code::Unknown => "UNKNOWN",
+        tonic::Code::InvalidArgument => "INVALID_ARGUMENT",
+        tonic::Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        tonic::Code::NotFound => "NOT_FOUND",
+        tonic::Code::AlreadyExists => "ALREADY_EXISTS",
+        tonic::Code::PermissionDenied => "PERMISSION_DENIED",
+        tonic::Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        tonic::Code::FailedPrecondition => "FAILED_PRECONDITION",
+        tonic::Code::Aborted => "ABORTED",
+        tonic::Code::OutOfRange => "OUT_OF_RANGE",
+        tonic::Code::Unimplemented => "UNIMPLEMENTED",
+        tonic::Code::Internal => "INTERNAL",
+        tonic::Code::Unavailable => "UNAVAILABLE",
+        tonic::Code::DataLoss => "DATA_LOSS",
+        tonic::Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -12,7 +12,7 @@ use tessera_core::db::{history, tickets::TicketRef};
 use tessera_core::desk::{
     Answer, Caller, Conditions, IdempotencyKey, KEY_MAX, Outcome, Prepared, clock, depth_of,
 };
-use tessera_core::error::{Error, Fault, Kind, Result};
+use tessera_core::error::{Code, Error, Fault, Result};
 use tessera_core::models::delivery::DEPTH_HEADER;
 use tessera_core::models::page::LIMIT_DEFAULT;
 use tessera_core::plan::command::UpdateTicket;
@@ -241,7 +241,7 @@ fn made(outcome: Outcome) -> Result<(Answer, bool)> {
                 "Nothing was written: the same request would now do something else, which has the plan_hash {}. Preview it.",
                 prepared.plan.hash
             );
-            Err(Error::new(Kind::Conflict, "plan_changed", detail))
+            Err(Error::new(Code::PlanChanged, detail))
         }
     }
 }

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use tessera_core::db::search::Export;
 use tessera_core::models::text::between_commas;
-use tessera_core::{Error, Kind};
+use tessera_core::{Code, Error};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
@@ -123,7 +123,7 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
 fn busy(most: usize) -> Response {
     let detail =
         format!("{most} exports are under way, and there may be no more. Send this one again later.");
-    let mut response = Problem::from(Error::new(Kind::Busy, "busy", detail)).into_response();
+    let mut response = Problem::from(Error::new(Code::Busy, detail)).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     response
 }
@@ -146,9 +146,7 @@ impl File {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, Error> {
-        let late = || {
-            Error::new(Kind::Busy, "timeout", "The export took longer than it may. Export less at a time.")
-        };
+        let late = || Error::new(Code::Timeout, "The export took longer than it may. Export less at a time.");
         if self.until <= Instant::now() {
             return Err(late());
         }

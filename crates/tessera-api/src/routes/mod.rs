@@ -23,7 +23,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tessera_core::{Error, Kind};
+use tessera_core::{Code, Error};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -106,5 +106,5 @@ async fn not_allowed(method: Method, uri: axum::http::Uri) -> Response {
         return StatusCode::NO_CONTENT.into_response();
     }
     let detail = format!("{} does not take {method}; docs/openapi.json lists what it takes.", uri.path());
-    Problem::from(Error::new(Kind::Malformed, "method_not_allowed", detail)).into_response()
+    Problem::from(Error::new(Code::MethodNotAllowed, detail)).into_response()
 }

@@ -1,7 +1,7 @@
 //! Reads the catalog: the whole configuration of one version, compiling only what changed since the last one.
 
 use super::error;
-use crate::error::{Error, Fault, Kind, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lifecycle::{Definition, Lifecycle};
 use crate::models::custom_field;
 use crate::models::delivery::KindName;
@@ -100,8 +100,7 @@ fn merge<'a, T: 'a, I: Ord>(
 fn broken(what: &str, name: &str, faults: &[Fault]) -> Error {
     let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
     Error::new(
-        Kind::Internal,
-        "internal",
+        Code::Internal,
         format!("The stored {what} {name} cannot be understood: {}", faults.join("; ")),
     )
 }

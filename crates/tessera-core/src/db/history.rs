@@ -2,7 +2,7 @@
 
 use super::error;
 use super::tickets::TicketRef;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::models::page::Page;
 use crate::models::transaction::Content;
 use crate::models::{
@@ -204,7 +204,7 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
     if seq < 1 || last != seq {
         let last = if seq < 1 { version(pool, id).await? } else { last };
         let detail = format!("There is no transaction {seq} of the ticket {ticket}; there are 1 to {last}.");
-        return Err(Error::new(Kind::NotFound, "not_found", detail));
+        return Err(Error::new(Code::NotFound, detail));
     }
     let folded = fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
     let Some(folded) = folded else { return Err(unfoldable(pool, ticket, id, seq).await?) };
@@ -228,7 +228,7 @@ async fn unfoldable(pool: &PgPool, ticket: TicketRef, id: TicketId, seq: i64) ->
                 "The ticket {ticket} was imported, as transaction {begins}. Of what was before there are the lines of its \
                  history, and not the ticket as it was; ask for {begins} or later."
             );
-            Error::new(Kind::NotFound, "not_found", detail)
+            Error::new(Code::NotFound, detail)
         }
         None => Error::internal("The history begins with neither a Create nor an Import.", id.to_string()),
     })

@@ -21,7 +21,7 @@ pub(crate) mod delivery_fixtures;
 #[cfg(test)]
 mod ticketsql_tests;
 
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error};
 use crate::failpoint::Failpoint;
 use connections::Connections;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -101,9 +101,7 @@ impl Pools {
 pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
     Failpoint::MigrationBegun.pass();
     sqlx::migrate!("../../migrations").run(pool).await.map_err(|error| match error {
-        sqlx::migrate::MigrateError::VersionMissing(version) => Error::new(
-            Kind::Conflict,
-            "database_newer",
+        sqlx::migrate::MigrateError::VersionMissing(version) => Error::new(Code::DatabaseNewer,
             format!("The database has migration {version}, which this Tessera does not know: it was used by a newer one. Start that one."),
         ),
         other => Error::internal("The database could not be migrated.", other),
@@ -121,45 +119,37 @@ pub(crate) async fn moment(pool: &PgPool) -> Result<Transaction<'static, Postgre
 pub fn error(source: sqlx::Error) -> Error {
     match &source {
         sqlx::Error::PoolTimedOut => {
-            Error::new(Kind::Busy, "busy", "All database connections are in use. Send the request again.")
+            Error::new(Code::Busy, "All database connections are in use. Send the request again.")
         }
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            Error::new(
-                Kind::Unavailable,
-                "database_unavailable",
-                "The database does not answer. Send the request again.",
-            )
+            Error::new(Code::DatabaseUnavailable, "The database does not answer. Send the request again.")
         }
         sqlx::Error::Database(fault) => match fault.code().as_deref() {
             Some(LOCK_NOT_AVAILABLE) => {
-                Error::new(Kind::Busy, LOCKED, "Somebody else is changing this. Send the request again.")
+                Error::new(Code::Locked, "Somebody else is changing this. Send the request again.")
             }
             Some(QUERY_CANCELED | DEADLOCK) => {
-                Error::new(Kind::Busy, "busy", "The database is busy with this. Send the request again.")
+                Error::new(Code::Busy, "The database is busy with this. Send the request again.")
             }
             // What cannot be stored cannot be there either, so this is about what was asked for.
             Some(CHARACTER_NOT_IN_REPERTOIRE | UNTRANSLATABLE_CHARACTER) => Error::new(
-                Kind::Invalid,
-                "invalid",
+                Code::Invalid,
                 "A text holds the character U+0000, which cannot be stored; remove it.",
             ),
             // Class 57P: the server is shutting down or starting; 53: out of connections, disk or memory.
             Some(code) if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
                 Error::new(
-                    Kind::Unavailable,
-                    "database_unavailable",
+                    Code::DatabaseUnavailable,
                     "The database cannot take this now. Send the request again.",
                 )
             }
-            _ => Error::new(Kind::Internal, "internal", "The database refused a statement."),
+            _ => Error::new(Code::Internal, "The database refused a statement."),
         },
-        _ => Error::new(Kind::Internal, "internal", "The database answered in a way that was not expected."),
+        _ => Error::new(Code::Internal, "The database answered in a way that was not expected."),
     }
     .with_source(source)
 }
 
-/// The code of an error that means: a lock was not to be had within `lock_timeout`.
-pub const LOCKED: &str = "locked";
 /// `lock_timeout` passed.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// `statement_timeout` passed.
@@ -174,5 +164,5 @@ const UNTRANSLATABLE_CHARACTER: &str = "22P05";
 /// The refusal of a cursor that is none of ours.
 pub(crate) fn malformed_cursor() -> Error {
     let detail = "The cursor is none of this list; take next_cursor of the page before, unchanged.";
-    Error::new(Kind::Malformed, "malformed_cursor", detail)
+    Error::new(Code::MalformedCursor, detail)
 }

@@ -2,7 +2,7 @@
 
 use super::tickets::{self, Load, TicketRef};
 use super::{error, malformed_cursor};
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::{Code, Error, Place, Result};
 use crate::models::page::Page;
 use crate::models::text::fold;
 use crate::models::{Ticket, User, UserId};
@@ -319,9 +319,6 @@ pub(super) fn run<'q>(text: &str, binds: &'q [Bind]) -> sqlx::query::Query<'q, P
     query
 }
 
-/// The code of an error that means: the query took longer than a search may.
-pub const QUERY_TIMEOUT: &str = "query_timeout";
-
 fn timeout(source: sqlx::Error) -> Error {
     let is_timeout = source.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
         == Some(super::QUERY_CANCELED);
@@ -333,7 +330,7 @@ fn timeout(source: sqlx::Error) -> Error {
 
 fn too_slow() -> Error {
     let detail = "The search took longer than it may. Narrow it: add a queue, a status or a date, look for words with MATCHES rather than LIKE, count none.";
-    Error::new(Kind::Invalid, QUERY_TIMEOUT, detail)
+    Error::new(Code::QueryTimeout, detail)
 }
 
 /// The tickets of these ids in their order, and the people that they name.
@@ -437,7 +434,7 @@ mod tests {
             }
         };
         let refused = in_time::<()>(Duration::from_millis(200), ever_more).await.unwrap_err();
-        assert_eq!((refused.kind(), refused.code()), (Kind::Invalid, QUERY_TIMEOUT));
+        assert_eq!(refused.code(), Code::QueryTimeout);
         in_time(SEARCH_MAX, async { quick().await.map_err(error) }).await.unwrap();
     }
 }

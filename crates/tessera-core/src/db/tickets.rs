@@ -1,7 +1,7 @@
 //! Tickets as the database has them: the one load of a plan, and reading for answers and lists.
 
 use super::error;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::models::user::User;
 use crate::models::{
     CustomFieldId, QueueId, RequestId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher,
@@ -445,5 +445,5 @@ fn past(row: MessageRow) -> PastMessage {
 
 fn class(letter: i8) -> Result<StatusClass> {
     StatusClass::from_char(letter)
-        .ok_or_else(|| Error::new(Kind::Internal, "internal", "A ticket has a status class that is none."))
+        .ok_or_else(|| Error::new(Code::Internal, "A ticket has a status class that is none."))
 }

@@ -1,7 +1,7 @@
 //! The current catalog: a pointer that is read without waiting, and reloaded by one at a time when the database is ahead.
 
 use crate::db;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::plan::{Catalog, Installation};
 use arc_swap::ArcSwap;
 use sqlx::PgPool;
@@ -56,11 +56,7 @@ impl CatalogCache {
         let fresh = Arc::new(db::catalog::read(pool, Some(&catalog), catalog.installation.clone()).await?);
         self.catalog.store(Arc::clone(&fresh));
         if fresh.version < version {
-            return Err(Error::new(
-                Kind::Busy,
-                "busy",
-                "The configuration is being read. Send the request again.",
-            ));
+            return Err(Error::new(Code::Busy, "The configuration is being read. Send the request again."));
         }
         Ok(fresh)
     }

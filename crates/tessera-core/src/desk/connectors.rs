@@ -6,7 +6,7 @@ use crate::db::deliveries::{self, Holder, Room};
 use crate::delivery::connector::{self, Handed, Receipt, Told};
 use crate::delivery::settle::LEASE;
 use crate::delivery::worker::poll;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::models::secret::Secret;
 use crate::models::text::{list, quote};
 use crate::models::{Connector, DeliveryId, DeliveryKind, User};
@@ -44,7 +44,7 @@ impl Tessera {
         let unknown = || {
             let detail =
                 "This token opens nothing: it is wrong, or was revoked. `tessera connector add` makes one.";
-            Error::new(Kind::Unauthenticated, "unauthenticated", detail)
+            Error::new(Code::Unauthenticated, detail)
         };
         // Whatever else a client sends as a token is not looked up.
         if !token.starts_with(TOKEN_PREFIX) {
@@ -58,7 +58,7 @@ impl Tessera {
     /// # Errors
     /// `403 forbidden` when it may not, or its user may not any more.
     pub async fn caller_of(&self, connector: &Connector) -> Result<Caller> {
-        let forbidden = |detail: String| Error::new(Kind::Forbidden, "forbidden", detail);
+        let forbidden = |detail: String| Error::new(Code::Forbidden, detail);
         let name = quote(&connector.name);
         let id = connector.user.ok_or_else(|| {
             forbidden(format!("The connector {name} delivers, and may do nothing with tickets. Add one with `tessera connector add NAME --as USER`."))
@@ -168,7 +168,7 @@ pub(super) fn not_bound(connector: &Connector, kind: &str) -> Error {
         quote(kind),
         list(connector.kinds.iter().map(DeliveryKind::as_str))
     );
-    Error::new(Kind::Forbidden, "forbidden", detail)
+    Error::new(Code::Forbidden, detail)
 }
 
 #[cfg(test)]

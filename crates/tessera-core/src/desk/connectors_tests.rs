@@ -6,6 +6,7 @@ use crate::delivery::connector::{Message, Said};
 use crate::desk::configure::NewConnector;
 use crate::desk::tests::desk;
 use crate::desk::{Answer, Conditions};
+use crate::error::Code;
 use crate::models::delivery::{Attempt, AttemptOutcome, DeliveryState, HoldReason};
 use crate::plan::command::CreateTicket;
 use crate::plan::documents::{self, ScripDocument};
@@ -55,11 +56,11 @@ async fn a_token_opens_what_its_connector_is_bound_to_until_it_is_renewed_or_rev
         sqlx::query_scalar("SELECT token_hash FROM connectors").fetch_one(&db.pools.read).await.unwrap();
     assert_eq!(stored, token_hash(token.expose()));
     for wrong in ["", "tsc_", "admin", &token.expose()[..token.expose().len() - 1], &token.expose()[4..]] {
-        assert_eq!(desk.connector(wrong).await.unwrap_err().kind(), Kind::Unauthenticated, "{wrong}");
+        assert_eq!(desk.connector(wrong).await.unwrap_err().code(), Code::Unauthenticated, "{wrong}");
     }
     let stop = CancellationToken::new();
     let refused = desk.lease(&added, &room("webhook"), LONG, &stop).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.code()), (Kind::Forbidden, "forbidden"));
+    assert_eq!(refused.code(), Code::Forbidden);
     assert!(refused.detail().contains("not bound to \"webhook\", but to \"email\""), "{}", refused.detail());
     assert!(desk.caller_of(&added).await.unwrap_err().detail().contains("--as USER"));
 
@@ -72,7 +73,7 @@ async fn a_token_opens_what_its_connector_is_bound_to_until_it_is_renewed_or_rev
     assert!(desk.connector(renewed.expose()).await.is_err());
     assert!(desk.connectors().await.unwrap().is_empty());
     for missing in [desk.revoke_connector("mailer").await.err(), desk.renew_connector("mailer").await.err()] {
-        assert_eq!(missing.unwrap().kind(), Kind::NotFound);
+        assert_eq!(missing.unwrap().code(), Code::NotFound);
     }
     add(&desk, wish("mailer", &["email"], Some("admin"))).await.unwrap();
 }
@@ -107,7 +108,7 @@ async fn a_connector_that_cannot_be_is_refused_with_every_reason() {
     let version = desk.fresh_catalog().await.unwrap().version;
     add(&desk, wish("a", &["chat", "email"], None)).await.unwrap();
     assert_eq!(desk.fresh_catalog().await.unwrap().version, version + 1, "there is a new kind");
-    assert_eq!(add(&desk, wish("a", &["sms"], None)).await.unwrap_err().code(), "name_taken");
+    assert_eq!(add(&desk, wish("a", &["sms"], None)).await.unwrap_err().code(), Code::NameTaken);
     add(&desk, wish("b", &["chat"], None)).await.unwrap();
     assert_eq!(desk.fresh_catalog().await.unwrap().version, version + 1, "the kind is known");
     let kinds = desk.kinds().await.unwrap();
@@ -141,7 +142,7 @@ async fn what_nobody_ever_delivered_is_held_until_a_connector_says_that_it_does(
         let error = desk.announce(&added, kind, schema, software).await.unwrap_err();
         assert_eq!(error.faults()[0].field, field, "{schema:.20} {software}: {error}");
     }
-    assert_eq!(desk.announce(&added, "email", "", "chat 1").await.unwrap_err().kind(), Kind::Forbidden);
+    assert_eq!(desk.announce(&added, "email", "", "chat 1").await.unwrap_err().code(), Code::Forbidden);
     let version = desk.fresh_catalog().await.unwrap().version;
     let schema = r#"{"type": "object"}"#;
     let mut wakeup = desk.wakeup().listen();

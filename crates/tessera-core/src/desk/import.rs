@@ -6,7 +6,7 @@ use super::configure::missing::{self, Made};
 use super::{Tessera, clock};
 use crate::db::import::{self as rows, Batch, Copied};
 use crate::db::{catalog, configuration, error};
-use crate::error::{Error, Fault, Kind, Result};
+use crate::error::{Code, Error, Fault, Kind, Result};
 use crate::models::text::fold;
 use crate::models::{CustomFieldId, Ids, RequestId, UserId};
 use crate::plan::import::{Checked, Missing, Read, Refused, Thing, check};
@@ -154,7 +154,7 @@ impl<'t> Import<'t> {
             let detail = format!(
                 "An import that is all or nothing has at most {ATOMIC_LINES_MAX} lines. Divide the file, or leave out --atomic."
             );
-            return Err(Error::new(Kind::Conflict, "limit_reached", detail));
+            return Err(Error::new(Code::LimitReached, detail));
         }
         let mut busy = None;
         for _ in 0..TRIES {
@@ -179,7 +179,7 @@ impl<'t> Import<'t> {
             }
         }
         let detail = "Others keep taking the numbers of these lines. Import the file again.";
-        Err(busy.unwrap_or_else(|| Error::new(Kind::Busy, "busy", detail)))
+        Err(busy.unwrap_or_else(|| Error::new(Code::Busy, detail)))
     }
 
     /// Ends the import, and says what it did.

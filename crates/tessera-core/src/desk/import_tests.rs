@@ -212,7 +212,7 @@ async fn what_is_imported_holds_together_goes_on_and_fires_nothing() {
     let then = history::at(&desk.pools.read, ticket, 3).await.unwrap().0;
     assert_eq!((then.priority, then.version), (0, 3));
     let before = history::at(&desk.pools.read, ticket, 2).await.unwrap_err();
-    assert_eq!(before.code(), "not_found");
+    assert_eq!(before.code(), Code::NotFound);
     assert!(
         before.detail().contains("was imported, as transaction 3")
             && before.detail().contains("ask for 3 or later"),
@@ -386,7 +386,7 @@ async fn all_or_nothing_leaves_no_trace_of_a_file_with_one_bad_line() {
     let mut import = Import::begin(&desk, ATOMIC);
     import.tally.lines = ATOMIC_LINES_MAX;
     let refused = import.take(&numbered(&[line(json!({}))])).await.unwrap_err();
-    assert_eq!(refused.code(), "limit_reached");
+    assert_eq!(refused.code(), Code::LimitReached);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
 use crate::db::{Pools, error};
 use crate::delivery::guard::Guard;
 use crate::delivery::wakeup::Wakeup;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::failpoint::Failpoint;
 use crate::metrics::WRITES_MOVED;
 use crate::models::delivery::DEPTH_HEADER;
@@ -85,7 +85,7 @@ pub fn depth_of(value: &str) -> Result<u32> {
         let detail = format!(
             "The header {DEPTH_HEADER} is \"{value}\"; it must be a whole number from 0 to {DEPTH_MAX}."
         );
-        Error::new(Kind::Malformed, "malformed_header", detail)
+        Error::new(Code::MalformedHeader, detail)
     })
 }
 
@@ -295,7 +295,7 @@ impl Tessera {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => {}
                 // Somebody else holds the row; that counts as moved, until this is the one that waits in the lock.
-                Err(error) if error.code() == crate::db::LOCKED && moved < TRIES => {}
+                Err(error) if error.code() == Code::Locked && moved < TRIES => {}
                 Err(error) => return Err(error),
             }
             ::metrics::counter!(WRITES_MOVED).increment(1);
@@ -360,7 +360,7 @@ impl Tessera {
                 "The ticket is at version {}, not {wanted}. Read it again and decide anew.",
                 ticket.version
             );
-            return Err(Error::new(Kind::Precondition, "version_mismatch", detail));
+            return Err(Error::new(Code::VersionMismatch, detail));
         }
         let Some(prepared) = self.prepare(change.caller, &loaded, &change.command).await? else {
             return Ok(Step::Again);
@@ -527,16 +527,12 @@ fn replayed(conditions: &Conditions, replay: Option<Replay>) -> Result<Option<Ou
                 "The Idempotency-Key {} was used for another request. Use a new key for a new request.",
                 key.key
             );
-            Err(Error::new(Kind::Invalid, "idempotency_key_reused", detail))
+            Err(Error::new(Code::IdempotencyKeyReused, detail))
         }
         _ => Ok(None),
     }
 }
 
 fn moving() -> Error {
-    Error::new(
-        Kind::Busy,
-        "busy",
-        "The ticket or the configuration kept changing meanwhile. Send the request again.",
-    )
+    Error::new(Code::Busy, "The ticket or the configuration kept changing meanwhile. Send the request again.")
 }

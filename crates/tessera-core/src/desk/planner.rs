@@ -2,7 +2,7 @@
 //! Otherwise, and for a while after a long one, they run off the async threads, as many at once as there are cores, with a
 //! bounded queue before them.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::metrics::PREPARE_SECONDS;
 use crate::plan::{self, Catalog, Command, Context, Names, Plan, Situation};
 use std::sync::Arc;
@@ -145,7 +145,7 @@ fn prepare(catalog: Arc<Catalog>, situation: Situation, command: &Command, conte
 
 fn too_slow() -> Error {
     let detail = "The plan of this request takes too long. Look for a scrip with a very large template.";
-    Error::new(Kind::Busy, "plan_too_slow", detail)
+    Error::new(Code::PlanTooSlow, detail)
 }
 
 impl Default for Planner {
@@ -162,8 +162,7 @@ impl<'p> Place<'p> {
         let place = Self(waiting);
         if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
             return Err(Error::new(
-                Kind::Busy,
-                "busy",
+                Code::Busy,
                 "Too many requests wait to be planned. Send it again in a moment.",
             ));
         }

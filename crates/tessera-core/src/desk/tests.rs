@@ -187,7 +187,7 @@ async fn the_same_key_twice_at_once_has_one_effect_and_one_answer() {
     assert_eq!(rows(&desk.pools.read).await["tickets"], before + 1);
 
     let other = desk.create(&caller, new_ticket(), &with_key("once", b"another"), &answer).await.unwrap_err();
-    assert_eq!(other.code(), "idempotency_key_reused");
+    assert_eq!(other.code(), Code::IdempotencyKeyReused);
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_retry_is_replayed_before_anything_else_is_looked_at() {
     assert!(matches!(again, Outcome::Replayed(ref answer) if *answer == first), "not 412: {again:?}");
     let stale = Conditions { version: Some(1), ..Conditions::default() };
     let refused = desk.update(&caller, ticket, priority(4), &stale, &answer).await.unwrap_err();
-    assert_eq!(refused.code(), "version_mismatch");
+    assert_eq!(refused.code(), Code::VersionMismatch);
 }
 
 #[tokio::test]
@@ -278,7 +278,9 @@ async fn sixty_four_writers_of_status_are_written_or_refused_by_the_lifecycle() 
         async move {
             match desk.update(caller, ticket, to_status(statuses[n % statuses.len()]), none, &answer).await {
                 Ok(_) => made.fetch_add(1, Ordering::Relaxed),
-                Err(error) if error.code() == "transition_denied" => denied.fetch_add(1, Ordering::Relaxed),
+                Err(error) if error.code() == Code::TransitionDenied => {
+                    denied.fetch_add(1, Ordering::Relaxed)
+                }
                 Err(error) => panic!("{error:?}"),
             }
         }

@@ -1,7 +1,7 @@
 //! One writer of a ticket at a time in this process, in the order of arrival, so that writers need not fail and retry.
 
 use crate::db::tickets::TicketRef;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -50,7 +50,7 @@ impl TicketLocks {
             let detail = format!(
                 "{WAITING_MAX} changes of ticket {ticket} are waiting already. Retry the request in a moment."
             );
-            return Err(Error::new(Kind::Busy, "busy", detail));
+            return Err(Error::new(Code::Busy, detail));
         }
         lock.writers += 1;
         Ok(Arc::clone(&lock.semaphore))

@@ -3,7 +3,7 @@
 pub mod definition;
 pub mod lint;
 
-use crate::error::{Error, Fault, Kind, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::models::text::{fold, list, quote};
 use crate::models::{Change, LifecycleId, LifecycleVersionId, StatusClass};
 pub use definition::Definition;
@@ -113,7 +113,7 @@ impl Lifecycle {
         let (new, class) = self.find(to)?;
         let allowed = self.transitions_from(from);
         let denied = |sentence: String| {
-            Err(Error::new(Kind::Conflict, "transition_denied", sentence).with_allowed(allowed.to_vec()))
+            Err(Error::new(Code::TransitionDenied, sentence).with_allowed(allowed.to_vec()))
         };
         let Some((old, old_class)) = self.stored(from) else {
             return denied(format!(
@@ -152,7 +152,7 @@ impl Lifecycle {
                 quote(&self.name),
                 list(self.at_create())
             );
-            let error = Error::new(Kind::Conflict, "transition_denied", sentence);
+            let error = Error::new(Code::TransitionDenied, sentence);
             return Err(error.with_allowed(self.at_create().to_vec()));
         }
         Ok(StatusAtCreate {
@@ -207,7 +207,7 @@ impl Lifecycle {
             quote(status),
             list(target.statuses())
         );
-        Error::new(Kind::Conflict, "no_status_map", sentence)
+        Error::new(Code::NoStatusMap, sentence)
     }
 
     /// The stored spelling and the class of a status, if there is such a one.

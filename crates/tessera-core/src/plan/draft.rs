@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::command::FieldChange;
 use super::context::Context;
 use super::situation::Situation;
-use crate::error::{Error, Fault, Kind, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lifecycle::{Lifecycle, StatusChange};
 use crate::models::custom_field::COUNT_MAX;
 use crate::models::text::{self, CONTENT_MAX, SUBJECT_MAX};
@@ -133,7 +133,7 @@ impl<'a> Draft<'a> {
         }
         let queue = self.queue_of(queue)?;
         let detail = format!("You need {right} in {} to do this. Ask an administrator.", queue.name);
-        Err(Error::new(Kind::Forbidden, "permission_denied", detail).with_allowed(Vec::new()))
+        Err(Error::new(Code::PermissionDenied, detail).with_allowed(Vec::new()))
     }
 
     // Operations ----------------------------------------------------------------------------------------------------
@@ -549,5 +549,5 @@ pub(super) fn role_field(role: Role) -> &'static str {
 }
 
 fn broken(what: String) -> Error {
-    Error::new(Kind::Internal, "internal", format!("The configuration has no {what}."))
+    Error::new(Code::Internal, format!("The configuration has no {what}."))
 }

@@ -2,7 +2,7 @@
 
 use super::command::{CreateTicket, FieldChange, UpdateTicket};
 use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, checked_due, role_field, wanted_values};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::lifecycle::Lifecycle;
 use crate::models::text::{self, CONTENT_MAX};
 use crate::models::{Queue, Role, StatusClass, Ticket, TransactionType, Watcher};
@@ -151,7 +151,7 @@ fn permit(draft: &Draft<'_>, right: &str, queue: &Queue) -> Result<()> {
         return Ok(());
     }
     let detail = format!("You need {right} in {} to make a ticket there. Ask an administrator.", queue.name);
-    Err(Error::new(Kind::Forbidden, "permission_denied", detail))
+    Err(Error::new(Code::PermissionDenied, detail))
 }
 
 fn watchers(draft: &mut Draft<'_>, role: Role, words: &[String]) -> Result<Vec<Watcher>> {

@@ -1,6 +1,6 @@
 //! What is wrong with a query: where, why, and what to write instead.
 
-use crate::error::{Error, Fault, Kind, Place};
+use crate::error::{Code, Error, Fault, Place};
 use crate::models::text::nearest;
 use std::fmt;
 
@@ -68,7 +68,7 @@ impl QueryError {
     /// The refusal of a search: `400 invalid_query` with the place.
     pub fn into_error(self, text: &str) -> Error {
         let Self { span, message, hint } = self;
-        Error::new(Kind::Malformed, "invalid_query", message).with_place(span.place(text), hint)
+        Error::new(Code::InvalidQuery, message).with_place(span.place(text), hint)
     }
 
     /// The fault of a field that holds a query.

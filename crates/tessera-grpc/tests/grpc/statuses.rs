@@ -1,36 +1,35 @@
 //! The status of every kind of error, and what it tells of it.
 
 use tessera_core::error::{FAULTS_MAX, Place};
-use tessera_core::{Error, Fault, Kind};
+use tessera_core::{Code, Error, Fault, Kind};
 use tessera_grpc::status::{DOMAIN, causes, status};
-use tonic::Code;
 use tonic_types::StatusExt as _;
 
 #[test]
 fn every_kind_of_error_has_its_code() {
     let table = [
-        (Kind::Malformed, "malformed_header", Code::InvalidArgument),
-        (Kind::Invalid, "invalid", Code::InvalidArgument),
-        (Kind::Unauthenticated, "unauthenticated", Code::Unauthenticated),
-        (Kind::Forbidden, "forbidden", Code::PermissionDenied),
-        (Kind::NotFound, "not_found", Code::NotFound),
-        (Kind::Conflict, "transition_denied", Code::FailedPrecondition),
-        (Kind::Conflict, "plan_changed", Code::Aborted),
-        (Kind::Precondition, "version_mismatch", Code::FailedPrecondition),
-        (Kind::TooLarge, "body_too_large", Code::OutOfRange),
-        (Kind::Busy, "busy", Code::Unavailable),
-        (Kind::Busy, "timeout", Code::DeadlineExceeded),
-        (Kind::Unavailable, "database_unavailable", Code::Unavailable),
-        (Kind::Internal, "internal", Code::Internal),
+        (Code::MalformedHeader, tonic::Code::InvalidArgument),
+        (Code::Invalid, tonic::Code::InvalidArgument),
+        (Code::Unauthenticated, tonic::Code::Unauthenticated),
+        (Code::Forbidden, tonic::Code::PermissionDenied),
+        (Code::NotFound, tonic::Code::NotFound),
+        (Code::TransitionDenied, tonic::Code::FailedPrecondition),
+        (Code::PlanChanged, tonic::Code::Aborted),
+        (Code::VersionMismatch, tonic::Code::FailedPrecondition),
+        (Code::BodyTooLarge, tonic::Code::OutOfRange),
+        (Code::Busy, tonic::Code::Unavailable),
+        (Code::Timeout, tonic::Code::DeadlineExceeded),
+        (Code::DatabaseUnavailable, tonic::Code::Unavailable),
+        (Code::Internal, tonic::Code::Internal),
     ];
-    for (kind, reason, expected) in table {
-        let told = status(Error::new(kind, reason, "A sentence."));
-        assert_eq!((told.code(), told.message()), (expected, "A sentence."), "{kind:?} {reason}");
+    for (code, expected) in table {
+        let told = status(Error::new(code, "A sentence."));
+        assert_eq!((told.code(), told.message()), (expected, "A sentence."), "{code}");
         let details = told.get_error_details();
         let info = details.error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, DOMAIN));
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), (code.as_str(), DOMAIN));
         let comes_again = details.retry_info().and_then(|retry| retry.retry_delay);
-        assert_eq!(comes_again.is_some(), matches!(kind, Kind::Busy | Kind::Unavailable), "{kind:?}");
+        assert_eq!(comes_again.is_some(), matches!(code.kind(), Kind::Busy | Kind::Unavailable), "{code}");
     }
 }
 
@@ -48,7 +47,7 @@ fn a_fault_of_ours_keeps_its_causes_and_sends_none_of_them() {
 #[test]
 fn what_is_at_fault_and_what_would_be_allowed_is_told() {
     let fault = Fault { hint: Some("write 1".into()), ..Fault::new("priority", "is no number") };
-    let denied = Error::new(Kind::Conflict, "transition_denied", "No.")
+    let denied = Error::new(Code::TransitionDenied, "No.")
         .with_allowed(vec!["open".to_owned(), "deleted".to_owned()])
         .with_faults(vec![fault]);
     let details = status(denied).get_error_details();
@@ -58,7 +57,7 @@ fn what_is_at_fault_and_what_would_be_allowed_is_told() {
     assert_eq!(violations[0].description, "is no number; write 1");
 
     let place = Place { start: 3, end: 5, line: 1, column: 4 };
-    let query = Error::new(Kind::Malformed, "invalid_query", "Not so.").with_place(place, Some("so".into()));
+    let query = Error::new(Code::InvalidQuery, "Not so.").with_place(place, Some("so".into()));
     let details = status(query).get_error_details();
     assert_eq!(details.bad_request().unwrap().field_violations[0].field, "query");
     let metadata = &details.error_info().unwrap().metadata;

@@ -12,7 +12,7 @@ pub mod tickets;
 pub mod users;
 
 use super::error;
-use crate::error::{Error, Fault, Kind, Result};
+use crate::error::{Code, Error, Fault, Result};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -124,5 +124,5 @@ fn name_error(source: sqlx::Error, what: &str, name: &str) -> Error {
         _ => return error(source),
     };
     let faults = vec![Fault::new(field, detail.clone())];
-    Error::new(Kind::Conflict, "name_taken", detail).with_faults(faults).with_source(source)
+    Error::new(Code::NameTaken, detail).with_faults(faults).with_source(source)
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::db::deliveries::{Filter, Settlement, Stored, Turned, list, settle, whole};
 use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
+use crate::error::Code;
 use crate::models::Ids;
 use crate::models::delivery::{Attempt, AttemptOutcome, DeliveryState, Health};
 use crate::models::transaction::Change;
@@ -363,7 +364,10 @@ async fn lists_are_filtered_and_paged() {
     let page = list(&pool, &Filter::default(), 2, None).await.unwrap();
     let rest = list(&pool, &Filter::default(), 2, page.next_cursor.as_deref()).await.unwrap();
     assert_eq!((page.items.len(), rest.items.len(), rest.next_cursor), (2, 1, None));
-    assert_eq!(list(&pool, &Filter::default(), 2, Some("x")).await.unwrap_err().code(), "malformed_cursor");
+    assert_eq!(
+        list(&pool, &Filter::default(), 2, Some("x")).await.unwrap_err().code(),
+        Code::MalformedCursor
+    );
 }
 
 #[tokio::test]

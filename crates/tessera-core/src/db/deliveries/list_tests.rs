@@ -3,6 +3,7 @@
 use super::*;
 use crate::db::deliveries::endpoints::endpoints;
 use crate::db::delivery_fixtures::{mail, queue, webhook};
+use crate::error::Code;
 use crate::testing::TestDb;
 
 /// A desk on which every state occurs: the database's rows, written by hand.
@@ -48,10 +49,10 @@ async fn a_text_that_cannot_be_stored_is_the_askers_fault() {
     let db = TestDb::new().await;
     let filter = Filter { endpoint: Some("\0".into()), ..Filter::default() };
     let refused = list(&db.pools.read, &filter, 10, None).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.code()), (crate::error::Kind::Invalid, "invalid"));
+    assert_eq!(refused.code(), Code::Invalid);
     assert!(refused.to_string().contains("U+0000"), "{refused}");
     let json = sqlx::query("SELECT $1::jsonb").bind("\"\\u0000\"").execute(&db.pools.read).await.unwrap_err();
-    assert_eq!(error(json).code(), "invalid");
+    assert_eq!(error(json).code(), Code::Invalid);
 }
 
 #[tokio::test]

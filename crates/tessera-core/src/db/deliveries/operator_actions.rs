@@ -3,7 +3,7 @@
 
 use super::settle::reached;
 use crate::db::error;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::models::delivery::Payload;
 use crate::models::transaction::{Change, Outcome};
 use crate::models::{DeliveryId, Ids, TransactionId, UserId};
@@ -79,7 +79,7 @@ pub async fn release(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> R
             let detail = format!(
                 "Everything to {endpoint} is held. Release the endpoint first: POST /api/deliveries/endpoints/release."
             );
-            Err(Error::new(Kind::Conflict, "endpoint_held", detail))
+            Err(Error::new(Code::EndpointHeld, detail))
         }
         // It is running, and nobody held it.
         _ => Ok(()),
@@ -176,10 +176,10 @@ pub async fn resend(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Re
     Err(if is_gone {
         let detail =
             "Its message is no longer kept (retention.payloads_days), so there is nothing to send again.";
-        Error::new(Kind::Conflict, "payload_gone", detail)
+        Error::new(Code::PayloadGone, detail)
     } else {
         let detail = "It is not finished: it will be tried by itself. Release it to have it tried now.";
-        Error::new(Kind::Conflict, "delivery_unfinished", detail)
+        Error::new(Code::DeliveryUnfinished, detail)
     })
 }
 
@@ -244,8 +244,7 @@ pub async fn release_endpoint(pool: &PgPool, endpoint: &str, mut order: Order) -
 
 fn unknown_endpoint(endpoint: &str) -> Error {
     Error::new(
-        Kind::NotFound,
-        "not_found",
+        Code::NotFound,
         format!(
             "Nothing ever went to the endpoint \"{endpoint}\"; GET /api/deliveries/endpoints lists those that there are, as scheme://host:port or smtp."
         ),
@@ -278,7 +277,7 @@ async fn unfinished(pool: &PgPool, delivery: DeliveryId) -> Result<Standing> {
         return Ok(Standing { endpoint: row.endpoint, is_endpoint_held: row.is_endpoint_held });
     }
     let detail = "It has come to its end already. To send it again: POST /api/deliveries/{id}/resend.";
-    Err(Error::new(Kind::Conflict, "delivery_finished", detail))
+    Err(Error::new(Code::DeliveryFinished, detail))
 }
 
 #[cfg(test)]

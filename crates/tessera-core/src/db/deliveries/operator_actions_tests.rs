@@ -124,7 +124,7 @@ async fn a_cancelled_delivery_is_recorded_once_and_may_still_arrive() {
     let ids = queue(&pool, vec![mail(&["a@example.org"])]).await;
     let leased = take(&pool).await.remove(0);
     cancel(&pool, ids[0], order()).await.unwrap();
-    assert_eq!(cancel(&pool, ids[0], order()).await.unwrap_err().code(), "delivery_finished");
+    assert_eq!(cancel(&pool, ids[0], order()).await.unwrap_err().code(), Code::DeliveryFinished);
     assert_eq!(history(&pool, ids[0]).await, [("DeliveryFailed".into(), Some("cancelled".into()))]);
     let seen = see(&pool, ids[0]).await;
     assert_eq!(
@@ -153,11 +153,11 @@ async fn what_failed_is_sent_again_by_a_fresh_schedule_and_its_success_is_added(
     let db = TestDb::new().await;
     let pool = db.pools.write.clone();
     let ids = queue(&pool, vec![webhook("https://a.example/x")]).await;
-    assert_eq!(resend(&pool, ids[0], order()).await.unwrap_err().code(), "delivery_unfinished");
+    assert_eq!(resend(&pool, ids[0], order()).await.unwrap_err().code(), Code::DeliveryUnfinished);
     let first = take(&pool).await.remove(0);
     end(&pool, &first, AttemptOutcome::Permanent, Health::Works).await;
     resend(&pool, ids[0], order()).await.unwrap();
-    assert_eq!(resend(&pool, ids[0], order()).await.unwrap_err().code(), "delivery_unfinished");
+    assert_eq!(resend(&pool, ids[0], order()).await.unwrap_err().code(), Code::DeliveryUnfinished);
     let second = take(&pool).await.remove(0);
     assert_eq!(second.delivery, first.delivery, "the same id, time and bytes");
     assert_eq!((second.attempt, second.in_schedule), (2, 1));
@@ -236,7 +236,7 @@ async fn what_is_no_longer_kept_cannot_be_sent_again() {
     let ids = queue(&pool, vec![webhook("https://a.example/")]).await;
     end(&pool, &take(&pool).await[0], AttemptOutcome::Delivered, Health::Works).await;
     sqlx::query("UPDATE deliveries SET payload = NULL, body = NULL").execute(&pool).await.unwrap();
-    assert_eq!(resend(&pool, ids[0], order()).await.unwrap_err().code(), "payload_gone");
+    assert_eq!(resend(&pool, ids[0], order()).await.unwrap_err().code(), Code::PayloadGone);
     assert_eq!(see(&pool, ids[0]).await.listed.message, crate::db::deliveries::Stored::Gone);
 }
 
@@ -247,14 +247,17 @@ async fn orders_about_what_is_not_there_or_finished_say_so() {
     let nobody = DeliveryId(Uuid::nil());
     let ids = queue(&pool, vec![webhook("https://a.example/")]).await;
     end(&pool, &take(&pool).await[0], AttemptOutcome::Delivered, Health::Works).await;
-    for (id, code) in [(nobody, "not_found"), (ids[0], "delivery_finished")] {
+    for (id, code) in [(nobody, Code::NotFound), (ids[0], Code::DeliveryFinished)] {
         assert_eq!(hold(&pool, id, order()).await.unwrap_err().code(), code);
         assert_eq!(release(&pool, id, order()).await.unwrap_err().code(), code);
         assert_eq!(cancel(&pool, id, order()).await.unwrap_err().code(), code);
     }
-    assert_eq!(resend(&pool, nobody, order()).await.unwrap_err().code(), "not_found");
-    assert_eq!(hold_endpoint(&pool, "https://b.example", order()).await.unwrap_err().code(), "not_found");
-    assert_eq!(release_endpoint(&pool, "https://b.example", order()).await.unwrap_err().code(), "not_found");
+    assert_eq!(resend(&pool, nobody, order()).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(hold_endpoint(&pool, "https://b.example", order()).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        release_endpoint(&pool, "https://b.example", order()).await.unwrap_err().code(),
+        Code::NotFound
+    );
     let kept: i64 =
         sqlx::query_scalar("SELECT count(*) FROM delivery_actions").fetch_one(&pool).await.unwrap();
     assert_eq!(kept, 0, "an order that did nothing is not kept");
@@ -275,7 +278,7 @@ async fn an_endpoint_is_held_and_released_as_a_whole() {
         (seen.state, hold.reason, hold.by.as_deref()),
         (DeliveryState::Held, HoldReason::Endpoint, Some("system"))
     );
-    assert_eq!(release(&pool, ids[0], order()).await.unwrap_err().code(), "endpoint_held");
+    assert_eq!(release(&pool, ids[0], order()).await.unwrap_err().code(), Code::EndpointHeld);
     let listed = endpoints(&pool, 24, None).await.unwrap();
     let states: Vec<_> =
         listed.iter().map(|one| (one.endpoint.as_str(), one.state, one.held, one.running)).collect();

@@ -269,6 +269,7 @@ pub async fn forget_keys(pool: &PgPool, now: OffsetDateTime) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use crate::testing::TestDb;
     use time::macros::{date, datetime};
 
@@ -341,7 +342,7 @@ mod tests {
         let now = datetime!(2026-12-01 0:00 UTC);
         let mut reader = pool.begin().await.unwrap();
         sqlx::query("SELECT FROM request_traces").execute(&mut *reader).await.unwrap();
-        assert_eq!(drop_traces(&pool, 90, now).await.unwrap_err().code(), crate::db::LOCKED);
+        assert_eq!(drop_traces(&pool, 90, now).await.unwrap_err().code(), Code::Locked);
         assert_eq!(partitions(&pool, "request_traces").await.len(), 3);
         reader.rollback().await.unwrap();
         assert_eq!(drop_traces(&pool, 90, now).await.unwrap(), (3, 0));

@@ -4,7 +4,7 @@ use super::{Caller, Change, Tessera, limit};
 use crate::db::configuration;
 use crate::db::{connectors, error};
 use crate::desk::connectors::{new_token, not_bound, token_hash};
-use crate::error::{Error, Fault, Kind, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::models::connector::{KindRecord, Registered};
 use crate::models::delivery::KindName;
 use crate::models::secret::Secret;
@@ -58,7 +58,7 @@ impl Tessera {
                 "There is a connector {} already. Revoke it first, or take another name.",
                 quote(&new.name)
             );
-            return Err(Error::new(Kind::Conflict, "name_taken", detail));
+            return Err(Error::new(Code::NameTaken, detail));
         }
         let (connector, token) =
             (Connector { id: change.ids.draw(), name: new.name, kinds, user }, new_token()?);

@@ -3,7 +3,7 @@
 use super::mentions::Thing;
 use super::{Change, Document, limit};
 use crate::db::configuration::{Which, custom_fields, tickets};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::models::custom_field::Definition;
 use crate::models::text::{fold, quote};
 use crate::models::{CustomField, CustomFieldId};
@@ -89,7 +89,7 @@ impl CustomFieldDocument {
         }
         tickets::hold(&mut change.db).await?;
         let used = custom_fields::values_in_use(&mut change.db, before.id).await?;
-        let refused = |detail| Err(Error::new(Kind::Conflict, "in_use", detail));
+        let refused = |detail| Err(Error::new(Code::InUse, detail));
         if other_type && !used.is_empty() {
             let total: i64 = used.values().sum();
             return refused(format!(

@@ -4,7 +4,7 @@ use super::mentions::Thing;
 use super::scrips::lifecycles_of;
 use super::{Change, Document, Versioned, limit};
 use crate::db::configuration::{Version, Which, lifecycles, tickets};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::lifecycle::lint::{Surroundings, lint};
 use crate::models::text::{fold, list, quote};
@@ -72,7 +72,7 @@ impl LifecycleDocument {
                 list(&queues),
                 quote(&self.name)
             );
-            return Err(Error::new(Kind::Conflict, "in_use", detail));
+            return Err(Error::new(Code::InUse, detail));
         }
         if fold(&self.name) == DEFAULT_LIFECYCLE {
             change.warnings.push(format!(
@@ -192,7 +192,7 @@ impl Change<'_> {
                 quote(lifecycle.name()),
                 stranded.join(", ")
             );
-            return Err(Error::new(Kind::Conflict, "in_use", detail));
+            return Err(Error::new(Code::InUse, detail));
         }
         let total: i64 = moved.iter().map(|(count, _)| count.tickets).sum();
         if total > RECLASSED_MAX {
@@ -201,7 +201,7 @@ impl Change<'_> {
                  Add a status in the new class, and move the tickets to it.",
                 tickets_of(total)
             );
-            return Err(Error::new(Kind::Conflict, "limit_reached", detail));
+            return Err(Error::new(Code::LimitReached, detail));
         }
         for (count, class) in moved {
             self.reclass(&queues, &count, class).await?;

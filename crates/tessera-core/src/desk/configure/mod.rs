@@ -24,7 +24,7 @@ use super::{Caller, Tessera, clock};
 use crate::db::configuration::{self, Which};
 use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
-use crate::error::{Error, Fault, Kind, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::failpoint::Failpoint;
 use crate::models::page::Page;
 use crate::models::text::{fault, list, quote};
@@ -292,7 +292,7 @@ impl<'t> Change<'t> {
             return Ok(());
         }
         let detail = format!("{detail} Change that first, or send ?force=true to do it all the same.");
-        Err(Error::new(Kind::Conflict, "in_use", detail))
+        Err(Error::new(Code::InUse, detail))
     }
 
     /// Scrips that run and name what this change takes away.
@@ -335,5 +335,5 @@ fn limit(what: &str, count: usize, max: usize) -> Result<()> {
     let detail = format!(
         "There are {count} {what} already, and a desk has at most {max}. Change one that is not needed any more."
     );
-    Err(Error::new(Kind::Conflict, "limit_reached", detail))
+    Err(Error::new(Code::LimitReached, detail))
 }

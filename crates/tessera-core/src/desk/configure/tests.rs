@@ -10,6 +10,7 @@ mod versions;
 use super::*;
 use crate::desk::Tessera;
 use crate::desk::tests::desk as open;
+use crate::error::Code;
 use crate::plan::documents::{
     CustomFieldDocument, LifecycleDocument, QueueDocument, TemplateDocument, UserDocument,
 };
@@ -58,7 +59,7 @@ async fn force<D: Document>(desk: &Tessera, word: &str, patch: Value) -> Result<
 #[track_caller]
 fn fault<T: std::fmt::Debug>(result: Result<T>) -> (String, String) {
     let error = result.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Invalid, "invalid"), "{error}");
+    assert_eq!(error.code(), Code::Invalid, "{error}");
     match error.faults() {
         [one] => (one.field.clone(), one.message.clone()),
         many => panic!("one fault: {many:?}"),
@@ -67,9 +68,9 @@ fn fault<T: std::fmt::Debug>(result: Result<T>) -> (String, String) {
 
 /// The sentence of a conflict with this code.
 #[track_caller]
-fn conflict<T: std::fmt::Debug>(result: Result<T>, code: &str) -> String {
+fn conflict<T: std::fmt::Debug>(result: Result<T>, code: Code) -> String {
     let error = result.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Conflict, code), "{error}");
+    assert_eq!(error.code(), code, "{error}");
     error.detail().to_owned()
 }
 

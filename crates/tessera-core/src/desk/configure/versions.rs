@@ -4,7 +4,7 @@ use super::{Change, Document, Saved, find};
 use crate::db::configuration::Version;
 use crate::db::{error, malformed_cursor};
 use crate::desk::{Caller, Tessera};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::models::page::Page;
 use crate::models::text::quote;
 use crate::plan::documents::{self, Stored};
@@ -130,7 +130,7 @@ impl Tessera {
                     quote(word),
                     error.detail()
                 );
-                Error::new(Kind::Invalid, error.code(), detail).with_faults(error.faults().to_vec())
+                Error::new(error.code(), detail).with_faults(error.faults().to_vec())
             }
             _ => error,
         };
@@ -152,7 +152,7 @@ async fn version_of<D: Versioned>(
     found.into_iter().find(|found| found.version == version).ok_or_else(|| {
         let newest = stored.version.unwrap_or_default();
         let detail = format!("There is no version {version} of this {}; there are 1 to {newest}.", D::WHAT);
-        Error::new(Kind::NotFound, "not_found", detail)
+        Error::new(Code::NotFound, detail)
     })
 }
 

@@ -1,6 +1,7 @@
 //! What a change says exactly: names, causes, limits; and who and what a catalog finds.
 
 use super::*;
+use crate::error::Code;
 use crate::models::custom_field::COUNT_MAX;
 use crate::plan::command::Difference;
 
@@ -274,7 +275,7 @@ fn who_makes_a_ticket_needs_the_right_to() {
         let access = Access::Only(rights.iter().map(|right| (*right).to_owned()).collect());
         prepare(&catalog, &situation, &Command::Create(new_ticket()), &Context { access, ..context(1) })
     };
-    assert_eq!(with(&["ModifyTicket"]).unwrap_err().code(), "permission_denied");
+    assert_eq!(with(&["ModifyTicket"]).unwrap_err().code(), Code::PermissionDenied);
     assert!(with(&["CreateTicket"]).is_ok());
 }
 

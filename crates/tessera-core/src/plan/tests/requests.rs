@@ -1,7 +1,7 @@
 //! What a request itself changes.
 
 use super::*;
-use crate::error::Kind;
+use crate::error::{Code, Kind};
 use crate::plan::command::Difference;
 use std::collections::BTreeSet;
 
@@ -170,10 +170,13 @@ fn a_queue_move_maps_the_status_and_checks_the_transition_from_the_mapped_one() 
     assert_folds(&[&made], &plan);
 
     let denied = update(&catalog, &made.ticket, to_billing(Some("paid"))).unwrap_err();
-    assert_eq!((denied.code(), denied.allowed().unwrap()), ("transition_denied", &["open".to_owned()][..]));
+    assert_eq!(
+        (denied.code(), denied.allowed().unwrap()),
+        (Code::TransitionDenied, &["open".to_owned()][..])
+    );
 
     let resolved = update(&catalog, &made.ticket, status("resolved")).unwrap();
-    assert_eq!(update(&catalog, &resolved.ticket, to_billing(None)).unwrap_err().code(), "no_status_map");
+    assert_eq!(update(&catalog, &resolved.ticket, to_billing(None)).unwrap_err().code(), Code::NoStatusMap);
 }
 
 #[test]
@@ -257,7 +260,7 @@ fn rights_are_asked_of_the_person_and_not_of_scrips() {
     ];
     for (right, command) in table {
         let denied = with(&[], command.clone()).unwrap_err();
-        assert_eq!((denied.kind(), denied.code()), (Kind::Forbidden, "permission_denied"), "{right}");
+        assert_eq!(denied.code(), Code::PermissionDenied, "{right}");
         assert!(denied.detail().contains(right), "{denied} names {right}");
         assert!(with(&[right], command).is_ok(), "{right} suffices");
     }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
+use tessera_api::error;
+use tessera_core::error::{Code, Explanation};
+use tessera_grpc::status::{grpc_code, grpc_name};
 
 use super::Source;
 use super::house::is_test;
 
-/// What a code of a refusal looks like where it is made; blanks and line breaks are taken out before.
-const MADE: &str = "new(Kind::";
 /// The methods of HTTP that a route may take.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 /// What the environment's names of settings begin with.
@@ -39,33 +40,29 @@ pub fn compare<'t>(
     unlisted.chain(absent).collect()
 }
 
-/// The codes of refusals that sources make.
-#[derive(Debug, Default)]
-pub struct Codes {
-    /// The codes.
-    pub codes: BTreeSet<String>,
-    /// Places where a code is made that cannot be read.
-    pub unreadable: Vec<String>,
+/// The table of error codes, as `docs/api.md` has it: a row each, with their statuses at both edges.
+pub fn table_of_codes() -> String {
+    let or_dash = |cell: &'static str| if cell.is_empty() { "–" } else { cell };
+    let rows = Code::ALL.iter().map(|code| {
+        let Explanation { meaning, user, operator } = code.explanation();
+        let (http, grpc) = (error::status(*code), grpc_name(grpc_code(*code)));
+        let (user, operator) = (or_dash(user), or_dash(operator));
+        format!("| `{code}` | {} | `{grpc}` | {meaning} | {user} | {operator} |\n", http.as_u16())
+    });
+    let heading = "| code | HTTP | gRPC | meaning | what you do | what the operator does |\n| --- | --- | --- | --- | --- | --- |\n";
+    heading.to_owned() + &rows.collect::<String>()
 }
 
-/// Finds `Error::new(Kind::Busy, "busy", …)`, whatever the line breaks, with a literal or a constant of the same file.
-pub fn codes_made(sources: &[Source]) -> Codes {
-    let mut found = Codes::default();
-    for source in sources.iter().filter(|source| !is_test(&source.path)) {
-        let text: String = source.text.split_whitespace().collect();
-        for made in text.split(MADE).skip(1) {
-            // A code that is passed on was made elsewhere.
-            let word = made.split(',').nth(1).filter(|word| !word.ends_with(".code()"));
-            let Some(word) = word else { continue };
-            let constant = || text.split(&format!("const{word}:&str=")).nth(1)?.split(';').next();
-            let literal = if word.starts_with('"') { Some(word) } else { constant() };
-            match literal.and_then(|text| text.strip_prefix('"')?.strip_suffix('"')) {
-                Some(code) => drop(found.codes.insert(code.to_owned())),
-                None => found.unreadable.push(format!("{}: the code {word} cannot be read", source.path)),
-            }
-        }
-    }
-    found
+/// A page with the last table below a heading replaced by `table`.
+pub fn with_table(page: &str, heading: &str, table: &str) -> String {
+    let section = page.find(heading).unwrap();
+    let begin = section + page[section..].find("\n| ").unwrap() + 1;
+    let length = page[begin..]
+        .split_inclusive('\n')
+        .take_while(|line| line.starts_with('|'))
+        .map(str::len)
+        .sum::<usize>();
+    format!("{}{table}{}", &page[..begin], &page[begin + length..])
 }
 
 /// The routes of an OpenAPI document, each with its methods in the order of [`METHODS`]: `GET POST /api/tickets`.
@@ -348,13 +345,9 @@ mod examples {
     }
 
     #[test]
-    fn codes_are_found_whatever_the_line_breaks_and_as_constants() {
-        let text = "Error::new(Kind::Busy, \"busy\", detail);\nSelf::new(\n    Kind::Conflict,\n    \"in_use\",\n    d)\n\
-                    const LOCKED: &str = \"locked\";\nError::new(Kind::Busy, LOCKED, d);\nError::new(Kind::Busy, other, d);\nError::new(Kind::Busy, error.code(), d)";
-        let made =
-            codes_made(&[page("src/a.rs", text), page("src/tests.rs", "new(Kind::Busy, \"made_up\", d)")]);
-        assert_eq!(Vec::from_iter(made.codes), ["busy", "in_use", "locked"]);
-        assert_eq!(made.unreadable, ["src/a.rs: the code other cannot be read"]);
+    fn the_table_below_a_heading_is_replaced_and_nothing_else() {
+        let page = "| no |\n## A\ntext\n| x |\n| --- |\n| old |\n\n| also no |\n";
+        assert_eq!(with_table(page, "## A", "| new |\n"), "| no |\n## A\ntext\n| new |\n\n| also no |\n");
     }
 
     #[test]

@@ -77,7 +77,7 @@ async fn lists_go_page_by_page() {
     assert_eq!(rest.items[2].document.name, "Resolved");
     let refused =
         desk.objects::<TemplateDocument>(&Wanted::default(), Some("nonsense"), 5).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.code()), (Kind::Malformed, "malformed_cursor"));
+    assert_eq!(refused.code(), Code::MalformedCursor);
     assert_eq!(
         desk.object::<TemplateDocument>("Nope").await.unwrap_err().detail(),
         "There is no template \"Nope\"."
@@ -109,10 +109,10 @@ async fn the_character_that_postgresql_cannot_store_is_refused_wherever_it_stand
     }));
     let error = add::<ScripDocument>(&desk, scrip).await.unwrap_err();
     let fields: Vec<_> = error.faults().iter().map(|one| one.field.as_str()).collect();
-    assert_eq!((error.kind(), fields.len()), (Kind::Invalid, 2), "{fields:?}");
+    assert_eq!((error.code(), fields.len()), (Code::Invalid, 2), "{fields:?}");
     assert!(fields.contains(&"description") && fields.contains(&"action_config.headers.X-A"), "{fields:?}");
     let missing = desk.object::<QueueDocument>("a\0").await.unwrap_err();
-    assert_eq!(missing.kind(), Kind::NotFound);
+    assert_eq!(missing.code(), Code::NotFound);
     assert_eq!(fault(desk.put_secret("a\0", &Secret::new("x")).await).0, "name");
 }
 
@@ -140,22 +140,22 @@ async fn every_fault_of_a_queue_is_told_at_once() {
 #[tokio::test]
 async fn names_are_unique_whatever_their_case_and_limits_hold() {
     let desk = desk().await;
-    let taken = conflict(add::<QueueDocument>(&desk, json!({ "name": "GENERAL" })).await, "name_taken");
+    let taken = conflict(add::<QueueDocument>(&desk, json!({ "name": "GENERAL" })).await, Code::NameTaken);
     assert_eq!(taken, "There is a queue GENERAL already; names are compared without case.");
     let scrip = a_scrip(json!({ "name": "on resolve notify requestors" }));
-    conflict(add::<ScripDocument>(&desk, scrip).await, "name_taken");
+    conflict(add::<ScripDocument>(&desk, scrip).await, Code::NameTaken);
     let template = json!({ "name": "Blank", "body_template": "x" });
-    conflict(add::<TemplateDocument>(&desk, template.clone()).await, "name_taken");
+    conflict(add::<TemplateDocument>(&desk, template.clone()).await, Code::NameTaken);
     let mut in_queue = template;
     in_queue["queue"] = json!("General");
     add::<TemplateDocument>(&desk, in_queue).await.unwrap();
     add::<UserDocument>(&desk, json!({ "username": "ann", "email": "a@b.example" })).await.unwrap();
     let twin = add::<UserDocument>(&desk, json!({ "username": "bob", "email": "A@B.example" })).await;
-    assert_eq!(conflict(twin, "name_taken"), "There is a user with this mail address already.");
-    conflict(add::<UserDocument>(&desk, json!({ "username": "Ann" })).await, "name_taken");
+    assert_eq!(conflict(twin, Code::NameTaken), "There is a user with this mail address already.");
+    conflict(add::<UserDocument>(&desk, json!({ "username": "Ann" })).await, Code::NameTaken);
     let mut lifecycle = a_lifecycle();
     lifecycle["name"] = json!("Default");
-    conflict(add::<LifecycleDocument>(&desk, lifecycle).await, "name_taken");
+    conflict(add::<LifecycleDocument>(&desk, lifecycle).await, Code::NameTaken);
 
     sqlx::query(
         "INSERT INTO queues (name, lifecycle_id, changed_in) SELECT 'q' || n, l.id, 1 FROM lifecycles l, generate_series(1, 499) n",
@@ -163,7 +163,7 @@ async fn names_are_unique_whatever_their_case_and_limits_hold() {
     .execute(&desk.pools.write)
     .await
     .unwrap();
-    let full = conflict(add::<QueueDocument>(&desk, json!({ "name": "One more" })).await, "limit_reached");
+    let full = conflict(add::<QueueDocument>(&desk, json!({ "name": "One more" })).await, Code::LimitReached);
     assert!(full.starts_with("There are 500 queues already, and a desk has at most 500."), "{full}");
 }
 
@@ -174,12 +174,12 @@ async fn a_queue_that_a_scrip_names_is_not_taken_away_unless_forced() {
     let scrip = json!({ "name": "Move", "condition_type": "OnResolve", "action_type": "SetQueue", "action_config": { "value": "billing" } });
     add::<ScripDocument>(&desk, scrip).await.unwrap();
     let refused =
-        conflict(change::<QueueDocument>(&desk, "Billing", json!({ "disabled": true })).await, "in_use");
+        conflict(change::<QueueDocument>(&desk, "Billing", json!({ "disabled": true })).await, Code::InUse);
     assert_eq!(
         refused,
         "The scrip \"Move\" names the queue \"Billing\". Change that first, or send ?force=true to do it all the same."
     );
-    conflict(change::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await, "in_use");
+    conflict(change::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await, Code::InUse);
     let forced = force::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await.unwrap();
     assert_eq!(forced.warnings, ["The scrip \"Move\" names the queue \"Billing\"."]);
 }
@@ -215,12 +215,12 @@ async fn a_template_is_refused_with_line_and_column_and_warns_of_a_field_that_no
 async fn a_template_that_scrips_name_stays_unless_another_of_its_name_takes_over() {
     let desk = desk().await;
     let refused =
-        conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "name": "Done" })).await, "in_use");
+        conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "name": "Done" })).await, Code::InUse);
     assert_eq!(
         refused,
         "The scrip \"On Resolve Notify Requestors\" names the template \"Resolved\". Change that first, or send ?force=true to do it all the same."
     );
-    conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "disabled": true })).await, "in_use");
+    conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "disabled": true })).await, Code::InUse);
     let own = json!({ "name": "Resolved", "queue": "General", "body_template": "ours" });
     let own = add::<TemplateDocument>(&desk, own).await.unwrap().stored.id.to_string();
     change::<TemplateDocument>(&desk, &own, json!({ "disabled": true })).await.unwrap();
@@ -244,7 +244,7 @@ async fn a_custom_field_is_defined_well_and_not_taken_from_scrips_and_templates(
     add::<ScripDocument>(&desk, scrip).await.unwrap();
     let refused = conflict(
         change::<CustomFieldDocument>(&desk, "Severity", json!({ "name": "Weight" })).await,
-        "in_use",
+        Code::InUse,
     );
     assert!(refused.starts_with("The scrip \"Note\" names the custom field \"Severity\"."), "{refused}");
     change::<ScripDocument>(&desk, "Note", json!({ "disabled": true })).await.unwrap();
@@ -252,7 +252,7 @@ async fn a_custom_field_is_defined_well_and_not_taken_from_scrips_and_templates(
     add::<TemplateDocument>(&desk, template).await.unwrap();
     let refused = conflict(
         change::<CustomFieldDocument>(&desk, "Severity", json!({ "disabled": true })).await,
-        "in_use",
+        Code::InUse,
     );
     assert!(refused.starts_with("Templates name the custom field \"Severity\": \"T\"."), "{refused}");
     let forced = force::<CustomFieldDocument>(&desk, "Severity", json!({ "name": "Weight" })).await.unwrap();
@@ -270,8 +270,8 @@ async fn only_privileged_users_are_configuration_and_two_users_always_stand() {
     assert!(desk.catalog().agent("eve@example.net").is_some());
     let scrip = json!({ "name": "Give", "condition_type": "OnCreate", "action_type": "SetOwner", "action_config": { "value": "eve" } });
     add::<ScripDocument>(&desk, scrip).await.unwrap();
-    conflict(change::<UserDocument>(&desk, "eve", json!({ "privileged": false })).await, "in_use");
-    conflict(change::<UserDocument>(&desk, "eve", json!({ "username": "eva" })).await, "in_use");
+    conflict(change::<UserDocument>(&desk, "eve", json!({ "privileged": false })).await, Code::InUse);
+    conflict(change::<UserDocument>(&desk, "eve", json!({ "username": "eva" })).await, Code::InUse);
     force::<UserDocument>(&desk, "eve", json!({ "privileged": false })).await.unwrap();
     assert!(desk.catalog().agent("eve").is_none());
 

@@ -61,8 +61,8 @@ async fn a_query_is_understood_when_its_scrip_is_saved_or_refused_with_its_place
         let error = add::<ScripDocument>(&desk, asking(query)).await.unwrap_err();
         let [fault] = error.faults() else { panic!("{query}: {error:?}") };
         assert_eq!(
-            (error.kind(), fault.field.as_str()),
-            (Kind::Invalid, "condition_config.query"),
+            (error.code(), fault.field.as_str()),
+            (Code::Invalid, "condition_config.query"),
             "{query}"
         );
         let told = (fault.line.unwrap(), fault.column.unwrap(), fault.span.unwrap());
@@ -119,27 +119,30 @@ async fn what_a_query_names_is_not_taken_away_unless_forced() {
     };
     for patch in [json!({ "name": "Weight" }), json!({ "disabled": true })] {
         let refused = change::<CustomFieldDocument>(&desk, "Severity", patch).await;
-        told(conflict(refused, "in_use"), "custom field \"Severity\"");
+        told(conflict(refused, Code::InUse), "custom field \"Severity\"");
     }
     for patch in [json!({ "name": "Money" }), json!({ "disabled": true })] {
-        told(conflict(change::<QueueDocument>(&desk, "Billing", patch).await, "in_use"), "queue \"Billing\"");
+        told(
+            conflict(change::<QueueDocument>(&desk, "Billing", patch).await, Code::InUse),
+            "queue \"Billing\"",
+        );
     }
     for patch in [json!({ "username": "anna" }), json!({ "disabled": true }), json!({ "privileged": false })]
     {
-        told(conflict(change::<UserDocument>(&desk, "ann", patch).await, "in_use"), "user \"ann\"");
+        told(conflict(change::<UserDocument>(&desk, "ann", patch).await, Code::InUse), "user \"ann\"");
     }
     for patch in [json!({ "username": "eva" }), json!({ "disabled": true })] {
-        told(conflict(change::<UserDocument>(&desk, "eve", patch).await, "in_use"), "user \"eve\"");
+        told(conflict(change::<UserDocument>(&desk, "eve", patch).await, Code::InUse), "user \"eve\"");
     }
     let renamed = change::<LifecycleDocument>(&desk, "incident", json!({ "name": "fault" })).await;
-    told(conflict(renamed, "in_use"), "lifecycle \"incident\"");
+    told(conflict(renamed, Code::InUse), "lifecycle \"incident\"");
     let mut fewer = a_lifecycle()["definition"].clone();
     fewer["active"] = json!(["working"]);
     fewer["transitions"]["working"] = json!(["closed"]);
     fewer["transitions"].as_object_mut().unwrap().remove("watching");
     let fewer = json!({ "definition": fewer });
     let refused = change::<LifecycleDocument>(&desk, "incident", fewer.clone()).await;
-    told(conflict(refused, "in_use"), "status \"watching\"");
+    told(conflict(refused, Code::InUse), "status \"watching\"");
     // Another lifecycle has it as well: the query goes on meaning it, whatever the scrip's queues have.
     let mut twin = a_lifecycle();
     twin["name"] = json!("twin");
@@ -169,13 +172,15 @@ async fn a_field_that_a_query_wants_of_a_queue_stays_with_it_and_an_owner_at_the
         "CF.billing.{severity} = high OR Owner = 'Ann@desk.example' OR Requestor = 'eve@desk.example'";
     add::<ScripDocument>(&desk, asking(query)).await.unwrap();
 
-    let refused =
-        conflict(change::<QueueDocument>(&desk, "Billing", json!({ "custom_fields": [] })).await, "in_use");
+    let refused = conflict(
+        change::<QueueDocument>(&desk, "Billing", json!({ "custom_fields": [] })).await,
+        Code::InUse,
+    );
     assert!(refused.starts_with("The scrip \"Tell\" names \"CF.Billing.{Severity}\"."), "{refused}");
     for patch in
         [json!({ "email": "ann@else.example" }), json!({ "email": null }), json!({ "privileged": false })]
     {
-        let refused = conflict(change::<UserDocument>(&desk, "ann", patch).await, "in_use");
+        let refused = conflict(change::<UserDocument>(&desk, "ann", patch).await, Code::InUse);
         assert!(refused.starts_with("The scrip \"Tell\" names the user \"ann\"."), "{refused}");
     }
     // What is named goes on being what it is.

@@ -83,7 +83,7 @@ async fn a_status_that_tickets_have_is_not_removed_not_even_by_force() {
     update(&desk, ticket, to("working")).await.unwrap();
     update(&desk, ticket, to("watching")).await.unwrap();
     make(&desk, "Incidents").await;
-    let refused = conflict(force::<LifecycleDocument>(&desk, "incident", edited(None)).await, "in_use");
+    let refused = conflict(force::<LifecycleDocument>(&desk, "incident", edited(None)).await, Code::InUse);
     assert_eq!(
         refused,
         "The lifecycle \"incident\" would not have statuses that tickets have: 1 ticket in \"watching\". \
@@ -106,12 +106,12 @@ async fn a_status_that_scrips_or_maps_name_is_removed_only_by_force() {
     add::<LifecycleDocument>(&desk, other).await.unwrap();
     let scrip = json!({ "name": "Watch", "queue": "Incidents", "condition_type": "OnOwnerChange", "action_type": "SetStatus", "action_config": { "status": "watching" } });
     add::<ScripDocument>(&desk, scrip).await.unwrap();
-    let refused = conflict(change::<LifecycleDocument>(&desk, "incident", edited(None)).await, "in_use");
+    let refused = conflict(change::<LifecycleDocument>(&desk, "incident", edited(None)).await, Code::InUse);
     assert!(refused.starts_with("Maps of the lifecycles \"fault\" name \"watching\"."), "{refused}");
     change::<LifecycleDocument>(&desk, "fault", json!({ "definition": a_lifecycle()["definition"] }))
         .await
         .unwrap();
-    let refused = conflict(change::<LifecycleDocument>(&desk, "incident", edited(None)).await, "in_use");
+    let refused = conflict(change::<LifecycleDocument>(&desk, "incident", edited(None)).await, Code::InUse);
     assert!(refused.starts_with("The scrip \"Watch\" names the status \"watching\"."), "{refused}");
     let forced = force::<LifecycleDocument>(&desk, "incident", edited(None)).await.unwrap();
     assert_eq!(forced.warnings, ["The scrip \"Watch\" names the status \"watching\"."]);
@@ -154,7 +154,7 @@ async fn more_tickets_than_one_edit_may_move_are_refused_with_their_count() {
     .unwrap();
     let refused = conflict(
         change::<LifecycleDocument>(&desk, "incident", edited(Some("inactive"))).await,
-        "limit_reached",
+        Code::LimitReached,
     );
     assert!(
         refused.starts_with("10001 tickets would go to another class of status, and at most 10000"),
@@ -245,7 +245,7 @@ async fn a_queue_takes_another_lifecycle_when_its_tickets_fit() {
     let ticket = make(&desk, "Incidents").await;
     let refused = conflict(
         change::<QueueDocument>(&desk, "Incidents", json!({ "lifecycle": "default" })).await,
-        "in_use",
+        Code::InUse,
     );
     assert!(refused.contains("1 ticket in \"reported\""), "{refused}");
     let mut other = edited(None);
@@ -276,12 +276,12 @@ async fn a_field_keeps_its_type_and_the_values_that_tickets_have() {
     .unwrap();
     let fewer = change::<CustomFieldDocument>(&desk, "Severity", json!({ "values": ["low"] })).await;
     assert_eq!(
-        conflict(fewer, "in_use"),
+        conflict(fewer, Code::InUse),
         "Tickets have values that \"Severity\" would not list any more: \"high\" on 1. Keep them, or change those tickets first."
     );
     change::<CustomFieldDocument>(&desk, "Severity", json!({ "values": ["low", "high"] })).await.unwrap();
     let other = force::<CustomFieldDocument>(&desk, "Severity", json!({ "field_type": "Freeform" })).await;
-    let refused = conflict(other, "in_use");
+    let refused = conflict(other, Code::InUse);
     assert!(refused.starts_with("Tickets have 1 values of \"Severity\", so its type stays."), "{refused}");
     assert_eq!(status_of(&desk, ticket).await.2, 1);
 }

@@ -32,13 +32,13 @@ async fn going_back_appends_a_version_that_says_the_same_and_rewrites_nothing() 
     assert_eq!((same.stored.version, version(&desk).await), (Some(3), 4), "it says that already");
     let missing = restore::<TemplateDocument>(&desk, "T", 9).await.unwrap_err();
     assert_eq!(
-        (missing.kind(), missing.detail()),
-        (Kind::NotFound, "There is no version 9 of this template; there are 1 to 3.")
+        (missing.code(), missing.detail()),
+        (Code::NotFound, "There is no version 9 of this template; there are 1 to 3.")
     );
     for out_of_range in [0, -1, i32::MAX] {
         assert_eq!(
-            desk.version::<TemplateDocument>("T", out_of_range).await.unwrap_err().kind(),
-            Kind::NotFound
+            desk.version::<TemplateDocument>("T", out_of_range).await.unwrap_err().code(),
+            Code::NotFound
         );
     }
 }
@@ -58,7 +58,7 @@ async fn a_version_that_names_what_is_gone_is_refused_with_its_fields() {
     change::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await.unwrap();
     change::<CustomFieldDocument>(&desk, "Note", json!({ "name": "Memo" })).await.unwrap();
     let error = restore::<ScripDocument>(&desk, "Tell", 1).await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Invalid, "invalid"));
+    assert_eq!(error.code(), Code::Invalid);
     assert!(error.detail().starts_with("Version 1 of the scrip \"Tell\" does not fit what there is today"));
     let fields: Vec<_> = error.faults().iter().map(|one| one.field.as_str()).collect();
     assert_eq!(fields, ["queue", "condition_config.field"], "{error:?}");
@@ -82,7 +82,7 @@ async fn going_back_to_a_lifecycle_that_would_strand_tickets_is_refused() {
         .unwrap();
     add::<QueueDocument>(&desk, json!({ "name": "Incidents", "lifecycle": "incident" })).await.unwrap();
     a_ticket(&desk, "Incidents", "waiting").await;
-    let refused = conflict(restore::<LifecycleDocument>(&desk, "incident", 1).await, "in_use");
+    let refused = conflict(restore::<LifecycleDocument>(&desk, "incident", 1).await, Code::InUse);
     assert!(refused.contains("1 ticket in \"waiting\""), "{refused}");
     let compared = desk.compare::<LifecycleDocument>("incident", 1, 2).await.unwrap();
     let members: Vec<_> = compared.differences.iter().map(|one| one.member.as_str()).collect();
@@ -104,13 +104,15 @@ async fn a_ticket(desk: &Tessera, queue: &str, status: &str) {
 #[tokio::test]
 async fn a_lifecycle_is_disabled_when_no_queue_has_it_and_then_none_can_take_it() {
     let desk = desk().await;
-    let refused =
-        conflict(change::<LifecycleDocument>(&desk, "default", json!({ "disabled": true })).await, "in_use");
+    let refused = conflict(
+        change::<LifecycleDocument>(&desk, "default", json!({ "disabled": true })).await,
+        Code::InUse,
+    );
     assert_eq!(
         refused,
         "The queues \"General\" have the lifecycle \"default\". Give them another one first."
     );
-    conflict(force::<LifecycleDocument>(&desk, "default", json!({ "disabled": true })).await, "in_use");
+    conflict(force::<LifecycleDocument>(&desk, "default", json!({ "disabled": true })).await, Code::InUse);
     add::<LifecycleDocument>(&desk, a_lifecycle()).await.unwrap();
     change::<LifecycleDocument>(&desk, "incident", json!({ "disabled": true })).await.unwrap();
     let queue = json!({ "name": "Incidents", "lifecycle": "incident" });
@@ -159,7 +161,7 @@ async fn a_secret_goes_unless_a_scrip_that_runs_names_it() {
         "url": "https://crm.example/x", "secret": "crm", "headers": { "X-Key": { "secret": "key" } } } });
     add::<ScripDocument>(&desk, a_scrip(webhook)).await.unwrap();
     for name in ["crm", "key"] {
-        let refused = conflict(desk.delete_secret(&caller, name, false).await, "in_use");
+        let refused = conflict(desk.delete_secret(&caller, name, false).await, Code::InUse);
         assert!(
             refused.starts_with(&format!("The scrip \"Tell\" names the secret \"{name}\".")),
             "{refused}"
@@ -169,7 +171,7 @@ async fn a_secret_goes_unless_a_scrip_that_runs_names_it() {
     change::<ScripDocument>(&desk, "Tell", json!({ "disabled": true })).await.unwrap();
     desk.delete_secret(&caller, "crm", false).await.unwrap();
     for name in ["crm", "a\0"] {
-        assert_eq!(desk.delete_secret(&caller, name, false).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(desk.delete_secret(&caller, name, false).await.unwrap_err().code(), Code::NotFound);
     }
     assert!(desk.secret_names(None, 10).await.unwrap().items.is_empty());
 }
@@ -223,11 +225,11 @@ async fn the_check_of_a_lifecycle_tells_faults_findings_and_whom_an_edit_would_s
     let by_id = desk.check_lifecycle(Some(&word), None, definition).await.unwrap();
     assert!(by_id.is_savable && by_id.tickets.len() == 1, "{by_id:?}");
     let missing = desk.check_lifecycle(Some("Nope"), None, smaller.clone()).await.unwrap_err();
-    assert_eq!(missing.kind(), Kind::NotFound);
+    assert_eq!(missing.code(), Code::NotFound);
     // What the check says is what saving says, and it wrote nothing.
     conflict(
         change::<LifecycleDocument>(&desk, "incident", json!({ "definition": smaller })).await,
-        "in_use",
+        Code::InUse,
     );
     assert_eq!(version(&desk).await, before + 3);
 }
