@@ -42,9 +42,9 @@ def table(rows):
 
     def word(row):
         verdict = {None: "", True: "yes", False: "**no**"}[row.passes(row.bound)]
-        return verdict + (", aim too" if row.aim is not None and verdict == "yes" and row.passes(row.aim) else "")
+        return verdict + (", target too" if row.aim is not None and verdict == "yes" and row.passes(row.aim) else "")
 
-    head = ["", "what", "figure", "floor", "ratio", "spread", "bound", "aim", "holds"]
+    head = ["", "what", "figure", "floor", "ratio", "spread", "bound", "target", "met"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         sign = "≤ " if row.at_most else "≥ "

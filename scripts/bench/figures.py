@@ -188,8 +188,8 @@ def p4(bench):
             whole[name].append(spent[name][-1] + spent_since(before, processor_times(backends)) / times)
     return [Row("P4", "transaction ids of 40 previews", str(xids), "", xids, None, 0, 0, True),
             Row("P4", "WAL of 40 previews after VACUUM and a warm-up, bytes", str(min(written)), "", min(written), None, 0, 0, True),
-            cheaper("processor time of a preview against a create's, with PostgreSQL's", whole, 0.7),
-            cheaper("the same, of the server alone", spent, None)]
+            cheaper("CPU time of a preview compared with a create, including PostgreSQL", whole, 0.7),
+            cheaper("the same, server only", spent, None)]
 
 
 def cheaper(what, spent, bound):
@@ -241,7 +241,7 @@ def p5(bench):
     for what, kind, counts, bound in [("does not match", idle, [0, 10, 100, 1000], 0.2), ("does not match by its query", idle | asked, [0, 10, 100, 1000], 0.2),
                                       ("matches in memory", busy, [0, 10, 100], 2.0), ("matches by its query", busy | answered, [0, 10, 100], 2.0)]:
         figures, percent = cost(kind, counts)
-        rows.append(Row("P5", f"one more scrip that {what}, % of a create's processor time", figures, "", percent, None, bound, None, True))
+        rows.append(Row("P5", f"each additional scrip that {what}, % of a create's CPU time", figures, "", percent, None, bound, None, True))
     return rows
 
 
@@ -258,7 +258,7 @@ def p6(bench):
             smtp.stop(), http.stop()
     bench.restart()
     ratio = median(hanging) / median(healthy)
-    return [Row("P6", "create p99 at 100/s, receivers hang, against healthy", f"{median(hanging):.2f} ms", f"{median(healthy):.2f} ms",
+    return [Row("P6", "create p99 at 100/s, hanging receivers compared with healthy ones", f"{median(hanging):.2f} ms", f"{median(healthy):.2f} ms",
                 ratio, spread(hanging), 1.2, 1.05, True)]
 
 
@@ -316,9 +316,9 @@ def p7(bench):
         sink.wait()
     # A webhook is sent and then recorded, so the floor is the time of the client plus that of the rows (docs/adr/0013).
     both = [1 / (1 / sending + 1 / recording) for sending, recording in zip(alone, floors)]
-    return [against("P7", "lease and settle, nothing sent", own, floors, 0.5, 0.8),
-            against("P7", "signed webhooks, recorded, against client and rows one after the other", sent, both, 0.5, 0.7),
-            against("P7", "the same against the client alone", sent, alone, None, None)]
+    return [against("P7", "lease and settle without sending", own, floors, 0.5, 0.8),
+            against("P7", "signed and recorded webhooks, compared with client and rows one after the other", sent, both, 0.5, 0.7),
+            against("P7", "the same, compared with the client alone", sent, alone, None, None)]
 
 
 def fill(pg, base, count, kind, port=None):
@@ -378,9 +378,9 @@ def p11(bench):
         most[0] = max(most[0], server.memory())
         time.sleep(0.05)
     loaded.append(most[0])
-    return [Row("P11", "memory idle, MB", f"{median(idle):.0f} MB", "", median(idle), spread(idle), 60, 40, True),
+    return [Row("P11", "memory when idle, MB", f"{median(idle):.0f} MB", "", median(idle), spread(idle), 60, 40, True),
             Row("P11", "memory under P1's load, MB", f"{max(loaded):.0f} MB", "", max(loaded), None, 200, 120, True),
-            Row("P11", "start to ready on a migrated database, ms", f"{median(ready):.0f} ms", "", median(ready), spread(ready), 300, None, True)]
+            Row("P11", "time from start to ready on a migrated database, ms", f"{median(ready):.0f} ms", "", median(ready), spread(ready), 300, None, True)]
 
 
 def p12(bench):
@@ -391,7 +391,7 @@ def p12(bench):
     seconds = 4 * bench.seconds
     calls, _ = bench.counted(lambda: time.sleep(seconds))
     bench.restart()
-    return [Row("P12", "statements a second when idle", f"{calls / seconds:.2f}/s", "", calls / seconds, None, 2, None, True)]
+    return [Row("P12", "statements per second when idle", f"{calls / seconds:.2f}/s", "", calls / seconds, None, 2, None, True)]
 
 
 FIGURES = {"P1": p1_p2, "P2": p1_p2, "P3": p3, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P11": p11, "P12": p12}

@@ -63,7 +63,7 @@ class Store:
 
     def stop(self):
         self.server.stop()
-        until(lambda: not self.sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"), "the end of the server's connections")
+        until(lambda: not self.sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"), "closing the server's connections")
         self.pg.sql(f"DROP DATABASE {self.name}", database="postgres")
 
 
@@ -153,7 +153,7 @@ def against_hand(bench, store):
             pages, floor = ours.buffers(), min(hand.buffers() for hand in hands)
             rows.append(Row("P9", f"{store.tickets:,}: buffers read, {search.what}", str(pages), str(floor), pages / floor, None, 1.5, 1.2, True))
     worst, what = max(ratios)
-    return rows + [Row("P9", f"{store.tickets:,}: the worst of all, {what}", "", "", worst, None, 1.5, 1.2, True)]
+    return rows + [Row("P9", f"{store.tickets:,}: worst ratio, {what}", "", "", worst, None, 1.5, 1.2, True)]
 
 
 # The searches that P10 pages through: description, query, order, and the SQL of each sort key as a cursor carries it.

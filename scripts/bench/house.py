@@ -188,7 +188,7 @@ class Server:
 
     def _answers(self):
         if self.process.poll() is not None:
-            raise SystemExit("tessera ended:\n" + (self.dir / "log").read_text()[-3000:])
+            raise SystemExit("tessera exited:\n" + (self.dir / "log").read_text()[-3000:])
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as tcp:
                 tcp.sendall(b"GET /api/health HTTP/1.0\r\n\r\n")
@@ -271,15 +271,15 @@ def furnish(server, hooks, mail="team@example.org"):
             "body": '{"ticket": {{ ticket.number }}, "subject": {{ ticket.subject | json }}, "status": {{ ticket.status | json }}}'}
     scrips = [
         ("Autoreply", "OnCreate", "SendEmail", {"to": ["requestor"]}, "Autoreply"),
-        ("Tell the team", "OnCreate", "SendEmail", {"to": [mail]}, "Transaction"),
-        ("Tell the store", "OnCreate", "Webhook", hook, None),
+        ("Notify the team", "OnCreate", "SendEmail", {"to": [mail]}, "Transaction"),
+        ("Notify the store", "OnCreate", "Webhook", hook, None),
         ("Raise the severity", "OnCreate", "SetCustomField", {"field": "Severity", "value": "high"}, None),
-        ("Tell the team of a status", "OnStatusChange", "SendEmail", {"to": [mail]}, "Status Change"),
-        ("Tell the store of a status", "OnStatusChange", "Webhook", hook, None),
-        ("Tell who asked", "OnResolve", "SendEmail", {"to": ["requestor"]}, "Resolved"),
-        ("Tell the team of a comment", "OnComment", "SendEmail", {"to": [mail], "as_comment": True}, "Admin Comment"),
+        ("Notify the team of a status", "OnStatusChange", "SendEmail", {"to": [mail]}, "Status Change"),
+        ("Notify the store of a status", "OnStatusChange", "Webhook", hook, None),
+        ("Notify the requestor", "OnResolve", "SendEmail", {"to": ["requestor"]}, "Resolved"),
+        ("Notify the team of a comment", "OnComment", "SendEmail", {"to": [mail], "as_comment": True}, "Admin Comment"),
         ("Send a reply", "OnCorrespond", "SendEmail", {"to": ["requestor"]}, "Correspondence"),
-        ("Tell a new owner", "OnOwnerChange", "SendEmail", {"to": ["owner"]}, "Transaction"),
+        ("Notify a new owner", "OnOwnerChange", "SendEmail", {"to": ["owner"]}, "Transaction"),
     ]
     for place, (name, when, what, how, template) in enumerate(scrips):
         words = {"template": template} if template else {}
