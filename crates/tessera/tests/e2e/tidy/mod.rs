@@ -1,8 +1,9 @@
 //! The pages list what there is, and the sources keep the rules of the house: read from the repository, compared, and nothing run.
 //!
-//! [`pages`] and [`house`] hold the comparisons, each a function from texts to complaints, with a small example that it
-//! complains of; this module gives them the repository.
+//! [`pages`], [`house`] and [`english`] hold the comparisons, each a function from texts to complaints, with a small
+//! example that it complains of; this module gives them the repository.
 
+mod english;
 mod house;
 mod pages;
 
