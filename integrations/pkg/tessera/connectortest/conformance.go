@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// longLease is a lease that no test lives to see extended; it runs out when the clock is told to go on.
+	// longLease is the duration of a lease that is never extended in a test; it expires when the test advances the clock.
 	longLease = time.Hour
-	// shortLease is one that is extended all the time.
+	// shortLease is the duration of a lease that is extended several times in a test.
 	shortLease = 150 * time.Millisecond
-	// shortTimeout is how long an attempt may take where that is the point.
+	// shortTimeout is the timeout of an attempt in scenarios about timeouts.
 	shortTimeout = 250 * time.Millisecond
 	// shortDrain is how long a stop waits for attempts that hang.
 	shortDrain = 50 * time.Millisecond
@@ -28,42 +28,42 @@ const (
 
 // Connector is a connector under test.
 type Connector struct {
-	// Kind is what it delivers.
+	// Kind is the kind of deliveries that it delivers.
 	Kind string
-	// Receiver is what it delivers to.
+	// Receiver is the receiver that it delivers to.
 	Receiver Receiver
-	// Start runs it until ctx ends, as its main function does: it calls [tessera.Run] with this configuration, to which it adds what is
-	// its own. Address, Token, Kind, Concurrency, PerEndpoint, Timeout, Drain and Logger are the suite's.
+	// Start runs it until ctx ends, as its main function does: it calls [tessera.Run] with this configuration and may add to it. The
+	// suite sets Address, Token, Kind, Concurrency, PerEndpoint, Timeout, Drain and Logger.
 	Start func(ctx context.Context, config tessera.Config) error
 }
 
-// Run is the conformance suite: what every connector does, whatever it delivers.
+// Run runs the conformance suite, which every connector must pass, whatever it delivers.
 func Run(t *testing.T, connector Connector) {
 	for _, scenario := range []struct {
 		name  string
 		lease time.Duration
 		play  func(t *testing.T, d *desk)
 	}{
-		{"delivers, and settles once", longLease, delivers},
-		{"what is refused is tried again or given up", longLease, refused},
-		{"killed with a lease, leaves the delivery to another", longLease, killed},
-		{"settles again when the answer was lost", longLease, answersTwice},
+		{"delivers and settles once", longLease, delivers},
+		{"retries or gives up a delivery that the receiver rejects", longLease, refused},
+		{"leaves its deliveries to another connector when it is killed", longLease, killed},
+		{"settles again when the response was lost", longLease, answersTwice},
 		{"settles a success after its lease was lost", longLease, answersLate},
-		{"keeps the lease of a long attempt", shortLease, keepsLease},
-		{"calls an attempt off when its delivery was cancelled", shortLease, calledOff},
-		{"an attempt that hangs is tried again and its place is free", longLease, hangs},
-		{"finds a server that was started again and loses nothing", longLease, restarts},
-		{"says what to do about a wrong token", longLease, wrongToken},
+		{"extends the lease of a long attempt", shortLease, keepsLease},
+		{"cancels an attempt when its delivery is cancelled", shortLease, calledOff},
+		{"retries an attempt that hangs and frees its slot", longLease, hangs},
+		{"reconnects to a restarted server and loses nothing", longLease, restarts},
+		{"returns a helpful error for an invalid token", longLease, wrongToken},
 		{"ends when its token is revoked", longLease, revoked},
-		{"goes on beside a delivery that is too large", longLease, oversize},
-		{"gives back what it has when it is stopped", longLease, drains},
-		{"makes no more attempts at a time than it may", longLease, bounded},
-		{"gives no endpoint more than its share", longLease, shares},
+		{"continues when a delivery is too large", longLease, oversize},
+		{"returns unfinished deliveries when it is stopped", longLease, drains},
+		{"does not exceed its concurrency", longLease, bounded},
+		{"does not exceed the limit per endpoint", longLease, shares},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
 			connector.Receiver.Behave(Accepts)
 			server := NewServer(t, Options{Kinds: []string{connector.Kind}, Lease: scenario.lease})
-			// Whatever still hangs when a scenario fails must not hold up its end.
+			// An attempt that still hangs when a scenario fails must not delay its end.
 			t.Cleanup(func() { connector.Receiver.Behave(Accepts) })
 			scenario.play(t, &desk{Server: server, connector: connector})
 		})
@@ -78,7 +78,7 @@ type desk struct {
 
 func (d *desk) behave(behaviour Behaviour) { d.connector.Receiver.Behave(behaviour) }
 
-// queue makes deliveries due to the endpoints, and returns their ids.
+// queue queues one delivery for each endpoint, and returns their ids.
 func (d *desk) queue(endpoints ...string) []string {
 	var ids []string
 	for _, endpoint := range endpoints {
@@ -89,7 +89,7 @@ func (d *desk) queue(endpoints ...string) []string {
 	return ids
 }
 
-// start runs the connector; it is stopped at the end of the test at the latest.
+// start starts the connector; it is stopped at the end of the test at the latest.
 func (d *desk) start(t *testing.T, edit func(config *tessera.Config)) *started {
 	t.Helper()
 	config, logs := d.Config(), &logs{}
@@ -117,19 +117,19 @@ func (d *desk) start(t *testing.T, edit func(config *tessera.Config)) *started {
 	return s
 }
 
-// started is a connector that was started.
+// started is a running connector.
 type started struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 	err    error
 }
 
-// stop asks it to end, and fails the test unless it ends in order.
+// stop stops it, and fails the test if it returns an error.
 func (s *started) stop(t *testing.T) {
 	t.Helper()
 	s.cancel()
 	if err := s.wait(t); err != nil {
-		t.Errorf("a stop is no error, but: %v", err)
+		t.Errorf("a stop must not be an error, but it returned: %v", err)
 	}
 }
 
@@ -139,12 +139,12 @@ func (s *started) wait(t *testing.T) error {
 	select {
 	case <-s.ended:
 	case <-time.After(Patience):
-		t.Fatal("the connector does not end")
+		t.Fatal("the connector does not stop")
 	}
 	return s.err
 }
 
-// logs is a log that may be written while it is read.
+// logs is a log that is safe for concurrent use.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -162,7 +162,7 @@ func (l *logs) String() string {
 	return l.text.String()
 }
 
-// arrived waits until each delivery has arrived at least so often.
+// arrived waits until each delivery has arrived at least the given number of times.
 func (d *desk) arrived(t *testing.T, times int, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
@@ -170,7 +170,7 @@ func (d *desk) arrived(t *testing.T, times int, ids ...string) {
 	}
 }
 
-// delivered waits until each delivery is delivered, and checks that this is recorded once.
+// delivered waits until each delivery is delivered, and checks that it was recorded once.
 func (d *desk) delivered(t *testing.T, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
@@ -181,7 +181,7 @@ func (d *desk) delivered(t *testing.T, ids ...string) {
 	}
 }
 
-// loses has the answer of the next calls of a method lost.
+// loses drops the responses of the next calls of a method.
 func (d *desk) loses(method string, times int) {
 	var mu sync.Mutex
 	d.Around(func(called string, _ any, call func() error) error {
@@ -190,7 +190,7 @@ func (d *desk) loses(method string, times int) {
 		defer mu.Unlock()
 		if called == method && times > 0 {
 			times--
-			return status.Error(codes.Unavailable, "the answer is lost")
+			return status.Error(codes.Unavailable, "the response is lost")
 		}
 		return err
 	})

@@ -11,29 +11,29 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// Receiver is what a connector under test delivers to.
+// Receiver is the receiver that a connector under test delivers to.
 type Receiver interface {
-	// Fill puts a payload into a delivery, so that the connector delivers it to this receiver, which can tell its id.
+	// Fill sets the payload of a delivery so that the connector delivers it to this receiver, which can read its id from it.
 	Fill(delivery *tesserav1.Delivery)
-	// Behave says how the receiver answers from now on; what hangs is answered so, too.
+	// Behave sets how the receiver responds from now on, also to deliveries that hang.
 	Behave(behaviour Behaviour)
-	// Arrived is how often a delivery arrived, whatever was answered.
+	// Arrived returns how often a delivery arrived, whatever the response was.
 	Arrived(id string) int
 }
 
-// Behaviour is how a receiver answers.
+// Behaviour is how a receiver responds.
 type Behaviour int
 
 const (
-	// Accepts: it takes what arrives, at once.
+	// Accepts means that it accepts deliveries immediately.
 	Accepts Behaviour = iota
-	// Refuses: it does not take it, and says so at once.
+	// Refuses means that it rejects deliveries immediately.
 	Refuses
-	// Hangs: it does not answer.
+	// Hangs means that it does not respond.
 	Hangs
 )
 
-// Gate is the part that receivers have in common: it counts, and lets arrivals wait while the receiver hangs. The zero Gate accepts.
+// Gate is the common part of receivers: it counts arrivals, and blocks them while the receiver hangs. The zero Gate accepts.
 type Gate struct {
 	mu        sync.Mutex
 	behaviour Behaviour
@@ -41,7 +41,7 @@ type Gate struct {
 	arrived   map[string]int
 }
 
-// Behave is [Receiver.Behave].
+// Behave implements [Receiver].
 func (g *Gate) Behave(behaviour Behaviour) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -52,14 +52,14 @@ func (g *Gate) Behave(behaviour Behaviour) {
 	}
 }
 
-// Arrived is [Receiver.Arrived].
+// Arrived implements [Receiver].
 func (g *Gate) Arrived(id string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.arrived[id]
 }
 
-// Arrive counts a delivery, waits while the receiver hangs, and returns how to answer: with Hangs when ctx ended first.
+// Arrive counts a delivery, waits while the receiver hangs, and returns how to respond: Hangs if ctx ended first.
 func (g *Gate) Arrive(ctx context.Context, id string) Behaviour {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,24 +85,24 @@ func (g *Gate) Arrive(ctx context.Context, id string) Behaviour {
 	return g.behaviour
 }
 
-// HTTPReceiver takes deliveries over HTTP. It accepts with 200 and refuses with 503.
+// HTTPReceiver receives deliveries over HTTP. It accepts with 200 and rejects with 503.
 type HTTPReceiver struct {
 	Gate
-	// URL is where it listens.
+	// URL is its address.
 	URL string
 
 	fill func(delivery *tesserav1.Delivery, url string)
 }
 
-// NewHTTPReceiver starts a receiver that ends with the test. Fill puts into a delivery a payload that goes to the URL, and id finds in a
-// request what Fill put there.
+// NewHTTPReceiver starts a receiver that is stopped when the test ends. The function fill sets the payload of a delivery so that it goes
+// to the URL, and id returns the id of the delivery from a request.
 func NewHTTPReceiver(
 	t testing.TB, fill func(delivery *tesserav1.Delivery, url string), id func(request *http.Request, body []byte) string,
 ) *HTTPReceiver {
 	t.Helper()
 	receiver := &HTTPReceiver{fill: fill}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		// Only when the body was read does the request's context end with the connection.
+		// The request's context ends with the connection only after the body has been read.
 		body, err := io.ReadAll(request.Body)
 		if err != nil {
 			return
@@ -123,5 +123,5 @@ func NewHTTPReceiver(
 	return receiver
 }
 
-// Fill is [Receiver.Fill].
+// Fill implements [Receiver].
 func (r *HTTPReceiver) Fill(delivery *tesserav1.Delivery) { r.fill(delivery, r.URL) }

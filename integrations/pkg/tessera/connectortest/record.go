@@ -10,33 +10,33 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// Record is what a server knows of a delivery.
+// Record is the state of a delivery on the server.
 type Record struct {
-	// Leases are all that were given, the first first.
+	// Leases are all leases that were granted, oldest first.
 	Leases []Lease
-	// Attempts is how many of them count.
+	// Attempts is the number of attempts that count.
 	Attempts int
-	// End is OUTCOME_DELIVERED or OUTCOME_PERMANENT, or OUTCOME_UNSPECIFIED while there is none.
+	// End is OUTCOME_DELIVERED or OUTCOME_PERMANENT, or OUTCOME_UNSPECIFIED while the delivery is unfinished.
 	End tesserav1.Outcome
-	// Ends is how often an end was recorded. A success may follow a failure; anything else is recorded once.
+	// Ends is how often an end was recorded: once, or twice if a success followed a failure.
 	Ends int
-	// Leased says whether somebody is at work on it.
+	// Leased is true while a connector holds the lease.
 	Leased bool
-	// DueIn is how far the clock must go until it can be leased.
+	// DueIn is the time by which the clock must be advanced until the delivery can be leased.
 	DueIn time.Duration
 }
 
-// Lease is what a server knows of a lease.
+// Lease is the state of a lease on the server.
 type Lease struct {
-	// Number is that of the lease.
+	// Number is the number of the lease.
 	Number int64
-	// Settlement is what came of it, as it was recorded; nil when nothing did.
+	// Settlement is the recorded settlement; nil if it was not settled.
 	Settlement *tesserav1.Settlement
-	// Told is how often something was said of it, and Extended how often it was extended.
+	// Told is how often a settlement for it was received, and Extended how often it was extended.
 	Told, Extended int
 }
 
-// Record is what the server knows of a delivery.
+// Record returns the state of a delivery.
 func (s *Server) Record(id string) Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +53,7 @@ func (s *Server) Record(id string) Record {
 	return record
 }
 
-// Ends is how many deliveries were delivered or given up.
+// Ends returns the number of deliveries that were delivered or given up.
 func (s *Server) Ends() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,17 +66,17 @@ func (s *Server) Ends() int {
 	return ends
 }
 
-// Settled waits until a lease of a delivery, from 0, is settled, and returns what came of it.
+// Settled waits until a lease of a delivery is settled, and returns the settlement. Leases count from 0.
 func (s *Server) Settled(t testing.TB, id string, lease int) *tesserav1.Settlement {
 	t.Helper()
 	settlement := s.Await(id, lease)
 	if settlement == nil {
-		t.Fatalf("after %s lease %d of the delivery is not settled", Patience, lease)
+		t.Fatalf("timed out after %s: lease %d of the delivery is not settled", Patience, lease)
 	}
 	return settlement
 }
 
-// Await is [Server.Settled] where there is no test; nil when it took longer than [Patience].
+// Await is [Server.Settled] for use outside tests; it returns nil after [Patience].
 func (s *Server) Await(id string, lease int) *tesserav1.Settlement {
 	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if record := s.Record(id); len(record.Leases) > lease && record.Leases[lease].Settlement != nil {
@@ -86,33 +86,33 @@ func (s *Server) Await(id string, lease int) *tesserav1.Settlement {
 	return nil
 }
 
-// Eventually waits until something is so, and fails the test when that takes longer than [Patience].
+// Eventually waits until a condition is true, and fails the test after [Patience].
 func Eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(Patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("after %s it is still not so that %s", Patience, what)
+			t.Fatalf("timed out after %s waiting until %s", Patience, what)
 		}
 	}
 }
 
-// kept is a delivery as a server keeps it.
+// kept is a delivery as the server stores it.
 type kept struct {
 	made *tesserav1.Delivery
-	// due is when it can be leased, on the server's clock; while it is leased, when the lease runs out.
+	// due is when it can be leased, on the server's clock; while it is leased, when the lease expires.
 	due    time.Duration
 	leases []*Lease
-	// current is the newest lease, until it is settled or lost; 0 when there is none.
+	// current is the number of the newest lease until it is settled or lost, otherwise 0.
 	current   int64
 	attempts  int
 	end       tesserav1.Outcome
 	ends      int
 	cancelled bool
-	// answered are the recipients of a mail that have a final answer.
+	// answered contains the recipients of a mail for whom there is a final reply.
 	answered map[string]bool
 }
 
-// lease gives leases of what is due, oldest first, as far as there is room.
+// lease leases deliveries that are due, oldest first, within the limits of the request.
 func (s *Server) lease(request *tesserav1.LeaseRequest) []*tesserav1.Delivery {
 	due := slices.Clone(s.deliveries)
 	slices.SortStableFunc(due, func(a, b *kept) int { return int(a.due - b.due) })
@@ -136,7 +136,7 @@ func (s *Server) lease(request *tesserav1.LeaseRequest) []*tesserav1.Delivery {
 	return leased
 }
 
-// give gives a lease.
+// give grants a lease.
 func (s *Server) give(one *kept) *tesserav1.Delivery {
 	s.lastLease++
 	one.current, one.due = s.lastLease, s.passed+s.options.Lease
@@ -150,7 +150,7 @@ func (s *Server) give(one *kept) *tesserav1.Delivery {
 	return delivery
 }
 
-// settle takes what came of an attempt: a success from every lease that was ever given, a failure only from the newest, each lease once.
+// settle records the result of an attempt: a success for any lease that was ever granted, a failure only for the newest, each lease once.
 func (s *Server) settle(settlement *tesserav1.Settlement) tesserav1.Receipt {
 	one := s.find(settlement.GetDeliveryId())
 	if one == nil {
@@ -187,7 +187,7 @@ func (s *Server) settle(settlement *tesserav1.Settlement) tesserav1.Receipt {
 	return tesserav1.Receipt_RECEIPT_RECORDED
 }
 
-// outcome is what a settlement comes to: for a mail it follows from what was said of its recipients.
+// outcome returns the outcome of a settlement; for a mail it is derived from the outcomes of its recipients.
 func (k *kept) outcome(settlement *tesserav1.Settlement) tesserav1.Outcome {
 	outcome := settlement.GetOutcome()
 	if k.made.GetEmail() == nil || len(settlement.GetRecipients()) == 0 || outcome == tesserav1.Outcome_OUTCOME_RETURNED {

@@ -22,7 +22,7 @@ func delivers(t *testing.T, d *desk) {
 			t.Errorf("it arrived %d times: %+v", arrived, record)
 		}
 		if s := record.Leases[0].Settlement; s.GetDetail() == "" || s.GetDuration() == nil {
-			t.Errorf("nobody can tell from %v what happened", s)
+			t.Errorf("%v lacks the detail or the duration", s)
 		}
 	}
 	announced := d.Announced()
@@ -38,7 +38,7 @@ func refused(t *testing.T, d *desk) {
 	settlement := d.Settled(t, id, 0)
 	d.behave(Accepts)
 	if settlement.GetDetail() == "" {
-		t.Error("nobody is told why")
+		t.Error("the settlement has no detail")
 	}
 	record := d.Record(id)
 	switch {
@@ -47,7 +47,7 @@ func refused(t *testing.T, d *desk) {
 		d.Advance(record.DueIn)
 		d.delivered(t, id)
 	default:
-		t.Errorf("%v made %+v", settlement, record)
+		t.Errorf("%v led to %+v", settlement, record)
 	}
 }
 
@@ -57,7 +57,7 @@ func killed(t *testing.T, d *desk) {
 	d.start(t, func(config *tessera.Config) { config.Address, config.Concurrency = wire.address, 1 })
 	id := d.queue("a")[0]
 	d.arrived(t, 1, id)
-	// For the server, who is cut off and who is dead are the same.
+	// To the server, a connector that is cut off looks like one that was killed.
 	wire.cut()
 	second := d.start(t, nil)
 	d.Advance(longLease)
@@ -74,7 +74,7 @@ func answersTwice(t *testing.T, d *desk) {
 	d.loses("Settle", 2)
 	connector := d.start(t, nil)
 	id := d.queue("a")[0]
-	Eventually(t, "it is settled again and again, until an answer comes", func() bool { return d.Calls("Settle") >= 3 })
+	Eventually(t, "the settlement is repeated until a response arrives", func() bool { return d.Calls("Settle") >= 3 })
 	connector.stop(t)
 	d.delivered(t, id)
 	if record := d.Record(id); len(record.Leases) != 1 || record.Leases[0].Told != 3 || d.connector.Receiver.Arrived(id) != 1 {
@@ -94,7 +94,7 @@ func answersLate(t *testing.T, d *desk) {
 	d.behave(Accepts)
 	for lease := range 2 {
 		if s := d.Settled(t, id, lease); s.GetOutcome() != tesserav1.Outcome_OUTCOME_DELIVERED {
-			t.Errorf("lease %d came to %v", lease, s)
+			t.Errorf("lease %d was settled as %v", lease, s)
 		}
 	}
 	d.delivered(t, id)
@@ -121,7 +121,7 @@ func calledOff(t *testing.T, d *desk) {
 	d.arrived(t, 1, id)
 	d.Cancel(id)
 	if s := d.Settled(t, id, 0); s.GetOutcome() == tesserav1.Outcome_OUTCOME_DELIVERED {
-		t.Errorf("nobody took it, but %v", s)
+		t.Errorf("the receiver did not accept it, but it was settled as %v", s)
 	}
 	d.behave(Accepts)
 	d.delivered(t, d.queue("a")...)
@@ -132,12 +132,12 @@ func hangs(t *testing.T, d *desk) {
 	d.start(t, func(config *tessera.Config) { config.Concurrency, config.Timeout = 1, shortTimeout })
 	id := d.queue("a")[0]
 	if s := d.Settled(t, id, 0); s.GetOutcome() != tesserav1.Outcome_OUTCOME_RETRY || s.GetDetail() == "" {
-		t.Errorf("an attempt that ran out of time came to %v", s)
+		t.Errorf("an attempt that timed out was settled as %v", s)
 	}
 	d.behave(Accepts)
 	ids := append(d.queue("a"), id)
 	for _, id := range ids {
-		// On a busy machine an attempt may run out of time once more.
+		// On a busy machine an attempt may time out once more.
 		Eventually(t, "the delivery is recorded as delivered", func() bool {
 			record := d.Record(id)
 			if !record.Leased && record.End == tesserav1.Outcome_OUTCOME_UNSPECIFIED {
@@ -163,7 +163,7 @@ func restarts(t *testing.T, d *desk) {
 	d.delivered(t, append(during, after...)...)
 	for _, id := range during {
 		if record := d.Record(id); len(record.Leases) != 1 || d.connector.Receiver.Arrived(id) != 1 {
-			t.Errorf("what had begun was made again: %+v", record)
+			t.Errorf("a running attempt was repeated: %+v", record)
 		}
 	}
 	Eventually(t, "the connector announces itself again", func() bool { return len(d.Announced()) >= 2 })
@@ -182,11 +182,11 @@ func revoked(t *testing.T, d *desk) {
 	said(t, connector.wait(t))
 }
 
-// said checks that an error says how to get another token.
+// said checks that an error explains how to create a token.
 func said(t *testing.T, err error) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), "token") || !strings.Contains(err.Error(), "tessera connector add") {
-		t.Errorf("who reads this does not know what to do: %v", err)
+		t.Errorf("the error does not explain what to do: %v", err)
 	}
 }
 
@@ -196,8 +196,8 @@ func oversize(t *testing.T, d *desk) {
 	d.Queue(large)
 	ids := d.queue("a", "b", "c")
 	connector := d.start(t, nil)
-	Eventually(t, "it is leased", func() bool { return len(d.Record(large.GetId()).Leases) == 1 })
-	// What went with it in one answer comes again when the leases run out.
+	Eventually(t, "the large delivery is leased", func() bool { return len(d.Record(large.GetId()).Leases) == 1 })
+	// Deliveries from the same response are leased again when their leases expire.
 	d.Advance(longLease)
 	d.delivered(t, ids...)
 	connector.stop(t)
@@ -213,7 +213,7 @@ func drains(t *testing.T, d *desk) {
 	for _, id := range ids {
 		record := d.Record(id)
 		if s := record.Leases[0].Settlement; s.GetOutcome() != tesserav1.Outcome_OUTCOME_RETURNED || record.DueIn > 0 || record.Attempts != 0 {
-			t.Errorf("%v made %+v", s, record)
+			t.Errorf("%v led to %+v", s, record)
 		}
 	}
 	d.start(t, nil)
@@ -228,7 +228,7 @@ func bounded(t *testing.T, d *desk) {
 	d.arrived(t, 1, ids[:places]...)
 	for _, id := range ids[places:] {
 		if len(d.Record(id).Leases) > 0 {
-			t.Error("more was leased than there are places")
+			t.Error("more deliveries were leased than there are slots")
 		}
 	}
 	d.behave(Accepts)
@@ -239,7 +239,7 @@ func bounded(t *testing.T, d *desk) {
 			asked += busy.GetRunning()
 		}
 		if asked > places {
-			t.Errorf("there are %d places, and it was asked for %v", places, request)
+			t.Errorf("%d slots, but the connector requested %v", places, request)
 		}
 	}
 }
@@ -249,11 +249,11 @@ func shares(t *testing.T, d *desk) {
 	d.start(t, func(config *tessera.Config) { config.Concurrency, config.PerEndpoint = 4, 1 })
 	ids := d.queue("a", "a", "a", "b")
 	d.arrived(t, 1, ids[0], ids[3])
-	// The next proves that another call was made while "a" and "b" had their share.
+	// Proves that another call was made while "a" and "b" had reached their limits.
 	d.arrived(t, 1, d.queue("c")...)
 	for _, id := range ids[1:3] {
 		if len(d.Record(id).Leases) > 0 {
-			t.Error("an endpoint was given more than its share")
+			t.Error("an endpoint got more deliveries than its limit")
 		}
 	}
 	d.behave(Accepts)
@@ -310,7 +310,7 @@ func (w *wire) carry(server string) {
 	}
 }
 
-// cut cuts it for good.
+// cut cuts it permanently.
 func (w *wire) cut() {
 	_ = w.listener.Close()
 	w.mu.Lock()

@@ -1,7 +1,7 @@
-// Package connectortest holds what connectors are tested with: a Tessera that lives in the test, and a suite that every connector passes.
+// Package connectortest is for testing connectors: it contains a Tessera server for tests and a conformance suite for every connector.
 //
-// [Run] is the suite. [Server] keeps deliveries and gives leases by the rules of proto/tessera/v1, over a real socket, with a clock that
-// stands still until it is told to go on; so a lease runs out when a test says so, and not when a machine is busy.
+// [Run] runs the suite. [Server] implements the services of proto/tessera/v1 over a real socket, with a clock that only the test advances:
+// a lease expires when the test says so, not because the machine is busy.
 package connectortest
 
 import (
@@ -29,30 +29,30 @@ import (
 )
 
 const (
-	// Patience is how long this package waits for what must come.
+	// Patience is the timeout for everything that this package waits for.
 	Patience = time.Minute
-	// Schedule is how much later a delivery is tried again.
+	// Schedule is the delay before a delivery is retried.
 	Schedule = time.Minute
-	// leaseDefault is how long leases hold unless [Options] say something else.
+	// leaseDefault is the duration of leases unless [Options] override it.
 	leaseDefault = 30 * time.Second
-	// pollMax is the longest that a Lease waits, whatever it asks for, so that connectors under test stop at once.
+	// pollMax is the longest time that a Lease call waits, whatever it requests, so that connectors under test stop quickly.
 	pollMax = 100 * time.Millisecond
-	// serverMessageMax is the largest message that is taken and sent, in bytes.
+	// serverMessageMax is the maximum size of messages that are received and sent, in bytes.
 	serverMessageMax = 64 << 20
 )
 
-// Options are what a [Server] may be told before it starts.
+// Options configure a [Server].
 type Options struct {
-	// Kinds are what its token is bound to. Default: "test".
+	// Kinds are the kinds that its token is bound to. Default: "test".
 	Kinds []string
-	// Lease is how long leases hold, by its own clock. Default: 30 seconds. Connectors extend their leases each third of it, by the
-	// real clock.
+	// Lease is the duration of leases on the server's own clock. Default: 30 seconds. Connectors extend their leases three times per
+	// duration, on the real clock.
 	Lease time.Duration
-	// Tickets serves the inbound side. Nil: there is none.
+	// Tickets implements TicketsService. Nil: the service is not available.
 	Tickets tesserav1.TicketsServiceServer
 }
 
-// Server is a Tessera that lives in a test.
+// Server is a Tessera server for tests.
 type Server struct {
 	options Options
 	token   string
@@ -62,9 +62,9 @@ type Server struct {
 	services *grpc.Server
 	around   Hook
 	revoked  bool
-	// passed is how far its clock has gone.
+	// passed is the time on its clock.
 	passed time.Duration
-	// bell is closed and made anew when something may have become due.
+	// bell is closed and replaced when a delivery may have become due.
 	bell       chan struct{}
 	lastLease  int64
 	deliveries []*kept
@@ -73,7 +73,7 @@ type Server struct {
 	asked      []*tesserav1.LeaseRequest
 }
 
-// NewServer starts a server that ends with the test.
+// NewServer starts a server that is stopped when the test ends.
 func NewServer(t testing.TB, options Options) *Server {
 	t.Helper()
 	s, err := Listen(options)
@@ -84,7 +84,7 @@ func NewServer(t testing.TB, options Options) *Server {
 	return s
 }
 
-// Listen starts a server on a free port of the loopback; [Server.Stop] ends it.
+// Listen starts a server on a free port of the loopback interface; [Server.Stop] stops it.
 func Listen(options Options) (*Server, error) {
 	if len(options.Kinds) == 0 {
 		options.Kinds = []string{"test"}
@@ -96,14 +96,14 @@ func Listen(options Options) (*Server, error) {
 	return s, s.Start()
 }
 
-// Config is that of a connector of the server's first kind.
+// Config returns the configuration of a connector for the first kind in [Options].
 func (s *Server) Config() tessera.Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return tessera.Config{Address: s.address, Token: s.token, Kind: s.options.Kinds[0]}
 }
 
-// Start serves, at the address where it did before. Nothing that the server knows was forgotten.
+// Start starts the server again, at the same address and with all its deliveries.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,7 @@ func (s *Server) Start() error {
 		return nil
 	}
 	listener, err := net.Listen("tcp", s.address)
-	// Another connection may have been given the port meanwhile, for as long as it lasts.
+	// Another connection may temporarily use the port.
 	for end := time.Now().Add(Patience); err != nil && time.Now().Before(end); listener, err = net.Listen("tcp", s.address) {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -121,7 +121,7 @@ func (s *Server) Start() error {
 	s.address = listener.Addr().String()
 	services := grpc.NewServer(
 		grpc.UnaryInterceptor(s.intercept), grpc.MaxRecvMsgSize(serverMessageMax), grpc.MaxSendMsgSize(serverMessageMax),
-		// When Stop has returned, nothing is leased by a call that nobody waits for.
+		// After Stop has returned, no pending call leases a delivery.
 		grpc.WaitForHandlers(true),
 	)
 	tesserav1.RegisterActionsServiceServer(services, actions{s: s})
@@ -134,7 +134,7 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Stop breaks off every call and connection, and listens no more.
+// Stop closes the listener and every connection, and aborts every call.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	services := s.services
@@ -145,7 +145,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Revoke lets the token open nothing any more.
+// Revoke revokes the token.
 func (s *Server) Revoke() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,7 +153,7 @@ func (s *Server) Revoke() {
 	s.ring()
 }
 
-// Advance lets the clock go on: leases run out, and what was put off becomes due.
+// Advance advances the clock: leases expire, and retries become due.
 func (s *Server) Advance(by time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,18 +161,18 @@ func (s *Server) Advance(by time.Duration) {
 	s.ring()
 }
 
-// Hook stands around calls: it may make the call or not, and what it returns is what the connector gets. The method is the last part of
-// its name, as in "Settle".
+// Hook intercepts calls: it may execute the call or not, and the connector gets the error that it returns. The method is the last part of
+// its full name, as in "Settle".
 type Hook func(method string, request any, call func() error) error
 
-// Around has every call from now on go through a hook; nil ends that.
+// Around passes every call from now on through a hook; nil removes the hook.
 func (s *Server) Around(hook Hook) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.around = hook
 }
 
-// Queue makes a delivery due, and returns its id. What it does not say is filled in: id, kind, endpoint, ticket, transaction.
+// Queue adds a delivery that is due now, and returns its id. Missing fields are filled in: id, kind, endpoint, ticket, transaction, time.
 func (s *Server) Queue(delivery *tesserav1.Delivery) string {
 	made := proto.CloneOf(delivery)
 	if made.GetId() == "" {
@@ -194,12 +194,12 @@ func (s *Server) Queue(delivery *tesserav1.Delivery) string {
 	return made.GetId()
 }
 
-// QueueJSON makes a delivery due whose payload is this JSON, and returns its id.
+// QueueJSON adds a delivery with a JSON payload that is due now, and returns its id.
 func (s *Server) QueueJSON(payload string) string {
 	return s.Queue(&tesserav1.Delivery{Payload: &tesserav1.Delivery_Json{Json: payload}})
 }
 
-// Cancel ends a delivery, as a person does.
+// Cancel cancels a delivery, as an operator does.
 func (s *Server) Cancel(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,28 +208,28 @@ func (s *Server) Cancel(id string) {
 	}
 }
 
-// Calls is how often a method was called, as in "Settle".
+// Calls returns how often a method, such as "Settle", was called.
 func (s *Server) Calls(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[method]
 }
 
-// Announced is what connectors announced, the first first.
+// Announced returns the announcements of connectors, oldest first.
 func (s *Server) Announced() []*tesserav1.AnnounceRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.announced)
 }
 
-// Asked is every request to lease, the first first.
+// Asked returns the requests to lease, oldest first.
 func (s *Server) Asked() []*tesserav1.LeaseRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.asked)
 }
 
-// intercept looks at the token, and lets a call go through the hook.
+// intercept checks the token and passes the call through the hook.
 func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := path.Base(info.FullMethod)
 	s.mu.Lock()
@@ -237,7 +237,7 @@ func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnarySer
 	around, known := s.around, !s.revoked && slices.Equal(metadata.ValueFromIncomingContext(ctx, "authorization"), []string{"Bearer " + s.token})
 	s.mu.Unlock()
 	if !known {
-		return nil, status.Error(codes.Unauthenticated, "This token opens nothing: it is wrong, or was revoked. `tessera connector add` makes one.")
+		return nil, status.Error(codes.Unauthenticated, "The token is invalid or has been revoked. `tessera connector add` creates a new one.")
 	}
 	if around == nil {
 		return handler(ctx, request)
@@ -253,7 +253,7 @@ func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnarySer
 	return response, nil
 }
 
-// ring wakes the calls that wait.
+// ring wakes the waiting calls.
 func (s *Server) ring() {
 	close(s.bell)
 	s.bell = make(chan struct{})
@@ -268,7 +268,7 @@ func (s *Server) find(id string) *kept {
 	return nil
 }
 
-// newID is a random UUID.
+// newID returns a random UUID.
 func newID() string {
 	var bytes [16]byte
 	_, _ = rand.Read(bytes[:])
@@ -276,7 +276,7 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", bytes[:4], bytes[4:6], bytes[6:8], bytes[8:10], bytes[10:])
 }
 
-// scrips is the part of a server that hears of kinds.
+// scrips implements ScripsService.
 type scrips struct {
 	tesserav1.UnimplementedScripsServiceServer
 
@@ -288,7 +288,7 @@ func (d scrips) Announce(_ context.Context, request *tesserav1.AnnounceRequest) 
 		return nil, err
 	}
 	if length := len([]rune(request.GetSoftware())); length < 1 || length > 100 {
-		return nil, status.Errorf(codes.InvalidArgument, "software: is or has %d; 1 to 100 are taken", length)
+		return nil, status.Errorf(codes.InvalidArgument, "software: has %d characters; it must have 1 to 100", length)
 	}
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
@@ -298,12 +298,12 @@ func (d scrips) Announce(_ context.Context, request *tesserav1.AnnounceRequest) 
 
 func (s *Server) bound(kind string) error {
 	if !slices.Contains(s.options.Kinds, kind) {
-		return status.Errorf(codes.PermissionDenied, "The connector is not bound to %q. Add one with `tessera connector add NAME --kind %s`.", kind, kind)
+		return status.Errorf(codes.PermissionDenied, "The token is not bound to the kind %q. `tessera connector add NAME --kind %s` creates one that is.", kind, kind)
 	}
 	return nil
 }
 
-// actions is the part of a server that gives leases.
+// actions implements ActionsService.
 type actions struct {
 	tesserav1.UnimplementedActionsServiceServer
 
@@ -367,7 +367,7 @@ func (d actions) Settle(_ context.Context, request *tesserav1.SettleRequest) (*t
 	}
 	for _, one := range request.GetSettlements() {
 		if one.GetOutcome() == tesserav1.Outcome_OUTCOME_UNSPECIFIED && len(one.GetRecipients()) == 0 {
-			return nil, status.Error(codes.InvalidArgument, "settlements.outcome: is not given, or not known")
+			return nil, status.Error(codes.InvalidArgument, "settlements.outcome: is missing or unknown")
 		}
 	}
 	d.s.mu.Lock()
@@ -380,7 +380,7 @@ func (d actions) Settle(_ context.Context, request *tesserav1.SettleRequest) (*t
 	return response, nil
 }
 
-// check holds a request to the limits of the contract.
+// check validates a request against the limits of the contract.
 func (s *Server) check(request *tesserav1.LeaseRequest) error {
 	if err := within("rooms", len(request.GetRooms()), 1, 16); err != nil {
 		return err
@@ -405,7 +405,7 @@ func (s *Server) check(request *tesserav1.LeaseRequest) error {
 
 func within(field string, number, least, most int) error {
 	if number < least || number > most {
-		return status.Errorf(codes.InvalidArgument, "%s: is or has %d; %d to %d are taken", field, number, least, most)
+		return status.Errorf(codes.InvalidArgument, "%s: value or count is %d; it must be from %d to %d", field, number, least, most)
 	}
 	return nil
 }
