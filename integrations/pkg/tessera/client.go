@@ -6,20 +6,20 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// Client reads and changes tickets, as the user that the token was bound to with `tessera connector add --as USER`: the side through
-// which things come in. It is safe for use by many goroutines.
+// Client reads, creates and changes tickets as the user that the token was bound to with `tessera connector add --as USER`. It is safe
+// for concurrent use.
 //
-// Give a create or a change an idempotency key, such as the Message-ID of the mail that it comes from: then it is safe to call again
-// after an error, and makes one ticket.
+// Give each create and each change an idempotency key, such as the Message-ID of the mail that caused it: it is then safe to retry after
+// an error.
 //
-// A call with a handler's context tells Tessera which delivery it is made because of, so that two desks that answer each other stop.
+// A call with a handler's context sends Tessera the depth of that delivery, so that two systems that respond to each other stop.
 type Client struct {
 	tesserav1.TicketsServiceClient
 
 	conn *grpc.ClientConn
 }
 
-// Dial makes a client. Of the configuration it needs Address, Token and TLS. Nothing is sent before the first call.
+// Dial creates a client. It uses Address, Token and TLS of the configuration, and connects at the first call.
 func Dial(config Config) (*Client, error) {
 	config, err := config.filled()
 	if err != nil {
@@ -32,5 +32,5 @@ func Dial(config Config) (*Client, error) {
 	return &Client{tesserav1.NewTicketsServiceClient(conn), conn}, nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (c *Client) Close() error { return c.conn.Close() }

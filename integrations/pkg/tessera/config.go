@@ -19,14 +19,14 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// MessageMax is the largest answer of the server that is read, in bytes.
+// MessageMax is the maximum size of a response from the server, in bytes.
 const MessageMax = 16 << 20
 
 // Limits of a [Config].
 const (
-	// ConcurrencyMax is the most attempts at a time.
+	// ConcurrencyMax is the maximum number of concurrent attempts.
 	ConcurrencyMax = 100
-	// TimeoutMax is the longest that an attempt may take: the server lets no lease be kept for more than 20 minutes.
+	// TimeoutMax is the maximum duration of an attempt: the server ends every lease after 20 minutes.
 	TimeoutMax = 19 * time.Minute
 )
 
@@ -37,37 +37,37 @@ const (
 	defaultDrain       = 10 * time.Second
 )
 
-// Config says where Tessera is, who the connector is, and how much it does at a time.
+// Config is the configuration of a connector: the server, the connector's identity, and its limits.
 type Config struct {
 	// Address is where Tessera listens for connectors: "host:port", or "unix:///path" for a socket. Default: 127.0.0.1:8081.
 	Address string
-	// Token is what `tessera connector add` printed.
+	// Token is the token that `tessera connector add` printed.
 	Token string
-	// TLS is how the server is known, and with a certificate how the connector is. Nil means clear text, which is refused
-	// unless Address is on the loopback or a Unix socket.
+	// TLS authenticates the server and, if it has a certificate, the connector. Nil means an unencrypted connection, which is an error
+	// unless Address is a loopback address or a Unix socket.
 	TLS *tls.Config
-	// Kind is what the connector delivers; the token must be bound to it.
+	// Kind is the kind of deliveries that the connector delivers; the token must be bound to it.
 	Kind string
-	// Schema is the JSON Schema of the payload, as JSON, which Tessera checks scrips against. Empty: every JSON is taken.
+	// Schema is the JSON Schema of the payload, as JSON; Tessera validates scrips against it. Empty: any JSON is valid.
 	Schema string
-	// Software is what the connector calls itself, as in "chat-connector 1.2". Default: the kind and "connector".
+	// Software is the name and version of the connector, as in "chat-connector 1.2". Default: the kind followed by "connector".
 	Software string
-	// Concurrency is how many attempts are made at a time, at most [ConcurrencyMax]. Default: 8.
+	// Concurrency is the maximum number of concurrent attempts, at most [ConcurrencyMax]. Default: 8.
 	Concurrency int
-	// PerEndpoint is how many of these may go to one endpoint, so that one that hangs does not take every place. Default: there is
-	// no such limit.
+	// PerEndpoint is the maximum number of concurrent attempts at one endpoint, so that an endpoint that hangs does not occupy every
+	// slot. Default: no limit.
 	PerEndpoint int
-	// Timeout is how long one attempt may take, at most [TimeoutMax]. Default: 5 minutes.
+	// Timeout is the maximum duration of one attempt, at most [TimeoutMax]. Default: 5 minutes.
 	Timeout time.Duration
-	// Drain is how long a stop waits for attempts to end before it cuts them off. Default: 10 seconds.
+	// Drain is how long Run waits for attempts to finish when it stops, before it cancels them. Default: 10 seconds.
 	Drain time.Duration
-	// Logger takes what there is to say. Default: slog.Default().
+	// Logger receives log messages. Default: slog.Default().
 	Logger *slog.Logger
-	// Listen is the address of an HTTP server for /healthz, /readyz and /metrics. Empty: there is none.
+	// Listen is the address of an HTTP server for /healthz, /readyz and /metrics. Empty: no such server.
 	Listen string
 }
 
-// filled is the configuration with its defaults, or what is wrong with it.
+// filled returns the configuration with its defaults, or an error if it is invalid.
 func (c Config) filled() (Config, error) {
 	c.Address = cmp.Or(c.Address, defaultAddress)
 	c.Software = cmp.Or(c.Software, strings.TrimSpace(c.Kind+" connector"))
@@ -79,22 +79,22 @@ func (c Config) filled() (Config, error) {
 	}
 	switch {
 	case strings.TrimSpace(c.Token) == "":
-		return c, errors.New("tessera: there is no token; `tessera connector add NAME --kind KIND` prints one")
+		return c, errors.New("tessera: Token is empty; `tessera connector add NAME --kind KIND` creates a token")
 	case c.Concurrency < 1 || c.Concurrency > ConcurrencyMax:
-		return c, fmt.Errorf("tessera: Concurrency is %d, and must be 1 to %d", c.Concurrency, ConcurrencyMax)
+		return c, fmt.Errorf("tessera: Concurrency is %d; it must be from 1 to %d", c.Concurrency, ConcurrencyMax)
 	case c.PerEndpoint < 0:
-		return c, fmt.Errorf("tessera: PerEndpoint is %d, and cannot be negative; 0 is no limit", c.PerEndpoint)
+		return c, fmt.Errorf("tessera: PerEndpoint is %d; it must not be negative, and 0 means no limit", c.PerEndpoint)
 	case c.Timeout < 0 || c.Timeout > TimeoutMax:
-		return c, fmt.Errorf("tessera: Timeout is %s, and must be at most %s", c.Timeout, TimeoutMax)
+		return c, fmt.Errorf("tessera: Timeout is %s; it must be positive and at most %s", c.Timeout, TimeoutMax)
 	case c.Drain < 0:
-		return c, fmt.Errorf("tessera: Drain is %s, and cannot be negative", c.Drain)
+		return c, fmt.Errorf("tessera: Drain is %s; it must not be negative", c.Drain)
 	case c.TLS == nil && !isLocal(c.Address):
-		return c, fmt.Errorf("tessera: %s is not on this machine, and without TLS the token would travel in the clear; set TLS", c.Address)
+		return c, fmt.Errorf("tessera: Address %s is not local, and without TLS the token would be sent unencrypted; set TLS", c.Address)
 	}
 	return c, nil
 }
 
-// isLocal says whether what goes to an address stays on this machine.
+// isLocal reports whether an address is a loopback address or a Unix socket.
 func isLocal(address string) bool {
 	if strings.HasPrefix(address, "unix:") {
 		return true
@@ -107,12 +107,12 @@ func isLocal(address string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// dial makes a connection that is established when it is first used, and again whenever it breaks.
+// dial returns a connection that is established at the first call, and again after it was lost.
 func (c Config) dial() (*grpc.ClientConn, error) {
 	target, secure := c.Address, insecure.NewCredentials()
 	if !strings.HasPrefix(target, "unix:") {
 		if _, _, err := net.SplitHostPort(target); err != nil {
-			return nil, fmt.Errorf("tessera: %q is no host:port and no unix:///path", c.Address)
+			return nil, fmt.Errorf("tessera: Address %q is neither host:port nor unix:///path", c.Address)
 		}
 		target = "dns:///" + target
 	}
@@ -121,7 +121,7 @@ func (c Config) dial() (*grpc.ClientConn, error) {
 	}
 	return grpc.NewClient(target,
 		grpc.WithTransportCredentials(secure),
-		// A proxy has no business between a desk and what stands beside it.
+		// Proxies from the environment are for the Internet, not for the server that a connector belongs to.
 		grpc.WithNoProxy(),
 		grpc.WithUnaryInterceptor(c.authorize),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MessageMax)),
@@ -134,7 +134,7 @@ func (c Config) dial() (*grpc.ClientConn, error) {
 	)
 }
 
-// authorize sends the token with every call, and how deep a call is that is made because of a delivery.
+// authorize sends the token with every call, and the depth of the delivery with a call that has a handler's context.
 func (c Config) authorize(
 	ctx context.Context, method string, request, reply any,
 	conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
@@ -146,5 +146,5 @@ func (c Config) authorize(
 	return invoke(ctx, method, request, reply, conn, options...)
 }
 
-// depthKey is where a handler's context says how deep its delivery is.
+// depthKey is the key for the depth of the delivery in a handler's context.
 type depthKey struct{}

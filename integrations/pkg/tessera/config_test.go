@@ -24,17 +24,17 @@ import (
 
 func TestAConfigurationThatCannotWorkIsRefusedWithWhatToDo(t *testing.T) {
 	for want, edit := range map[string]func(*tessera.Config){
-		"`tessera connector add NAME --kind KIND` prints one":   func(c *tessera.Config) { c.Token = " \n" },
-		"Concurrency is 101, and must be 1 to 100":              func(c *tessera.Config) { c.Concurrency = 101 },
-		"Concurrency is -1, and must be 1 to 100":               func(c *tessera.Config) { c.Concurrency = -1 },
-		"PerEndpoint is -1, and cannot be negative":             func(c *tessera.Config) { c.PerEndpoint = -1 },
-		"Timeout is 1h0m0s, and must be at most":                func(c *tessera.Config) { c.Timeout = time.Hour },
-		"Timeout is -1s, and must be at most":                   func(c *tessera.Config) { c.Timeout = -time.Second },
-		"Drain is -1s, and cannot be negative":                  func(c *tessera.Config) { c.Drain = -time.Second },
-		"desk.example:443 is not on this machine":               func(c *tessera.Config) { c.Address = "desk.example:443" },
-		"10.0.0.1:8081 is not on this machine":                  func(c *tessera.Config) { c.Address = "10.0.0.1:8081" },
-		`"desk.example" is no host:port and no unix:///path`:    func(c *tessera.Config) { c.Address, c.TLS = "desk.example", &tls.Config{} },
-		"cannot serve health and metrics: listen tcp: address ": func(c *tessera.Config) { c.Listen = "nowhere" },
+		"`tessera connector add NAME --kind KIND` creates a token":        func(c *tessera.Config) { c.Token = " \n" },
+		"Concurrency is 101; it must be from 1 to 100":                    func(c *tessera.Config) { c.Concurrency = 101 },
+		"Concurrency is -1; it must be from 1 to 100":                     func(c *tessera.Config) { c.Concurrency = -1 },
+		"PerEndpoint is -1; it must not be negative":                      func(c *tessera.Config) { c.PerEndpoint = -1 },
+		"Timeout is 1h0m0s; it must be positive and at most":              func(c *tessera.Config) { c.Timeout = time.Hour },
+		"Timeout is -1s; it must be positive and at most":                 func(c *tessera.Config) { c.Timeout = -time.Second },
+		"Drain is -1s; it must not be negative":                           func(c *tessera.Config) { c.Drain = -time.Second },
+		"desk.example:443 is not local":                                   func(c *tessera.Config) { c.Address = "desk.example:443" },
+		"10.0.0.1:8081 is not local":                                      func(c *tessera.Config) { c.Address = "10.0.0.1:8081" },
+		`"desk.example" is neither host:port nor unix:///path`:            func(c *tessera.Config) { c.Address, c.TLS = "desk.example", &tls.Config{} },
+		"cannot serve health and metrics at Listen: listen tcp: address ": func(c *tessera.Config) { c.Listen = "nowhere" },
 	} {
 		config := tessera.Config{Token: "tsc_canary", Kind: "test"}
 		edit(&config)
@@ -44,7 +44,7 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToDo(t *testing.T) {
 		}
 	}
 	if _, err := tessera.Dial(tessera.Config{Address: "desk.example:443", Token: "tsc_canary"}); err == nil {
-		t.Error("the token would travel in the clear")
+		t.Error("the token would be sent unencrypted")
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// notebook is the receiver of the smallest connector that there can be: a function call away.
+// notebook is a receiver that is called directly, for the smallest possible connector.
 type notebook struct{ connectortest.Gate }
 
 func (n *notebook) Fill(delivery *tesserav1.Delivery) {

@@ -15,87 +15,87 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// Limits of what is said of an attempt; what is longer is cut.
+// Limits of the texts of a [Report]; longer texts are truncated.
 const (
-	// DetailMax is the length of a sentence, in characters.
+	// DetailMax is the maximum length of Detail, in characters.
 	DetailMax = 500
-	// ResponseMax is how much of an answer is kept, in bytes.
+	// ResponseMax is the maximum size of Response, in bytes.
 	ResponseMax = 4096
 )
 
-// ErrLeaseLost is the cause of a handler's context that ends because the delivery is no longer this connector's: the lease ran out, or a
-// person cancelled the delivery. See [context.Cause].
+// ErrLeaseLost is the cause of a handler's context that ended because the connector lost the lease: it expired, or an operator cancelled
+// the delivery. See [context.Cause].
 var ErrLeaseLost = errors.New("the lease of this delivery is lost")
 
-// ErrStopping is the cause of a handler's context that ends because the connector stops and the attempt took longer than
+// ErrStopping is the cause of a handler's context that ended because the connector is stopping and the attempt took longer than
 // [Config.Drain].
 var ErrStopping = errors.New("the connector is stopping")
 
-// Handler makes one attempt at a delivery. What it returns is the decision: nil means delivered; an error means that the schedule of
-// the kind says when it is tried again; [Permanent] gives it up; [RetryAfter] says when at the earliest. The words of an error are kept
-// for people to read, so they must not hold a secret: that of a failed request may have the URL in it (see [url.Error]).
+// Handler makes one attempt at a delivery. Its error decides what happens: nil means delivered; an error is retried on the schedule of
+// the kind; [Permanent] gives up; [RetryAfter] sets the earliest time of the next attempt. The text of an error is stored for people to
+// read, so it must not contain a secret; the error of a failed request may contain the URL (see [url.Error]).
 //
-// A handler is called from as many goroutines as [Config].Concurrency says, and should return soon after ctx ends: nil when it was
-// delivered all the same, which is believed, else an error, after which it is tried again. When the connector stops, it is given back
-// then, and the attempt does not count. A panic counts as an error.
+// A handler is called from up to [Config].Concurrency goroutines. It should return soon after ctx ends: nil if the delivery succeeded
+// nevertheless, otherwise an error, which leads to a retry. If the connector is stopping, the delivery is returned instead, and the
+// attempt does not count. A panic counts as an error.
 //
-// A delivery is at least once: a handler may see one again whose success was never heard of. Its ID is the same at every attempt.
+// Delivery is at least once: a handler may get a delivery again if its success was not recorded. The ID is the same at every attempt.
 type Handler func(ctx context.Context, delivery *Delivery) error
 
-// Delivery is what a scrip wants delivered.
+// Delivery is a delivery that a scrip created.
 type Delivery struct {
-	// ID is the same at every attempt; a receiver that keeps it takes each delivery once.
+	// ID is the same at every attempt; a receiver that stores it can ignore duplicates.
 	ID string
-	// Kind is what the connector is for.
+	// Kind is the kind of the connector.
 	Kind string
-	// Endpoint is where it goes, as far as Tessera knows: the kind, unless it is an email or a webhook.
+	// Endpoint is the destination as far as Tessera knows it: the kind, unless the delivery is an email or a webhook.
 	Endpoint string
-	// Attempt counts from 1.
+	// Attempt is the number of this attempt, from 1.
 	Attempt int
-	// CreatedAt is when the scrip made it.
+	// CreatedAt is when the scrip created the delivery.
 	CreatedAt time.Time
-	// Ticket is what it is about.
+	// Ticket is the ticket whose change caused the delivery.
 	Ticket Ticket
-	// TransactionID is the line of the ticket's history that caused it.
+	// TransactionID is the id of the transaction, an entry in the ticket's history, that caused the delivery.
 	TransactionID string
-	// Depth is how many deliveries, each made because of the one before, led to this one. A [Client] that is called with the
-	// handler's context tells Tessera.
+	// Depth is the number of deliveries, each caused by the one before, that led to this one. A [Client] that is called with the
+	// handler's context sends it to Tessera.
 	Depth int
-	// JSON is the payload of every kind but email and webhook: it fits the kind's schema, and is the same at every attempt.
+	// JSON is the payload of every kind except email and webhook: it matches the kind's schema and is the same at every attempt.
 	JSON []byte
-	// Email is the payload of the kind email.
+	// Email is the payload for the kind email.
 	Email *tesserav1.EmailMessage
-	// Webhook is the payload of the kind webhook.
+	// Webhook is the payload for the kind webhook.
 	Webhook *tesserav1.WebhookRequest
 
 	lease  int64
 	report lockedReport
 }
 
-// Ticket names a ticket.
+// Ticket identifies a ticket.
 type Ticket struct {
 	// ID is a UUID.
 	ID string
-	// Number is what people call it.
+	// Number is the number that people use.
 	Number int64
-	// URL is where people see it.
+	// URL is the address of its page.
 	URL string
 }
 
-// Report says more about an attempt than an error can.
+// Report contains details about an attempt that an error cannot express.
 type Report struct {
-	// StatusCode is the receiver's, of HTTP or SMTP; 0 when it gave none.
+	// StatusCode is the receiver's HTTP or SMTP status code; 0 if none was received.
 	StatusCode int
-	// Detail is one sentence for a person. Default: the words of the error, or "delivered".
+	// Detail is one sentence for people to read. Default: the text of the error, or "delivered".
 	Detail string
-	// Response is the beginning of what the receiver answered.
+	// Response is the beginning of the receiver's response.
 	Response string
-	// Recipients is what a mail server said of each recipient that was asked.
+	// Recipients are the mail server's replies for each recipient that was tried.
 	Recipients []*tesserav1.RecipientAnswer
-	// Health is what the attempt says of its endpoint, whatever became of the message. Default: that it works, when the handler
-	// returns nil, else nothing. An endpoint that fails 10 times in a row is tried with one delivery at a time. So say
-	// tesserav1.Health_HEALTH_FAILS of one that cannot be reached, and tesserav1.Health_HEALTH_WORKS of one that refused the message;
-	// the package is tessera.dev/integrations/pkg/tessera/tesserav1.
+	// Health is the health of the endpoint, whatever the outcome for the message. Default: works if the handler returns nil, otherwise
+	// unknown. After 10 failures in a row only one delivery at a time is tried. So use tesserav1.Health_HEALTH_FAILS for an endpoint
+	// that cannot be reached, and tesserav1.Health_HEALTH_WORKS for one that rejected the message; import
+	// tessera.dev/integrations/pkg/tessera/tesserav1.
 	Health tesserav1.Health
 }
 
@@ -104,17 +104,17 @@ type lockedReport struct {
 	Report
 }
 
-// Report adds to what the handler returns; the last call counts. None of it may hold a secret.
+// Report adds details to the result of the attempt; each call replaces the previous report. It must not contain a secret.
 func (d *Delivery) Report(report Report) {
 	d.report.Lock()
 	defer d.report.Unlock()
 	d.report.Report = report
 }
 
-// Decode reads the payload into v. Its error is [Permanent]: the same bytes will not be read better the next time.
+// Decode decodes the JSON payload into v. Its error is [Permanent], because the payload is the same at every attempt.
 func (d *Delivery) Decode(v any) error {
 	if err := json.Unmarshal(d.JSON, v); err != nil {
-		return Permanent(fmt.Errorf("the payload cannot be read: %w", err))
+		return Permanent(fmt.Errorf("the payload is invalid: %w", err))
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
-// Permanent marks an error that trying again cannot help: the delivery is given up, and its ticket's history says so. Nil stays nil.
+// Permanent marks an error that a retry cannot fix: the delivery is given up, which the ticket's history records. It returns nil for nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -167,8 +167,8 @@ type retryError struct {
 
 func (e retryError) Unwrap() error { return e.error }
 
-// RetryAfter marks an error after which the receiver is left alone for so long at least; Tessera grants an hour more than the schedule
-// of the kind says. Nil stays nil.
+// RetryAfter marks an error after which the next attempt is made no earlier than after the given time; Tessera grants at most one hour
+// more than the schedule of the kind. It returns nil for nil.
 func RetryAfter(after time.Duration, err error) error {
 	if err == nil {
 		return nil
@@ -176,7 +176,7 @@ func RetryAfter(after time.Duration, err error) error {
 	return retryError{err, max(after, 0)}
 }
 
-// settlement is what a handler's return comes to.
+// settlement returns the settlement for the error of a handler.
 func (d *Delivery) settlement(err error, took time.Duration) *tesserav1.Settlement {
 	d.report.Lock()
 	report := d.report.Report
@@ -215,7 +215,7 @@ func (d *Delivery) settlement(err error, took time.Duration) *tesserav1.Settleme
 	return s
 }
 
-// sentence is one line of at most [DetailMax] characters.
+// sentence returns text as one line of at most [DetailMax] characters.
 func sentence(text string) string {
 	text = strings.TrimSpace(strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " "))
 	if runes := []rune(text); len(runes) > DetailMax {
@@ -224,7 +224,7 @@ func sentence(text string) string {
 	return text
 }
 
-// cut is the beginning of a text, at most so many bytes, between characters.
+// cut truncates text to at most the given number of bytes, at the end of a character.
 func cut(text string, most int) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) <= most {

@@ -1,7 +1,7 @@
-// Package tessera is for programs that deliver what Tessera's scrips make, or through which things come in.
+// Package tessera is the SDK for connectors: programs that deliver what Tessera's scrips create, or that bring something into Tessera.
 //
-// A connector is a [Handler] and a [Config]: [Run] asks Tessera for deliveries of one kind, calls the handler for each, and tells
-// Tessera what came of it. It keeps leases alive while handlers work, reconnects, and stops in order when its context ends:
+// A connector is a [Handler] and a [Config]: [Run] leases deliveries of one kind from Tessera, calls the handler for each, and reports the
+// result to Tessera. It extends leases while handlers work, reconnects, and shuts down cleanly when its context ends:
 //
 //	func main() {
 //		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -17,36 +17,37 @@
 //		}
 //	}
 //
-// The token is what `tessera connector add NAME --kind sms` printed. From the first start on scrips can use the kind; what they made
-// before is delivered then. The example of the package is such a connector, whole.
+// The token is printed by `tessera connector add NAME --kind sms`. When the connector has started for the first time, scrips can use the
+// kind, and the deliveries that they created before are sent. The package example is a complete connector.
 //
 // # The handler
 //
-// What the handler returns is the decision: nil is delivered, an error is tried again by the schedule of the kind, [Permanent] gives up,
-// [RetryAfter] says when at the earliest. Both may be wrapped. The words of the error are what people read in the ticket's history, so
-// they must hold no secret; [Delivery.Report] says more than an error can.
+// The error that the handler returns decides what happens: nil means delivered, an error is retried on the schedule of the kind,
+// [Permanent] gives up, and [RetryAfter] sets the earliest time of the next attempt. Both may be wrapped. People read the text of the
+// error in the ticket's history, so it must not contain a secret; [Delivery.Report] reports more than an error can.
 //
-// A delivery is at least once: a connector may die between sending and saying so. Its ID is the same at every attempt; hand it to the
-// receiver, which then takes it once.
+// Delivery is at least once: a connector may die after it has sent something and before it has reported that. The ID of a delivery is the
+// same at every attempt; pass it to the receiver, which can then ignore duplicates.
 //
-// The handler's context ends when the attempt takes longer than [Config.Timeout], when the delivery is no longer this connector's
-// ([ErrLeaseLost]), and when the connector stops and the attempt takes longer than [Config.Drain] ([ErrStopping]); [context.Cause] says
-// which. Return soon then. A handler that does not return keeps its place; when all places are kept so, Run returns an error, for a
-// supervisor to start the program again. A panic in a handler is logged, and the delivery is tried again.
+// The handler's context ends when the attempt takes longer than [Config.Timeout], when the lease is lost ([ErrLeaseLost]), and when the
+// connector stops and the attempt takes longer than [Config.Drain] ([ErrStopping]); [context.Cause] returns the reason. The handler should
+// then return soon. A handler that does not return keeps its slot; when such handlers occupy all slots, Run returns an error, so that a
+// supervisor can restart the program. A panic in a handler is logged, and the delivery is retried.
 //
 // # Running it
 //
-// Up to [Config.Concurrency] handlers run at a time, up to [Config.PerEndpoint] of them for one endpoint, and no more is leased than
-// there are free places: run as many connectors of one kind as you like, each takes what it can do. When Run's context ends, attempts
-// under way are finished, and what cannot be is given back and due at once. [Config.Listen] serves /healthz, /readyz (Tessera answered
-// within the last 30 seconds) and /metrics.
+// Up to [Config.Concurrency] handlers run at a time, up to [Config.PerEndpoint] of them for one endpoint. Run leases only as many
+// deliveries as there are free slots, so any number of connectors of one kind can share the work. When Run's context ends, attempts in
+// progress are finished; those that cannot be finished in time are returned, and their deliveries are due again immediately.
+// [Config.Listen] serves /healthz, /readyz (Tessera responded within the last 30 seconds) and /metrics.
 //
-// # The other way round
+// # Reading and changing tickets
 //
-// [Dial] makes a [Client] that reads, makes and changes tickets. Called with a handler's context it tells Tessera how deep in a chain of
-// deliveries that is, so that a loop ends.
+// [Dial] creates a [Client] that reads, creates and changes tickets. When it is called with a handler's context, it sends Tessera the
+// depth of the chain of deliveries, which stops endless loops.
 //
 // # Tests
 //
-// Package connectortest has a Tessera that lives in a test, and a suite of what can go wrong, for every connector to pass.
+// Package connectortest contains a Tessera server for tests, and a conformance suite that covers what can go wrong, for every connector
+// to pass.
 package tessera

@@ -10,7 +10,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// What comes in becomes a ticket, once, however often it is told. The token needs a user: `tessera connector add NAME --as USER`.
+// Creates one ticket for a mail, however often the call is retried. The token needs a user: `tessera connector add NAME --as USER`.
 func ExampleDial() {
 	server, err := connectortest.Listen(connectortest.Options{Tickets: &tickets{}})
 	if err != nil {
@@ -23,13 +23,13 @@ func ExampleDial() {
 		log.Fatal(err)
 	}
 	defer client.Close()
-	made, err := client.CreateTicket(context.Background(), &tesserav1.CreateTicketRequest{
+	created, err := client.CreateTicket(context.Background(), &tesserav1.CreateTicketRequest{
 		Ticket:         &tesserav1.NewTicket{Queue: "support", Subject: "The printer does not print"},
 		IdempotencyKey: "<4711@mail.example>",
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("made ticket", made.GetTicket().GetNumber())
-	// Output: made ticket 7
+	fmt.Println("created ticket", created.GetTicket().GetNumber())
+	// Output: created ticket 7
 }

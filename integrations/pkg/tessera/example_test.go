@@ -15,7 +15,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/connectortest"
 )
 
-// schema is what scrips are checked against: a text message has a number and a text.
+// schema is the JSON Schema of the payload, against which scrips are validated: a text message has a number and a text.
 const schema = `{
 	"type": "object",
 	"required": ["to", "text"],
@@ -23,10 +23,10 @@ const schema = `{
 	"properties": {"to": {"type": "string", "pattern": "^\\+[0-9]+$"}, "text": {"type": "string", "maxLength": 160}}
 }`
 
-// message is the same in Go.
+// message is the payload in Go.
 type message struct{ To, Text string }
 
-// gateway stands for whatever sends text messages.
+// gateway stands in for a service that sends text messages.
 type gateway struct{}
 
 var errBusy = errors.New("the gateway is busy")
@@ -34,21 +34,21 @@ var errBusy = errors.New("the gateway is busy")
 func (gateway) send(_ context.Context, _, to, text string) error {
 	switch to {
 	case "+1":
-		return errors.New("nobody has the number +1")
+		return errors.New("unknown number +1")
 	case "+2":
 		return errBusy
 	}
-	fmt.Printf("%s gets: %s\n", to, text)
+	fmt.Printf("to %s: %s\n", to, text)
 	return nil
 }
 
-// deliver makes one attempt. What it returns is the decision.
+// deliver makes one attempt. Its error decides what happens to the delivery.
 func (g gateway) deliver(ctx context.Context, delivery *tessera.Delivery) error {
 	var sms message
 	if err := delivery.Decode(&sms); err != nil {
-		return err // Decode says that trying again cannot help.
+		return err // Decode returns a permanent error.
 	}
-	// The gateway knows the id, so that nobody gets a message twice.
+	// The gateway gets the id and ignores duplicates.
 	err := g.send(ctx, delivery.ID, sms.To, sms.Text)
 	switch {
 	case err == nil:
@@ -60,8 +60,7 @@ func (g gateway) deliver(ctx context.Context, delivery *tessera.Delivery) error 
 	}
 }
 
-// A connector for text messages. Its main function is what runConnector is here; instead of a Tessera that runs somewhere, the example
-// has one that lives in tests.
+// A connector for text messages. The function runConnector is its main function; the example runs it against a Tessera server for tests.
 func Example() {
 	server, err := connectortest.Listen(connectortest.Options{Kinds: []string{"sms"}})
 	if err != nil {
@@ -79,9 +78,9 @@ func Example() {
 	cancel()
 	fmt.Println("stopped:", <-ended)
 	// Output:
-	// +3 gets: Your printer prints.
+	// to +3: Your printer prints.
 	// OUTCOME_DELIVERED: delivered
-	// OUTCOME_PERMANENT: nobody has the number +1
+	// OUTCOME_PERMANENT: unknown number +1
 	// OUTCOME_RETRY: the gateway is busy
 	// stopped: <nil>
 }

@@ -94,7 +94,7 @@ func TestAPanicIsTriedAgainAndItsStackIsLogged(t *testing.T) {
 	id := server.QueueJSON(`{}`)
 	got := server.Settled(t, id, 0)
 	if log := c.logs.String(); !strings.Contains(log, "out of ink") || !strings.Contains(log, "handler_test.go") || !strings.Contains(log, id) {
-		t.Errorf("nobody can find the fault by\n%s", log)
+		t.Errorf("the log does not help to find the fault:\n%s", log)
 	}
 	if got.GetOutcome() != isRetry || strings.Contains(got.GetDetail(), "ink") {
 		t.Errorf("%v", got)
@@ -143,7 +143,7 @@ func TestAPayloadThatCannotBeReadIsGivenUp(t *testing.T) {
 		var number int
 		return delivery.Decode(&number)
 	})
-	if got := server.Settled(t, server.QueueJSON(`"seven"`), 0); got.GetOutcome() != isPermanent || !strings.Contains(got.GetDetail(), "cannot be read") {
+	if got := server.Settled(t, server.QueueJSON(`"seven"`), 0); got.GetOutcome() != isPermanent || !strings.Contains(got.GetDetail(), "is invalid") {
 		t.Errorf("%v", got)
 	}
 }
@@ -193,7 +193,7 @@ func TestTheContextOfAHandlerSaysWhyItEnds(t *testing.T) {
 		if cause := received(t, causes); !errors.Is(cause, context.DeadlineExceeded) {
 			t.Error(cause)
 		}
-		if got := server.Settled(t, id, 0); got.GetOutcome() != isRetry || !strings.Contains(got.GetDetail(), "broken off after 40ms") {
+		if got := server.Settled(t, id, 0); got.GetOutcome() != isRetry || !strings.Contains(got.GetDetail(), "cancelled after 40ms") {
 			t.Errorf("%v", got)
 		}
 	})
@@ -212,12 +212,12 @@ func TestAHandlerThatDoesNotReturnIsGivenUpAndItsLateSuccessIsStillTold(t *testi
 	if got := server.Settled(t, deaf, 0); got.GetOutcome() != isRetry || !strings.Contains(got.GetDetail(), "did not return within 40ms") {
 		t.Errorf("%v", got)
 	}
-	// The other place is not affected.
+	// The other slot is not affected.
 	if got := server.Settled(t, server.QueueJSON(`"quick"`), 0); got.GetOutcome() != isDelivered {
 		t.Errorf("%v", got)
 	}
 	close(release)
-	connectortest.Eventually(t, "the success is told", func() bool { return server.Record(deaf).Leases[0].Told == 2 })
+	connectortest.Eventually(t, "the success is reported", func() bool { return server.Record(deaf).Leases[0].Told == 2 })
 }
 
 func TestAConnectorOfWhichNoHandlerReturnsEnds(t *testing.T) {
@@ -230,7 +230,7 @@ func TestAConnectorOfWhichNoHandlerReturnsEnds(t *testing.T) {
 		})
 	server.QueueJSON(`1`)
 	server.QueueJSON(`2`)
-	if err := c.wait(t); err == nil || !strings.Contains(err.Error(), "start the connector again") {
+	if err := c.wait(t); err == nil || !strings.Contains(err.Error(), "restart the connector") {
 		t.Error(err)
 	}
 }

@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// leaseDefault is how long leases hold until the server has said it.
+	// leaseDefault is the duration of leases until the server has sent it.
 	leaseDefault = 30 * time.Second
-	// pollWait is how long a call waits for something that is due. A stop waits for its answer, because a call that is cancelled may
-	// have leased something, which nobody would work on until its lease runs out; so it is short.
+	// pollWait is how long a call waits for deliveries to become due. It is short because a stop waits for the response: a cancelled
+	// call may have leased deliveries, which would then be delayed until their leases expire.
 	pollWait = 2 * time.Second
-	// answerMax is how long a stop waits for that answer.
+	// answerMax is how long a stop waits for that response.
 	answerMax = pollWait + 500*time.Millisecond
-	// crowdedPause is how long after an answer the next call is made at the latest while an endpoint has its share.
+	// crowdedPause is the maximum time between two calls while an endpoint has reached its limit.
 	crowdedPause = 250 * time.Millisecond
 )
 
-// leaseAll keeps the places filled until ctx ends, by one call at a time.
+// leaseAll leases deliveries for free slots until ctx ends, with one call at a time.
 //
-// A call asks for the places that are free, and waits when nothing is due. What becomes free meanwhile is asked for by the next one,
-// at once, for whatever is due ends the wait. The exception is an endpoint that has its share: a call that waits is told nothing of
-// what is due there, even when an attempt there ends. Then no call waits, and the next is made when a place becomes free.
+// A call requests as many deliveries as there are free slots, and waits if none is due. Slots that become free meanwhile are part of the
+// next call, which follows as soon as anything is due. The exception is an endpoint that has reached its limit: a waiting call does not
+// return deliveries for it, even after an attempt there has ended. So no call waits then, and the next is made when a slot becomes free.
 func (r *runner) leaseAll(ctx, work context.Context) error {
 	if err := r.announce(ctx); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (r *runner) leaseAll(ctx, work context.Context) error {
 			if err := r.stuck(); err != nil {
 				return err
 			}
-			r.awaitPlace(ctx, callTimeout)
+			r.awaitSlot(ctx, callTimeout)
 			continue
 		}
 		deliveries, err := r.ask(ctx, work, request)
@@ -51,12 +51,12 @@ func (r *runner) leaseAll(ctx, work context.Context) error {
 			}
 			pause = backoffMin
 			if len(deliveries) == 0 && request.GetWait().AsDuration() == 0 {
-				r.awaitPlace(ctx, crowdedPause)
+				r.awaitSlot(ctx, crowdedPause)
 			}
 			continue
 		case status.Code(err) == codes.ResourceExhausted:
-			r.Logger.Error("an answer is larger than this connector reads; its deliveries come again, one at a time, when their leases run out",
-				"most", MessageMax, "error", status.Convert(err).Message())
+			r.Logger.Error("a response exceeds the size limit; its deliveries will be leased again one at a time when their leases expire",
+				"limit", MessageMax, "error", status.Convert(err).Message())
 			single = time.Now().Add(2 * r.leaseLength())
 			sleep(ctx, pause)
 		default:
@@ -64,7 +64,7 @@ func (r *runner) leaseAll(ctx, work context.Context) error {
 				return err
 			}
 			sleep(ctx, pause)
-			// What answers next may be a new server, which has not heard of this connector.
+			// The server may have been replaced by one that does not know this connector.
 			if err := r.announce(ctx); err != nil {
 				return err
 			}
@@ -74,8 +74,8 @@ func (r *runner) leaseAll(ctx, work context.Context) error {
 	return nil
 }
 
-// awaitPlace waits until a place becomes free, at most so long.
-func (r *runner) awaitPlace(ctx context.Context, most time.Duration) {
+// awaitSlot waits until a slot becomes free, at most for the given time.
+func (r *runner) awaitSlot(ctx context.Context, most time.Duration) {
 	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {
@@ -85,16 +85,16 @@ func (r *runner) awaitPlace(ctx context.Context, most time.Duration) {
 	}
 }
 
-// request asks for the places that are free, or for a single one of them; nil when none is free.
+// request returns a request for the free slots, or only for one of them; nil if no slot is free.
 func (r *runner) request(single bool) *tesserav1.LeaseRequest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	places := r.Concurrency - len(r.running)
-	if places <= 0 {
+	slots := r.Concurrency - len(r.running)
+	if slots <= 0 {
 		return nil
 	}
 	if single {
-		places = 1
+		slots = 1
 	}
 	busy := map[string]int32{}
 	for _, attempt := range r.running {
@@ -102,7 +102,7 @@ func (r *runner) request(single bool) *tesserav1.LeaseRequest {
 	}
 	wait := pollWait
 	request := &tesserav1.LeaseRequest{
-		Rooms: []*tesserav1.Room{{Kind: r.Kind, Places: int32(places), PerEndpoint: int32(r.PerEndpoint)}},
+		Rooms: []*tesserav1.Room{{Kind: r.Kind, Places: int32(slots), PerEndpoint: int32(r.PerEndpoint)}},
 	}
 	for endpoint, running := range busy {
 		request.Busy = append(request.Busy, &tesserav1.Busy{Endpoint: endpoint, Running: running})
@@ -114,7 +114,7 @@ func (r *runner) request(single bool) *tesserav1.LeaseRequest {
 	return request
 }
 
-// ask leases. When ctx ends it still waits for the answer, for a moment.
+// ask leases deliveries. When ctx ends, it still waits for the response, up to answerMax.
 func (r *runner) ask(ctx, work context.Context, request *tesserav1.LeaseRequest) ([]*tesserav1.Delivery, error) {
 	call, cancel := context.WithTimeout(work, request.GetWait().AsDuration()+callTimeout)
 	defer cancel()
@@ -141,7 +141,7 @@ func (r *runner) leaseLength() time.Duration {
 	return r.lease
 }
 
-// stuck is the error of a connector of which every place is held by a handler that was given up and does not return.
+// stuck returns an error if every slot is occupied by a handler that exceeded its time and does not return.
 func (r *runner) stuck() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,10 +154,10 @@ func (r *runner) stuck() error {
 	if given < r.Concurrency {
 		return nil
 	}
-	return errors.New("tessera: every place is held by a handler that does not return; start the connector again")
+	return errors.New("tessera: every slot is occupied by a handler that does not return; restart the connector and fix the handler")
 }
 
-// beat keeps the leases of what is at work until ctx ends, each third of their length.
+// beat extends the leases of the running attempts until ctx ends, three times per lease duration.
 func (r *runner) beat(ctx context.Context) error {
 	for {
 		pause := r.leaseLength() / 3
@@ -170,7 +170,7 @@ func (r *runner) beat(ctx context.Context) error {
 		}
 		pause = backoffMin
 		for err := r.extend(ctx); err != nil && ctx.Err() == nil; err = r.extend(ctx) {
-			if err := r.wentWrong("keep the leases of deliveries", err); err != nil {
+			if err := r.wentWrong("extend leases", err); err != nil {
 				return err
 			}
 			sleep(ctx, pause)
@@ -179,7 +179,7 @@ func (r *runner) beat(ctx context.Context) error {
 	}
 }
 
-// extend puts off the end of the leases, and calls off the attempts whose lease is lost.
+// extend extends all leases, and cancels the attempts whose lease is lost.
 func (r *runner) extend(ctx context.Context) error {
 	held, request := map[leaseKey]*attempt{}, &tesserav1.ExtendRequest{}
 	r.mu.Lock()
@@ -210,7 +210,7 @@ func (r *runner) extend(ctx context.Context) error {
 		ended := attempt.settled
 		r.mu.Unlock()
 		if !ended {
-			r.Logger.Warn("the lease of a delivery is lost", "delivery", lost.GetDeliveryId())
+			r.Logger.Warn("lost the lease of a delivery", "delivery", lost.GetDeliveryId())
 			attempt.cancel(ErrLeaseLost)
 		}
 	}

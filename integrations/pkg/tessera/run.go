@@ -16,31 +16,31 @@ import (
 )
 
 const (
-	// leaseMin is the shortest length of a lease that is believed.
+	// leaseMin is the lower limit for the duration of leases; shorter ones from the server are raised to it.
 	leaseMin = 10 * time.Millisecond
-	// callTimeout is how long a call may take, beside what it waits.
+	// callTimeout is the timeout of a call, in addition to the time that it waits for deliveries.
 	callTimeout = 10 * time.Second
-	// graceMax is how long after its time a handler may take to return.
+	// graceMax is how long a handler may take to return after its timeout.
 	graceMax = 5 * time.Second
-	// flushMin is how long at least a stop tries to settle what ended.
+	// flushMin is how long a stop at least tries to settle finished attempts.
 	flushMin = time.Second
-	// backoffMin and backoffMax are the first and the longest pause after a call that failed; each is twice the one before.
+	// backoffMin and backoffMax are the first and the longest pause after a failed call; the pauses double.
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 5 * time.Second
 )
 
-// Run delivers what scrips make of the connector's kind, until ctx ends: then it leases no more, waits for attempts for [Config.Drain],
-// gives the others back, and returns nil. While Tessera cannot be reached it tries again, for as long as that takes.
+// Run delivers deliveries of the connector's kind until ctx ends. Then it stops leasing, waits up to [Config.Drain] for running attempts,
+// returns the unfinished deliveries to Tessera, and returns nil. While Tessera cannot be reached, it retries without limit.
 //
-// It returns an error when it cannot go on: the configuration is wrong, the token was revoked or is not bound to the kind, or every
-// place is held by a handler that does not return.
+// It returns an error if it cannot continue: the configuration is invalid, the token was revoked or is not bound to the kind, or every
+// slot is occupied by a handler that does not return.
 func Run(ctx context.Context, config Config, handle Handler) error {
 	config, err := config.filled()
 	if err != nil {
 		return err
 	}
 	if config.Kind == "" {
-		return errors.New("tessera: Kind does not say what the connector delivers")
+		return errors.New("tessera: Kind is empty; set it to the kind of deliveries that the connector delivers")
 	}
 	conn, err := config.dial()
 	if err != nil {
@@ -67,7 +67,7 @@ func Run(ctx context.Context, config Config, handle Handler) error {
 	return r.run(ctx)
 }
 
-// runner is a connector at work.
+// runner is a running connector.
 type runner struct {
 	Config
 	handle  Handler
@@ -75,38 +75,38 @@ type runner struct {
 	scrips  tesserav1.ScripsServiceClient
 	metrics *metrics
 
-	// freed is rung when a handler returned, or was given up; relet when leases have another length.
+	// freed is signalled when a handler has returned or has been given up, relet when the duration of leases has changed.
 	freed, relet chan struct{}
-	// ended holds what is to be settled; it is bounded, so that nothing more is taken on while nothing can be settled.
+	// ended is the queue of settlements to send; it is bounded, so that no more deliveries are leased while settling fails.
 	ended chan *tesserav1.Settlement
 
 	mu      sync.Mutex
 	running map[leaseKey]*attempt
-	// unsettled counts attempts without an end, and sending those who put something into ended.
+	// unsettled counts attempts that are not settled, sending the goroutines that write to ended.
 	unsettled, sending sync.WaitGroup
-	// stopping is set when no attempt is to begin any more, closed when none is to be settled.
+	// stopping is set when no more attempts may start, closed when no more may be settled.
 	stopping, closed bool
-	// lease is how long leases hold.
+	// lease is the duration of leases.
 	lease time.Duration
-	// heard is when the server last answered; out is set while it does not.
+	// heard is when the server last responded; out is set while it does not.
 	heard time.Time
 	out   bool
 }
 
-// attempt is a handler at work.
+// attempt is a running handler.
 type attempt struct {
 	delivery *Delivery
 	begun    time.Time
 	cancel   context.CancelCauseFunc
-	// settled is set by whoever settles first: the handler's return, the end of its time, or a stop.
+	// settled is set by the first to settle the attempt: the return of the handler, its timeout, or a stop.
 	settled bool
-	// givenUp is set when the handler did not return in its time.
+	// givenUp is set when the handler did not return within its timeout.
 	givenUp bool
-	// lost is set when the lease is not this connector's any more.
+	// lost is set when the connector lost the lease.
 	lost bool
 }
 
-// run works until ctx ends, or something says that there is no use in going on. What has begun outlives that, until it is drained.
+// run runs the connector until ctx ends or an error makes it impossible to continue. Attempts in progress go on until they are drained.
 func (r *runner) run(ctx context.Context) error {
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
@@ -123,7 +123,7 @@ func (r *runner) run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		r.Logger.Info("stopping: attempts under way are finished first", "drain", r.Drain)
+		r.Logger.Info("stopping: waiting for attempts in progress", "drain", r.Drain)
 	case err = <-failed:
 	}
 	stopLeasing()
@@ -142,7 +142,7 @@ func (r *runner) run(ctx context.Context) error {
 	return err
 }
 
-// drain waits for the attempts, calls off those that take too long, and gives back what does not end even then.
+// drain waits for the attempts, cancels those that take too long, and returns the deliveries of those that do not end even then.
 func (r *runner) drain() {
 	r.mu.Lock()
 	r.stopping = true
@@ -161,7 +161,7 @@ func (r *runner) drain() {
 	}
 }
 
-// awaitSettled waits until every attempt has an end; it says whether that came in time.
+// awaitSettled waits until every attempt is settled, and reports whether that happened in time.
 func (r *runner) awaitSettled(most time.Duration) bool {
 	all := make(chan struct{})
 	go func() {
@@ -184,7 +184,7 @@ func (r *runner) attempts() []*attempt {
 	return slices.Collect(maps.Values(r.running))
 }
 
-// begin makes an attempt in a goroutine of its own; while the connector stops, it gives the delivery back.
+// begin starts an attempt in a new goroutine; while the connector is stopping, it returns the delivery instead.
 func (r *runner) begin(work context.Context, leased *tesserav1.Delivery) {
 	delivery := deliveryOf(leased)
 	ctx, cancel := context.WithCancelCause(context.WithValue(work, depthKey{}, delivery.Depth))
@@ -215,7 +215,7 @@ func (r *runner) attempt(ctx context.Context, a *attempt) {
 	err := r.call(ctx, a.delivery)
 	overdue.Stop()
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("broken off after %s: %w", r.Timeout, err)
+		err = fmt.Errorf("cancelled after %s: %w", r.Timeout, err)
 	}
 	settlement := a.delivery.settlement(err, time.Since(a.begun))
 	if err != nil && errors.Is(context.Cause(ctx), ErrStopping) {
@@ -230,31 +230,30 @@ func (r *runner) attempt(ctx context.Context, a *attempt) {
 	ring(r.freed)
 }
 
-// giveUp settles an attempt whose handler does not return. Its place stays taken, for the handler still has it.
+// giveUp settles an attempt whose handler does not return. Its slot stays occupied, because the handler is still running.
 func (r *runner) giveUp(a *attempt) {
 	r.mu.Lock()
 	a.givenUp = true
 	r.mu.Unlock()
-	r.Logger.Error("a handler does not return; its delivery is tried again, its place is taken until it does",
+	r.Logger.Error("a handler does not return; its delivery will be retried, and its slot stays occupied until it returns",
 		"delivery", a.delivery.ID, "timeout", r.Timeout)
 	late := fmt.Errorf("the connector's handler did not return within %s", r.Timeout)
 	r.settle(a, a.delivery.settlement(late, time.Since(a.begun)))
 	ring(r.freed)
 }
 
-// call calls the handler; a panic in it is an error.
+// call calls the handler and turns a panic into an error.
 func (r *runner) call(ctx context.Context, delivery *Delivery) (err error) {
 	defer func() {
 		if problem := recover(); problem != nil {
 			r.Logger.Error("a handler panicked", "delivery", delivery.ID, "panic", problem, "stack", string(debug.Stack()))
-			err = errors.New("the connector broke; its log says more")
+			err = errors.New("the connector panicked; see its log")
 		}
 	}()
 	return r.handle(ctx, delivery)
 }
 
-// settle gives an attempt its end, once. A success counts also when it comes after the end of the attempt's time: whether it is believed
-// is the server's matter.
+// settle settles an attempt once. A success is also sent if the attempt was settled before; the server decides whether to accept it.
 func (r *runner) settle(a *attempt, settlement *tesserav1.Settlement) {
 	r.mu.Lock()
 	again := a.settled
@@ -273,7 +272,7 @@ func (r *runner) settle(a *attempt, settlement *tesserav1.Settlement) {
 	r.enqueue(settlement)
 }
 
-// enqueue hands over what is to be settled, unless the connector has ended.
+// enqueue queues a settlement, unless the connector has ended.
 func (r *runner) enqueue(settlement *tesserav1.Settlement) {
 	r.mu.Lock()
 	closed := r.closed
@@ -288,7 +287,7 @@ func (r *runner) enqueue(settlement *tesserav1.Settlement) {
 	r.ended <- settlement
 }
 
-// ring wakes whoever listens, now or when they next do.
+// ring wakes the receiver of the channel, now or at its next receive.
 func ring(bell chan struct{}) {
 	select {
 	case bell <- struct{}{}:

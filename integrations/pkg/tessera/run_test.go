@@ -33,7 +33,7 @@ func TestWhatIsLeasedDuringAStopIsGivenBack(t *testing.T) {
 	})
 	id := server.QueueJSON(`{}`)
 	c := run(t, server, nil, func(context.Context, *tessera.Delivery) error {
-		t.Error("an attempt began during a stop")
+		t.Error("an attempt started during a stop")
 		return nil
 	})
 	received(t, leased)
@@ -49,7 +49,7 @@ func TestWhatIsLeasedDuringAStopIsGivenBack(t *testing.T) {
 	}
 }
 
-// crowd is a handler that lets nobody go before so many are at work at once.
+// crowd is a handler that returns only when size calls are running at once.
 type crowd struct {
 	size int
 
@@ -83,11 +83,11 @@ func TestABurstKeepsEveryPlaceBusy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, handler := connectortest.NewServer(t, connectortest.Options{}), &crowd{size: places}
 			run(t, server, func(config *tessera.Config) { config.Concurrency, config.PerEndpoint = places, perEndpoint }, handler.handle)
-			// The first comes while a call waits, the others while attempts are made.
+			// The first becomes due while a call waits, the others while attempts are running.
 			for n := range places * rounds {
 				server.Queue(&tesserav1.Delivery{Endpoint: fmt.Sprint(n % 4), Payload: &tesserav1.Delivery_Json{Json: `{}`}})
 			}
-			connectortest.Eventually(t, "all are settled, which needs every place in every round", func() bool { return server.Ends() == places*rounds })
+			connectortest.Eventually(t, "all are settled, which needs every slot in every round", func() bool { return server.Ends() == places*rounds })
 		})
 	}
 }
@@ -120,7 +120,7 @@ func TestEndpointsThatHaveTheirShareAreAskedForAsSoonAsOneOfThemIsFree(t *testin
 	connectortest.Eventually(t, "all are delivered, one by one", func() bool { return server.Ends() == 50 })
 	for _, request := range server.Asked() {
 		if request.GetWait().AsDuration() > 0 && len(request.GetBusy()) > 0 {
-			t.Errorf("this call heard nothing of an endpoint that had its share: %v", request)
+			t.Errorf("this call waited although an endpoint had reached its limit: %v", request)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func TestWhileAnEndpointHasItsShareTheServerIsNotAskedAllTheTime(t *testing.T) {
 	connectortest.Eventually(t, "it is leased", func() bool { return server.Record(id).Leased })
 	begun, before := time.Now(), len(server.Asked())
 	connectortest.Eventually(t, "the server was asked again", func() bool { return len(server.Asked()) >= before+6 })
-	// However slow the machine is, it takes no less.
+	// This is a minimum, so a slow machine cannot fail it.
 	if took := time.Since(begun); took < time.Second {
 		t.Errorf("six calls within %s", took)
 	}
@@ -195,7 +195,7 @@ func TestOneSettlementThatIsRefusedDoesNotHoldUpTheOthers(t *testing.T) {
 		server.QueueJSON(`{}`)
 	}
 	connectortest.Eventually(t, "the others are settled", func() bool { return server.Ends() == places-1 })
-	connectortest.Eventually(t, "the log tells of the one", func() bool {
+	connectortest.Eventually(t, "the rejected one is logged", func() bool {
 		return strings.Contains(c.logs.String(), bad) && strings.Contains(c.logs.String(), "it cannot be read")
 	})
 }
@@ -212,7 +212,7 @@ func TestAnOutageIsLoggedOnceAndItsEndToo(t *testing.T) {
 	c := run(t, server, nil, delivered)
 	server.Settled(t, server.QueueJSON(`{}`), 0)
 	log := c.logs.String()
-	if strings.Count(log, "the database is away") != 1 || strings.Count(log, "answers again") != 1 {
+	if strings.Count(log, "the database is away") != 1 || strings.Count(log, "responds again") != 1 {
 		t.Errorf("\n%s", log)
 	}
 }
@@ -236,11 +236,11 @@ func TestNothingMoreIsTakenOnWhileNothingCanBeSettled(t *testing.T) {
 	for range 500 {
 		server.QueueJSON(`{}`)
 	}
-	// A batch, the queue behind it, and the places.
+	// A batch, the queue behind it, and the slots.
 	const most = 100 + 3*places
 	connectortest.Eventually(t, "it tries to settle again and again", func() bool { return server.Calls("Settle") >= 4 })
 	if made := made.Load(); made > most {
-		t.Errorf("%d attempts were made, of which none is settled", made)
+		t.Errorf("%d attempts were made while none could be settled", made)
 	}
 	away.Store(false)
 	connectortest.Eventually(t, "all are settled", func() bool { return server.Ends() == 500 })
@@ -249,8 +249,8 @@ func TestNothingMoreIsTakenOnWhileNothingCanBeSettled(t *testing.T) {
 func TestRunSaysWhatTheServerDoesNotTake(t *testing.T) {
 	for want, edit := range map[string]func(*tessera.Config){
 		"`tessera connector add NAME --kind other`": func(config *tessera.Config) { config.Kind = "other" },
-		"look at Kind, Schema and Software":         func(config *tessera.Config) { config.Software = strings.Repeat("x", 101) },
-		"Kind does not say":                         func(config *tessera.Config) { config.Kind = "" },
+		"check Kind, Schema and Software":           func(config *tessera.Config) { config.Software = strings.Repeat("x", 101) },
+		"Kind is empty":                             func(config *tessera.Config) { config.Kind = "" },
 	} {
 		server := connectortest.NewServer(t, connectortest.Options{})
 		if err := run(t, server, edit, delivered).wait(t); err == nil || !strings.Contains(err.Error(), want) {
@@ -263,7 +263,7 @@ func TestAStopBeforeTheServerIsThereIsNoError(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	server.Stop()
 	c := run(t, server, nil, delivered)
-	connectortest.Eventually(t, "it says that nobody answers", func() bool { return strings.Contains(c.logs.String(), "trying again") })
+	connectortest.Eventually(t, "it logs that the server cannot be reached", func() bool { return strings.Contains(c.logs.String(), "retrying") })
 	if err := c.end(t); err != nil {
 		t.Error(err)
 	}
@@ -273,7 +273,7 @@ func TestAConnectorMayStartBeforeTheServer(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	server.Stop()
 	c := run(t, server, nil, delivered)
-	connectortest.Eventually(t, "it says that nobody answers", func() bool { return strings.Contains(c.logs.String(), "trying again") })
+	connectortest.Eventually(t, "it logs that the server cannot be reached", func() bool { return strings.Contains(c.logs.String(), "retrying") })
 	id := server.QueueJSON(`{}`)
 	if err := server.Start(); err != nil {
 		t.Fatal(err)

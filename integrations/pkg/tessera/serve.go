@@ -17,8 +17,8 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// readyFor is how long a connector counts as ready after the server's last answer: an idle one hears something every 2 seconds, a busy one
-// every third of a lease.
+// readyFor is how long a connector counts as ready after the server's last response: an idle connector gets one every 2 seconds, a busy one
+// at every third of a lease.
 const readyFor = 30 * time.Second
 
 type metrics struct {
@@ -35,20 +35,20 @@ func newMetrics(kind string) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tessera_connector_attempts_total", Help: "Attempts that came to an end, by outcome.", ConstLabels: labels,
+			Name: "tessera_connector_attempts_total", Help: "Settled attempts, by outcome.", ConstLabels: labels,
 		}, []string{"outcome"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "tessera_connector_attempt_seconds", Help: "How long attempts took.", ConstLabels: labels,
+			Name: "tessera_connector_attempt_seconds", Help: "Duration of attempts in seconds.", ConstLabels: labels,
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 		}),
 		running: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tessera_connector_running", Help: "Attempts under way.", ConstLabels: labels,
+			Name: "tessera_connector_running", Help: "Attempts in progress.", ConstLabels: labels,
 		}),
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tessera_connector_connected", Help: "1 while Tessera answers, else 0.", ConstLabels: labels,
+			Name: "tessera_connector_connected", Help: "1 while Tessera responds, otherwise 0.", ConstLabels: labels,
 		}),
 		settleErrors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tessera_connector_settle_errors_total", Help: "Calls that did not settle what they should have.", ConstLabels: labels,
+			Name: "tessera_connector_settle_errors_total", Help: "Failed calls to settle attempts.", ConstLabels: labels,
 		}),
 	}
 	m.registry.MustRegister(m.attempts, m.seconds, m.running, m.connected, m.settleErrors)
@@ -62,12 +62,12 @@ func (m *metrics) attempt(settlement *tesserav1.Settlement) {
 	}
 }
 
-// outcomeOf is the word for an outcome, in labels and in the log.
+// outcomeOf returns the name of an outcome, for labels and the log.
 func outcomeOf(settlement *tesserav1.Settlement) string {
 	return strings.ToLower(strings.TrimPrefix(settlement.GetOutcome().String(), "OUTCOME_"))
 }
 
-// answered notes that the server answers.
+// answered records that the server responded.
 func (r *runner) answered() {
 	r.mu.Lock()
 	was := r.out
@@ -75,12 +75,11 @@ func (r *runner) answered() {
 	r.mu.Unlock()
 	r.metrics.connected.Set(1)
 	if was {
-		r.Logger.Info("Tessera answers again", "address", r.Address)
+		r.Logger.Info("Tessera responds again", "address", r.Address)
 	}
 }
 
-// wentWrong notes a call that failed, and tells of it once, until the server answers again. Its error is one that trying again cannot
-// help.
+// wentWrong records a failed call, and logs it once until the server responds again. It returns an error only if a retry cannot help.
 func (r *runner) wentWrong(doing string, err error) error {
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
@@ -94,34 +93,34 @@ func (r *runner) wentWrong(doing string, err error) error {
 	r.mu.Unlock()
 	r.metrics.connected.Set(0)
 	if !was {
-		r.Logger.Warn("cannot "+doing+"; trying again", "address", r.Address, "error", status.Convert(err).Message())
+		r.Logger.Warn("cannot "+doing+"; retrying", "address", r.Address, "error", status.Convert(err).Message())
 	}
 	return nil
 }
 
-// refusal says what to do about an answer that will be the same the next time.
+// refusal returns an error that tells the operator how to fix a rejection that retries would only repeat.
 func (r *runner) refusal(err error) error {
 	message := strings.TrimSuffix(status.Convert(err).Message(), ".")
 	switch status.Code(err) {
 	case codes.Unauthenticated:
-		return fmt.Errorf("tessera: the server does not take the token (%s); `tessera connector add NAME --kind %s` prints one", message, r.Kind)
+		return fmt.Errorf("tessera: the server rejected the token (%s); `tessera connector add NAME --kind %s` creates a new one", message, r.Kind)
 	case codes.PermissionDenied:
-		return fmt.Errorf("tessera: the token does not open the kind %q (%s); `tessera connector add NAME --kind %s` prints one that does",
+		return fmt.Errorf("tessera: the token is not bound to the kind %q (%s); `tessera connector add NAME --kind %s` creates one that is",
 			r.Kind, message, r.Kind)
 	case codes.Unimplemented:
-		return fmt.Errorf("tessera: what listens at %s is no Tessera that connectors can use (%s); look at Address", r.Address, message)
+		return fmt.Errorf("tessera: the server at %s does not provide Tessera's services for connectors (%s); check Address", r.Address, message)
 	}
-	return fmt.Errorf("tessera: the server does not take this connector (%s); look at Kind, Schema and Software", message)
+	return fmt.Errorf("tessera: the server rejected this connector (%s); check Kind, Schema and Software", message)
 }
 
-// serve begins to serve health and metrics, if that is asked for; the function ends it.
+// serve starts to serve health and metrics if Listen is set; the returned function stops it.
 func (r *runner) serve() (func(), error) {
 	if r.Listen == "" {
 		return func() {}, nil
 	}
 	listener, err := net.Listen("tcp", r.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("tessera: cannot serve health and metrics: %w", err)
+		return nil, fmt.Errorf("tessera: cannot serve health and metrics at Listen: %w", err)
 	}
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -130,7 +129,7 @@ func (r *runner) serve() (func(), error) {
 		ready := time.Since(r.heard) < readyFor
 		r.mu.Unlock()
 		if !ready {
-			http.Error(w, "Tessera at "+r.Address+" does not answer", http.StatusServiceUnavailable)
+			http.Error(w, "Tessera at "+r.Address+" does not respond", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
@@ -139,10 +138,10 @@ func (r *runner) serve() (func(), error) {
 	server := &http.Server{Handler: routes, ReadHeaderTimeout: callTimeout}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			r.Logger.Error("health and metrics are not served any more", "error", err)
+			r.Logger.Error("stopped serving health and metrics", "error", err)
 		}
 	}()
-	r.Logger.Info("health and metrics", "address", listener.Addr().String())
+	r.Logger.Info("serving health and metrics", "address", listener.Addr().String())
 	return func() {
 		ctx, done := context.WithTimeout(context.Background(), time.Second)
 		defer done()

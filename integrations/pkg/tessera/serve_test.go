@@ -39,7 +39,7 @@ func TestHealthAndMetricsAreServed(t *testing.T) {
 	})
 	var address string
 	connectortest.Eventually(t, "the log says where it serves", func() bool {
-		found := regexp.MustCompile(`msg="health and metrics" address=(\S+)`).FindStringSubmatch(c.logs.String())
+		found := regexp.MustCompile(`msg="serving health and metrics" address=(\S+)`).FindStringSubmatch(c.logs.String())
 		if found != nil {
 			address = found[1]
 		}
@@ -48,7 +48,7 @@ func TestHealthAndMetricsAreServed(t *testing.T) {
 	if code, body := page(t, address, "/healthz"); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("%d %s", code, body)
 	}
-	if code, body := page(t, address, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "does not answer") {
+	if code, body := page(t, address, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "does not respond") {
 		t.Errorf("%d %s", code, body)
 	}
 	if _, body := page(t, address, "/metrics"); !strings.Contains(body, `tessera_connector_connected{kind="test"} 0`) {

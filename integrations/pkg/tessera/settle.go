@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// batchMax is how many attempts are settled by one call, and batchWait how long the first of them waits for others.
+	// batchMax is the maximum number of attempts that one call settles, and batchWait how long the first of them waits for others.
 	batchMax  = 100
 	batchWait = 10 * time.Millisecond
 )
 
-// settleAll settles what ends until the queue is closed. When ctx ends, or the server will hear no more of this connector, the rest is
-// let go: the leases run out, and the deliveries are made again.
+// settleAll settles attempts until the queue is closed. When ctx has ended or the server has rejected this connector, it discards the
+// rest: the leases expire, and the deliveries are leased again.
 func (r *runner) settleAll(ctx context.Context) error {
 	var failed error
 	for first := range r.ended {
@@ -27,13 +27,13 @@ func (r *runner) settleAll(ctx context.Context) error {
 			failed = r.settleBatch(ctx, batch)
 		}
 		if failed != nil || ctx.Err() != nil {
-			r.Logger.Error("attempts stay unrecorded; their deliveries will be made again", "attempts", len(batch))
+			r.Logger.Error("attempts could not be recorded; their deliveries will be retried", "attempts", len(batch))
 		}
 	}
 	return failed
 }
 
-// gather takes what ends soon after the first, up to a batch.
+// gather collects settlements that follow within batchWait of the first, up to batchMax.
 func (r *runner) gather(first *tesserav1.Settlement) []*tesserav1.Settlement {
 	batch, timer := []*tesserav1.Settlement{first}, time.NewTimer(batchWait)
 	defer timer.Stop()
@@ -51,7 +51,7 @@ func (r *runner) gather(first *tesserav1.Settlement) []*tesserav1.Settlement {
 	return batch
 }
 
-// settleBatch settles attempts, however long the server takes to come back.
+// settleBatch settles attempts, and retries until ctx ends while the server cannot be reached.
 func (r *runner) settleBatch(ctx context.Context, batch []*tesserav1.Settlement) error {
 	for pause := backoffMin; ctx.Err() == nil; pause = min(2*pause, backoffMax) {
 		err := r.trySettle(ctx, batch)
@@ -61,7 +61,7 @@ func (r *runner) settleBatch(ctx context.Context, batch []*tesserav1.Settlement)
 		r.metrics.settleErrors.Inc()
 		switch status.Code(err) {
 		case codes.InvalidArgument, codes.OutOfRange, codes.ResourceExhausted:
-			// It cannot be read, or is too large, and will be the next time.
+			// A settlement is invalid or too large; a retry would fail, too.
 			return r.settleEach(ctx, batch, err)
 		}
 		if err := r.wentWrong("settle deliveries", err); err != nil {
@@ -72,10 +72,10 @@ func (r *runner) settleBatch(ctx context.Context, batch []*tesserav1.Settlement)
 	return nil
 }
 
-// settleEach settles one at a time what was refused together, so that one that cannot be taken does not hold up the others.
+// settleEach settles the attempts of a rejected batch one at a time, so that an invalid one does not block the others.
 func (r *runner) settleEach(ctx context.Context, batch []*tesserav1.Settlement, refused error) error {
 	if len(batch) == 1 {
-		r.Logger.Error("the server does not take what came of an attempt; its delivery will be made again",
+		r.Logger.Error("the server rejected the result of an attempt; its delivery will be retried",
 			"delivery", batch[0].GetDeliveryId(), "error", status.Convert(refused).Message())
 		return nil
 	}
@@ -102,15 +102,15 @@ func (r *runner) trySettle(ctx context.Context, batch []*tesserav1.Settlement) e
 		delivery := batch[at].GetDeliveryId()
 		switch receipt {
 		case tesserav1.Receipt_RECEIPT_UNKNOWN_LEASE:
-			r.Logger.Error("the server knows nothing of a lease that was settled", "delivery", delivery)
+			r.Logger.Error("settled a lease that the server did not grant to this connector", "delivery", delivery)
 		case tesserav1.Receipt_RECEIPT_HELD:
-			r.Logger.Error("the server cannot record an attempt, and holds its delivery; its log says why", "delivery", delivery)
+			r.Logger.Error("the server cannot record an attempt and holds its delivery; see the log of the server", "delivery", delivery)
 		}
 	}
 	return nil
 }
 
-// announce says that the connector is there, as often as it takes.
+// announce announces the connector, and retries until ctx ends.
 func (r *runner) announce(ctx context.Context) error {
 	for pause := backoffMin; ctx.Err() == nil; pause = min(2*pause, backoffMax) {
 		call, done := context.WithTimeout(ctx, callTimeout)
@@ -121,7 +121,7 @@ func (r *runner) announce(ctx context.Context) error {
 		if err == nil {
 			r.answered()
 			for _, scrip := range response.GetMisfits() {
-				r.Logger.Warn("a scrip's payload does not fit the schema of this connector; it will fail", "scrip", scrip)
+				r.Logger.Warn("a scrip's payload does not match the schema of this connector; the scrip will fail", "scrip", scrip)
 			}
 			return nil
 		}
@@ -139,7 +139,7 @@ func (r *runner) announce(ctx context.Context) error {
 	return nil
 }
 
-// sleep waits for about so long, or until ctx ends. Connectors that lost their server together do not return together.
+// sleep waits for about the given time, or until ctx ends. The jitter keeps connectors from reconnecting all at once.
 func sleep(ctx context.Context, pause time.Duration) {
 	select {
 	case <-ctx.Done():

@@ -12,7 +12,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/connectortest"
 )
 
-// logs is a log that may be written while it is read.
+// logs is a log that is safe for concurrent use.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -30,15 +30,15 @@ func (l *logs) String() string {
 	return l.text.String()
 }
 
-// connector is one at work in a test.
+// connector is a connector that runs in a test.
 type connector struct {
 	logs logs
-	// stop asks it to end, and ended receives what Run returned.
+	// stop stops it, and ended receives the error that Run returned.
 	stop  context.CancelFunc
 	ended chan error
 }
 
-// end asks it to end, and returns what Run returned.
+// end stops it, and returns the error that Run returned.
 func (c *connector) end(t *testing.T) error {
 	t.Helper()
 	c.stop()
@@ -77,14 +77,14 @@ func run(t *testing.T, server *connectortest.Server, edit func(*tessera.Config),
 // delivered is a handler that delivers everything.
 func delivered(context.Context, *tessera.Delivery) error { return nil }
 
-// received waits for what a channel brings.
+// received waits for a value from a channel.
 func received[T any](t *testing.T, from <-chan T) T {
 	t.Helper()
 	select {
 	case value := <-from:
 		return value
 	case <-time.After(connectortest.Patience):
-		t.Fatal("nothing came")
+		t.Fatal("timed out waiting for a value")
 	}
 	var none T
 	return none
