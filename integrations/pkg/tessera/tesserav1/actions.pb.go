@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: tessera/v1/actions.proto
 
-// What connectors do: lease deliveries, keep the leases alive, and settle what came of them.
+// Deliveries, for connectors: lease them, extend the leases, and settle the attempts.
 
 package tesserav1
 
@@ -25,19 +25,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What an attempt came to.
+// The outcome of an attempt.
 type Outcome int32
 
 const (
-	// Not given; refused.
+	// Not set; rejected.
 	Outcome_OUTCOME_UNSPECIFIED Outcome = 0
-	// The receiver took it.
+	// The receiver accepted the delivery.
 	Outcome_OUTCOME_DELIVERED Outcome = 1
-	// Not now; the schedule of the kind says when again, and when to give up.
+	// A temporary failure; the kind's retry schedule determines the next attempt, and when to give up.
 	Outcome_OUTCOME_RETRY Outcome = 2
-	// Never; trying again cannot help. The delivery is given up, and its ticket's history says so.
+	// A permanent failure; a retry cannot help. The delivery is given up, which the ticket's history records.
 	Outcome_OUTCOME_PERMANENT Outcome = 3
-	// The attempt did not begin, or was broken off by the connector's own end: it is due again at once, and does not count.
+	// The attempt did not start, or was interrupted because the connector stopped. It does not count, and the delivery is
+	// due again immediately.
 	Outcome_OUTCOME_RETURNED Outcome = 4
 )
 
@@ -86,15 +87,15 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_tessera_v1_actions_proto_rawDescGZIP(), []int{0}
 }
 
-// What an attempt says of its endpoint, whatever became of the message.
+// The health of an endpoint according to an attempt, whatever the outcome for the message.
 type Health int32
 
 const (
-	// Nothing: it was not asked.
+	// Unknown: the endpoint was not contacted.
 	Health_HEALTH_UNSPECIFIED Health = 0
-	// It took the message, or judged it.
+	// It works: it accepted the message or rejected it.
 	Health_HEALTH_WORKS Health = 1
-	// It did not work: refused, broke off, out of time, overloaded.
+	// It does not work: connection refused or broken, timeout, overload.
 	Health_HEALTH_FAILS Health = 2
 )
 
@@ -139,19 +140,19 @@ func (Health) EnumDescriptor() ([]byte, []int) {
 	return file_tessera_v1_actions_proto_rawDescGZIP(), []int{1}
 }
 
-// What became of one settlement.
+// The result of one settlement.
 type Receipt int32
 
 const (
-	// Never answered.
+	// Never returned.
 	Receipt_RECEIPT_UNSPECIFIED Receipt = 0
-	// It is recorded.
+	// The settlement was recorded.
 	Receipt_RECEIPT_RECORDED Receipt = 1
-	// This attempt was settled before; nothing changed.
+	// This attempt was already settled; nothing changed.
 	Receipt_RECEIPT_ALREADY_SETTLED Receipt = 2
-	// This connector was never given this lease; nothing changed.
+	// This lease was never granted to this connector; nothing changed.
 	Receipt_RECEIPT_UNKNOWN_LEASE Receipt = 3
-	// It cannot be recorded; the delivery is held until a person looks, and the server's log says why.
+	// The settlement cannot be recorded. The delivery is held until an operator acts on it; the server logs the reason.
 	Receipt_RECEIPT_HELD Receipt = 4
 )
 
@@ -200,14 +201,14 @@ func (Receipt) EnumDescriptor() ([]byte, []int) {
 	return file_tessera_v1_actions_proto_rawDescGZIP(), []int{2}
 }
 
-// What a connector has room for.
+// The capacity of a connector.
 type LeaseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Free places by kind: 1 to 16 kinds, each once.
+	// Free slots by kind: 1 to 16 kinds, each once.
 	Rooms []*Room `protobuf:"bytes,1,rep,name=rooms,proto3" json:"rooms,omitempty"`
-	// The endpoints of the deliveries that this connector works on now; at most 1,000.
+	// The endpoints of the deliveries that this connector has in progress; at most 1,000.
 	Busy []*Busy `protobuf:"bytes,2,rep,name=busy,proto3" json:"busy,omitempty"`
-	// How long to wait when nothing is due: 0 to 30 s. Not given: 20 s.
+	// How long to wait if nothing is due: 0 to 30 s. Default: 20 s.
 	Wait          *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -264,15 +265,15 @@ func (x *LeaseRequest) GetWait() *durationpb.Duration {
 	return nil
 }
 
-// Free places for one kind.
+// Free slots for one kind.
 type Room struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The kind: `email`, `webhook`, or one of your own.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// How many deliveries may be leased now: 1 to 100.
+	// The maximum number of deliveries to lease now: 1 to 100.
 	Places int32 `protobuf:"varint,2,opt,name=places,proto3" json:"places,omitempty"`
-	// How many deliveries one endpoint may have, those of `busy` included, so that a slow receiver does not take every
-	// place: 0 to 1,000; 0 = no such limit.
+	// The maximum number of deliveries per endpoint, including those in `busy`, so that a slow receiver does not occupy
+	// every slot: 0 to 1,000; 0 = no limit.
 	PerEndpoint   int32 `protobuf:"varint,3,opt,name=per_endpoint,json=perEndpoint,proto3" json:"per_endpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -329,12 +330,12 @@ func (x *Room) GetPerEndpoint() int32 {
 	return 0
 }
 
-// An endpoint at work.
+// An endpoint with deliveries in progress.
 type Busy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in `Delivery.endpoint`.
 	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	// How many deliveries to it are being worked on: 1 to 1,000.
+	// The number of deliveries to it that are in progress: 1 to 1,000.
 	Running       int32 `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -384,12 +385,12 @@ func (x *Busy) GetRunning() int32 {
 	return 0
 }
 
-// What was leased.
+// The leased deliveries.
 type LeaseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The deliveries, oldest first; none when nothing was due.
+	// Oldest first; empty if nothing was due.
 	Deliveries []*Delivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
-	// How long each lease holds unless it is extended, counted from when the server gave it.
+	// How long each lease lasts unless it is extended, from the moment when the server granted it.
 	Lease         *durationpb.Duration `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -439,29 +440,29 @@ func (x *LeaseResponse) GetLease() *durationpb.Duration {
 	return nil
 }
 
-// A delivery, leased.
+// A leased delivery.
 type Delivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id (a UUID), the same at every attempt. Receivers tell doubles by it.
+	// Its id (a UUID), the same at every attempt. Receivers use it to detect duplicates.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The number of this lease; it only grows.
+	// The number of this lease; each new lease has a higher one.
 	Lease int64 `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`
 	// Its kind.
 	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Where it goes, as far as Tessera knows: scheme, host and port of a webhook, `smtp`, or the kind itself.
+	// Its destination as far as Tessera knows it: scheme, host and port of a webhook, `smtp` for mail, otherwise the kind.
 	Endpoint string `protobuf:"bytes,4,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	// Which attempt this is, from 1.
+	// The number of this attempt, from 1.
 	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// When the delivery was made.
+	// When the delivery was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// The ticket that it is about.
+	// The ticket whose change caused it.
 	Ticket *TicketKey `protobuf:"bytes,7,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// The transaction (a UUID) whose scrip made it.
+	// The transaction (a UUID) on which the scrip fired.
 	TransactionId string `protobuf:"bytes,8,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
-	// How many deliveries, each made because of the one before, led to this one. Whoever calls Tessera because of it says
-	// so in the metadata `tessera-depth`; at 5 scrips send nothing outside any more.
+	// The number of deliveries, each caused by the one before, that led to this one. A call to Tessera that is made because
+	// of this delivery must send this number in the metadata `tessera-depth`; from 5 on, scrips create no more deliveries.
 	Depth int32 `protobuf:"varint,9,opt,name=depth,proto3" json:"depth,omitempty"`
-	// What is to be delivered.
+	// The content to deliver.
 	//
 	// Types that are valid to be assigned to Payload:
 	//
@@ -605,17 +606,17 @@ type isDelivery_Payload interface {
 }
 
 type Delivery_Email struct {
-	// Of the kind `email`.
+	// For the kind `email`.
 	Email *EmailMessage `protobuf:"bytes,10,opt,name=email,proto3,oneof"`
 }
 
 type Delivery_Webhook struct {
-	// Of the kind `webhook`.
+	// For the kind `webhook`.
 	Webhook *WebhookRequest `protobuf:"bytes,11,opt,name=webhook,proto3,oneof"`
 }
 
 type Delivery_Json struct {
-	// Of every other kind: JSON that fits the kind's schema, byte for byte the same at every attempt. At most 256 KiB.
+	// For every other kind: JSON that matches the kind's schema, byte for byte the same at every attempt. At most 256 KiB.
 	Json string `protobuf:"bytes,12,opt,name=json,proto3,oneof"`
 }
 
@@ -625,14 +626,14 @@ func (*Delivery_Webhook) isDelivery_Payload() {}
 
 func (*Delivery_Json) isDelivery_Payload() {}
 
-// What names a ticket.
+// Identifies a ticket.
 type TicketKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id (a UUID).
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What people call it.
+	// The number that people use.
 	Number int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	// Where people see it.
+	// The address of its page.
 	Url           string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -689,14 +690,14 @@ func (x *TicketKey) GetUrl() string {
 	return ""
 }
 
-// A mail.
+// An email.
 type EmailMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The sender in the envelope (MAIL FROM).
+	// The envelope sender (MAIL FROM).
 	Sender string `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
-	// The recipients in the envelope (RCPT TO) that have no final answer from an earlier attempt.
+	// The envelope recipients (RCPT TO) for whom no earlier attempt got a final reply.
 	Recipients []string `protobuf:"bytes,2,rep,name=recipients,proto3" json:"recipients,omitempty"`
-	// The whole message (RFC 5322), lines ending in CRLF, not dot-stuffed. Its Message-ID holds the delivery's id.
+	// The whole message (RFC 5322) with CRLF line endings, not dot-stuffed. Its Message-ID contains the delivery's id.
 	Message       []byte `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -753,21 +754,22 @@ func (x *EmailMessage) GetMessage() []byte {
 	return nil
 }
 
-// A webhook. Its secrets are in the clear: they are looked up at the moment of the lease, and must not be logged or kept.
+// A webhook request. It contains secrets in plain text, which are looked up at the moment of the lease and must not be
+// logged or stored.
 type WebhookRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The HTTP method.
 	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	// The complete URL, http or https.
 	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
-	// The headers of the scrip, Content-Type always among them. The connector adds `webhook-id` (the delivery's id),
-	// `webhook-timestamp` (seconds since 1970, of this attempt) and, with a signing key, `webhook-signature`.
+	// The headers of the scrip; Content-Type is always included. The connector adds `webhook-id` (the delivery's id),
+	// `webhook-timestamp` (of this attempt, in seconds since 1970) and, if there is a signing key, `webhook-signature`.
 	Headers []*Header `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
-	// The body, byte for byte what is signed and sent.
+	// The body, to be signed and sent byte for byte.
 	Body []byte `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	// The key that signs it as Standard Webhooks says: `whsec_` and base64. Empty: it is not signed.
+	// The key for the signature defined by Standard Webhooks: `whsec_` followed by base64. Empty: do not sign.
 	SigningKey string `protobuf:"bytes,5,opt,name=signing_key,json=signingKey,proto3" json:"signing_key,omitempty"`
-	// The secrets that are in it, by name: what a receiver sends back of them is blotted out before it is settled.
+	// The secrets that the request contains, by name. If the receiver's response contains one, redact it before settling.
 	Secrets       map[string]string `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -845,7 +847,7 @@ func (x *WebhookRequest) GetSecrets() map[string]string {
 	return nil
 }
 
-// A header of a webhook.
+// An HTTP header of a webhook.
 type Header struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
@@ -900,7 +902,7 @@ func (x *Header) GetValue() string {
 	return ""
 }
 
-// Leases that are being worked on.
+// The leases to extend.
 type ExtendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000.
@@ -946,7 +948,7 @@ func (x *ExtendRequest) GetLeases() []*LeaseKey {
 	return nil
 }
 
-// What names a lease.
+// Identifies a lease.
 type LeaseKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `Delivery.id`.
@@ -1001,11 +1003,11 @@ func (x *LeaseKey) GetLease() int64 {
 	return 0
 }
 
-// What became of the leases.
+// The leases that could not be extended.
 type ExtendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Those that are lost: they ran out and the delivery went to somebody else, it was cancelled or settled, or the lease
-	// was never this connector's. Stop working on these; a success may still be settled.
+	// Leases that are lost: the lease expired and another connector has the delivery, the delivery was cancelled or settled,
+	// or the lease was never granted to this connector. Stop working on these; a success may still be settled.
 	Lost          []*LeaseKey `protobuf:"bytes,1,rep,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1048,7 +1050,7 @@ func (x *ExtendResponse) GetLost() []*LeaseKey {
 	return nil
 }
 
-// What came of attempts.
+// The results of attempts.
 type SettleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 100.
@@ -1094,31 +1096,31 @@ func (x *SettleRequest) GetSettlements() []*Settlement {
 	return nil
 }
 
-// What came of one attempt.
+// The result of one attempt.
 type Settlement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `Delivery.id`.
 	DeliveryId string `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	// `Delivery.lease`.
 	Lease int64 `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`
-	// What it came to. For a mail with `recipients` it follows from their answers, and this is not looked at, but for
+	// The outcome. For an email with `recipients` it is derived from their outcomes, and this field is ignored unless it is
 	// OUTCOME_RETURNED.
 	Outcome Outcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=tessera.v1.Outcome" json:"outcome,omitempty"`
-	// The receiver's status code, of HTTP or SMTP; 0 = it gave none.
+	// The receiver's HTTP or SMTP status code; 0 = none received.
 	StatusCode int32 `protobuf:"varint,4,opt,name=status_code,json=statusCode,proto3" json:"status_code,omitempty"`
-	// One sentence for a person; cut at 500 characters. It must not hold a secret.
+	// One sentence for people to read; truncated to 500 characters. It must not contain a secret.
 	Detail string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
-	// The beginning of what the receiver answered; cut at 4,096 bytes. It must not hold a secret.
+	// The beginning of the receiver's response; truncated to 4,096 bytes. It must not contain a secret.
 	Response string `protobuf:"bytes,6,opt,name=response,proto3" json:"response,omitempty"`
-	// With OUTCOME_RETRY: not before this has passed. The schedule of the kind may say later; at most an hour more than the
-	// schedule is granted.
+	// With OUTCOME_RETRY: the minimum delay before the next attempt. The kind's retry schedule may delay it further. At most
+	// one hour more than the schedule's delay is granted.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,7,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
-	// What a mail server said of each recipient that was asked.
+	// The mail server's reply for each recipient that was tried.
 	Recipients []*RecipientAnswer `protobuf:"bytes,8,rep,name=recipients,proto3" json:"recipients,omitempty"`
 	// How long the attempt took.
 	Duration *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
-	// What the attempt says of its endpoint; an endpoint that fails 10 times in a row is held, and tried with one delivery
-	// at a time.
+	// The health of the endpoint according to this attempt. After 10 failures in a row its circuit breaker opens, and only
+	// one delivery at a time is tried.
 	Health        Health `protobuf:"varint,10,opt,name=health,proto3,enum=tessera.v1.Health" json:"health,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1224,14 +1226,14 @@ func (x *Settlement) GetHealth() Health {
 	return Health_HEALTH_UNSPECIFIED
 }
 
-// What a mail server said of one recipient.
+// A mail server's reply for one recipient.
 type RecipientAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The recipient, as in `EmailMessage.recipients`.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	// What it came to: OUTCOME_DELIVERED, OUTCOME_RETRY or OUTCOME_PERMANENT.
+	// OUTCOME_DELIVERED, OUTCOME_RETRY or OUTCOME_PERMANENT.
 	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=tessera.v1.Outcome" json:"outcome,omitempty"`
-	// The server's words, code first; cut at 500 characters.
+	// The text of the reply, beginning with its code; truncated to 500 characters.
 	Answer        string `protobuf:"bytes,3,opt,name=answer,proto3" json:"answer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1288,10 +1290,10 @@ func (x *RecipientAnswer) GetAnswer() string {
 	return ""
 }
 
-// What became of the settlements.
+// The receipts for the settlements.
 type SettleResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each, in the same order.
+	// One for each settlement, in the same order.
 	Receipts      []Receipt `protobuf:"varint,1,rep,packed,name=receipts,proto3,enum=tessera.v1.Receipt" json:"receipts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

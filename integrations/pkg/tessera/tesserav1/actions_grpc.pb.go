@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: tessera/v1/actions.proto
 
-// What connectors do: lease deliveries, keep the leases alive, and settle what came of them.
+// Deliveries, for connectors: lease them, extend the leases, and settle the attempts.
 
 package tesserav1
 
@@ -30,23 +30,23 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Hands deliveries to connectors. Every call needs the metadata `authorization: Bearer <token>`, with the token that
-// `tessera connector add` printed; a token opens the kinds that it is bound to and no others.
+// Leases deliveries to connectors. Every call needs the metadata `authorization: Bearer <token>`, with the token that
+// `tessera connector add` printed; a token gives access only to the kinds that it is bound to.
 //
-// A delivery is at least once: whoever leases one and dies loses the lease when it runs out, and another gets it. The id
-// of a delivery is the same at every attempt; a receiver that keeps it takes each delivery once.
+// Delivery is at least once: if a connector dies, its leases expire and other connectors get the deliveries. The id of a
+// delivery is the same at every attempt; a receiver that stores it can ignore duplicates.
 type ActionsServiceClient interface {
-	// Leases what is due, oldest first. Waits, when nothing is, until something is or `wait` has passed; then the answer is
-	// empty, which is no error. Ask for no more than can be worked on at once: what is leased and lies waiting is late.
+	// Leases deliveries that are due, oldest first. If none is due, waits until one is or `wait` has passed; the response is
+	// then empty, which is not an error. Request only as many as you can start at once: a delivery that waits in the
+	// connector is late.
 	//
-	// PERMISSION_DENIED: a kind that the token is not bound to. INVALID_ARGUMENT: limits below.
+	// PERMISSION_DENIED: the token is not bound to a kind. INVALID_ARGUMENT: a value exceeds the limits below.
 	Lease(ctx context.Context, in *LeaseRequest, opts ...grpc.CallOption) (*LeaseResponse, error)
-	// Puts off the end of leases that are being worked on; call it every third of the lease's length. A lease cannot be
-	// kept longer than 20 minutes after it was given: a connector that hangs does not hold a delivery for ever.
+	// Extends the leases of deliveries in progress; call it three times per lease duration. A lease ends at the latest
+	// 20 minutes after it was granted, so a connector that hangs does not hold a delivery forever.
 	Extend(ctx context.Context, in *ExtendRequest, opts ...grpc.CallOption) (*ExtendResponse, error)
-	// Settles what came of attempts, all of them in one database transaction. Safe to call again when the answer was lost:
-	// an attempt is settled once. A success is believed from every lease that was ever given, a failure only from the
-	// newest.
+	// Records the results of attempts, all of them in one database transaction. Safe to retry if the response was lost: an
+	// attempt is settled once. A success is accepted for any lease that was ever granted, a failure only for the newest.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 }
 
@@ -92,23 +92,23 @@ func (c *actionsServiceClient) Settle(ctx context.Context, in *SettleRequest, op
 // All implementations must embed UnimplementedActionsServiceServer
 // for forward compatibility.
 //
-// Hands deliveries to connectors. Every call needs the metadata `authorization: Bearer <token>`, with the token that
-// `tessera connector add` printed; a token opens the kinds that it is bound to and no others.
+// Leases deliveries to connectors. Every call needs the metadata `authorization: Bearer <token>`, with the token that
+// `tessera connector add` printed; a token gives access only to the kinds that it is bound to.
 //
-// A delivery is at least once: whoever leases one and dies loses the lease when it runs out, and another gets it. The id
-// of a delivery is the same at every attempt; a receiver that keeps it takes each delivery once.
+// Delivery is at least once: if a connector dies, its leases expire and other connectors get the deliveries. The id of a
+// delivery is the same at every attempt; a receiver that stores it can ignore duplicates.
 type ActionsServiceServer interface {
-	// Leases what is due, oldest first. Waits, when nothing is, until something is or `wait` has passed; then the answer is
-	// empty, which is no error. Ask for no more than can be worked on at once: what is leased and lies waiting is late.
+	// Leases deliveries that are due, oldest first. If none is due, waits until one is or `wait` has passed; the response is
+	// then empty, which is not an error. Request only as many as you can start at once: a delivery that waits in the
+	// connector is late.
 	//
-	// PERMISSION_DENIED: a kind that the token is not bound to. INVALID_ARGUMENT: limits below.
+	// PERMISSION_DENIED: the token is not bound to a kind. INVALID_ARGUMENT: a value exceeds the limits below.
 	Lease(context.Context, *LeaseRequest) (*LeaseResponse, error)
-	// Puts off the end of leases that are being worked on; call it every third of the lease's length. A lease cannot be
-	// kept longer than 20 minutes after it was given: a connector that hangs does not hold a delivery for ever.
+	// Extends the leases of deliveries in progress; call it three times per lease duration. A lease ends at the latest
+	// 20 minutes after it was granted, so a connector that hangs does not hold a delivery forever.
 	Extend(context.Context, *ExtendRequest) (*ExtendResponse, error)
-	// Settles what came of attempts, all of them in one database transaction. Safe to call again when the answer was lost:
-	// an attempt is settled once. A success is believed from every lease that was ever given, a failure only from the
-	// newest.
+	// Records the results of attempts, all of them in one database transaction. Safe to retry if the response was lost: an
+	// attempt is settled once. A success is accepted for any lease that was ever granted, a failure only for the newest.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	mustEmbedUnimplementedActionsServiceServer()
 }

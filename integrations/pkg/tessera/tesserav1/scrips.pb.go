@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: tessera/v1/scrips.proto
 
-// What scrips know of connectors: the kinds of deliveries, and what a payload of each looks like.
+// Kinds of deliveries: connectors announce them, with the schema of their payloads, so that scrips can use them.
 
 package tesserav1
 
@@ -24,15 +24,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A kind that is delivered.
+// A kind that the connector delivers.
 type AnnounceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name: 1 to 32 of a-z, 0-9, `_` and `-`, beginning with a letter.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// A JSON Schema (2020-12) of the payload, as JSON; at most 64 KiB, without references to other documents. Empty: every
-	// JSON is taken. The kinds `email` and `webhook` have none.
+	// A JSON Schema (2020-12) of the payload, as JSON; at most 64 KiB, without references to other documents. Empty: any
+	// JSON is valid. Must be empty for the kinds `email` and `webhook`.
 	Schema string `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"`
-	// What the connector calls itself, and its version, as in `chat-connector 1.2`: 1 to 100 characters.
+	// The name and version of the connector, as in `chat-connector 1.2`: 1 to 100 characters.
 	Software      string `protobuf:"bytes,3,opt,name=software,proto3" json:"software,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -89,10 +89,10 @@ func (x *AnnounceRequest) GetSoftware() string {
 	return ""
 }
 
-// What became of it.
+// The effect of the announcement on scrips.
 type AnnounceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Scrips whose literal payload does not fit the new schema; they fail when they fire. They are to be mended by a person.
+	// Scrips whose literal payload does not match the new schema. They will fail when they fire, until somebody edits them.
 	Misfits       []string `protobuf:"bytes,1,rep,name=misfits,proto3" json:"misfits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -135,7 +135,7 @@ func (x *AnnounceResponse) GetMisfits() []string {
 	return nil
 }
 
-// Asks for the kinds.
+// A request for the kinds; it has no parameters.
 type ListKindsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -172,10 +172,10 @@ func (*ListKindsRequest) Descriptor() ([]byte, []int) {
 	return file_tessera_v1_scrips_proto_rawDescGZIP(), []int{2}
 }
 
-// Kinds.
+// The kinds that the token is bound to.
 type ListKindsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In order of name.
+	// Ordered by name.
 	Kinds         []*Kind `protobuf:"bytes,1,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -223,13 +223,13 @@ type Kind struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The JSON Schema of its payload, as JSON; empty = every JSON is taken.
+	// The JSON Schema of its payload, as JSON; empty = any JSON is valid.
 	Schema string `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"`
-	// When it was first announced; not set when no connector of it ever was there, and its deliveries are held.
+	// When it was first announced; not set if no connector has announced it yet, in which case its deliveries are held.
 	AnnouncedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=announced_at,json=announcedAt,proto3" json:"announced_at,omitempty"`
-	// The names of the enabled scrips that make deliveries of it.
+	// The names of the enabled scrips that create deliveries of this kind.
 	Scrips []string `protobuf:"bytes,4,rep,name=scrips,proto3" json:"scrips,omitempty"`
-	// Deliveries that are not finished; counted up to 100,000.
+	// The number of unfinished deliveries; counted up to 100,000.
 	Unfinished    int64 `protobuf:"varint,5,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

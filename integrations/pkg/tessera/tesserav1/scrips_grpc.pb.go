@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: tessera/v1/scrips.proto
 
-// What scrips know of connectors: the kinds of deliveries, and what a payload of each looks like.
+// Kinds of deliveries: connectors announce them, with the schema of their payloads, so that scrips can use them.
 
 package tesserav1
 
@@ -31,13 +31,13 @@ const (
 //
 // Kinds of deliveries. Every call needs the metadata `authorization: Bearer <token>`.
 type ScripsServiceClient interface {
-	// Says that this connector delivers a kind, and what its payloads look like. From then on scrips may use the kind, the
-	// web builds their form from the schema, and what was held because nobody delivers it goes out. Announce at every
-	// start; what is as it was changes nothing.
+	// Announces that this connector delivers a kind, and the schema of its payloads. From then on scrips can use the kind,
+	// the web pages build their forms from the schema, and deliveries that were held because no connector served the kind
+	// are sent. Announce at every start; announcing the same again changes nothing.
 	//
-	// PERMISSION_DENIED: a kind that the token is not bound to. INVALID_ARGUMENT: a schema that is none, or too large.
+	// PERMISSION_DENIED: the token is not bound to the kind. INVALID_ARGUMENT: the schema is invalid or too large.
 	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceResponse, error)
-	// The kinds that this token is bound to.
+	// Lists the kinds that this token is bound to.
 	ListKinds(ctx context.Context, in *ListKindsRequest, opts ...grpc.CallOption) (*ListKindsResponse, error)
 }
 
@@ -75,13 +75,13 @@ func (c *scripsServiceClient) ListKinds(ctx context.Context, in *ListKindsReques
 //
 // Kinds of deliveries. Every call needs the metadata `authorization: Bearer <token>`.
 type ScripsServiceServer interface {
-	// Says that this connector delivers a kind, and what its payloads look like. From then on scrips may use the kind, the
-	// web builds their form from the schema, and what was held because nobody delivers it goes out. Announce at every
-	// start; what is as it was changes nothing.
+	// Announces that this connector delivers a kind, and the schema of its payloads. From then on scrips can use the kind,
+	// the web pages build their forms from the schema, and deliveries that were held because no connector served the kind
+	// are sent. Announce at every start; announcing the same again changes nothing.
 	//
-	// PERMISSION_DENIED: a kind that the token is not bound to. INVALID_ARGUMENT: a schema that is none, or too large.
+	// PERMISSION_DENIED: the token is not bound to the kind. INVALID_ARGUMENT: the schema is invalid or too large.
 	Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error)
-	// The kinds that this token is bound to.
+	// Lists the kinds that this token is bound to.
 	ListKinds(context.Context, *ListKindsRequest) (*ListKindsResponse, error)
 	mustEmbedUnimplementedScripsServiceServer()
 }

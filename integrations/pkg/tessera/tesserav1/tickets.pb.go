@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: tessera/v1/tickets.proto
 
-// Tickets, for connectors through which things come in: a mailbox, a chat, a monitor.
+// Tickets, for connectors that bring something into Tessera: a mailbox, a chat, a monitor.
 
 package tesserav1
 
@@ -24,11 +24,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Whom a message is for.
+// The people whom a message is for.
 type Audience int32
 
 const (
-	// Not given; refused.
+	// Not set; rejected.
 	Audience_AUDIENCE_UNSPECIFIED Audience = 0
 	// The team: a Comment.
 	Audience_AUDIENCE_TEAM Audience = 1
@@ -82,31 +82,31 @@ type Ticket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id (a UUID).
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What people call it; 0 in the preview of a create.
+	// The number that people use; 0 in the preview of a create.
 	Number int64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	// The number of its last transaction; it grows with each change.
+	// The number of its last transaction; it increases with each change.
 	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	// One line.
+	// A single line.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	// The name of its queue.
 	Queue string `protobuf:"bytes,5,opt,name=queue,proto3" json:"queue,omitempty"`
-	// A status of its queue's lifecycle.
+	// A status from the lifecycle of its queue.
 	Status string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
-	// Larger is more urgent.
+	// A higher number is more urgent.
 	Priority int32 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
 	// A username; empty = nobody.
 	Owner string `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
 	// A username.
 	Creator string `protobuf:"bytes,9,opt,name=creator,proto3" json:"creator,omitempty"`
-	// Usernames or mail addresses: who asked.
+	// Usernames or mail addresses of the people who asked.
 	Requestors []string `protobuf:"bytes,10,rep,name=requestors,proto3" json:"requestors,omitempty"`
-	// Usernames or mail addresses: who is told what the requestor is told.
+	// Usernames or mail addresses of people who get what the requestors get.
 	Cc []string `protobuf:"bytes,11,rep,name=cc,proto3" json:"cc,omitempty"`
-	// Usernames or mail addresses: who is told everything.
+	// Usernames or mail addresses of people who get everything, comments included.
 	AdminCc []string `protobuf:"bytes,12,rep,name=admin_cc,json=adminCc,proto3" json:"admin_cc,omitempty"`
-	// The values of the fields of its queue, by name.
+	// The values of the custom fields of its queue, by the name of the field.
 	CustomFields map[string]*FieldValues `protobuf:"bytes,13,rep,name=custom_fields,json=customFields,proto3" json:"custom_fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// When it was made.
+	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it was last changed.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
@@ -114,11 +114,11 @@ type Ticket struct {
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// When it last became inactive.
 	ResolvedAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=resolved_at,json=resolvedAt,proto3" json:"resolved_at,omitempty"`
-	// When it should be done.
+	// When it is due.
 	DueAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
-	// When the requestor was last written to.
+	// When the requestors last got a message.
 	ToldAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=told_at,json=toldAt,proto3" json:"told_at,omitempty"`
-	// Where people see it.
+	// The address of its page.
 	Url           string `protobuf:"bytes,20,opt,name=url,proto3" json:"url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -340,7 +340,7 @@ func (x *FieldValues) GetValues() []string {
 	return nil
 }
 
-// Names a ticket.
+// The ticket to return.
 type GetTicketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its number or its id.
@@ -389,7 +389,7 @@ func (x *GetTicketRequest) GetTicket() string {
 // The ticket.
 type GetTicketResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it is.
+	// Its current state.
 	Ticket        *Ticket `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -432,16 +432,16 @@ func (x *GetTicketResponse) GetTicket() *Ticket {
 	return nil
 }
 
-// What to find.
+// A search.
 type SearchTicketsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// TicketSQL; empty finds all.
+	// TicketSQL; empty = all tickets.
 	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
-	// Tickets a page: 1 to 100; 0 = 50.
+	// Tickets per page: 1 to 100; 0 = 50.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before.
+	// `next_page_token` of the previous page; empty = the first page.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// As in the REST API's `order`, such as `-updated_at`; empty = newest first.
+	// The same values as `order` in the REST API, such as `-updated_at`; empty = newest first.
 	Order         string `protobuf:"bytes,4,opt,name=order,proto3" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -510,7 +510,7 @@ type SearchTicketsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tickets.
 	Tickets []*Ticket `protobuf:"bytes,1,rep,name=tickets,proto3" json:"tickets,omitempty"`
-	// For the next page; empty = this is the last.
+	// The token for the next page; empty = this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -560,14 +560,14 @@ func (x *SearchTicketsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Whose history.
+// The ticket whose history to return.
 type ListTransactionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ticket's number or its id.
 	Ticket string `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// Transactions a page: 1 to 100; 0 = 50.
+	// Transactions per page: 1 to 100; 0 = 50.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before.
+	// `next_page_token` of the previous page; empty = the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -629,7 +629,7 @@ type ListTransactionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Oldest first.
 	Transactions []*Transaction `protobuf:"bytes,1,rep,name=transactions,proto3" json:"transactions,omitempty"`
-	// For the next page; empty = this is the last.
+	// The token for the next page; empty = this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -679,28 +679,28 @@ func (x *ListTransactionsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// A line of a ticket's history.
+// A transaction: one entry in a ticket's history.
 type Transaction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id (a UUID).
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Its place in the history, from 1; 0 = it records what became of a delivery, and changed nothing.
+	// Its position in the history, from 1; 0 = it records the result of a delivery and changed nothing.
 	Seq int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	// Create, Status, Set, Correspond, Comment, CustomField, AddWatcher, DelWatcher, EmailRecord, ...
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// What was changed, where something was.
+	// The field that was changed, if any.
 	Field string `protobuf:"bytes,4,opt,name=field,proto3" json:"field,omitempty"`
-	// From, as people read it.
+	// The old value, as displayed.
 	OldValue string `protobuf:"bytes,5,opt,name=old_value,json=oldValue,proto3" json:"old_value,omitempty"`
-	// To, as people read it.
+	// The new value, as displayed.
 	NewValue string `protobuf:"bytes,6,opt,name=new_value,json=newValue,proto3" json:"new_value,omitempty"`
 	// The message of a Create, Correspond or Comment.
 	Content string `protobuf:"bytes,7,opt,name=content,proto3" json:"content,omitempty"`
-	// `text/plain` or `text/html`; empty without content.
+	// `text/plain` or `text/html`; empty if there is no content.
 	ContentType string `protobuf:"bytes,8,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// A username.
 	Creator string `protobuf:"bytes,9,opt,name=creator,proto3" json:"creator,omitempty"`
-	// When.
+	// When it was created.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -809,9 +809,9 @@ func (x *Transaction) GetCreatedAt() *timestamppb.Timestamp {
 // A message.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its text.
+	// The text.
 	Content string `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
-	// `text/plain` (also when empty) or `text/html`.
+	// `text/plain` or `text/html`; empty = `text/plain`.
 	ContentType   string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -864,25 +864,25 @@ func (x *Message) GetContentType() string {
 // A new ticket. People are usernames or mail addresses.
 type NewTicket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name or id of the queue.
+	// The name or id of the queue.
 	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
-	// One line of at most 1,000 bytes.
+	// A single line of at most 1,000 bytes.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
-	// A status that the lifecycle allows at create; empty = its first.
+	// A status that the lifecycle allows for new tickets; empty = its first one.
 	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	// A username; empty = nobody.
 	Owner string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
-	// Larger is more urgent.
+	// A higher number is more urgent.
 	Priority int32 `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
-	// When it should be done.
+	// When it is due.
 	DueAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
-	// Who asks.
+	// The people who ask.
 	Requestors []string `protobuf:"bytes,7,rep,name=requestors,proto3" json:"requestors,omitempty"`
-	// Who is told what the requestor is told.
+	// People who get what the requestors get.
 	Cc []string `protobuf:"bytes,8,rep,name=cc,proto3" json:"cc,omitempty"`
-	// Who is told everything.
+	// People who get everything, comments included.
 	AdminCc []string `protobuf:"bytes,9,rep,name=admin_cc,json=adminCc,proto3" json:"admin_cc,omitempty"`
-	// Values of fields, by name.
+	// The values of custom fields, by the name of the field.
 	CustomFields map[string]*FieldValues `protobuf:"bytes,10,rep,name=custom_fields,json=customFields,proto3" json:"custom_fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The first message.
 	Content       *Message `protobuf:"bytes,11,opt,name=content,proto3" json:"content,omitempty"`
@@ -997,28 +997,28 @@ func (x *NewTicket) GetContent() *Message {
 	return nil
 }
 
-// A change of a ticket. What is not given stays as it is.
+// A change to a ticket. Fields that are not set stay as they are.
 type TicketChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One line of at most 1,000 bytes.
+	// A single line of at most 1,000 bytes.
 	Subject *string `protobuf:"bytes,1,opt,name=subject,proto3,oneof" json:"subject,omitempty"`
-	// A status that the lifecycle allows from here.
+	// A status to which the lifecycle allows a transition from the current one.
 	Status *string `protobuf:"bytes,2,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// A username; empty = nobody.
 	Owner *string `protobuf:"bytes,3,opt,name=owner,proto3,oneof" json:"owner,omitempty"`
-	// Name or id of another queue.
+	// The name or id of another queue.
 	Queue *string `protobuf:"bytes,4,opt,name=queue,proto3,oneof" json:"queue,omitempty"`
-	// Larger is more urgent.
+	// A higher number is more urgent.
 	Priority *int32 `protobuf:"varint,5,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
-	// When it should be done.
+	// When it is due.
 	Due *DueChange `protobuf:"bytes,6,opt,name=due,proto3" json:"due,omitempty"`
-	// Who asks: who comes and goes.
+	// The people who ask.
 	Requestors *Difference `protobuf:"bytes,7,opt,name=requestors,proto3" json:"requestors,omitempty"`
-	// Who is told what the requestor is told: who comes and goes.
+	// People who get what the requestors get.
 	Cc *Difference `protobuf:"bytes,8,opt,name=cc,proto3" json:"cc,omitempty"`
-	// Who is told everything: who comes and goes.
+	// People who get everything, comments included.
 	AdminCc *Difference `protobuf:"bytes,9,opt,name=admin_cc,json=adminCc,proto3" json:"admin_cc,omitempty"`
-	// What changes, by the field's name.
+	// Changes to custom fields, by the name of the field.
 	CustomFields map[string]*FieldChange `protobuf:"bytes,10,rep,name=custom_fields,json=customFields,proto3" json:"custom_fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// A message to the team.
 	Comment *Message `protobuf:"bytes,11,opt,name=comment,proto3" json:"comment,omitempty"`
@@ -1142,10 +1142,10 @@ func (x *TicketChange) GetReply() *Message {
 	return nil
 }
 
-// A change of when it should be done.
+// A change to the due date.
 type DueChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Not set: it is cleared.
+	// The new due date; not set = clear it.
 	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1188,12 +1188,12 @@ func (x *DueChange) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// What comes and what goes.
+// Entries to add and to remove.
 type Difference struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What comes.
+	// Entries to add.
 	Add []string `protobuf:"bytes,1,rep,name=add,proto3" json:"add,omitempty"`
-	// What goes.
+	// Entries to remove.
 	Remove        []string `protobuf:"bytes,2,rep,name=remove,proto3" json:"remove,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1243,10 +1243,10 @@ func (x *Difference) GetRemove() []string {
 	return nil
 }
 
-// A change of a field's values.
+// A change to the values of a custom field.
 type FieldChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which of the two.
+	// Either of the two.
 	//
 	// Types that are valid to be assigned to Change:
 	//
@@ -1317,12 +1317,12 @@ type isFieldChange_Change interface {
 }
 
 type FieldChange_Replace struct {
-	// These and no others; none clears the field.
+	// The new values, which replace the old ones; empty = clear the field.
 	Replace *FieldValues `protobuf:"bytes,1,opt,name=replace,proto3,oneof"`
 }
 
 type FieldChange_Difference struct {
-	// Some more, some fewer.
+	// Values to add and to remove.
 	Difference *Difference `protobuf:"bytes,2,opt,name=difference,proto3,oneof"`
 }
 
@@ -1330,15 +1330,15 @@ func (*FieldChange_Replace) isFieldChange_Change() {}
 
 func (*FieldChange_Difference) isFieldChange_Change() {}
 
-// A ticket to be made.
+// A ticket to create.
 type CreateTicketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ticket.
 	Ticket *NewTicket `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// Makes it safe to call again: the same key and request make one ticket and give the same answer, for a day. 1 to 255
-	// bytes; empty = none. Take what the outside calls the event: a Message-ID, the id of a post.
+	// Makes the call safe to retry: for one day, the same key and request create one ticket and return the same response.
+	// 1 to 255 bytes; empty = no key. Use what identifies the event outside: a Message-ID, the id of a post.
 	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// `plan_hash` of a preview: make exactly that, or answer ABORTED. Empty = whatever is right now.
+	// The `plan_hash` of a preview: do exactly that or fail with ABORTED. Empty = no such condition.
 	PlanHash      string `protobuf:"bytes,3,opt,name=plan_hash,json=planHash,proto3" json:"plan_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1395,12 +1395,12 @@ func (x *CreateTicketRequest) GetPlanHash() string {
 	return ""
 }
 
-// What was made.
+// The created ticket.
 type CreateTicketResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The ticket as it is now.
+	// The ticket after the call.
 	Ticket *Ticket `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// The answer was given before, to the same key.
+	// True if this response was returned before, for the same key.
 	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1450,16 +1450,16 @@ func (x *CreateTicketResponse) GetReplayed() bool {
 	return false
 }
 
-// A change to be made.
+// A change to make to a ticket.
 type UpdateTicketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ticket's number or its id.
 	Ticket string `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// What changes.
+	// The change.
 	Change *TicketChange `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
 	// As in CreateTicketRequest.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// `plan_hash` of a preview: do exactly that, or answer ABORTED.
+	// As in CreateTicketRequest.
 	PlanHash string `protobuf:"bytes,4,opt,name=plan_hash,json=planHash,proto3" json:"plan_hash,omitempty"`
 	// The version that the ticket must have; 0 = any.
 	Version       int64 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
@@ -1532,12 +1532,12 @@ func (x *UpdateTicketRequest) GetVersion() int64 {
 	return 0
 }
 
-// What was done.
+// The changed ticket.
 type UpdateTicketResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The ticket as it is now.
+	// The ticket after the call.
 	Ticket *Ticket `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// The answer was given before, to the same key.
+	// True if this response was returned before, for the same key.
 	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1587,12 +1587,12 @@ func (x *UpdateTicketResponse) GetReplayed() bool {
 	return false
 }
 
-// A message to be added.
+// A message to add to a ticket.
 type AddMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ticket's number or its id.
 	Ticket string `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// Whom it is for.
+	// The people whom the message is for.
 	Audience Audience `protobuf:"varint,2,opt,name=audience,proto3,enum=tessera.v1.Audience" json:"audience,omitempty"`
 	// The message.
 	Message *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
@@ -1660,12 +1660,12 @@ func (x *AddMessageRequest) GetIdempotencyKey() string {
 	return ""
 }
 
-// What was done.
+// The ticket with the added message.
 type AddMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The ticket as it is now.
+	// The ticket after the call.
 	Ticket *Ticket `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// The answer was given before, to the same key.
+	// True if this response was returned before, for the same key.
 	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1715,12 +1715,12 @@ func (x *AddMessageResponse) GetReplayed() bool {
 	return false
 }
 
-// What would be done.
+// The create or the change to preview.
 type PreviewTicketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ticket's number or its id, with `change`; empty with `create`.
 	Ticket string `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// What.
+	// The command to preview.
 	//
 	// Types that are valid to be assigned to Command:
 	//
@@ -1798,12 +1798,12 @@ type isPreviewTicketRequest_Command interface {
 }
 
 type PreviewTicketRequest_Create struct {
-	// Making it.
+	// Create this ticket.
 	Create *NewTicket `protobuf:"bytes,2,opt,name=create,proto3,oneof"`
 }
 
 type PreviewTicketRequest_Change struct {
-	// Changing it.
+	// Make this change.
 	Change *TicketChange `protobuf:"bytes,3,opt,name=change,proto3,oneof"`
 }
 
@@ -1811,18 +1811,18 @@ func (*PreviewTicketRequest_Create) isPreviewTicketRequest_Command() {}
 
 func (*PreviewTicketRequest_Change) isPreviewTicketRequest_Command() {}
 
-// What it would come to.
+// The result of a preview.
 type PreviewTicketResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The ticket as it would be.
+	// The ticket as it would be after the call.
 	Ticket *Ticket `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	// Names this plan: send it with the request to do exactly this.
+	// Identifies this plan: send it with the create or update to do exactly this.
 	PlanHash string `protobuf:"bytes,2,opt,name=plan_hash,json=planHash,proto3" json:"plan_hash,omitempty"`
-	// The transactions that would be made, in order.
+	// The transactions that would be created, in order.
 	Transactions []*Transaction `protobuf:"bytes,3,rep,name=transactions,proto3" json:"transactions,omitempty"`
-	// What was decided of each scrip that was considered.
+	// The verdict on each scrip that was considered.
 	Scrips []*ScripVerdict `protobuf:"bytes,4,rep,name=scrips,proto3" json:"scrips,omitempty"`
-	// What would leave, in order.
+	// The deliveries that would be created, in order.
 	Deliveries    []*PlannedDelivery `protobuf:"bytes,5,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1893,14 +1893,14 @@ func (x *PreviewTicketResponse) GetDeliveries() []*PlannedDelivery {
 	return nil
 }
 
-// What would leave.
+// A delivery that would be created.
 type PlannedDelivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its kind.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Where it would go, as in `Delivery.endpoint`.
+	// Its destination, as in `Delivery.endpoint`.
 	Endpoint string `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	// The name of the scrip that would send it.
+	// The name of the scrip that would create it.
 	Scrip         string `protobuf:"bytes,3,opt,name=scrip,proto3" json:"scrip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1957,14 +1957,14 @@ func (x *PlannedDelivery) GetScrip() string {
 	return ""
 }
 
-// What was decided of a scrip.
+// The verdict on a scrip.
 type ScripVerdict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Scrip string `protobuf:"bytes,1,opt,name=scrip,proto3" json:"scrip,omitempty"`
 	// fired, not_applicable, declined, refused, failed, shadow or stopped.
 	Verdict string `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"`
-	// Why, in one sentence; empty where the verdict says it all.
+	// The reason, in one sentence; empty if the verdict needs none.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

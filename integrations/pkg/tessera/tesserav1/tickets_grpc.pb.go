@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: tessera/v1/tickets.proto
 
-// Tickets, for connectors through which things come in: a mailbox, a chat, a monitor.
+// Tickets, for connectors that bring something into Tessera: a mailbox, a chat, a monitor.
 
 package tesserav1
 
@@ -34,26 +34,26 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Reads and changes tickets, as the user that `tessera connector add --as USER` bound the token to; a token that is bound
-// to nobody gets PERMISSION_DENIED. Every call needs the metadata `authorization: Bearer <token>`; one that is made because
-// of a delivery also `tessera-depth`, with `Delivery.depth`.
+// Reads and changes tickets as the user that `tessera connector add --as USER` bound the token to; a token that is not
+// bound to a user gets PERMISSION_DENIED. Every call needs the metadata `authorization: Bearer <token>`. A call that is made
+// because of a delivery also needs `tessera-depth` with the value of `Delivery.depth`.
 //
-// Changes are all or nothing, run every scrip, and answer with what was done, as the REST API does. Errors carry a
-// google.rpc.ErrorInfo whose `reason` is the code of docs/api.md, and a google.rpc.BadRequest where fields are at fault.
+// As in the REST API, changes are all or nothing, run every scrip, and return the result. Errors carry a
+// google.rpc.ErrorInfo whose `reason` is a code from docs/api.md, and a google.rpc.BadRequest if fields are invalid.
 type TicketsServiceClient interface {
-	// Reads a ticket. NOT_FOUND: there is none.
+	// Returns a ticket. NOT_FOUND: the ticket does not exist.
 	GetTicket(ctx context.Context, in *GetTicketRequest, opts ...grpc.CallOption) (*GetTicketResponse, error)
-	// Finds tickets by TicketSQL, a page at a time. INVALID_ARGUMENT: the query cannot be understood.
+	// Searches tickets with TicketSQL, a page at a time. INVALID_ARGUMENT: the query is invalid.
 	SearchTickets(ctx context.Context, in *SearchTicketsRequest, opts ...grpc.CallOption) (*SearchTicketsResponse, error)
-	// Reads the history of a ticket, oldest first, a page at a time.
+	// Returns the history of a ticket, oldest first, a page at a time.
 	ListTransactions(ctx context.Context, in *ListTransactionsRequest, opts ...grpc.CallOption) (*ListTransactionsResponse, error)
-	// Makes a ticket.
+	// Creates a ticket.
 	CreateTicket(ctx context.Context, in *CreateTicketRequest, opts ...grpc.CallOption) (*CreateTicketResponse, error)
-	// Changes a ticket. FAILED_PRECONDITION: a transition that is not allowed, or another version than was asked for.
+	// Changes a ticket. FAILED_PRECONDITION: the transition is not allowed, or the ticket does not have the given version.
 	UpdateTicket(ctx context.Context, in *UpdateTicketRequest, opts ...grpc.CallOption) (*UpdateTicketResponse, error)
-	// Writes to the team (a comment) or to the requestor (a reply), and changes nothing else.
+	// Adds a message to the team (a comment) or to the requestor (a reply), and changes nothing else.
 	AddMessage(ctx context.Context, in *AddMessageRequest, opts ...grpc.CallOption) (*AddMessageResponse, error)
-	// Shows what making or changing a ticket would do, all scrips included. Nothing else happens.
+	// Returns what creating or changing a ticket would do, including all scrips, without doing it.
 	PreviewTicket(ctx context.Context, in *PreviewTicketRequest, opts ...grpc.CallOption) (*PreviewTicketResponse, error)
 }
 
@@ -139,26 +139,26 @@ func (c *ticketsServiceClient) PreviewTicket(ctx context.Context, in *PreviewTic
 // All implementations must embed UnimplementedTicketsServiceServer
 // for forward compatibility.
 //
-// Reads and changes tickets, as the user that `tessera connector add --as USER` bound the token to; a token that is bound
-// to nobody gets PERMISSION_DENIED. Every call needs the metadata `authorization: Bearer <token>`; one that is made because
-// of a delivery also `tessera-depth`, with `Delivery.depth`.
+// Reads and changes tickets as the user that `tessera connector add --as USER` bound the token to; a token that is not
+// bound to a user gets PERMISSION_DENIED. Every call needs the metadata `authorization: Bearer <token>`. A call that is made
+// because of a delivery also needs `tessera-depth` with the value of `Delivery.depth`.
 //
-// Changes are all or nothing, run every scrip, and answer with what was done, as the REST API does. Errors carry a
-// google.rpc.ErrorInfo whose `reason` is the code of docs/api.md, and a google.rpc.BadRequest where fields are at fault.
+// As in the REST API, changes are all or nothing, run every scrip, and return the result. Errors carry a
+// google.rpc.ErrorInfo whose `reason` is a code from docs/api.md, and a google.rpc.BadRequest if fields are invalid.
 type TicketsServiceServer interface {
-	// Reads a ticket. NOT_FOUND: there is none.
+	// Returns a ticket. NOT_FOUND: the ticket does not exist.
 	GetTicket(context.Context, *GetTicketRequest) (*GetTicketResponse, error)
-	// Finds tickets by TicketSQL, a page at a time. INVALID_ARGUMENT: the query cannot be understood.
+	// Searches tickets with TicketSQL, a page at a time. INVALID_ARGUMENT: the query is invalid.
 	SearchTickets(context.Context, *SearchTicketsRequest) (*SearchTicketsResponse, error)
-	// Reads the history of a ticket, oldest first, a page at a time.
+	// Returns the history of a ticket, oldest first, a page at a time.
 	ListTransactions(context.Context, *ListTransactionsRequest) (*ListTransactionsResponse, error)
-	// Makes a ticket.
+	// Creates a ticket.
 	CreateTicket(context.Context, *CreateTicketRequest) (*CreateTicketResponse, error)
-	// Changes a ticket. FAILED_PRECONDITION: a transition that is not allowed, or another version than was asked for.
+	// Changes a ticket. FAILED_PRECONDITION: the transition is not allowed, or the ticket does not have the given version.
 	UpdateTicket(context.Context, *UpdateTicketRequest) (*UpdateTicketResponse, error)
-	// Writes to the team (a comment) or to the requestor (a reply), and changes nothing else.
+	// Adds a message to the team (a comment) or to the requestor (a reply), and changes nothing else.
 	AddMessage(context.Context, *AddMessageRequest) (*AddMessageResponse, error)
-	// Shows what making or changing a ticket would do, all scrips included. Nothing else happens.
+	// Returns what creating or changing a ticket would do, including all scrips, without doing it.
 	PreviewTicket(context.Context, *PreviewTicketRequest) (*PreviewTicketResponse, error)
 	mustEmbedUnimplementedTicketsServiceServer()
 }
