@@ -13,21 +13,22 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// answerMax is how much of an answer is read, in bytes.
+// answerMax is how much of a response is read, in bytes.
 const answerMax = 64 << 10
 
-// hopeless is what Slack and Mattermost say when trying again cannot help.
+// hopeless matches the errors of Slack and Mattermost that a retry cannot fix.
 var hopeless = regexp.MustCompile(`invalid_payload|no_text|user_not_found|channel_not_found|not_in_channel|is_archived|` +
 	`action_prohibited|no_service|web\.incoming_webhook\.`)
 
-// judge is what an answer means for the delivery. One that is JSON may name the message, to which the next of the ticket then replies.
+// judge returns the result of a delivery from the response. If the response is JSON and identifies the message, it stores that for the next
+// message of the ticket, which becomes a reply.
 func (c *connector) judge(delivery *tessera.Delivery, place string, response *http.Response) error {
 	words, _ := io.ReadAll(io.LimitReader(response.Body, answerMax))
 	var said struct {
 		OK *bool `json:"ok"`
 		root
 	}
-	_ = json.Unmarshal(words, &said) // Most say "ok", which is no JSON.
+	_ = json.Unmarshal(words, &said) // Most servers return "ok", which is not JSON.
 	report := tessera.Report{StatusCode: response.StatusCode, Response: string(words), Health: tesserav1.Health_HEALTH_WORKS}
 	if response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= 500 {
 		report.Health = tesserav1.Health_HEALTH_FAILS
@@ -38,7 +39,7 @@ func (c *connector) judge(delivery *tessera.Delivery, place string, response *ht
 		c.threads.keep(place, said.root)
 		return nil
 	}
-	err := fmt.Errorf("the chat answered %d: %.200s", response.StatusCode, words)
+	err := fmt.Errorf("the chat server returned %d: %.200s", response.StatusCode, words)
 	if seconds, no := strconv.Atoi(response.Header.Get("Retry-After")); no == nil {
 		return tessera.RetryAfter(time.Duration(seconds)*time.Second, err)
 	}

@@ -1,4 +1,4 @@
-// Command chat-connector posts what scrips write into a chat: to an incoming webhook as Slack and Mattermost have them.
+// Command chat-connector posts messages from scrips to a chat, through an incoming webhook of Slack, Mattermost or a compatible server.
 //
 //	CHAT_URL_FILE=url TESSERA_TOKEN_FILE=token chat-connector --threads threads.json
 package main
@@ -25,16 +25,16 @@ import (
 )
 
 const schema = `{"type": "object", "required": ["text"], "additionalProperties": false, "properties": {
-	"text": {"type": "string", "minLength": 1, "description": "What is said; what would be a mark of the chat is shown as it is"},
-	"channel": {"type": "string", "description": "Where, if not where the webhook leads"},
-	"username": {"type": "string", "description": "Who says it"},
-	"icon_emoji": {"type": "string", "description": "Its picture, as in :tea:"}}}`
+	"text": {"type": "string", "minLength": 1, "description": "The message; markup and mentions are shown literally"},
+	"channel": {"type": "string", "description": "The channel, if not the webhook's own"},
+	"username": {"type": "string", "description": "The name of the sender"},
+	"icon_emoji": {"type": "string", "description": "The icon of the sender, as in :tea:"}}}`
 
-// plain takes from what people write that it calls everybody, or is a link that looks like another.
+// plain escapes text so that it cannot mention everybody or contain a disguised link.
 var plain = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;",
 	"@channel", "@\u200bchannel", "@all", "@\u200ball", "@here", "@\u200bhere")
 
-// message is what is posted; the first four are the payload.
+// message is the message to post; the first four fields are the payload.
 type message struct {
 	Text      string            `json:"text"`
 	Channel   string            `json:"channel,omitempty"`
@@ -45,7 +45,7 @@ type message struct {
 	Thread    map[string]string `json:"thread,omitempty"`    // Google Chat's
 }
 
-// connector is the handler with what it needs.
+// connector is the handler with its settings.
 type connector struct {
 	url, token string
 	text       *template.Template
@@ -54,10 +54,10 @@ type connector struct {
 }
 
 func main() {
-	text := flag.String("template", "<{{.Ticket.URL}}|#{{.Ticket.Number}}> {{.Text}}", "what is posted, as a `TEMPLATE` of Go")
-	file := flag.String("threads", "", "a `FILE` that keeps which thread is whose ticket's; without it, threads end with the process")
-	key := flag.Bool("thread-key", false, "thread by a key of ours, as Google Chat does")
-	listen := flag.String("listen", "", "`HOST:PORT` for /healthz and /metrics")
+	text := flag.String("template", "<{{.Ticket.URL}}|#{{.Ticket.Number}}> {{.Text}}", "the message to post, as a Go `TEMPLATE`")
+	file := flag.String("threads", "", "a `FILE` that stores the thread of each ticket; without it, threads are forgotten at exit")
+	key := flag.Bool("thread-key", false, "send a thread key derived from the ticket, for Google Chat")
+	listen := flag.String("listen", "", "serve /healthz, /readyz and /metrics at `HOST:PORT`")
 	flag.Parse()
 	known, err := open(*file)
 	c := connector{url: secret("CHAT_URL"), token: secret("CHAT_TOKEN"), threadKey: *key, threads: known}
@@ -65,12 +65,12 @@ func main() {
 		c.text, err = template.New("--template").Parse(*text)
 	}
 	if err == nil && c.url == "" {
-		err = errors.New("neither CHAT_URL nor CHAT_URL_FILE says where to post")
+		err = errors.New("no URL to post to; set CHAT_URL or CHAT_URL_FILE")
 	}
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		// One at a time: chats take about one message a second, and the first of a ticket makes the thread of the next.
+		// One at a time: chat servers accept about one message per second, and a ticket's first message starts the thread of the next.
 		err = tessera.Run(ctx, tessera.Config{Address: os.Getenv("TESSERA_ADDRESS"), Token: secret("TESSERA_TOKEN"), Kind: "chat",
 			Schema: schema, Software: "chat-connector 1.0", Concurrency: 1, Timeout: 30 * time.Second, Listen: *listen}, c.deliver)
 	}
@@ -100,7 +100,7 @@ func (c *connector) deliver(ctx context.Context, delivery *tessera.Delivery) err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
-		return tessera.Permanent(errors.New("CHAT_URL is no URL"))
+		return tessera.Permanent(errors.New("CHAT_URL is not a valid URL"))
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if c.token != "" {
@@ -109,7 +109,7 @@ func (c *connector) deliver(ctx context.Context, delivery *tessera.Delivery) err
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		if broken := new(url.Error); errors.As(err, &broken) {
-			err = broken.Err // The words around it have the URL, which is a secret.
+			err = broken.Err // The outer error contains the URL, which is a secret.
 		}
 		delivery.Report(tessera.Report{Health: tesserav1.Health_HEALTH_FAILS})
 		return err
@@ -118,7 +118,7 @@ func (c *connector) deliver(ctx context.Context, delivery *tessera.Delivery) err
 	return c.judge(delivery, place, response)
 }
 
-// secret is what a variable holds, or the file that the variable of the same name with _FILE names.
+// secret returns the value of a variable, or the content of the file that the variable NAME_FILE names.
 func secret(name string) string {
 	if file := os.Getenv(name + "_FILE"); file != "" {
 		held, err := os.ReadFile(file)

@@ -43,7 +43,7 @@ func TestTheChatConnectorConforms(t *testing.T) {
 	})
 }
 
-// chat is a server that keeps what was posted, and answers as it is told.
+// chat is a server that records the posted messages and returns a configured response.
 type chat struct {
 	*httptest.Server
 	posted []map[string]any
@@ -73,7 +73,7 @@ func newChat(t *testing.T) *chat {
 	return c
 }
 
-// poster is a connector for this chat that keeps its threads in a file.
+// poster returns a connector for this chat that stores its threads in a file.
 func poster(t *testing.T, c *chat, file string) *connector {
 	t.Helper()
 	known, err := open(file)
@@ -190,7 +190,7 @@ func TestWhatTheChatAnswersIsTheDecision(t *testing.T) {
 		if got == nil && one.want == nil {
 			continue
 		}
-		// The SDK tells decisions by type, and has no names for them.
+		// The SDK distinguishes errors by types that it does not export.
 		decision := func(err error) string { return strings.Replace(fmt.Sprintf("%T", err), "*fmt.wrapError", "plain", 1) }
 		isPlain := decision(got) == decision(fmt.Errorf("")) || decision(got) == decision(plain)
 		if one.want == plain && !isPlain || one.want != plain && decision(got) != decision(one.want) {

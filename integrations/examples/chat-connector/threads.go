@@ -11,24 +11,25 @@ import (
 	"sync"
 )
 
-// threadsMax is how many threads are known; the oldest is forgotten, and its ticket's next message begins a new one.
+// threadsMax is the maximum number of stored threads; when it is exceeded, the oldest is removed, and its ticket's next message starts a
+// new thread.
 const threadsMax = 10_000
 
-// root is what names the message that a thread begins with: Slack says ts, Mattermost id.
+// root identifies the first message of a thread: Slack calls it ts, Mattermost id.
 type root struct {
 	TS string `json:"ts,omitempty"`
 	ID string `json:"id,omitempty"`
 }
 
-// threads is which thread is whose: by the number of a ticket and the channel.
+// threads stores the thread of each ticket and channel.
 type threads struct {
 	mu    sync.Mutex
 	file  string
-	Order []string        `json:"order"` // the oldest first
+	Order []string        `json:"order"` // oldest first
 	Roots map[string]root `json:"roots"`
 }
 
-// open reads what a file keeps; one that is not there is empty.
+// open reads the stored threads from a file; there are none if the file does not exist.
 func open(file string) (*threads, error) {
 	t := &threads{file: file, Roots: map[string]root{}}
 	if file == "" {
@@ -42,7 +43,7 @@ func open(file string) (*threads, error) {
 		err = json.Unmarshal(held, t)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--threads: %w; mend %s, or remove it: then every ticket begins a new thread", err, file)
+		return nil, fmt.Errorf("--threads: %w; fix %s or delete it, after which every ticket starts a new thread", err, file)
 	}
 	return t, nil
 }
@@ -53,8 +54,8 @@ func (t *threads) of(place string) root {
 	return t.Roots[place]
 }
 
-// keep notes where a thread begins, unless that is known. The message was posted, so that a file which cannot be written makes no
-// second one.
+// keep stores the first message of a thread, unless one is stored already. A file that cannot be written is only logged: the message was
+// posted, and an error would post it again.
 func (t *threads) keep(place string, begins root) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,6 +78,6 @@ func (t *threads) keep(place string, begins root) {
 		err = os.Rename(t.file+".new", t.file)
 	}
 	if err != nil {
-		slog.Error("cannot keep the threads", "error", err)
+		slog.Error("cannot write the file of --threads", "error", err)
 	}
 }

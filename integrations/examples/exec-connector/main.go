@@ -1,5 +1,5 @@
-// Command exec-connector runs a command of this machine for each delivery, with the payload on its standard input. It runs
-// what --allow names and nothing else.
+// Command exec-connector runs a local command for each delivery, with the payload on its standard input. It runs only the
+// commands given with --allow.
 //
 //	TESSERA_TOKEN_FILE=token exec-connector --allow /usr/local/bin/page-somebody
 package main
@@ -26,27 +26,27 @@ import (
 )
 
 const (
-	// again is the exit status that asks for another try: EX_TEMPFAIL of sysexits.h.
+	// again is the exit status that requests a retry: EX_TEMPFAIL from sysexits.h.
 	again = 75
-	// linger is how long the output of a command that has ended is waited for, when something that it started holds it.
+	// linger is how long to wait for the output to close after the command has ended, if processes that it started hold it open.
 	linger = 2 * time.Second
 )
 
-// connector is the handler with what it may do.
+// connector is the handler with its settings.
 type connector struct {
-	commands      map[string]string // the path by the base name
+	commands      map[string]string // paths by base name
 	withArguments bool
 }
 
 func main() {
 	c := connector{commands: map[string]string{}}
-	flag.Func("allow", "the full `PATH` of a command that may run; may be given again", c.allow)
-	flag.BoolVar(&c.withArguments, "with-arguments", false, "let a payload give arguments")
-	timeout := flag.Duration("timeout", time.Minute, "how long a command may run, at most 19m")
-	listen := flag.String("listen", "", "`HOST:PORT` for /healthz and /metrics")
+	flag.Func("allow", "the absolute `PATH` of a command that may run; can be repeated", c.allow)
+	flag.BoolVar(&c.withArguments, "with-arguments", false, "allow payloads to contain arguments")
+	timeout := flag.Duration("timeout", time.Minute, "the maximum run time of a command, at most 19m")
+	listen := flag.String("listen", "", "serve /healthz, /readyz and /metrics at `HOST:PORT`")
 	flag.Parse()
 	if len(c.commands) == 0 {
-		log.Fatal("nothing may run: --allow /path/to/command names what may")
+		log.Fatal("no command is allowed to run; give at least one with --allow /path/to/command")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -69,17 +69,17 @@ func main() {
 func (c *connector) allow(path string) error {
 	name := filepath.Base(path)
 	if !filepath.IsAbs(path) {
-		return errors.New("it is no full path")
+		return errors.New("the path is not absolute")
 	}
 	if c.commands[name] != "" {
-		return fmt.Errorf("%s has the same name", c.commands[name])
+		return fmt.Errorf("%s has the same base name", c.commands[name])
 	}
 	c.commands[name] = path
 	_, err := exec.LookPath(path)
 	return err
 }
 
-// schema names the commands, so that a scrip that names another is refused when it is saved.
+// schema lists the commands, so that a scrip with any other command is rejected when it is saved.
 func (c *connector) schema() string {
 	properties := map[string]any{"command": map[string]any{"enum": slices.Sorted(maps.Keys(c.commands))}, "arguments": false}
 	if c.withArguments {
@@ -89,7 +89,7 @@ func (c *connector) schema() string {
 	return string(made)
 }
 
-// run runs the command of one delivery. Exit 0 means delivered, 75 asks for another try, and anything else gives up.
+// run runs the command of one delivery. Exit status 0 means delivered, 75 requests a retry, and any other gives up.
 func (c *connector) run(ctx context.Context, delivery *tessera.Delivery) error {
 	var payload struct {
 		Command   string   `json:"command"`
@@ -100,7 +100,7 @@ func (c *connector) run(ctx context.Context, delivery *tessera.Delivery) error {
 	}
 	path := c.commands[payload.Command]
 	if path == "" || len(payload.Arguments) > 0 && !c.withArguments {
-		return tessera.Permanent(fmt.Errorf("--allow and --with-arguments do not let %q run so", payload.Command))
+		return tessera.Permanent(fmt.Errorf("the command %q or its arguments are not allowed by --allow and --with-arguments", payload.Command))
 	}
 	var output head
 	command := exec.CommandContext(ctx, path, payload.Arguments...)
@@ -109,7 +109,7 @@ func (c *connector) run(ctx context.Context, delivery *tessera.Delivery) error {
 		fmt.Sprint("TESSERA_ATTEMPT=", delivery.Attempt), "TESSERA_TRANSACTION_ID=" + delivery.TransactionID,
 		"TESSERA_TICKET_ID=" + delivery.Ticket.ID, fmt.Sprint("TESSERA_TICKET_NUMBER=", delivery.Ticket.Number),
 		"TESSERA_TICKET_URL=" + delivery.Ticket.URL}
-	// What the command starts ends with it when its time is over.
+	// At a timeout, the processes that the command started are killed with it.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = linger
@@ -124,12 +124,12 @@ func (c *connector) run(ctx context.Context, delivery *tessera.Delivery) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case ended.ExitCode() == again:
-		return fmt.Errorf("%s asks for another try (exit status %d)", payload.Command, again)
+		return fmt.Errorf("%s requested a retry (exit status %d)", payload.Command, again)
 	}
 	return tessera.Permanent(fmt.Errorf("%s: %s", payload.Command, ended))
 }
 
-// head keeps the beginning of what is written to it.
+// head keeps the beginning of the data that is written to it.
 type head struct{ strings.Builder }
 
 func (h *head) Write(p []byte) (int, error) {

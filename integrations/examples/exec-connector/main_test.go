@@ -32,10 +32,10 @@ func TestTheExecConnectorConforms(t *testing.T) {
 	})
 }
 
-// soon is far above what anything takes; only a test that fails waits so long.
+// soon is a generous timeout; only a failing test waits so long.
 const soon = time.Minute
 
-// allowing is a connector that runs these scripts of sh, by their names.
+// allowing returns a connector that may run the given sh scripts, by name.
 func allowing(t *testing.T, scripts map[string]string) *connector {
 	t.Helper()
 	c := &connector{commands: map[string]string{}}
@@ -146,7 +146,7 @@ func TestWhenTheTimeIsOverTheCommandEndsWithAllThatItStarted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.run(ctx, delivery(`{"command": "hang"}`)) }()
-	pid := until(t, "the command runs", func() (string, bool) {
+	pid := until(t, "timed out waiting for the command to start", func() (string, bool) {
 		held, err := os.ReadFile(out)
 		return strings.TrimSpace(string(held)), err == nil
 	})
@@ -154,7 +154,7 @@ func TestWhenTheTimeIsOverTheCommandEndsWithAllThatItStarted(t *testing.T) {
 	if err := <-ended; !errors.Is(err, tessera.ErrStopping) {
 		t.Error(err)
 	}
-	until(t, "what it started is gone", func() (string, bool) {
+	until(t, "timed out waiting for the child process to end", func() (string, bool) {
 		held, err := os.ReadFile("/proc/" + pid + "/stat")
 		_, state, _ := strings.Cut(string(held), ") ")
 		return "", err != nil || strings.HasPrefix(state, "Z")
