@@ -1,5 +1,5 @@
-// Command email-connector delivers the mail of a Tessera through a mail server, with the same result as Tessera's own
-// workers. Use it where the mail server can be reached from another machine only.
+// Command email-connector delivers mail for Tessera through a mail server, with the same results as Tessera's own workers.
+// Use it if the mail server can only be reached from another machine.
 //
 //	email-connector --address 127.0.0.1:8081 --token-file token --smtp-url-file url
 package main
@@ -25,26 +25,27 @@ func connector() cli.Connector {
 	var server, hello string
 	return cli.Connector{
 		Name: "email-connector", Kind: "email",
-		About:       "Delivers the mail of a Tessera through a mail server.",
+		About:       "Delivers mail for Tessera through a mail server.",
 		Concurrency: 8,
 		Timeout:     mail.MaxDuration,
 		Options: []cli.Option{
 			cli.Secret(&server, "TESSERA_SMTP_URL", cli.Option{Flag: "smtp-url-file", Env: "TESSERA_SMTP_URL_FILE",
-				Usage: "A file that holds the mail server's URL: " +
-					"smtp://[user:password@]host[:port][?tls=required|opportunistic|none] or smtps://…. Encrypted when the server " +
-					"offers it; tls=required, smtps, and a password that goes to another machine insist on it and on the certificate."}),
+				Usage: "A file that contains the URL of the mail server: " +
+					"smtp://[user:password@]host[:port][?tls=required|opportunistic|none] or smtps://…. The default is to encrypt if " +
+					"the server offers it. With tls=required, with smtps, and for a password that is sent to another machine, " +
+					"encryption and a valid certificate are required."}),
 			cli.Text(&hello, cli.Option{Flag: "hello", Env: "TESSERA_SMTP_HELLO", Value: "NAME",
-				Usage: "The name to give in EHLO: this machine's, or the domain that mail comes from. Not given: the host of " +
-					"Tessera's base_url, as Tessera itself does."}),
+				Usage: "The name to send in EHLO: the name of this machine, or the domain that sends the mail. Default: the host of " +
+					"Tessera's base_url, as in Tessera itself."}),
 		},
 		Open: func() (cli.Transport, error) { return open(server, hello) },
 	}
 }
 
-// open makes ready to send through a mail server, to which it says hello by the name of Tessera's host unless it has another.
+// open returns a transport to a mail server. If hello is empty, EHLO sends the host of the ticket's URL.
 func open(server, hello string) (cli.Transport, error) {
 	if server == "" {
-		return cli.Transport{}, errors.New("neither TESSERA_SMTP_URL nor --smtp-url-file nor TESSERA_SMTP_URL_FILE names the mail server")
+		return cli.Transport{}, errors.New("no mail server: set --smtp-url-file, TESSERA_SMTP_URL_FILE or TESSERA_SMTP_URL")
 	}
 	transport, err := mail.New(server)
 	if err != nil {
@@ -59,7 +60,7 @@ func open(server, hello string) (cli.Transport, error) {
 	return cli.Transport{Send: send, Close: transport.Close, Through: transport.String()}, nil
 }
 
-// hostOf returns the host of a URL, which for that of a ticket is where people see Tessera.
+// hostOf returns the host of a URL; empty if the URL is invalid.
 func hostOf(text string) string {
 	parsed, err := url.Parse(text)
 	if err != nil {

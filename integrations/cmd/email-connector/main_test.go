@@ -15,7 +15,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// mailServer takes what arrives, puts it off, or does not answer to a message. The recipient is the delivery's id.
+// mailServer accepts mail, rejects it temporarily, or does not respond. The local part of the recipient is the delivery's id.
 type mailServer struct {
 	connectortest.Gate
 	listener net.Listener
@@ -40,7 +40,7 @@ func serve(t *testing.T) *mailServer {
 	return server
 }
 
-// Fill is what connectortest.Receiver wants.
+// Fill implements connectortest.Receiver.
 func (s *mailServer) Fill(delivery *tesserav1.Delivery) {
 	delivery.Payload = &tesserav1.Delivery_Email{Email: &tesserav1.EmailMessage{
 		Sender: "desk@example.com", Recipients: []string{delivery.GetId() + "@example.org"}, Message: []byte("Subject: hello\r\n\r\nhello\r\n"),
@@ -49,7 +49,7 @@ func (s *mailServer) Fill(delivery *tesserav1.Delivery) {
 
 func (s *mailServer) talk(socket net.Conn) {
 	defer func() { _ = socket.Close() }()
-	// The end of the connection is heard while a message waits for its answer.
+	// The goroutine notices the end of the connection while a message waits for its reply.
 	ctx, end := context.WithCancel(context.Background())
 	defer end()
 	lines := make(chan string)
@@ -106,7 +106,7 @@ func TestTheEmailConnectorConforms(t *testing.T) {
 
 func TestTheMailServerMustBeNamedAndItsPasswordIsNotRepeated(t *testing.T) {
 	for url, want := range map[string]string{
-		"":                          "neither TESSERA_SMTP_URL nor --smtp-url-file nor TESSERA_SMTP_URL_FILE names the mail server",
+		"":                          "no mail server: set --smtp-url-file, TESSERA_SMTP_URL_FILE or TESSERA_SMTP_URL",
 		"http://u:canary@mail":      "the mail server's URL begins with http:; use smtp://host:port or smtps://host:port",
 		"smtp://:canary@mail":       "the mail server's URL needs a user and a password, or neither",
 		"smtp://u:canary@mail/path": "the mail server's URL holds more than a host and a port",

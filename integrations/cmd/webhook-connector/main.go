@@ -1,5 +1,5 @@
-// Command webhook-connector delivers the webhooks of a Tessera, with the same result as Tessera's own workers. Use it where
-// requests have to leave from another machine.
+// Command webhook-connector delivers webhooks for Tessera, with the same results as Tessera's own workers. Use it if the
+// requests must be sent from another machine.
 //
 //	webhook-connector --address 127.0.0.1:8081 --token-file token
 package main
@@ -17,7 +17,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera"
 )
 
-// margin is what an attempt may take beside its deadline before it is taken for one that hangs.
+// margin is added to the deadline of an attempt to get the timeout after which it counts as hanging.
 const margin = 5 * time.Second
 
 func main() {
@@ -28,13 +28,13 @@ func connector() cli.Connector {
 	var allow webhook.Guard
 	return cli.Connector{
 		Name: "webhook-connector", Kind: "webhook",
-		About:       "Delivers the webhooks of a Tessera.",
+		About:       "Delivers webhooks for Tessera.",
 		Concurrency: 64,
 		PerEndpoint: 8,
 		Timeout:     webhook.Deadline + margin,
 		Options: []cli.Option{{Flag: "allow", Env: "TESSERA_WEBHOOK_ALLOW", Value: "NETWORK,...",
-			Usage: "Networks that webhooks may reach though they are private or otherwise no public Internet, as 10.1.0.0/16 or " +
-				"fd00:1::/32. Tessera itself has the same setting (webhook.allow) for what is saved in a scrip.",
+			Usage: "Networks that webhooks may reach although they are not part of the public Internet, such as 10.1.0.0/16 or " +
+				"fd00:1::/32. Tessera has the same setting (webhook.allow), which applies when a scrip is saved.",
 			Parse: func(value string) (err error) {
 				allow, err = networks(value)
 				return err
@@ -43,7 +43,7 @@ func connector() cli.Connector {
 	}
 }
 
-// open makes ready to send to what a guard lets through.
+// open returns a transport to the addresses that a guard allows.
 func open(allow webhook.Guard) cli.Transport {
 	transport := webhook.New(allow, "tessera/"+cli.Version)
 	send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
@@ -52,18 +52,18 @@ func open(allow webhook.Guard) cli.Transport {
 		}
 		return transport.Send(ctx, delivery.ID, delivery.Webhook)
 	}
-	return cli.Transport{Send: send, Close: transport.Close, Through: "addresses of the " + reach(allow)}
+	return cli.Transport{Send: send, Close: transport.Close, Through: "the " + reach(allow)}
 }
 
-// reach says what a guard lets through.
+// reach describes the addresses that a guard allows.
 func reach(allow webhook.Guard) string {
 	if len(allow) == 0 {
 		return "public Internet"
 	}
-	return fmt.Sprint("public Internet and of ", allow)
+	return fmt.Sprint("public Internet and ", allow)
 }
 
-// networks reads a list of networks.
+// networks parses a comma-separated list of networks.
 func networks(list string) (webhook.Guard, error) {
 	var guard webhook.Guard
 	for item := range strings.SplitSeq(list, ",") {
@@ -73,7 +73,7 @@ func networks(list string) (webhook.Guard, error) {
 		}
 		network, err := netip.ParsePrefix(item)
 		if err != nil {
-			return nil, fmt.Errorf("\"%s\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32", item)
+			return nil, fmt.Errorf("\"%s\" is not a network; write it as in 127.0.0.0/8 or 10.1.2.3/32", item)
 		}
 		guard = append(guard, network.Masked())
 	}

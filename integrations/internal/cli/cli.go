@@ -1,4 +1,4 @@
-// Package cli is what the connectors that ship with Tessera have in common: how they are set up, and how they begin and end.
+// Package cli contains the common part of the connectors that ship with Tessera: settings, start and stop.
 package cli
 
 import (
@@ -22,31 +22,31 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// Version is that of Tessera as a whole.
+// Version is the version of Tessera.
 const Version = "0.1.0"
 
 const (
-	// defaultAddress is where Tessera's gRPC listens when neither side is told otherwise.
+	// defaultAddress is the default address of Tessera's gRPC server.
 	defaultAddress = "127.0.0.1:8081"
-	// system stands for the authorities that the machine believes.
+	// system is the value of --ca for the certificate authorities that the machine trusts.
 	system = "system"
 )
 
-// A Connector is what sets one connector apart.
+// A Connector describes one connector.
 type Connector struct {
-	// Name is that of the program, Kind what it delivers.
+	// Name is the name of the program, Kind the kind of deliveries.
 	Name, Kind string
 	// About is a paragraph for the help.
 	About string
-	// Concurrency is how many deliveries it works on at once unless it is told otherwise, and PerEndpoint how many of these
-	// may go to one endpoint; 0: no limit.
+	// Concurrency is the default for --concurrency, and PerEndpoint the maximum number of concurrent attempts at one
+	// endpoint; 0 means no limit.
 	Concurrency, PerEndpoint int
-	// Timeout is how long one attempt may take, and Drain how long attempts have to end when the connector is to end; 0: as
-	// long as the SDK gives them.
+	// Timeout is the maximum duration of one attempt, and Drain how long a stop waits for attempts; 0 means the default of
+	// the SDK.
 	Timeout, Drain time.Duration
-	// Options are those that only it has.
+	// Options are the options that only this connector has.
 	Options []Option
-	// Open makes ready to send when all options are read.
+	// Open opens the transport after the options have been parsed.
 	Open func() (Transport, error)
 }
 
@@ -54,18 +54,18 @@ type Connector struct {
 type Transport struct {
 	Send  func(context.Context, *tessera.Delivery) attempt.Attempt
 	Close func()
-	// Through says for the log through what it sends, without a secret.
+	// Through describes the transport for the log, without secrets.
 	Through string
 }
 
-// Main runs a connector until a signal asks it to end, and ends the process. A second signal does not wait.
+// Main runs a connector until SIGINT or SIGTERM, and exits. A second signal ends the process immediately.
 func Main(connector Connector) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(Run(ctx, connector, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
-// Run runs a connector until ctx ends, and returns the exit status: 0, 1 for what went wrong, 2 for what was set wrongly.
+// Run runs a connector until ctx ends, and returns the exit status: 0 for success, 1 for a failure, 2 for an invalid setting.
 func Run(ctx context.Context, connector Connector, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	s := settings{}
 	options := append(s.options(connector), connector.Options...)
@@ -90,7 +90,7 @@ func Run(ctx context.Context, connector Connector, args []string, getenv func(st
 		return fail(2)
 	}
 	defer transport.Close()
-	config.Logger.Info("asking for deliveries", "kind", config.Kind, "address", config.Address, "concurrency", config.Concurrency,
+	config.Logger.Info("starting the connector", "kind", config.Kind, "address", config.Address, "concurrency", config.Concurrency,
 		"through", transport.Through)
 	if err = tessera.Run(ctx, config, transport.Handler()); err != nil {
 		return fail(1)
@@ -98,7 +98,7 @@ func Run(ctx context.Context, connector Connector, args []string, getenv func(st
 	return 0
 }
 
-// Handler hands what an attempt came to over to the SDK.
+// Handler returns a handler for the SDK that makes attempts with the transport.
 func (t Transport) Handler() tessera.Handler {
 	return func(ctx context.Context, delivery *tessera.Delivery) error {
 		made := t.Send(ctx, delivery)
@@ -110,7 +110,7 @@ func (t Transport) Handler() tessera.Handler {
 		case made.Outcome == attempt.Delivered:
 			return nil
 		case isCalledOff && hasFinal(made.Recipients):
-			// Whoever has the mail must not get it again. Their answers are the outcome, whatever is returned here.
+			// Recipients who have the mail must not get it again. The outcome is derived from the recipients, not from this nil.
 			return nil
 		case isCalledOff:
 			return context.Cause(ctx)
@@ -124,12 +124,12 @@ func (t Transport) Handler() tessera.Handler {
 	}
 }
 
-// hasFinal tells whether a recipient need not be asked again.
+// hasFinal reports whether there is a final reply for any recipient.
 func hasFinal(recipients []*tesserav1.RecipientAnswer) bool {
 	return slices.ContainsFunc(recipients, func(answer *tesserav1.RecipientAnswer) bool { return answer.GetOutcome() != attempt.Retry })
 }
 
-// settings are those that every connector has.
+// settings are the settings that every connector has.
 type settings struct {
 	address, token, ca, cert, key, listen string
 	concurrency                           int
@@ -139,21 +139,22 @@ type settings struct {
 func (s *settings) options(connector Connector) []Option {
 	return []Option{
 		Text(&s.address, Option{Flag: "address", Env: "TESSERA_ADDRESS", Value: "HOST:PORT", Default: defaultAddress,
-			Usage: "Where Tessera listens for connectors (its setting grpc.listen or grpc.socket), as host:port or unix:///path."}),
+			Usage: "The address where Tessera listens for connectors (its setting grpc.listen or grpc.socket): host:port or unix:///path."}),
 		Secret(&s.token, "TESSERA_TOKEN", Option{Flag: "token-file", Env: "TESSERA_TOKEN_FILE",
-			Usage: "A file that holds the token that \"tessera connector add NAME --kind " + connector.Kind + "\" printed."}),
+			Usage: "A file that contains the token printed by \"tessera connector add NAME --kind " + connector.Kind + "\"."}),
 		Text(&s.ca, Option{Flag: "ca", Env: "TESSERA_CA", Value: "FILE",
-			Usage: "Encrypt, and believe the server when an authority in this PEM file signed its certificate, or \"" + system +
-				"\": one that this machine believes. Without it nothing is encrypted, which only works on one machine."}),
+			Usage: "Use TLS, and trust servers whose certificate was signed by an authority in this PEM file. \"" + system +
+				"\" stands for the authorities that this machine trusts. Without this flag the connection is not encrypted, which " +
+				"is only allowed to a server on the same machine."}),
 		Text(&s.cert, Option{Flag: "cert", Env: "TESSERA_CERT", Value: "FILE",
-			Usage: "The certificate that this connector shows to the server, as PEM."}),
-		Text(&s.key, Option{Flag: "key", Env: "TESSERA_KEY", Value: "FILE", Usage: "The key of that certificate, as PEM."}),
+			Usage: "The client certificate of this connector, as PEM."}),
+		Text(&s.key, Option{Flag: "key", Env: "TESSERA_KEY", Value: "FILE", Usage: "The private key of the client certificate, as PEM."}),
 		{Flag: "concurrency", Env: "TESSERA_CONCURRENCY", Value: "N", Default: strconv.Itoa(connector.Concurrency),
-			Usage: fmt.Sprintf("How many deliveries are worked on at once, 1 to %d.", tessera.ConcurrencyMax), Parse: s.setConcurrency},
+			Usage: fmt.Sprintf("The maximum number of deliveries to process at once, 1 to %d.", tessera.ConcurrencyMax), Parse: s.setConcurrency},
 		Text(&s.listen, Option{Flag: "listen", Env: "TESSERA_LISTEN", Value: "HOST:PORT",
-			Usage: "Where to answer GET /healthz, GET /readyz and GET /metrics. Not given: nowhere."}),
+			Usage: "The address where to serve GET /healthz, GET /readyz and GET /metrics. Without it they are not served."}),
 		{Flag: "log-format", Env: "TESSERA_LOG_FORMAT", Value: "FORMAT", Default: "text",
-			Usage: "How the log is written to standard error: text or json.", Parse: s.setLogFormat},
+			Usage: "The format of the log on standard error: text or json.", Parse: s.setLogFormat},
 	}
 }
 
@@ -173,11 +174,11 @@ func (s *settings) setLogFormat(value string) error {
 	return nil
 }
 
-// config is what the SDK needs to know.
+// config returns the configuration for the SDK.
 func (s *settings) config(connector Connector, stderr io.Writer) (tessera.Config, error) {
 	if s.token == "" {
-		return tessera.Config{}, fmt.Errorf("neither TESSERA_TOKEN nor --token-file nor TESSERA_TOKEN_FILE gives a token; "+
-			"\"tessera connector add NAME --kind %s\" prints one", connector.Kind)
+		return tessera.Config{}, fmt.Errorf("no token: set --token-file, TESSERA_TOKEN_FILE or TESSERA_TOKEN; "+
+			"\"tessera connector add NAME --kind %s\" creates one", connector.Kind)
 	}
 	secure, err := s.tls()
 	if err != nil {
@@ -194,14 +195,14 @@ func (s *settings) config(connector Connector, stderr io.Writer) (tessera.Config
 	}, nil
 }
 
-// tls is how the connection is encrypted; nil when it is not.
+// tls returns the configuration for TLS; nil if the connection is not to be encrypted.
 func (s *settings) tls() (*tls.Config, error) {
 	if (s.cert == "") != (s.key == "") {
-		return nil, errors.New("--cert and --key belong together; give both or neither")
+		return nil, errors.New("--cert and --key must be used together")
 	}
 	if s.ca == "" {
 		if s.cert != "" {
-			return nil, errors.New("--cert needs --ca: without encryption no certificate is shown")
+			return nil, errors.New("--cert requires --ca: without TLS the certificate is not used")
 		}
 		return nil, nil
 	}
@@ -212,7 +213,7 @@ func (s *settings) tls() (*tls.Config, error) {
 			return nil, fmt.Errorf("--ca: %w", err)
 		}
 		if config.RootCAs = x509.NewCertPool(); !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca: %s holds no certificate in PEM", s.ca)
+			return nil, fmt.Errorf("--ca: %s contains no certificate in PEM format", s.ca)
 		}
 	}
 	if s.cert != "" {

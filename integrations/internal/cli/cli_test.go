@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// probe is a connector that is never opened for long.
+// probe returns a connector with a transport that does nothing.
 func probe(options ...Option) Connector {
 	return Connector{
 		Name: "probe-connector", Kind: "probe", About: "Probes.", Concurrency: 7, Options: options,
@@ -24,7 +24,7 @@ func probe(options ...Option) Connector {
 	}
 }
 
-// outcome runs a connector that is told to end before it begins.
+// outcome runs a connector with a context that has already ended.
 func outcome(connector Connector, env map[string]string, args ...string) (int, string, string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -124,14 +124,14 @@ func TestWhatIsSetWronglyIsSaidClearly(t *testing.T) {
 	env := map[string]string{"TESSERA_ADDRESS": "127.0.0.1:1", "TESSERA_TOKEN": "canary"}
 	for want, args := range map[string][]string{
 		"flag provided but not defined: -colour":              {"--colour", "red"},
-		`"red" is no flag`:                                    {"red"},
+		`unexpected argument "red"`:                           {"red"},
 		`--concurrency: "none" is not a number from 1 to 100`: {"--concurrency", "none"},
 		`--concurrency: "0" is not a number from 1 to 100`:    {"--concurrency", "0"},
 		`--log-format: "xml" is neither text nor json`:        {"--log-format", "xml"},
 		"--ca: open /nowhere":                                 {"--ca", "/nowhere"},
-		"holds no certificate in PEM":                         {"--ca", file(t, "none")},
-		"--cert and --key belong together":                    {"--cert", "x", "--ca", "system"},
-		"--cert needs --ca":                                   {"--cert", "x", "--key", "y"},
+		"contains no certificate in PEM format":               {"--ca", file(t, "none")},
+		"--cert and --key must be used together":              {"--cert", "x", "--ca", "system"},
+		"--cert requires --ca":                                {"--cert", "x", "--key", "y"},
 		"--cert and --key: open":                              {"--cert", "/nowhere", "--key", "y", "--ca", "system"},
 	} {
 		code, out, fault := outcome(probe(), env, args...)
@@ -141,7 +141,7 @@ func TestWhatIsSetWronglyIsSaidClearly(t *testing.T) {
 		}
 	}
 	code, _, fault := outcome(probe(), map[string]string{"TESSERA_ADDRESS": "127.0.0.1:1"})
-	if code != 2 || !strings.Contains(fault, `"tessera connector add NAME --kind probe" prints one`) {
+	if code != 2 || !strings.Contains(fault, `"tessera connector add NAME --kind probe" creates one`) {
 		t.Errorf("%d %s", code, fault)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// play lets a connector make one delivery, and returns what it settles. Where the connector is to end while it sends, send
-// calls end.
+// play runs a connector for one delivery, and returns the settlement. The function send may call end to stop the connector
+// while it sends.
 func play(t *testing.T, send func(ctx context.Context, end func()) attempt.Attempt) *tesserav1.Settlement {
 	t.Helper()
 	server := connectortest.NewServer(t, connectortest.Options{Kinds: []string{"probe"}})

@@ -8,27 +8,27 @@ import (
 	"strings"
 )
 
-// secretMax is how large the file of a secret may be, in bytes.
+// secretMax is the maximum size of a file with a secret, in bytes.
 const secretMax = 64 * 1024
 
-// An Option is one thing that can be set, by a flag or by a variable of the environment; the flag wins.
+// An Option can be set with a flag or an environment variable; the flag takes precedence.
 type Option struct {
-	// Flag is its name without dashes, Env that of the variable.
+	// Flag is the name of the flag without dashes, Env the name of the environment variable.
 	Flag, Env string
-	// Value names what is expected, for the help.
+	// Value is the placeholder for the value in the help.
 	Value string
-	// Default is what holds when nothing is set.
+	// Default is the value if neither is set.
 	Default string
-	// Usage is a sentence or two for the help.
+	// Usage is the description in the help.
 	Usage string
-	// Parse takes the value. Its error is the end of a sentence that begins with the name of the option.
+	// Parse sets the value. The name of the option is put before its error.
 	Parse func(value string) error
-	// secret is where the content of the file goes, and inEnv the variable that may hold it instead.
+	// secret is the target for the content of the file, and inEnv the variable that may contain the secret instead.
 	secret *string
 	inEnv  string
 }
 
-// Text is an option that is taken as it is.
+// Text returns an option whose value is stored unchanged.
 func Text(target *string, option Option) Option {
 	option.Parse = func(value string) error {
 		*target = value
@@ -37,8 +37,8 @@ func Text(target *string, option Option) Option {
 	return option
 }
 
-// Secret is an option that names a file with a secret in it. The secret itself may stand in the environment variable inEnv;
-// it has no flag, since everybody on a machine sees the flags of its programs.
+// Secret returns an option for the path of a file that contains a secret. The environment variable inEnv may contain the
+// secret itself; there is no flag for it, because all users of a machine can see the flags of its processes.
 func Secret(target *string, inEnv string, option Option) Option {
 	option.secret, option.inEnv, option.Value = target, inEnv, "FILE"
 	option.Parse = func(path string) error {
@@ -63,7 +63,7 @@ func readSecret(path string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(content) > secretMax:
-		return "", fmt.Errorf("%s is larger than %d bytes and can hold no secret", path, secretMax)
+		return "", fmt.Errorf("%s is larger than %d bytes, so it is not a file with a secret", path, secretMax)
 	}
 	secret := strings.TrimRight(string(content), "\r\n")
 	if secret == "" {
@@ -72,7 +72,7 @@ func readSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// parse reads the arguments and the environment into the options. The error is flag.ErrHelp when the help was asked for.
+// parse sets the options from the arguments and the environment. The error is flag.ErrHelp if the help was requested.
 func parse(options []Option, args []string, getenv func(string) string) error {
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -87,7 +87,7 @@ func parse(options []Option, args []string, getenv func(string) string) error {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("%q is no flag; all that is set begins with --", flags.Arg(0))
+		return fmt.Errorf("unexpected argument %q; flags begin with --", flags.Arg(0))
 	}
 	for _, option := range options {
 		if err := option.take(given, getenv); err != nil {
@@ -109,7 +109,7 @@ func (o Option) take(given map[string]string, getenv func(string) string) error 
 	}
 	if o.inEnv != "" && getenv(o.inEnv) != "" {
 		if value != "" {
-			return fmt.Errorf("%s and %s are both set; one of them is enough", name, o.inEnv)
+			return fmt.Errorf("%s and %s are both set; set only one of them", name, o.inEnv)
 		}
 		*o.secret = getenv(o.inEnv)
 		return nil
@@ -120,9 +120,9 @@ func (o Option) take(given map[string]string, getenv func(string) string) error 
 	return nil
 }
 
-// help explains every option.
+// help prints the help for all options.
 func help(out io.Writer, name, about string, options []Option) {
-	_, _ = fmt.Fprintf(out, "%s\n\nUsage: %s [flags]\n\nEach flag has a variable in the environment, which holds where the flag is not given.\n\n",
+	_, _ = fmt.Fprintf(out, "%s\n\nUsage: %s [flags]\n\nEach flag can also be set with the environment variable in parentheses; the flag takes precedence.\n\n",
 		about, name)
 	for _, option := range options {
 		env := option.Env
@@ -139,7 +139,7 @@ func help(out io.Writer, name, about string, options []Option) {
 	}
 }
 
-// wrap breaks a text between words into lines of at most width bytes.
+// wrap splits a text at blanks into lines of at most width bytes.
 func wrap(text string, width int) []string {
 	var lines []string
 	line := ""
