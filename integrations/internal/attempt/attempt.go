@@ -1,5 +1,5 @@
-// Package attempt holds what one attempt of a delivery came to, in the form in which the workers in Tessera's own binary
-// record it, and the limits of its texts.
+// Package attempt represents the result of one attempt at a delivery, in the same form as the workers in Tessera's own
+// binary record it.
 package attempt
 
 import (
@@ -13,45 +13,45 @@ import (
 )
 
 const (
-	// DetailMax is the longest sentence kept of an attempt, in characters.
+	// DetailMax is the maximum length of a detail, in characters.
 	DetailMax = 500
-	// ExcerptMax is the most that is kept of what a receiver answered, in bytes.
+	// ExcerptMax is the maximum size of the stored part of a response, in bytes.
 	ExcerptMax = 4096
-	// TroubleWait is how long a receiver is left alone at least that is overloaded or did not answer in time.
+	// TroubleWait is the minimum delay before a retry if the receiver is overloaded or did not respond in time.
 	TroubleWait = time.Minute
 )
 
-// What an attempt can come to, and what it can say of its endpoint, under short names.
+// Short names for outcomes and for the health of an endpoint.
 const (
 	Delivered = tesserav1.Outcome_OUTCOME_DELIVERED
 	Retry     = tesserav1.Outcome_OUTCOME_RETRY
 	Permanent = tesserav1.Outcome_OUTCOME_PERMANENT
 
-	// Works: the endpoint took the message, or judged it.
+	// Works means that the endpoint accepted the message or rejected it.
 	Works = tesserav1.Health_HEALTH_WORKS
-	// Fails: it did not work.
+	// Fails means that the endpoint did not work.
 	Fails = tesserav1.Health_HEALTH_FAILS
-	// Unknown: it was not asked.
+	// Unknown means that the endpoint was not contacted.
 	Unknown = tesserav1.Health_HEALTH_UNSPECIFIED
 )
 
-// An Attempt is what one attempt came to. No text in it holds a secret.
+// An Attempt is the result of one attempt. Its texts contain no secrets.
 type Attempt struct {
 	Outcome tesserav1.Outcome
-	// StatusCode is the receiver's, of HTTP or SMTP; 0 when it gave none.
+	// StatusCode is the receiver's HTTP or SMTP status code; 0 if none was received.
 	StatusCode int
-	// Detail is one sentence for a person.
+	// Detail is one sentence for people to read.
 	Detail string
-	// Response is the beginning of what the receiver answered.
+	// Response is the beginning of the receiver's response.
 	Response string
-	// Recipients holds what a mail server said of each recipient; empty for a webhook.
+	// Recipients are the mail server's replies for each recipient; empty for a webhook.
 	Recipients []*tesserav1.RecipientAnswer
 	Health     tesserav1.Health
-	// Wait is how long the receiver asked to be left alone, or its trouble asks for.
+	// Wait is the minimum delay before a retry that the receiver requested, or TroubleWait.
 	Wait time.Duration
 }
 
-// New returns an attempt that came to outcome and says nothing of the endpoint yet.
+// New returns an attempt with an outcome and a detail; the health of the endpoint is Unknown.
 func New(outcome tesserav1.Outcome, detail string) Attempt {
 	return Attempt{Outcome: outcome, Detail: Sentence(detail)}
 }
@@ -70,7 +70,8 @@ func Sentence(text string) string {
 	return string([]rune(line)[:DetailMax-1]) + "…"
 }
 
-// Excerpt returns the beginning of an answer: at most ExcerptMax bytes, cut between characters, without U+0000.
+// Excerpt returns the beginning of a response: at most ExcerptMax bytes, truncated at the end of a character, with U+0000
+// replaced by U+FFFD.
 func Excerpt(text string) string {
 	text = strings.ReplaceAll(text, "\x00", "\uFFFD")
 	if len(text) <= ExcerptMax {
@@ -83,7 +84,7 @@ func Excerpt(text string) string {
 	return text[:end]
 }
 
-// Bottom returns the words of the error that all errors around it are about.
+// Bottom returns the text of the innermost wrapped error.
 func Bottom(err error) string {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
 		err = next
@@ -91,8 +92,7 @@ func Bottom(err error) string {
 	return err.Error()
 }
 
-// Text returns bytes as text, each longest beginning of a character that breaks off, and each byte that begins none,
-// replaced by U+FFFD.
+// Text decodes bytes as UTF-8. It replaces each invalid byte, and each incomplete character as a whole, by U+FFFD.
 func Text(bytes []byte) string {
 	var text strings.Builder
 	for len(bytes) > 0 {

@@ -1,5 +1,5 @@
-// Package scenarios reads the tables of what the connectors and the workers in Tessera's own binary have to do alike. The
-// other half, which plays the same tables against the workers, stands in crates/tessera-core/src/delivery.
+// Package scenarios loads the tables in testdata, which specify the common behaviour of the connectors and of the workers in
+// Tessera's own binary. crates/tessera-core/src/delivery/scenarios_tests.rs runs the same tables against the workers.
 package scenarios
 
 import (
@@ -12,8 +12,8 @@ import (
 	"tessera.dev/integrations/internal/attempt"
 )
 
-// Expected is what an attempt has to come to. A text that ends in * is the beginning of one whose end is an operating
-// system's or a library's.
+// Expected is the expected result of an attempt. A detail that ends in * is a prefix; the rest comes from the operating
+// system or a library.
 type Expected struct {
 	Name, Outcome, Health, Detail string
 	Status                        int
@@ -21,7 +21,7 @@ type Expected struct {
 	Wait int64
 }
 
-// Load reads a table. Tests of packages that stand beside this one find it.
+// Load reads a table from testdata. It works in tests of the packages in internal.
 func Load[Scenario any](t *testing.T, file string) []Scenario {
 	t.Helper()
 	text, err := os.ReadFile("../../testdata/" + file)
@@ -35,7 +35,8 @@ func Load[Scenario any](t *testing.T, file string) []Scenario {
 	return table
 }
 
-// Check compares an attempt, with what stands in braces filled in by pairs of texts.
+// Check compares an attempt with the expected one, after replacing placeholders in the detail: fill holds pairs of a
+// placeholder and its value.
 func (e Expected) Check(t *testing.T, made attempt.Attempt, fill ...string) {
 	t.Helper()
 	outcome := strings.ToLower(strings.TrimPrefix(made.Outcome.String(), "OUTCOME_"))
@@ -45,11 +46,11 @@ func (e Expected) Check(t *testing.T, made attempt.Attempt, fill ...string) {
 	}
 	wait := int64(made.Wait / time.Second)
 	if outcome != e.Outcome || health != e.Health || made.StatusCode != e.Status || wait != e.Wait || !IsLike(made.Detail, e.Detail, fill...) {
-		t.Errorf("%s: %+v, not %+v", e.Name, made, e)
+		t.Errorf("%s: got %+v, want %+v", e.Name, made, e)
 	}
 }
 
-// IsLike tells whether a text is what a pattern says.
+// IsLike reports whether a text matches a pattern, which may end in *.
 func IsLike(text, pattern string, fill ...string) bool {
 	pattern = strings.NewReplacer(fill...).Replace(pattern)
 	if beginning, isBeginning := strings.CutSuffix(pattern, "*"); isBeginning {
@@ -58,7 +59,7 @@ func IsLike(text, pattern string, fill ...string) bool {
 	return text == pattern
 }
 
-// Bytes returns a text whose characters are one byte each, so that answers can be no UTF-8.
+// Bytes encodes each character of a text as one byte, so that tables can contain responses that are not UTF-8.
 func Bytes(text string) string {
 	var bytes []byte
 	for _, r := range text {
