@@ -1,5 +1,5 @@
-// Package weburl reads URLs as browsers and Tessera itself read them (the URL standard of the WHATWG), where that differs
-// from package net/url in what matters to a sender of webhooks: which address a host stands for.
+// Package weburl parses URLs as browsers and Tessera itself do (WHATWG URL standard). That differs from package net/url in
+// which address a host means, which matters to a sender of webhooks.
 package weburl
 
 import (
@@ -13,22 +13,22 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// A URL is one that can be dialled.
+// A URL is a parsed URL whose host can be dialled.
 type URL struct {
-	// URL has its host in the one spelling it is dialled by, and neither user nor fragment.
+	// URL has a normalized host, and neither user nor fragment.
 	*url.URL
-	// Literal is the address when the host is one, in whatever form it was written; else the zero Addr.
+	// Literal is the address if the host is an IP address in any notation, otherwise the zero Addr.
 	Literal netip.Addr
 }
 
-// forbidden are the visible characters that no name of a host may hold.
+// forbidden are the visible characters that a host name must not contain.
 const forbidden = `#/:<>?@[\]^|%`
 
-// mapping turns names of hosts into ASCII as browsers do.
+// mapping converts host names to ASCII as browsers do.
 var mapping = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false),
 	idna.CheckHyphens(false), idna.CheckJoiners(true), idna.BidiRule(), idna.VerifyDNSLength(false))
 
-// Parse reads a complete http or https URL. The error is a sentence without the URL in it.
+// Parse parses an absolute http or https URL. The error does not contain the URL.
 func Parse(text string) (URL, error) {
 	text = strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
 	text = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
@@ -63,7 +63,7 @@ func Parse(text string) (URL, error) {
 	return URL{made, literal}, nil
 }
 
-// Unescape undoes the %-escapes of text; what is no escape stays as it is.
+// Unescape decodes the percent-encoding of text; invalid escapes stay as they are.
 func Unescape(text string) string {
 	var plain strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -79,7 +79,8 @@ func Unescape(text string) string {
 	return plain.String()
 }
 
-// splitPort divides what stands between the slashes. The port comes with its colon, and is empty when it is the scheme's.
+// splitPort splits an authority into host and port. The port includes the colon, and is empty if it is the default port of
+// the scheme.
 func splitPort(authority, scheme string) (string, string, error) {
 	at := strings.LastIndexByte(authority, ':')
 	if at < 0 || strings.HasSuffix(authority, "]") {
@@ -127,14 +128,14 @@ func parseHost(text string) (string, netip.Addr, error) {
 	return literal.String(), literal, err
 }
 
-// isNumber tells whether the last part of a host makes it an IPv4 address, or a mistake.
+// isNumber reports whether the last part of a host is a number, so that the host must be a valid IPv4 address.
 func isNumber(part string) bool {
 	digits := part != "" && strings.Trim(part, "0123456789") == ""
 	_, err := parseNumber(part)
 	return digits || err == nil
 }
 
-// parseIPv4 reads an address of one to four numbers, the last of which fills what is left.
+// parseIPv4 parses an address of one to four numbers; the last one stands for all remaining bytes.
 func parseIPv4(parts []string) (netip.Addr, error) {
 	invalid := errors.New("invalid IPv4 address")
 	if len(parts) > 4 {
@@ -155,7 +156,7 @@ func parseIPv4(parts []string) (netip.Addr, error) {
 	return netip.AddrFrom4([4]byte{byte(address >> 24), byte(address >> 16), byte(address >> 8), byte(address)}), nil
 }
 
-// parseNumber reads a decimal, octal (0…) or hexadecimal (0x…) number.
+// parseNumber parses a decimal, octal (0…) or hexadecimal (0x…) number.
 func parseNumber(text string) (uint64, error) {
 	base := 10
 	switch {
@@ -171,19 +172,19 @@ func parseNumber(text string) (uint64, error) {
 	}
 	number, err := strconv.ParseUint(text, base, 64)
 	if errors.Is(err, strconv.ErrRange) {
-		return 1 << 32, nil // Whatever is too large is so in the same way.
+		return 1 << 32, nil // Out of range for every part of an address.
 	}
 	return number, err
 }
 
-// withPath makes a URL whose path is sent as it stands, whatever package net/url would make of its escapes.
+// withPath returns a URL whose path is sent unchanged, even if package net/url would escape it differently.
 func withPath(scheme, host, path string) (*url.URL, error) {
 	if path == "" {
 		path = "/"
 	}
 	made, err := url.Parse(scheme + "://" + host + path)
 	if err != nil {
-		// A stray % is no escape to net/url; to everybody else it is a character.
+		// A stray % is an error in net/url, but an ordinary character in the URL standard.
 		made = &url.URL{Scheme: scheme, Host: host}
 	}
 	if made.EscapedPath() != path {
@@ -195,7 +196,7 @@ func withPath(scheme, host, path string) (*url.URL, error) {
 	return made, nil
 }
 
-// encode writes what may not stand in a URL as it is, and the characters of further, as %-escapes.
+// encode percent-encodes the characters that are not allowed in a URL, and those in further.
 func encode(text, further string) string {
 	var encoded strings.Builder
 	for i := range len(text) {
