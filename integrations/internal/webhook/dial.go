@@ -12,30 +12,30 @@ import (
 )
 
 const (
-	// connectTimeout is how long resolving, connecting and the handshake of TLS may take together.
+	// connectTimeout is the timeout for resolving, connecting and the TLS handshake together.
 	connectTimeout = 5 * time.Second
-	// fallbackDelay is how long the addresses of one family have before those of the other are tried beside them (RFC 8305).
+	// fallbackDelay is the delay before the addresses of the other family are tried in parallel (RFC 8305).
 	fallbackDelay = 300 * time.Millisecond
 )
 
-// errConnectTimeout says that connectTimeout has passed.
+// errConnectTimeout is the error for a connection that took longer than connectTimeout.
 var errConnectTimeout = errors.New("could not connect in time")
 
-// A connectError is any other reason why there is no connection.
+// A connectError is any other failure to connect.
 type connectError struct{ error }
 
 func (e connectError) Unwrap() error { return e.error }
 
-// A dialer connects to what its guard lets through. It resolves names itself and dials the addresses that it has checked,
-// so that no second answer of a name server comes between.
+// A dialer connects to addresses that its guard allows. It resolves names itself and dials the addresses that it has checked,
+// so that a second DNS lookup cannot return a different address.
 type dialer struct {
 	guard   Guard
 	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
-	// roots are whose certificates are believed; nil: those that the machine believes.
+	// roots are the trusted certificate authorities; nil: those of the machine.
 	roots *x509.CertPool
 }
 
-// systemResolver asks the machine's own resolver.
+// systemResolver resolves names with the resolver of the machine.
 func systemResolver(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
@@ -60,7 +60,7 @@ func (d *dialer) dialTLS(ctx context.Context, _, address string) (net.Conn, erro
 	})
 }
 
-// connected gives connect its time, and its error the type that says what it means.
+// connected calls connect with connectTimeout, and classifies its error.
 func connected(ctx context.Context, connect func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errConnectTimeout)
 	defer cancel()
@@ -73,7 +73,7 @@ func connected(ctx context.Context, connect func(context.Context) (net.Conn, err
 		return conn, err
 	case errors.Is(context.Cause(ctx), errConnectTimeout):
 		return nil, errConnectTimeout
-	// A name server that took too long by its own measure is one that cannot be asked.
+	// A timeout of the name server is a failure to resolve the name.
 	case errors.As(err, &network) && network.Timeout() && !errors.As(err, &resolving):
 		return nil, errConnectTimeout
 	}
@@ -93,7 +93,7 @@ func (d *dialer) connect(ctx context.Context, address string) (net.Conn, error) 
 	return race(ctx, first, other, port)
 }
 
-// addresses returns the addresses of a host that may be reached; the guard's refusal when there are none.
+// addresses returns the allowed addresses of a host; if there are none, the error of the guard.
 func (d *dialer) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
 	found := []netip.Addr{}
 	if literal, err := netip.ParseAddr(host); err == nil {
@@ -116,10 +116,10 @@ func (d *dialer) addresses(ctx context.Context, host string) ([]netip.Addr, erro
 	case refusal != nil:
 		return nil, refusal
 	}
-	return nil, fmt.Errorf("no address is known of %s", host)
+	return nil, fmt.Errorf("found no address for %s", host)
 }
 
-// families divides addresses into those of the first one's family and the others.
+// families splits addresses into those of the family of the first one, and the others.
 func families(addresses []netip.Addr) (first, other []netip.Addr) {
 	for _, ip := range addresses {
 		if ip.Unmap().Is4() == addresses[0].Unmap().Is4() {
@@ -131,7 +131,7 @@ func families(addresses []netip.Addr) (first, other []netip.Addr) {
 	return first, other
 }
 
-// race connects to the first address that answers, and begins with the other family's when the first takes long or fails.
+// race connects to the first address that responds. It starts with the other family after fallbackDelay or a failure.
 func race(ctx context.Context, first, other []netip.Addr, port string) (net.Conn, error) {
 	if len(other) == 0 {
 		return inTurn(ctx, first, port)
@@ -155,7 +155,7 @@ func race(ctx context.Context, first, other []netip.Addr, port string) (net.Conn
 		case got := <-results:
 			running--
 			if got.err == nil {
-				// The loser's connection, should it have come about as well, is closed when it comes.
+				// If the other attempt succeeds as well, its connection is closed.
 				go func(left int) {
 					for range left {
 						if late := <-results; late.err == nil {
@@ -177,7 +177,7 @@ func race(ctx context.Context, first, other []netip.Addr, port string) (net.Conn
 	}
 }
 
-// inTurn connects to the first address that answers; each has its share of the time that is left.
+// inTurn connects to the first address that responds, one after the other; the remaining time is divided evenly.
 func inTurn(ctx context.Context, addresses []netip.Addr, port string) (net.Conn, error) {
 	var conn net.Conn
 	var err error

@@ -6,16 +6,16 @@ import (
 	"net/netip"
 )
 
-// setting lets addresses through.
+// setting is the name of the setting that allows addresses, for messages.
 const setting = "--allow (TESSERA_WEBHOOK_ALLOW) of the webhook connector"
 
-// A network is one that holds no public receiver, and what its addresses are.
+// A network contains no public receivers; reason describes its addresses.
 type network struct {
 	netip.Prefix
 	reason string
 }
 
-// refusedV4 are the IPv4 addresses that are no public receiver.
+// refusedV4 are the IPv4 networks without public receivers.
 var refusedV4 = []network{
 	{netip.MustParsePrefix("0.0.0.0/8"), `an address of "this network"`},
 	{netip.MustParsePrefix("10.0.0.0/8"), "a private address"},
@@ -37,7 +37,8 @@ var refusedV4 = []network{
 	{netip.MustParsePrefix("240.0.0.0/4"), "a reserved (class E) address"},
 }
 
-// refusedV6 are those of IPv6, besides the forms that hold an IPv4 address and all outside of globalV6.
+// refusedV6 are the IPv6 networks without public receivers, in addition to the forms that embed an IPv4 address and to
+// everything outside globalV6.
 var refusedV6 = []network{
 	{netip.MustParsePrefix("::/128"), "the unspecified address"},
 	{netip.MustParsePrefix("::1/128"), "a loopback address"},
@@ -52,14 +53,14 @@ var refusedV6 = []network{
 	{netip.MustParsePrefix("5f00::/16"), "a segment routing address"},
 }
 
-// globalV6 is the part of IPv6 that is handed out to the public Internet.
+// globalV6 is the part of IPv6 that is allocated to the public Internet.
 var globalV6 = netip.MustParsePrefix("2000::/3")
 
-// Refused says why an address may not be reached.
+// Refused is the error for an address that webhooks may not reach.
 type Refused struct {
-	// IP is the address as an operator would have to allow it: an IPv4 address that came wrapped in IPv6 stands unwrapped.
+	// IP is the address in the form in which an operator can allow it: a mapped IPv4 address is unmapped.
 	IP netip.Addr
-	// Reason is what kind of address it is.
+	// Reason describes the kind of address.
 	Reason string
 }
 
@@ -68,14 +69,14 @@ func (r *Refused) Error() string {
 		r.IP, r.Reason, netip.PrefixFrom(r.IP, r.IP.BitLen()), setting)
 }
 
-// A Guard is what webhooks may reach: every public address, and the networks that the operator allows besides.
+// A Guard decides which addresses webhooks may reach: every public address, and the networks in the Guard.
 type Guard []netip.Prefix
 
-// Check tells whether an address may be reached; the error is a *Refused.
+// Check returns a *Refused error if webhooks may not reach an address.
 //
-// A mapped address (::ffff:127.0.0.1) is dialled as the IPv4 address inside it, so that one has to be allowed. A
-// compatible, NAT64, 6to4 or Teredo address needs an entry of its own, and the IPv4 address inside it must be one that may
-// be reached: whoever allows 64:ff9b::/96 so that a network without IPv4 can reach the world has not allowed 127.0.0.1 by it.
+// A mapped address (::ffff:127.0.0.1) is dialled as the embedded IPv4 address, so that address must be allowed. An
+// IPv4-compatible, NAT64, 6to4 or Teredo address must be allowed itself, and the embedded IPv4 address must be reachable,
+// too: allowing 64:ff9b::/96 so that a network without IPv4 can reach the Internet does not allow 127.0.0.1.
 func (g Guard) Check(ip netip.Addr) error {
 	ip = ip.WithZone("")
 	if ip.Is4In6() {
@@ -114,14 +115,14 @@ func (g Guard) unlessAllowed(ip netip.Addr, reason string) error {
 	return &Refused{IP: ip, Reason: reason}
 }
 
-// embedded returns the IPv4 address that a translator or tunnel would send to, and the name of the form; no name when the
-// address is of no such form.
+// embedded returns the IPv4 address that a translator or tunnel would send to, and the name of the form; the name is empty if
+// the address embeds none.
 func embedded(ip netip.Addr) (netip.Addr, string) {
 	bytes := ip.As16()
 	high, low := binary.BigEndian.Uint64(bytes[:8]), binary.BigEndian.Uint64(bytes[8:])
 	last := v4(uint32(low))
 	switch {
-	case high == 0 && low <= 1: // :: and ::1 are themselves.
+	case high == 0 && low <= 1: // :: and ::1 embed no address.
 		return netip.Addr{}, ""
 	case high == 0 && low>>32 == 0:
 		return last, "IPv4-compatible"
@@ -133,7 +134,7 @@ func embedded(ip netip.Addr) (netip.Addr, string) {
 		return last, "translated"
 	case high>>48 == 0x2002:
 		return v4(uint32(high >> 16)), "6to4"
-	case high>>32 == 0x2001_0000: // Teredo keeps the client's address with every bit turned over.
+	case high>>32 == 0x2001_0000: // Teredo inverts the bits of the client's address.
 		return v4(^uint32(low)), "Teredo"
 	}
 	return netip.Addr{}, ""

@@ -12,9 +12,9 @@ import (
 	"tessera.dev/integrations/internal/weburl"
 )
 
-// hostile is every way that was found to write an address that a webhook must not reach.
+// hostile are the known ways to write an address that a webhook must not reach.
 var hostile = []string{
-	// Loopback, as IPv4 in every spelling that some parser takes.
+	// Loopback, as IPv4 in every notation that some parser accepts.
 	"127.0.0.1",
 	"127.0.0.1.",
 	"127.1",
@@ -243,7 +243,7 @@ func TestWhatARefusalSaysToAddLetsTheAddressThrough(t *testing.T) {
 		}
 		refusals++
 		guard := Guard{single(refused.IP)}
-		// A form that hides a refused IPv4 address has to be allowed twice, once for each way of writing it.
+		// A form that embeds a refused IPv4 address must be allowed twice, once in each notation.
 		if errors.As(guard.Check(refused.IP), &inner) {
 			if !refused.IP.Is6() || !inner.IP.Is4() {
 				t.Errorf("%s: %v", host, inner)
@@ -309,7 +309,7 @@ func TestWhoAllowsAFormThatHoldsAnAddressHasAllowedNoAddressInIt(t *testing.T) {
 	}
 }
 
-// knows is a name server that gives its answers one after the other, and the last for ever.
+// knows returns a resolver that returns its answers one after the other, and then the last one forever.
 func knows(answers ...[]string) func(context.Context, string) ([]netip.Addr, error) {
 	return func(context.Context, string) ([]netip.Addr, error) {
 		answer := answers[0]

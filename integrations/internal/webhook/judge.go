@@ -8,7 +8,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// reasons are the words of statuses for which package net/http has others than Tessera.
+// reasons are the reason phrases of statuses for which package net/http differs from Tessera.
 var reasons = map[int]string{
 	http.StatusNonAuthoritativeInfo:         "Non Authoritative Information",
 	http.StatusRequestEntityTooLarge:        "Payload Too Large",
@@ -16,8 +16,8 @@ var reasons = map[int]string{
 	http.StatusRequestedRangeNotSatisfiable: "Range Not Satisfiable",
 }
 
-// judge tells what a status means. Standard Webhooks: only 2xx is success, 410 asks to stop, all else is tried again by
-// schedule.
+// judge returns the outcome and the detail for a status. Standard Webhooks: only 2xx is a success, 410 requests to stop, and
+// every other status is retried.
 func judge(status int) (tesserav1.Outcome, string) {
 	words := words(status)
 	switch {
@@ -31,7 +31,7 @@ func judge(status int) (tesserav1.Outcome, string) {
 	return attempt.Retry, words
 }
 
-// words returns a status with its meaning, whatever the receiver wrote beside it.
+// words returns a status with its standard reason phrase; the receiver's own phrase is ignored.
 func words(status int) string {
 	reason, found := reasons[status]
 	if !found {
@@ -43,7 +43,7 @@ func words(status int) string {
 	return fmt.Sprintf("%d %s", status, reason)
 }
 
-// health tells what a status says of the endpoint: an answer about one URL or one request is that of an endpoint that works.
+// health returns the health of the endpoint for a status. An endpoint that rejects one URL or one request works.
 func health(status int) tesserav1.Health {
 	isOverloaded := status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
 	if isOverloaded || status >= 500 && status < 600 {

@@ -10,23 +10,23 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// A hookScenario is one line of the table that the workers are tested with as well.
+// A hookScenario is one line of the table, which Tessera's own workers are tested with as well.
 type hookScenario struct {
 	scenarios.Expected
-	// Answer is what the receiver answers; nil when nobody is to be asked.
+	// Answer is the response of the receiver; nil if no request may be sent.
 	Answer *string
-	// URL is complete; else Target at the receiver.
+	// URL is the complete URL; if it is empty, the URL is Target at the receiver.
 	URL, Target, Method string
 	Headers             [][2]json.RawMessage
 	Secret              string
 	Secrets             map[string]string
 	Response            string
-	// Heard are lines that the receiver must have heard, and Line the first of all.
+	// Heard are lines that the request must contain, and Line is its first line.
 	Heard []string
 	Line  string
 }
 
-// webhook is what Tessera makes of the scenario's: with its secrets in place, and a type of content.
+// webhook returns the request as Tessera sends it to connectors: with its secrets filled in, and a Content-Type.
 func (s hookScenario) webhook(t *testing.T, server string) *tesserav1.WebhookRequest {
 	t.Helper()
 	made := hook("http://" + server + s.Target)
@@ -59,7 +59,7 @@ func TestAWebhookComesToWhatTheTableSays(t *testing.T) {
 		t.Fatal(len(table))
 	}
 	for _, scenario := range table {
-		// Nobody listens where nobody is to be asked.
+		// The address is closed if no request may be sent.
 		server := listen(t)
 		address, requests := server.Addr().String(), (<-chan string)(nil)
 		_ = server.Close()

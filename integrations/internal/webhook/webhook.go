@@ -1,5 +1,5 @@
-// Package webhook makes one HTTP request per attempt: signed, guarded, within one deadline, and read no further than a
-// limit. What comes of a request is judged as the workers in Tessera's own binary judge it.
+// Package webhook makes one HTTP request per attempt: signed, guarded, with a deadline and a limit on the size of the response.
+// It judges responses like the workers in Tessera's own binary.
 package webhook
 
 import (
@@ -24,27 +24,27 @@ import (
 )
 
 const (
-	// Deadline is how long an attempt may take: resolving, connecting, the request, the answer and its body together.
+	// Deadline is the timeout of an attempt: resolving, connecting, the request, and the response with its body together.
 	Deadline = 20 * time.Second
-	// readMax is how much of an answer's body is read, in bytes; what comes after it is left on the wire.
+	// readMax is the maximum number of bytes that are read from the body of a response.
 	readMax = 64 * 1024
-	// headMax is how large the head of an answer may be, in bytes.
+	// headMax is the maximum size of the headers of a response, in bytes.
 	headMax = 400 * 1024
-	// idleTimeout is how long a connection waits for the next webhook to the same host.
+	// idleTimeout is how long an idle connection is kept for the next webhook to the same host.
 	idleTimeout = 15 * time.Second
-	// idlePerHost and idleMax are how many such connections a host, and all of them, may have.
+	// idlePerHost and idleMax are the maximum number of idle connections, per host and in total.
 	idlePerHost, idleMax = 4, 256
-	// askedMax bounds what a receiver may ask to be left alone; Tessera grants far less of it.
+	// askedMax is the upper limit for Retry-After; Tessera grants much less.
 	askedMax = (1<<32 - 1) * time.Second
 )
 
-// reserved are the headers that belong to the transport; a scrip cannot set them.
+// reserved are the headers that the transport sets; a scrip cannot set them.
 var reserved = []string{
 	idHeader, timestampHeader, signatureHeader, "Connection", "Content-Length", "Expect", "Host", "Keep-Alive",
 	"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
-// A Transport sends webhooks. One for the whole process: it keeps connections open between attempts.
+// A Transport sends webhooks. It keeps connections open between attempts, so a process should have only one.
 type Transport struct {
 	client   *http.Transport
 	guard    Guard
@@ -53,7 +53,7 @@ type Transport struct {
 	now      func() time.Time
 }
 
-// New returns a transport that reaches what the guard lets through, and calls itself agent.
+// New returns a transport to the addresses that the guard allows; agent is its User-Agent.
 func New(guard Guard, agent string) *Transport {
 	return newTransport(&dialer{guard: guard, resolve: systemResolver}, agent)
 }
@@ -67,12 +67,12 @@ func newTransport(dialer *dialer, agent string) *Transport {
 	return &Transport{client: client, guard: dialer.guard, agent: agent, deadline: Deadline, now: time.Now}
 }
 
-// Close closes the connections that lie idle.
+// Close closes idle connections.
 func (t *Transport) Close() {
 	t.client.CloseIdleConnections()
 }
 
-// Send makes one attempt of the delivery with the given id. Nothing fails: whatever happens is what the attempt came to.
+// Send makes one attempt at the delivery with the given id. Every failure is part of the returned attempt.
 func (t *Transport) Send(ctx context.Context, id string, webhook *tesserav1.WebhookRequest) attempt.Attempt {
 	now := t.now()
 	request, made := t.request(id, webhook, now)
@@ -82,7 +82,7 @@ func (t *Transport) Send(ctx context.Context, id string, webhook *tesserav1.Webh
 	return withoutSecrets(made, webhook.GetSecrets())
 }
 
-// request returns the request, or the attempt that ended before it could be made.
+// request returns the request, or the failed attempt if the request is invalid.
 func (t *Transport) request(id string, webhook *tesserav1.WebhookRequest, now time.Time) (*http.Request, attempt.Attempt) {
 	fail := func(outcome tesserav1.Outcome, format string, values ...any) (*http.Request, attempt.Attempt) {
 		return nil, attempt.New(outcome, fmt.Sprintf(format, values...))
@@ -121,13 +121,13 @@ func (t *Transport) request(id string, webhook *tesserav1.WebhookRequest, now ti
 	body := bytes.NewReader(webhook.GetBody())
 	request, err := http.NewRequest(webhook.GetMethod(), "http://placeholder.invalid/", body)
 	if err != nil {
-		return fail(attempt.Permanent, "the request cannot be made: %v", err)
+		return fail(attempt.Permanent, "the request is invalid: %v", err)
 	}
 	request.URL, request.Host, request.Header = url.URL, url.Host, header
 	return request, attempt.Attempt{}
 }
 
-// headers returns the scrip's headers, or the attempt that cannot be made with them.
+// headers returns the headers of the scrip, or the failed attempt if they are invalid.
 func headers(webhook *tesserav1.WebhookRequest) (http.Header, *attempt.Attempt) {
 	header := http.Header{"Content-Type": {"application/json"}}
 	fail := func(outcome tesserav1.Outcome, detail string) (http.Header, *attempt.Attempt) {
@@ -141,7 +141,7 @@ func headers(webhook *tesserav1.WebhookRequest) (http.Header, *attempt.Attempt) 
 			return fail(attempt.Permanent, fmt.Sprintf("the header \"%s\" cannot be set by a scrip", name))
 		}
 		if !httpguts.ValidHeaderFieldValue(value) {
-			// A secret can be put right, so the delivery waits for that.
+			// An operator can correct a secret, so the delivery is retried.
 			if secret := nameOf(value, webhook.GetSecrets()); secret != unnamed {
 				return fail(attempt.Retry, secret+" holds a line break and cannot be a header")
 			}
@@ -152,10 +152,10 @@ func headers(webhook *tesserav1.WebhookRequest) (http.Header, *attempt.Attempt) 
 	return header, nil
 }
 
-// unnamed is what a key is called that is none of the secrets.
+// unnamed is the name in messages for a key that is not among the secrets.
 const unnamed = "the signing key"
 
-// nameOf names the secret that has a value, for a sentence.
+// nameOf returns the name of the secret with a value, for messages.
 func nameOf(value string, secrets map[string]string) string {
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		if secrets[name] == value {
@@ -185,7 +185,7 @@ func (t *Transport) exchange(ctx context.Context, request *http.Request, now tim
 	return made
 }
 
-// unanswered returns the attempt that got no answer: a refusal of the guard in its own words, else what lies at the bottom.
+// unanswered returns the attempt for a request without a response.
 func (t *Transport) unanswered(ctx context.Context, err error) attempt.Attempt {
 	var refused *Refused
 	if errors.As(err, &refused) {
@@ -207,8 +207,8 @@ func (t *Transport) unanswered(ctx context.Context, err error) attempt.Attempt {
 	return made
 }
 
-// read reads an answer up to readMax and the deadline. What the status says stands whatever the body does, or a receiver
-// that took the webhook would get it again; the second text says where reading stopped.
+// read reads the body of a response up to readMax and the deadline. A failure does not change the outcome, or a receiver that
+// accepted the webhook would get it again; the second result is an addition to the detail that says why reading stopped.
 func read(ctx context.Context, body io.Reader) (string, string) {
 	got, err := io.ReadAll(io.LimitReader(body, readMax+1))
 	cut := ""
@@ -223,7 +223,7 @@ func read(ctx context.Context, body io.Reader) (string, string) {
 	return attempt.Text(got), cut
 }
 
-// withoutSecrets returns the attempt with the secrets blotted out, and the answer cut: a receiver may send back what it got.
+// withoutSecrets returns the attempt with its texts truncated and without secrets, which the receiver may have sent back.
 func withoutSecrets(made attempt.Attempt, secrets map[string]string) attempt.Attempt {
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		value := secrets[name]
@@ -240,7 +240,7 @@ func withoutSecrets(made attempt.Attempt, secrets map[string]string) attempt.Att
 	return made
 }
 
-// quoted writes text as JSON does, escaping no more than must be.
+// quoted returns text as a JSON string with as few escapes as possible.
 func quoted(text string) string {
 	short := map[rune]string{
 		'"': `\"`, '\\': `\\`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`,
@@ -258,8 +258,8 @@ func quoted(text string) string {
 	return `"` + json.String() + `"`
 }
 
-// retryAfter returns what a Retry-After asks for (RFC 9110, 10.2.3): seconds, or a date, which is compared with now. It is 0
-// when it is neither.
+// retryAfter returns the delay from a Retry-After header (RFC 9110, 10.2.3), which is a number of seconds or a date. It
+// returns 0 if the header is missing or invalid.
 func retryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if value == "" {

@@ -23,9 +23,9 @@ import (
 )
 
 const (
-	// short is how long a test waits for what never comes, and long where the beginning of it has to come.
+	// short is the deadline for responses that never come, and long the deadline if their beginning has to come.
 	short, long = 400 * time.Millisecond, 3 * time.Second
-	// patience is how long a test waits for what must come.
+	// patience is how long a test waits for an event that must happen.
 	patience = time.Minute
 	id       = "00000000-0000-0000-0000-000000000007"
 	key      = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -33,7 +33,7 @@ const (
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// loopback is a transport that may reach this machine, to which every name leads.
+// loopback returns a transport that may reach this machine, and that resolves every name to it.
 func loopback() *Transport {
 	return reaching(nets("127.0.0.0/8"), "127.0.0.1")
 }
@@ -57,7 +57,7 @@ func hook(url string) *tesserav1.WebhookRequest {
 	}
 }
 
-// receiver takes one connection, reads a request with its body, and hands the socket to answer. It returns its address and
+// receiver accepts one connection, reads a request with its body, and passes the socket to answer. It returns its address and
 // the request.
 func receiver(t *testing.T, answer func(net.Conn)) (string, <-chan string) {
 	t.Helper()
@@ -114,7 +114,7 @@ func reply(status, body string) string {
 	return fmt.Sprintf("HTTP/1.1 %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s", status, len(body), body)
 }
 
-// isUntouched tells whether nobody has connected to a listener by now.
+// isUntouched reports whether there was no connection to a listener so far.
 func isUntouched(listener *net.TCPListener) bool {
 	_ = listener.SetDeadline(time.Now().Add(time.Millisecond))
 	_, err := listener.Accept()
@@ -275,7 +275,7 @@ func TestConnectingHasALimitOfItsOwn(t *testing.T) {
 	transport := loopback()
 	transport.client.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return connected(ctx, func(ctx context.Context) (net.Conn, error) {
-			// As a machine says that has waited long enough by its own measure.
+			// The error of an operating system whose own timeout has passed.
 			return nil, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
 		})
 	}
