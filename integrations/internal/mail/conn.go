@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// lineMax is how long one line of an answer may be, in bytes.
+	// lineMax is the maximum length of one line of a reply, in bytes.
 	lineMax = 1000
-	// answerMax is how long all lines of an answer may be together, in bytes.
+	// answerMax is the maximum length of a whole reply, in bytes.
 	answerMax = 100_000
-	// challengesMax is how many questions a server may put to who logs in.
+	// challengesMax is the maximum number of challenges during a login.
 	challengesMax = 10
 )
 
-// A fault is what is wrong with a conversation, in the words that Tessera's own workers have for it.
+// A fault is an error of the protocol, with the same text as in Tessera's own workers.
 type fault string
 
 func (f fault) Error() string { return string(f) }
@@ -43,7 +43,7 @@ const (
 	errIncomplete fault = "incomplete response"
 )
 
-// An answer is what a server says to one command.
+// An answer is the reply to one command.
 type answer struct {
 	code  int
 	lines []string
@@ -54,10 +54,10 @@ func (a answer) words() string {
 	return fmt.Sprintf("%d %s", a.code, strings.Join(a.lines, " "))
 }
 
-// A replyError is an answer that refuses.
+// A replyError is a reply with a 4xx or 5xx code.
 type replyError struct{ answer }
 
-// Error returns the code and the text. An enhanced status code (RFC 2034) that begins every line is said once.
+// Error returns the code and the text. An enhanced status code (RFC 2034) at the beginning of every line is included once.
 func (e *replyError) Error() string {
 	repeated := enhancedCode(e.answer)
 	text := e.lines[0]
@@ -70,7 +70,7 @@ func (e *replyError) Error() string {
 	return fmt.Sprintf("%d %s", e.code, text)
 }
 
-// enhancedCode returns the enhanced status code that an answer begins with, when it agrees with the answer's own code.
+// enhancedCode returns the enhanced status code at the beginning of a reply, if it agrees with the code of the reply.
 func enhancedCode(a answer) string {
 	word := firstWord(a)
 	parts := strings.Split(word, ".")
@@ -85,13 +85,13 @@ func enhancedCode(a answer) string {
 	return word
 }
 
-// firstWord returns the first word of an answer; empty when it has none.
+// firstWord returns the first word of a reply; empty if it has no text.
 func firstWord(a answer) string {
 	word, _, _ := strings.Cut(strings.TrimSpace(a.lines[0]), " ")
 	return word
 }
 
-// A conn is a connection to a mail server that has been greeted.
+// A conn is a connection to a mail server after the greeting.
 type conn struct {
 	net.Conn
 	lines *bufio.Reader
@@ -99,7 +99,7 @@ type conn struct {
 	offers map[string]bool
 }
 
-// greet takes up a connection: it waits for the greeting and says hello.
+// greet waits for the greeting of the server and sends EHLO.
 func greet(network net.Conn, hello string) (*conn, error) {
 	c := &conn{Conn: network, lines: bufio.NewReaderSize(network, lineMax)}
 	if _, err := c.answer(); err != nil {
@@ -108,7 +108,7 @@ func greet(network net.Conn, hello string) (*conn, error) {
 	return c, c.hello(hello)
 }
 
-// hello introduces the sender and learns what the server offers. Where that fails it takes its leave.
+// hello sends EHLO and stores the extensions that the server offers. If that fails, it sends QUIT.
 func (c *conn) hello(name string) error {
 	said, err := c.command("EHLO " + name)
 	if err == nil && firstWord(said) == "" {
@@ -132,7 +132,7 @@ func (c *conn) hello(name string) error {
 	return nil
 }
 
-// encrypt turns the connection into one that only the server can read.
+// encrypt starts TLS on the connection.
 func (c *conn) encrypt(ctx context.Context, config *tls.Config, hello string) error {
 	if !c.offers["STARTTLS"] {
 		return errNoTLS
@@ -141,7 +141,7 @@ func (c *conn) encrypt(ctx context.Context, config *tls.Config, hello string) er
 		c.quit()
 		return err
 	}
-	// What somebody between may have slipped in behind the answer is thrown away with the reader that holds it.
+	// Discards the old reader with everything that an attacker may have injected after the reply.
 	secure := tls.Client(c.Conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (c *conn) encrypt(ctx context.Context, config *tls.Config, hello string) er
 	return c.hello(hello)
 }
 
-// logIn says who sends.
+// logIn authenticates with AUTH PLAIN or AUTH LOGIN.
 func (c *conn) logIn(user, password string) error {
 	encode := base64.StdEncoding.EncodeToString
 	switch {
@@ -182,7 +182,7 @@ func (c *conn) logIn(user, password string) error {
 	return errChallenges
 }
 
-// replyTo answers a question of AUTH LOGIN.
+// replyTo returns the response to a challenge of AUTH LOGIN.
 func replyTo(said answer, user, password string) (string, error) {
 	question, err := questionOf(said)
 	if err != nil {
@@ -197,7 +197,7 @@ func replyTo(said answer, user, password string) (string, error) {
 	return "", errQuestion
 }
 
-// questionOf returns what a server asks of who logs in.
+// questionOf decodes the challenge in a reply.
 func questionOf(said answer) (string, error) {
 	if firstWord(said) == "" {
 		return "", errUnread
@@ -206,7 +206,7 @@ func questionOf(said answer) (string, error) {
 	return string(question), err
 }
 
-// command sends one line and returns what the server says to it; a refusal is a *replyError.
+// command sends one line and returns the reply; a reply with a 4xx or 5xx code is a *replyError.
 func (c *conn) command(line string) (answer, error) {
 	if _, err := io.WriteString(c, line+"\r\n"); err != nil {
 		return answer{}, err
@@ -214,7 +214,7 @@ func (c *conn) command(line string) (answer, error) {
 	return c.answer()
 }
 
-// message sends a whole message, its dots doubled where a line begins with one, and returns what the server says to it.
+// message sends a whole message, dot-stuffed, and returns the reply.
 func (c *conn) message(message []byte) (answer, error) {
 	stuffed := bytes.ReplaceAll(message, []byte("\r\n."), []byte("\r\n.."))
 	if bytes.HasPrefix(message, []byte(".")) {
@@ -226,7 +226,7 @@ func (c *conn) message(message []byte) (answer, error) {
 	return c.answer()
 }
 
-// quit takes leave of a server that may have hung up long ago.
+// quit sends QUIT, and closes the connection without an error if the server has already closed it.
 func (c *conn) quit() {
 	_, _ = c.command("QUIT")
 	_ = c.Close()
@@ -247,7 +247,7 @@ func (c *conn) answer() (answer, error) {
 			return answer{}, err
 		}
 		if said.code != 0 && code != said.code {
-			return answer{}, fmt.Errorf("an answer has two codes, %d and %d", said.code, code)
+			return answer{}, fmt.Errorf("a reply has two codes, %d and %d", said.code, code)
 		}
 		said.code, said.lines = code, append(said.lines, line[4:])
 		if !isLast {
@@ -260,7 +260,7 @@ func (c *conn) answer() (answer, error) {
 	}
 }
 
-// line returns the next line, which ends in CRLF, without its end.
+// line returns the next line without the CRLF at its end.
 func (c *conn) line() (string, error) {
 	var line []byte
 	for {
@@ -274,26 +274,26 @@ func (c *conn) line() (string, error) {
 		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
 			return "", err
 		case !utf8.Valid(line):
-			return "", errors.New("an answer is not UTF-8")
+			return "", errors.New("a reply is not UTF-8")
 		case bytes.HasSuffix(line, []byte("\r\n")):
 			return string(line[:len(line)-2]), nil
 		}
 	}
 }
 
-// parseLine reads the code of a line, and whether the answer ends with it.
+// parseLine returns the code of a line, and whether it is the last line of the reply.
 func parseLine(line string) (int, bool, error) {
 	isAnswer := len(line) >= 4 && line[0] >= '2' && line[0] <= '5' && line[1] >= '0' && line[1] <= '5' &&
 		line[2] >= '0' && line[2] <= '9' && (line[3] == ' ' || line[3] == '-')
 	if !isAnswer {
-		return 0, false, fmt.Errorf("this is no answer of SMTP: %.100q", line)
+		return 0, false, fmt.Errorf("not an SMTP reply: %.100q", line)
 	}
 	code := int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
 	return code, line[3] == ' ', nil
 }
 
-// until gives all that is read and written the time until a moment, or until ctx ends. The function that it returns ends
-// this; it must be called.
+// until sets a deadline for reads and writes, which also fail when ctx ends. The caller must call the returned function to
+// detach ctx.
 func (c *conn) until(ctx context.Context, moment time.Time) func() {
 	return deadline(ctx, c.Conn, moment)
 }

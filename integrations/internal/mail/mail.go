@@ -1,5 +1,5 @@
-// Package mail sends mail by SMTP: one conversation per attempt, in which every recipient gets an answer of its own. What
-// comes of it is judged as the workers in Tessera's own binary judge it.
+// Package mail sends mail by SMTP: one conversation per attempt, with a reply for each recipient. It judges replies like the
+// workers in Tessera's own binary.
 package mail
 
 import (
@@ -21,27 +21,27 @@ import (
 )
 
 const (
-	// connectTimeout is how long connecting may take.
+	// connectTimeout is the timeout for connecting.
 	connectTimeout = 10 * time.Second
-	// dialogueTimeout is how long all that comes before the message may take, from the greeting to the last recipient.
+	// dialogueTimeout is the timeout for everything before the message, from the greeting to the last recipient.
 	dialogueTimeout = 5 * time.Minute
-	// messageTimeout is how long the server may take over the message itself. RFC 5321, 4.5.3.2.6: ten minutes, since
-	// leaving earlier makes doubles.
+	// messageTimeout is the timeout for the message itself: ten minutes as in RFC 5321, 4.5.3.2.6, because a shorter one
+	// causes duplicates.
 	messageTimeout = 10 * time.Minute
-	// MaxDuration is how long an attempt may take at most.
+	// MaxDuration is the maximum duration of an attempt.
 	MaxDuration = dialogueTimeout + messageTimeout
 
-	// idleMax is how many connections wait for the next mail, and idleFor how long one waits.
+	// idleMax is the maximum number of idle connections, and idleFor how long one is kept.
 	idleMax, idleFor = 8, 30 * time.Second
 
-	// closing is what a server says on a connection that lay idle too long for its taste.
+	// closing is the reply code of a server that closes the connection, for example because it was idle for too long.
 	closing = 421
-	// notAuthenticated is "authentication required" or "must issue STARTTLS first": it is about the connection, though it
-	// answers MAIL.
+	// notAuthenticated means "authentication required" or "must issue STARTTLS first": it concerns the connection and not the
+	// mail, although it is a reply to MAIL.
 	notAuthenticated = 530
 )
 
-// A Transport sends mail through one mail server. One for the whole process: it keeps connections open between mails.
+// A Transport sends mail through one mail server. It keeps connections open between mails, so a process should have only one.
 type Transport struct {
 	server   server
 	dialogue time.Duration
@@ -57,11 +57,11 @@ type idleConn struct {
 
 // New returns a transport to smtp://[user:password@]host[:port][?tls=required|opportunistic|none] or smtps://….
 //
-// smtp takes STARTTLS when the server offers it, without looking at its certificate, since whoever could forge that could
-// also hide the offer. With tls=required, with smtps, and when a password goes to another machine, the connection is
-// encrypted and the certificate checked, or nothing is sent. Ports: 25, with a user 587, smtps 465.
+// smtp uses STARTTLS if the server offers it, without verifying the certificate: an attacker who can forge the certificate can
+// also suppress the offer. With tls=required, with smtps, and if a password is sent to another machine, nothing is sent unless
+// the connection is encrypted and the certificate is valid. Default ports: 25, with a user 587, smtps 465.
 //
-// The error is the end of a sentence that begins with the name of the setting, and never repeats the password.
+// The error continues a sentence that begins with the name of the setting, and never contains the password.
 func New(url string) (*Transport, error) {
 	server, err := parse(url)
 	if err != nil {
@@ -70,12 +70,12 @@ func New(url string) (*Transport, error) {
 	return &Transport{server: server, dialogue: dialogueTimeout}, nil
 }
 
-// String names the server and how it is spoken to.
+// String returns the address of the server and the mode of encryption.
 func (t *Transport) String() string {
 	return fmt.Sprintf("%s (encryption: %s)", t.server.address(), t.server.mode)
 }
 
-// helloName returns a name in the form in which EHLO gives it.
+// helloName returns a name in the form that EHLO requires.
 func helloName(name string) string {
 	isInvisible := func(r rune) bool { return r <= ' ' || r > '~' }
 	ip := net.ParseIP(name)
@@ -90,7 +90,7 @@ func helloName(name string) string {
 	return name
 }
 
-// Close closes the connections that lie idle.
+// Close closes idle connections.
 func (t *Transport) Close() {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -100,8 +100,8 @@ func (t *Transport) Close() {
 	t.idle = nil
 }
 
-// Send makes one attempt at the recipients of a mail. hello is the name that it gives in EHLO when it makes a connection: the
-// machine's, or the domain mail comes from. Nothing fails: whatever happens is what the attempt came to.
+// Send makes one attempt to send a mail to its recipients. A new connection sends hello in EHLO: the name of the machine, or the
+// domain that sends the mail. Every failure is part of the returned attempt.
 func (t *Transport) Send(ctx context.Context, hello string, mail *tesserav1.EmailMessage) attempt.Attempt {
 	if len(mail.GetRecipients()) == 0 {
 		return attempt.New(attempt.Permanent, "the mail has no recipient")
@@ -124,14 +124,14 @@ func (t *Transport) Send(ctx context.Context, hello string, mail *tesserav1.Emai
 	return made
 }
 
-// isAddress tells whether a text can stand between the angle brackets of a command without ending it.
+// isAddress reports whether a text is an address that is safe between the angle brackets of a command.
 func isAddress(text string) bool {
 	at := strings.LastIndexByte(text, '@')
 	return at > 0 && at < len(text)-1 && !strings.ContainsAny(text[at:], " <>") && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
-// converse is the whole conversation: what came of each recipient and what that says of the server, or the attempt that
-// ended before any had an answer.
+// converse carries out the whole conversation. It returns the results for the recipients and the health of the server, or the
+// failed attempt if it ended before the replies for the recipients.
 func (t *Transport) converse(ctx context.Context, hello string, mail *tesserav1.EmailMessage) (
 	[]*tesserav1.RecipientAnswer, tesserav1.Health, *attempt.Attempt,
 ) {
@@ -155,7 +155,7 @@ func (t *Transport) converse(ctx context.Context, hello string, mail *tesserav1.
 	} else {
 		t.keep(c)
 	}
-	// What the server says of the message holds for everybody it had taken as a recipient.
+	// The reply to the message applies to every recipient that the server accepted.
 	for _, answer := range answers {
 		if isTaken(answer) {
 			answer.Outcome, answer.Answer = outcome, words
@@ -164,7 +164,7 @@ func (t *Transport) converse(ctx context.Context, hello string, mail *tesserav1.
 	return answers, health, nil
 }
 
-// introduce says MAIL, and RCPT for each recipient.
+// introduce sends MAIL, and RCPT for each recipient.
 func (t *Transport) introduce(ctx context.Context, hello string, mail *tesserav1.EmailMessage, end time.Time) (
 	*conn, []*tesserav1.RecipientAnswer, *attempt.Attempt,
 ) {
@@ -191,7 +191,7 @@ func (t *Transport) introduce(ctx context.Context, hello string, mail *tesserav1
 	return c, answers, nil
 }
 
-// begin returns a connection on which the server has taken MAIL.
+// begin returns a connection on which the server has accepted MAIL.
 func (t *Transport) begin(ctx context.Context, hello string, mail *tesserav1.EmailMessage, end time.Time) (
 	*conn, *attempt.Attempt,
 ) {
@@ -205,7 +205,7 @@ func (t *Transport) begin(ctx context.Context, hello string, mail *tesserav1.Ema
 		case code != 0 && code != closing, errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, t.refused(err)
 		}
-		// The server gave this connection up while it lay idle; nothing has been said of this mail.
+		// The server closed this connection while it was idle; that says nothing about this mail.
 	}
 	c, err := t.connect(ctx, hello, end)
 	if err != nil {
@@ -218,7 +218,7 @@ func (t *Transport) begin(ctx context.Context, hello string, mail *tesserav1.Ema
 	return c, failed
 }
 
-// offer says MAIL. It closes the connection unless the server takes it.
+// offer sends MAIL. It closes the connection unless the server accepts it.
 func (t *Transport) offer(ctx context.Context, c *conn, mail *tesserav1.EmailMessage, end time.Time) (*attempt.Attempt, error) {
 	command := "MAIL FROM:<" + mail.GetSender() + ">"
 	isPlain := isASCII(string(mail.GetMessage())) && isASCII(mail.GetSender()) && !slices.ContainsFunc(mail.GetRecipients(),
@@ -253,7 +253,7 @@ func (t *Transport) handOver(ctx context.Context, c *conn, message []byte) (answ
 	return c.message(message)
 }
 
-// reset makes a connection on which every recipient was refused ready for the next mail.
+// reset prepares a connection for the next mail after every recipient was rejected.
 func (t *Transport) reset(ctx context.Context, c *conn) {
 	defer c.until(ctx, time.Now().Add(t.dialogue))()
 	if _, err := c.command("RSET"); err != nil {
@@ -263,7 +263,7 @@ func (t *Transport) reset(ctx context.Context, c *conn) {
 	t.keep(c)
 }
 
-// connect makes a connection, encrypted and with the password as configured.
+// connect opens a connection, with encryption and login as configured.
 func (t *Transport) connect(ctx context.Context, hello string, end time.Time) (*conn, error) {
 	dialer := net.Dialer{Timeout: connectTimeout, Deadline: end}
 	network, err := dialer.DialContext(ctx, "tcp", t.server.address())
@@ -271,7 +271,7 @@ func (t *Transport) connect(ctx context.Context, hello string, end time.Time) (*
 		if !time.Now().Before(end) {
 			return nil, os.ErrDeadlineExceeded
 		}
-		// In its words alone: that connecting took too long is no silence of the server.
+		// Drops the type of the error: a timeout while connecting is not a server that does not respond.
 		return nil, errors.New(attempt.Bottom(err))
 	}
 	defer deadline(ctx, network, end)()
@@ -296,7 +296,7 @@ func (t *Transport) setUp(ctx context.Context, network net.Conn, hello string) (
 	}
 	isWanted := t.server.mode == required || t.server.mode == opportunistic && c.offers["STARTTLS"]
 	if isWanted {
-		// Fails when the server does not offer it, before anything is said that others should not hear.
+		// Fails if the server does not offer it, before anything confidential is sent.
 		if err := c.encrypt(ctx, t.server.tls, hello); err != nil {
 			return nil, err
 		}
@@ -309,7 +309,7 @@ func (t *Transport) setUp(ctx context.Context, network net.Conn, hello string) (
 	return c, nil
 }
 
-// takeIdle returns the connection that came to rest last; nil when there is none.
+// takeIdle returns the most recently used idle connection; nil if there is none.
 func (t *Transport) takeIdle() *conn {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -338,7 +338,7 @@ func (t *Transport) keep(c *conn) {
 	t.idle = append(t.idle, idleConn{c, time.Now()})
 }
 
-// refused is the attempt that the server refused at MAIL: final for this mail when it is a 5xx about the mail.
+// refused returns the failed attempt after an error at MAIL: permanent if it is a 5xx code about the mail.
 func (t *Transport) refused(err error) *attempt.Attempt {
 	failed := t.broken(err)
 	if code := codeOf(err); code >= 500 && code != notAuthenticated {
@@ -347,8 +347,8 @@ func (t *Transport) refused(err error) *attempt.Attempt {
 	return failed
 }
 
-// broken is the attempt in which nothing could be said about this mail. Even a 5xx (a greeting of 554, a wrong password) is
-// put right by an operator, so the mail waits.
+// broken returns the failed attempt after an error that does not concern this mail. Even after a 5xx code (a greeting with
+// 554, an invalid password) the mail is retried, because an operator can fix the cause.
 func (t *Transport) broken(err error) *attempt.Attempt {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return t.silent()
@@ -364,7 +364,7 @@ func (t *Transport) silent() *attempt.Attempt {
 	return &failed
 }
 
-// words returns what the server said, or where there was no word from it and why.
+// words returns the reply of the server, or the error and the address of the server if there was no reply.
 func (t *Transport) words(err error) string {
 	if codeOf(err) != 0 {
 		return attempt.Sentence(err.Error())
@@ -372,7 +372,8 @@ func (t *Transport) words(err error) string {
 	return attempt.Sentence(fmt.Sprintf("mail server %s:%d: %s", t.server.host, t.server.port, attempt.Bottom(err)))
 }
 
-// conclude sums up: an attempt of a mail is done when every recipient has a final answer, and has delivered when one took it.
+// conclude returns the attempt for the replies: retry if any recipient is to be retried, otherwise delivered if the server
+// accepted the mail for any recipient, otherwise permanent.
 func conclude(recipients []*tesserav1.RecipientAnswer) attempt.Attempt {
 	outcome := attempt.Permanent
 	for _, candidate := range []tesserav1.Outcome{attempt.Delivered, attempt.Retry} {
@@ -396,7 +397,7 @@ func conclude(recipients []*tesserav1.RecipientAnswer) attempt.Attempt {
 	return made
 }
 
-// codeOf returns the code of a refusal; 0 when the error is none.
+// codeOf returns the code of a *replyError; 0 for other errors.
 func codeOf(err error) int {
 	var refusal *replyError
 	if errors.As(err, &refusal) {
@@ -412,7 +413,7 @@ func severity(err error) tesserav1.Outcome {
 	return attempt.Retry
 }
 
-// healthOf tells what an answer to the message says of the server: nothing against it, unless it hung up or is closing.
+// healthOf returns the health of the server after a rejected message: it works, unless it closed the connection.
 func healthOf(err error) tesserav1.Health {
 	if code := codeOf(err); code == 0 || code == closing {
 		return attempt.Fails

@@ -19,26 +19,26 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for an event that must happen.
 const patience = time.Minute
 
-// hello is who the tests say they are.
+// hello is the name that the tests send in EHLO.
 const hello = "desk.example.com"
 
-// hangUp is what a script answers to end the connection.
+// hangUp is returned by a script to close the connection.
 const hangUp = ""
 
-// A script is what a server answers to a line, without the last CRLF. "." stands for the end of the message, the empty line
-// for the greeting. "220 TLS" goes on encrypted.
+// A script returns the reply of a server to a line, without the last CRLF. The line "." stands for the end of the message, and
+// the empty line for the greeting. After "220 TLS" the server starts TLS.
 type script func(line string) string
 
-// A mailServer accepts bare LF as a line end wherever it comes, as careless servers do.
+// A mailServer accepts a bare LF as the end of a line, as careless servers do.
 type mailServer struct {
 	address string
 	tls     *tls.Config
-	// slipped is what somebody between puts behind the answer to STARTTLS.
+	// slipped is what an attacker injects after the reply to STARTTLS.
 	slipped string
-	// scripts are played one per connection, the last for ever.
+	// scripts are used one per connection, and the last one for all further connections.
 	scripts []script
 
 	mutex sync.Mutex

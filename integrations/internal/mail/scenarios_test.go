@@ -12,7 +12,7 @@ import (
 // A mailScenario is one line of the table that the workers are tested with as well.
 type mailScenario struct {
 	scenarios.Expected
-	// Answers is what the server says to what begins so; nil hangs up.
+	// Answers are the replies of the server by prefix of the command; nil closes the connection.
 	Answers     map[string]*string
 	User, Query string
 	To          []string

@@ -21,11 +21,11 @@ const (
 	unencrypted   mode = "none"
 	opportunistic mode = "opportunistic"
 	required      mode = "required"
-	// wrapped: from the first byte.
+	// wrapped means TLS from the first byte.
 	wrapped mode = "wrapped"
 )
 
-// A server is where mail goes, and how.
+// A server is a mail server, and how to connect to it.
 type server struct {
 	host           string
 	port           int
@@ -38,9 +38,9 @@ func (s server) address() string {
 	return net.JoinHostPort(s.host, strconv.Itoa(s.port))
 }
 
-// parse reads the URL of a mail server.
+// parse parses the URL of a mail server.
 func parse(text string) (server, error) {
-	// The user and the password are taken out first: package net/url would take fewer characters in them, and repeat them.
+	// Removes user and password first: package net/url accepts fewer characters in them, and its errors contain them.
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found {
 		return server{}, errors.New("is not a URL; use smtp://host:port")
@@ -76,7 +76,7 @@ func parse(text string) (server, error) {
 	return s, err
 }
 
-// withUser reads what stands before the @ at a place of the authority.
+// withUser returns a server with the user and password before the @ at an index of the authority.
 func withUser(authority string, at int) (server, error) {
 	if at < 0 {
 		return server{}, nil
@@ -95,7 +95,7 @@ func withUser(authority string, at int) (server, error) {
 	return s, nil
 }
 
-// wishOf returns what the URL asks for with ?tls=; empty when it does not.
+// wishOf returns the value of ?tls= in the URL; empty if there is none.
 func wishOf(parsed *url.URL) (string, error) {
 	wish, isSaid := "", false
 	for pair := range strings.SplitSeq(parsed.RawQuery, "&") {
