@@ -53,7 +53,7 @@ func open(server, hello string) (cli.Transport, error) {
 	}
 	send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
 		if delivery.Email == nil {
-			return attempt.New(attempt.Permanent, "this delivery is no mail")
+			return attempt.New(attempt.Permanent, "this delivery is not an email")
 		}
 		return transport.Send(ctx, cmp.Or(hello, hostOf(delivery.Ticket.URL)), delivery.Email)
 	}

@@ -109,7 +109,7 @@ func TestTheMailServerMustBeNamedAndItsPasswordIsNotRepeated(t *testing.T) {
 		"":                          "no mail server: set --smtp-url-file, TESSERA_SMTP_URL_FILE or TESSERA_SMTP_URL",
 		"http://u:canary@mail":      "the mail server's URL begins with http:; use smtp://host:port or smtps://host:port",
 		"smtp://:canary@mail":       "the mail server's URL needs a user and a password, or neither",
-		"smtp://u:canary@mail/path": "the mail server's URL holds more than a host and a port",
+		"smtp://u:canary@mail/path": "the mail server's URL contains more than a host and a port",
 	} {
 		env := map[string]string{"TESSERA_TOKEN": "tsc_canary", "TESSERA_SMTP_URL": url}
 		var stdout, stderr strings.Builder

@@ -48,7 +48,7 @@ func open(allow webhook.Guard) cli.Transport {
 	transport := webhook.New(allow, "tessera/"+cli.Version)
 	send := func(ctx context.Context, delivery *tessera.Delivery) attempt.Attempt {
 		if delivery.Webhook == nil {
-			return attempt.New(attempt.Permanent, "this delivery is no webhook")
+			return attempt.New(attempt.Permanent, "this delivery is not a webhook")
 		}
 		return transport.Send(ctx, delivery.ID, delivery.Webhook)
 	}

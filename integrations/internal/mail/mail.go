@@ -227,7 +227,7 @@ func (t *Transport) offer(ctx context.Context, c *conn, mail *tesserav1.EmailMes
 		if !c.offers["SMTPUTF8"] {
 			_ = c.Close()
 			failed := attempt.New(attempt.Permanent,
-				"an address is not ASCII, and the mail server does not take such addresses (SMTPUTF8)")
+				"an address is not ASCII, and the mail server does not support such addresses (SMTPUTF8)")
 			return &failed, nil
 		}
 		command += " SMTPUTF8"

@@ -59,10 +59,10 @@ func parse(text string) (server, error) {
 		return server{}, errors.New("is not a URL; use smtp://host:port")
 	}
 	if s.host = parsed.Hostname(); s.host == "" {
-		return server{}, errors.New("names no host; use smtp://host:port")
+		return server{}, errors.New("has no host; use smtp://host:port")
 	}
 	if parsed.Path != "" && parsed.Path != "/" || strings.Contains(rest, "#") {
-		return server{}, errors.New("holds more than a host and a port; use smtp://host:port")
+		return server{}, errors.New("contains more than a host and a port; use smtp://host:port")
 	}
 	wish, err := wishOf(parsed)
 	if err != nil {
@@ -90,7 +90,7 @@ func withUser(authority string, at int) (server, error) {
 	}
 	s := server{user: weburl.Unescape(user), password: weburl.Unescape(password)}
 	if !utf8.ValidString(s.user) || !utf8.ValidString(s.password) {
-		return server{}, errors.New("holds a user or password that is not UTF-8 when its %-escapes are undone")
+		return server{}, errors.New("has a user or password that is not UTF-8 after percent-decoding")
 	}
 	return s, nil
 }
@@ -105,12 +105,12 @@ func wishOf(parsed *url.URL) (string, error) {
 		key, value, _ := strings.Cut(pair, "=")
 		if key != "tls" || isSaid {
 			return "", fmt.Errorf(
-				"has \"%s\" in its query; only one tls=required, opportunistic or none may stand there", key)
+				"has \"%s\" in its query; only tls=required, opportunistic or none is allowed, and only once", key)
 		}
 		wish, isSaid = value, true
 	}
 	if isSaid && wish == "" {
-		return "", errors.New("asks for tls=; required, opportunistic and none are known")
+		return "", errors.New("has tls=; valid values are required, opportunistic and none")
 	}
 	return wish, nil
 }
@@ -123,7 +123,7 @@ func modeOf(scheme, wish string, s server) (mode, error) {
 		if wish == "" || wish == string(required) {
 			return wrapped, nil
 		}
-		return "", fmt.Errorf("asks for smtps and tls=%s; smtps is always encrypted", wish)
+		return "", fmt.Errorf("has tls=%s, but smtps is always encrypted", wish)
 	case "smtp":
 		switch mode(wish) {
 		case required, opportunistic, unencrypted:
@@ -134,7 +134,7 @@ func modeOf(scheme, wish string, s server) (mode, error) {
 			}
 			return opportunistic, nil
 		}
-		return "", fmt.Errorf("asks for tls=%s; required, opportunistic and none are known", wish)
+		return "", fmt.Errorf("has tls=%s; valid values are required, opportunistic and none", wish)
 	}
 	return "", fmt.Errorf("begins with %s:; use smtp://host:port or smtps://host:port", scheme)
 }
@@ -144,7 +144,7 @@ func portOf(parsed *url.URL, s server) (int, error) {
 	case parsed.Port() != "":
 		port, err := strconv.ParseUint(parsed.Port(), 10, 16)
 		if err != nil {
-			return 0, errors.New("has a port that is none: 0 to 65535")
+			return 0, errors.New("has an invalid port; ports are 0 to 65535")
 		}
 		return int(port), nil
 	case parsed.Scheme == "smtps":

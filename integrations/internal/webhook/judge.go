@@ -24,9 +24,9 @@ func judge(status int) (tesserav1.Outcome, string) {
 	case status >= 200 && status < 300:
 		return attempt.Delivered, words
 	case status == http.StatusGone:
-		return attempt.Permanent, words + ": the receiver does not want this webhook any more"
+		return attempt.Permanent, words + ": the receiver no longer accepts this webhook"
 	case status >= 300 && status < 400:
-		return attempt.Retry, words + ": redirects are not followed; put the address it leads to into the scrip"
+		return attempt.Retry, words + ": redirects are not followed; use the target of the redirect as the URL in the scrip"
 	}
 	return attempt.Retry, words
 }

@@ -89,7 +89,7 @@ func (t *Transport) request(id string, webhook *tesserav1.WebhookRequest, now ti
 	}
 	url, err := weburl.Parse(webhook.GetUrl())
 	if err != nil {
-		return fail(attempt.Permanent, "the URL cannot be read: %v", err)
+		return fail(attempt.Permanent, "the URL is invalid: %v", err)
 	}
 	if url.Literal.IsValid() {
 		if err := t.guard.Check(url.Literal); err != nil {
@@ -97,7 +97,7 @@ func (t *Transport) request(id string, webhook *tesserav1.WebhookRequest, now ti
 		}
 	}
 	if !httpguts.ValidHeaderFieldName(webhook.GetMethod()) {
-		return fail(attempt.Permanent, "\"%s\" is no HTTP method", webhook.GetMethod())
+		return fail(attempt.Permanent, "\"%s\" is not a valid HTTP method", webhook.GetMethod())
 	}
 	header, fault := headers(webhook)
 	if fault != nil {
@@ -143,9 +143,9 @@ func headers(webhook *tesserav1.WebhookRequest) (http.Header, *attempt.Attempt) 
 		if !httpguts.ValidHeaderFieldValue(value) {
 			// An operator can correct a secret, so the delivery is retried.
 			if secret := nameOf(value, webhook.GetSecrets()); secret != unnamed {
-				return fail(attempt.Retry, secret+" holds a line break and cannot be a header")
+				return fail(attempt.Retry, secret+" contains a line break, so it cannot be used in a header")
 			}
-			return fail(attempt.Permanent, fmt.Sprintf("the value of the header \"%s\" holds a control character", name))
+			return fail(attempt.Permanent, fmt.Sprintf("the value of the header \"%s\" contains a control character", name))
 		}
 		header.Set(name, value)
 	}
@@ -191,7 +191,7 @@ func (t *Transport) unanswered(ctx context.Context, err error) attempt.Attempt {
 	if errors.As(err, &refused) {
 		return attempt.New(attempt.Retry, refused.Error())
 	}
-	detail, wait := "the exchange broke off: "+attempt.Bottom(err), time.Duration(0)
+	detail, wait := "the request failed: "+attempt.Bottom(err), time.Duration(0)
 	var unconnected connectError
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -214,11 +214,11 @@ func read(ctx context.Context, body io.Reader) (string, string) {
 	cut := ""
 	switch {
 	case len(got) > readMax:
-		got, cut = got[:readMax], "; its body is longer than is read"
+		got, cut = got[:readMax], "; the response body exceeds the read limit"
 	case err != nil && ctx.Err() != nil:
-		cut = "; its body did not end in time"
+		cut = "; the response body did not end in time"
 	case err != nil:
-		cut = "; its body broke off"
+		cut = "; the response body is incomplete"
 	}
 	return attempt.Text(got), cut
 }

@@ -315,7 +315,7 @@ func TestABodyThatDripsForEverIsLeftAtTheDeadline(t *testing.T) {
 				}
 			})
 			made := within(long).Send(t.Context(), id, hook("http://"+address+"/"))
-			if made.Outcome != outcome || !strings.HasSuffix(made.Detail, "; its body did not end in time") ||
+			if made.Outcome != outcome || !strings.HasSuffix(made.Detail, "; the response body did not end in time") ||
 				!strings.HasPrefix(made.Response, "x") {
 				t.Errorf("%+v", made)
 			}
@@ -338,7 +338,7 @@ func TestAFloodIsReadNoFurtherThanTheLimit(t *testing.T) {
 		}
 	})
 	made := loopback().Send(t.Context(), id, hook("http://"+address+"/"))
-	if made.Outcome != attempt.Delivered || made.Detail != "200 OK; its body is longer than is read" ||
+	if made.Outcome != attempt.Delivered || made.Detail != "200 OK; the response body exceeds the read limit" ||
 		len(made.Response) != attempt.ExcerptMax {
 		t.Errorf("%s, %d bytes", made.Detail, len(made.Response))
 	}
@@ -350,7 +350,7 @@ func TestAFloodIsReadNoFurtherThanTheLimit(t *testing.T) {
 }
 
 func TestABodyIsReadToTheLimitAndToNoByteBeyond(t *testing.T) {
-	for length, cut := range map[int]string{readMax - 1: "", readMax: "", readMax + 9: "; its body is longer than is read"} {
+	for length, cut := range map[int]string{readMax - 1: "", readMax: "", readMax + 9: "; the response body exceeds the read limit"} {
 		body, said := read(t.Context(), strings.NewReader(strings.Repeat("x", length)))
 		if len(body) != min(length, readMax) || said != cut {
 			t.Errorf("%d: %d bytes%s", length, len(body), said)

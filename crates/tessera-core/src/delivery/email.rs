@@ -182,7 +182,7 @@ impl FileTransport {
     pub async fn send(&self, leased: &Leased) -> Attempt {
         let started = Instant::now();
         let Payload::Email(email) = &leased.delivery.payload else {
-            return Attempt::new(Outcome::Permanent, "this delivery is no mail");
+            return Attempt::new(Outcome::Permanent, "this delivery is not an email");
         };
         let mut attempt = match build(leased.delivery.id, leased.delivery.created_at, email) {
             Err(fault) => Attempt::new(Outcome::Permanent, fault),

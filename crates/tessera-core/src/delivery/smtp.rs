@@ -62,10 +62,10 @@ impl SmtpTransport {
             Url::parse(url).map_err(|error| fault(format!("is not a URL: {error}; use smtp://host:port")))?;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         if host.is_empty() {
-            return Err(fault("names no host; use smtp://host:port".to_owned()));
+            return Err(fault("has no host; use smtp://host:port".to_owned()));
         }
         if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-            return Err(fault("holds more than a host and a port; use smtp://host:port".to_owned()));
+            return Err(fault("contains more than a host and a port; use smtp://host:port".to_owned()));
         }
         let credentials = credentials(&url).map_err(fault)?;
         let wish = wish(&url).map_err(fault)?;
@@ -91,7 +91,7 @@ impl SmtpTransport {
     pub async fn send(&self, leased: &Leased) -> Attempt {
         let started = Instant::now();
         let Payload::Email(email) = &leased.delivery.payload else {
-            return Attempt::new(Outcome::Permanent, "this delivery is no mail");
+            return Attempt::new(Outcome::Permanent, "this delivery is not an email");
         };
         let mut attempt = match build(leased.delivery.id, leased.delivery.created_at, email) {
             Ok(built) => {
@@ -211,7 +211,7 @@ impl SmtpTransport {
         }
         if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
             let detail =
-                "an address is not ASCII, and the mail server does not take such addresses (SMTPUTF8)";
+                "an address is not ASCII, and the mail server does not support such addresses (SMTPUTF8)";
             return Err(Attempt::new(Outcome::Permanent, detail));
         }
         Ok(Mail::new(built.envelope.from().cloned(), vec![MailParameter::SmtpUtfEight]))
@@ -341,7 +341,7 @@ fn credentials(url: &Url) -> std::result::Result<Option<Credentials>, String> {
         ("", None) => Ok(None),
         (user, Some(password)) if !user.is_empty() => match (decode(user), decode(password)) {
             (Ok(user), Ok(password)) => Ok(Some(Credentials::new(user, password))),
-            _ => Err("holds a user or password that is not UTF-8 when its %-escapes are undone".to_owned()),
+            _ => Err("has a user or password that is not UTF-8 after percent-decoding".to_owned()),
         },
         _ => Err("needs a user and a password, or neither: smtp://user:password@host:port".to_owned()),
     }
@@ -353,7 +353,7 @@ fn wish(url: &Url) -> std::result::Result<Option<String>, String> {
     for (key, value) in url.query_pairs() {
         if key != "tls" || wish.is_some() {
             return Err(format!(
-                "has \"{key}\" in its query; only one tls=required, opportunistic or none may stand there"
+                "has \"{key}\" in its query; only tls=required, opportunistic or none is allowed, and only once"
             ));
         }
         wish = Some(value.into_owned());
@@ -363,14 +363,15 @@ fn wish(url: &Url) -> std::result::Result<Option<String>, String> {
 
 fn tls(url: &Url, host: &str, wish: Option<&str>, password: bool) -> std::result::Result<Tls, String> {
     let checked = || {
-        TlsParameters::new(host.to_owned()).map_err(|error| format!("names a host TLS cannot use: {error}"))
+        TlsParameters::new(host.to_owned())
+            .map_err(|error| format!("has a host that TLS cannot use: {error}"))
     };
     let unchecked = || {
         TlsParameters::builder(host.to_owned())
             .dangerous_accept_invalid_certs(true)
             .dangerous_accept_invalid_hostnames(true)
             .build()
-            .map_err(|error| format!("names a host TLS cannot use: {error}"))
+            .map_err(|error| format!("has a host that TLS cannot use: {error}"))
     };
     let here =
         host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -381,9 +382,9 @@ fn tls(url: &Url, host: &str, wish: Option<&str>, password: bool) -> std::result
         ("smtp", None | Some("opportunistic")) => Ok(Tls::Opportunistic(unchecked()?)),
         ("smtp", Some("none")) => Ok(Tls::None),
         ("smtp", Some(other)) => {
-            Err(format!("asks for tls={other}; required, opportunistic and none are known"))
+            Err(format!("has tls={other}; valid values are required, opportunistic and none"))
         }
-        ("smtps", Some(other)) => Err(format!("asks for smtps and tls={other}; smtps is always encrypted")),
+        ("smtps", Some(other)) => Err(format!("has tls={other}, but smtps is always encrypted")),
         (scheme, _) => Err(format!("begins with {scheme}:; use smtp://host:port or smtps://host:port")),
     }
 }

@@ -105,7 +105,7 @@ impl WebhookTransport {
     pub async fn send(&self, leased: &Leased, secrets: &Secrets, now: OffsetDateTime) -> Attempt {
         let started = Instant::now();
         let Payload::Webhook(webhook) = &leased.delivery.payload else {
-            return Attempt::new(Outcome::Permanent, "this delivery is no webhook");
+            return Attempt::new(Outcome::Permanent, "this delivery is not a webhook");
         };
         let attempt = match self.request(leased, webhook, secrets, now) {
             Ok(request) => self.exchange(request, now).await,
@@ -125,13 +125,13 @@ impl WebhookTransport {
         now: OffsetDateTime,
     ) -> std::result::Result<Request, Attempt> {
         let permanent = |detail: String| Attempt::new(Outcome::Permanent, detail);
-        let url = Url::parse(&webhook.url)
-            .map_err(|error| permanent(format!("the URL cannot be read: {error}")))?;
+        let url =
+            Url::parse(&webhook.url).map_err(|error| permanent(format!("the URL is invalid: {error}")))?;
         self.guard
             .check_literal(&url)
             .map_err(|refused| Attempt::new(Outcome::Retry, refused.to_string()))?;
         let method = Method::from_bytes(webhook.method.as_bytes())
-            .map_err(|_| permanent(format!("\"{}\" is no HTTP method", webhook.method)))?;
+            .map_err(|_| permanent(format!("\"{}\" is not a valid HTTP method", webhook.method)))?;
 
         let mut request = Request::new(method, url);
         *request.headers_mut() = headers(webhook, secrets)?;
@@ -182,11 +182,13 @@ fn judge(status: StatusCode) -> (Outcome, String) {
     match status {
         status if status.is_success() => (Outcome::Delivered, status.to_string()),
         StatusCode::GONE => {
-            (Outcome::Permanent, "410 Gone: the receiver does not want this webhook any more".to_owned())
+            (Outcome::Permanent, "410 Gone: the receiver no longer accepts this webhook".to_owned())
         }
         status if status.is_redirection() => (
             Outcome::Retry,
-            format!("{status}: redirects are not followed; put the address it leads to into the scrip"),
+            format!(
+                "{status}: redirects are not followed; use the target of the redirect as the URL in the scrip"
+            ),
         ),
         status => (Outcome::Retry, status.to_string()),
     }
@@ -216,7 +218,7 @@ pub(super) fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Resu
             HeaderValue::Text(text) => header::HeaderValue::from_str(text).map_err(|_| {
                 Attempt::new(
                     Outcome::Permanent,
-                    format!("the value of the header \"{name}\" holds a control character"),
+                    format!("the value of the header \"{name}\" contains a control character"),
                 )
             })?,
             // A secret can be put right, so the delivery waits for that.
@@ -224,7 +226,7 @@ pub(super) fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Resu
                 header::HeaderValue::from_str(secret(secrets, of)?.expose()).map_err(|_| {
                     Attempt::new(
                         Outcome::Retry,
-                        format!("secret \"{of}\" holds a line break and cannot be a header"),
+                        format!("secret \"{of}\" contains a line break, so it cannot be used in a header"),
                     )
                 })?
             }
@@ -269,11 +271,11 @@ async fn read(mut response: Response, deadline: Moment) -> (String, &'static str
             Ok(Ok(Some(chunk))) if body.len() + chunk.len() <= READ_MAX => body.extend_from_slice(&chunk),
             Ok(Ok(Some(chunk))) => {
                 body.extend(chunk.iter().take(READ_MAX - body.len()));
-                break "; its body is longer than is read";
+                break "; the response body exceeds the read limit";
             }
             Ok(Ok(None)) => break "",
-            Ok(Err(_)) => break "; its body broke off",
-            Err(_) => break "; its body did not end in time",
+            Ok(Err(_)) => break "; the response body is incomplete",
+            Err(_) => break "; the response body did not end in time",
         }
     };
     (String::from_utf8_lossy(&body).into_owned(), cut)
@@ -295,7 +297,7 @@ fn unanswered(error: &reqwest::Error) -> Attempt {
     } else if error.is_connect() {
         (format!("could not connect: {bottom}"), Duration::ZERO)
     } else {
-        (format!("the exchange broke off: {bottom}"), Duration::ZERO)
+        (format!("the request failed: {bottom}"), Duration::ZERO)
     };
     Attempt::new(Outcome::Retry, detail).with_health(Health::Fails).with_wait(wait)
 }

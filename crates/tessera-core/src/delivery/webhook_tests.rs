@@ -238,7 +238,7 @@ async fn a_body_that_drips_for_ever_is_left_at_the_deadline() {
             .send(&leased(&format!("http://127.0.0.1:{port}/"), |_| {}), &Secrets::new(), NOW)
             .await;
         assert_eq!(attempt.outcome, outcome);
-        assert!(attempt.detail.ends_with("; its body did not end in time"), "{}", attempt.detail);
+        assert!(attempt.detail.ends_with("; the response body did not end in time"), "{}", attempt.detail);
         assert!(attempt.response.unwrap().starts_with('x'));
         request.await.unwrap();
     }
@@ -255,7 +255,7 @@ async fn a_flood_is_read_no_further_than_the_limit() {
         .send(&leased(&format!("http://127.0.0.1:{port}/"), |_| {}), &Secrets::new(), NOW)
         .await;
     assert_eq!(attempt.outcome, Outcome::Delivered);
-    assert_eq!(attempt.detail, "200 OK; its body is longer than is read");
+    assert_eq!(attempt.detail, "200 OK; the response body exceeds the read limit");
     assert_eq!(attempt.response.unwrap().len(), crate::models::delivery::EXCERPT_MAX);
     request.await.unwrap();
 }
@@ -263,7 +263,7 @@ async fn a_flood_is_read_no_further_than_the_limit() {
 #[tokio::test]
 async fn a_body_is_read_to_the_limit_and_to_no_byte_beyond() {
     for (length, cut) in
-        [(READ_MAX - 1, ""), (READ_MAX, ""), (READ_MAX + 9, "; its body is longer than is read")]
+        [(READ_MAX - 1, ""), (READ_MAX, ""), (READ_MAX + 9, "; the response body exceeds the read limit")]
     {
         let (port, _request) = answers(reply("200 OK", &"x".repeat(length))).await;
         let request = Request::new(Method::GET, format!("http://127.0.0.1:{port}/").parse().unwrap());
@@ -280,7 +280,7 @@ async fn rubbish_and_a_broken_body_are_answers_of_a_kind() {
         .send(&leased(&format!("http://127.0.0.1:{port}/"), |_| {}), &Secrets::new(), NOW)
         .await;
     assert_eq!(attempt.outcome, Outcome::Retry);
-    assert!(attempt.detail.starts_with("the exchange broke off: "), "{}", attempt.detail);
+    assert!(attempt.detail.starts_with("the request failed: "), "{}", attempt.detail);
 
     let (port, _request) = answers("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
     let attempt = transport(DEADLINE)
@@ -288,7 +288,7 @@ async fn rubbish_and_a_broken_body_are_answers_of_a_kind() {
         .await;
     assert_eq!(
         (attempt.outcome, attempt.detail.as_str()),
-        (Outcome::Delivered, "200 OK; its body broke off")
+        (Outcome::Delivered, "200 OK; the response body is incomplete")
     );
 }
 

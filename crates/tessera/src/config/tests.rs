@@ -285,11 +285,11 @@ fn every_fault_is_told_and_not_only_the_first() {
 #[test]
 fn what_the_mail_transport_would_refuse_is_said_when_the_settings_are_read() {
     let message = load(&[("TESSERA_MAIL__SMTP_URL", "smtp://mail.example.org?tls=maybe")]).unwrap_err();
-    let expected = "TESSERA_MAIL__SMTP_URL: asks for tls=maybe; required, opportunistic and none are known";
+    let expected = "TESSERA_MAIL__SMTP_URL: has tls=maybe; valid values are required, opportunistic and none";
     assert_eq!(message, expected);
     let message =
         load_file("[mail]\nsmtp_url = \"smtp://user:hunter2@mail.example.org/inbox\"", &[]).unwrap_err();
-    assert!(message.starts_with("mail.smtp_url in FILE: holds more than a host"), "{message}");
+    assert!(message.starts_with("mail.smtp_url in FILE: contains more than a host"), "{message}");
 }
 
 #[test]

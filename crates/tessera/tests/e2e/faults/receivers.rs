@@ -103,13 +103,13 @@ async fn receivers(elsewhere: &Receiver) -> Vec<Bad> {
     let redirect = format!("307 Temporary Redirect\r\nlocation: {}/latest/meta-data", elsewhere.url);
     let metadata = "301 Moved Permanently\r\nlocation: http://169.254.169.254/latest/meta-data";
     let manners = [
-        ("reset", Manner::Reset, "the exchange broke off", true),
+        ("reset", Manner::Reset, "the request failed", true),
         ("stall", Manner::Stall, "no answer within", true),
         ("drip", Manner::Drip, "500 ", true),
         ("flood", Manner::Flood, "500 ", true),
         ("metadata", Manner::answer(metadata), "301 ", true),
         ("redirect", Manner::answer(&redirect), "307 ", true),
-        ("rubbish", Manner::Say("SSH-2.0-OpenSSH_9.2\r\n".to_owned()), "the exchange broke off", true),
+        ("rubbish", Manner::Say("SSH-2.0-OpenSSH_9.2\r\n".to_owned()), "the request failed", true),
         ("half", Manner::Say("HTTP/1.1 500 Oh\r\ncontent-length: 100\r\n\r\nhalf".to_owned()), "500 ", true),
         ("gone", Manner::answer("410 Gone"), "410 ", false),
         ("slow down", Manner::answer("429 Too Many Requests\r\nretry-after: 3600"), "429 ", true),
