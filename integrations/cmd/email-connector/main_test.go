@@ -104,7 +104,7 @@ func TestTheEmailConnectorConforms(t *testing.T) {
 	})
 }
 
-func TestTheMailServerMustBeNamedAndItsPasswordIsNotRepeated(t *testing.T) {
+func TestTheMailServerIsRequiredAndItsPasswordIsNotShown(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                          "no mail server: set --smtp-url-file, TESSERA_SMTP_URL_FILE or TESSERA_SMTP_URL",
 		"http://u:canary@mail":      "the mail server's URL begins with http:; use smtp://host:port or smtps://host:port",
@@ -120,7 +120,7 @@ func TestTheMailServerMustBeNamedAndItsPasswordIsNotRepeated(t *testing.T) {
 	}
 }
 
-func TestEHLOSaysTheHostWherePeopleSeeTessera(t *testing.T) {
+func TestEHLOSendsTheHostOfTheTicketURL(t *testing.T) {
 	for url, want := range map[string]string{
 		"https://desk.example.com/t/7": "desk.example.com", "http://127.0.0.1:8080/t/7": "127.0.0.1", "http://[::1]:8080/": "::1", "": "", "%": "",
 	} {

@@ -28,7 +28,7 @@ func TestTheWebhookConnectorConforms(t *testing.T) {
 	})
 }
 
-func TestNetworksAreReadAsTesseraReadsThem(t *testing.T) {
+func TestNetworksAreParsedAsTesseraDoes(t *testing.T) {
 	for list, want := range map[string]string{
 		"": "[]", " , ": "[]", "127.0.0.0/8": "[127.0.0.0/8]", "10.1.2.3/16, fd00:1::/32,": "[10.1.0.0/16 fd00:1::/32]",
 		"10.1.2.3":       `"10.1.2.3" is not a network; write it as in 127.0.0.0/8 or 10.1.2.3/32`,

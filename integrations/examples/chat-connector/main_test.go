@@ -89,7 +89,7 @@ func delivery(number int64, payload string) *tessera.Delivery {
 	return &tessera.Delivery{ID: "d", Kind: "chat", JSON: []byte(payload), Ticket: tessera.Ticket{Number: number, URL: url}}
 }
 
-func TestAMessageIsPostedByTheTemplateAndWhatPeopleWroteCallsNobody(t *testing.T) {
+func TestAMessageIsRenderedByTheTemplateAndCannotMentionAnybody(t *testing.T) {
 	c := newChat(t)
 	p := poster(t, c, "")
 	p.token = "xoxb"
@@ -131,7 +131,7 @@ func TestTheNextMessageOfATicketRepliesToItsFirstAlsoAfterARestart(t *testing.T)
 	}
 }
 
-func TestAThreadCanHaveAKeyOfOurs(t *testing.T) {
+func TestAThreadCanHaveAKey(t *testing.T) {
 	c := newChat(t)
 	p := poster(t, c, "")
 	p.threadKey = true
@@ -143,7 +143,7 @@ func TestAThreadCanHaveAKeyOfOurs(t *testing.T) {
 	}
 }
 
-func TestOnlySoManyThreadsAreKnownAndAFileThatIsBrokenIsNamed(t *testing.T) {
+func TestTheNumberOfThreadsIsLimitedAndAnInvalidFileIsReported(t *testing.T) {
 	known, _ := open("")
 	for number := range threadsMax + 2 {
 		known.keep(fmt.Sprint(number), root{TS: "x"})
@@ -160,7 +160,7 @@ func TestOnlySoManyThreadsAreKnownAndAFileThatIsBrokenIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatTheChatAnswersIsTheDecision(t *testing.T) {
+func TestTheResponseOfTheChatDecidesTheOutcome(t *testing.T) {
 	plain := errors.New("")
 	for _, one := range []struct {
 		status     int
@@ -199,7 +199,7 @@ func TestWhatTheChatAnswersIsTheDecision(t *testing.T) {
 	}
 }
 
-func TestWhereItIsPostedIsASecretThatNoErrorTells(t *testing.T) {
+func TestErrorsDoNotContainTheURL(t *testing.T) {
 	c := newChat(t)
 	p := poster(t, c, "")
 	c.Close()

@@ -56,7 +56,7 @@ func delivery(payload string) *tessera.Delivery {
 		Ticket: tessera.Ticket{ID: "k-1", Number: 7, URL: "https://tickets.example.org/tickets/7"}}
 }
 
-func TestACommandHasThePayloadOnItsInputAndNothingElseOfTheEnvironment(t *testing.T) {
+func TestACommandGetsThePayloadOnItsInputAndAMinimalEnvironment(t *testing.T) {
 	t.Setenv("TESSERA_TOKEN", "canary")
 	out := filepath.Join(t.TempDir(), "out")
 	c := allowing(t, map[string]string{"tell": "{ cat; echo; env | grep -v '^PWD=\\|^_=\\|^SHLVL=\\|^OLDPWD=' | sort; } > " + out})
@@ -71,7 +71,7 @@ func TestACommandHasThePayloadOnItsInputAndNothingElseOfTheEnvironment(t *testin
 	}
 }
 
-func TestTheExitStatusIsTheDecision(t *testing.T) {
+func TestTheExitStatusDecidesTheOutcome(t *testing.T) {
 	c := allowing(t, map[string]string{
 		"well": "exit 0", "later": "exit 75", "never": "exit 1", "dies": "kill -9 $$", "deaf": "exec <&-; exit 0",
 	})
@@ -96,7 +96,7 @@ func TestTheExitStatusIsTheDecision(t *testing.T) {
 	}
 }
 
-func TestNothingRunsThatIsNotAllowed(t *testing.T) {
+func TestOnlyAllowedCommandsRun(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	c := allowing(t, map[string]string{"tell": `echo "$@" > ` + out})
 	for _, payload := range []string{
@@ -119,7 +119,7 @@ func TestNothingRunsThatIsNotAllowed(t *testing.T) {
 	}
 }
 
-func TestWhatMayRunIsAFullPathThatCanRunAndHasANameOfItsOwn(t *testing.T) {
+func TestAnAllowedCommandIsAnAbsoluteExecutablePathWithAUniqueName(t *testing.T) {
 	c := allowing(t, map[string]string{"tell": ""})
 	other := allowing(t, map[string]string{"tell": ""}).commands["tell"]
 	for _, path := range []string{"tell", "./tell", "", "/nowhere/tool", os.DevNull, other} {
@@ -129,7 +129,7 @@ func TestWhatMayRunIsAFullPathThatCanRunAndHasANameOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestTheSchemaNamesTheCommandsAndKnowsArgumentsWhereTheyMayBe(t *testing.T) {
+func TestTheSchemaListsTheCommandsAndHasArgumentsIfAllowed(t *testing.T) {
 	c := allowing(t, map[string]string{"b": "", "a": ""})
 	if got := c.schema(); got != `{"properties":{"arguments":false,"command":{"enum":["a","b"]}},"required":["command"],"type":"object"}` {
 		t.Error(got)
@@ -140,7 +140,7 @@ func TestTheSchemaNamesTheCommandsAndKnowsArgumentsWhereTheyMayBe(t *testing.T) 
 	}
 }
 
-func TestWhenTheTimeIsOverTheCommandEndsWithAllThatItStarted(t *testing.T) {
+func TestACancelledCommandIsKilledWithItsChildren(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "pid")
 	c := allowing(t, map[string]string{"hang": "sleep 1000 & echo $! > " + out + ".new; mv " + out + ".new " + out + "; wait"})
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -161,7 +161,7 @@ func TestWhenTheTimeIsOverTheCommandEndsWithAllThatItStarted(t *testing.T) {
 	})
 }
 
-func TestOnlyTheBeginningOfWhatACommandWritesIsKept(t *testing.T) {
+func TestOnlyTheBeginningOfTheOutputIsKept(t *testing.T) {
 	var kept head
 	for range 100 {
 		if n, err := kept.Write([]byte(strings.Repeat("x", 999))); n != 999 || err != nil {

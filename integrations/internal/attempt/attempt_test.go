@@ -19,7 +19,7 @@ func TestASentenceIsOneLineOfBoundedLength(t *testing.T) {
 	}
 }
 
-func TestAnExcerptIsCutBetweenCharacters(t *testing.T) {
+func TestAnExcerptIsTruncatedAtTheEndOfACharacter(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want int
@@ -37,7 +37,7 @@ func TestAnExcerptIsCutBetweenCharacters(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoUTF8IsReplacedAsEverybodyReplacesIt(t *testing.T) {
+func TestInvalidUTF8IsReplacedInTheStandardWay(t *testing.T) {
 	for _, c := range []struct{ bytes, want string }{
 		{"a\xffb", "a\uFFFDb"},
 		{"\xe2\x82", "\uFFFD"},

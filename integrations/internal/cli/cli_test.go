@@ -42,7 +42,7 @@ func file(t *testing.T, content string) string {
 	return path
 }
 
-func TestTheVersionIsThatOfTessera(t *testing.T) {
+func TestTheVersionIsTheSameAsTesseras(t *testing.T) {
 	manifest, err := os.ReadFile("../../../Cargo.toml")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestTheVersionIsThatOfTessera(t *testing.T) {
 	}
 }
 
-func TestAFlagWinsOverTheEnvironmentAndBothOverTheDefault(t *testing.T) {
+func TestAFlagOverridesTheEnvironmentAndBothOverrideTheDefault(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		env  string
@@ -120,7 +120,7 @@ func TestTheHelpExplainsEveryFlagWithItsVariable(t *testing.T) {
 	}
 }
 
-func TestWhatIsSetWronglyIsSaidClearly(t *testing.T) {
+func TestInvalidSettingsAreReported(t *testing.T) {
 	env := map[string]string{"TESSERA_ADDRESS": "127.0.0.1:1", "TESSERA_TOKEN": "canary"}
 	for want, args := range map[string][]string{
 		"flag provided but not defined: -colour":              {"--colour", "red"},
@@ -146,7 +146,7 @@ func TestWhatIsSetWronglyIsSaidClearly(t *testing.T) {
 	}
 }
 
-func TestACertificateIsReadWithItsKey(t *testing.T) {
+func TestACertificateIsLoadedWithItsKey(t *testing.T) {
 	cert, key := pair(t)
 	s := settings{ca: cert, cert: cert, key: key}
 	config, err := s.tls()
@@ -182,7 +182,7 @@ func pair(t *testing.T) (string, string) {
 		file(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
 }
 
-func TestAConnectorThatIsToldToEndEndsWell(t *testing.T) {
+func TestAConnectorThatIsStoppedExitsWithSuccess(t *testing.T) {
 	env := map[string]string{"TESSERA_ADDRESS": "127.0.0.1:1", "TESSERA_TOKEN": "canary"}
 	if code, out, fault := outcome(probe(), env); code != 0 || out != "" || strings.Contains(fault, "canary") {
 		t.Errorf("%d %s %s", code, out, fault)

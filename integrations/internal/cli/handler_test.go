@@ -45,7 +45,7 @@ func play(t *testing.T, send func(ctx context.Context, end func()) attempt.Attem
 	return settlement
 }
 
-func TestWhatAnAttemptCameToIsSettledAsItIs(t *testing.T) {
+func TestTheResultOfAnAttemptIsSettledUnchanged(t *testing.T) {
 	recipients := []*tesserav1.RecipientAnswer{{Address: "a@example.org", Outcome: attempt.Retry, Answer: "450 later"}}
 	for _, made := range []attempt.Attempt{
 		{Outcome: attempt.Delivered, StatusCode: 202, Detail: "202 Accepted", Response: "thanks", Health: attempt.Works},
@@ -64,7 +64,7 @@ func TestWhatAnAttemptCameToIsSettledAsItIs(t *testing.T) {
 	}
 }
 
-func TestAnAttemptThatIsCalledOffIsReturnedUnlessSomebodyHasTheMessage(t *testing.T) {
+func TestACancelledAttemptIsReturnedUnlessARecipientHasAFinalReply(t *testing.T) {
 	answer := func(outcome tesserav1.Outcome) []*tesserav1.RecipientAnswer {
 		return []*tesserav1.RecipientAnswer{{Address: "a@example.org", Outcome: attempt.Retry}, {Address: "b@example.org", Outcome: outcome}}
 	}

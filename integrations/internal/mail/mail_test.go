@@ -112,7 +112,7 @@ func (s *mailServer) hear(line string) {
 	s.heard = append(s.heard, line)
 }
 
-// commands are what was heard so far, without the messages.
+// commands returns the commands that the server received so far, without the messages.
 func (s *mailServer) commands() []string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -197,7 +197,7 @@ func said(made attempt.Attempt) []string {
 	return answers
 }
 
-func TestAMailIsHandedOverWholeAndAConnectionServesMany(t *testing.T) {
+func TestAMailIsSentUnchangedAndConnectionsAreReused(t *testing.T) {
 	server := serve(t, willing)
 	transport := server.transport(t)
 	made := transport.Send(t.Context(), hello, mail())
@@ -216,7 +216,7 @@ func TestAMailIsHandedOverWholeAndAConnectionServesMany(t *testing.T) {
 	}
 }
 
-func TestDotsAreDoubledWhereALineBeginsWithOne(t *testing.T) {
+func TestAMessageIsDotStuffed(t *testing.T) {
 	for text, want := range map[string]string{
 		".": "..", ".\r\ntest": "..\r\ntest", "te\r\n.\r\nst": "te\r\n..\r\nst", "\r\n.\r\n.": "\r\n..\r\n..", "a.b\n.c\r.d": "a.b\n.c\r.d", "": "",
 	} {
@@ -237,7 +237,7 @@ func TestDotsAreDoubledWhereALineBeginsWithOne(t *testing.T) {
 	}
 }
 
-func TestNoAddressCanSpeakToTheServer(t *testing.T) {
+func TestAnAddressCannotInjectCommands(t *testing.T) {
 	server := serve(t, willing)
 	for _, address := range []string{
 		"a@b\r\nRCPT TO:<c@d", "a@b\n", "nobody", "@example.org", "a@", "a\x00@b", "a@b> SIZE=1", "a@b c", "<a@b>",
@@ -263,7 +263,7 @@ func TestNoAddressCanSpeakToTheServer(t *testing.T) {
 	}
 }
 
-func TestAMailThatEveryRecipientRefusesIsGivenUpAndTheConnectionLivesOn(t *testing.T) {
+func TestAMailRejectedForEveryRecipientIsGivenUpAndTheConnectionIsKept(t *testing.T) {
 	server := serve(t, but("RCPT TO:<gone@", "550 5.1.1 no such user"))
 	transport := server.transport(t)
 	made := transport.Send(t.Context(), hello, mail("gone@example.org"))
@@ -279,7 +279,7 @@ func TestAMailThatEveryRecipientRefusesIsGivenUpAndTheConnectionLivesOn(t *testi
 	}
 }
 
-func TestAMailThatAnIdleConnectionRefusesIsRefusedAndNotAskedAboutAgain(t *testing.T) {
+func TestAMailRejectedOnAnIdleConnectionIsNotRetriedOnAnother(t *testing.T) {
 	server := serve(t, but("MAIL FROM:<bad@", "550 no"))
 	transport := server.transport(t)
 	if made := transport.Send(t.Context(), hello, mail()); made.Outcome != attempt.Delivered {
@@ -293,7 +293,7 @@ func TestAMailThatAnIdleConnectionRefusesIsRefusedAndNotAskedAboutAgain(t *testi
 	}
 }
 
-func TestAServerThatGaveAnIdleConnectionUpIsDialledAgain(t *testing.T) {
+func TestAServerThatClosedAnIdleConnectionIsDialledAgain(t *testing.T) {
 	for _, answer := range []string{"421 idle too long", hangUp} {
 		transport := serve(t, but("MAIL FROM:<again", answer), willing).transport(t)
 		for _, sender := range []string{"help@example.com", "again@example.com"} {
@@ -304,7 +304,7 @@ func TestAServerThatGaveAnIdleConnectionUpIsDialledAgain(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatLayIdleTooLongIsNotUsed(t *testing.T) {
+func TestAConnectionThatWasIdleTooLongIsNotReused(t *testing.T) {
 	server := serve(t, willing)
 	transport := server.transport(t)
 	transport.Send(t.Context(), hello, mail())
@@ -317,7 +317,7 @@ func TestAConnectionThatLayIdleTooLongIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestNoMoreConnectionsLieIdleThanTheLimit(t *testing.T) {
+func TestTheNumberOfIdleConnectionsIsLimited(t *testing.T) {
 	server := serve(t, willing)
 	transport := server.transport(t)
 	for range idleMax + 2 {
@@ -332,7 +332,7 @@ func TestNoMoreConnectionsLieIdleThanTheLimit(t *testing.T) {
 	}
 }
 
-func TestASilentOrAbsentServerCostsAnAttemptAndNoMore(t *testing.T) {
+func TestASilentOrAbsentServerFailsTheAttempt(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -356,7 +356,7 @@ func TestASilentOrAbsentServerCostsAnAttemptAndNoMore(t *testing.T) {
 	}
 }
 
-func TestAnAttemptEndsWhenItIsCalledOff(t *testing.T) {
+func TestAnAttemptEndsWhenItIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	transport := serve(t, func(line string) string {
 		if strings.HasPrefix(line, "RCPT") {
@@ -401,7 +401,7 @@ func offersTLS(next script) script {
 	}
 }
 
-func TestOpportunisticEncryptionDoesNotLookAtTheCertificateAndRequiredEncryptionDoes(t *testing.T) {
+func TestOnlyRequiredEncryptionVerifiesTheCertificate(t *testing.T) {
 	serving, roots := certificate(t)
 	for _, c := range []struct {
 		query   string
@@ -436,7 +436,7 @@ func TestOpportunisticEncryptionDoesNotLookAtTheCertificateAndRequiredEncryption
 	}
 }
 
-func TestWhatIsSlippedInBeforeEncryptionIsNotHeard(t *testing.T) {
+func TestDataInjectedBeforeEncryptionIsDiscarded(t *testing.T) {
 	server := serve(t, offersTLS(willing))
 	server.tls, _ = certificate(t)
 	server.slipped = "250-forged\r\n250 AUTH PLAIN\r\n"
@@ -470,7 +470,7 @@ func TestAWrappedConnectionIsEncryptedFromTheFirstByte(t *testing.T) {
 	}
 }
 
-func TestAnAnswerHasALimit(t *testing.T) {
+func TestTheSizeOfAReplyIsLimited(t *testing.T) {
 	line := "250-" + strings.Repeat("x", lineMax-10) + "\r\n"
 	server := serve(t, but("EHLO", strings.Repeat(line, answerMax/len(line)+1)+"250 x"))
 	made := server.transport(t).Send(t.Context(), hello, mail())
@@ -479,7 +479,7 @@ func TestAnAnswerHasALimit(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsNotASCIIIsSaidToBeSo(t *testing.T) {
+func TestSMTPUTF8IsOnlyUsedForNonASCIIMails(t *testing.T) {
 	server := serve(t, but("EHLO", "250-mx\r\n250 SMTPUTF8"))
 	for _, change := range []func(*tesserav1.EmailMessage){
 		func(*tesserav1.EmailMessage) {},
@@ -500,7 +500,7 @@ func TestOnlyWhatIsNotASCIIIsSaidToBeSo(t *testing.T) {
 	}
 }
 
-func TestAPasswordMayBeWrittenAsItIsAndAppearsNowhere(t *testing.T) {
+func TestAPasswordNeedsNoEscapingAndIsNeverShown(t *testing.T) {
 	const answer = "535 5.7.8 wrong"
 	server := serve(t, func(line string) string {
 		if strings.HasPrefix(line, "AUTH") {
@@ -519,7 +519,7 @@ func TestAPasswordMayBeWrittenAsItIsAndAppearsNowhere(t *testing.T) {
 	}
 }
 
-func TestAnEnhancedCodeThatEveryLineRepeatsIsSaidOnce(t *testing.T) {
+func TestARepeatedEnhancedCodeIsShownOnce(t *testing.T) {
 	for _, c := range []struct {
 		code  int
 		lines []string
@@ -537,7 +537,7 @@ func TestAnEnhancedCodeThatEveryLineRepeatsIsSaidOnce(t *testing.T) {
 	}
 }
 
-func TestTheURLSaysHowToConnect(t *testing.T) {
+func TestTheURLDeterminesHowToConnect(t *testing.T) {
 	for _, c := range []struct {
 		url, host string
 		port      int
@@ -579,7 +579,7 @@ func TestTheURLSaysHowToConnect(t *testing.T) {
 	}
 }
 
-func TestANameIsGivenAsEHLOWantsIt(t *testing.T) {
+func TestANameIsFormattedForEHLO(t *testing.T) {
 	for name, want := range map[string]string{
 		"desk.example.com": "desk.example.com", "192.0.2.1": "[192.0.2.1]", "2001:db8::1": "[IPv6:2001:db8::1]",
 		"": "[127.0.0.1]", "a b": "[127.0.0.1]", "x\r\nQUIT": "[127.0.0.1]", "bücher.example": "[127.0.0.1]",

@@ -9,7 +9,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-// A mailScenario is one line of the table that the workers are tested with as well.
+// A mailScenario is one line of the table, which Tessera's own workers are tested with as well.
 type mailScenario struct {
 	scenarios.Expected
 	// Answers are the replies of the server by prefix of the command; nil closes the connection.
@@ -20,7 +20,7 @@ type mailScenario struct {
 	Commands    []string
 }
 
-// answer is what the server says to a line: the longest beginning in the table, or what willing says.
+// answer returns the reply to a line: that of the longest prefix in the table, or that of willing.
 func (s mailScenario) answer(line string) string {
 	named, isNamed := "", false
 	for key := range s.Answers {
@@ -38,7 +38,7 @@ func (s mailScenario) answer(line string) string {
 	return scenarios.Bytes(*s.Answers[named])
 }
 
-func TestAMailComesToWhatTheTableSays(t *testing.T) {
+func TestMailsHaveTheResultsInTheTable(t *testing.T) {
 	table := scenarios.Load[mailScenario](t, "smtp.json")
 	if len(table) <= 40 {
 		t.Fatal(len(table))

@@ -152,7 +152,7 @@ var hostile = []string{
 	"[2001::1]",
 }
 
-func TestNoHostileFormOfAnAddressIsLetThrough(t *testing.T) {
+func TestNoHostileFormOfAnAddressIsAllowed(t *testing.T) {
 	parsed := 0
 	for _, host := range hostile {
 		for _, text := range []string{"http://" + host + "/", "https://" + host + ":8443/hook?q=1"} {
@@ -163,7 +163,7 @@ func TestNoHostileFormOfAnAddressIsLetThrough(t *testing.T) {
 			parsed++
 			isMachine := strings.TrimSuffix(url.Hostname(), ".")
 			if isMachine == "localhost" || strings.HasSuffix(isMachine, ".localhost") {
-				continue // A name: what it resolves to is checked when it is dialled.
+				continue // A name: its addresses are checked when it is dialled.
 			}
 			if !url.Literal.IsValid() {
 				t.Errorf("%s is %s and would go to the resolver", text, url)
@@ -229,7 +229,7 @@ func TestARefusalNamesTheSettingAndTheValueThatWouldAllowIt(t *testing.T) {
 	}
 }
 
-func TestWhatARefusalSaysToAddLetsTheAddressThrough(t *testing.T) {
+func TestTheNetworkInARefusalAllowsTheAddress(t *testing.T) {
 	refusals := 0
 	for _, host := range hostile {
 		url, err := weburl.Parse("http://" + host + "/")
@@ -269,7 +269,7 @@ func nets(texts ...string) Guard {
 	return guard
 }
 
-func TestTheAllowListWinsAndReachesNoFurtherThanItSays(t *testing.T) {
+func TestTheAllowListTakesPrecedenceAndIsExact(t *testing.T) {
 	local := nets("127.0.0.0/8", "10.1.0.0/16", "fd00:1::/32")
 	translated := nets("64:ff9b::/96")
 	for _, c := range []struct {
@@ -289,7 +289,7 @@ func TestTheAllowListWinsAndReachesNoFurtherThanItSays(t *testing.T) {
 	}
 }
 
-func TestWhoAllowsAFormThatHoldsAnAddressHasAllowedNoAddressInIt(t *testing.T) {
+func TestAllowingAnEmbeddingFormDoesNotAllowTheEmbeddedAddress(t *testing.T) {
 	for _, c := range []struct{ form, hidden, public string }{
 		{"::/96", "::127.0.0.1", "::8.8.8.8"},
 		{"64:ff9b::/96", "64:ff9b::127.0.0.1", "64:ff9b::8.8.8.8"},
@@ -324,7 +324,7 @@ func knows(answers ...[]string) func(context.Context, string) ([]netip.Addr, err
 	}
 }
 
-func TestOnlyWhatMayBeReachedIsDialledWhateverTheResolverSays(t *testing.T) {
+func TestOnlyAllowedAddressesAreDialledWhateverTheResolverReturns(t *testing.T) {
 	flipping := &dialer{resolve: knows([]string{"10.0.0.1", "1.1.1.1", "::1"}, []string{"10.0.0.1", "169.254.169.254"}, nil)}
 	first, err := flipping.addresses(t.Context(), "rebind.example")
 	if err != nil || len(first) != 1 || first[0].String() != "1.1.1.1" {

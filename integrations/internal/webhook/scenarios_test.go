@@ -53,7 +53,7 @@ func (s hookScenario) webhook(t *testing.T, server string) *tesserav1.WebhookReq
 	return made
 }
 
-func TestAWebhookComesToWhatTheTableSays(t *testing.T) {
+func TestWebhooksHaveTheResultsInTheTable(t *testing.T) {
 	table := scenarios.Load[hookScenario](t, "webhook.json")
 	if len(table) <= 60 {
 		t.Fatal(len(table))

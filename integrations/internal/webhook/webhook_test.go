@@ -121,7 +121,7 @@ func isUntouched(listener *net.TCPListener) bool {
 	return err != nil
 }
 
-func TestWhatAReceiverGetsIsSignedAndComplete(t *testing.T) {
+func TestARequestIsSignedAndComplete(t *testing.T) {
 	address, requests := answers(t, reply("202 Whatever", "thanks"))
 	webhook := hook("http://hooks.example:" + address[strings.LastIndex(address, ":")+1:] + "/in?q=1")
 	webhook.SigningKey, webhook.Secrets = key, map[string]string{"sign": key}
@@ -157,14 +157,14 @@ func mustKey(t *testing.T) []byte {
 	return parsed
 }
 
-func TestTheVectorOfStandardWebhooksHolds(t *testing.T) {
+func TestTheTestVectorOfStandardWebhooks(t *testing.T) {
 	got := sign(mustKey(t), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, []byte(`{"test": 2432232314}`))
 	if got != "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" {
 		t.Error(got)
 	}
 }
 
-func TestASigningSecretOfAnotherShapeIsRefusedWithoutBeingRepeated(t *testing.T) {
+func TestAnInvalidSigningSecretIsRejectedAndNotShown(t *testing.T) {
 	of := func(length int) string {
 		return "whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, length))
 	}
@@ -184,7 +184,7 @@ func TestASigningSecretOfAnotherShapeIsRefusedWithoutBeingRepeated(t *testing.T)
 	}
 }
 
-func TestARetryAfterIsReadAsSecondsOrAsADate(t *testing.T) {
+func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"0": 0, "120": 120, " 7 ": 7, "007": 7, "99999999999999999999999": 1<<32 - 1, "9999999999999": 1<<32 - 1,
 		"Mon, 23 Nov 2026 12:02:00 GMT": 120, "Mon, 23 Nov 2026 13:00:00 +0100": 0, "Mon, 23 Nov 2026 11:00:00 GMT": 0,
@@ -230,7 +230,7 @@ func TestTheGuardRefusesLiteralAddressesAndResolvedNames(t *testing.T) {
 	}
 }
 
-func TestAProxyOfTheEnvironmentIsNotAsked(t *testing.T) {
+func TestAProxyInTheEnvironmentIsNotUsed(t *testing.T) {
 	proxy := listen(t)
 	t.Setenv("HTTP_PROXY", "http://"+proxy.Addr().String())
 	t.Setenv("ALL_PROXY", "http://"+proxy.Addr().String())
@@ -243,7 +243,7 @@ func TestAProxyOfTheEnvironmentIsNotAsked(t *testing.T) {
 	}
 }
 
-func TestNoAnswerIsTheEndpointsFaultAndWhatWasNotSentIsNot(t *testing.T) {
+func TestOnlyARequestThatWasSentCanFailTheEndpoint(t *testing.T) {
 	gone := listen(t)
 	_ = gone.Close()
 	made := loopback().Send(t.Context(), id, hook("http://"+gone.Addr().String()+"/?key=1"))
@@ -271,7 +271,7 @@ func TestNoAnswerIsTheEndpointsFaultAndWhatWasNotSentIsNot(t *testing.T) {
 	}
 }
 
-func TestConnectingHasALimitOfItsOwn(t *testing.T) {
+func TestConnectingHasItsOwnTimeout(t *testing.T) {
 	transport := loopback()
 	transport.client.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return connected(ctx, func(ctx context.Context) (net.Conn, error) {
@@ -285,7 +285,7 @@ func TestConnectingHasALimitOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAReceiverThatNeverAnswersIsLeftAtTheDeadline(t *testing.T) {
+func TestAReceiverThatNeverRespondsIsAbandonedAtTheDeadline(t *testing.T) {
 	left := make(chan error, 1)
 	address, _ := receiver(t, func(socket net.Conn) {
 		_, err := socket.Read(make([]byte, 1))
@@ -302,7 +302,7 @@ func TestAReceiverThatNeverAnswersIsLeftAtTheDeadline(t *testing.T) {
 	}
 }
 
-func TestABodyThatDripsForEverIsLeftAtTheDeadline(t *testing.T) {
+func TestABodyThatNeverEndsIsAbandonedAtTheDeadline(t *testing.T) {
 	for status, outcome := range map[string]tesserav1.Outcome{"200 OK": attempt.Delivered, "500 Oh": attempt.Retry} {
 		t.Run(status, func(t *testing.T) {
 			t.Parallel()
@@ -328,7 +328,7 @@ func TestABodyThatDripsForEverIsLeftAtTheDeadline(t *testing.T) {
 	}
 }
 
-func TestAFloodIsReadNoFurtherThanTheLimit(t *testing.T) {
+func TestAnEndlessBodyIsReadUpToTheLimit(t *testing.T) {
 	ended := make(chan struct{})
 	address, _ := receiver(t, func(socket net.Conn) {
 		defer close(ended)
@@ -349,7 +349,7 @@ func TestAFloodIsReadNoFurtherThanTheLimit(t *testing.T) {
 	}
 }
 
-func TestABodyIsReadToTheLimitAndToNoByteBeyond(t *testing.T) {
+func TestABodyIsReadUpToTheLimitAndNotBeyond(t *testing.T) {
 	for length, cut := range map[int]string{readMax - 1: "", readMax: "", readMax + 9: "; the response body exceeds the read limit"} {
 		body, said := read(t.Context(), strings.NewReader(strings.Repeat("x", length)))
 		if len(body) != min(length, readMax) || said != cut {
@@ -358,7 +358,7 @@ func TestABodyIsReadToTheLimitAndToNoByteBeyond(t *testing.T) {
 	}
 }
 
-func TestASecretAppearsInNoWordsOfALibrary(t *testing.T) {
+func TestErrorsOfLibrariesContainNoSecret(t *testing.T) {
 	address, _ := answers(t, "HTTP/1.1 canary\r\n\r\n")
 	webhook := hook("http://" + address + "/")
 	webhook.Secrets = map[string]string{"token": "canary"}
@@ -367,7 +367,7 @@ func TestASecretAppearsInNoWordsOfALibrary(t *testing.T) {
 	}
 }
 
-func TestASecretIsFoundAsJSONWritesIt(t *testing.T) {
+func TestASecretIsQuotedAsJSON(t *testing.T) {
 	for text, want := range map[string]string{
 		"a\"b\\c\n\r\t\b\f\x01\x7f\u2028<>&ü": `"a\"b\\c\n\r\t\b\f\u0001` + "\x7f\u2028<>&ü\"",
 	} {
@@ -377,7 +377,7 @@ func TestASecretIsFoundAsJSONWritesIt(t *testing.T) {
 	}
 }
 
-func TestAConnectionServesManyWebhooksAndHTTP2IsSpoken(t *testing.T) {
+func TestConnectionsAreReusedAndHTTP2IsSupported(t *testing.T) {
 	connections, protocols := map[string]bool{}, map[string]bool{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		connections[r.RemoteAddr], protocols[r.Proto] = true, true
@@ -406,7 +406,7 @@ func TestAConnectionServesManyWebhooksAndHTTP2IsSpoken(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatDoesNotAnswerIsPassedOver(t *testing.T) {
+func TestAnAddressThatDoesNotRespondIsSkipped(t *testing.T) {
 	address, _ := answers(t, reply("200 OK", ""))
 	port := address[strings.LastIndex(address, ":")+1:]
 	for _, addresses := range [][]string{{"127.0.0.2", "127.0.0.1"}, {"::1", "127.0.0.1"}, {"127.0.0.2", "::1", "127.0.0.1"}} {
@@ -432,7 +432,7 @@ func ips(texts []string) []netip.Addr {
 	return ips
 }
 
-func TestEveryHostileFormIsRefusedOrNoURL(t *testing.T) {
+func TestEveryHostileFormIsRefusedOrAnInvalidURL(t *testing.T) {
 	transport := reaching(nil, "127.0.0.1")
 	for _, host := range hostile {
 		made := transport.Send(t.Context(), id, hook("http://"+host+":9/"))

@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-func TestAURLIsReadAsBrowsersReadIt(t *testing.T) {
+func TestURLsAreParsedAsBrowsersDo(t *testing.T) {
 	for _, c := range []struct{ text, host, target string }{
 		{"http://example.org", "example.org", "/"},
 		{"HTTP://Example.ORG:80/Hook?q=1#part", "example.org", "/Hook?q=1"},
@@ -34,7 +34,7 @@ func TestAURLIsReadAsBrowsersReadIt(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoURLIsRefused(t *testing.T) {
+func TestInvalidURLsAreRejected(t *testing.T) {
 	for _, text := range []string{
 		"", "no url", "/path", "http://", "http:///", "ftp://example.org/", "http://a b/", "http://a%20b/", "http://a<b/",
 		"http://example.org:port/", "http://example.org:65536/", "http://example.org:+80/", "http://[::1/", "http://[::1%25eth0]/",
@@ -47,7 +47,7 @@ func TestWhatIsNoURLIsRefused(t *testing.T) {
 	}
 }
 
-func TestUnescapingLeavesWhatIsNoEscape(t *testing.T) {
+func TestUnescapingKeepsInvalidEscapes(t *testing.T) {
 	for text, want := range map[string]string{"a%40b": "a@b", "%": "%", "%4": "%4", "%zz%41": "%zzA", "100%": "100%", "%2": "%2"} {
 		if got := Unescape(text); got != want {
 			t.Errorf("%q is %q", text, got)

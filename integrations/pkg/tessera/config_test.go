@@ -22,7 +22,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-func TestAConfigurationThatCannotWorkIsRefusedWithWhatToDo(t *testing.T) {
+func TestAnInvalidConfigurationIsRejectedWithAHelpfulError(t *testing.T) {
 	for want, edit := range map[string]func(*tessera.Config){
 		"`tessera connector add NAME --kind KIND` creates a token":        func(c *tessera.Config) { c.Token = " \n" },
 		"Concurrency is 101; it must be from 1 to 100":                    func(c *tessera.Config) { c.Concurrency = 101 },
@@ -48,7 +48,7 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToDo(t *testing.T) {
 	}
 }
 
-// tickets is an inbound side that makes ticket 7, and keeps what came with the calls.
+// tickets is a TicketsService that creates ticket 7, and records the metadata of calls.
 type tickets struct {
 	tesserav1.UnimplementedTicketsServiceServer
 
@@ -77,7 +77,7 @@ func (s *tickets) create(t *testing.T, ctx context.Context, client *tessera.Clie
 	return s.metadata[len(s.metadata)-1]
 }
 
-func TestACallTellsWhoMakesItAndHowDeepTheDeliveryIs(t *testing.T) {
+func TestACallSendsTheTokenAndTheDepthOfTheDelivery(t *testing.T) {
 	service := &tickets{}
 	server := connectortest.NewServer(t, connectortest.Options{Tickets: service})
 	client, err := tessera.Dial(server.Config())

@@ -22,7 +22,7 @@ const (
 	isReturned  = tesserav1.Outcome_OUTCOME_RETURNED
 )
 
-func TestWhatAHandlerReturnsIsTheDecision(t *testing.T) {
+func TestTheErrorOfAHandlerDecidesTheOutcome(t *testing.T) {
 	full, wrong := errors.New("the box is full"), errors.New("there is no such box")
 	for name, c := range map[string]struct {
 		returned error
@@ -59,7 +59,7 @@ func TestWhatAHandlerReturnsIsTheDecision(t *testing.T) {
 	}
 }
 
-func TestAReportSaysMoreThanAnError(t *testing.T) {
+func TestAReportAddsDetailsToAnError(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	run(t, server, nil, func(_ context.Context, delivery *tessera.Delivery) error {
 		delivery.Report(tessera.Report{Detail: "forgotten, for another follows"})
@@ -83,7 +83,7 @@ func TestAReportSaysMoreThanAnError(t *testing.T) {
 	}
 }
 
-func TestAPanicIsTriedAgainAndItsStackIsLogged(t *testing.T) {
+func TestAPanicIsRetriedAndItsStackIsLogged(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	c := run(t, server, nil, func(_ context.Context, delivery *tessera.Delivery) error {
 		if delivery.Attempt == 1 {
@@ -105,7 +105,7 @@ func TestAPanicIsTriedAgainAndItsStackIsLogged(t *testing.T) {
 	}
 }
 
-func TestADeliverySaysWhatItIsAbout(t *testing.T) {
+func TestADeliveryHasItsTicketAndPayload(t *testing.T) {
 	server, seen := connectortest.NewServer(t, connectortest.Options{}), make(chan *tessera.Delivery, 1)
 	run(t, server, nil, func(_ context.Context, delivery *tessera.Delivery) error {
 		seen <- delivery
@@ -137,7 +137,7 @@ func TestADeliverySaysWhatItIsAbout(t *testing.T) {
 	}
 }
 
-func TestAPayloadThatCannotBeReadIsGivenUp(t *testing.T) {
+func TestAnInvalidPayloadIsGivenUp(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	run(t, server, nil, func(_ context.Context, delivery *tessera.Delivery) error {
 		var number int
@@ -148,7 +148,7 @@ func TestAPayloadThatCannotBeReadIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestTheContextOfAHandlerSaysWhyItEnds(t *testing.T) {
+func TestTheContextOfAHandlerHasTheCauseOfItsEnd(t *testing.T) {
 	untilTheEnd := func(causes chan<- error) tessera.Handler {
 		return func(ctx context.Context, _ *tessera.Delivery) error {
 			causes <- nil
@@ -199,7 +199,7 @@ func TestTheContextOfAHandlerSaysWhyItEnds(t *testing.T) {
 	})
 }
 
-func TestAHandlerThatDoesNotReturnIsGivenUpAndItsLateSuccessIsStillTold(t *testing.T) {
+func TestAHandlerThatDoesNotReturnIsGivenUpAndItsLateSuccessIsReported(t *testing.T) {
 	server, release := connectortest.NewServer(t, connectortest.Options{}), make(chan struct{})
 	run(t, server, func(config *tessera.Config) { config.Concurrency, config.Timeout = 2, 40*time.Millisecond },
 		func(_ context.Context, delivery *tessera.Delivery) error {
@@ -220,7 +220,7 @@ func TestAHandlerThatDoesNotReturnIsGivenUpAndItsLateSuccessIsStillTold(t *testi
 	connectortest.Eventually(t, "the success is reported", func() bool { return server.Record(deaf).Leases[0].Told == 2 })
 }
 
-func TestAConnectorOfWhichNoHandlerReturnsEnds(t *testing.T) {
+func TestAConnectorEndsIfNoHandlerReturns(t *testing.T) {
 	server, release := connectortest.NewServer(t, connectortest.Options{}), make(chan struct{})
 	defer close(release)
 	c := run(t, server, func(config *tessera.Config) { config.Concurrency, config.Timeout = 2, 40*time.Millisecond },

@@ -17,7 +17,7 @@ import (
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
-func TestWhatIsLeasedDuringAStopIsGivenBack(t *testing.T) {
+func TestDeliveriesLeasedDuringAStopAreReturned(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	leased, answer := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -77,7 +77,7 @@ func (c *crowd) handle(ctx context.Context, _ *tessera.Delivery) error {
 	}
 }
 
-func TestABurstKeepsEveryPlaceBusy(t *testing.T) {
+func TestABurstKeepsEverySlotBusy(t *testing.T) {
 	const places, rounds = 20, 5
 	for name, perEndpoint := range map[string]int{"without a share": 0, "with a share for each endpoint": 5} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestABurstKeepsEveryPlaceBusy(t *testing.T) {
 	}
 }
 
-func TestConnectorsOfOneKindShareTheWorkAndASlowOneTakesNoMoreThanItsPlaces(t *testing.T) {
+func TestConnectorsOfOneKindShareTheWorkAndASlowOneLeasesOnlyWhatItHasSlotsFor(t *testing.T) {
 	const slowPlaces, deliveries = 2, 60
 	server, release := connectortest.NewServer(t, connectortest.Options{}), make(chan struct{})
 	var slow atomic.Int32
@@ -111,7 +111,7 @@ func TestConnectorsOfOneKindShareTheWorkAndASlowOneTakesNoMoreThanItsPlaces(t *t
 	connectortest.Eventually(t, "the slow one made its own", func() bool { return server.Ends() == deliveries })
 }
 
-func TestEndpointsThatHaveTheirShareAreAskedForAsSoonAsOneOfThemIsFree(t *testing.T) {
+func TestAnEndpointAtItsLimitIsRequestedAgainAsSoonAsAnAttemptEnds(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	run(t, server, func(config *tessera.Config) { config.PerEndpoint = 1 }, delivered)
 	for range 50 {
@@ -125,7 +125,7 @@ func TestEndpointsThatHaveTheirShareAreAskedForAsSoonAsOneOfThemIsFree(t *testin
 	}
 }
 
-func TestWhileAnEndpointHasItsShareTheServerIsNotAskedAllTheTime(t *testing.T) {
+func TestAnEndpointAtItsLimitDoesNotCauseABusyLoop(t *testing.T) {
 	server, release := connectortest.NewServer(t, connectortest.Options{}), make(chan struct{})
 	run(t, server, func(config *tessera.Config) { config.PerEndpoint = 1 }, func(context.Context, *tessera.Delivery) error {
 		<-release
@@ -142,7 +142,7 @@ func TestWhileAnEndpointHasItsShareTheServerIsNotAskedAllTheTime(t *testing.T) {
 	close(release)
 }
 
-func TestWhatEndsTogetherIsSettledTogetherUpToWhatTheServerTakes(t *testing.T) {
+func TestSettlementsAreBatchedUpToTheLimitOfTheServer(t *testing.T) {
 	const places, most = 100, 100
 	server := connectortest.NewServer(t, connectortest.Options{})
 	first, goOn := make(chan struct{}), make(chan struct{})
@@ -176,7 +176,7 @@ func TestWhatEndsTogetherIsSettledTogetherUpToWhatTheServerTakes(t *testing.T) {
 	}
 }
 
-func TestOneSettlementThatIsRefusedDoesNotHoldUpTheOthers(t *testing.T) {
+func TestARejectedSettlementDoesNotBlockTheOthers(t *testing.T) {
 	const places = 10
 	server, handler := connectortest.NewServer(t, connectortest.Options{}), &crowd{size: places}
 	bad := server.QueueJSON(`{}`)
@@ -200,7 +200,7 @@ func TestOneSettlementThatIsRefusedDoesNotHoldUpTheOthers(t *testing.T) {
 	})
 }
 
-func TestAnOutageIsLoggedOnceAndItsEndToo(t *testing.T) {
+func TestTheStartAndTheEndOfAnOutageAreLoggedOnce(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	var failures atomic.Int32
 	server.Around(func(_ string, _ any, call func() error) error {
@@ -217,7 +217,7 @@ func TestAnOutageIsLoggedOnceAndItsEndToo(t *testing.T) {
 	}
 }
 
-func TestNothingMoreIsTakenOnWhileNothingCanBeSettled(t *testing.T) {
+func TestLeasingStopsWhileSettlingFails(t *testing.T) {
 	const places = 2
 	server := connectortest.NewServer(t, connectortest.Options{})
 	var away atomic.Bool
@@ -246,7 +246,7 @@ func TestNothingMoreIsTakenOnWhileNothingCanBeSettled(t *testing.T) {
 	connectortest.Eventually(t, "all are settled", func() bool { return server.Ends() == 500 })
 }
 
-func TestRunSaysWhatTheServerDoesNotTake(t *testing.T) {
+func TestRunReportsWhatTheServerRejects(t *testing.T) {
 	for want, edit := range map[string]func(*tessera.Config){
 		"`tessera connector add NAME --kind other`": func(config *tessera.Config) { config.Kind = "other" },
 		"check Kind, Schema and Software":           func(config *tessera.Config) { config.Software = strings.Repeat("x", 101) },
@@ -259,7 +259,7 @@ func TestRunSaysWhatTheServerDoesNotTake(t *testing.T) {
 	}
 }
 
-func TestAStopBeforeTheServerIsThereIsNoError(t *testing.T) {
+func TestAStopBeforeTheServerRespondsIsNotAnError(t *testing.T) {
 	server := connectortest.NewServer(t, connectortest.Options{})
 	server.Stop()
 	c := run(t, server, nil, delivered)
