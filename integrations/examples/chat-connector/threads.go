@@ -29,7 +29,7 @@ type threads struct {
 	Roots map[string]root `json:"roots"`
 }
 
-// open reads the stored threads from a file; there are none if the file does not exist.
+// open reads the stored threads from a file. A missing file is not an error.
 func open(file string) (*threads, error) {
 	t := &threads{file: file, Roots: map[string]root{}}
 	if file == "" {

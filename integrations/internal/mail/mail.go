@@ -309,7 +309,7 @@ func (t *Transport) setUp(ctx context.Context, network net.Conn, hello string) (
 	return c, nil
 }
 
-// takeIdle returns the most recently used idle connection; nil if there is none.
+// takeIdle returns the most recently used idle connection, or nil.
 func (t *Transport) takeIdle() *conn {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()

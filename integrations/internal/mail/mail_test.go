@@ -373,11 +373,11 @@ func TestAnAttemptEndsWhenItIsCancelled(t *testing.T) {
 			t.Errorf("%+v", made)
 		}
 	case <-time.After(patience):
-		t.Error("it goes on")
+		t.Error("the attempt did not end")
 	}
 }
 
-// certificate is one of example.com and 127.0.0.1 that nobody knows but who holds roots.
+// certificate returns a certificate for example.com and 127.0.0.1 that only roots trust.
 func certificate(t *testing.T) (serving *tls.Config, roots *x509.CertPool) {
 	t.Helper()
 	web := httptest.NewTLSServer(nil)

@@ -95,7 +95,7 @@ func withUser(authority string, at int) (server, error) {
 	return s, nil
 }
 
-// wishOf returns the value of ?tls= in the URL; empty if there is none.
+// wishOf returns the value of ?tls= in the URL; empty if it is missing.
 func wishOf(parsed *url.URL) (string, error) {
 	wish, isSaid := "", false
 	for pair := range strings.SplitSeq(parsed.RawQuery, "&") {

@@ -93,7 +93,7 @@ func (d *dialer) connect(ctx context.Context, address string) (net.Conn, error) 
 	return race(ctx, first, other, port)
 }
 
-// addresses returns the allowed addresses of a host; if there are none, the error of the guard.
+// addresses returns the allowed addresses of a host, or the error of the guard if it allows no address.
 func (d *dialer) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
 	found := []netip.Addr{}
 	if literal, err := netip.ParseAddr(host); err == nil {

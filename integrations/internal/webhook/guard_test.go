@@ -158,7 +158,7 @@ func TestNoHostileFormOfAnAddressIsAllowed(t *testing.T) {
 		for _, text := range []string{"http://" + host + "/", "https://" + host + ":8443/hook?q=1"} {
 			url, err := weburl.Parse(text)
 			if err != nil {
-				continue // What is not taken as an address cannot be dialled as one either.
+				continue // A text that is not accepted as an address cannot be dialled as one either.
 			}
 			parsed++
 			isMachine := strings.TrimSuffix(url.Hostname(), ".")

@@ -64,7 +64,7 @@ func (s *tickets) CreateTicket(ctx context.Context, _ *tesserav1.CreateTicketReq
 	return &tesserav1.CreateTicketResponse{Ticket: &tesserav1.Ticket{Number: 7}}, nil
 }
 
-// create makes a ticket, and returns the metadata that the server got with the call.
+// create creates a ticket, and returns the metadata that the server got with the call.
 func (s *tickets) create(t *testing.T, ctx context.Context, client *tessera.Client) metadata.MD {
 	t.Helper()
 	made, err := client.CreateTicket(ctx, &tesserav1.CreateTicketRequest{})

@@ -106,7 +106,7 @@ type attempt struct {
 	lost bool
 }
 
-// run runs the connector until ctx ends or an error makes it impossible to continue. Attempts in progress go on until they are drained.
+// run runs the connector until ctx ends or an error makes it impossible to continue. Attempts in progress are drained.
 func (r *runner) run(ctx context.Context) error {
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)

@@ -1,7 +1,7 @@
 // Package connectortest is for testing connectors: it contains a Tessera server for tests and a conformance suite for every connector.
 //
 // [Run] runs the suite. [Server] implements the services of proto/tessera/v1 over a real socket, with a clock that only the test advances:
-// a lease expires when the test says so, not because the machine is busy.
+// a lease expires when the test advances the clock, not because the machine is busy.
 package connectortest
 
 import (
