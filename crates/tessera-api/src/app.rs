@@ -1,8 +1,7 @@
-//! What every handler is given, and what stands before a handler: tokens, a place to work at, the time it has.
+//! The state that handlers share, and the middleware in front of them: authentication, load shedding, time limits.
 
 use crate::error::Problem;
-use crate::routes::health::Pulse;
-use crate::routes::ticketsql::Census;
+use crate::pulse::Pulse;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Version, header};
@@ -25,16 +24,16 @@ use tokio_util::sync::CancellationToken;
 /// Bytes of a request's body.
 pub const BODY_MAX: usize = 1024 * 1024;
 
-/// How much is done at a time, and for how long.
+/// Limits on concurrent work and on its duration.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// How long a handler may take, its request's body included.
+    /// The time that a handler may take, including the arrival of the request's body.
     pub handler: Duration,
-    /// Requests at work; one more is told to come again, before it waits for a connection to the database.
+    /// Concurrent requests; further ones are rejected as `overloaded` before they wait for a database connection.
     pub at_work: usize,
-    /// Exports at a time, each of which keeps a connection to the database; one more is told to come again.
+    /// Concurrent exports, each of which holds a database connection; further ones are rejected as `busy`.
     pub exports: usize,
-    /// How long an export may take, until its client has taken all of it.
+    /// The time that an export may take until its client has received all of it.
     pub export: Duration,
 }
 
@@ -49,20 +48,17 @@ impl Default for Load {
     }
 }
 
-/// What every handler is given.
+/// The state that handlers share.
 #[derive(Debug, Clone)]
 pub struct App {
     /// The desk.
     pub tessera: Arc<Tessera>,
-    /// Cancelled when the process is on its way out.
+    /// Cancelled when the process shuts down.
     pub stop: CancellationToken,
-    /// Where the metrics come from.
+    /// The source of `/metrics`; `None` = the route does not exist.
     pub scrape: Option<Scrape>,
-    /// Whether the database answers.
     pub(crate) pulse: Arc<Pulse>,
-    /// How many tickets there are.
-    pub(crate) census: Arc<Census>,
-    /// Who may export.
+    /// One permit for each export that may run.
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) load: Load,
     token: TokenHash,
@@ -70,7 +66,7 @@ pub struct App {
 }
 
 impl App {
-    /// An application that lets in who has this token.
+    /// Creates an application that accepts this administrator token.
     pub fn new(tessera: Arc<Tessera>, token: &str) -> Self {
         let load = Load::default();
         Self {
@@ -78,7 +74,6 @@ impl App {
             stop: CancellationToken::new(),
             scrape: None,
             pulse: Arc::default(),
-            census: Arc::default(),
             exports: Arc::new(Semaphore::new(load.exports)),
             load,
             token: TokenHash::of(token),
@@ -86,29 +81,29 @@ impl App {
         }
     }
 
-    /// With other limits.
+    /// Sets other limits.
     pub fn with_load(self, load: Load) -> Self {
         let [exports, places] = [load.exports, load.at_work].map(|most| Arc::new(Semaphore::new(most)));
         Self { load, exports, places, ..self }
     }
 
-    /// With a stop of which health tells.
+    /// Sets the cancellation token that makes `/api/health` report `stopping`.
     pub fn with_stop(self, stop: CancellationToken) -> Self {
         Self { stop, ..self }
     }
 
-    /// With metrics at `/metrics`.
+    /// Serves metrics at `/metrics`.
     pub fn with_scrape(self, scrape: Scrape) -> Self {
         Self { scrape: Some(scrape), ..self }
     }
 
-    /// Whether a request has the administrator's token.
+    /// Whether a request has the administrator's bearer token.
     pub fn is_administrator(&self, headers: &HeaderMap) -> bool {
         self.token.is_in(headers)
     }
 }
 
-/// Where the metrics come from, and who besides the administrator may read them.
+/// The source of the metrics, and a token that can read nothing else.
 #[derive(Clone)]
 pub struct Scrape {
     render: Arc<dyn Fn() -> String + Send + Sync>,
@@ -116,17 +111,17 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// Metrics as `render` writes them in Prometheus' text format, for the administrator and who has this token.
+    /// Creates a source that renders Prometheus' text format, for the administrator and for holders of `token`.
     pub fn new(render: impl Fn() -> String + Send + Sync + 'static, token: Option<&str>) -> Self {
         Self { render: Arc::new(render), token: token.map(TokenHash::of) }
     }
 
-    /// The metrics of now.
+    /// Renders the current metrics.
     pub fn render(&self) -> String {
         (self.render)()
     }
 
-    /// Whether a request has the token that opens the metrics alone.
+    /// Whether a request has the bearer token for metrics.
     pub fn is_reader(&self, headers: &HeaderMap) -> bool {
         self.token.as_ref().is_some_and(|token| token.is_in(headers))
     }
@@ -138,7 +133,7 @@ impl fmt::Debug for Scrape {
     }
 }
 
-/// SHA-256 of a token. Hashes are compared, so how long it takes says nothing of the token.
+/// SHA-256 of a token. Comparing hashes takes a time that reveals nothing about the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TokenHash([u8; 32]);
 
@@ -157,32 +152,40 @@ impl TokenHash {
     }
 }
 
-/// Lets in who has the token.
-pub async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
-    if app.is_administrator(request.headers()) {
-        return next.run(request).await;
+/// Rejects requests without a valid token, and attaches the [`Caller`](tessera_core::desk::Caller) to the others. This is the
+/// one place of this edge that decides as whom a request is made.
+pub async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    if !app.is_administrator(request.headers()) {
+        return unauthenticated(
+            "Send the header Authorization: Bearer <token>. `tessera token` prints the administrator's token.",
+        );
     }
-    unauthenticated("Send the header Authorization: Bearer <token>; `tessera token` prints it.")
+    match app.tessera.administrator() {
+        Ok(caller) => drop(request.extensions_mut().insert(caller)),
+        Err(error) => return Problem::from(error).into_response(),
+    }
+    next.run(request).await
 }
 
-/// The answer to who has no token, or a wrong one.
+/// The response to a missing or invalid token.
 pub fn unauthenticated(detail: &str) -> Response {
     let mut response = Problem::from(Error::new(Code::Unauthenticated, detail)).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
 
-/// Turns away who finds no place to work at. It stands behind the token, so that nobody without one takes a place.
+/// Rejects requests above the limit of concurrent requests. It runs after authentication, so that requests without a token
+/// cannot use up the limit.
 pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Response {
     let Ok(_place) = app.places.try_acquire() else {
         metrics::counter!(names::HTTP_SHED).increment(1);
-        let detail = "Too many requests are at work. Send this one again in a moment.";
+        let detail = "Too many requests are being processed. Retry in a moment.";
         return Problem::from(Error::new(Code::Overloaded, detail)).into_response();
     };
     next.run(request).await
 }
 
-/// Ends a handler that takes too long. When it is the client that still owes the request's body, it is told so.
+/// Stops a handler that takes too long. If the request's body has not arrived by then, the response says so.
 pub async fn limit_time(State(app): State<App>, request: Request, next: Next) -> Response {
     let has_arrived = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     let is_http2 = request.version() == Version::HTTP_2;
@@ -195,8 +198,8 @@ pub async fn limit_time(State(app): State<App>, request: Request, next: Next) ->
         return response;
     }
     if has_arrived.load(Ordering::Relaxed) {
-        let detail = "This took too long and was stopped. It may or may not have been done. Send it again with the same \
-                      Idempotency-Key; without one, look first.";
+        let detail = "The request took too long and was stopped. It may or may not have taken effect. Retry with the same \
+                      Idempotency-Key; without one, check first.";
         return Problem::from(Error::new(Code::Timeout, detail)).into_response();
     }
     let detail = format!("The body did not arrive within {} s.", app.load.handler.as_secs_f64());
@@ -207,7 +210,7 @@ pub async fn limit_time(State(app): State<App>, request: Request, next: Next) ->
     response
 }
 
-/// The body of a request, which tells when it has arrived whole.
+/// A request body that records when it has arrived completely.
 struct Arriving {
     body: Body,
     has_arrived: Arc<AtomicBool>,
@@ -237,13 +240,13 @@ impl HttpBody for Arriving {
     }
 }
 
-/// What a panic is answered: the same as any other fault of ours.
+/// The response to a panic: that of any other internal error.
 pub fn on_panic(panic: Box<dyn std::any::Any + Send + 'static>) -> Response<Body> {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without words")
+        .unwrap_or("a panic without a message")
         .to_owned();
-    Problem::from(Error::internal("Something went wrong on our side.", message)).into_response()
+    Problem::from(Error::internal("An internal error occurred.", message)).into_response()
 }

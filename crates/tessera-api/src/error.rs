@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
+use std::convert::Infallible;
 use std::error::Error as _;
 use tessera_core::error::Place;
 use tessera_core::{Code, Error, Kind};
@@ -128,6 +129,13 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self { error, plan: None, query: None }
+    }
+}
+
+/// An extractor that cannot fail has no problem to report.
+impl From<Infallible> for Problem {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -1,4 +1,4 @@
-//! What handlers take out of a request: JSON bodies, conditions, tickets, pages; refused with a problem that says what to send.
+//! Extractors: JSON bodies, callers, conditions, tickets, pages. Their rejections are problem documents that say what to send.
 
 use crate::error::Problem;
 use axum::extract::path::ErrorKind;
@@ -10,16 +10,16 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use sha2::{Digest, Sha256};
-use tessera_core::db::tickets::TicketRef;
-use tessera_core::desk::{Conditions, IdempotencyKey, KEY_MAX, depth_of};
+use tessera_core::desk::reads::TicketRef;
+use tessera_core::desk::{Caller, Conditions, IdempotencyKey, KEY_MAX, parse_depth};
 use tessera_core::models::delivery::DEPTH_HEADER;
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use tessera_core::{Code, Error};
 
-/// A JSON body, with the hash of the request for idempotency.
+/// A JSON body, with the hash of the request for its idempotency key.
 #[derive(Debug)]
 pub struct Body<T> {
-    /// What it says.
+    /// The parsed body.
     pub value: T,
     /// SHA-256 over method, path and bytes.
     pub hash: Vec<u8>,
@@ -48,7 +48,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 let detail = format!("The body is larger than {} bytes.", crate::app::BODY_MAX);
                 Error::new(Code::BodyTooLarge, detail)
             } else {
-                Error::new(Code::MalformedBody, "The body did not arrive whole. Send the request again.")
+                Error::new(Code::MalformedBody, "The body was cut off. Send the request again.")
             }
         })?;
         hasher.update(&bytes);
@@ -56,11 +56,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// Reads a JSON object; a fault names the place.
+/// Parses a JSON object; faults name their path.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
     if !is_object && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
-        // Serde would take a list for an object whose members come in their order.
+        // Serde would accept an array as an object whose members are given in order.
         return Err(Error::invalid_field("body", "must be a JSON object: {\"member\": value, ..}").into());
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -69,7 +69,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let inner = error.into_inner();
         if inner.is_data() {
             let message = inner.to_string();
-            // serde says "at line 1 column 7" of a body that no person typed; the path says it better.
+            // The path says more than "at line 1 column 7" of a body that no person typed.
             let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
             let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
             let field = match (path.as_str(), missing) {
@@ -81,15 +81,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             let message = missing.map_or_else(|| message.to_owned(), |_| "is missing".to_owned());
             return Error::invalid_field(field, message);
         }
-        Error::new(Code::MalformedJson, format!("The body is not JSON: {inner}."))
+        Error::new(Code::MalformedJson, format!("The body is not valid JSON: {inner}."))
     })?;
     reader
         .end()
-        .map_err(|error| Error::new(Code::MalformedJson, format!("The body is not JSON: {error}.")))?;
+        .map_err(|error| Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}.")))?;
     Ok(parsed)
 }
 
-/// The ticket that a path names.
+/// The ticket in the path, by number or id.
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket(pub TicketRef);
 
@@ -102,7 +102,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Ticket {
     }
 }
 
-/// The name or id that a path names.
+/// A name or an id in the path.
 #[derive(Debug, Clone)]
 pub struct Name(pub String);
 
@@ -115,7 +115,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-/// Several segments of a path, in their order: names, and numbers of versions or transactions.
+/// Several segments of the path, in order: names, and numbers of versions or transactions.
 #[derive(Debug, Clone)]
 pub struct Segments<T>(pub T);
 
@@ -131,42 +131,68 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
                     if matches!(fault.kind(), ErrorKind::InvalidUtf8InPathParam { .. })
             );
             if is_text {
-                // A number that cannot be one: there is nothing of that number.
+                // Nothing has a number that is not one.
                 return Error::not_found("resource", parts.uri.path()).into();
             }
-            let detail = "The path holds what is not UTF-8.";
+            let detail = "The path is not valid UTF-8; percent-encode it as UTF-8.";
             Error::new(Code::MalformedPath, detail).into()
         })
     }
 }
 
-/// `If-Match`, `If-Plan` and `Idempotency-Key`; the key gets its hash from the body.
-#[derive(Debug)]
-pub struct Given(Conditions);
+/// The caller that authentication attached to the request.
+#[derive(Debug, Clone)]
+pub struct Authenticated(pub Caller);
 
-impl Given {
-    /// The conditions, with the hash of the request's body.
-    pub fn with(self, hash: Vec<u8>) -> Conditions {
-        let mut conditions = self.0;
-        if let Some(key) = &mut conditions.key {
-            key.body_hash = hash;
-        }
-        conditions
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Given {
+impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let headers = &parts.headers;
-        Ok(Self(Conditions { version: if_match(headers)?, plan: if_plan(headers)?, key: key(headers)? }))
+        let caller = parts.extensions.get::<Caller>().cloned();
+        let missing =
+            || Error::internal("An internal error occurred.", "the route is served without authentication");
+        Ok(Self(caller.ok_or_else(missing)?))
+    }
+}
+
+/// A request to change or preview a ticket, in one value: who asks, which ticket, under which conditions, and what.
+#[derive(Debug)]
+pub struct ApiRequest<B, T = ()> {
+    /// The caller, at the depth of `Tessera-Depth`.
+    pub caller: Caller,
+    /// The ticket of the path; `()` where there is none yet.
+    pub ticket: T,
+    /// `If-Match`, `If-Plan` and `Idempotency-Key`.
+    pub conditions: Conditions,
+    /// The JSON body.
+    pub body: B,
+}
+
+impl<B, T, S> FromRequest<S> for ApiRequest<B, T>
+where
+    B: DeserializeOwned,
+    T: FromRequestParts<S, Rejection: Into<Problem>> + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let ticket = T::from_request_parts(&mut parts, state).await.map_err(Into::into)?;
+        let Authenticated(caller) = Authenticated::from_request_parts(&mut parts, state).await?;
+        let (version, plan) = (if_match(&parts.headers)?, if_plan(&parts.headers)?);
+        let key = idempotency_key(&parts.headers)?;
+        let caller = caller.at_depth(depth(&parts.headers)?);
+        let Body { value, hash } = Body::from_request(Request::from_parts(parts, body), state).await?;
+        let key = key.map(|key| IdempotencyKey { key, body_hash: hash });
+        Ok(Self { caller, ticket, conditions: Conditions { version, plan, key }, body: value })
     }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Error> {
-    let unreadable =
-        |_| Error::new(Code::MalformedHeader, format!("The header {name} holds what is not ASCII."));
+    let unreadable = |_| {
+        Error::new(Code::MalformedHeader, format!("The header {name} has characters that are not ASCII."))
+    };
     headers.get(name).map(|value| value.to_str().map_err(unreadable)).transpose()
 }
 
@@ -178,7 +204,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(value);
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| is_number).map(Some).ok_or_else(|| {
-        let detail = format!("The header If-Match is {value}; send the ETag of the ticket, as \"7\".");
+        let detail = format!("The header If-Match is {value}; send the ETag of the ticket, such as \"7\".");
         Error::new(Code::MalformedHeader, detail)
     })
 }
@@ -186,38 +212,30 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Error> {
 fn if_plan(headers: &HeaderMap) -> Result<Option<tessera_core::plan::PlanHash>, Error> {
     let Some(value) = text(headers, "If-Plan")? else { return Ok(None) };
     value.parse().map(Some).map_err(|_| {
-        let detail = "The header If-Plan is not a plan_hash: 64 hex digits, as a preview answers them.";
+        let detail = "The header If-Plan is not a plan_hash: send the 64 hex digits that a preview returned.";
         Error::new(Code::MalformedHeader, detail)
     })
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let Some(value) = text(headers, "Idempotency-Key")? else { return Ok(None) };
     if value.is_empty()
         || value.len() > KEY_MAX
         || !value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
     {
         let detail =
-            format!("The header Idempotency-Key must be 1 to {KEY_MAX} visible characters or spaces.");
+            format!("The header Idempotency-Key must be 1 to {KEY_MAX} visible ASCII characters or spaces.");
         return Err(Error::new(Code::MalformedHeader, detail));
     }
-    Ok(Some(IdempotencyKey { key: value.to_owned(), body_hash: Vec::new() }))
+    Ok(Some(value.to_owned()))
 }
 
-/// `Tessera-Depth`: how many deliveries, each made because of the one before, led to this request; 0 when it does not say.
-#[derive(Debug, Clone, Copy)]
-pub struct Depth(pub u32);
-
-impl<S: Send + Sync> FromRequestParts<S> for Depth {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = text(&parts.headers, DEPTH_HEADER)? else { return Ok(Self(0)) };
-        Ok(Self(depth_of(value)?))
-    }
+/// `Tessera-Depth`: the length of the chain of deliveries that led to the request; 0 without the header.
+fn depth(headers: &HeaderMap) -> Result<u32, Error> {
+    text(headers, DEPTH_HEADER)?.map_or(Ok(0), parse_depth)
 }
 
-/// The query of a request; a fault names what is understood.
+/// The query parameters; a fault names the known ones.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
 
@@ -227,34 +245,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(value)| Self(value)).map_err(|rejection| {
-            let detail = format!("The query of the URL cannot be read: {}.", rejection.body_text());
+            let detail = format!("The query string is malformed: {}.", rejection.body_text());
             Error::new(Code::MalformedQuery, detail).into()
         })
     }
 }
 
-/// Which page of a list.
+/// The page of a list.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Paging {
-    /// Items per page; 50 when not given.
+    /// Items per page, 1 to 200; 50 by default.
     pub limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
-/// How much of the scrips is told.
+/// How many scrips are explained.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Explain {
-    /// `all` tells of the scrips that were no candidates too, each with what kept it out.
+    /// `all` also lists the scrips that were not candidates, each with the gate that kept it out.
     #[param(inline)]
     pub explain: Option<ExplainWhat>,
 }
 
-/// What is told besides.
+/// The scrips that are explained besides the evaluated ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExplainWhat {
@@ -262,10 +280,10 @@ pub enum ExplainWhat {
     All,
 }
 
-/// The number of items asked for.
+/// Checks the number of items per page.
 ///
 /// # Errors
-/// `422` outside 1 to 200.
+/// `invalid` outside 1 to 200.
 pub fn limit(limit: Option<i64>) -> Result<i64, Error> {
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if (1..=LIMIT_MAX).contains(&limit) {

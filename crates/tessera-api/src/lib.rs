@@ -6,6 +6,7 @@ pub mod error;
 pub mod extract;
 pub mod observe;
 pub mod openapi;
+mod pulse;
 pub mod routes;
 mod schema;
 pub mod server;

@@ -1,4 +1,4 @@
-//! The JSON of answers: one view of each thing, whether it was just planned or is read.
+//! The JSON of responses: one view of each object, whether it was just planned or is read.
 
 mod deliveries;
 
@@ -9,8 +9,9 @@ use crate::schema::WhyTree;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tessera_core::db::history::Recorded;
-use tessera_core::desk::Prepared;
+use tessera_core::desk::changes::{AddedTransaction, FiredScrip, QueuedDelivery, ScripAtVersion};
+use tessera_core::desk::reads::Recorded;
+use tessera_core::desk::{Committed, Prepared};
 use tessera_core::models::delivery::DeliveryState;
 use tessera_core::models::{
     self, DeliveryId, QueueId, RequestId, Role, ScripId, TicketId, TransactionId, Why,
@@ -27,52 +28,52 @@ pub struct Ticket {
     /// Its id.
     #[schema(value_type = Uuid)]
     pub id: TicketId,
-    /// What people say; null in the preview of a create.
+    /// The number that people use; null in the preview of a create.
     pub number: Option<i64>,
     /// One line.
     pub subject: String,
-    /// Where it is.
+    /// The queue that the ticket is in.
     pub queue: QueueRef,
     /// A status of its queue's lifecycle.
     pub status: String,
-    /// A username; null = nobody.
+    /// A username; null if nobody owns the ticket.
     pub owner: Option<String>,
     /// A username.
     pub creator: String,
     /// Larger is more urgent.
     pub priority: i32,
-    /// Who asked.
+    /// The people who asked.
     pub requestors: Vec<Person>,
-    /// Who is told what the requestor is told.
+    /// The people who get the replies that the requestor gets.
     pub cc: Vec<Person>,
-    /// Who is told everything.
+    /// The people who get everything, comments included.
     pub admin_cc: Vec<Person>,
-    /// By name, the fields of its queue: a text or null, for several values a list.
+    /// The fields of the queue by name: a string or null, or an array for fields with several values.
     #[schema(value_type = BTreeMap<String, Value>)]
     pub custom_fields: BTreeMap<String, Value>,
-    /// When it was made.
+    /// When the ticket was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When its last numbered transaction was made.
+    /// The time of the last numbered transaction.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// When it first left an initial status.
+    /// When the ticket first left an initial status.
     #[serde(with = "time::serde::rfc3339::option")]
     pub started_at: Option<OffsetDateTime>,
-    /// When it last became inactive.
+    /// When the ticket last became inactive.
     #[serde(with = "time::serde::rfc3339::option")]
     pub resolved_at: Option<OffsetDateTime>,
-    /// When it should be done.
+    /// When the ticket should be done.
     #[serde(with = "time::serde::rfc3339::option")]
     pub due_at: Option<OffsetDateTime>,
-    /// When the requestor was last written to.
+    /// When a reply was last sent to the requestor.
     #[serde(with = "time::serde::rfc3339::option")]
     pub told_at: Option<OffsetDateTime>,
-    /// The ETag: the number of its last numbered transaction.
+    /// The number of the last numbered transaction; also the ETag.
     pub version: i64,
 }
 
-/// The members of a ticket, in the order of a table's columns.
+/// The members of a ticket, in the order of the columns of an export.
 pub const TICKET_MEMBERS: [&str; 19] = [
     "number",
     "id",
@@ -95,7 +96,7 @@ pub const TICKET_MEMBERS: [&str; 19] = [
     "version",
 ];
 
-/// A queue, named.
+/// A reference to a queue.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueueRef {
     /// Its id.
@@ -105,22 +106,22 @@ pub struct QueueRef {
     pub name: String,
 }
 
-/// A person of a ticket.
+/// A person on a ticket.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Person {
-    /// Their mail address, if they have one.
+    /// The email address, if there is one.
     pub address: Option<String>,
-    /// Their username, if they are a user.
+    /// The username, if the person is a user.
     pub username: Option<String>,
 }
 
-/// A scrip, named.
+/// A reference to a version of a scrip.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ScripRef {
     /// Its id.
     #[schema(value_type = Uuid)]
     pub id: ScripId,
-    /// Its name at that version.
+    /// The name at that version.
     pub name: String,
     /// The version.
     pub version: i32,
@@ -135,49 +136,49 @@ pub struct Transaction {
     /// The ticket.
     #[schema(value_type = Uuid)]
     pub ticket: TicketId,
-    /// Its place in the history, from 1; null for what became of a delivery.
+    /// The position in the history, from 1; null for the outcome of a delivery.
     pub seq: Option<i64>,
     /// `Create`, `Status`, `Set` and so on.
     pub transaction_type: String,
-    /// The column or field that changed.
+    /// The column or custom field that changed.
     pub field: Option<String>,
-    /// The readable old value.
+    /// The old value, for people.
     pub old_value: Option<String>,
-    /// The readable new value.
+    /// The new value, for people.
     pub new_value: Option<String>,
-    /// The exact change.
+    /// The exact change, for programs.
     #[schema(value_type = Object)]
     pub data: Value,
-    /// The message, of Create, Correspond and Comment.
+    /// The message of a Create, Correspond or Comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// `text/plain` or `text/html`, where there is a message.
+    /// `text/plain` or `text/html`, if there is a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// A username.
+    /// The username of the person who made the change; `tessera` for a scrip.
     pub creator: String,
-    /// When.
+    /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// Followed from another change by a rule of tickets.
+    /// Whether it follows from another change by a rule of tickets, such as Started.
     pub derived: bool,
     /// The transaction that caused it.
     #[schema(value_type = Option<Uuid>)]
     pub caused_by: Option<TransactionId>,
-    /// The scrip that made it.
+    /// The scrip that made it, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrip: Option<ScripRef>,
-    /// The request it belongs to.
+    /// The request that it belongs to.
     #[schema(value_type = Uuid)]
     pub request: RequestId,
 }
 
-/// A scrip that did something, would have, or could not.
+/// A scrip that had an effect, would have had one, or failed to.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScripFired {
     /// The scrip.
     pub scrip: ScripRef,
-    /// Its version.
+    /// The version of the scrip.
     pub version: i32,
     /// `TransactionCreate` or `TransactionBatch`.
     #[schema(value_type = String)]
@@ -187,31 +188,31 @@ pub struct ScripFired {
     /// `fired`, `refused`, `failed`, `stopped`, `shadow`.
     #[schema(value_type = String)]
     pub verdict: Verdict,
-    /// The deliveries that it made.
+    /// The deliveries that it queued.
     #[schema(value_type = Vec<Uuid>)]
     pub delivery_ids: Vec<DeliveryId>,
-    /// What it would have done, for a scrip on trial.
+    /// The effects that a scrip in shadow would have had.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would: Vec<Value>,
 }
 
-/// A scrip that was considered, and why it did what it did.
+/// A scrip that was considered, with the reason for its verdict.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScripConsidered {
     /// The scrip.
     pub scrip: ScripRef,
-    /// Its version.
+    /// The version of the scrip.
     pub version: i32,
     /// `TransactionCreate` or `TransactionBatch`.
     #[schema(value_type = String)]
     pub stage: Stage,
-    /// The transaction it was tried on; null where it was no candidate for any.
+    /// The transaction that it was tried on; null if it was not a candidate for any.
     #[schema(value_type = Option<Uuid>)]
     pub transaction: Option<TransactionId>,
-    /// What became of it.
+    /// `fired`, `not_applicable`, `declined`, `shadow`, `refused`, `failed` or `stopped`.
     #[schema(value_type = String)]
     pub verdict: Verdict,
-    /// Each predicate with what was expected and found.
+    /// Each predicate with the expected and the actual value.
     #[schema(value_type = WhyTree)]
     pub why: Why,
 }
@@ -243,40 +244,40 @@ impl From<Bystander<'_>> for ScripConsidered {
     }
 }
 
-/// What a change did.
+/// A committed change.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Changed {
-    /// The ticket after.
+    /// The ticket after the change.
     pub ticket: Ticket,
-    /// What was added to its history.
+    /// The history that the change added.
     pub transactions: Vec<Transaction>,
-    /// Scrips that fired, were refused, failed, were stopped, or are on trial.
+    /// The scrips that fired, were refused, failed, were stopped, or are in shadow.
     pub scrips_fired: Vec<ScripFired>,
-    /// What leaves.
+    /// The deliveries that the change queued.
     pub deliveries: Vec<DeliveryRef>,
-    /// Over all of this; 64 hex digits.
+    /// The hash of the plan: 64 hex digits.
     pub plan_hash: String,
 }
 
-/// What a change would do. Nothing else happened.
+/// The plan of a change that was not committed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Preview {
-    /// The ticket after.
+    /// The ticket after the change.
     pub ticket: Ticket,
-    /// What would be added to its history.
+    /// The history that the change would add.
     pub transactions: Vec<Transaction>,
-    /// Scrips that would fire, be refused, fail, be stopped, or are on trial.
+    /// The scrips that would fire, be refused, fail or be stopped, or are in shadow.
     pub scrips_fired: Vec<ScripFired>,
-    /// What would leave, as it would leave.
+    /// The deliveries that would be queued, with the messages exactly as they would be sent.
     pub deliveries: Vec<Delivery>,
-    /// Send it as `If-Plan` to commit exactly this; 64 hex digits.
+    /// The hash of the plan: 64 hex digits. Send it as `If-Plan` to commit exactly this plan.
     pub plan_hash: String,
-    /// Every scrip considered, in order; with `explain=all` then every other one.
+    /// Every scrip that was considered, in order; with `explain=all`, followed by all others.
     pub scrips_considered: Vec<ScripConsidered>,
 }
 
 impl Ticket {
-    /// A ticket, with its names.
+    /// The view of a ticket.
     pub fn of(ticket: &models::Ticket, names: Names<'_>) -> Self {
         let value = |(field, values): (&models::CustomField, &[String])| {
             let value = if field.is_multiple() {
@@ -327,10 +328,16 @@ impl From<&Evaluation> for ScripRef {
     }
 }
 
+impl From<ScripAtVersion> for ScripRef {
+    fn from((id, name, version): ScripAtVersion) -> Self {
+        Self { id, name, version }
+    }
+}
+
 impl Transaction {
-    /// A transaction that was just planned.
-    fn planned(transaction: &models::Transaction, names: Names<'_>) -> Self {
-        let scrip = transaction.scrip_version.and_then(|version| names.catalog.scrip_of_version(version));
+    /// A transaction of a plan, whether it is committed or only previewed.
+    fn planned(added: &AddedTransaction, names: Names<'_>) -> Self {
+        let AddedTransaction { transaction, scrip } = added;
         Self {
             id: transaction.id,
             ticket: transaction.ticket,
@@ -346,67 +353,54 @@ impl Transaction {
             created_at: transaction.created_at,
             derived: transaction.derived,
             caused_by: transaction.caused_by,
-            scrip: scrip.map(|scrip| ScripRef {
-                id: scrip.id,
-                name: scrip.name.clone(),
-                version: scrip.version,
-            }),
+            scrip: scrip.clone().map(ScripRef::from),
             request: transaction.request,
         }
     }
 }
 
-fn planned(prepared: &Prepared) -> Vec<Transaction> {
-    let names = prepared.names();
-    prepared.plan.transactions.iter().map(|one| Transaction::planned(one, names)).collect()
+impl From<FiredScrip> for ScripFired {
+    fn from(fired: FiredScrip) -> Self {
+        Self {
+            version: fired.scrip.2,
+            scrip: fired.scrip.into(),
+            stage: fired.stage,
+            action_type: fired.action_type,
+            verdict: fired.verdict,
+            delivery_ids: fired.deliveries,
+            would: fired.would,
+        }
+    }
 }
 
-fn fired(evaluations: &[Evaluation]) -> Vec<ScripFired> {
-    let notable = evaluations.iter().filter(|evaluation| evaluation.verdict.is_notable());
-    notable
-        .map(|evaluation| ScripFired {
-            scrip: evaluation.into(),
-            version: evaluation.version,
-            stage: evaluation.stage,
-            action_type: evaluation.action_type.clone(),
-            verdict: evaluation.verdict,
-            delivery_ids: evaluation.deliveries.clone(),
-            would: evaluation.would.clone(),
-        })
-        .collect()
+impl From<QueuedDelivery> for DeliveryRef {
+    fn from(queued: QueuedDelivery) -> Self {
+        let state = if queued.is_held { DeliveryState::Held } else { DeliveryState::Available };
+        Self {
+            id: queued.id,
+            kind: queued.kind,
+            scrip: queued.scrip.map(ScripRef::from),
+            state: state.as_str().to_owned(),
+        }
+    }
 }
 
 impl Changed {
-    /// The answer to a change.
-    pub fn of(prepared: &Prepared) -> Self {
-        let plan = &prepared.plan;
+    /// The answer to a change, committed now or replayed.
+    pub fn of(committed: &Committed) -> Self {
+        let (summary, names) = (&committed.summary, committed.names());
         Self {
-            ticket: Ticket::of(&plan.ticket, prepared.names()),
-            transactions: planned(prepared),
-            scrips_fired: fired(&plan.evaluations),
-            deliveries: plan
-                .deliveries
-                .iter()
-                .map(|delivery| {
-                    let kind = delivery.payload.kind();
-                    let is_held = prepared.catalog.lacks_connector(&kind);
-                    DeliveryRef {
-                        id: delivery.id,
-                        kind: kind.to_string(),
-                        scrip: plan.maker(delivery.id).map(ScripRef::from),
-                        state: if is_held { DeliveryState::Held } else { DeliveryState::Available }
-                            .as_str()
-                            .to_owned(),
-                    }
-                })
-                .collect(),
-            plan_hash: plan.hash.to_string(),
+            ticket: Ticket::of(&summary.ticket, names),
+            transactions: summary.transactions.iter().map(|one| Transaction::planned(one, names)).collect(),
+            scrips_fired: summary.scrips.iter().cloned().map(ScripFired::from).collect(),
+            deliveries: summary.deliveries.iter().cloned().map(DeliveryRef::from).collect(),
+            plan_hash: summary.plan_hash.to_string(),
         }
     }
 }
 
 impl Preview {
-    /// The answer to a preview, with the scrips that were no candidates when all is to be explained.
+    /// The response to a preview; with `explain`, it includes the scrips that were not candidates.
     pub fn of(prepared: &Prepared, explain: Option<ExplainWhat>) -> Self {
         let plan = &prepared.plan;
         let done = Done {
@@ -421,10 +415,12 @@ impl Preview {
         let others = explain.map(|ExplainWhat::All| bystanders(&prepared.catalog, done));
         let others = others.into_iter().flatten().map(ScripConsidered::from);
         let considered = plan.evaluations.iter().cloned().map(ScripConsidered::from);
+        let names = prepared.names();
+        let transactions = plan.transactions.iter().map(|one| AddedTransaction::of(one, &prepared.catalog));
         Self {
-            ticket: Ticket::of(&plan.ticket, prepared.names()),
-            transactions: planned(prepared),
-            scrips_fired: fired(&plan.evaluations),
+            ticket: Ticket::of(&plan.ticket, names),
+            transactions: transactions.map(|one| Transaction::planned(&one, names)).collect(),
+            scrips_fired: FiredScrip::all(&plan.evaluations).into_iter().map(ScripFired::from).collect(),
             deliveries: plan
                 .deliveries
                 .iter()
@@ -462,7 +458,7 @@ impl From<Recorded> for Transaction {
             created_at: row.created_at,
             derived: row.derived,
             caused_by: row.caused_by,
-            scrip: row.scrip.map(|(id, name, version)| ScripRef { id, name, version }),
+            scrip: row.scrip.map(ScripRef::from),
             request: row.request,
         }
     }

@@ -1,11 +1,10 @@
-//! What scrips know of connectors: the kinds that are announced, and those that a token is bound to.
+//! Kinds of deliveries: announced by connectors, and listed for the kinds that a connector is bound to.
 
 use crate::convert::timestamp;
 use crate::status::status;
 use crate::v1::scrips_service_server::ScripsService;
 use crate::{Services, connector, v1};
 use tessera_core::error::Result;
-use tessera_core::models::connector::KindRecord;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -35,9 +34,8 @@ impl Services {
 
     async fn list(&self, request: Request<v1::ListKindsRequest>) -> Result<v1::ListKindsResponse> {
         let connector = connector(&request)?;
-        let is_bound = |record: &KindRecord| connector.kinds.iter().any(|kind| kind.as_str() == record.name);
-        let records = self.tessera.kinds().await?.into_iter().filter(is_bound);
-        let kinds = records.map(|record| v1::Kind {
+        let records = self.tessera.kinds_of(&connector).await?;
+        let kinds = records.into_iter().map(|record| v1::Kind {
             schema: record.schema.map(|schema| schema.to_string()).unwrap_or_default(),
             announced_at: record.announced_at.map(timestamp),
             scrips: record.scrips,

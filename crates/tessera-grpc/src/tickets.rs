@@ -1,4 +1,4 @@
-//! Tickets: read, found, made and changed, as the user that the connector is bound to.
+//! Tickets: read, searched, created and changed as the user that the connector is bound to.
 
 use crate::convert::{create, given, message, preview, recorded, ticket, update};
 use crate::status::status;
@@ -7,10 +7,9 @@ use crate::v1::tickets_service_server::{SERVICE_NAME, TicketsService};
 use crate::{Services, connector, v1};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
-use tessera_core::db::search::{self, Count, Search};
-use tessera_core::db::{history, tickets::TicketRef};
+use tessera_core::desk::reads::{Count, Search};
 use tessera_core::desk::{
-    Answer, Caller, Conditions, IdempotencyKey, KEY_MAX, Outcome, Prepared, clock, depth_of,
+    Caller, Committed, Conditions, IdempotencyKey, KEY_MAX, Outcome, clock, parse_depth,
 };
 use tessera_core::error::{Code, Error, Fault, Result};
 use tessera_core::models::delivery::DEPTH_HEADER;
@@ -21,10 +20,8 @@ use tessera_core::query::sql::{Asker, Sorted};
 use tessera_core::query::{Dialect, Zone};
 use tonic::{Request, Response, Status};
 
-/// Tickets or transactions on a page, at the most.
+/// The most tickets or transactions on a page.
 const PAGE_MAX: i32 = 100;
-/// The status under which answers are kept; over gRPC only what was done is.
-const OK: u16 = 200;
 
 #[tonic::async_trait]
 impl TicketsService for Services {
@@ -80,16 +77,13 @@ impl TicketsService for Services {
 
 impl Services {
     async fn get(&self, request: Request<v1::GetTicketRequest>) -> Result<v1::GetTicketResponse> {
-        let actor = self.caller(&request).await?.user;
-        let named: TicketRef = request.get_ref().ticket.parse()?;
-        let catalog = self.tessera.fresh_catalog().await?;
-        let (found, people) = search::get(&self.tessera.pools().read, named, actor.id).await?;
-        let names = Names { catalog: &catalog, people: &people, actor: Some(&actor) };
-        Ok(v1::GetTicketResponse { ticket: Some(ticket(&found, names)) })
+        let caller = self.caller(&request).await?;
+        let read = self.tessera.ticket(&caller, request.get_ref().ticket.parse()?).await?;
+        Ok(v1::GetTicketResponse { ticket: Some(ticket(&read.ticket, read.names())) })
     }
 
     async fn search(&self, request: Request<v1::SearchTicketsRequest>) -> Result<v1::SearchTicketsResponse> {
-        let actor = self.caller(&request).await?.user;
+        let caller = self.caller(&request).await?;
         let asked = request.into_inner();
         let cursor = given(asked.page_token);
         let search = Search {
@@ -99,11 +93,11 @@ impl Services {
             limit: page_size(asked.page_size)?,
             cursor: cursor.as_deref(),
             count: Count::None,
-            asker: Asker { user: actor.id, now: clock::now(), zone: Zone::utc() },
+            asker: Asker { user: caller.user.id, now: clock::now(), zone: Zone::utc() },
         };
-        let catalog = self.tessera.fresh_catalog().await?;
-        let found = search::tickets(&self.tessera.pools().read, &catalog, &search).await?;
-        let names = Names { catalog: &catalog, people: &found.people, actor: Some(&actor) };
+        let catalog = self.tessera.configuration(&caller).await?;
+        let found = self.tessera.search(&caller, &catalog, &search).await?;
+        let names = Names { catalog: &catalog, people: &found.people, actor: Some(&caller.user) };
         Ok(v1::SearchTicketsResponse {
             tickets: found.page.items.iter().map(|one| ticket(one, names)).collect(),
             next_page_token: found.page.next_cursor.unwrap_or_default(),
@@ -114,11 +108,11 @@ impl Services {
         &self,
         request: Request<v1::ListTransactionsRequest>,
     ) -> Result<v1::ListTransactionsResponse> {
-        self.caller(&request).await?;
+        let caller = self.caller(&request).await?;
         let asked = request.into_inner();
         let (named, limit) = (asked.ticket.parse()?, page_size(asked.page_size)?);
         let cursor = given(asked.page_token);
-        let page = history::list(&self.tessera.pools().read, named, limit, cursor.as_deref()).await?;
+        let page = self.tessera.history(&caller, named, limit, cursor.as_deref()).await?;
         Ok(v1::ListTransactionsResponse {
             transactions: page.items.into_iter().map(recorded).collect(),
             next_page_token: page.next_cursor.unwrap_or_default(),
@@ -135,11 +129,8 @@ impl Services {
             key: idempotency_key(key, "CreateTicket", &asked)?,
         };
         let command = create(asked.ticket.ok_or_else(|| missing("ticket"))?)?;
-        let render = |prepared: &Prepared| {
-            Ok(kept(&v1::CreateTicketResponse { ticket: Some(after(prepared)), replayed: false }))
-        };
-        let (answer, replayed) = made(self.tessera.create(&caller, command, &conditions, &render).await?)?;
-        Ok(v1::CreateTicketResponse { replayed, ..read(&answer)? })
+        let committed = committed(self.tessera.create(&caller, command, &conditions).await?)?;
+        Ok(v1::CreateTicketResponse { ticket: Some(after(&committed)), replayed: committed.is_replayed })
     }
 
     async fn update(&self, request: Request<v1::UpdateTicketRequest>) -> Result<v1::UpdateTicketResponse> {
@@ -153,12 +144,8 @@ impl Services {
         };
         let (named, command) =
             (asked.ticket.parse()?, update(asked.change.ok_or_else(|| missing("change"))?)?);
-        let render = |prepared: &Prepared| {
-            Ok(kept(&v1::UpdateTicketResponse { ticket: Some(after(prepared)), replayed: false }))
-        };
-        let outcome = self.tessera.update(&caller, named, command, &conditions, &render).await?;
-        let (answer, replayed) = made(outcome)?;
-        Ok(v1::UpdateTicketResponse { replayed, ..read(&answer)? })
+        let committed = committed(self.tessera.update(&caller, named, command, &conditions).await?)?;
+        Ok(v1::UpdateTicketResponse { ticket: Some(after(&committed)), replayed: committed.is_replayed })
     }
 
     async fn write(&self, request: Request<v1::AddMessageRequest>) -> Result<v1::AddMessageResponse> {
@@ -174,16 +161,12 @@ impl Services {
             v1::Audience::Team => UpdateTicket { comment: content, ..UpdateTicket::default() },
             v1::Audience::Requestor => UpdateTicket { reply: content, ..UpdateTicket::default() },
             v1::Audience::Unspecified => {
-                let message = "is not given; AUDIENCE_TEAM and AUDIENCE_REQUESTOR are known";
+                let message = "is missing; send AUDIENCE_TEAM or AUDIENCE_REQUESTOR";
                 return Err(Error::invalid_field("audience", message));
             }
         };
-        let render = |prepared: &Prepared| {
-            Ok(kept(&v1::AddMessageResponse { ticket: Some(after(prepared)), replayed: false }))
-        };
-        let outcome = self.tessera.update(&caller, named, command, &conditions, &render).await?;
-        let (answer, replayed) = made(outcome)?;
-        Ok(v1::AddMessageResponse { replayed, ..read(&answer)? })
+        let committed = committed(self.tessera.update(&caller, named, command, &conditions).await?)?;
+        Ok(v1::AddMessageResponse { ticket: Some(after(&committed)), replayed: committed.is_replayed })
     }
 
     async fn preview(&self, request: Request<v1::PreviewTicketRequest>) -> Result<v1::PreviewTicketResponse> {
@@ -191,7 +174,7 @@ impl Services {
         let asked = request.into_inner();
         let prepared = match asked.command {
             Some(Command::Create(_)) if !asked.ticket.is_empty() => {
-                let message = "is given beside create; a ticket that is made has no name yet";
+                let message = "cannot be combined with create: a new ticket has no number yet";
                 return Err(Error::invalid_field("ticket", message));
             }
             Some(Command::Create(new)) => self.tessera.preview_create(&caller, create(new)?).await?,
@@ -204,41 +187,31 @@ impl Services {
         Ok(preview(&prepared))
     }
 
-    /// As whom a call is made, and through how many deliveries it came.
+    /// The user of the connector, at the depth of `Tessera-Depth`. This is the one place of this edge that decides as whom a
+    /// call reads and changes tickets.
     async fn caller<T: Sync>(&self, request: &Request<T>) -> Result<Caller> {
         let caller = self.tessera.caller_of(&connector(request)?).await?;
-        // Metadata are headers, whose names have no case.
+        // Metadata keys are lower-case.
         let Some(depth) = request.metadata().get(DEPTH_HEADER.to_ascii_lowercase()) else {
             return Ok(caller);
         };
-        // What is no ASCII is no number either.
-        Ok(caller.at_depth(depth_of(depth.to_str().unwrap_or("?"))?))
+        // A value that is not ASCII is not a number either.
+        Ok(caller.at_depth(parse_depth(depth.to_str().unwrap_or("?"))?))
     }
 }
 
-/// The ticket of an answer to a change.
-fn after(prepared: &Prepared) -> v1::Ticket {
-    ticket(&prepared.plan.ticket, prepared.names())
+/// The ticket in the response to a change.
+fn after(committed: &Committed) -> v1::Ticket {
+    ticket(&committed.summary.ticket, committed.names())
 }
 
-/// An answer, as it is sent and as it is kept.
-fn kept(answer: &impl Message) -> Answer {
-    Answer { status: OK, body: answer.encode_to_vec() }
-}
-
-fn read<M: Message + Default>(answer: &Answer) -> Result<M> {
-    M::decode(answer.body.as_slice())
-        .map_err(|source| Error::internal("A stored answer cannot be read.", source))
-}
-
-/// The answer to a change, and whether it was given before.
-fn made(outcome: Outcome) -> Result<(Answer, bool)> {
+fn committed(outcome: Outcome) -> Result<Committed> {
     match outcome {
-        Outcome::Made(answer, _) => Ok((answer, false)),
-        Outcome::Replayed(answer) => Ok((answer, true)),
+        Outcome::Committed(committed) => Ok(*committed),
         Outcome::PlanChanged(prepared) => {
             let detail = format!(
-                "Nothing was written: the same request would now do something else, which has the plan_hash {}. Preview it.",
+                "Nothing was written: the same request would now have a different effect, with the plan_hash {}. Preview it \
+                 again.",
                 prepared.plan.hash
             );
             Err(Error::new(Code::PlanChanged, detail))
@@ -251,11 +224,14 @@ fn plan_hash(text: &str) -> Result<Option<PlanHash>> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        Error::invalid_field("plan_hash", "is no plan_hash: 64 hex digits, as a preview answers them")
+        Error::invalid_field(
+            "plan_hash",
+            "is not a plan_hash: send the 64 hex digits that a preview returned",
+        )
     })
 }
 
-/// The key of a request, with the hash of everything else that it asks: method and message.
+/// The idempotency key of a request, with the hash of the rest of the request: method and message.
 fn idempotency_key(key: String, method: &str, asked: &impl Message) -> Result<Option<IdempotencyKey>> {
     if key.is_empty() {
         return Ok(None);

@@ -1,10 +1,10 @@
-//! Export: everything that a query finds, as a table or as lines of JSON, sent while it is read.
+//! Export: all tickets that a query finds, as CSV or as lines of JSON, sent while they are read.
 
 use super::search::{Asked, DialectName, SearchBody, order_of};
 use super::selection::{Member, Selection};
 use crate::app::App;
 use crate::error::{Problem, ProblemDocument, Result};
-use crate::extract::Params;
+use crate::extract::{Authenticated, Params};
 use crate::server::Streamed;
 use axum::body::Body;
 use axum::extract::State;
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::io;
 use std::sync::Arc;
-use tessera_core::db::search::Export;
+use tessera_core::desk::reads::Export;
 use tessera_core::models::text::between_commas;
 use tessera_core::{Code, Error};
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,51 +25,55 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 use utoipa::{IntoParams, ToSchema};
 
-/// Seconds after which who finds no place for an export may ask again.
+/// Seconds after which a rejected export can be retried.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
-/// What a spreadsheet would take for the beginning of a formula (OWASP, CSV injection).
+/// Characters with which a spreadsheet formula can begin (OWASP, CSV injection).
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
-/// Which tickets, and how they are written.
+/// The tickets to export, and the format.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ExportParams {
-    /// TicketSQL; every ticket that is not deleted when not given.
+    /// TicketSQL; by default, all tickets that are not deleted.
     query: Option<String>,
-    /// `csv` when not given.
+    /// `csv` by default.
     #[param(inline)]
     format: Option<Format>,
-    /// Fields to order by, between commas; `-` before one turns it round: `-LastUpdated,id`.
+    /// Comma-separated fields to order by; `-` reverses one: `-LastUpdated,id`.
     order: Option<String>,
-    /// Members of tickets, between commas: `number,subject,custom_fields.Severity`; all when not given.
+    /// Comma-separated members of tickets: `number,subject,custom_fields.Severity`; all by default.
     fields: Option<String>,
-    /// Where days begin and end in the query, as `Europe/Berlin`; `UTC` when not given.
+    /// The time zone in which days begin and end, such as `Europe/Berlin`; `UTC` by default.
     timezone: Option<String>,
-    /// `rt` reads AND and OR on one level as RT does.
+    /// `rt` parses AND and OR on one level as RT does.
     #[param(inline)]
     dialect: Option<DialectName>,
-    /// Of CSV: `true` writes texts as they are, also those that a spreadsheet would take for formulas.
+    /// For CSV: `true` writes text unchanged, even where a spreadsheet would run it as a formula.
     raw: Option<bool>,
 }
 
-/// How tickets are written.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// A table with a head (RFC 4180), in UTF-8.
+    /// CSV with a header row (RFC 4180), in UTF-8.
     Csv,
-    /// A ticket's JSON a line.
+    /// JSON lines: one ticket a line.
     Jsonl,
 }
 
-/// Exports tickets, as they were at one moment; an answer that breaks off is not whole.
+/// Exports tickets as they were at one moment. A response that breaks off is incomplete.
 #[utoipa::path(get, path = "/api/tickets/export", operation_id = "exportTickets", tag = "tickets", params(ExportParams), responses(
     (status = 200, description = "The tickets.", content((String = "text/csv"), (String = "application/x-ndjson"))),
     (status = 400, body = ProblemDocument, description = "`invalid_query` with `span`, `line`, `column` and `hint`; `malformed_query`."),
-    (status = 422, body = ProblemDocument, description = "`invalid`: an order, a member or a time zone that there is not; `query_timeout`.")
+    (status = 422, body = ProblemDocument, description = "`invalid`: the order, a member or the time zone is not valid; `query_timeout`.")
 ))]
-pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>) -> Result<Response> {
+pub async fn export(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Params(params): Params<ExportParams>,
+) -> Result<Response> {
     let body = SearchBody {
         query: params.query,
         dialect: params.dialect,
@@ -78,10 +82,10 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
         timezone: params.timezone,
         ..SearchBody::default()
     };
-    let asked = Asked::of(body, &app).await?;
+    let asked = Asked::of(body, &app, caller).await?;
     let begun = Instant::now();
     let Ok(place) = Arc::clone(&app.exports).try_acquire_owned() else { return Ok(busy(app.load.exports)) };
-    let export = Export::open(&app.tessera.pools().read, &asked.catalog, &asked.search()).await;
+    let export = app.tessera.export(&asked.caller, &asked.catalog, &asked.search()).await;
     let mut export = export.map_err(|error| Problem::of_search(error, &asked.query))?;
     export.allow(app.load.export).await?;
     let format = params.format.unwrap_or(Format::Csv);
@@ -95,7 +99,7 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
     };
     let file = File { export, asked, writer, until: begun + app.load.export, _place: place };
     let mut first = file.next();
-    // What goes wrong up to here is still told as a problem; after it, the answer can only break off.
+    // Errors up to here still become a problem document; after this, the response can only break off.
     if let Ok(part) = timeout_at(begun + app.load.handler / 2, &mut first).await {
         first = future::ready(Ok(part?)).boxed();
     }
@@ -121,14 +125,13 @@ pub async fn export(State(app): State<App>, Params(params): Params<ExportParams>
 }
 
 fn busy(most: usize) -> Response {
-    let detail =
-        format!("{most} exports are under way, and there may be no more. Send this one again later.");
+    let detail = format!("The limit of {most} concurrent exports is reached. Retry later.");
     let mut response = Problem::from(Error::new(Code::Busy, detail)).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     response
 }
 
-/// An export under way. When it is dropped, its connection and its place are free again.
+/// An export in progress. Dropping it frees its connection and its permit.
 struct File {
     export: Export,
     asked: Asked,
@@ -146,7 +149,9 @@ impl File {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, Error> {
-        let late = || Error::new(Code::Timeout, "The export took longer than it may. Export less at a time.");
+        let late = || {
+            Error::new(Code::Timeout, "The export exceeded its time limit. Export fewer tickets at a time.")
+        };
         if self.until <= Instant::now() {
             return Err(late());
         }
@@ -159,18 +164,18 @@ impl File {
         };
         let part = self.writer.write(tickets, &self.asked);
         part.map(|part| Some(part.into()))
-            .map_err(|source| Error::internal("A part of the export cannot be written down.", source))
+            .map_err(|source| Error::internal("A part of the export could not be written.", source))
     }
 }
 
-/// How tickets become bytes.
+/// The writer of a format.
 enum Writer {
     Lines,
     Table { columns: Vec<Member>, is_raw: bool, is_begun: bool },
 }
 
 impl Writer {
-    /// Whether there is a head still to be written.
+    /// Whether the header row is still to be written.
     fn is_first(&self) -> bool {
         matches!(self, Self::Table { is_begun: false, .. })
     }
@@ -200,11 +205,11 @@ impl Writer {
     }
 }
 
-/// A value as a cell: of a person the address, else the username; of a queue the name; several one a line.
+/// A value as a cell: for a person the address or else the username, for a queue the name; several values one a line.
 fn cell(value: &Value, is_raw: bool) -> String {
     let text = match value {
         Value::Null => return String::new(),
-        // What we count ourselves is no formula.
+        // Numbers are our own and cannot be formulas.
         Value::Bool(_) | Value::Number(_) => return value.to_string(),
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(|value| cell(value, true)).collect::<Vec<_>>().join("\n"),
@@ -217,7 +222,7 @@ fn cell(value: &Value, is_raw: bool) -> String {
     guarded(text, is_raw)
 }
 
-/// A text that no spreadsheet runs: one that begins like a formula gets a `'` before it.
+/// Text that no spreadsheet runs: a `'` is put before text that begins like a formula.
 fn guarded(text: String, is_raw: bool) -> String {
     if !is_raw && text.starts_with(FORMULA) { format!("'{text}") } else { text }
 }

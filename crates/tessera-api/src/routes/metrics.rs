@@ -7,10 +7,9 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 use tessera_core::Error;
-use tessera_core::db::Pools;
-use tessera_core::db::ops::gauges;
+use tessera_core::desk::Gauges;
+use tessera_core::desk::reads::DeliveryQueue;
 use tessera_core::metrics as names;
-use tessera_core::models::DeliveryKind;
 use tessera_core::plan::Catalog;
 
 /// How long the database may take to answer; a scrape goes on without.
@@ -32,30 +31,22 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
             "Send the header Authorization: Bearer <token>, with the token of the setting metrics.token or the administrator's.",
         );
     }
-    let pools = app.tessera.pools();
-    read_pools(pools);
-    let catalog = app.tessera.catalog();
-    read_catalog(&catalog);
-    read_queue(pools, &catalog.delivery_kinds()).await;
+    let Gauges { pools, catalog, queue } = app.tessera.gauges(PATIENCE).await;
+    report_pools(pools);
+    report_catalog(&catalog);
+    report_queue(queue, &catalog);
     metrics::gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     ([(header::CONTENT_TYPE, TEXT)], scrape.render()).into_response()
 }
 
-fn read_pools(pools: &Pools) {
-    let [write, read] = [&pools.write, &pools.read].map(|pool| {
-        let idle = pool.num_idle();
-        (idle, (pool.size() as usize).saturating_sub(idle))
-    });
-    let (changes, previews) = (pools.changes.count(), pools.previews.count());
-    for (name, (idle, used)) in
-        [("write", write), ("read", read), ("changes", changes), ("previews", previews)]
-    {
+fn report_pools(pools: [(&'static str, usize, usize); 4]) {
+    for (name, idle, used) in pools {
         metrics::gauge!(names::POOL_CONNECTIONS, "pool" => name, "state" => "idle").set(idle as f64);
         metrics::gauge!(names::POOL_CONNECTIONS, "pool" => name, "state" => "used").set(used as f64);
     }
 }
 
-fn read_catalog(catalog: &Catalog) {
+fn report_catalog(catalog: &Catalog) {
     metrics::gauge!(names::CATALOG_VERSION).set(catalog.version as f64);
     for (kind, count) in [
         ("queues", catalog.queues.len()),
@@ -69,12 +60,10 @@ fn read_catalog(catalog: &Catalog) {
     }
 }
 
-/// Without the database the last counts would be old and look new: they are no numbers then.
-async fn read_queue(pools: &Pools, kinds: &[DeliveryKind]) {
-    let queue = tokio::time::timeout(PATIENCE, gauges::queue(&pools.read, kinds)).await;
-    let queue = queue.ok().and_then(Result::ok);
+/// Without the database, the previous counts would look current, so the gauges become NaN.
+fn report_queue(queue: Option<DeliveryQueue>, catalog: &Catalog) {
     metrics::gauge!(names::DATABASE_UP).set(if queue.is_some() { 1.0 } else { 0.0 });
-    let queue = queue.unwrap_or_else(|| gauges::Queue::unknown(kinds));
+    let queue = queue.unwrap_or_else(|| DeliveryQueue::unknown(&catalog.delivery_kinds()));
     metrics::gauge!(names::DELIVERY_OLDEST_DUE).set(queue.oldest_due);
     for (state, kind, count) in queue.deliveries {
         metrics::gauge!(names::DELIVERIES, "state" => state.as_str(), "kind" => kind.to_string()).set(count);

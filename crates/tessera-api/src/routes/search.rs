@@ -1,10 +1,10 @@
-//! Search: a query, or a filter that says the same in JSON; page by page, or taken apart.
+//! Search: by a query or by a filter in JSON, page by page or explained.
 
 use super::bodies::strict;
 use super::selection::Selection;
 use crate::app::App;
 use crate::error::{PlaceOfQuery, Problem, ProblemDocument, Result};
-use crate::extract::{Body, Params, limit};
+use crate::extract::{Authenticated, Body, Params, limit};
 use crate::schema;
 use crate::views::Ticket;
 use axum::Json;
@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
-use tessera_core::db::search::{self, Count, Found, Search, Warning};
-use tessera_core::desk::clock;
+use tessera_core::desk::reads::{Count, Found, Search, Warning};
+use tessera_core::desk::{Caller, clock};
 use tessera_core::error::Error;
+use tessera_core::models;
 use tessera_core::models::text::{between_commas, quote};
-use tessera_core::models::{self, User};
 use tessera_core::plan::{Catalog, Names, People};
 use tessera_core::query::sql::{Asker, Sorted};
 use tessera_core::query::{Dialect, Query, Zone, filter};
@@ -26,62 +26,62 @@ use utoipa::{IntoParams, ToSchema};
 schema::body!(FilterInput, "FilterInput", schema::filter());
 schema::body!(TicketPart, "TicketPart", schema::part_of::<crate::views::Ticket>());
 
-/// What to search for, and what to tell of it.
+/// A search.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchBody {
-    /// TicketSQL, as `Status = 'open' AND CF.{Severity} = 'high'`; everything when neither it nor `filter` is given.
+    /// TicketSQL, such as `Status = 'open' AND CF.{Severity} = 'high'`. Without `query` and `filter`, all tickets are found.
     #[serde(default)]
     #[schema(max_length = 8192)]
     pub query: Option<String>,
-    /// The same as JSON, in place of `query`: a tree, or in short all that must hold.
+    /// The same as JSON, instead of `query`: a tree, or the short form in which everything must hold.
     #[serde(default, deserialize_with = "strict")]
     #[schema(value_type = Option<FilterInput>)]
     pub filter: Option<Value>,
-    /// How AND and OR on one level of `query` are read; `tessera` when not given.
+    /// How AND and OR on one level of `query` are parsed; `tessera` by default.
     #[serde(default)]
     pub dialect: Option<DialectName>,
-    /// What comes first; the newest tickets when not given.
+    /// The order; newest tickets first by default.
     #[serde(default)]
     #[schema(max_items = 5)]
     pub order: Option<Vec<OrderTerm>>,
-    /// Items per page; 50 when not given.
+    /// Items per page; 50 by default.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 200)]
     pub limit: Option<i64>,
-    /// `next_cursor` of the page before, of the same query and order.
+    /// `next_cursor` of the previous page, for the same query and order.
     #[serde(default)]
     pub cursor: Option<String>,
-    /// Whether all that is found is counted; `none` when not given.
+    /// How to count all tickets that are found; `none` by default.
     #[serde(default)]
     pub count: Option<CountName>,
-    /// Members that each item shall have, and no other: `number`, `queue`, `custom_fields.Severity`.
+    /// The only members to return for each ticket: `number`, `queue`, `custom_fields.Severity`.
     #[serde(default)]
     #[schema(min_items = 1, max_items = 200)]
     pub fields: Option<Vec<String>>,
-    /// Where days begin and end, by its name in the IANA database; `UTC` when not given.
+    /// The time zone in which days begin and end, by its IANA name; `UTC` by default.
     #[serde(default)]
     #[schema(example = "Europe/Berlin")]
     pub timezone: Option<String>,
 }
 
-/// How a query is read.
+/// How a query is parsed.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DialectName {
     /// AND binds tighter than OR.
     Tessera,
-    /// As RT does: a level is joined by the last word that stands on it.
+    /// As in RT: the last AND or OR on a level applies to the whole level.
     Rt,
 }
 
-/// How exactly all that is found is counted.
+/// How to count the tickets that are found.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CountName {
     /// Not at all.
     None,
-    /// Exactly up to 1,000, and by an estimate above.
+    /// Exactly up to 1,000, and as an estimate above.
     Estimate,
     /// Exactly, however long it takes.
     Exact,
@@ -93,88 +93,88 @@ pub enum CountName {
 pub struct OrderTerm {
     /// The field, as in a query.
     pub field: String,
-    /// `asc` when not given. Tickets without a value come last in both.
+    /// `asc` by default. Tickets without a value come last in both directions.
     #[serde(default)]
     pub direction: Option<Direction>,
 }
 
-/// Which end comes first.
+/// The direction of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// The least first.
+    /// Smallest first.
     Asc,
-    /// The largest first.
+    /// Largest first.
     Desc,
 }
 
-/// Which tickets, and what to tell of them.
+/// Filters, order and page of a list of tickets.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ListParams {
-    /// TicketSQL, as `Status = 'open' AND Queue = 'Support'`.
+    /// TicketSQL, such as `Status = 'open' AND Queue = 'Support'`.
     query: Option<String>,
-    /// In place of `query`: name or id of a queue.
+    /// Instead of `query`: name or id of a queue.
     queue: Option<String>,
-    /// In place of `query`: a status. Deleted tickets are left out unless it is named.
+    /// Instead of `query`: a status. Deleted tickets are left out unless you ask for that status.
     status: Option<String>,
-    /// In place of `query`: a username, or `Nobody`.
+    /// Instead of `query`: a username, or `Nobody`.
     owner: Option<String>,
-    /// `rt` reads AND and OR on one level as RT does.
+    /// `rt` parses AND and OR on one level as RT does.
     #[param(inline)]
     dialect: Option<DialectName>,
-    /// Fields to order by, between commas; `-` before one turns it round: `-LastUpdated,id`.
+    /// Comma-separated fields to order by; `-` reverses one: `-LastUpdated,id`.
     order: Option<String>,
-    /// Items per page, 1 to 200; 50 when not given.
+    /// Items per page, 1 to 200; 50 by default.
     limit: Option<i64>,
-    /// `next_cursor` of the page before, of the same query and order.
+    /// `next_cursor` of the previous page, for the same query and order.
     cursor: Option<String>,
     /// `none`, `estimate` (exact up to 1,000) or `exact`.
     #[param(inline)]
     count: Option<CountName>,
-    /// Members that each item shall have, between commas: `number,subject,custom_fields.Severity`.
+    /// The only members to return for each ticket, comma-separated: `number,subject,custom_fields.Severity`.
     fields: Option<String>,
-    /// Where days begin and end, as `Europe/Berlin`; `UTC` when not given.
+    /// The time zone in which days begin and end, such as `Europe/Berlin`; `UTC` by default.
     timezone: Option<String>,
 }
 
-/// A page of what was found.
+/// A page of the tickets that were found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SearchPage {
-    /// The tickets; of each what `fields` names, or all.
+    /// The tickets, with the members in `fields` or with all members.
     #[schema(value_type = Vec<TicketPart>)]
     items: Vec<Value>,
-    /// `cursor` of the next page; null on the last.
+    /// The `cursor` of the next page; null on the last page.
     next_cursor: Option<String>,
-    /// How many tickets there are on all pages, where that was asked.
+    /// The number of tickets on all pages, if `count` asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<Counted>,
-    /// The query as it was understood, in one spelling; of a filter its text.
+    /// The query as it was parsed, in canonical form; for a filter, the equivalent query.
     query: String,
-    /// What to know of how it was read.
+    /// Remarks on how the query was parsed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<QueryWarning>,
 }
 
-/// How many tickets there are.
+/// The number of tickets.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Counted {
-    /// So many.
+    /// The number.
     tickets: i64,
-    /// Whether they were counted; else it is an estimate.
+    /// Whether the number is exact; otherwise it is an estimate.
     is_exact: bool,
 }
 
-/// What to know of how a query was read.
+/// A remark on how a query was parsed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueryWarning {
-    /// A sentence.
+    /// The remark, for people.
     message: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// The part of the query.
+    /// The part of the query that it refers to.
     span: PlaceOfQuery,
     /// The line of its first character, from 1.
     line: usize,
@@ -182,22 +182,22 @@ pub struct QueryWarning {
     column: usize,
 }
 
-/// A search taken apart.
+/// An explained search.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SearchExplained {
-    /// The query as it was understood, in one spelling.
+    /// The query as it was parsed, in canonical form.
     query: String,
-    /// Its tree, which `filter` takes.
+    /// The query as a tree, as `filter` accepts it.
     #[schema(value_type = FilterInput)]
     tree: Value,
-    /// The statement for the page.
+    /// The SQL statement for the page.
     sql: String,
     /// The values of its parameters, `$1` first.
     binds: Vec<String>,
-    /// How PostgreSQL would run it: what `EXPLAIN (FORMAT JSON)` says.
+    /// PostgreSQL's plan: the output of `EXPLAIN (FORMAT JSON)`.
     #[schema(value_type = Vec<Object>)]
     plan: Value,
-    /// What to know of how it was read.
+    /// Remarks on how the query was parsed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<QueryWarning>,
 }
@@ -206,23 +206,31 @@ pub struct SearchExplained {
 #[utoipa::path(post, path = "/api/tickets/search", operation_id = "searchTickets", tag = "tickets",
     request_body(content = SearchBody, example = json!({ "query": "Status = '__Active__' AND Queue = 'Support'", "order": [{ "field": "LastUpdated", "direction": "desc" }], "limit": 20 })), responses(
     (status = 200, body = SearchPage, description = "A page of tickets."),
-    (status = 400, body = ProblemDocument, description = "`invalid_query` with `span`, `line`, `column` and `hint`; `malformed_cursor`, also for the cursor of another query or order."),
-    (status = 422, body = ProblemDocument, description = "`invalid`: a filter, an order, a member or a time zone that there is not; `query_timeout`.")
+    (status = 400, body = ProblemDocument, description = "`invalid_query` with `span`, `line`, `column` and `hint`; `malformed_cursor`, also for a cursor of a different query or order."),
+    (status = 422, body = ProblemDocument, description = "`invalid`: the filter, the order, a member or the time zone is not valid; `query_timeout`.")
 ))]
-pub async fn search(State(app): State<App>, body: Body<SearchBody>) -> Result<Json<SearchPage>> {
-    Asked::of(body.value, &app).await?.page(&app).await.map(Json)
+pub async fn search(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    body: Body<SearchBody>,
+) -> Result<Json<SearchPage>> {
+    Asked::of(body.value, &app, caller).await?.page(&app).await.map(Json)
 }
 
-/// Says how a search is read and run, and does not run it.
+/// Explains how a search is parsed and run, without running it.
 #[utoipa::path(post, path = "/api/tickets/search/explain", operation_id = "explainSearch", tag = "tickets",
     request_body(content = SearchBody, example = json!({ "query": "Status = '__Active__' AND Queue = 'General'" })), responses(
     (status = 200, body = SearchExplained, description = "The tree, the statement and PostgreSQL's plan."),
-    (status = 400, body = ProblemDocument, description = "As of the search."),
-    (status = 422, body = ProblemDocument, description = "As of the search.")
+    (status = 400, body = ProblemDocument, description = "As for the search."),
+    (status = 422, body = ProblemDocument, description = "As for the search.")
 ))]
-pub async fn explain(State(app): State<App>, body: Body<SearchBody>) -> Result<Json<SearchExplained>> {
-    let asked = Asked::of(body.value, &app).await?;
-    let explained = search::explain(&app.tessera.pools().read, &asked.catalog, &asked.search()).await;
+pub async fn explain(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    body: Body<SearchBody>,
+) -> Result<Json<SearchExplained>> {
+    let asked = Asked::of(body.value, &app, caller).await?;
+    let explained = app.tessera.explain_search(&asked.caller, &asked.catalog, &asked.search()).await;
     let explained = explained.map_err(|error| Problem::of_search(error, &asked.query))?;
     let Ok::<Query<_>, Infallible>(tree) = explained.tree.try_map(|test| Ok(test.predicate.clone()));
     Ok(Json(SearchExplained {
@@ -235,18 +243,22 @@ pub async fn explain(State(app): State<App>, body: Body<SearchBody>) -> Result<J
     }))
 }
 
-/// Lists tickets, newest first, or in the order and by the query that the URL says.
+/// Lists tickets, newest first or in the given order.
 #[utoipa::path(get, path = "/api/tickets", operation_id = "listTickets", tag = "tickets", params(ListParams), responses(
     (status = 200, body = SearchPage, description = "A page of tickets."),
     (status = 400, body = ProblemDocument, description = "`invalid_query` with `span`, `line`, `column` and `hint`; `malformed_query`; `malformed_cursor`."),
-    (status = 422, body = ProblemDocument, description = "`invalid`: an order, a member or a time zone that there is not; `query_timeout`.")
+    (status = 422, body = ProblemDocument, description = "`invalid`: the order, a member or the time zone is not valid; `query_timeout`.")
 ))]
-pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Result<Json<SearchPage>> {
+pub async fn list(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Params(params): Params<ListParams>,
+) -> Result<Json<SearchPage>> {
     let words = [("Queue", params.queue), ("Status", params.status), ("Owner", params.owner)];
     let words = words.into_iter().filter_map(|(key, word)| Some((key.to_owned(), word?.into())));
     let keys: Map<String, Value> = words.collect();
     if params.query.is_some() && !keys.is_empty() {
-        let message = "is given beside queue, status or owner; write these into the query";
+        let message = "cannot be combined with queue, status or owner; write them into the query";
         return Err(Error::invalid_field("query", message).into());
     }
     let body = SearchBody {
@@ -260,37 +272,40 @@ pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) ->
         fields: params.fields.as_deref().map(between_commas),
         timezone: params.timezone,
     };
-    Asked::of(body, &app).await?.page(&app).await.map(Json)
+    Asked::of(body, &app, caller).await?.page(&app).await.map(Json)
 }
 
-/// What was asked, in whichever form: understood, but for the query, which only the compiler understands.
+/// A search in whichever form it was sent: checked, except for the query, which the compiler parses.
 pub(super) struct Asked {
-    /// The query; of a filter its text.
+    /// The query, or the filter as a query.
     pub query: String,
-    /// Of what it speaks.
+    /// The configuration in whose terms it is written.
     pub catalog: Arc<Catalog>,
-    /// What is told of each ticket; `None` = all.
+    /// The members of each ticket to return; `None` = all.
     pub selection: Option<Selection>,
+    /// The caller.
+    pub caller: Caller,
     dialect: Dialect,
     order: Vec<Sorted>,
     limit: i64,
     cursor: Option<String>,
     count: Count,
     asker: Asker,
-    user: User,
 }
 
 impl Asked {
-    /// Reads what was asked.
-    pub async fn of(body: SearchBody, app: &App) -> Result<Self, Error> {
-        let catalog = app.tessera.fresh_catalog().await?;
-        let user = app.tessera.administrator()?.user;
+    /// Checks a search.
+    pub async fn of(body: SearchBody, app: &App, caller: Caller) -> Result<Self, Error> {
+        let catalog = app.tessera.configuration(&caller).await?;
         let zone = body.timezone.as_deref().map_or_else(|| Ok(Zone::utc()), zone)?;
         let selection = body.fields.map(|words| Selection::parse(&words, &catalog)).transpose()?;
-        // A filter is printed in our own dialect.
+        // A filter is printed in the dialect of Tessera.
         let (query, dialect) = match (body.query, body.filter) {
             (Some(_), Some(_)) => {
-                return Err(Error::invalid_field("filter", "is given beside query; send one of them"));
+                return Err(Error::invalid_field(
+                    "filter",
+                    "cannot be combined with query; send one of them",
+                ));
             }
             (_, Some(json)) => {
                 let tree = filter::read(&json).map_err(|fault| Error::invalid(vec![fault]))?;
@@ -308,8 +323,8 @@ impl Asked {
             limit: limit(body.limit)?,
             cursor: body.cursor,
             count: body.count.map_or(Count::None, Count::from),
-            asker: Asker { user: user.id, now: clock::now(), zone },
-            user,
+            asker: Asker { user: caller.user.id, now: clock::now(), zone },
+            caller,
             catalog,
         })
     }
@@ -327,14 +342,14 @@ impl Asked {
         }
     }
 
-    /// Tickets as they are told, whole.
+    /// Tickets as JSON, with all members.
     pub fn whole(&self, tickets: &[models::Ticket], people: &People) -> Vec<Value> {
-        let names = Names { catalog: &self.catalog, people, actor: Some(&self.user) };
-        // A view has nothing that cannot be JSON.
+        let names = Names { catalog: &self.catalog, people, actor: Some(&self.caller.user) };
+        // Every value of a view can be written as JSON.
         tickets.iter().map(|ticket| json!(Ticket::of(ticket, names))).collect()
     }
 
-    /// What is told of a ticket.
+    /// The selected members of a ticket.
     pub fn chosen(&self, ticket: Value) -> Value {
         match &self.selection {
             Some(selection) => selection.pick(&ticket),
@@ -343,7 +358,7 @@ impl Asked {
     }
 
     async fn page(&self, app: &App) -> Result<SearchPage> {
-        let found = search::tickets(&app.tessera.pools().read, &self.catalog, &self.search()).await;
+        let found = app.tessera.search(&self.caller, &self.catalog, &self.search()).await;
         let Found { page, people, count, query, warnings } =
             found.map_err(|error| Problem::of_search(error, &self.query))?;
         let items = self.whole(&page.items, &people);
@@ -357,14 +372,15 @@ impl Asked {
     }
 }
 
-/// An order as a URL says it.
+/// Parses the order of a query string.
 pub(super) fn order_of(text: &str) -> Vec<OrderTerm> {
     Sorted::list(text).into_iter().map(OrderTerm::from).collect()
 }
 
 fn zone(name: &str) -> Result<Zone, Error> {
     Zone::parse(name).ok_or_else(|| {
-        let message = format!("{} is not the name of a time zone; write Europe/Berlin or UTC", quote(name));
+        let message =
+            format!("{} is not a time zone; use an IANA name such as Europe/Berlin, or UTC", quote(name));
         Error::invalid_field("timezone", message)
     })
 }

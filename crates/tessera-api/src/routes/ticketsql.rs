@@ -1,15 +1,13 @@
-//! What can be written in a query here: for completion, and for programs that build queries.
+//! The query language as this desk has it, for completion and for programs that build queries.
 
 use crate::app::App;
 use crate::error::Result;
+use crate::extract::Authenticated;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-use tessera_core::db::ops::ticket_counts::{Standing, standing};
-use tessera_core::desk::clock;
+use tessera_core::desk::reads::Counts;
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use tessera_core::models::text::fold;
 use tessera_core::plan::Catalog;
@@ -18,115 +16,83 @@ use tessera_core::query::parser::KEYWORDS;
 use tessera_core::query::sql::KEYS_MAX;
 use tessera_core::query::{Purpose, ast, words};
 use time::OffsetDateTime;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 use utoipa::ToSchema;
 
-/// How old the counts may be.
-const AGE_MAX: Duration = Duration::from_secs(60);
-
-/// How many tickets there are, counted at most once a minute however many ask.
-#[derive(Debug, Default)]
-pub struct Census(Mutex<Option<(Instant, Arc<Taken>)>>);
-
-/// A count, and when it was taken.
-#[derive(Debug)]
-struct Taken {
-    at: OffsetDateTime,
-    /// `None` = there are more than can be counted in time.
-    standing: Option<Vec<Standing>>,
-}
-
-impl Census {
-    async fn take(&self, app: &App) -> Result<Arc<Taken>> {
-        let mut last = self.0.lock().await;
-        if let Some((since, taken)) = last.as_ref()
-            && since.elapsed() < AGE_MAX
-        {
-            return Ok(Arc::clone(taken));
-        }
-        let standing = standing(&app.tessera.pools().read).await?;
-        let taken = Arc::new(Taken { at: clock::now(), standing });
-        *last = Some((Instant::now(), Arc::clone(&taken)));
-        Ok(taken)
-    }
-}
-
-/// What can be written in a query.
+/// The query language.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QuerySchema {
-    /// The fields; the last is for all custom ones.
+    /// The fields; the last one stands for all custom fields.
     fields: Vec<QueryField>,
-    /// The custom fields, which are written `CF.{Name}`.
+    /// The custom fields, written `CF.{Name}`.
     custom_fields: Vec<QueryCustomField>,
     /// The statuses of all lifecycles.
     statuses: Vec<QueryStatus>,
     /// The queues.
     queues: Vec<QueryQueue>,
-    /// When tickets were counted; at most a minute ago. Null when there are more than can be counted in a moment.
+    /// The time at which tickets were counted, at most a minute ago; null if there are too many to count within a second.
     #[serde(with = "time::serde::rfc3339::option")]
     counted_at: Option<OffsetDateTime>,
-    /// Words that stand for something else.
+    /// Words that stand for other values.
     placeholders: Vec<QueryPlaceholder>,
-    /// A date of every form.
+    /// An example of each form of date.
     dates: Vec<&'static str>,
-    /// Words that are never names.
+    /// Reserved words.
     keywords: Vec<&'static str>,
-    /// How much there may be.
+    /// Limits.
     limits: QueryLimits,
 }
 
-/// A field of the language.
+/// A field of the query language.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueryField {
-    /// As it is written.
+    /// The name, as written in a query.
     name: String,
-    /// What kind of value it has.
+    /// The kind of its values.
     kind: &'static str,
-    /// What it is.
+    /// The meaning.
     description: &'static str,
     /// Its parts, as in `Requestor.Name`.
     parts: Vec<&'static str>,
-    /// What may follow it.
+    /// The operators that can follow it.
     operators: QueryOperators,
-    /// Whether a search can be ordered by it.
+    /// Whether searches can be ordered by it.
     is_orderable: bool,
 }
 
-/// What may follow a field; nothing where it is not known.
+/// The operators of a field; empty where the field is not available.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueryOperators {
-    /// In a search.
+    /// In searches.
     search: Vec<&'static str>,
-    /// In the condition of a scrip.
+    /// In conditions of scrips.
     condition: Vec<&'static str>,
 }
 
 /// A custom field.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueryCustomField {
-    /// As it is written.
+    /// The name, as written in a query.
     name: String,
     /// `Freeform`, `SelectSingle` or `SelectMulti`.
     field_type: String,
-    /// What may be chosen; of Freeform nothing is listed.
+    /// The values to choose from; empty for Freeform.
     values: Vec<String>,
-    /// Whether a ticket may have several values.
+    /// Whether a ticket can have several values.
     is_multiple: bool,
-    /// The queues that have it.
+    /// The queues that use it.
     queues: Vec<String>,
-    /// Disabled ones keep their values.
+    /// Whether it is disabled. Disabled fields keep their values.
     disabled: bool,
 }
 
 /// A status.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueryStatus {
-    /// As it is written.
+    /// The name, as written in a query.
     name: String,
     /// The lifecycles that have it, with its class there: `initial`, `active` or `inactive`.
     lifecycles: BTreeMap<String, &'static str>,
-    /// How many tickets have it.
+    /// The number of tickets that have it.
     tickets: Option<i64>,
 }
 
@@ -137,24 +103,24 @@ pub struct QueryQueue {
     name: String,
     /// The name of its lifecycle.
     lifecycle: String,
-    /// A disabled queue takes no new tickets.
+    /// Whether it is disabled. Disabled queues do not accept new tickets.
     disabled: bool,
-    /// How many tickets are in it.
+    /// The number of tickets in it.
     tickets: Option<i64>,
 }
 
-/// A word that stands for something else.
+/// A word that stands for another value.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueryPlaceholder {
-    /// As it is written.
+    /// The name, as written in a query.
     word: &'static str,
-    /// The fields that take it.
+    /// The fields that accept it.
     fields: &'static [&'static str],
-    /// What it stands for.
+    /// The value that it stands for.
     description: &'static str,
 }
 
-/// How much there may be.
+/// Limits.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueryLimits {
     /// Bytes of a query.
@@ -171,26 +137,29 @@ pub struct QueryLimits {
     order: usize,
     /// Items per page.
     page: i64,
-    /// Items per page when none is asked for.
+    /// Items per page by default.
     page_default: i64,
-    /// Exports at a time.
+    /// Concurrent exports.
     exports: usize,
 }
 
-/// Says what can be written in a query here: fields, operators, names, values, and how many tickets there are of each.
+/// Describes the query language as this desk has it: fields, operators, names, values, and the number of tickets for each.
 #[utoipa::path(get, path = "/api/ticketsql/schema", operation_id = "getQuerySchema", tag = "tickets", responses(
-    (status = 200, body = QuerySchema, description = "The language as the compiler has it, and the names of this desk.")
+    (status = 200, body = QuerySchema, description = "The language and the names of this desk.")
 ))]
-pub async fn schema(State(app): State<App>) -> Result<Json<QuerySchema>> {
-    let catalog = app.tessera.fresh_catalog().await?;
-    let census = app.census.take(&app).await?;
+pub async fn schema(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<QuerySchema>> {
+    let catalog = app.tessera.configuration(&caller).await?;
+    let counts = app.tessera.ticket_counts(&caller).await?;
     let described = describe(&catalog.query_fields(Purpose::Condition));
     Ok(Json(QuerySchema {
         fields: described.into_iter().map(QueryField::from).collect(),
         custom_fields: custom_fields(&catalog),
-        statuses: statuses(&catalog, &census),
-        queues: queues(&catalog, &census),
-        counted_at: census.standing.is_some().then_some(census.at),
+        statuses: statuses(&catalog, &counts),
+        queues: queues(&catalog, &counts),
+        counted_at: counts.tickets.is_some().then_some(counts.at),
         placeholders: PLACEHOLDERS
             .map(|(word, fields, description)| QueryPlaceholder { word, fields, description })
             .into(),
@@ -208,13 +177,6 @@ pub async fn schema(State(app): State<App>) -> Result<Json<QuerySchema>> {
             exports: app.load.exports,
         },
     }))
-}
-
-impl Taken {
-    fn tickets(&self, of: impl Fn(&Standing) -> bool) -> Option<i64> {
-        let standing = self.standing.as_ref()?;
-        Some(standing.iter().filter(|standing| of(standing)).map(|standing| standing.tickets).sum())
-    }
 }
 
 impl From<Described> for QueryField {
@@ -240,7 +202,7 @@ fn custom_fields(catalog: &Catalog) -> Vec<QueryCustomField> {
     fields.collect()
 }
 
-fn statuses(catalog: &Catalog, census: &Taken) -> Vec<QueryStatus> {
+fn statuses(catalog: &Catalog, counts: &Counts) -> Vec<QueryStatus> {
     let mut lifecycles: BTreeMap<String, BTreeMap<String, &'static str>> = BTreeMap::new();
     for lifecycle in catalog.lifecycles.iter() {
         for status in lifecycle.statuses() {
@@ -249,18 +211,18 @@ fn statuses(catalog: &Catalog, census: &Taken) -> Vec<QueryStatus> {
         }
     }
     let status = |(name, lifecycles): (String, _)| {
-        let tickets = census.tickets(|standing| standing.status == fold(&name));
+        let tickets = counts.total(|count| count.status == fold(&name));
         QueryStatus { name, lifecycles, tickets }
     };
     lifecycles.into_iter().map(status).collect()
 }
 
-fn queues(catalog: &Catalog, census: &Taken) -> Vec<QueryQueue> {
+fn queues(catalog: &Catalog, counts: &Counts) -> Vec<QueryQueue> {
     let queues = catalog.queues.iter().map(|queue| QueryQueue {
         name: queue.name.clone(),
         lifecycle: catalog.lifecycle_of(queue.id).map(|life| life.name().to_owned()).unwrap_or_default(),
         disabled: queue.disabled,
-        tickets: census.tickets(|standing| standing.queue == queue.id),
+        tickets: counts.total(|count| count.queue == queue.id),
     });
     queues.collect()
 }

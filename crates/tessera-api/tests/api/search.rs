@@ -178,7 +178,7 @@ async fn a_filter_that_is_wrong_is_refused_with_its_path_or_with_its_text() {
 async fn what_cannot_stand_together_or_is_not_known_is_refused() {
     let desk = Desk::open().await;
     for (body, field, says) in [
-        (json!({ "query": "", "filter": {} }), "filter", "beside query"),
+        (json!({ "query": "", "filter": {} }), "filter", "combined with query"),
         (json!({ "filters": {} }), "filters", "unknown field"),
         (json!({ "limit": 201 }), "limit", "200"),
         (json!({ "order": [{ "field": "Requestor" }] }), "order[0].field", "order by id"),

@@ -12,19 +12,19 @@ use rows::{Heads, Lines, trace};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+/// What `idempotency_keys.status` holds since answers are made at the edges: only requests that succeeded keep a key.
+const KEPT_STATUS: i32 = 200;
 /// The most plans in one statement.
 pub const PLANS_MAX: usize = 100;
 
-/// An idempotency key and the answer to keep under it.
+/// An idempotency key and what to keep under it.
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'a> {
     /// The key.
     pub key: &'a str,
     /// SHA-256 over method, path and body.
     pub body_hash: &'a [u8],
-    /// The HTTP status of the answer.
-    pub status: u16,
-    /// The answer.
+    /// The summary of the change, from which a replay is answered.
     pub response: &'a [u8],
 }
 
@@ -126,7 +126,7 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         key.map(|key| key.key),
         key.map(|key| key.body_hash),
         plan.request.0,
-        key.map(|key| i32::from(key.status)),
+        key.map(|_| KEPT_STATUS),
         key.map(|key| key.response),
         plan.now,
         ticket.id.0,
@@ -310,7 +310,7 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         key.map(|key| key.key),
         key.map(|key| key.body_hash),
         first.request.0,
-        key.map(|key| i32::from(key.status)),
+        key.map(|_| KEPT_STATUS),
         key.map(|key| key.response),
         first.now,
         &heads.id,

@@ -77,9 +77,7 @@ pub struct Replay {
     pub body_hash: Vec<u8>,
     /// The request.
     pub request: RequestId,
-    /// The HTTP status of the answer.
-    pub status: u16,
-    /// The answer, byte for byte.
+    /// The summary of the change.
     pub response: Vec<u8>,
 }
 
@@ -148,7 +146,6 @@ struct MessageRow {
 struct ReplayRow {
     body_hash: String,
     request: RequestId,
-    status: u16,
     response: String,
 }
 
@@ -157,7 +154,7 @@ impl TryFrom<ReplayRow> for Replay {
 
     fn try_from(row: ReplayRow) -> Result<Self, hex::FromHexError> {
         let body_hash = hex::decode(row.body_hash)?;
-        Ok(Self { body_hash, request: row.request, status: row.status, response: hex::decode(row.response)? })
+        Ok(Self { body_hash, request: row.request, response: hex::decode(row.response)? })
     }
 }
 

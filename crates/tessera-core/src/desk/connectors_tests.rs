@@ -3,9 +3,9 @@
 use super::*;
 use crate::db::deliveries::{Filter, list};
 use crate::delivery::connector::{Message, Said};
+use crate::desk::Conditions;
+use crate::desk::changes::tests::desk;
 use crate::desk::configure::NewConnector;
-use crate::desk::tests::desk;
-use crate::desk::{Answer, Conditions};
 use crate::error::Code;
 use crate::models::delivery::{Attempt, AttemptOutcome, DeliveryState, HoldReason};
 use crate::plan::command::CreateTicket;
@@ -39,8 +39,7 @@ async fn make(desk: &Tessera) {
         requestors: vec!["eve@example.net".to_owned()],
         ..CreateTicket::default()
     };
-    let answer = |_: &crate::desk::Prepared| Ok(Answer { status: 201, body: Vec::new() });
-    desk.create(&desk.administrator().unwrap(), command, &Conditions::default(), &answer).await.unwrap();
+    desk.create(&desk.administrator().unwrap(), command, &Conditions::default()).await.unwrap();
 }
 
 const LONG: Duration = Duration::from_secs(30);
@@ -64,15 +63,18 @@ async fn a_token_opens_what_its_connector_is_bound_to_until_it_is_renewed_or_rev
     assert!(refused.detail().contains("not bound to \"webhook\", but to \"email\""), "{}", refused.detail());
     assert!(desk.caller_of(&added).await.unwrap_err().detail().contains("--as USER"));
 
-    let renewed = desk.renew_connector("mailer").await.unwrap();
+    let renewed = desk.renew_connector(&desk.administrator().unwrap(), "mailer").await.unwrap();
     assert!(desk.connector(token.expose()).await.is_err());
     assert_eq!(desk.connector(renewed.expose()).await.unwrap(), added);
-    let seen = desk.connectors().await.unwrap().remove(0);
+    let seen = desk.connectors(&desk.administrator().unwrap()).await.unwrap().remove(0);
     assert!(seen.last_seen_at.is_some() && seen.connector == added && seen.username.is_none());
-    desk.revoke_connector("mailer").await.unwrap();
+    desk.revoke_connector(&desk.administrator().unwrap(), "mailer").await.unwrap();
     assert!(desk.connector(renewed.expose()).await.is_err());
-    assert!(desk.connectors().await.unwrap().is_empty());
-    for missing in [desk.revoke_connector("mailer").await.err(), desk.renew_connector("mailer").await.err()] {
+    assert!(desk.connectors(&desk.administrator().unwrap()).await.unwrap().is_empty());
+    for missing in [
+        desk.revoke_connector(&desk.administrator().unwrap(), "mailer").await.err(),
+        desk.renew_connector(&desk.administrator().unwrap(), "mailer").await.err(),
+    ] {
         assert_eq!(missing.unwrap().code(), Code::NotFound);
     }
     add(&desk, wish("mailer", &["email"], Some("admin"))).await.unwrap();
@@ -111,7 +113,7 @@ async fn a_connector_that_cannot_be_is_refused_with_every_reason() {
     assert_eq!(add(&desk, wish("a", &["sms"], None)).await.unwrap_err().code(), Code::NameTaken);
     add(&desk, wish("b", &["chat"], None)).await.unwrap();
     assert_eq!(desk.fresh_catalog().await.unwrap().version, version + 1, "the kind is known");
-    let kinds = desk.kinds().await.unwrap();
+    let kinds = desk.kinds(&desk.administrator().unwrap()).await.unwrap();
     assert_eq!(kinds.iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>(), ["chat", "email", "webhook"]);
 }
 
@@ -151,7 +153,10 @@ async fn what_nobody_ever_delivered_is_held_until_a_connector_says_that_it_does(
     assert_eq!(seen().await.state, DeliveryState::Available);
     desk.announce(&added, "chat", schema, "chat 1.1").await.unwrap();
     assert_eq!(desk.fresh_catalog().await.unwrap().version, version + 1, "what is as it was changes nothing");
-    assert_eq!(desk.connectors().await.unwrap()[0].software.as_deref(), Some("chat 1.1"));
+    assert_eq!(
+        desk.connectors(&desk.administrator().unwrap()).await.unwrap()[0].software.as_deref(),
+        Some("chat 1.1")
+    );
 
     let handed = desk.lease(&added, &room("chat"), LONG, &CancellationToken::new()).await.unwrap();
     let Message::Json(text) = &handed[0].message else { panic!("JSON") };

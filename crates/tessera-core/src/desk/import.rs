@@ -135,12 +135,12 @@ impl<'t> Import<'t> {
     /// `locked` when others keep the sequence; those of the database.
     pub async fn reserve(&self, highest: i64) -> Result<()> {
         for _ in 1..TRIES {
-            match rows::reserve(&self.tessera.pools().write, highest).await {
+            match rows::reserve(&self.tessera.pools.write, highest).await {
                 Err(error) if error.kind() == Kind::Busy => {}
                 reserved => return reserved,
             }
         }
-        rows::reserve(&self.tessera.pools().write, highest).await
+        rows::reserve(&self.tessera.pools.write, highest).await
     }
 
     /// Imports a batch of at most [`BATCH_LINES_MAX`] lines, and says what is wrong with which.
@@ -211,13 +211,13 @@ impl<'t> Import<'t> {
         if self.tally.imported < ANALYZED_FROM {
             return;
         }
-        if let Err(error) = rows::count_anew(&self.tessera.pools().write).await {
+        if let Err(error) = rows::count_anew(&self.tessera.pools.write).await {
             tracing::warn!(%error, "the tables could not be counted anew; searches may be slow until PostgreSQL does");
         }
     }
 
     async fn open(&self) -> Result<Transaction<'static, Postgres>> {
-        let mut db = self.tessera.pools().write.begin().await.map_err(error)?;
+        let mut db = self.tessera.pools.write.begin().await.map_err(error)?;
         rows::begin(&mut db).await?;
         Ok(db)
     }
@@ -383,7 +383,7 @@ impl<'t> Import<'t> {
             return Ok((db, Refused::new(), 0));
         }
         let Made { mut db, catalog, refused, count } =
-            missing::make(db, &self.catalog, self.tessera.guard(), &missing).await?;
+            missing::make(db, &self.catalog, &self.tessera.guard, &missing).await?;
         let made = missing.fields.keys().filter(|name| !refused.contains_key(&Thing::Field((*name).clone())));
         self.fields.extend(made.filter_map(|name| catalog.fields.find(name)).map(|field| field.id));
         self.catalog = Arc::new(catalog);
@@ -458,7 +458,7 @@ impl<'t> Import<'t> {
 
     /// Keeps the numbers that lines give, and draws as many as there are lines without one.
     async fn draw(&self, lines: &[Ready<'_>]) -> Result<Vec<i64>> {
-        let pool = &self.tessera.pools().write;
+        let pool = &self.tessera.pools.write;
         let given = lines.iter().filter_map(|line| line.read.line.number);
         if let Some(highest) = given.clone().max() {
             rows::reserve(pool, highest).await?;

@@ -1,12 +1,22 @@
-//! What dispatch counts: changes by what became of them, scrips by verdict.
+//! Counters of changes by outcome and of scrips by verdict, and the gauges of a scrape.
 
-use super::Outcome;
+use super::Tessera;
+use super::changes::Outcome;
+use crate::db::ops::gauges::{self, Queue};
 use crate::error::{Kind, Result};
 use crate::metrics::{CHANGES, SCRIPS};
+use crate::plan::Catalog;
 use crate::scrip::evaluation::{Evaluation, Verdict};
+use sqlx::PgPool;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Counts what became of a change, and gives it back. `word` says what became of one that was not refused.
-pub(super) fn change<T>(kind: &'static str, result: Result<T>, word: fn(&T) -> &'static str) -> Result<T> {
+/// Counts a change by its outcome, and passes the result on. `word` names the outcome of a change that was not refused.
+pub(super) fn count_change<T>(
+    kind: &'static str,
+    result: Result<T>,
+    word: fn(&T) -> &'static str,
+) -> Result<T> {
     let outcome = match &result {
         Ok(done) => word(done),
         Err(error) => match error.kind() {
@@ -20,18 +30,18 @@ pub(super) fn change<T>(kind: &'static str, result: Result<T>, word: fn(&T) -> &
     result
 }
 
-/// The word of an outcome.
-pub(super) fn word(outcome: &Outcome) -> &'static str {
+/// The label of an outcome.
+pub(super) fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
-        Outcome::Made(..) => "made",
-        Outcome::Replayed(_) => "replayed",
+        Outcome::Committed(committed) if committed.is_replayed => "replayed",
+        Outcome::Committed(_) => "made",
         Outcome::PlanChanged(_) => "plan_changed",
     }
 }
 
-/// Counts the scrips of a change that was made. A counter is looked up once for each verdict that occurs, and not for each
-/// scrip, of which there may be a thousand.
-pub(super) fn scrips(evaluations: &[Evaluation]) {
+/// Counts the scrips of a committed change. A counter is looked up once for each verdict that occurs, not once for each of
+/// up to a thousand scrips.
+pub(super) fn count_scrips(evaluations: &[Evaluation]) {
     let counters: [(Verdict, fn() -> ::metrics::Counter); 7] = [
         (Verdict::NotApplicable, || ::metrics::counter!(SCRIPS, "verdict" => "not_applicable")),
         (Verdict::Fired, || ::metrics::counter!(SCRIPS, "verdict" => "fired")),
@@ -46,5 +56,35 @@ pub(super) fn scrips(evaluations: &[Evaluation]) {
         if found > 0 {
             counter().increment(found as u64);
         }
+    }
+}
+
+/// The state of a desk at the moment of a scrape.
+#[derive(Debug)]
+pub struct Gauges {
+    /// Each connection pool with its idle and its used connections.
+    pub pools: [(&'static str, usize, usize); 4],
+    /// The configuration as this process knows it.
+    pub catalog: Arc<Catalog>,
+    /// The queue of deliveries; `None` when the database did not respond in time.
+    pub queue: Option<Queue>,
+}
+
+impl Tessera {
+    /// Reads the gauges, waiting at most `patience` for the database.
+    pub async fn gauges(&self, patience: Duration) -> Gauges {
+        let catalog = self.catalog();
+        let kinds = catalog.delivery_kinds();
+        let queue = tokio::time::timeout(patience, gauges::queue(&self.pools.read, &kinds)).await;
+        let queue = queue.ok().and_then(Result::ok);
+        let of_pool =
+            |pool: &PgPool| (pool.num_idle(), (pool.size() as usize).saturating_sub(pool.num_idle()));
+        let pools = [
+            ("write", of_pool(&self.pools.write)),
+            ("read", of_pool(&self.pools.read)),
+            ("changes", self.pools.changes.count()),
+            ("previews", self.pools.previews.count()),
+        ];
+        Gauges { pools: pools.map(|(name, (idle, used))| (name, idle, used)), catalog, queue }
     }
 }

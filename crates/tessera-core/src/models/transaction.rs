@@ -298,7 +298,7 @@ impl Content {
 }
 
 /// A line of a ticket's history.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transaction {
     /// Its id.
     pub id: TransactionId,

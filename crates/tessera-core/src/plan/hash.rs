@@ -4,6 +4,7 @@ use super::Plan;
 use super::effects::Canonical;
 use crate::models::{Change, Ticket, Transaction};
 use crate::scrip::evaluation::{Evaluation, Verdict};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -34,6 +35,18 @@ impl FromStr for PlanHash {
         let mut hash = [0; 32];
         hex::decode_to_slice(text.trim().trim_matches('"'), &mut hash)?;
         Ok(Self(hash))
+    }
+}
+
+impl Serialize for PlanHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PlanHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -77,7 +77,10 @@ async fn a_webhook_comes_with_its_secrets_and_none_of_them_is_ever_printed() {
     let mut client = desk.client().await;
     client.create("Kettle").await;
     for (name, value) in [("pager", "k-4711"), ("signing", "whsec_MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u")] {
-        desk.tessera.put_secret(name, &Secret::new(value)).await.unwrap();
+        desk.tessera
+            .put_secret(&desk.tessera.administrator().unwrap(), name, &Secret::new(value))
+            .await
+            .unwrap();
     }
     // What a scrip would have made.
     let payload = r#"{"kind": "webhook", "method": "POST", "url": "https://pager.example/hook",

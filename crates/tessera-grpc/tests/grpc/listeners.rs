@@ -112,7 +112,7 @@ async fn everything_but_health_and_reflection_needs_a_token() {
     let token = desk.token("gone", &["email"], None).await;
     let mut client = Client::new(channel, &token);
     client.scrips.list_kinds(ListKindsRequest {}).await.unwrap();
-    desk.tessera.revoke_connector("gone").await.unwrap();
+    desk.tessera.revoke_connector(&desk.tessera.administrator().unwrap(), "gone").await.unwrap();
     let revoked = client.scrips.list_kinds(ListKindsRequest {}).await.unwrap_err();
     assert_eq!(revoked.code(), Code::Unauthenticated);
 }
@@ -247,7 +247,7 @@ async fn a_lease_that_waits_is_answered_empty_at_once_when_the_server_stops() {
     let waiting = tokio::spawn(async move { client.actions.lease(lease(Duration::from_secs(30))).await });
     // The call is at work when the database knows that the connector was there.
     crate::eventually("the lease waits", async || {
-        let connectors = desk.tessera.connectors().await.unwrap();
+        let connectors = desk.tessera.connectors(&desk.tessera.administrator().unwrap()).await.unwrap();
         connectors.iter().any(|one| one.last_seen_at.is_some()).then_some(())
     })
     .await;

@@ -87,19 +87,20 @@ fn sentences(error: Error) -> anyhow::Error {
 
 /// What is to be printed.
 async fn tell(tessera: &Tessera, command: &Command) -> anyhow::Result<String> {
+    let caller = tessera.administrator()?;
     match command {
         Command::Add(Add { name, kinds, user }) => {
             let new = NewConnector { name: name.clone(), kinds: kinds.clone(), user: user.clone() };
-            let added = tessera.add_connector(&tessera.administrator()?, new).await;
+            let added = tessera.add_connector(&caller, new).await;
             let (_, token) = added.map_err(sentences)?;
             Ok(token.expose().to_owned())
         }
-        Command::List => Ok(table(&tessera.connectors().await?)),
+        Command::List => Ok(table(&tessera.connectors(&caller).await?)),
         Command::Renew(Name { name }) => {
-            Ok(tessera.renew_connector(name).await.map_err(sentences)?.expose().to_owned())
+            Ok(tessera.renew_connector(&caller, name).await.map_err(sentences)?.expose().to_owned())
         }
         Command::Revoke(Name { name }) => {
-            tessera.revoke_connector(name).await.map_err(sentences)?;
+            tessera.revoke_connector(&caller, name).await.map_err(sentences)?;
             Ok(format!("revoked: {name}. What it had leased goes to others within half a minute."))
         }
     }

@@ -1,8 +1,8 @@
-//! Connectors: added with a token that is shown once, listed with the kinds that they deliver, and revoked.
+//! Connectors: created with a token that is shown once, listed with the kinds that they deliver, and revoked.
 
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Body, Name};
+use crate::extract::{Authenticated, Body, Name};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,34 +16,34 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// A connector to add.
+/// A new connector.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ConnectorInput {
-    /// What people call it; no other one that is not revoked has it.
+    /// The name; unique among connectors that are not revoked.
     #[schema(min_length = 1, max_length = 200)]
     name: String,
-    /// What it may deliver: `email`, `webhook`, or kinds of your own, which scrips can name from now on. None where it only
-    /// brings things in.
+    /// The kinds that it can deliver: `email`, `webhook`, or kinds of your own, which scrips can use from now on. Empty if it
+    /// only creates and changes tickets.
     #[serde(default)]
     #[schema(max_items = 16)]
     kinds: Vec<String>,
-    /// The privileged user as whom it reads and changes tickets; without one, it may not.
+    /// The privileged user as whom it reads and changes tickets; without one, it can do neither.
     #[serde(default)]
     user: Option<String>,
 }
 
-/// A connector that was just added.
+/// A connector that was just created.
 #[derive(Serialize, ToSchema)]
 struct ConnectorAdded {
     /// Its id.
     #[schema(value_type = Uuid)]
     id: ConnectorId,
-    /// What people call it.
+    /// The name.
     name: String,
-    /// What it may deliver.
+    /// The kinds that it can deliver.
     kinds: Vec<String>,
-    /// What it shows when it connects. Nobody can read it again: give it to the connector now.
+    /// The token with which it connects. It is shown only this once.
     token: String,
 }
 
@@ -53,20 +53,20 @@ struct ConnectorView {
     /// Its id.
     #[schema(value_type = Uuid)]
     id: ConnectorId,
-    /// What people call it.
+    /// The name.
     name: String,
-    /// What it may deliver.
+    /// The kinds that it can deliver.
     kinds: Vec<String>,
-    /// The username of whom it reads and changes tickets as; null = it may not.
+    /// The username as whom it reads and changes tickets; null if it can do neither.
     #[schema(required)]
     user: Option<String>,
-    /// What it last called itself, as `chat-connector 1.2`; null before it announced a kind.
+    /// The software that it last announced, such as `chat-connector 1.2`; null before its first announcement.
     #[schema(required)]
     software: Option<String>,
-    /// When it was added.
+    /// When it was created.
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
-    /// When it last called, to about ten seconds; null when it never did.
+    /// The time of its last call, to within about ten seconds; null if it has never called.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     last_seen_at: Option<OffsetDateTime>,
@@ -77,26 +77,26 @@ struct ConnectorView {
 struct KindView {
     /// Its name.
     name: String,
-    /// The JSON Schema of its payloads; null = any JSON, and for `email` and `webhook`, which have a form of their own.
+    /// The JSON Schema of its payloads; null for any JSON, and for `email` and `webhook`, which have a fixed form.
     #[schema(required, value_type = Value)]
     schema: Option<Value>,
-    /// When a connector first said that it delivers it. Null = none ever did: deliveries of it are held, unless Tessera itself
-    /// delivers them.
+    /// When a connector first announced this kind. Null if none has: its deliveries are held, unless Tessera itself delivers
+    /// them.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schema(required)]
     announced_at: Option<OffsetDateTime>,
-    /// The names of the scrips that make deliveries of it, in their order.
+    /// The names of the scrips that queue deliveries of this kind, in order.
     scrips: Vec<String>,
-    /// Deliveries of it that are not finished.
+    /// The number of unfinished deliveries of this kind.
     unfinished: i64,
 }
 
-/// Who delivers, and what.
+/// All connectors and all kinds of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 struct Connectors {
-    /// Every connector that is not revoked, in order of name; at most 200.
+    /// Every connector that is not revoked, sorted by name; at most 200.
     connectors: Vec<ConnectorView>,
-    /// Every kind of delivery that there is, in order of name.
+    /// Every kind of delivery, sorted by name.
     kinds: Vec<KindView>,
 }
 
@@ -105,26 +105,26 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 #[utoipa::path(get, path = "/api/connectors", operation_id = "listConnectors", tag = "configuration", responses(
-    (status = 200, description = "All of them, and the kinds of deliveries", body = Connectors),
+    (status = 200, description = "All connectors and all kinds of deliveries", body = Connectors),
 ))]
-async fn list(State(app): State<App>) -> Result<Json<Connectors>> {
-    let connectors = app.tessera.connectors().await?.into_iter().map(ConnectorView::from).collect();
-    let kinds = app.tessera.kinds().await?.into_iter().map(KindView::from).collect();
+async fn list(State(app): State<App>, Authenticated(caller): Authenticated) -> Result<Json<Connectors>> {
+    let connectors = app.tessera.connectors(&caller).await?.into_iter().map(ConnectorView::from).collect();
+    let kinds = app.tessera.kinds(&caller).await?.into_iter().map(KindView::from).collect();
     Ok(Json(Connectors { connectors, kinds }))
 }
 
 #[utoipa::path(post, path = "/api/connectors", operation_id = "addConnector", tag = "configuration",
     request_body(content = ConnectorInput, example = json!({ "name": "chat-1", "kinds": ["chat"] })), responses(
-    (status = 201, description = "It may connect with this token, which is shown this once", body = ConnectorAdded),
-    (status = 409, description = "The name is taken, or there are 200", body = ProblemDocument),
-    (status = 422, description = "Every fault, with its field", body = ProblemDocument),
+    (status = 201, description = "The connector was created; its token is shown only this once", body = ConnectorAdded),
+    (status = 409, description = "`name_taken`, or `limit_reached` at 200 connectors", body = ProblemDocument),
+    (status = 422, description = "All faults, with their fields", body = ProblemDocument),
 ))]
 async fn add(
     State(app): State<App>,
+    Authenticated(caller): Authenticated,
     body: Body<ConnectorInput>,
 ) -> Result<(StatusCode, Json<ConnectorAdded>)> {
     let ConnectorInput { name, kinds, user } = body.value;
-    let caller = app.tessera.administrator()?;
     let (connector, token) = app.tessera.add_connector(&caller, NewConnector { name, kinds, user }).await?;
     let added = ConnectorAdded {
         id: connector.id,
@@ -135,13 +135,17 @@ async fn add(
     Ok((StatusCode::CREATED, Json(added)))
 }
 
-/// Revokes a connector's token, at once and for good. What it had leased goes to others when the leases run out.
+/// Revokes a connector's token, immediately and permanently. Its leased deliveries go to others when the leases expire.
 #[utoipa::path(delete, path = "/api/connectors/{name}", operation_id = "revokeConnector", tag = "configuration", responses(
-    (status = 204, description = "Its token opens nothing any more"),
-    (status = 404, description = "There is none of this name", body = ProblemDocument),
-), params(("name" = String, Path, description = "What it is called, to the letter")))]
-async fn revoke(State(app): State<App>, Name(name): Name) -> Result<StatusCode> {
-    app.tessera.revoke_connector(&name).await?;
+    (status = 204, description = "The token is no longer valid"),
+    (status = 404, description = "No connector has this name", body = ProblemDocument),
+), params(("name" = String, Path, description = "The exact name")))]
+async fn revoke(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name,
+) -> Result<StatusCode> {
+    app.tessera.revoke_connector(&caller, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

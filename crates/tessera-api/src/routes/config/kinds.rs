@@ -1,14 +1,15 @@
-//! List, add, show and change, for each kind of object; and the fields of a queue.
+//! List, add, read and change, for each type of object; and the custom fields of a queue.
 
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Body, Name, Params, limit};
+use crate::extract::{Authenticated, Body, Name, Params, limit};
 use crate::schema;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tessera_core::desk::Caller;
 use tessera_core::desk::configure::{Document, Saved, Wanted};
 use tessera_core::models::page::Page;
 use tessera_core::plan::documents::{
@@ -19,32 +20,32 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Whether a change is made although something names what it takes away.
+/// Whether to override uses of the object.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Force {
-    /// `true` lets a change through that scrips or lifecycles stand against; tickets are never left stranded.
+    /// `true` makes the change even if scrips, templates or lifecycles use the object; tickets are never left stranded.
     #[serde(default)]
     pub force: bool,
 }
 
-/// Which page of which objects.
+/// Filters and the page of a list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ListParams {
-    /// Only those that are disabled, or only those that are not.
+    /// Only disabled objects, or only enabled ones.
     disabled: Option<bool>,
-    /// Only those with this in their name, without case.
+    /// Only objects with this text in their name, ignoring case.
     name: Option<String>,
-    /// Items per page; 50 when not given.
+    /// Items per page, 1 to 200; 50 by default.
     limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
-/// The four routes of a kind.
+/// The four routes of a type of object.
 macro_rules! kind {
     ($module:ident, $document:ident, $what:literal, $path:tt, $one:tt, $list:tt, $add:tt, $show:tt, $change:tt) => {
         mod $module {
@@ -56,48 +57,52 @@ macro_rules! kind {
             schema::body!(AnsweredPage, concat!($what, "Page"), schema::page($what));
 
             #[utoipa::path(get, path = $path, operation_id = $list, tag = "configuration", params(ListParams), responses(
-                (status = 200, description = "A page, in the order in which they were made", body = AnsweredPage),
+                (status = 200, description = "A page, oldest objects first", body = AnsweredPage),
             ))]
             async fn list(
                 State(app): State<App>,
+                Authenticated(caller): Authenticated,
                 Params(params): Params<ListParams>,
             ) -> Result<Json<Page<Stored<$document>>>> {
-                list_of(&app, params).await
+                list_of(&app, &caller, params).await
             }
 
             #[utoipa::path(post, path = $path, operation_id = $add, tag = "configuration", request_body = Sent, responses(
-                (status = 201, description = "It is there", body = Answered),
-                (status = 409, description = "The name is taken, or a limit is reached", body = ProblemDocument),
-                (status = 422, description = "Every fault, with its field", body = ProblemDocument),
+                (status = 201, description = "The object was created", body = Answered),
+                (status = 409, description = "`name_taken` or `limit_reached`", body = ProblemDocument),
+                (status = 422, description = "All faults, with their fields", body = ProblemDocument),
             ))]
             async fn add(
                 State(app): State<App>,
+                Authenticated(caller): Authenticated,
                 body: Body<Map<String, Value>>,
             ) -> Result<(StatusCode, Json<Saved<$document>>)> {
-                add_one(&app, body.value).await
+                add_one(&app, &caller, body.value).await
             }
 
             #[utoipa::path(get, path = $one, operation_id = $show, tag = "configuration", responses(
-                (status = 200, description = "It", body = Answered),
-                (status = 404, description = "There is none of this name or id", body = ProblemDocument),
+                (status = 200, description = "The object", body = Answered),
+                (status = 404, description = "No object has this name or id", body = ProblemDocument),
             ), params(("id" = String, Path, description = "Name or id")))]
-            async fn show(State(app): State<App>, Name(word): Name) -> Result<Json<Stored<$document>>> {
-                Ok(Json(app.tessera.object(&word).await?))
+            async fn show(State(app): State<App>,
+    Authenticated(caller): Authenticated, Name(word): Name) -> Result<Json<Stored<$document>>> {
+                Ok(Json(app.tessera.object(&caller, &word).await?))
             }
 
             #[utoipa::path(patch, path = $one, operation_id = $change, tag = "configuration", request_body = Patch, responses(
-                (status = 200, description = "It, as it is now", body = Answered),
-                (status = 404, description = "There is none of this name or id", body = ProblemDocument),
-                (status = 409, description = "in_use: something names what this takes away", body = ProblemDocument),
-                (status = 422, description = "Every fault, with its field", body = ProblemDocument),
+                (status = 200, description = "The object after the change", body = Answered),
+                (status = 404, description = "No object has this name or id", body = ProblemDocument),
+                (status = 409, description = "`in_use`: other objects use what the change would remove", body = ProblemDocument),
+                (status = 422, description = "All faults, with their fields", body = ProblemDocument),
             ), params(("id" = String, Path, description = "Name or id"), Force))]
             async fn change(
                 State(app): State<App>,
+                Authenticated(caller): Authenticated,
                 Name(word): Name,
                 Params(Force { force }): Params<Force>,
                 body: Body<Map<String, Value>>,
             ) -> Result<Json<Saved<$document>>> {
-                change_one(&app, &word, body.value, force).await
+                change_one(&app, &caller, &word, body.value, force).await
             }
 
             pub(super) fn routes() -> OpenApiRouter<App> {
@@ -184,28 +189,35 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(set_queue_fields))
 }
 
-async fn list_of<D: Document>(app: &App, params: ListParams) -> Result<Json<Page<Stored<D>>>> {
+async fn list_of<D: Document>(
+    app: &App,
+    caller: &Caller,
+    params: ListParams,
+) -> Result<Json<Page<Stored<D>>>> {
     let ListParams { disabled, name, limit: count, cursor } = params;
     let wanted = Wanted { disabled, name };
-    Ok(Json(app.tessera.objects(&wanted, cursor.as_deref(), limit(count)?).await?))
+    Ok(Json(app.tessera.objects(caller, &wanted, cursor.as_deref(), limit(count)?).await?))
 }
 
-async fn add_one<D: Document>(app: &App, body: Map<String, Value>) -> Result<(StatusCode, Json<Saved<D>>)> {
-    let caller = app.tessera.administrator()?;
-    Ok((StatusCode::CREATED, Json(app.tessera.add(&caller, documents::read(body)?).await?)))
+async fn add_one<D: Document>(
+    app: &App,
+    caller: &Caller,
+    body: Map<String, Value>,
+) -> Result<(StatusCode, Json<Saved<D>>)> {
+    Ok((StatusCode::CREATED, Json(app.tessera.add(caller, documents::read(body)?).await?)))
 }
 
 async fn change_one<D: Document>(
     app: &App,
+    caller: &Caller,
     word: &str,
     patch: Map<String, Value>,
     force: bool,
 ) -> Result<Json<Saved<D>>> {
-    let caller = app.tessera.administrator()?;
-    Ok(Json(app.tessera.change(&caller, word, patch, force).await?))
+    Ok(Json(app.tessera.change(caller, word, patch, force).await?))
 }
 
-/// The fields of a queue.
+/// The custom fields of a queue.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct QueueFields {
@@ -215,15 +227,16 @@ struct QueueFields {
 
 #[utoipa::path(put, path = "/api/queues/{id}/custom-fields", operation_id = "setQueueCustomFields", tag = "configuration",
     request_body = QueueFields, params(("id" = String, Path, description = "Name or id")), responses(
-    (status = 200, description = "The queue, as it is now", body = queues::Answered),
-    (status = 404, description = "There is no such queue", body = ProblemDocument),
-    (status = 422, description = "Every fault, with its field", body = ProblemDocument),
+    (status = 200, description = "The queue after the change", body = queues::Answered),
+    (status = 404, description = "The queue does not exist", body = ProblemDocument),
+    (status = 422, description = "All faults, with their fields", body = ProblemDocument),
 ))]
 async fn set_queue_fields(
     State(app): State<App>,
+    Authenticated(caller): Authenticated,
     Name(word): Name,
     body: Body<QueueFields>,
 ) -> Result<Json<Saved<QueueDocument>>> {
     let patch = Map::from_iter([("custom_fields".to_owned(), json!(body.value.custom_fields))]);
-    change_one(&app, &word, patch, false).await
+    change_one(&app, &caller, &word, patch, false).await
 }

@@ -1,4 +1,4 @@
-//! The routes of the configuration: the same four for each kind of object, and the few that a kind has besides.
+//! The routes of the configuration: the same four for each type of object, and some that only one type has.
 
 mod connectors;
 mod kinds;

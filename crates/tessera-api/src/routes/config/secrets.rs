@@ -3,7 +3,7 @@
 use super::kinds::Force;
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Body, Name, Paging, Params, limit};
+use crate::extract::{Authenticated, Body, Name, Paging, Params, limit};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -47,33 +47,42 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(get, path = "/api/secrets", operation_id = "listSecrets", tag = "configuration", params(Paging), responses(
     (status = 200, description = "A page of names, in their order", body = SecretPage),
 ))]
-async fn names(State(app): State<App>, Params(paging): Params<Paging>) -> Result<Json<SecretPage>> {
-    let page = app.tessera.secret_names(paging.cursor.as_deref(), limit(paging.limit)?).await?;
+async fn names(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Params(paging): Params<Paging>,
+) -> Result<Json<SecretPage>> {
+    let page = app.tessera.secret_names(&caller, paging.cursor.as_deref(), limit(paging.limit)?).await?;
     let Page { items, next_cursor } = page.map(|name| SecretName { name });
     Ok(Json(SecretPage { items, next_cursor }))
 }
 
 #[utoipa::path(put, path = "/api/secrets/{name}", operation_id = "putSecret", tag = "configuration", request_body = SecretInput, responses(
-    (status = 204, description = "It is stored, in the place of one of that name"),
-    (status = 422, description = "It cannot be one", body = ProblemDocument),
+    (status = 204, description = "The secret is stored; it replaces one with that name"),
+    (status = 422, description = "The name or the value is not valid", body = ProblemDocument),
 ), params(("name" = String, Path, description = "The name that scrips use")))]
-async fn put(State(app): State<App>, Name(name): Name, body: Body<SecretInput>) -> Result<StatusCode> {
-    app.tessera.put_secret(&name, &Secret::new(body.value.value)).await?;
+async fn put(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Name(name): Name,
+    body: Body<SecretInput>,
+) -> Result<StatusCode> {
+    app.tessera.put_secret(&caller, &name, &Secret::new(body.value.value)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a secret: it is no history, so it goes for good.
+/// Deletes a secret permanently.
 #[utoipa::path(delete, path = "/api/secrets/{name}", operation_id = "deleteSecret", tag = "configuration", responses(
-    (status = 204, description = "It is gone"),
-    (status = 404, description = "There is none of this name", body = ProblemDocument),
-    (status = 409, description = "`in_use`: scrips that run name it", body = ProblemDocument),
+    (status = 204, description = "The secret is deleted"),
+    (status = 404, description = "No secret has this name", body = ProblemDocument),
+    (status = 409, description = "`in_use`: enabled scrips use it", body = ProblemDocument),
 ), params(("name" = String, Path, description = "The name that scrips use"), Force))]
 async fn delete(
     State(app): State<App>,
+    Authenticated(caller): Authenticated,
     Name(name): Name,
     Params(Force { force }): Params<Force>,
 ) -> Result<StatusCode> {
-    let caller = app.tessera.administrator()?;
     app.tessera.delete_secret(&caller, &name, force).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,8 +1,8 @@
-//! What scrips can be made of, and what would be said of a lifecycle that is not saved yet.
+//! The types of conditions and actions, and the validation of a lifecycle before it is saved.
 
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::Body;
+use crate::extract::{Authenticated, Body};
 use crate::schema;
 use axum::Json;
 use axum::extract::State;
@@ -21,20 +21,20 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 #[utoipa::path(get, path = "/api/scrip-types", operation_id = "listScripTypes", tag = "configuration", responses(
-    (status = 200, description = "Each type with the JSON Schema of its configuration, and what connectors deliver", body = ScripTypes),
+    (status = 200, description = "Each type with the JSON Schema of its configuration, and the kinds that connectors deliver", body = ScripTypes),
 ))]
-async fn types(State(app): State<App>) -> Result<Json<Value>> {
-    Ok(Json(scrip_types(&*app.tessera.fresh_catalog().await?)))
+async fn types(State(app): State<App>, Authenticated(caller): Authenticated) -> Result<Json<Value>> {
+    Ok(Json(scrip_types(&*app.tessera.configuration(&caller).await?)))
 }
 
-/// A lifecycle to check.
+/// A lifecycle to validate.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LifecycleCheckInput {
-    /// What would be saved. Anything is taken: what is wrong with it is what is asked.
+    /// The definition. Any JSON is accepted; the response reports what is wrong with it.
     #[schema(value_type = Value)]
     definition: Value,
-    /// Its name, as in saving; without `id`, a lifecycle of that name is the one that it replaces.
+    /// Its name. Without `id`, it is validated as a replacement of the lifecycle with that name.
     #[serde(default)]
     name: Option<String>,
     /// Name or id of the lifecycle that it would replace.
@@ -42,16 +42,20 @@ struct LifecycleCheckInput {
     id: Option<String>,
 }
 
-/// Says what saving a lifecycle would say, and writes nothing.
+/// Validates a lifecycle as a save would, without saving it.
 #[utoipa::path(post, path = "/api/lifecycles/check", operation_id = "checkLifecycle", tag = "configuration",
     request_body(content = LifecycleCheckInput, example = json!({ "definition": {
         "initial": ["reported"], "active": ["in repair"], "inactive": ["fixed"],
         "transitions": { "": ["reported"], "reported": ["in repair"], "in repair": ["fixed"] } } })), responses(
-    (status = 200, description = "Faults, findings, and whom an edit would strand; also when there are faults", body = Checked),
-    (status = 404, description = "There is no lifecycle `id`", body = ProblemDocument),
-    (status = 422, description = "The members of the body themselves cannot be right", body = ProblemDocument),
+    (status = 200, description = "Faults, findings, and the tickets that the edit would strand; also if there are faults", body = Checked),
+    (status = 404, description = "The lifecycle `id` does not exist", body = ProblemDocument),
+    (status = 422, description = "The body is not valid", body = ProblemDocument),
 ))]
-async fn check(State(app): State<App>, body: Body<LifecycleCheckInput>) -> Result<Json<LifecycleCheck>> {
+async fn check(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    body: Body<LifecycleCheckInput>,
+) -> Result<Json<LifecycleCheck>> {
     let LifecycleCheckInput { definition, name, id } = body.value;
-    Ok(Json(app.tessera.check_lifecycle(id.as_deref(), name.as_deref(), definition).await?))
+    Ok(Json(app.tessera.check_lifecycle(&caller, id.as_deref(), name.as_deref(), definition).await?))
 }

@@ -1,20 +1,19 @@
-//! What objects were: their versions, how two of them differ, and going back to one.
+//! Versions of objects: list, read, compare, restore.
 
 use super::kinds::Force;
 use crate::app::App;
 use crate::error::{ProblemDocument, Result};
-use crate::extract::{Name, Paging, Params, Segments, limit};
+use crate::extract::{Authenticated, Name, Paging, Params, Segments, limit};
 use crate::schema;
 use axum::Json;
 use axum::extract::State;
-use tessera_core::db::configuration::Version;
-use tessera_core::desk::configure::{Comparison, Saved};
+use tessera_core::desk::configure::{Comparison, Saved, Version};
 use tessera_core::models::page::Page;
 use tessera_core::plan::documents::{LifecycleDocument, ScripDocument, TemplateDocument};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The four routes of a kind whose versions are kept.
+/// The four routes of a type whose versions are kept.
 macro_rules! versions {
     ($module:ident, $document:ident, $what:literal, $path:literal, $list:literal, $show:literal, $compare:literal, $restore:literal) => {
         mod $module {
@@ -34,57 +33,60 @@ macro_rules! versions {
             schema::body!(Answered, $what, schema::answered::<$document>());
 
             #[utoipa::path(get, path = concat!($path, "/versions"), operation_id = $list, tag = "configuration", responses(
-                (status = 200, description = "A page, the newest first", body = ShownPage),
-                (status = 404, description = "There is none of this name or id", body = ProblemDocument),
+                (status = 200, description = "A page, newest versions first", body = ShownPage),
+                (status = 404, description = "No object has this name or id", body = ProblemDocument),
             ), params(("id" = String, Path, description = "Name or id"), Paging))]
             async fn list(
                 State(app): State<App>,
+                Authenticated(caller): Authenticated,
                 Name(word): Name,
                 Params(paging): Params<Paging>,
             ) -> Result<Json<Page<Version>>> {
                 let (cursor, limit) = (paging.cursor.as_deref(), limit(paging.limit)?);
-                Ok(Json(app.tessera.versions::<$document>(&word, cursor, limit).await?))
+                Ok(Json(app.tessera.versions::<$document>(&caller, &word, cursor, limit).await?))
             }
 
             #[utoipa::path(get, path = concat!($path, "/versions/{n}"), operation_id = $show, tag = "configuration", responses(
-                (status = 200, description = "What it said at that version", body = Shown),
-                (status = 404, description = "There is none of this name or id, or no such version", body = ProblemDocument),
+                (status = 200, description = "The object at that version", body = Shown),
+                (status = 404, description = "The object or the version does not exist", body = ProblemDocument),
             ), params(("id" = String, Path, description = "Name or id"),
                       ("n" = i32, Path, description = "The number of the version", minimum = 1)))]
             async fn show(
                 State(app): State<App>,
+                Authenticated(caller): Authenticated,
                 Segments((word, version)): Segments<(String, i32)>,
             ) -> Result<Json<Version>> {
-                Ok(Json(app.tessera.version::<$document>(&word, version).await?))
+                Ok(Json(app.tessera.version::<$document>(&caller, &word, version).await?))
             }
 
             #[utoipa::path(get, path = concat!($path, "/versions/{n}/compare/{m}"), operation_id = $compare, tag = "configuration", responses(
                 (status = 200, description = "Every member in which version m differs from version n", body = Compared),
-                (status = 404, description = "There is none of this name or id, or no such version", body = ProblemDocument),
+                (status = 404, description = "The object or the version does not exist", body = ProblemDocument),
             ), params(("id" = String, Path, description = "Name or id"),
                       ("n" = i32, Path, description = "From this version", minimum = 1),
                       ("m" = i32, Path, description = "To this version", minimum = 1)))]
             async fn compare(
                 State(app): State<App>,
+                Authenticated(caller): Authenticated,
                 Segments((word, from, to)): Segments<(String, i32, i32)>,
             ) -> Result<Json<Comparison>> {
-                Ok(Json(app.tessera.compare::<$document>(&word, from, to).await?))
+                Ok(Json(app.tessera.compare::<$document>(&caller, &word, from, to).await?))
             }
 
-            /// Makes it what it was at a version: a new version that says the same, by the checks of any change.
+            /// Restores an object to an earlier version. This makes a new version with the same content, checked like any change.
             #[utoipa::path(post, path = concat!($path, "/versions/{n}/restore"), operation_id = $restore, tag = "configuration", responses(
-                (status = 200, description = "It, as it is now", body = Answered),
-                (status = 404, description = "There is none of this name or id, or no such version", body = ProblemDocument),
-                (status = 409, description = "`in_use`, `name_taken`, `limit_reached`: what there is today does not allow it", body = ProblemDocument),
-                (status = 422, description = "What of the version does not fit what there is today, with its field", body = ProblemDocument),
+                (status = 200, description = "The object after the change", body = Answered),
+                (status = 404, description = "The object or the version does not exist", body = ProblemDocument),
+                (status = 409, description = "`in_use`, `name_taken` or `limit_reached`", body = ProblemDocument),
+                (status = 422, description = "Everything in the version that no longer fits, with its field", body = ProblemDocument),
             ), params(("id" = String, Path, description = "Name or id"),
-                      ("n" = i32, Path, description = "The version to go back to", minimum = 1), Force))]
+                      ("n" = i32, Path, description = "The version to restore", minimum = 1), Force))]
             async fn restore(
                 State(app): State<App>,
+                Authenticated(caller): Authenticated,
                 Segments((word, version)): Segments<(String, i32)>,
                 Params(Force { force }): Params<Force>,
             ) -> Result<Json<Saved<$document>>> {
-                let caller = app.tessera.administrator()?;
                 Ok(Json(app.tessera.restore(&caller, &word, version, force).await?))
             }
 

@@ -74,7 +74,7 @@ impl Tessera {
     ///
     /// # Errors
     /// `not_found`; those of the database.
-    pub async fn renew_connector(&self, name: &str) -> Result<Secret> {
+    pub async fn renew_connector(&self, _caller: &Caller, name: &str) -> Result<Secret> {
         let token = new_token()?;
         match connectors::set_token(&self.pools.write, name, &token_hash(token.expose())).await? {
             true => Ok(token),
@@ -86,7 +86,7 @@ impl Tessera {
     ///
     /// # Errors
     /// `not_found`; those of the database.
-    pub async fn revoke_connector(&self, name: &str) -> Result<()> {
+    pub async fn revoke_connector(&self, _caller: &Caller, name: &str) -> Result<()> {
         // A name cannot hold it, and a query cannot ask for it.
         let is_revoked = !name.contains('\0') && connectors::revoke(&self.pools.write, name).await?;
         if is_revoked { Ok(()) } else { Err(Error::not_found("connector", quote(name))) }
@@ -96,7 +96,7 @@ impl Tessera {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn connectors(&self) -> Result<Vec<Registered>> {
+    pub async fn connectors(&self, _caller: &Caller) -> Result<Vec<Registered>> {
         connectors::list(&self.pools.read).await
     }
 
@@ -104,9 +104,20 @@ impl Tessera {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn kinds(&self) -> Result<Vec<KindRecord>> {
+    pub async fn kinds(&self, _caller: &Caller) -> Result<Vec<KindRecord>> {
         let catalog = self.fresh_catalog().await?;
         connectors::kinds(&self.pools.read, &catalog).await
+    }
+
+    /// Lists the kinds that a connector is bound to, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn kinds_of(&self, connector: &Connector) -> Result<Vec<KindRecord>> {
+        let catalog = self.fresh_catalog().await?;
+        let mut kinds = connectors::kinds(&self.pools.read, &catalog).await?;
+        kinds.retain(|record| connector.kinds.iter().any(|kind| kind.as_str() == record.name));
+        Ok(kinds)
     }
 
     /// Takes a connector's word that it delivers a kind, with payloads of this schema (JSON; empty = any). What was held because

@@ -1,7 +1,7 @@
 //! The check of a lifecycle before it is saved: its faults, what the linter finds, and whom an edit would strand.
 
 use super::lifecycles::{gone, maps_naming, queues_of, scrips_left};
-use super::{find, live_scrips};
+use super::{Caller, find, live_scrips};
 use crate::db::configuration::tickets;
 use crate::db::error;
 use crate::desk::{Tessera, clock};
@@ -91,6 +91,7 @@ impl Tessera {
     /// `not_found` when there is no lifecycle `id`; those of the database.
     pub async fn check_lifecycle(
         &self,
+        _caller: &Caller,
         id: Option<&str>,
         name: Option<&str>,
         definition: Value,

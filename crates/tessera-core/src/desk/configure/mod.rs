@@ -21,6 +21,7 @@ mod versions;
 mod tests;
 
 use super::{Caller, Tessera, clock};
+pub use crate::db::configuration::Version;
 use crate::db::configuration::{self, Which};
 use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
@@ -131,7 +132,7 @@ impl Tessera {
     ///
     /// # Errors
     /// `not_found`; those of the database.
-    pub async fn object<D: Document>(&self, word: &str) -> Result<Stored<D>> {
+    pub async fn object<D: Document>(&self, _caller: &Caller, word: &str) -> Result<Stored<D>> {
         find(&mut *self.pools.read.acquire().await.map_err(error)?, word).await
     }
 
@@ -141,6 +142,7 @@ impl Tessera {
     /// `400 malformed_cursor`; those of the database.
     pub async fn objects<D: Document>(
         &self,
+        _caller: &Caller,
         wanted: &Wanted,
         cursor: Option<&str>,
         limit: i64,

@@ -19,7 +19,7 @@ impl Tessera {
     ///
     /// # Errors
     /// `422 invalid`; those of the database.
-    pub async fn put_secret(&self, name: &str, value: &Secret) -> Result<bool> {
+    pub async fn put_secret(&self, _caller: &Caller, name: &str, value: &Secret) -> Result<bool> {
         let mut faults: Vec<Fault> = Vec::new();
         faults.extend(name_fault(name).map(|message| Fault::new("name", message)));
         faults.extend(value_fault(value).map(|message| Fault::new("value", message)));
@@ -58,7 +58,12 @@ impl Tessera {
     ///
     /// # Errors
     /// `400 malformed_cursor`; those of the database.
-    pub async fn secret_names(&self, cursor: Option<&str>, limit: i64) -> Result<Page<String>> {
+    pub async fn secret_names(
+        &self,
+        _caller: &Caller,
+        cursor: Option<&str>,
+        limit: i64,
+    ) -> Result<Page<String>> {
         let after = cursor.unwrap_or_default();
         if after.contains('\0') {
             return Err(malformed_cursor());

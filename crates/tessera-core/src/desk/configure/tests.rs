@@ -9,7 +9,7 @@ mod versions;
 
 use super::*;
 use crate::desk::Tessera;
-use crate::desk::tests::desk as open;
+use crate::desk::changes::tests::desk as open;
 use crate::error::Code;
 use crate::plan::documents::{
     CustomFieldDocument, LifecycleDocument, QueueDocument, TemplateDocument, UserDocument,

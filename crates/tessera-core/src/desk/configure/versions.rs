@@ -64,6 +64,7 @@ impl Tessera {
     /// `not_found`; `400 malformed_cursor`; those of the database.
     pub async fn versions<D: Versioned>(
         &self,
+        _caller: &Caller,
         word: &str,
         cursor: Option<&str>,
         limit: i64,
@@ -79,7 +80,7 @@ impl Tessera {
     ///
     /// # Errors
     /// `not_found`; those of the database.
-    pub async fn version<D: Versioned>(&self, word: &str, version: i32) -> Result<Version> {
+    pub async fn version<D: Versioned>(&self, _caller: &Caller, word: &str, version: i32) -> Result<Version> {
         let mut db = self.pools.read.acquire().await.map_err(error)?;
         let stored = find::<D>(&mut db, word).await?;
         version_of(&mut db, &stored, version).await
@@ -89,7 +90,13 @@ impl Tessera {
     ///
     /// # Errors
     /// `not_found`; those of the database.
-    pub async fn compare<D: Versioned>(&self, word: &str, from: i32, to: i32) -> Result<Comparison> {
+    pub async fn compare<D: Versioned>(
+        &self,
+        _caller: &Caller,
+        word: &str,
+        from: i32,
+        to: i32,
+    ) -> Result<Comparison> {
         let mut db = self.pools.read.acquire().await.map_err(error)?;
         let stored = find::<D>(&mut db, word).await?;
         let from = version_of(&mut db, &stored, from).await?;

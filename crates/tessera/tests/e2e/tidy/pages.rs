@@ -9,7 +9,6 @@ use tessera_core::error::{Code, Explanation};
 use tessera_grpc::status::{grpc_code, grpc_name};
 
 use super::Source;
-use super::house::is_test;
 
 /// The methods of HTTP that a route may take.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];

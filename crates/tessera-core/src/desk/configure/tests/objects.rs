@@ -24,7 +24,16 @@ async fn an_empty_database_is_seeded_once_and_never_again() {
     change::<QueueDocument>(&one, "General", json!({ "description": "ours" })).await.unwrap();
     let again = open(&db).await;
     assert_eq!(version(&again).await, 2);
-    assert_eq!(again.object::<QueueDocument>("general").await.unwrap().document.description.unwrap(), "ours");
+    assert_eq!(
+        again
+            .object::<QueueDocument>(&again.administrator().unwrap(), "general")
+            .await
+            .unwrap()
+            .document
+            .description
+            .unwrap(),
+        "ours"
+    );
 }
 
 #[tokio::test]
@@ -52,7 +61,12 @@ async fn what_is_answered_is_what_was_sent_and_each_change_raises_the_version_by
     assert_eq!(shown["id"], json!(saved.stored.id));
     assert_eq!(version(&desk).await, 4);
     assert_eq!(desk.catalog().version, 4);
-    assert_eq!(desk.object::<QueueDocument>(&saved.stored.id.to_string()).await.unwrap(), saved.stored);
+    assert_eq!(
+        desk.object::<QueueDocument>(&desk.administrator().unwrap(), &saved.stored.id.to_string())
+            .await
+            .unwrap(),
+        saved.stored
+    );
 
     let same = change::<QueueDocument>(&desk, "support", json!({ "description": "Faults" })).await.unwrap();
     assert_eq!(
@@ -69,17 +83,29 @@ async fn what_is_answered_is_what_was_sent_and_each_change_raises_the_version_by
 #[tokio::test]
 async fn lists_go_page_by_page() {
     let desk = desk().await;
-    let first = desk.objects::<TemplateDocument>(&Wanted::default(), None, 5).await.unwrap();
-    let rest =
-        desk.objects::<TemplateDocument>(&Wanted::default(), first.next_cursor.as_deref(), 5).await.unwrap();
+    let first = desk
+        .objects::<TemplateDocument>(&desk.administrator().unwrap(), &Wanted::default(), None, 5)
+        .await
+        .unwrap();
+    let rest = desk
+        .objects::<TemplateDocument>(
+            &desk.administrator().unwrap(),
+            &Wanted::default(),
+            first.next_cursor.as_deref(),
+            5,
+        )
+        .await
+        .unwrap();
     assert_eq!((first.items.len(), rest.items.len(), rest.next_cursor), (5, 3, None));
     assert_eq!(first.items[0].document.name, "Blank");
     assert_eq!(rest.items[2].document.name, "Resolved");
-    let refused =
-        desk.objects::<TemplateDocument>(&Wanted::default(), Some("nonsense"), 5).await.unwrap_err();
+    let refused = desk
+        .objects::<TemplateDocument>(&desk.administrator().unwrap(), &Wanted::default(), Some("nonsense"), 5)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::MalformedCursor);
     assert_eq!(
-        desk.object::<TemplateDocument>("Nope").await.unwrap_err().detail(),
+        desk.object::<TemplateDocument>(&desk.administrator().unwrap(), "Nope").await.unwrap_err().detail(),
         "There is no template \"Nope\"."
     );
 }
@@ -111,9 +137,12 @@ async fn the_character_that_postgresql_cannot_store_is_refused_wherever_it_stand
     let fields: Vec<_> = error.faults().iter().map(|one| one.field.as_str()).collect();
     assert_eq!((error.code(), fields.len()), (Code::Invalid, 2), "{fields:?}");
     assert!(fields.contains(&"description") && fields.contains(&"action_config.headers.X-A"), "{fields:?}");
-    let missing = desk.object::<QueueDocument>("a\0").await.unwrap_err();
+    let missing = desk.object::<QueueDocument>(&desk.administrator().unwrap(), "a\0").await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
-    assert_eq!(fault(desk.put_secret("a\0", &Secret::new("x")).await).0, "name");
+    assert_eq!(
+        fault(desk.put_secret(&desk.administrator().unwrap(), "a\0", &Secret::new("x")).await).0,
+        "name"
+    );
 }
 
 #[tokio::test]
@@ -305,17 +334,27 @@ async fn only_privileged_users_are_configuration_and_two_users_always_stand() {
 async fn a_secret_is_written_and_named_and_never_shown() {
     let desk = desk().await;
     let signing = Secret::new("whsec_dGVzc2VyYS1kZW1vLXNpZ25pbmcta2V5LTAx");
-    assert!(desk.put_secret("crm", &signing).await.unwrap());
-    assert!(!desk.put_secret("crm", &signing).await.unwrap(), "the same once more is not new");
-    let (field, message) = fault(desk.put_secret("other", &Secret::new("whsec_short")).await);
+    assert!(desk.put_secret(&desk.administrator().unwrap(), "crm", &signing).await.unwrap());
+    assert!(
+        !desk.put_secret(&desk.administrator().unwrap(), "crm", &signing).await.unwrap(),
+        "the same once more is not new"
+    );
+    let (field, message) =
+        fault(desk.put_secret(&desk.administrator().unwrap(), "other", &Secret::new("whsec_short")).await);
     assert!(field == "value" && message.contains("whsec_") && !message.contains("short"), "{message}");
-    assert_eq!(fault(desk.put_secret("other", &Secret::new("a\nb")).await).0, "value");
-    assert_eq!(fault(desk.put_secret("", &Secret::new("x")).await).0, "name");
-    desk.put_secret("api", &Secret::new("t0p")).await.unwrap();
-    let names = desk.secret_names(None, 1).await.unwrap();
+    assert_eq!(
+        fault(desk.put_secret(&desk.administrator().unwrap(), "other", &Secret::new("a\nb")).await).0,
+        "value"
+    );
+    assert_eq!(fault(desk.put_secret(&desk.administrator().unwrap(), "", &Secret::new("x")).await).0, "name");
+    desk.put_secret(&desk.administrator().unwrap(), "api", &Secret::new("t0p")).await.unwrap();
+    let names = desk.secret_names(&desk.administrator().unwrap(), None, 1).await.unwrap();
     assert_eq!(
         (names.items.as_slice(), names.next_cursor.as_deref()),
         (&["api".to_owned()][..], Some("api"))
     );
-    assert_eq!(desk.secret_names(Some("api"), 1).await.unwrap().items, ["crm"]);
+    assert_eq!(
+        desk.secret_names(&desk.administrator().unwrap(), Some("api"), 1).await.unwrap().items,
+        ["crm"]
+    );
 }

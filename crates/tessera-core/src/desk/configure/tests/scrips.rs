@@ -119,7 +119,7 @@ async fn a_webhook_goes_where_the_guard_lets_it_and_needs_its_secrets() {
     let header =
         json!({ "url": "https://crm.example/x", "headers": { "Authorization": { "secret": "api" } } });
     assert_eq!(refused(&desk, webhook(header.clone())).await.0, "action_config.headers");
-    desk.put_secret("api", &Secret::new("Bearer t0p")).await.unwrap();
+    desk.put_secret(&desk.administrator().unwrap(), "api", &Secret::new("Bearer t0p")).await.unwrap();
     let unsigned = refused(&desk, webhook(json!({ "url": "https://crm.example/x", "secret": "api" }))).await;
     assert!(unsigned.1.contains("does not begin with \"whsec_\""), "{unsigned:?}");
     add::<ScripDocument>(&desk, a_scrip(webhook(header))).await.unwrap();
@@ -235,13 +235,17 @@ async fn each_change_of_a_scrip_appends_a_version() {
     )
     .await
     .unwrap();
-    let first = desk.versions::<ScripDocument>("tell", None, 2).await.unwrap();
+    let first =
+        desk.versions::<ScripDocument>(&desk.administrator().unwrap(), "tell", None, 2).await.unwrap();
     assert_eq!(first.items.iter().map(|one| one.version).collect::<Vec<_>>(), [3, 2]);
     assert_eq!(
         (first.items[0].document["action_type"].as_str(), first.items[0].creator.as_str()),
         (Some("SetPriority"), "admin")
     );
-    let rest = desk.versions::<ScripDocument>("tell", first.next_cursor.as_deref(), 2).await.unwrap();
+    let rest = desk
+        .versions::<ScripDocument>(&desk.administrator().unwrap(), "tell", first.next_cursor.as_deref(), 2)
+        .await
+        .unwrap();
     assert_eq!((rest.items.len(), rest.items[0].version, rest.next_cursor), (1, 1, None));
     assert_eq!(rest.items[0].document["description"], Value::Null);
     let current = desk.catalog().scrips.find("tell").unwrap().version_id;

@@ -3,24 +3,19 @@
 use super::*;
 use crate::db::tickets::TicketRef;
 use crate::db::{check, plans};
-use crate::desk::{Answer, Conditions, Outcome, Prepared};
+use crate::desk::{Conditions, Outcome};
 use crate::plan::command::{CreateTicket, UpdateTicket};
-
-fn answer(prepared: &Prepared) -> Result<Answer> {
-    Ok(Answer { status: 200, body: prepared.plan.ticket.number.unwrap_or(0).to_string().into_bytes() })
-}
 
 async fn make(desk: &Tessera, queue: &str) -> TicketRef {
     let command =
         CreateTicket { queue: queue.to_owned(), subject: "Printer".to_owned(), ..CreateTicket::default() };
     let caller = desk.administrator().unwrap();
-    let made = desk.create(&caller, command, &Conditions::default(), &answer).await.unwrap();
-    let Outcome::Made(answer, _) = made else { panic!("made: {made:?}") };
-    String::from_utf8(answer.body).unwrap().parse().unwrap()
+    let made = desk.create(&caller, command, &Conditions::default()).await.unwrap();
+    TicketRef::Number(made.committed().summary.ticket.number.unwrap())
 }
 
 async fn update(desk: &Tessera, ticket: TicketRef, command: UpdateTicket) -> Result<Outcome> {
-    desk.update(&desk.administrator()?, ticket, command, &Conditions::default(), &answer).await
+    desk.update(&desk.administrator()?, ticket, command, &Conditions::default()).await
 }
 
 fn to(status: &str) -> UpdateTicket {

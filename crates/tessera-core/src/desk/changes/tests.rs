@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::db::tickets::Load;
+use crate::delivery::guard::Guard;
 use crate::models::TicketId;
 use crate::models::transaction::Content;
+use crate::models::user::ADMIN_USER;
+use crate::plan::Installation;
 use crate::plan::command::{CreateTicket, UpdateTicket};
 use crate::plan::{Plan, context::to_micros};
 use crate::testing::TestDb;
@@ -13,18 +16,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A desk with the seed, for all tests of dispatch.
-pub(super) async fn desk(db: &TestDb) -> Arc<Tessera> {
+pub(in crate::desk) async fn desk(db: &TestDb) -> Arc<Tessera> {
     let installation = Installation {
         name: "test".to_owned(),
         base_url: "http://desk.example".to_owned(),
         mail_from: "desk@desk.example".to_owned(),
     };
     Arc::new(Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap())
-}
-
-fn answer(prepared: &Prepared) -> Result<Answer> {
-    let body = json!({ "number": prepared.plan.ticket.number, "request": prepared.plan.request });
-    Ok(Answer { status: 201, body: body.to_string().into_bytes() })
 }
 
 fn new_ticket() -> CreateTicket {
@@ -51,14 +49,10 @@ fn with_comment(command: UpdateTicket, body: &str) -> UpdateTicket {
 }
 
 async fn make(desk: &Tessera) -> TicketRef {
-    let made = desk
-        .create(&desk.administrator().unwrap(), new_ticket(), &Conditions::default(), &answer)
-        .await
-        .unwrap();
-    let Outcome::Made(answer, 1) = made else { panic!("made at version 1: {made:?}") };
-    TicketRef::Number(
-        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["number"].as_i64().unwrap(),
-    )
+    let made = desk.create(&desk.administrator().unwrap(), new_ticket(), &Conditions::default()).await;
+    let ticket = made.unwrap().committed().summary.ticket;
+    assert_eq!(ticket.version, 1);
+    TicketRef::Number(ticket.number.unwrap())
 }
 
 fn with_key(key: &str, body: &[u8]) -> Conditions {
@@ -109,7 +103,7 @@ async fn assert_clean(desk: &Tessera) {
     assert!(report.tickets > 0 && report.violations.is_empty(), "{report:#?}");
 }
 
-const KEY: Key<'static> = Key { key: "k", body_hash: b"h", status: 200, response: b"{}" };
+const KEY: Key<'static> = Key { key: "k", body_hash: b"h", response: b"{}" };
 
 #[tokio::test]
 async fn a_plan_of_a_moved_ticket_or_configuration_writes_nothing_at_all() {
@@ -168,25 +162,14 @@ async fn the_same_key_twice_at_once_has_one_effect_and_one_answer() {
     let caller = desk.administrator().unwrap();
     let before = rows(&desk.pools.read).await["tickets"];
     let conditions = with_key("once", b"body");
-    let creates = (0..8).map(|_| desk.create(&caller, new_ticket(), &conditions, &answer));
+    let creates = (0..8).map(|_| desk.create(&caller, new_ticket(), &conditions));
     let outcomes = futures::future::join_all(creates).await;
-    let mut bodies = Vec::new();
-    let mut made = 0;
-    for outcome in outcomes {
-        match outcome.unwrap() {
-            Outcome::Made(answer, _) => {
-                made += 1;
-                bodies.push(answer.body);
-            }
-            Outcome::Replayed(answer) => bodies.push(answer.body),
-            Outcome::PlanChanged(_) => panic!("no plan was named"),
-        }
-    }
-    assert_eq!(made, 1);
-    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]));
+    let committed: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap().committed()).collect();
+    assert_eq!(committed.iter().filter(|one| !one.is_replayed).count(), 1);
+    assert!(committed.windows(2).all(|pair| pair[0].summary == pair[1].summary));
     assert_eq!(rows(&desk.pools.read).await["tickets"], before + 1);
 
-    let other = desk.create(&caller, new_ticket(), &with_key("once", b"another"), &answer).await.unwrap_err();
+    let other = desk.create(&caller, new_ticket(), &with_key("once", b"another")).await.unwrap_err();
     assert_eq!(other.code(), Code::IdempotencyKeyReused);
 }
 
@@ -197,12 +180,14 @@ async fn a_retry_is_replayed_before_anything_else_is_looked_at() {
     let caller = desk.administrator().unwrap();
     let ticket = make(&desk).await;
     let conditions = Conditions { version: Some(1), ..with_key("u", b"b") };
-    let first = desk.update(&caller, ticket, priority(3), &conditions, &answer).await.unwrap();
-    let Outcome::Made(first, 2) = first else { panic!("made: {first:?}") };
-    let again = desk.update(&caller, ticket, priority(3), &conditions, &answer).await.unwrap();
-    assert!(matches!(again, Outcome::Replayed(ref answer) if *answer == first), "not 412: {again:?}");
+    let first = desk.update(&caller, ticket, priority(3), &conditions).await.unwrap();
+    let first = first.committed();
+    assert_eq!((first.summary.ticket.version, first.is_replayed), (2, false));
+    let again = desk.update(&caller, ticket, priority(3), &conditions).await.unwrap();
+    let again = again.committed();
+    assert!(again.is_replayed && again.summary == first.summary, "not 412: {again:?}");
     let stale = Conditions { version: Some(1), ..Conditions::default() };
-    let refused = desk.update(&caller, ticket, priority(4), &stale, &answer).await.unwrap_err();
+    let refused = desk.update(&caller, ticket, priority(4), &stale).await.unwrap_err();
     assert_eq!(refused.code(), Code::VersionMismatch);
 }
 
@@ -214,21 +199,21 @@ async fn only_the_plan_that_was_shown_is_committed() {
     let ticket = make(&desk).await;
     let shown = planned(&desk, ticket, to_status("resolved")).await.hash;
     let named = Conditions { plan: Some(shown), ..Conditions::default() };
-    desk.update(&caller, ticket, priority(8), &Conditions::default(), &answer).await.unwrap();
+    desk.update(&caller, ticket, priority(8), &Conditions::default()).await.unwrap();
     let before = rows(&desk.pools.read).await;
-    let changed = desk.update(&caller, ticket, to_status("resolved"), &named, &answer).await.unwrap();
+    let changed = desk.update(&caller, ticket, to_status("resolved"), &named).await.unwrap();
     let Outcome::PlanChanged(new) = changed else {
         panic!("the ticket has another priority now: {changed:?}")
     };
     assert_eq!(rows(&desk.pools.read).await, before);
     let named = Conditions { plan: Some(new.plan.hash), ..Conditions::default() };
-    let made = desk.update(&caller, ticket, to_status("resolved"), &named, &answer).await.unwrap();
-    assert!(matches!(made, Outcome::Made(..)));
+    let made = desk.update(&caller, ticket, to_status("resolved"), &named).await.unwrap();
+    assert!(matches!(made, Outcome::Committed(_)));
 
     let shown = desk.preview_create(&caller, new_ticket()).await.unwrap().plan;
     assert_eq!(shown.ticket.number, None);
     let named = Conditions { plan: Some(shown.hash), ..Conditions::default() };
-    assert!(matches!(desk.create(&caller, new_ticket(), &named, &answer).await.unwrap(), Outcome::Made(..)));
+    assert!(matches!(desk.create(&caller, new_ticket(), &named).await.unwrap(), Outcome::Committed(_)));
 }
 
 #[tokio::test]
@@ -238,9 +223,9 @@ async fn sixty_four_writers_of_one_ticket_all_succeed() {
     let caller = desk.administrator().unwrap();
     let ticket = make(&desk).await;
     let none = Conditions::default();
-    let writers = (1..=64).map(|n| desk.update(&caller, ticket, priority(n), &none, &answer));
+    let writers = (1..=64).map(|n| desk.update(&caller, ticket, priority(n), &none));
     for outcome in futures::future::join_all(writers).await {
-        assert!(matches!(outcome.unwrap(), Outcome::Made(..)));
+        assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
     }
     assert_clean(&desk).await;
 }
@@ -256,10 +241,10 @@ async fn writers_of_two_processes_succeed_by_locking_first() {
     let id = planned(&nodes[0], ticket, priority(1)).await.ticket.id;
     let writers = (1..=64).map(|n| {
         let by = if n % 4 < 2 { ticket } else { TicketRef::Id(id) };
-        nodes[n as usize % 2].update(&caller, by, priority(n), &none, &answer)
+        nodes[n as usize % 2].update(&caller, by, priority(n), &none)
     });
     for outcome in futures::future::join_all(writers).await {
-        assert!(matches!(outcome.unwrap(), Outcome::Made(..)));
+        assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
     }
     assert_clean(&nodes[0]).await;
 }
@@ -276,7 +261,7 @@ async fn sixty_four_writers_of_status_are_written_or_refused_by_the_lifecycle() 
     let writers = (0..64).map(|n| {
         let (desk, caller, none, made, denied) = (&desk, &caller, &none, &made, &denied);
         async move {
-            match desk.update(caller, ticket, to_status(statuses[n % statuses.len()]), none, &answer).await {
+            match desk.update(caller, ticket, to_status(statuses[n % statuses.len()]), none).await {
                 Ok(_) => made.fetch_add(1, Ordering::Relaxed),
                 Err(error) if error.code() == Code::TransitionDenied => {
                     denied.fetch_add(1, Ordering::Relaxed)
@@ -303,12 +288,11 @@ async fn updates_go_on_while_the_configuration_is_edited() {
             tokio::task::yield_now().await;
         }
     };
-    let writers = futures::future::join_all(
-        (1..=32).map(|n| desk.update(&caller, ticket, priority(n), &none, &answer)),
-    );
+    let writers =
+        futures::future::join_all((1..=32).map(|n| desk.update(&caller, ticket, priority(n), &none)));
     let (outcomes, ()) = tokio::join!(writers, edits);
     for outcome in outcomes {
-        assert!(matches!(outcome.unwrap(), Outcome::Made(..)));
+        assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
     }
     assert_clean(&desk).await;
 }
@@ -367,7 +351,7 @@ async fn a_template_that_another_process_made_is_not_rendered_without_its_messag
     let caller = nodes[0].administrator().unwrap();
     let content = Content { content_type: "text/plain".to_owned(), body: "FIRST".to_owned() };
     let command = CreateTicket { content: Some(content), ..new_ticket() };
-    nodes[0].create(&caller, command, &Conditions::default(), &answer).await.unwrap();
+    nodes[0].create(&caller, command, &Conditions::default()).await.unwrap();
     let words = "{% for one in messages %}{{ one.content }}{% endfor %}";
     let template = json!({"name": "Past", "subject_template": "s", "body_template": words});
     let scrip = json!({"name": "Past", "condition_type": "OnPriorityChange", "action_type": "SendEmail",
@@ -392,7 +376,7 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     let none = Conditions::default();
     let ticket = make(&desk).await;
     // Warm: every pool has a connection, the catalog is read.
-    desk.update(&caller, ticket, priority(1), &none, &answer).await.unwrap();
+    desk.update(&caller, ticket, priority(1), &none).await.unwrap();
     desk.preview_update(&caller, ticket, priority(2)).await.unwrap();
     let statements = || async {
         let sql = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
@@ -402,7 +386,7 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     let start = statements().await;
     make(&desk).await;
     let created = statements().await;
-    desk.update(&caller, ticket, priority(7), &none, &answer).await.unwrap();
+    desk.update(&caller, ticket, priority(7), &none).await.unwrap();
     let updated = statements().await;
     desk.preview_update(&caller, ticket, priority(8)).await.unwrap();
     let previewed = statements().await;
@@ -482,7 +466,7 @@ async fn the_check_names_every_invariant_that_is_broken() {
     let caller = desk.administrator().unwrap();
     let ticket = make(&desk).await;
     let command = with_comment(to_status("resolved"), "Done");
-    desk.update(&caller, ticket, command, &Conditions::default(), &answer).await.unwrap();
+    desk.update(&caller, ticket, command, &Conditions::default()).await.unwrap();
     assert_clean(&desk).await;
     for (invariant, damage) in table {
         let mut tx = desk.pools.write.begin().await.unwrap();

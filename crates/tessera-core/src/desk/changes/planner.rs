@@ -69,7 +69,7 @@ impl Planner {
     ///
     /// # Errors
     /// Those of [`plan::prepare`]; `busy` when too many wait or a plan takes longer than [`DEADLINE`].
-    pub async fn prepare(
+    pub async fn run(
         &self,
         catalog: Arc<Catalog>,
         situation: Situation,
@@ -78,7 +78,7 @@ impl Planner {
     ) -> Result<Box<Prepared>> {
         let (prepared, took) = match self.place_here(Instant::now()) {
             Some(_place) => prepare(catalog, situation, command, context),
-            None => self.prepare_aside(catalog, situation, Arc::clone(command), context).await?,
+            None => self.run_aside(catalog, situation, Arc::clone(command), context).await?,
         };
         self.note(took, Instant::now());
         if took > DEADLINE { Err(too_slow()) } else { prepared }
@@ -89,7 +89,7 @@ impl Planner {
         if self.is_aside(now) { None } else { self.here.try_acquire().ok() }
     }
 
-    async fn prepare_aside(
+    async fn run_aside(
         &self,
         catalog: Arc<Catalog>,
         situation: Situation,

@@ -1,0 +1,404 @@
+//! Changes of tickets: load, plan, write exactly what was planned. A preview stops after the plan.
+
+mod committed;
+mod planner;
+
+#[cfg(test)]
+pub(super) mod tests;
+
+pub use committed::{AddedTransaction, ChangeSummary, Committed, FiredScrip, QueuedDelivery, ScripAtVersion};
+pub(super) use planner::Planner;
+pub use planner::Prepared;
+
+use super::{Caller, Tessera, clock, metrics};
+use crate::db::error;
+use crate::db::plans::{self, Key, Written};
+use crate::db::tickets::{self, Load, Loaded, Replay, TicketRef};
+use crate::error::{Code, Error, Result};
+use crate::failpoint::Failpoint;
+use crate::metrics::WRITES_MOVED;
+use crate::models::{Ids, RequestId};
+use crate::plan::command::{CreateTicket, UpdateTicket};
+use crate::plan::{Command, Context, PlanHash, Target};
+use sqlx::PgConnection;
+use std::sync::Arc;
+
+/// Attempts without a lock, when the ticket or the configuration moves under them, before the row is locked first.
+const OPTIMISTIC_ATTEMPTS: usize = 3;
+/// Attempts of one change in all, before it is rejected as `busy`.
+const ATTEMPTS_MAX: usize = 20;
+/// The longest idempotency key, in bytes.
+pub const KEY_MAX: usize = 255;
+
+/// The preconditions of a change.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    /// The ticket has this version (`If-Match`).
+    pub version: Option<i64>,
+    /// The plan has this hash (`If-Plan`).
+    pub plan: Option<PlanHash>,
+    /// The key has not been used before (`Idempotency-Key`).
+    pub key: Option<IdempotencyKey>,
+}
+
+/// A key that makes a request safe to retry.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    /// The key, 1 to [`KEY_MAX`] bytes.
+    pub key: String,
+    /// SHA-256 over the request: method, path and body.
+    pub body_hash: Vec<u8>,
+}
+
+/// The outcome of a change that was not refused.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is committed, now or by an earlier request with the same idempotency key.
+    Committed(Box<Committed>),
+    /// Nothing was written, because the plan is no longer the one in [`Conditions::plan`]. This is the new plan.
+    PlanChanged(Box<Prepared>),
+}
+
+#[cfg(test)]
+impl Outcome {
+    /// The committed change.
+    #[track_caller]
+    pub(crate) fn committed(self) -> Committed {
+        match self {
+            Self::Committed(committed) => *committed,
+            Self::PlanChanged(prepared) => panic!("the plan changed: {prepared:?}"),
+        }
+    }
+}
+
+impl Tessera {
+    /// Creates a ticket.
+    ///
+    /// # Errors
+    /// Those of [`crate::plan::prepare`]; `idempotency_key_reused`; `busy`; those of the database.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        command: CreateTicket,
+        conditions: &Conditions,
+    ) -> Result<Outcome> {
+        let change = ChangeRequest::new(caller, None, Command::Create(command), conditions);
+        metrics::count_change("create", self.commit(&change).await, metrics::outcome)
+    }
+
+    /// Changes a ticket.
+    ///
+    /// # Errors
+    /// `not_found`; those of [`crate::plan::prepare`]; `version_mismatch` when the ticket does not have the version of
+    /// `conditions`; `idempotency_key_reused`; `busy`; those of the database.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        command: UpdateTicket,
+        conditions: &Conditions,
+    ) -> Result<Outcome> {
+        let change = ChangeRequest::new(caller, Some(ticket), Command::Update(command), conditions);
+        metrics::count_change("update", self.commit(&change).await, metrics::outcome)
+    }
+
+    /// Plans the creation of a ticket. Nothing is written and no number is drawn.
+    ///
+    /// # Errors
+    /// Those of [`crate::plan::prepare`]; `busy`; those of the database.
+    pub async fn preview_create(&self, caller: &Caller, command: CreateTicket) -> Result<Box<Prepared>> {
+        let conditions = Conditions::default();
+        let change = ChangeRequest::new(caller, None, Command::Create(command), &conditions);
+        metrics::count_change("preview", self.preview(&change).await, |_| "made")
+    }
+
+    /// Plans the change of a ticket. Nothing is written: the load uses a read-only connection.
+    ///
+    /// # Errors
+    /// `not_found`; those of [`crate::plan::prepare`]; `busy`; those of the database.
+    pub async fn preview_update(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        command: UpdateTicket,
+    ) -> Result<Box<Prepared>> {
+        let conditions = Conditions::default();
+        let change = ChangeRequest::new(caller, Some(ticket), Command::Update(command), &conditions);
+        metrics::count_change("preview", self.preview(&change).await, |_| "made")
+    }
+
+    /// Attempts a change until neither the ticket nor the configuration moves under it.
+    async fn commit(&self, change: &ChangeRequest<'_>) -> Result<Outcome> {
+        let _lock = match change.ticket {
+            Some(ticket) => Some(self.locks.acquire(ticket).await?),
+            None => None,
+        };
+        for attempt in 0..ATTEMPTS_MAX {
+            let is_optimistic = attempt < OPTIMISTIC_ATTEMPTS;
+            let result = match change.ticket {
+                Some(ticket) if !is_optimistic => self.attempt_locked(change, ticket).await,
+                _ => self.attempt(change).await,
+            };
+            match result {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                // Another process holds the row. The attempt that locks first waits for it.
+                Err(error) if error.code() == Code::Locked && is_optimistic => {}
+                Err(error) => return Err(error),
+            }
+            ::metrics::counter!(WRITES_MOVED).increment(1);
+        }
+        Err(kept_moving())
+    }
+
+    /// Loads, plans and writes in two round trips; no connection is held while the plan is made. `None` when something
+    /// moved in between.
+    async fn attempt(&self, change: &ChangeRequest<'_>) -> Result<Option<Outcome>> {
+        change.failpoints.begun.pass();
+        let loaded = {
+            let mut db = self.pools.changes.take().await?;
+            let loaded = self.load(&mut db, change).await;
+            db.done(loaded)?
+        };
+        change.failpoints.loaded.pass();
+        let ready = match self.decide(change, loaded).await? {
+            Step::Write(ready) => ready,
+            Step::Answer(outcome) => return Ok(Some(outcome)),
+            Step::Retry => return Ok(None),
+        };
+        change.failpoints.planned.pass();
+        let mut db = self.pools.changes.take().await?;
+        let written = write(&mut db, change, &ready).await;
+        let is_written = db.done(written)?;
+        change.failpoints.written.pass();
+        Ok(is_written.then(|| self.committed(ready)))
+    }
+
+    /// The same in one database transaction that locks the ticket's row first, so that nothing can move it.
+    async fn attempt_locked(&self, change: &ChangeRequest<'_>, ticket: TicketRef) -> Result<Option<Outcome>> {
+        let mut db = self.pools.write.begin().await.map_err(error)?;
+        tickets::lock(&mut db, ticket).await?;
+        Failpoint::LockTaken.pass();
+        let loaded = self.load(&mut db, change).await?;
+        let ready = match self.decide(change, loaded).await? {
+            Step::Write(ready) => ready,
+            Step::Answer(outcome) => return Ok(Some(outcome)),
+            Step::Retry => return Ok(None),
+        };
+        let is_written = write(&mut db, change, &ready).await?;
+        Failpoint::LockedWritten.pass();
+        db.commit().await.map_err(error)?;
+        Failpoint::LockedCommitted.pass();
+        Ok(is_written.then(|| self.committed(ready)))
+    }
+
+    /// Loads all that the plan needs, in one statement; for a create it draws the ticket's number.
+    async fn load(&self, db: &mut PgConnection, change: &ChangeRequest<'_>) -> Result<Loaded> {
+        let load = change.load(self.catalog_cache.get().uses_messages());
+        match change.ticket {
+            None => tickets::load_new(db, load).await,
+            Some(ticket) => tickets::load(db, ticket, load).await,
+        }
+    }
+
+    /// Decides what to do with a loaded change: answer it at once, or write its plan.
+    async fn decide(&self, change: &ChangeRequest<'_>, mut loaded: Loaded) -> Result<Step> {
+        if let Some(replay) = loaded.replay.take() {
+            return self.replay(change, replay).await.map(Step::Answer);
+        }
+        change.check_version(&loaded)?;
+        let Some(prepared) = self.plan(change, loaded).await? else { return Ok(Step::Retry) };
+        if change.conditions.plan.is_some_and(|hash| hash != prepared.plan.hash) {
+            return Ok(Step::Answer(Outcome::PlanChanged(prepared)));
+        }
+        let ready = ReadyPlan { summary: ChangeSummary::of(&prepared), prepared };
+        if ready.prepared.plan.transactions.is_empty() && change.conditions.key.is_none() {
+            // The ticket is already as the command wants it.
+            return Ok(Step::Answer(ready.answer()));
+        }
+        Ok(Step::Write(ready))
+    }
+
+    /// Plans a change. `None` when the configuration now needs more than was loaded.
+    async fn plan(&self, change: &ChangeRequest<'_>, loaded: Loaded) -> Result<Option<Box<Prepared>>> {
+        let catalog = self.catalog_cache.at_least(&self.pools.read, loaded.config_version).await?;
+        if catalog.uses_messages() && !loaded.with_messages {
+            return Ok(None);
+        }
+        let now = match &loaded.situation.ticket {
+            // A ticket's history never runs backwards, whatever the clocks of two nodes say.
+            Target::Existing(ticket) => clock::now().max(ticket.updated_at),
+            Target::New { .. } => clock::now(),
+        };
+        let mut ids = Ids::new(now, clock::seed());
+        let request: RequestId = ids.draw();
+        let Caller { user, channel, access, depth } = change.caller.clone();
+        let context = Context { actor: user, channel, now, request, ids, access, depth };
+        self.planner.run(catalog, loaded.situation, &change.command, context).await.map(Some)
+    }
+
+    /// Plans a change for display, reading over a connection that cannot write.
+    async fn preview(&self, change: &ChangeRequest<'_>) -> Result<Box<Prepared>> {
+        for _ in 0..OPTIMISTIC_ATTEMPTS {
+            let loaded = {
+                let mut db = self.pools.previews.take().await?;
+                let load = change.load(self.catalog_cache.get().uses_messages());
+                let loaded = match change.ticket {
+                    None => tickets::load_blank(&mut db, load).await,
+                    Some(ticket) => tickets::load(&mut db, ticket, load).await,
+                };
+                db.done(loaded)?
+            };
+            if let Some(prepared) = self.plan(change, loaded).await? {
+                return Ok(prepared);
+            }
+        }
+        Err(kept_moving())
+    }
+
+    /// The answer of the request that used the idempotency key first, with today's names.
+    async fn replay(&self, change: &ChangeRequest<'_>, replay: Replay) -> Result<Outcome> {
+        let key = change.conditions.key.as_ref().filter(|key| key.body_hash == replay.body_hash);
+        if key.is_none() {
+            let detail = "The Idempotency-Key was already used for a different request. Use a new key for a new request.";
+            return Err(Error::new(Code::IdempotencyKeyReused, detail));
+        }
+        let summary = ChangeSummary::from_bytes(&replay.response)?;
+        let mut users: Vec<_> = summary.ticket.people().map(|user| user.0).collect();
+        users.extend(summary.transactions.iter().map(|added| added.transaction.creator.0));
+        let people = tickets::users(&mut *self.pools.read.acquire().await.map_err(error)?, &users).await?;
+        let (catalog, actor) = (self.fresh_catalog().await?, change.caller.user.clone());
+        Ok(Outcome::Committed(Box::new(Committed { summary, is_replayed: true, catalog, people, actor })))
+    }
+
+    /// Announces a plan that is in the database: wakes the workers when it has deliveries, and counts.
+    fn committed(&self, ready: ReadyPlan) -> Outcome {
+        if !ready.prepared.plan.deliveries.is_empty() {
+            self.wakeup.wake();
+        }
+        metrics::count_scrips(&ready.prepared.plan.evaluations);
+        ready.answer()
+    }
+}
+
+/// A change on its way to the database.
+struct ChangeRequest<'c> {
+    caller: &'c Caller,
+    /// `None` for a create.
+    ticket: Option<TicketRef>,
+    command: Arc<Command>,
+    /// The usernames and addresses in the command.
+    people: Vec<String>,
+    conditions: &'c Conditions,
+    failpoints: &'static Failpoints,
+}
+
+/// The points at which the fault suite kills the process.
+struct Failpoints {
+    begun: Failpoint,
+    loaded: Failpoint,
+    planned: Failpoint,
+    written: Failpoint,
+}
+
+const CREATE: Failpoints = Failpoints {
+    begun: Failpoint::CreateBegun,
+    loaded: Failpoint::CreateLoaded,
+    planned: Failpoint::CreatePrepared,
+    written: Failpoint::CreateWritten,
+};
+const UPDATE: Failpoints = Failpoints {
+    begun: Failpoint::UpdateBegun,
+    loaded: Failpoint::UpdateLoaded,
+    planned: Failpoint::UpdatePrepared,
+    written: Failpoint::UpdateWritten,
+};
+
+impl<'c> ChangeRequest<'c> {
+    fn new(
+        caller: &'c Caller,
+        ticket: Option<TicketRef>,
+        command: Command,
+        conditions: &'c Conditions,
+    ) -> Self {
+        let people = command.people().into_iter().map(str::to_owned).collect();
+        let failpoints = if ticket.is_none() { &CREATE } else { &UPDATE };
+        Self { caller, ticket, command: Arc::new(command), people, conditions, failpoints }
+    }
+
+    fn load(&self, messages: bool) -> Load<'_> {
+        let key = self.conditions.key.as_ref().map(|key| key.key.as_str());
+        Load { actor: self.caller.user.id, key, people: &self.people, messages }
+    }
+
+    fn check_version(&self, loaded: &Loaded) -> Result<()> {
+        let (Some(expected), Target::Existing(ticket)) = (self.conditions.version, &loaded.situation.ticket)
+        else {
+            return Ok(());
+        };
+        if expected == ticket.version {
+            return Ok(());
+        }
+        let detail = format!(
+            "The ticket has version {}, not {expected}. Read it again and decide again.",
+            ticket.version
+        );
+        Err(Error::new(Code::VersionMismatch, detail))
+    }
+}
+
+/// A plan that is ready to be written, and the answer that it will have.
+struct ReadyPlan {
+    prepared: Box<Prepared>,
+    summary: ChangeSummary,
+}
+
+impl ReadyPlan {
+    fn answer(self) -> Outcome {
+        let Prepared { catalog, situation, context, .. } = *self.prepared;
+        Outcome::Committed(Box::new(Committed {
+            summary: self.summary,
+            is_replayed: false,
+            catalog,
+            people: situation.people,
+            actor: context.actor,
+        }))
+    }
+}
+
+/// The next step of a loaded change.
+enum Step {
+    /// The configuration now needs more than was loaded.
+    Retry,
+    /// Nothing is to be written.
+    Answer(Outcome),
+    Write(ReadyPlan),
+}
+
+/// Writes a plan in one statement. `false` when the ticket or the configuration moved, or another request used the key:
+/// then nothing was written, and the next load finds out.
+async fn write(db: &mut PgConnection, change: &ChangeRequest<'_>, ready: &ReadyPlan) -> Result<bool> {
+    let kept = match &change.conditions.key {
+        Some(_) => Some(ready.summary.to_bytes()?),
+        None => None,
+    };
+    let key = change.conditions.key.as_ref().zip(kept.as_ref()).map(|(key, response)| Key {
+        key: &key.key,
+        body_hash: &key.body_hash,
+        response,
+    });
+    let plan = &ready.prepared.plan;
+    let written = match change.ticket {
+        None => plans::create(db, plan, key).await?,
+        Some(_) => {
+            let written = plans::update(db, std::slice::from_ref(plan), key).await?;
+            written.first().copied().unwrap_or(Written::TicketMoved)
+        }
+    };
+    Ok(written == Written::Yes)
+}
+
+fn kept_moving() -> Error {
+    let detail = "The ticket or the configuration kept changing during the request. Retry the request.";
+    Error::new(Code::Busy, detail)
+}

@@ -1,0 +1,76 @@
+//! Deliveries and the endpoints they go to.
+
+use super::{DeliveryFilter, TicketRef};
+use crate::db::deliveries::{self, Endpoint, Listed, Whole};
+use crate::db::tickets;
+use crate::desk::{Caller, Tessera};
+use crate::error::{Error, Result};
+use crate::models::DeliveryId;
+use crate::models::page::Page;
+
+/// Hours of attempts that an endpoint shows by default.
+pub const HOURS_DEFAULT: i32 = 24;
+/// Hours of attempts that an endpoint shows at most.
+pub const HOURS_MAX: i32 = 168;
+
+impl Tessera {
+    /// Lists deliveries, newest first.
+    ///
+    /// # Errors
+    /// `malformed_cursor`; those of the database.
+    pub async fn deliveries(
+        &self,
+        _caller: &Caller,
+        filter: &DeliveryFilter,
+        limit: i64,
+        cursor: Option<&str>,
+    ) -> Result<Page<Listed>> {
+        deliveries::list(&self.pools.read, filter, limit, cursor).await
+    }
+
+    /// Lists the deliveries of a ticket, newest first.
+    ///
+    /// # Errors
+    /// `not_found`; `malformed_cursor`; those of the database.
+    pub async fn deliveries_of(
+        &self,
+        caller: &Caller,
+        ticket: TicketRef,
+        limit: i64,
+        cursor: Option<&str>,
+    ) -> Result<Page<Listed>> {
+        let ticket = Some(tickets::id_of(&self.pools.read, ticket).await?);
+        self.deliveries(caller, &DeliveryFilter { ticket, ..DeliveryFilter::default() }, limit, cursor).await
+    }
+
+    /// Reads a delivery with its attempts and what operators did to it.
+    ///
+    /// # Errors
+    /// `not_found`; those of the database.
+    pub async fn delivery(&self, _caller: &Caller, delivery: DeliveryId) -> Result<Whole> {
+        deliveries::whole(&self.pools.read, delivery).await
+    }
+
+    /// Lists the endpoints that were tried in the last `hours` (1 to [`HOURS_MAX`]; [`HOURS_DEFAULT`] if not given), that have
+    /// unfinished deliveries, or that are held or failing; the worst first.
+    ///
+    /// # Errors
+    /// `invalid` for the hours; those of the database.
+    pub async fn endpoints(&self, _caller: &Caller, hours: Option<i32>) -> Result<Vec<Endpoint>> {
+        let hours = hours.unwrap_or(HOURS_DEFAULT);
+        if !(1..=HOURS_MAX).contains(&hours) {
+            let message = format!("is {hours}; it must be 1 to {HOURS_MAX}");
+            return Err(Error::invalid_field("hours", message));
+        }
+        deliveries::endpoints(&self.pools.read, hours, None).await
+    }
+
+    /// Reads one endpoint.
+    ///
+    /// # Errors
+    /// `not_found`; those of the database.
+    pub async fn endpoint(&self, _caller: &Caller, endpoint: &str) -> Result<Endpoint> {
+        let found = deliveries::endpoints(&self.pools.read, HOURS_DEFAULT, Some(endpoint)).await?.pop();
+        found.ok_or_else(|| Error::not_found("endpoint", endpoint))
+    }
+}

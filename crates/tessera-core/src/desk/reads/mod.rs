@@ -1,0 +1,21 @@
+//! Reads: tickets, their history, searches, and deliveries, for everybody who may see them.
+
+mod deliveries;
+mod search;
+mod ticket_counts;
+mod tickets;
+mod why;
+
+pub use crate::db::deliveries::{
+    Action as OperatorAction, Endpoint, Filter as DeliveryFilter, Hold, Hour, LastAttempt, Listed, Stored,
+    Tried, Whole,
+};
+pub use crate::db::history::{Recorded, Request};
+pub use crate::db::ops::gauges::Queue as DeliveryQueue;
+pub use crate::db::search::{Count, Counted, Explained, Export, Found, Search, Warning};
+pub use crate::db::tickets::TicketRef;
+pub use deliveries::{HOURS_DEFAULT, HOURS_MAX};
+pub(super) use ticket_counts::TicketCounts;
+pub use ticket_counts::{Counts, TicketCount};
+pub use tickets::TicketRead;
+pub use why::Causes;
