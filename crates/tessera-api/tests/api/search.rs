@@ -199,7 +199,7 @@ async fn what_cannot_stand_together_or_is_not_known_is_refused() {
         }
     }
     for (query, field, says) in [
-        ("query=&status=new", "query", "beside"),
+        ("query=&status=new", "query", "combined with"),
         ("order=-Requestor", "order[0].field", "order by id"),
         ("fields=id,Subject", "fields[1]", "subject"),
         ("timezone=Mars", "timezone", "UTC"),

@@ -26,7 +26,7 @@ impl Resolver<'_> {
             Field::Custom(id) => Changed::Custom(id),
             _ => {
                 return Err(self.no_such_test(
-                    "these change: Target, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
+                    "these change: Subject, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
                 ));
             }
         };

@@ -248,7 +248,7 @@ fn column(word: &str, fields: &Fields<'_>) -> Result<Column, String> {
         Field::Custom(id) => Column::Custom(id),
         _ => {
             return Err(format!(
-                "cannot be {name}, of which a ticket may have many; order by id, Target, Status, Queue, Lifecycle, Priority, Owner, Creator, LastUpdatedBy, a date or a custom field"
+                "cannot be {name}, of which a ticket may have many; order by id, Subject, Status, Queue, Lifecycle, Priority, Owner, Creator, LastUpdatedBy, a date or a custom field"
             ));
         }
     })
