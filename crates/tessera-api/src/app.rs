@@ -185,7 +185,7 @@ pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Respo
     next.run(request).await
 }
 
-/// Stops a handler that takes too long. If the request's body has not arrived by then, the response says so.
+/// Stops a handler that takes too long. The response distinguishes a handler that was slow from a body that had not arrived.
 pub async fn limit_time(State(app): State<App>, request: Request, next: Next) -> Response {
     let has_arrived = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     let is_http2 = request.version() == Version::HTTP_2;

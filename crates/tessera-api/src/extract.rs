@@ -160,7 +160,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
 pub struct ApiRequest<B, T = ()> {
     /// The caller, at the depth of `Tessera-Depth`.
     pub caller: Caller,
-    /// The ticket of the path; `()` where there is none yet.
+    /// The ticket in the path; `()` for a create.
     pub ticket: T,
     /// `If-Match`, `If-Plan` and `Idempotency-Key`.
     pub conditions: Conditions,

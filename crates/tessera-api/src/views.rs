@@ -157,7 +157,7 @@ pub struct Transaction {
     pub content_type: Option<String>,
     /// The username of the person who made the change; `tessera` for a scrip.
     pub creator: String,
-    /// When it was made.
+    /// The time of the change.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// Whether it follows from another change by a rule of tickets, such as Started.

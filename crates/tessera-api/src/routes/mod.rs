@@ -1,4 +1,4 @@
-//! The one table of routes, and the layers around it.
+//! The table of routes, and the middleware around it.
 
 pub mod bodies;
 pub mod config;
@@ -29,7 +29,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Every route that the document lists. Health demands no token, the metrics look at it themselves, all others demand it.
+/// Every route in the OpenAPI document. Health needs no token, the metrics check theirs themselves, and all others need the administrator's.
 pub(crate) fn table() -> OpenApiRouter<App> {
     open().merge(guarded())
 }
@@ -68,7 +68,7 @@ fn guarded() -> OpenApiRouter<App> {
         .merge(config::routes())
 }
 
-/// The documentation, which anybody may read.
+/// The documentation, which is public.
 fn docs() -> Router<App> {
     Router::new()
         .route("/api/openapi.json", get(docs::openapi))
@@ -77,7 +77,7 @@ fn docs() -> Router<App> {
         .route("/api/docs/{*part}", get(docs::part))
 }
 
-/// The whole API.
+/// Builds the router of the whole API.
 pub fn router(app: App) -> Router {
     let (guarded, _) = guarded().split_for_parts();
     let (open, _) = open().split_for_parts();
@@ -100,11 +100,14 @@ async fn unknown(uri: axum::http::Uri) -> Response {
     Problem::from(Error::not_found("resource", uri.path())).into_response()
 }
 
-/// What a route says of a method that it does not take; to OPTIONS that is the answer. The router adds `Allow` to both.
+/// The response to a method that the route does not support, and to OPTIONS. The router adds `Allow` to both.
 async fn not_allowed(method: Method, uri: axum::http::Uri) -> Response {
     if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let detail = format!("{} does not take {method}; docs/openapi.json lists what it takes.", uri.path());
+    let detail = format!(
+        "{} does not support {method}; the header Allow lists the methods that it supports.",
+        uri.path()
+    );
     Problem::from(Error::new(Code::MethodNotAllowed, detail)).into_response()
 }

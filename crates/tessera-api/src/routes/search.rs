@@ -171,7 +171,7 @@ pub struct Counted {
 pub struct QueryWarning {
     /// The remark, for people.
     message: String,
-    /// What to do about it.
+    /// A way to resolve it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     /// The part of the query that it refers to.

@@ -1,4 +1,4 @@
-//! Which members of a ticket are told.
+//! Selection of the members of a ticket that a search or an export returns.
 
 use crate::views::TICKET_MEMBERS;
 use serde_json::{Map, Value};
@@ -11,21 +11,21 @@ const CHOSEN_MAX: usize = 200;
 /// The member that holds the values of the custom fields.
 const CUSTOM_FIELDS: &str = "custom_fields";
 
-/// Members of a ticket's JSON, in the order in which they were asked for.
+/// Members of a ticket's JSON, in the order of the request.
 #[derive(Debug, Clone)]
 pub(super) struct Selection(Vec<Member>);
 
 /// A member of a ticket's JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Member {
-    /// One of its own.
+    /// A member of the ticket itself.
     Own(&'static str),
-    /// The values of one custom field, by its name.
+    /// The values of a custom field, by its name.
     Custom(String),
 }
 
 impl Member {
-    /// How it is asked for, and what heads its column.
+    /// The name in `fields`, which is also the heading of its column.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Own(name) => (*name).to_owned(),
@@ -33,7 +33,7 @@ impl Member {
         }
     }
 
-    /// What a ticket has of it; null where there is nothing.
+    /// The value of a ticket's member; null if the ticket has none.
     pub(super) fn of<'t>(&self, ticket: &'t Value) -> &'t Value {
         let value = match self {
             Self::Own(name) => ticket.get(name),
@@ -48,7 +48,7 @@ impl Member {
         }
         let Some(name) = word.strip_prefix(CUSTOM_FIELDS).and_then(|rest| rest.strip_prefix('.')) else {
             return Err(format!(
-                "{} is no member of a ticket; there are {} and {CUSTOM_FIELDS}.Name",
+                "{} is not a member of a ticket; use {} or {CUSTOM_FIELDS}.Name",
                 quote(word),
                 TICKET_MEMBERS.join(", ")
             ));
@@ -56,17 +56,17 @@ impl Member {
         let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
         let field = catalog.fields.find(name).ok_or_else(|| {
             let known = list(catalog.fields.iter().map(|field| &field.name));
-            format!("there is no custom field {}; there are {known}", quote(name))
+            format!("the custom field {} does not exist; there are {known}", quote(name))
         })?;
         Ok(Self::Custom(field.name.clone()))
     }
 }
 
 impl Selection {
-    /// Looks up what was asked for.
+    /// Parses the members in `fields`.
     ///
     /// # Errors
-    /// `invalid` on `fields`, with what there is.
+    /// `invalid` for `fields`, with the members that exist.
     pub(super) fn parse(words: &[String], catalog: &Catalog) -> Result<Self, Error> {
         if words.is_empty() || words.len() > CHOSEN_MAX {
             let message = format!("has {} members; it must have 1 to {CHOSEN_MAX}", words.len());
@@ -82,7 +82,7 @@ impl Selection {
         if faults.is_empty() { Ok(Self(members)) } else { Err(Error::invalid(faults)) }
     }
 
-    /// The chosen members of a ticket and no other.
+    /// Returns the selected members of a ticket, and no others.
     pub(super) fn pick(&self, ticket: &Value) -> Value {
         let mut picked = Map::new();
         for member in &self.0 {
@@ -100,7 +100,7 @@ impl Selection {
         Value::Object(picked)
     }
 
-    /// The columns of a table: what was chosen, or everything, with a column for each custom field.
+    /// The columns of a table: the selected members, or all, with a column for each custom field.
     pub(super) fn columns(chosen: Option<&Self>, catalog: &Catalog) -> Vec<Member> {
         let all = || TICKET_MEMBERS.map(Member::Own).to_vec();
         let members = chosen.map_or_else(all, |chosen| chosen.0.clone());

@@ -1,4 +1,4 @@
-//! What goes around an answer: gzip, tags, the headers of every answer; too much work at once; the documentation's pages.
+//! Compression, ETags and headers of responses; load shedding; the pages of the documentation.
 
 use super::desk::{Desk, Reply, TOKEN, request};
 use axum::body::Body;
@@ -6,7 +6,7 @@ use axum::http::{Method, Request};
 use serde_json::json;
 use tessera_api::app::Load;
 
-/// What a gzip file begins with.
+/// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 async fn get(desk: &Desk, path: &str, encoding: &str) -> Reply {

@@ -1,4 +1,4 @@
-//! Making and changing tickets, and reading what became of them.
+//! Creating and changing tickets, and reading their history and deliveries.
 
 use super::desk::{Desk, each};
 use serde_json::{Value, json};

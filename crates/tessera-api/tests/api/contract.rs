@@ -1,4 +1,4 @@
-//! The OpenAPI document: what is committed is what the routes say.
+//! The OpenAPI document: the committed file matches the routes.
 
 use serde_json::Value;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn the_committed_openapi_document_is_that_of_the_routes() {
     let same = std::fs::read_to_string(&committed).is_ok_and(|there| there == document);
     assert!(
         same,
-        "docs/openapi.json is old: UPDATE=1 cargo test -p tessera-api --test api contract:: writes it anew"
+        "docs/openapi.json is old: UPDATE=1 cargo test -p tessera-api --test api contract:: rewrites it"
     );
     let document: Value = serde_json::from_str(&document).unwrap();
     assert_eq!(document["openapi"], "3.1.0");

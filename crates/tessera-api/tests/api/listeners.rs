@@ -1,4 +1,4 @@
-//! What stands before every handler: the token, the request id, the limits, and words for what is not there.
+//! The middleware in front of every handler: tokens, request ids, limits, and errors for unknown routes.
 
 use super::desk::{Desk, request};
 use axum::body::Body;
@@ -56,7 +56,7 @@ async fn every_other_route_demands_the_token() {
     }
 }
 
-/// A method by its name in the document, where other members stand beside it.
+/// A method by its name in the document, which has other members as well.
 fn method(key: &str) -> Option<Method> {
     ["get", "put", "post", "patch", "delete"].contains(&key).then(|| key.to_uppercase().parse().unwrap())
 }

@@ -1,4 +1,4 @@
-//! What is told of requests: metrics for who has a token, and one line in the log.
+//! Metrics, for holders of a token, and the log line of each request.
 
 use super::desk::{Desk, Reply, request};
 use axum::body::Body;
@@ -109,7 +109,7 @@ fn the_page_on_metrics_describes_every_metric_and_no_other() {
         assert!(page.contains(&row), "docs/metrics.md has no row that begins {row}");
     }
     let known: BTreeSet<&str> = names::ALL.iter().map(|metric| metric.name).collect();
-    assert_eq!(known.len(), names::ALL.len(), "a name stands twice");
+    assert_eq!(known.len(), names::ALL.len(), "a name is listed twice");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `tessera_")?.split('`').next());
     for name in rows {
         assert!(known.contains(format!("tessera_{name}").as_str()), "tessera_{name} is not measured");

@@ -1,4 +1,4 @@
-//! What was: the ticket after each of its transactions, versions of the configuration, answers given before.
+//! The past: a ticket after each of its transactions, versions of the configuration, replayed responses.
 
 use super::desk::{Desk, each, request};
 use axum::http::{Method, StatusCode};

@@ -1,4 +1,4 @@
-//! The end of a server: who was let in is answered, nobody else gets in, and everybody is told.
+//! Shutdown: accepted requests are answered, new connections are refused, and clients are notified.
 
 use super::desk::Desk;
 use super::wire::{LONG, SHORT, SOON, Served, gated};
@@ -21,7 +21,7 @@ async fn a_request_at_work_is_answered_and_the_next_client_is_refused() {
     busy.ask("/gate").await;
     gate.reached().await;
     server.stop.cancel();
-    assert!(idle.is_dropped().await, "who asks nothing is let go");
+    assert!(idle.is_dropped().await, "an idle connection is closed");
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
     gate.open();
     let (head, body) = busy.hear().await;

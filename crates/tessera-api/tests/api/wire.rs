@@ -1,4 +1,4 @@
-//! A server on a real socket, and clients that say byte by byte what they want.
+//! A server on a real socket, and clients that write byte by byte.
 
 use axum::Router;
 use axum::routing::get;
@@ -86,7 +86,7 @@ impl Client {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Says something to who may be gone.
+    /// Writes to a peer that may be gone.
     pub async fn try_say(&mut self, text: &str) -> bool {
         self.stream.write_all(text.as_bytes()).await.is_ok()
     }

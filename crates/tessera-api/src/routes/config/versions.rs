@@ -73,7 +73,7 @@ macro_rules! versions {
                 Ok(Json(app.tessera.compare::<$document>(&caller, &word, from, to).await?))
             }
 
-            /// Restores an object to an earlier version. This makes a new version with the same content, checked like any change.
+            /// Restores an object to an earlier version. This creates a new version with the same content, checked like any change.
             #[utoipa::path(post, path = concat!($path, "/versions/{n}/restore"), operation_id = $restore, tag = "configuration", responses(
                 (status = 200, description = "The object after the change", body = Answered),
                 (status = 404, description = "The object or the version does not exist", body = ProblemDocument),
