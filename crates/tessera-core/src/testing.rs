@@ -12,13 +12,17 @@ pub(crate) mod desk;
 pub mod properties;
 
 use crate::db::{Pools, migrate};
+use crate::delivery::guard::Guard;
+use crate::desk::Tessera;
+use crate::plan::Installation;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -67,6 +71,42 @@ impl Drop for TestDb {
                 .block_on(async { run(&mut PgConnection::connect_with(&server).await.unwrap(), drop).await });
         });
         let _ = dropped.join();
+    }
+}
+
+/// A core on a database of its own, for tests of the layers above it.
+#[derive(Debug)]
+pub struct Desk {
+    /// The database.
+    pub db: TestDb,
+    /// The core, which may send webhooks to no private network.
+    pub tessera: Arc<Tessera>,
+}
+
+impl Desk {
+    /// Opens the core on a database, and writes the default configuration if the database has none.
+    ///
+    /// # Panics
+    /// The core cannot be opened.
+    pub async fn open(db: TestDb) -> Self {
+        let installation = Installation {
+            name: "desk".to_owned(),
+            base_url: "http://desk.example".to_owned(),
+            mail_from: "desk@desk.example".to_owned(),
+        };
+        let guard = Arc::new(Guard::new(Vec::new()));
+        let tessera = Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap());
+        Self { db, tessera }
+    }
+
+    /// Returns the pool for direct access to the database.
+    pub fn pool(&self) -> &PgPool {
+        &self.db.pools.write
+    }
+
+    /// Closes all connections to the database, so that the core cannot reach it any more.
+    pub async fn lose_database(&self) {
+        self.db.pools.close().await;
     }
 }
 

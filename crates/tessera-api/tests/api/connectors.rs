@@ -114,9 +114,9 @@ async fn a_preview_shows_what_a_connector_will_be_handed_and_that_it_is_held_unt
     assert_eq!((&listed["state"], &listed["hold"]["reason"]), (&json!("held"), &json!("no_connector")));
 
     // A connector comes, and says what it takes.
-    let connector = desk.tessera().connector(added["token"].as_str().unwrap()).await.unwrap();
+    let connector = desk.tessera.connector(added["token"].as_str().unwrap()).await.unwrap();
     let schema = r#"{"properties": {"text": {"maxLength": 7}, "urgent": {"type": "boolean"}}}"#;
-    assert!(desk.tessera().announce(&connector, "chat", schema, "chat 1").await.unwrap().is_empty());
+    assert!(desk.tessera.announce(&connector, "chat", schema, "chat 1").await.unwrap().is_empty());
     let after = preview().await["deliveries"][0].clone();
     assert_eq!((&after["hold"], &after["json"]["urgent"]), (&Value::Null, &json!(false)));
     let listed = desk.get("/api/connectors").await.expect(200);

@@ -1,25 +1,22 @@
-//! A desk to test on: two queues, three fields, a lifecycle with a gate, three scrips; and a client that reads JSON.
+//! A desk for tests with two queues, three fields, a lifecycle with a gate and three scrips, and a client that parses JSON.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use tessera_api::App;
-use tessera_core::delivery::guard::Guard;
-use tessera_core::desk::Tessera;
-use tessera_core::plan::Installation;
-use tessera_core::testing::TestDb;
+use tessera_core::testing::{self, TestDb};
 use tower::ServiceExt;
 
-/// The administrator's token.
+/// The administrator token.
 pub const TOKEN: &str = "tst_0123456789abcdef";
-/// The largest answer of a test, in bytes.
+/// Maximum size of a response, in bytes.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
-/// The configuration, in the database's words, so that these tests do not rest on the routes that change it.
+/// The configuration in SQL, so that these tests do not depend on the routes that change it.
 const CONFIGURATION: &str = r#"
 UPDATE config_version SET version = 1;
 INSERT INTO users (id, username, email, privileged) VALUES
@@ -60,14 +57,21 @@ INSERT INTO scrip_queues (scrip_id, queue_id, stage, sort_order)
   SELECT id, '00000000-0000-7000-8000-0000000000c1', 'TransactionCreate', 0 FROM scrips;
 "#;
 
-/// A desk with a client.
+/// A desk with the configuration above, its API and a client of it.
 pub struct Desk {
     router: Router,
-    tessera: Arc<Tessera>,
-    db: TestDb,
+    desk: testing::Desk,
 }
 
-/// What was answered.
+impl Deref for Desk {
+    type Target = testing::Desk;
+
+    fn deref(&self) -> &testing::Desk {
+        &self.desk
+    }
+}
+
+/// A response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -81,51 +85,25 @@ impl Desk {
         Self::open_with(|app| app).await
     }
 
-    /// A desk whose application was set up further.
+    /// Opens a desk whose application was changed by `set_up`.
     pub async fn open_with(set_up: impl FnOnce(App) -> App) -> Self {
         Self::open_on(TestDb::new().await, set_up).await
     }
 
-    /// The same on a database whose connections were set up, too.
+    /// Opens a desk on a prepared database.
     pub async fn open_on(db: TestDb, set_up: impl FnOnce(App) -> App) -> Self {
         sqlx::raw_sql(CONFIGURATION).execute(&db.pools.write).await.unwrap();
-        let installation = Installation {
-            name: "desk".to_owned(),
-            base_url: "http://desk.example".to_owned(),
-            mail_from: "desk@desk.example".to_owned(),
-        };
-        let guard = Arc::new(Guard::new(Vec::new()));
-        let tessera = Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap());
-        let router = tessera_api::router(set_up(App::new(Arc::clone(&tessera), TOKEN)));
-        Self { router, tessera, db }
+        let desk = testing::Desk::open(db).await;
+        let router = tessera_api::router(set_up(App::new(Arc::clone(&desk.tessera), TOKEN)));
+        Self { router, desk }
     }
 
-    /// The whole API, to serve it over sockets.
+    /// Returns the whole API, to serve it over sockets.
     pub fn router(&self) -> Router {
         self.router.clone()
     }
 
-    /// What stands behind the API.
-    pub fn tessera(&self) -> &Tessera {
-        &self.tessera
-    }
-
-    /// The database, to look at and to break.
-    pub fn pool(&self) -> &PgPool {
-        &self.db.pools.write
-    }
-
-    /// The connections that searches use.
-    pub fn read_pool(&self) -> &PgPool {
-        &self.db.pools.read
-    }
-
-    /// Takes the database away.
-    pub async fn lose_database(&self) {
-        self.db.pools.close().await;
-    }
-
-    /// Rows of every table that a change writes, and where the sequence of numbers stands.
+    /// Returns the number of rows in every table that a change writes, and the last ticket number.
     pub async fn rows(&self) -> BTreeMap<&'static str, i64> {
         let tables = [
             "tickets",
@@ -175,7 +153,7 @@ impl Desk {
         self.send(request(Method::PATCH, path, Some(body), headers)).await
     }
 
-    /// Makes a ticket in Support and answers what the API did.
+    /// Creates a ticket in Support and returns the response.
     pub async fn create(&self, body: Value) -> Value {
         let mut whole = json!({ "queue": "Support", "subject": "Printer" });
         whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
@@ -184,14 +162,14 @@ impl Desk {
 }
 
 impl Reply {
-    /// The body of an answer that must have this status.
+    /// Returns the body of a response that must have this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.bytes));
         self.json
     }
 
-    /// The document of a problem that must have this status and code, and be a problem document whole.
+    /// Returns a complete problem document that must have this status and code.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
         let (content_type, id) = (self.header("content-type"), self.header("x-request-id"));
@@ -209,7 +187,7 @@ impl Reply {
         problem
     }
 
-    /// The one fault of a 422: where, and that it says this.
+    /// Checks that a 422 has a fault in this field whose message contains `says`.
     #[track_caller]
     pub fn fault(self, field: &str, says: &str) {
         let problem = self.problem(422, "invalid");
@@ -220,13 +198,13 @@ impl Reply {
         assert!(told, "{field} {says:?}: {problem}");
     }
 
-    /// A header, or nothing.
+    /// Returns a header, or an empty text.
     pub fn header(&self, name: &str) -> String {
         self.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
     }
 }
 
-/// A request with the token.
+/// Builds a request with the token.
 pub fn request(method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Request<Body> {
     let mut request =
         Request::builder().method(method).uri(path).header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
@@ -242,7 +220,7 @@ pub fn request(method: Method, path: &str, body: Option<Value>, headers: &[(&str
     .unwrap()
 }
 
-/// The member of every item.
+/// Returns a member of every item.
 pub fn each<'v>(items: &'v Value, pointer: &str) -> Vec<&'v Value> {
     items.as_array().unwrap().iter().map(|item| item.pointer(pointer).unwrap_or(&Value::Null)).collect()
 }

@@ -179,7 +179,7 @@ async fn there_are_so_many_exports_at_a_time_and_a_client_that_goes_away_frees_i
     desk.get("/api/tickets").await.expect(200);
     drop(body);
     desk.get("/api/tickets/export").await.expect(200);
-    let pool = desk.read_pool();
+    let pool = &desk.db.pools.read;
     while pool.num_idle() < pool.size() as usize {
         tokio::task::yield_now().await;
     }
