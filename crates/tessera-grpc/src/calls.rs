@@ -1,4 +1,4 @@
-//! What stands around every call: the token, a place to work at, the time it has, its id, a line in the log, the metrics.
+//! The layer around every call: authentication, concurrency and time limits, request ids, the log and metrics.
 
 use crate::status::{causes, grpc_name, status};
 use crate::{DESCRIPTORS, Limits, MESSAGE_MAX, v1};
@@ -29,15 +29,15 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Level, Span};
 use uuid::Uuid;
 
-/// How long a call may take, its request included.
+/// Time limit of a call, including the transfer of its request.
 const CALL_MAX: Duration = Duration::from_secs(15);
-/// How much longer than its wait a `Lease` may take.
+/// The time that a `Lease` may take in addition to its wait.
 const LEASE_SPARE: Duration = Duration::from_secs(5);
-/// Services that need no token: they say whether this process serves, and what `proto/tessera/v1` says.
+/// Services that need no token: they report whether this process is serving, and describe `proto/tessera/v1`.
 const OPEN: [&str; 2] = ["grpc.health.v1.", "grpc.reflection."];
-/// The label of what no service has. The path itself is never a label: a client could make as many as it likes.
+/// The label of unknown methods. The path itself is never a label, as a client could create any number of them.
 const NO_METHOD: &str = "none";
-/// Methods of the open services, for their labels.
+/// Methods of the open services, which have labels.
 const OPEN_METHODS: [&str; 4] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
@@ -45,7 +45,7 @@ const OPEN_METHODS: [&str; 4] = [
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Answers calls.
+/// Handles calls.
 #[derive(Debug)]
 pub struct Calls {
     tessera: Arc<Tessera>,
@@ -54,97 +54,98 @@ pub struct Calls {
     lease: String,
     calls: Semaphore,
     leases: Semaphore,
-    at_work: TaskTracker,
-    /// Cancelled when calls at work had their time to end.
+    active: TaskTracker,
+    /// Cancelled when the remaining calls must end.
     cut: CancellationToken,
 }
 
 impl Calls {
-    /// Answers the calls of these services.
+    /// Creates a handler that passes calls to `routes`.
     pub fn new(tessera: Arc<Tessera>, routes: Routes, limits: Limits) -> Self {
         let lease = format!("{}/Lease", v1::actions_service_server::ActionsServiceServer::<()>::NAME);
         let methods = methods().chain(OPEN_METHODS.map(str::to_owned)).collect();
         let [calls, leases] = [limits.calls, limits.leases].map(Semaphore::new);
-        let (at_work, cut) = (TaskTracker::new(), CancellationToken::new());
-        Self { tessera, routes, methods, lease, calls, leases, at_work, cut }
+        let (active, cut) = (TaskTracker::new(), CancellationToken::new());
+        Self { tessera, routes, methods, lease, calls, leases, active, cut }
     }
 
-    /// Breaks off what is still at work, and waits until nothing is.
+    /// Cancels the remaining calls, and waits until all have ended.
     pub async fn cut(&self) {
         self.cut.cancel();
-        self.at_work.close();
-        self.at_work.wait().await;
+        self.active.close();
+        self.active.wait().await;
     }
 
-    /// Answers one call. It never fails: what goes wrong is a status.
-    pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let (begun, _at_work) = (Instant::now(), self.at_work.token());
+    /// Handles one call. Every error becomes a status.
+    pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        let (started, _active) = (Instant::now(), self.active.token());
         let id = clock::ids().draw::<Uuid>().to_string();
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).map_or(NO_METHOD, String::as_str);
         let span = self.span(method, &id);
-        let answered = self.in_time(method, request, begun).instrument(span.clone()).await;
-        let mut response = answered.unwrap_or_else(Status::into_http);
+        let result = self.in_time(method, request, started).instrument(span.clone()).await;
+        let mut response = result.unwrap_or_else(Status::into_http);
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("x-request-id", value);
         }
         let failed = response.extensions().get::<Status>();
         let code = failed.map_or(tonic::Code::Ok, Status::code);
         span.record("code", grpc_name(code));
-        self.tell(method, code, failed, &id, begun.elapsed());
+        self.log(method, code, failed, &id, started.elapsed());
         let labels = [("method", method.to_owned()), ("code", grpc_name(code).to_owned())];
         metrics::counter!(names::GRPC_CALLS, &labels).increment(1);
-        metrics::histogram!(names::GRPC_CALL_SECONDS, "method" => method.to_owned()).record(begun.elapsed());
+        metrics::histogram!(names::GRPC_CALL_SECONDS, "method" => method.to_owned())
+            .record(started.elapsed());
         response
     }
 
-    /// The call, for as long as it may take: as this method may, or as its client says, whichever is less.
+    /// Runs the call with a time limit: the method's, or the client's if that is shorter.
     async fn in_time(
         &self,
         method: &str,
         request: Request<Body>,
-        begun: Instant,
+        started: Instant,
     ) -> Result<Response<Body>, Status> {
         let most = if method == self.lease { WAIT_MAX + LEASE_SPARE } else { CALL_MAX };
-        let most = timeout_of(request.headers()).map_or(most, |asked| asked.min(most));
-        let called = AssertUnwindSafe(self.admitted(method, request)).catch_unwind();
+        let most = timeout_of(request.headers()).map_or(most, |requested| requested.min(most));
+        let outcome = AssertUnwindSafe(self.admitted(method, request)).catch_unwind();
         tokio::select! {
             biased;
-            called = called => called.unwrap_or_else(|panic| Err(on_panic(&*panic))),
-            () = tokio::time::sleep_until(begun + most) => Err(timed_out()),
+            outcome = outcome => outcome.unwrap_or_else(|panic| Err(on_panic(&*panic))),
+            () = tokio::time::sleep_until(started + most) => Err(timed_out()),
             () = self.cut.cancelled() => Err(stopping()),
         }
     }
 
-    /// The call, once its token was looked at and there is a place for it.
+    /// Authenticates the call and passes it on, unless too many are active.
     async fn admitted(&self, method: &str, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         if !is_open(request.uri().path()) {
             let connector = self.connector(request.headers()).await.map_err(status)?;
             request.extensions_mut().insert(connector);
         }
-        let places = if method == self.lease { &self.leases } else { &self.calls };
-        let _place = places.try_acquire().map_err(|_| {
-            let detail = "Too many calls are at work. Make this one again in a moment.";
+        let slots = if method == self.lease { &self.leases } else { &self.calls };
+        let _slot = slots.try_acquire().map_err(|_| {
+            let detail = "Too many calls are being processed. Retry in a moment.";
             status(Error::new(Code::Overloaded, detail))
         })?;
         let Ok(response) = self.routes.clone().oneshot(request).await;
-        response.extensions().get::<Status>().and_then(in_our_words).map_or(Ok(response), Err)
+        response.extensions().get::<Status>().and_then(translate).map_or(Ok(response), Err)
     }
 
-    /// The connector whose token a call has.
+    /// Returns the connector that a call's token belongs to.
     async fn connector(&self, headers: &HeaderMap) -> Result<Connector, Error> {
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = value
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .ok_or_else(|| {
-                let detail = "Send the metadata authorization: Bearer <token>, with the token that `tessera connector add` printed.";
+                let detail = "Send the metadata authorization: Bearer <token>, with the token printed by `tessera connector add`.";
                 Error::new(Code::Unauthenticated, detail)
             })?;
         self.tessera.connector(token.1.trim()).await
     }
 
-    /// Methods that connectors call all day long, and of which the log tells only to who wants to know.
+    /// Returns whether connectors call the method all the time, so that it is logged at debug level only.
     fn is_quiet(&self, method: &str) -> bool {
         let actions = v1::actions_service_server::ActionsServiceServer::<()>::NAME;
         method.starts_with(actions) || is_open(method)
@@ -167,8 +168,8 @@ impl Calls {
         if self.is_quiet(method) { call!(Level::DEBUG) } else { call!(Level::INFO) }
     }
 
-    /// The one line. A fault of ours stands in it with its causes, which never reach the client.
-    fn tell(
+    /// Writes the log line of a call. For internal errors it includes the causes, which are never sent to the client.
+    fn log(
         &self,
         method: &str,
         code: tonic::Code,
@@ -184,23 +185,23 @@ impl Calls {
                 tracing::error!(method, code, ms, request_id, causes, detail, "failed");
             }
             (tonic::Code::Unavailable | tonic::Code::DeadlineExceeded, code) => {
-                tracing::warn!(method, code, ms, request_id, causes, detail, "turned away");
+                tracing::warn!(method, code, ms, request_id, causes, detail, "rejected");
             }
             (tonic::Code::Ok, code) if self.is_quiet(method) => {
-                tracing::debug!(method, code, ms, request_id, "answered");
+                tracing::debug!(method, code, ms, request_id, "finished");
             }
-            (_, code) => tracing::info!(method, code, ms, request_id, detail, "answered"),
+            (_, code) => tracing::info!(method, code, ms, request_id, detail, "finished"),
         }
     }
 }
 
-/// Whether a call needs no token.
+/// Returns whether a call needs no token.
 pub fn is_open(path: &str) -> bool {
     let path = path.trim_start_matches('/');
     OPEN.iter().any(|open| path.starts_with(open))
 }
 
-/// Every method of the contract, as `tessera.v1.ActionsService/Lease`.
+/// Returns every method of the contract, as `tessera.v1.ActionsService/Lease`.
 fn methods() -> impl Iterator<Item = String> {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default().file;
     files.into_iter().flat_map(|file| {
@@ -212,7 +213,7 @@ fn methods() -> impl Iterator<Item = String> {
     })
 }
 
-/// How long the client waits, as `grpc-timeout` says: up to 8 digits and a unit. What cannot be read counts as not sent.
+/// Parses the client's timeout in `grpc-timeout`: up to 8 digits and a unit. An invalid one is ignored.
 fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     const DIGITS_MAX: usize = 8;
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
@@ -230,17 +231,17 @@ fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// What tonic says of a message that it cannot take, as we say such things: with a code, and not as a fault of ours.
-fn in_our_words(said: &Status) -> Option<Status> {
-    // Whatever we say has details.
-    let error = match said.code() {
-        _ if !said.details().is_empty() => return None,
+/// Replaces tonic's status about an invalid message with one of Tessera's, which has a code and is not an internal error.
+fn translate(original: &Status) -> Option<Status> {
+    // Tessera's own statuses always have details.
+    let error = match original.code() {
+        _ if !original.details().is_empty() => return None,
         tonic::Code::OutOfRange => {
             let detail = format!("The message is larger than {MESSAGE_MAX} bytes.");
             Error::new(Code::BodyTooLarge, detail)
         }
         tonic::Code::Internal => {
-            let detail = format!("The message is none that this method takes: {}.", said.message());
+            let detail = format!("The message is not valid for this method: {}.", original.message());
             Error::new(Code::MalformedMessage, detail)
         }
         _ => return None,
@@ -249,26 +250,26 @@ fn in_our_words(said: &Status) -> Option<Status> {
 }
 
 fn timed_out() -> Status {
-    let detail = "This took too long and was stopped. It may or may not have been done. Call again with the same \
-                  idempotency_key; without one, look first.";
+    let detail = "The call took too long and was cancelled. It may or may not have taken effect. Retry with the same \
+                  idempotency_key; without one, check first.";
     status(Error::new(Code::Timeout, detail))
 }
 
 fn stopping() -> Status {
     let detail =
-        "Tessera is stopping and broke this off. It may or may not have been done. Call again in a moment.";
+        "Tessera is stopping and cancelled the call. It may or may not have taken effect. Retry in a moment.";
     status(Error::new(Code::Busy, detail))
 }
 
-/// What a panic is answered: the same as any other fault of ours.
+/// Converts a panic to a status, the same as for other internal errors.
 fn on_panic(panic: &(dyn Any + Send)) -> Status {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without words")
+        .unwrap_or("a panic without a message")
         .to_owned();
-    status(Error::internal("Something went wrong on our side.", message))
+    status(Error::internal("An internal error occurred.", message))
 }
 
 #[cfg(test)]
@@ -276,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_a_client_waits_is_read_in_every_unit_and_what_is_none_is_not() {
+    fn a_timeout_is_read_in_every_unit_and_an_invalid_one_is_ignored() {
         let read = |text: &'static str| {
             timeout_of(&HeaderMap::from_iter([(
                 "grpc-timeout".parse().unwrap(),

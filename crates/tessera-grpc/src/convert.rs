@@ -1,4 +1,4 @@
-//! The contract's messages and the core's nouns, made of one another.
+//! Conversions between the contract's messages and the core's types.
 
 use crate::v1;
 use prost_types::Timestamp;
@@ -15,7 +15,7 @@ use tessera_core::scrip::evaluation::{Evaluation, Verdict};
 use time::OffsetDateTime;
 use v1::field_change::Change;
 
-/// A ticket, with its names.
+/// Converts a ticket, with the names of the objects that it refers to.
 pub fn ticket(ticket: &models::Ticket, names: Names<'_>) -> v1::Ticket {
     let people = |role| ticket.watchers(role).iter().map(|watcher| person(watcher, names)).collect();
     let fields = names.fields(ticket);
@@ -45,7 +45,7 @@ pub fn ticket(ticket: &models::Ticket, names: Names<'_>) -> v1::Ticket {
     }
 }
 
-/// A username, or the address of who is no user.
+/// Returns the username of a watcher, or the address if it is not a user.
 fn person(watcher: &Watcher, names: Names<'_>) -> String {
     match watcher.user {
         Some(user) => names.username(user),
@@ -53,7 +53,7 @@ fn person(watcher: &Watcher, names: Names<'_>) -> String {
     }
 }
 
-/// A line of history, as it is recorded.
+/// Converts a stored transaction.
 pub fn recorded(row: Recorded) -> v1::Transaction {
     let (content, content_type) = row.content.map(|content| (content.body, content.content_type)).unzip();
     v1::Transaction {
@@ -70,7 +70,7 @@ pub fn recorded(row: Recorded) -> v1::Transaction {
     }
 }
 
-/// A line of history that was just planned.
+/// Converts a transaction that was just planned.
 fn planned(transaction: &models::Transaction, names: Names<'_>) -> v1::Transaction {
     let content = transaction.content.clone();
     let (content, content_type) = content.map(|content| (content.body, content.content_type)).unzip();
@@ -88,7 +88,7 @@ fn planned(transaction: &models::Transaction, names: Names<'_>) -> v1::Transacti
     }
 }
 
-/// What a change would come to.
+/// Converts a plan to the response of a preview.
 pub fn preview(prepared: &Prepared) -> v1::PreviewTicketResponse {
     let (plan, names) = (&prepared.plan, prepared.names());
     let deliveries = plan.deliveries.iter().map(|delivery| v1::PlannedDelivery {
@@ -106,8 +106,8 @@ pub fn preview(prepared: &Prepared) -> v1::PreviewTicketResponse {
 }
 
 fn verdict(evaluation: &Evaluation) -> v1::ScripVerdict {
-    let says_it_all = matches!(evaluation.verdict, Verdict::Fired | Verdict::Shadow);
-    let reason = if says_it_all { None } else { reason(&evaluation.why) };
+    let needs_no_reason = matches!(evaluation.verdict, Verdict::Fired | Verdict::Shadow);
+    let reason = if needs_no_reason { None } else { reason(&evaluation.why) };
     v1::ScripVerdict {
         scrip: evaluation.name.clone(),
         verdict: evaluation.verdict.to_string(),
@@ -115,7 +115,7 @@ fn verdict(evaluation: &Evaluation) -> v1::ScripVerdict {
     }
 }
 
-/// Why something does not hold, in one sentence: that of the last part that does not.
+/// Returns why a condition does not hold, in one sentence about the last part of it that does not.
 fn reason(why: &Why) -> Option<String> {
     if why.result {
         return None;
@@ -123,12 +123,12 @@ fn reason(why: &Why) -> Option<String> {
     let below = || why.children.iter().rev().find_map(reason);
     let own = || {
         let is_test = why.children.is_empty() && !why.expected.is_null();
-        is_test.then(|| format!("{} is {}; {} is asked for.", why.predicate, why.actual, why.expected))
+        is_test.then(|| format!("{} is {}; {} is required.", why.predicate, why.actual, why.expected))
     };
     why.reason.clone().or_else(below).or_else(own)
 }
 
-/// A new ticket, parsed and not yet believed.
+/// Converts a new ticket to a command, which is not validated yet.
 pub fn create(new: v1::NewTicket) -> Result<CreateTicket> {
     let mut faults = Vec::new();
     let content = taken(message(new.content, "content"), &mut faults).flatten();
@@ -151,7 +151,7 @@ pub fn create(new: v1::NewTicket) -> Result<CreateTicket> {
     })
 }
 
-/// A change of a ticket, parsed and not yet believed.
+/// Converts a change of a ticket to a command, which is not validated yet.
 pub fn update(change: v1::TicketChange) -> Result<UpdateTicket> {
     let mut faults = Vec::new();
     let comment = taken(message(change.comment, "comment"), &mut faults).flatten();
@@ -168,7 +168,7 @@ pub fn update(change: v1::TicketChange) -> Result<UpdateTicket> {
                 custom_fields.insert(name, FieldChange::Difference(difference(change)));
             }
             None => {
-                let message = "says no change; give replace, or difference";
+                let message = "contains no change; set replace or difference";
                 faults.push(Fault::new(format!("custom_fields.{name}"), message));
             }
         }
@@ -193,7 +193,7 @@ pub fn update(change: v1::TicketChange) -> Result<UpdateTicket> {
     })
 }
 
-/// A message, where there is one.
+/// Converts a message, if there is one.
 pub fn message(message: Option<v1::Message>, field: &str) -> Result<Option<Content>, Fault> {
     let content = message.map(|message| Content::of_type(given(message.content_type), message.content));
     content.transpose().map_err(|message| Fault::new(format!("{field}.content_type"), message))
@@ -203,12 +203,12 @@ fn difference(change: v1::Difference) -> Difference {
     Difference { add: change.add, remove: change.remove }
 }
 
-/// A text that says something.
+/// Returns `None` for an empty text.
 pub fn given(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// A moment.
+/// Converts a time.
 pub fn timestamp(at: OffsetDateTime) -> Timestamp {
     Timestamp { seconds: at.unix_timestamp(), nanos: at.nanosecond().cast_signed() }
 }
@@ -216,12 +216,12 @@ pub fn timestamp(at: OffsetDateTime) -> Timestamp {
 fn moment(at: Timestamp, field: &str) -> Result<OffsetDateTime, Fault> {
     let nanos = i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
     OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .map_err(|_| Fault::new(field, "is no moment between the years -9999 and 9999"))
+        .map_err(|_| Fault::new(field, "is not a time between the years -9999 and 9999"))
 }
 
-/// A span of time that is not negative.
+/// Converts a duration, which must not be negative.
 pub fn span(span: prost_types::Duration, field: &str) -> Result<Duration, Fault> {
-    Duration::try_from(span).map_err(|_| Fault::new(field, "is negative, or too long"))
+    Duration::try_from(span).map_err(|_| Fault::new(field, "is negative or too long"))
 }
 
 fn taken<T>(read: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {

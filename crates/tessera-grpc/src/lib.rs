@@ -1,4 +1,4 @@
-//! The gRPC services of Tessera, for connectors: over the core's own functions, as `proto/tessera/v1` says.
+//! The gRPC services of Tessera for connectors, as in `proto/tessera/v1`, on top of the core's functions.
 
 mod actions;
 mod calls;
@@ -34,21 +34,21 @@ use v1::actions_service_server::ActionsServiceServer;
 use v1::scrips_service_server::ScripsServiceServer;
 use v1::tickets_service_server::TicketsServiceServer;
 
-/// The contract, as reflection tells it.
+/// The contract as served by reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/tessera.v1.bin");
-/// Bytes of a message, of requests and of answers. What clients take unless they are told otherwise.
+/// Maximum size of a request or response, in bytes; also the default of clients.
 pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 
-/// What every service is given.
+/// The state that every service gets.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
     tessera: Arc<Tessera>,
-    /// Cancelled when the process is on its way out.
+    /// Cancelled when the process is stopping.
     stop: CancellationToken,
 }
 
-/// Serves connectors until `stop` is cancelled, and then until every call that was taken in has ended, or the time for that is
-/// over. Answers how many connections were cut off.
+/// Serves connectors until `stop` is cancelled, and then until every accepted call has ended or the drain time is over. Returns
+/// the number of connections that were closed by force.
 pub async fn serve(
     listener: Listener,
     tessera: Arc<Tessera>,
@@ -59,18 +59,18 @@ pub async fn serve(
     let (health, routes) = routes(&Services { tessera: Arc::clone(&tessera), stop: ending.clone() }).await;
     let calls = Arc::new(Calls::new(tessera, routes, limits));
     let server = Server { calls, limits, stop: stop.clone(), ending: ending.clone() };
-    let told = tokio::spawn(async move {
+    let stopping = tokio::spawn(async move {
         stop.cancelled().await;
-        // Who watches hears of it before the stream ends.
-        tell_all(&health, ServingStatus::NotServing).await;
+        // Watchers receive the status before their stream ends.
+        report(&health, ServingStatus::NotServing).await;
         ending.cancel();
     });
     let cut_off = Arc::new(server).serve(listener).await;
-    told.abort();
+    stopping.abort();
     cut_off
 }
 
-/// Every service, with what tells of their health.
+/// Returns every service, and the reporter of their health.
 async fn routes(services: &Services) -> (HealthReporter, Routes) {
     macro_rules! limited {
         ($server:ident) => {
@@ -80,7 +80,7 @@ async fn routes(services: &Services) -> (HealthReporter, Routes) {
         };
     }
     let (health, served) = tonic_health::server::health_reporter();
-    tell_all(&health, ServingStatus::Serving).await;
+    report(&health, ServingStatus::Serving).await;
     let mut routes = Routes::builder();
     routes
         .add_service(limited!(ActionsServiceServer))
@@ -91,10 +91,10 @@ async fn routes(services: &Services) -> (HealthReporter, Routes) {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that a client that knows nothing can read the details of a status.
+            // Lets a client without the contract decode the details of a status.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    // Older clients know the second only. The descriptors are our own, and a test reads them.
+    // Older clients only know v1alpha. The descriptors are our own, and a test parses them.
     let (v1, v1alpha) = (reflection().build_v1(), reflection().build_v1alpha());
     if let (Ok(v1), Ok(v1alpha)) = (v1, v1alpha) {
         routes.add_service(v1).add_service(v1alpha);
@@ -102,8 +102,8 @@ async fn routes(services: &Services) -> (HealthReporter, Routes) {
     (health, routes.routes().prepare())
 }
 
-/// Says of every service, and of all together, whether it serves.
-async fn tell_all(health: &HealthReporter, status: ServingStatus) {
+/// Reports the status of every service, and of all together.
+async fn report(health: &HealthReporter, status: ServingStatus) {
     let services = [
         "",
         ActionsServiceServer::<Services>::NAME,
@@ -115,16 +115,18 @@ async fn tell_all(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-/// The connector that calls.
+/// Returns the connector that made a call.
 fn connector<T>(request: &Request<T>) -> Result<Connector, Error> {
-    // Who has no token comes no further than `calls`.
-    request.extensions().get::<Connector>().cloned().ok_or_else(|| {
-        Error::internal("Something went wrong on our side.", "a call came in without its connector")
-    })
+    // `calls` rejects calls without a token.
+    request
+        .extensions()
+        .get::<Connector>()
+        .cloned()
+        .ok_or_else(|| Error::internal("An internal error occurred.", "a call without its connector"))
 }
 
 impl fmt::Debug for v1::WebhookRequest {
-    /// Its secrets are in the clear and belong into no log.
+    /// Hides its secrets, which are in plain text and must not appear in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookRequest").field("method", &self.method).finish_non_exhaustive()
     }

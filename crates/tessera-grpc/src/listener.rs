@@ -1,4 +1,4 @@
-//! Where connectors come in: loopback TCP, a Unix socket, or TLS; bound before anything else is done.
+//! The listener for connectors: loopback TCP, a Unix socket, or TLS; bound before the rest of the server starts.
 
 use std::fmt;
 use std::fs;
@@ -15,42 +15,42 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
 
-/// Who may connect to a Unix socket: its user and its group.
+/// Permissions of a Unix socket: its user and its group may connect.
 const SOCKET_MODE: u32 = 0o660;
-/// The protocol that TLS agrees on.
+/// The protocol that TLS negotiates.
 const HTTP2: &[u8] = b"h2";
 
-/// Where to serve.
+/// An address to serve at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// TCP in the clear, for loopback.
+    /// Unencrypted TCP, for loopback.
     Tcp(SocketAddr),
-    /// TCP behind TLS.
+    /// TCP with TLS.
     Tls(SocketAddr, TlsFiles),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-/// What TLS needs, in PEM.
+/// The PEM files for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The server's certificate, and those between it and the one that clients trust.
+    /// The server's certificate, followed by the intermediate ones.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The server's private key.
     pub key: PathBuf,
-    /// Who signs the certificates of clients; with it a client without one is refused.
+    /// The certificate authority of clients. If set, a client without a certificate is rejected.
     pub client_ca: Option<PathBuf>,
 }
 
-/// A connection that came in, before TLS.
+/// A new connection, before TLS.
 pub(crate) type Incoming = Box<dyn Io>;
 
-/// What a connection is read from and written to.
+/// A byte stream of a connection.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A bound address on which connectors are served.
+/// A bound address for connectors.
 pub struct Listener {
     socket: Socket,
     url: String,
@@ -67,7 +67,7 @@ impl Listener {
     /// Listens at an address.
     ///
     /// # Errors
-    /// It is taken, or may not be had; or a file of TLS is none: the message names what.
+    /// The address is in use or not permitted, or a TLS file is invalid; the message names it.
     pub async fn open(address: &Address) -> io::Result<Self> {
         let (socket, tls) = match address {
             Address::Tcp(address) => (Socket::Tcp(TcpListener::bind(address).await?), None),
@@ -76,7 +76,7 @@ impl Listener {
                 (Socket::Tcp(TcpListener::bind(address).await?), Some(tls))
             }
             Address::Unix(path) => {
-                let (listener, file) = listen_at(path).await?;
+                let (listener, file) = bind_unix(path).await?;
                 (Socket::Unix(listener, file), None)
             }
         };
@@ -88,7 +88,7 @@ impl Listener {
         Ok(Self { socket, url, tls })
     }
 
-    /// The address, of TCP.
+    /// Returns the address of a TCP listener.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().ok(),
@@ -96,12 +96,12 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     pub(crate) async fn accept(&self) -> io::Result<Incoming> {
         Ok(match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // It fails only on a socket that is gone.
+                // It fails only if the socket was closed.
                 let _ = stream.set_nodelay(true);
                 Box::new(stream)
             }
@@ -122,14 +122,14 @@ impl fmt::Display for Listener {
     }
 }
 
-/// Listens at a Unix socket. One that a process left behind which is gone is replaced; one that somebody listens at is not.
-async fn listen_at(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+/// Binds a Unix socket. Replaces the socket of a process that has exited, but not one that a process still listens at.
+async fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
-            return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket"));
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "a file exists there that is not a socket"));
         }
         Ok(_) if UnixStream::connect(path).await.is_ok() => {
-            return Err(io::Error::new(ErrorKind::AddrInUse, "another process listens there"));
+            return Err(io::Error::new(ErrorKind::AddrInUse, "another process is listening there"));
         }
         Ok(_) => fs::remove_file(path)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -141,7 +141,7 @@ async fn listen_at(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((listener, SocketFile { path: path.to_owned(), inode }))
 }
 
-/// The file of a Unix socket, which goes with it, unless another process has put its own there.
+/// The file of a Unix socket, removed on drop unless another process has replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -166,29 +166,29 @@ fn tls(files: &TlsFiles) -> io::Result<ServerConfig> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| of_file(path, error))?;
+                roots.add(certificate).map_err(|error| file_error(path, error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| of_file(path, error))?)
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| file_error(path, error))?)
         }
     };
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of_file(&files.key, error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| file_error(&files.key, error))?;
     let mut config = builder
         .with_single_cert(certificates(&files.certificate)?, key)
-        .map_err(|error| of_file(&files.certificate, error))?;
+        .map_err(|error| file_error(&files.certificate, error))?;
     config.alpn_protocols = vec![HTTP2.to_vec()];
     Ok(config)
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| of_file(path, error))?;
+    let certificates = read.map_err(|error| file_error(path, error))?;
     if certificates.is_empty() {
-        return Err(of_file(path, "holds no certificate in PEM"));
+        return Err(file_error(path, "contains no PEM certificate"));
     }
     Ok(certificates)
 }
 
-fn of_file(path: &Path, problem: impl fmt::Display) -> io::Error {
+fn file_error(path: &Path, problem: impl fmt::Display) -> io::Error {
     io::Error::other(format!("{}: {problem}", path.display()))
 }

@@ -1,6 +1,6 @@
-//! The accept loop: HTTP/2 with a limit on everything that a client can hold, and a stop in order.
+//! The accept loop: HTTP/2 with limits on all resources that a client can use, and a graceful stop.
 //!
-//! tonic's own server has no limit on connections, nor on how long one may say nothing, and cannot end what outlives a stop.
+//! tonic's own server cannot limit connections or their idle time, and cannot close those that outlive a stop.
 
 use crate::calls::{Calls, is_open};
 use crate::listener::{Incoming, Listener};
@@ -24,37 +24,37 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 
-/// Bytes of a call's metadata.
+/// Maximum size of a call's metadata, in bytes.
 const METADATA_MAX: u32 = 16 * 1024;
-/// Calls that one connection may have at work.
+/// Calls that one connection may have in progress.
 const STREAMS_MAX: u32 = 64;
-/// Streams that a client may reset before they were looked at; one more ends the connection.
+/// Streams that a client may reset before they are processed; one more closes the connection.
 const RESETS_PENDING_MAX: usize = 20;
-/// Streams that we had to reset because of what a client sent; one more ends the connection.
+/// Streams that we may reset because of a client's errors; one more closes the connection.
 const RESETS_OWN_MAX: usize = 64;
-/// Bytes of requests that a client may send ahead, a call and a connection.
+/// Flow-control windows in bytes: of a call, and of a connection.
 const WINDOWS: (u32, u32) = (256 * 1024, 1024 * 1024);
-/// How often a client is asked whether it is still there, and how long it may take to say so.
+/// Interval of keep-alive pings, and the time limit for the response.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
-/// How long the loop waits after the machine refused it a connection (no file descriptors left, as a rule).
+/// Wait after the operating system refuses a connection, usually because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What clients may hold, and for how long.
+/// The resources that clients may use, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; one more waits. A connector has one.
+    /// Simultaneous connections; further ones wait. A connector has one.
     pub connections: usize,
-    /// From the opening of a connection to its first call.
+    /// Time limit from the opening of a connection to its first call.
     pub first_call: Duration,
-    /// Between two calls of a connection, those without a token left aside. A connector always has one that waits.
+    /// Maximum time between two calls of a connection; calls without a token do not count. A connector always has one waiting.
     pub idle: Duration,
-    /// How long a connection that was asked to end may take, once nothing is at work on it.
+    /// Time limit for a client to close a connection after it was asked to, once no call is in progress.
     pub close: Duration,
-    /// How long a stop waits for calls at work.
+    /// Time that a stop waits for calls in progress.
     pub drain: Duration,
-    /// Calls at work, of all connections; one more is told to come again, before it waits for a connection to the database.
+    /// Calls in progress on all connections. A further one is rejected, before it needs a connection to the database.
     pub calls: usize,
-    /// Calls of `Lease` beside them, nearly all of which wait.
+    /// Calls of `Lease` in addition to these; nearly all of them wait.
     pub leases: usize,
 }
 
@@ -72,28 +72,28 @@ impl Default for Limits {
     }
 }
 
-/// The accept loop and what its connections share.
+/// The accept loop and the state that its connections share.
 pub(crate) struct Server {
     pub calls: Arc<Calls>,
     pub limits: Limits,
-    /// Cancelled when no call is to be taken in any more.
+    /// Cancelled when no further calls are accepted.
     pub stop: CancellationToken,
-    /// Cancelled a moment later, when streams are to end.
+    /// Cancelled a moment later, when streams must end.
     pub ending: CancellationToken,
 }
 
 impl Server {
-    /// Serves until the stop, and then until every call that was taken in has ended, or the time for that is over. Answers how
-    /// many connections were cut off.
+    /// Serves until the stop, and then until every accepted call has ended or the drain time is over. Returns the number of
+    /// connections that were closed by force.
     pub async fn serve(self: Arc<Self>, listener: Listener) -> usize {
         let mut connections = JoinSet::new();
         self.accept(&listener, &mut connections).await;
-        // Whoever comes now is refused at once, and a socket's file goes.
+        // From now on clients are refused immediately, and a socket's file is removed.
         drop(listener);
         let _ = timeout(self.limits.drain, all_of(&mut connections)).await;
         let cut_off = connections.len();
         self.calls.cut().await;
-        // What was broken off is told so.
+        // The cancelled calls send their status.
         let _ = timeout(self.limits.close, all_of(&mut connections)).await;
         connections.shutdown().await;
         metrics::gauge!(names::GRPC_CONNECTIONS).set(0.0);
@@ -101,14 +101,14 @@ impl Server {
     }
 
     async fn accept(self: &Arc<Self>, listener: &Listener, connections: &mut JoinSet<()>) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let slots = Arc::new(Semaphore::new(self.limits.connections));
         let mut is_failing = false;
         loop {
             let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (listener.accept().await, place)
+                let slot = Arc::clone(&slots).acquire_owned().await;
+                (listener.accept().await, slot)
             };
-            let (accepted, place) = tokio::select! {
+            let (accepted, slot) = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 Some(_) = connections.join_next() => {
@@ -122,16 +122,16 @@ impl Server {
                     is_failing = false;
                     let (server, tls) = (Arc::clone(self), listener.tls.clone());
                     connections.spawn(async move {
-                        let _place = place;
+                        let _slot = slot;
                         server.connection(stream, tls).await;
                     });
                     metrics::gauge!(names::GRPC_CONNECTIONS).set(connections.len() as f64);
                 }
-                Err(error) if is_the_clients(&error) => {}
+                Err(error) if is_client_error(&error) => {}
                 Err(error) => {
-                    // Told once, until a connection is to be had again.
+                    // Logged once, until a connection is accepted again.
                     if !std::mem::replace(&mut is_failing, true) {
-                        tracing::error!(%error, "no connection of a connector can be accepted; trying again every {} s", ACCEPT_PAUSE.as_secs());
+                        tracing::error!(%error, "cannot accept connections of connectors; retrying every {} s", ACCEPT_PAUSE.as_secs());
                     }
                     let _ = timeout(ACCEPT_PAUSE, self.stop.cancelled()).await;
                 }
@@ -139,54 +139,54 @@ impl Server {
         }
     }
 
-    /// Serves one connection to its end, TLS first.
+    /// Serves one connection until it closes, after the TLS handshake if there is one.
     async fn connection(self: Arc<Self>, stream: Incoming, tls: Option<TlsAcceptor>) {
         let Some(tls) = tls else { return self.http2(stream).await };
-        let opened = tokio::select! {
-            opened = timeout(self.limits.first_call, tls.accept(stream)) => opened,
+        let handshake = tokio::select! {
+            handshake = timeout(self.limits.first_call, tls.accept(stream)) => handshake,
             () = self.stop.cancelled() => return,
         };
-        match opened {
+        match handshake {
             Ok(Ok(stream)) => self.http2(Box::new(stream)).await,
-            // Nobody else would say why a connector with a wrong certificate does not come in.
-            Ok(Err(error)) => tracing::info!(%error, "a connection of a connector was refused by TLS"),
+            // Nothing else reports why a connector with a wrong certificate cannot connect.
+            Ok(Err(error)) => tracing::info!(%error, "the TLS handshake with a connector failed"),
             Err(_) => {}
         }
     }
 
     async fn http2(self: Arc<Self>, stream: Incoming) {
-        let (at_work, mut work) = watch::channel(0_usize);
-        let at_work = Arc::new(at_work);
+        let (active, mut calls) = watch::channel(0_usize);
+        let active = Arc::new(active);
         let service = service_fn({
             let server = Arc::clone(&self);
             move |request: Request<Requested>| {
-                // Who has no token cannot keep a place by watching.
+                // Calls without a token do not keep a connection open.
                 let counts = !is_open(request.uri().path());
-                let (server, work) = (Arc::clone(&server), Work::begin(&at_work, counts));
-                async move { Ok::<_, Infallible>(server.answer(request, work).await) }
+                let (server, call) = (Arc::clone(&server), ActiveCall::begin(&active, counts));
+                async move { Ok::<_, Infallible>(server.handle(request, call).await) }
             }
         });
         let mut served = pin!(builder().serve_connection(TokioIo::new(stream), service));
         let (mut is_closing, mut quiet) = (false, self.limits.first_call);
         let mut since = Instant::now();
         loop {
-            let is_idle = *work.borrow_and_update() == 0;
-            let most = if is_closing { self.limits.close } else { quiet };
+            let is_idle = *calls.borrow_and_update() == 0;
+            let limit = if is_closing { self.limits.close } else { quiet };
             tokio::select! {
-                // An error is the client's, which is gone or has sent what is no HTTP/2.
+                // An error here is the client's: it closed the connection or did not send HTTP/2.
                 _ = served.as_mut() => return,
                 () = self.stop.cancelled(), if !is_closing => {
                     (is_closing, since) = (true, Instant::now());
                     served.as_mut().graceful_shutdown();
                 }
-                () = sleep_until(since + most), if is_idle => {
+                () = sleep_until(since + limit), if is_idle => {
                     if is_closing {
                         return;
                     }
                     (is_closing, since) = (true, Instant::now());
                     served.as_mut().graceful_shutdown();
                 }
-                changed = work.changed() => {
+                changed = calls.changed() => {
                     if changed.is_err() {
                         return;
                     }
@@ -196,10 +196,10 @@ impl Server {
         }
     }
 
-    async fn answer(&self, request: Request<Requested>, work: Work) -> Response<Answer> {
-        let response = self.calls.answer(request.map(Body::new)).await;
+    async fn handle(&self, request: Request<Requested>, call: ActiveCall) -> Response<CallBody> {
+        let response = self.calls.handle(request.map(Body::new)).await;
         let ending = Box::pin(self.ending.clone().cancelled_owned());
-        response.map(|body| Answer { body, ending: Some(ending), _work: work })
+        response.map(|body| CallBody { body, ending: Some(ending), _call: call })
     }
 }
 
@@ -207,8 +207,8 @@ async fn all_of(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Whether a connection ended before it was accepted, which is no trouble of ours.
-fn is_the_clients(error: &io::Error) -> bool {
+/// Returns whether a connection failed before it was accepted, which is not an error of ours.
+fn is_client_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
@@ -228,34 +228,35 @@ fn builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// A call at work on a connection, which keeps it until the answer is taken; unless it counts for nothing.
-struct Work {
-    at_work: Arc<watch::Sender<usize>>,
+/// A call in progress on a connection, which stays open until the client has received the response. A call that does not
+/// count does not keep it open.
+struct ActiveCall {
+    active: Arc<watch::Sender<usize>>,
     counts: bool,
 }
 
-impl Work {
-    fn begin(at_work: &Arc<watch::Sender<usize>>, counts: bool) -> Self {
-        at_work.send_modify(|count| *count += usize::from(counts));
-        Self { at_work: Arc::clone(at_work), counts }
+impl ActiveCall {
+    fn begin(active: &Arc<watch::Sender<usize>>, counts: bool) -> Self {
+        active.send_modify(|count| *count += usize::from(counts));
+        Self { active: Arc::clone(active), counts }
     }
 }
 
-impl Drop for Work {
+impl Drop for ActiveCall {
     fn drop(&mut self) {
-        self.at_work.send_modify(|count| *count -= usize::from(self.counts));
+        self.active.send_modify(|count| *count -= usize::from(self.counts));
     }
 }
 
-/// The body of an answer. A stream that would go on for ever ends with the server.
-struct Answer {
+/// The body of a response. An endless stream ends when the server stops.
+struct CallBody {
     body: Body,
     /// `None` once it has ended.
     ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    _work: Work,
+    _call: ActiveCall,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for CallBody {
     type Data = bytes::Bytes;
     type Error = Status;
 
@@ -270,7 +271,7 @@ impl HttpBody for Answer {
         }
         if ending.as_mut().poll(cx).is_ready() {
             let mut trailers = HeaderMap::new();
-            let stopping = Status::unavailable("Tessera is stopping. Come again in a moment.");
+            let stopping = Status::unavailable("Tessera is stopping. Retry in a moment.");
             return Poll::Ready(
                 stopping.add_header(&mut trailers).ok().map(|()| Ok(Frame::trailers(trailers))),
             );

@@ -1,4 +1,4 @@
-//! Errors of the core as gRPC's status, by one total match, with the details that programs read (google.rpc).
+//! Maps errors of the core to gRPC statuses, exhaustively, with the details that programs read (google.rpc).
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -8,39 +8,39 @@ use tessera_core::{Code, Error, Kind};
 use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-/// What `ErrorInfo.domain` says of every error.
+/// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "tessera";
-/// When a client shall come again that came at a bad moment.
+/// The wait in `RetryInfo`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Fields at fault that are told of one request. A status travels in headers, of which clients take as little as 8 KiB.
+/// Maximum number of field violations per status. A status travels in headers, and some clients accept only 8 KiB of them.
 const FIELDS_MAX: usize = 8;
-/// Bytes of the name of a field.
+/// Maximum length of a field's name, in bytes.
 const FIELD_MAX: usize = 100;
-/// Bytes of a sentence.
-const SENTENCE_MAX: usize = 350;
+/// Maximum length of a message, in bytes.
+const MESSAGE_MAX: usize = 350;
 
-/// The status that a client is told.
+/// Converts an error to the status that the client receives.
 ///
-/// `ErrorInfo` has the code of `docs/api.md` as its reason, and with it what a program may want to know: `allowed`, and of a
-/// query the place at fault. What is our own fault has the error as its source, which is logged and never sent.
+/// `ErrorInfo` has the code in `docs/api.md` as its reason. Its metadata has `allowed`, and the position of an error in a
+/// query. An internal error is also the status's source, which is logged and never sent.
 pub fn status(error: Error) -> Status {
     let mut details = ErrorDetails::with_error_info(error.code().as_str(), DOMAIN, metadata(&error));
     let violations: Vec<_> = violations(&error).take(FIELDS_MAX).collect();
     if !violations.is_empty() {
         details.set_bad_request(violations);
     }
-    if is_worth_another_try(error.kind()) {
+    if is_retryable(error.kind()) {
         details.set_retry_info(Some(RETRY_AFTER));
     }
     let mut status =
-        Status::with_error_details(grpc_code(error.code()), cut(error.detail(), SENTENCE_MAX), details);
-    if is_ours(error.kind()) {
+        Status::with_error_details(grpc_code(error.code()), cut(error.detail(), MESSAGE_MAX), details);
+    if is_logged(error.kind()) {
         status.set_source(Arc::new(error));
     }
     status
 }
 
-/// The causes of a fault of ours, outermost first, for the log; empty for every other status.
+/// Returns the causes of an internal error, outermost first, for the log; empty for every other status.
 pub fn causes(status: &Status) -> String {
     let mut causes = Vec::new();
     let mut cause = status.source().and_then(std::error::Error::source);
@@ -51,10 +51,10 @@ pub fn causes(status: &Status) -> String {
     causes.join(": ")
 }
 
-/// The gRPC status of a code.
+/// Returns the gRPC status of a code.
 pub fn grpc_code(code: Code) -> tonic::Code {
     match (code.kind(), code) {
-        // gRPC has statuses of its own for these.
+        // gRPC has specific statuses for these.
         (_, Code::PlanChanged) => tonic::Code::Aborted,
         (_, Code::Timeout) => tonic::Code::DeadlineExceeded,
         (Kind::Malformed | Kind::Invalid, _) => tonic::Code::InvalidArgument,
@@ -62,14 +62,14 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         (Kind::Forbidden, _) => tonic::Code::PermissionDenied,
         (Kind::NotFound, _) => tonic::Code::NotFound,
         (Kind::Conflict | Kind::Precondition, _) => tonic::Code::FailedPrecondition,
-        // As tonic answers a message that is larger than its limit.
+        // tonic uses this status for a message that is larger than its limit.
         (Kind::TooLarge, _) => tonic::Code::OutOfRange,
         (Kind::Busy | Kind::Unavailable, _) => tonic::Code::Unavailable,
         (Kind::Internal, _) => tonic::Code::Internal,
     }
 }
 
-/// The name of a gRPC status in the specification: `INVALID_ARGUMENT`.
+/// Returns the name of a gRPC status in the specification: `INVALID_ARGUMENT`.
 pub fn grpc_name(code: tonic::Code) -> &'static str {
     match code {
         tonic::Code::Ok => "OK",
@@ -92,42 +92,42 @@ pub fn grpc_name(code: tonic::Code) -> &'static str {
     }
 }
 
-fn is_worth_another_try(kind: Kind) -> bool {
+fn is_retryable(kind: Kind) -> bool {
     matches!(kind, Kind::Busy | Kind::Unavailable)
 }
 
-fn is_ours(kind: Kind) -> bool {
+fn is_logged(kind: Kind) -> bool {
     matches!(kind, Kind::Busy | Kind::Unavailable | Kind::Internal)
 }
 
 fn metadata(error: &Error) -> HashMap<String, String> {
     let mut metadata = HashMap::new();
     if let Some(allowed) = error.allowed() {
-        metadata.insert("allowed".to_owned(), cut(&allowed.join(","), SENTENCE_MAX));
+        metadata.insert("allowed".to_owned(), cut(&allowed.join(","), MESSAGE_MAX));
     }
     if let Some((place, hint)) = error.place() {
         let numbers =
             [("start", place.start), ("end", place.end), ("line", place.line), ("column", place.column)];
         metadata.extend(numbers.map(|(name, number)| (name.to_owned(), number.to_string())));
-        metadata.extend(hint.map(|hint| ("hint".to_owned(), cut(hint, SENTENCE_MAX))));
+        metadata.extend(hint.map(|hint| ("hint".to_owned(), cut(hint, MESSAGE_MAX))));
     }
     metadata
 }
 
-/// The fields at fault; of a query that cannot be understood the query.
+/// Returns the invalid fields, and for an error in a query the field `query`.
 fn violations(error: &Error) -> impl Iterator<Item = FieldViolation> {
-    let query = error.place().map(|_| FieldViolation::new("query", cut(error.detail(), SENTENCE_MAX)));
+    let query = error.place().map(|_| FieldViolation::new("query", cut(error.detail(), MESSAGE_MAX)));
     let faults = error.faults().iter().map(|fault| {
         let hint = fault.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
         FieldViolation::new(
             cut(&fault.field, FIELD_MAX),
-            cut(&format!("{}{hint}", fault.message), SENTENCE_MAX),
+            cut(&format!("{}{hint}", fault.message), MESSAGE_MAX),
         )
     });
     faults.chain(query)
 }
 
-/// The beginning of a text, cut between characters.
+/// Truncates a text to at most `most` bytes and an ellipsis, without splitting a character.
 fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();

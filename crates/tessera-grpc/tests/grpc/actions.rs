@@ -1,4 +1,4 @@
-//! Leases over gRPC: handed out, extended, settled, given back; and the limits of the contract.
+//! Leases over gRPC: leased, extended, settled, returned; and the limits of the contract.
 
 use crate::desk::{Client, Desk};
 use tessera_core::models::secret::Secret;
@@ -49,7 +49,7 @@ async fn a_mail_is_leased_extended_and_settled_once() {
 }
 
 #[tokio::test]
-async fn what_is_given_back_is_due_again_and_does_not_count() {
+async fn a_returned_lease_is_due_again_and_does_not_count() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     client.create("Kettle").await;
@@ -82,7 +82,7 @@ async fn a_webhook_comes_with_its_secrets_and_none_of_them_is_ever_printed() {
             .await
             .unwrap();
     }
-    // What a scrip would have made.
+    // As a scrip would create it.
     let payload = r#"{"kind": "webhook", "method": "POST", "url": "https://pager.example/hook",
         "headers": {"X-Key": {"secret": "pager"}, "Tessera-Depth": "3"}, "secret": "signing"}"#;
     let made = "UPDATE deliveries SET kind = 'webhook', endpoint = 'https://pager.example', payload = $1::jsonb, body = '{}'::bytea";
@@ -104,7 +104,7 @@ async fn a_webhook_comes_with_its_secrets_and_none_of_them_is_ever_printed() {
 }
 
 #[tokio::test]
-async fn a_kind_that_the_token_is_not_bound_to_is_refused() {
+async fn a_kind_that_the_token_is_not_bound_to_is_rejected() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let room = Room { kind: "chat".to_owned(), places: 1, per_endpoint: 0 };
@@ -143,7 +143,7 @@ async fn a_kind_is_announced_with_its_schema_and_listed() {
 }
 
 #[tokio::test]
-async fn the_limits_of_the_contract_are_told_with_their_fields() {
+async fn the_limits_of_the_contract_are_reported_with_their_fields() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let email = Room { kind: "email".to_owned(), places: 1, per_endpoint: 0 };
@@ -217,7 +217,7 @@ async fn the_limits_of_the_contract_are_told_with_their_fields() {
 }
 
 #[tokio::test]
-async fn what_fits_into_no_answer_is_given_up_and_its_history_says_so() {
+async fn a_delivery_too_large_for_a_response_is_discarded_and_its_history_says_why() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     client.create("Kettle").await;
@@ -230,13 +230,13 @@ async fn what_fits_into_no_answer_is_given_up_and_its_history_says_so() {
     assert!(history.iter().any(|one| one.r#type == "DeliveryFailed"), "{history:?}");
 }
 
-/// An extension of a lease that nobody has.
+/// An extension of a lease that does not exist.
 pub fn nothing_held() -> ExtendRequest {
     let id = "01a211c0-fb30-7001-95a6-d8253df78216".to_owned();
     ExtendRequest { leases: vec![LeaseKey { delivery_id: id, lease: 1 }] }
 }
 
-/// Not waiting.
+/// No wait.
 const NOT_AT_ALL: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 0 };
 
 async fn lease(client: &mut Client, kind: &str, places: i32) -> Vec<Delivery> {
@@ -261,7 +261,7 @@ fn settlement(delivery: &Delivery, outcome: Outcome) -> Settlement {
     Settlement { delivery_id, lease, outcome: outcome.into(), ..Default::default() }
 }
 
-/// The fields at fault.
+/// Returns the invalid fields.
 fn fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let faults = status.get_details_bad_request().unwrap_or_else(|| panic!("{status:?}"));

@@ -1,19 +1,16 @@
-//! A desk that is served to connectors, and clients of it over every kind of socket.
+//! A desk served to connectors, and clients of it over every kind of socket.
 
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, KeyPair};
-use sqlx::PgPool;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tessera_core::delivery::guard::Guard;
-use tessera_core::desk::Tessera;
 use tessera_core::desk::configure::NewConnector;
-use tessera_core::plan::Installation;
-use tessera_core::testing::TestDb;
+use tessera_core::testing::{self, TestDb};
 use tessera_grpc::v1::actions_service_client::ActionsServiceClient;
 use tessera_grpc::v1::scrips_service_client::ScripsServiceClient;
 use tessera_grpc::v1::tickets_service_client::TicketsServiceClient;
@@ -29,43 +26,44 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status};
 use tower::service_fn;
 
-/// Far above what anything takes; only a test that fails waits so long.
+/// Time limit for everything; only failing tests take this long.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// A desk with the stock configuration, served.
+/// A served desk with the default configuration.
 pub struct Desk {
-    pub tessera: Arc<Tessera>,
+    desk: testing::Desk,
     pub stop: CancellationToken,
     /// `grpc://...`
     pub url: String,
     pub address: Option<SocketAddr>,
     serving: JoinHandle<usize>,
-    db: TestDb,
+}
+
+impl Deref for Desk {
+    type Target = testing::Desk;
+
+    fn deref(&self) -> &testing::Desk {
+        &self.desk
+    }
 }
 
 impl Desk {
-    /// One on the loopback.
+    /// Serves a desk on the loopback.
     pub async fn open() -> Self {
         Self::open_at(&loopback(), Limits::default()).await
     }
 
-    /// One that is served elsewhere.
+    /// Serves a desk at another address.
     pub async fn open_at(address: &Address, limits: Limits) -> Self {
-        let db = TestDb::new().await;
-        let installation = Installation {
-            name: "desk".to_owned(),
-            base_url: "http://desk.example".to_owned(),
-            mail_from: "desk@desk.example".to_owned(),
-        };
-        let guard = Arc::new(Guard::new(Vec::new()));
-        let tessera = Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap());
+        let desk = testing::Desk::open(TestDb::new().await).await;
         let (listener, stop) = (Listener::open(address).await.unwrap(), CancellationToken::new());
         let (url, address) = (listener.to_string(), listener.tcp_address());
-        let serving = tokio::spawn(tessera_grpc::serve(listener, Arc::clone(&tessera), limits, stop.clone()));
-        Self { tessera, stop, url, address, serving, db }
+        let tessera = Arc::clone(&desk.tessera);
+        let serving = tokio::spawn(tessera_grpc::serve(listener, tessera, limits, stop.clone()));
+        Self { desk, stop, url, address, serving }
     }
 
-    /// The token of a new connector for these kinds, as whom tickets are read and changed if `user` says.
+    /// Adds a connector for these kinds, which reads and changes tickets as `user`, and returns its token.
     pub async fn token(&self, name: &str, kinds: &[&str], user: Option<&str>) -> String {
         let kinds = kinds.iter().map(ToString::to_string).collect();
         let new = NewConnector { name: name.to_owned(), kinds, user: user.map(str::to_owned) };
@@ -74,42 +72,32 @@ impl Desk {
         token.expose().to_owned()
     }
 
-    /// A client over the loopback, with the token of a connector that reads and changes tickets as the administrator and
-    /// delivers mail.
+    /// Returns a client over the loopback, with the token of a connector that reads and changes tickets as the
+    /// administrator and delivers mail.
     pub async fn client(&self) -> Client {
         let token = self.token("desk-connector", &["email"], Some("admin")).await;
         Client::new(self.channel().await, &token)
     }
 
-    /// A connection over the loopback.
+    /// Connects over the loopback.
     pub async fn channel(&self) -> Channel {
         let url = format!("http://{}", self.address.unwrap());
         Endpoint::from_shared(url).unwrap().connect().await.unwrap()
     }
 
-    /// The database, to look at and to break.
-    pub fn pool(&self) -> &PgPool {
-        &self.db.pools.write
-    }
-
-    /// Takes the database away.
-    pub async fn lose_database(&self) {
-        self.db.pools.close().await;
-    }
-
-    /// Stops it in order; how many connections were cut off.
+    /// Stops the server, and returns the number of connections that were closed by force.
     pub async fn stopped(self) -> usize {
         self.stop.cancel();
         tokio::time::timeout(SOON, self.serving).await.expect("the server ends").unwrap()
     }
 }
 
-/// Any free port of the loopback.
+/// Returns the address of any free port on the loopback.
 pub fn loopback() -> Address {
     Address::Tcp("127.0.0.1:0".parse().unwrap())
 }
 
-/// A connection to a Unix socket.
+/// Connects to a Unix socket.
 pub async fn socket_channel(path: &Path) -> Result<Channel, tonic::transport::Error> {
     let path = path.to_owned();
     let connect = service_fn(move |_: Uri| {
@@ -119,14 +107,14 @@ pub async fn socket_channel(path: &Path) -> Result<Channel, tonic::transport::Er
     Endpoint::from_static("http://socket").connect_with_connector(connect).await
 }
 
-/// Clients of every service, with a token and perhaps a depth.
+/// Clients of every service, which send the same metadata with each call.
 pub struct Client {
     pub actions: ActionsServiceClient<InterceptedService<Channel, Metadata>>,
     pub scrips: ScripsServiceClient<InterceptedService<Channel, Metadata>>,
     pub tickets: TicketsServiceClient<InterceptedService<Channel, Metadata>>,
 }
 
-/// What is sent with each call.
+/// The metadata of each call.
 #[derive(Clone)]
 pub struct Metadata(Vec<(AsciiMetadataKey, AsciiMetadataValue)>);
 
@@ -144,7 +132,7 @@ impl Client {
         Self::with(channel, &[("authorization", &format!("Bearer {token}"))])
     }
 
-    /// A client that sends this with each call.
+    /// Creates a client that sends this metadata with each call.
     pub fn with(channel: Channel, metadata: &[(&'static str, &str)]) -> Self {
         let metadata = metadata.iter().map(|(name, value)| {
             (AsciiMetadataKey::from_static(name), AsciiMetadataValue::try_from(*value).unwrap())
@@ -157,14 +145,14 @@ impl Client {
         }
     }
 
-    /// Makes a ticket in General, from somebody outside.
+    /// Creates a ticket in General with an external requestor.
     pub async fn create(&mut self, subject: &str) -> Ticket {
         let request = CreateTicketRequest { ticket: Some(new(subject)), ..Default::default() };
         self.tickets.create_ticket(request).await.unwrap().into_inner().ticket.unwrap()
     }
 }
 
-/// A ticket to be made.
+/// Returns a new ticket in General with an external requestor.
 pub fn new(subject: &str) -> NewTicket {
     NewTicket {
         queue: "General".to_owned(),
@@ -174,7 +162,7 @@ pub fn new(subject: &str) -> NewTicket {
     }
 }
 
-/// Certificates: of an authority, of a server and of a client.
+/// Certificates of an authority, a server and a client.
 pub struct Certificates {
     place: TempDir,
     ca: String,
@@ -182,8 +170,8 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them, for `localhost`.
-    pub fn make() -> Self {
+    /// Creates certificates for `localhost`.
+    pub fn create() -> Self {
         let authority = {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -208,7 +196,7 @@ impl Certificates {
         self.place.path().join(name)
     }
 
-    /// Any free port, behind TLS that wants certificates of clients.
+    /// Returns any free port with TLS that requires client certificates.
     pub fn address(&self) -> Address {
         let files = TlsFiles {
             certificate: self.file("server.pem"),
@@ -218,7 +206,7 @@ impl Certificates {
         Address::Tls("127.0.0.1:0".parse().unwrap(), files)
     }
 
-    /// A connection to a desk behind TLS, with or without a certificate of the client's own.
+    /// Connects to a desk with TLS, with or without a client certificate.
     pub async fn channel(&self, desk: &Desk, shows: bool) -> Result<Channel, tonic::transport::Error> {
         let trusted =
             ClientTlsConfig::new().domain_name("localhost").ca_certificate(Certificate::from_pem(&self.ca));

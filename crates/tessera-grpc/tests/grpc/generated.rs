@@ -1,12 +1,12 @@
-//! The generated code: what is committed is what the contract says.
+//! Compares the committed generated code with the contract.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the generated code opens with.
+/// The first lines of the generated code.
 const OPENING: &str =
-    "//! Generated from proto/tessera/v1: `UPDATE=1 cargo test -p tessera-grpc` writes it anew.\n\n";
+    "//! Generated from proto/tessera/v1: `UPDATE=1 cargo test -p tessera-grpc` regenerates it.\n\n";
 
 #[test]
 fn the_committed_code_and_descriptors_are_those_of_the_contract() {
@@ -18,11 +18,11 @@ fn the_committed_code_and_descriptors_are_those_of_the_contract() {
             fs::write(&path, &made).unwrap();
         }
         let same = fs::read(&path).is_ok_and(|there| there == made);
-        assert!(same, "src/gen/{name} is old: UPDATE=1 cargo test -p tessera-grpc writes it anew");
+        assert!(same, "src/gen/{name} is out of date: UPDATE=1 cargo test -p tessera-grpc regenerates it");
     }
 }
 
-/// The Rust code and the encoded descriptors, with their comments for who asks by reflection.
+/// Generates the Rust code and the encoded descriptors, with comments for clients of the reflection service.
 fn generate() -> (Vec<u8>, Vec<u8>) {
     let protos: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     let mut compiler = protox::Compiler::new([&protos]).unwrap();

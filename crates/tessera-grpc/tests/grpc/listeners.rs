@@ -1,4 +1,4 @@
-//! How connectors come in: the three listeners, tokens, limits, health, reflection, and the end.
+//! Connections of connectors: the three listeners, tokens, limits, health, reflection, and the stop.
 
 use crate::desk::{Certificates, Client, Desk, SOON, loopback, new, socket_channel};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -29,10 +29,10 @@ use tonic_types::StatusExt as _;
 use tower::service_fn;
 
 #[tokio::test]
-async fn a_unix_socket_is_for_its_user_and_its_group_and_goes_with_the_server() {
+async fn a_unix_socket_is_for_its_user_and_its_group_and_is_removed_with_the_server() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("grpc.sock");
-    // A process that is gone left one behind.
+    // A process that has exited left one behind.
     drop(UnixListener::bind(&path).unwrap());
     let address = Address::Unix(path.clone());
     let desk = Desk::open_at(&address, Limits::default()).await;
@@ -43,20 +43,20 @@ async fn a_unix_socket_is_for_its_user_and_its_group_and_goes_with_the_server() 
     assert_eq!(client.create("Kettle").await.number, 1);
 
     let taken = Listener::open(&address).await.unwrap_err();
-    assert!(taken.to_string().contains("another process listens there"), "{taken}");
+    assert!(taken.to_string().contains("another process is listening there"), "{taken}");
     drop(client);
     assert_eq!(desk.stopped().await, 0);
     assert!(!path.exists());
 
     std::fs::write(&path, "a file").unwrap();
     let refused = Listener::open(&address).await.unwrap_err();
-    assert!(refused.to_string().contains("no socket"), "{refused}");
+    assert!(refused.to_string().contains("not a socket"), "{refused}");
     assert!(path.exists());
 }
 
 #[tokio::test]
-async fn behind_tls_a_client_shows_a_certificate_and_has_a_token_too() {
-    let certificates = Certificates::make();
+async fn with_tls_a_client_needs_a_certificate_and_a_token() {
+    let certificates = Certificates::create();
     let desk = Desk::open_at(&certificates.address(), Limits::default()).await;
     assert!(desk.url.starts_with("grpcs://127.0.0.1:"), "{}", desk.url);
     let token = desk.token("far", &[], Some("admin")).await;
@@ -64,7 +64,7 @@ async fn behind_tls_a_client_shows_a_certificate_and_has_a_token_too() {
     assert_eq!(Client::new(channel.clone(), &token).create("Kettle").await.number, 1);
     let without = Client::with(channel, &[]).tickets.get_ticket(GetTicketRequest::default()).await;
     assert_eq!(without.unwrap_err().code(), Code::Unauthenticated);
-    // With TLS 1.3 a client learns only after its own last word that it is not let in.
+    // With TLS 1.3 a client learns only after its last handshake message that it was rejected.
     if let Ok(channel) = certificates.channel(&desk, false).await {
         let refused = Client::new(channel, &token).tickets.get_ticket(GetTicketRequest::default()).await;
         assert!(matches!(refused.unwrap_err().code(), Code::Unavailable | Code::Unknown));
@@ -73,8 +73,8 @@ async fn behind_tls_a_client_shows_a_certificate_and_has_a_token_too() {
 }
 
 #[tokio::test]
-async fn a_file_of_tls_that_is_none_is_named() {
-    let certificates = Certificates::make();
+async fn an_invalid_tls_file_is_named() {
+    let certificates = Certificates::create();
     let Address::Tls(address, mut files) = certificates.address() else { panic!("not TLS") };
     std::fs::write(&files.key, "no key").unwrap();
     let refused = Listener::open(&Address::Tls(address, files.clone())).await.unwrap_err();
@@ -118,7 +118,7 @@ async fn everything_but_health_and_reflection_needs_a_token() {
 }
 
 #[tokio::test]
-async fn every_call_has_an_id_that_the_log_has_too() {
+async fn every_call_has_an_id_that_is_also_in_the_log() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let id = |metadata: &tonic::metadata::MetadataMap| {
@@ -130,7 +130,7 @@ async fn every_call_has_an_id_that_the_log_has_too() {
 }
 
 #[tokio::test]
-async fn health_tells_of_every_service_and_of_the_end() {
+async fn health_reports_every_service_and_the_stop() {
     let desk = Desk::open().await;
     let mut health = HealthClient::new(desk.channel().await);
     for service in ["", "tessera.v1.ActionsService", "tessera.v1.ScripsService", "tessera.v1.TicketsService"]
@@ -146,7 +146,7 @@ async fn health_tells_of_every_service_and_of_the_end() {
     assert_eq!(watched.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert_eq!(watched.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
     assert_eq!(stopped.await.unwrap(), 0);
-    // Who watches does not hold up the stop until its time is over.
+    // A watching client does not delay the stop until the drain time is over.
     assert!(begun.elapsed() < SOON);
 }
 
@@ -190,7 +190,7 @@ async fn reflection_lists_the_services_and_resolves_a_message() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_is_refused_and_the_connection_goes_on() {
+async fn a_message_that_is_too_large_is_rejected_and_the_connection_stays_open() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let content = Some(Message { content: "x".repeat(MESSAGE_MAX), ..Default::default() });
@@ -203,12 +203,12 @@ async fn a_message_that_is_too_large_is_refused_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_message_of_another_form_is_the_clients_fault() {
+async fn a_message_of_another_type_is_the_clients_error() {
     let desk = Desk::open().await;
     let token = desk.token("odd", &[], Some("admin")).await;
     let mut client = tonic::client::Grpc::new(desk.channel().await);
     client.ready().await.unwrap();
-    // Its first field is a number, where the name of a ticket is a text.
+    // Its first field is a number, but the name of a ticket is a text.
     let mut request = Request::new(prost_types::Duration { seconds: 7, nanos: 0 });
     request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let path = PathAndQuery::from_static("/tessera.v1.TicketsService/GetTicket");
@@ -219,10 +219,10 @@ async fn a_message_of_another_form_is_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn a_call_ends_when_its_client_says_so() {
+async fn a_call_ends_at_its_clients_timeout() {
     let desk = Desk::open().await;
     let token = desk.token("impatient", &["email"], None).await;
-    // tonic's own client would end the call by itself; this one only says when.
+    // tonic's own client would cancel the call; this one only sends the timeout.
     let stream = TcpStream::connect(desk.address.unwrap()).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -240,12 +240,12 @@ async fn a_call_ends_when_its_client_says_so() {
 }
 
 #[tokio::test]
-async fn a_lease_that_waits_is_answered_empty_at_once_when_the_server_stops() {
+async fn a_waiting_lease_gets_an_empty_response_when_the_server_stops() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let mut health = HealthClient::new(desk.channel().await);
     let waiting = tokio::spawn(async move { client.actions.lease(lease(Duration::from_secs(30))).await });
-    // The call is at work when the database knows that the connector was there.
+    // The call is in progress once the database has recorded the connector.
     crate::eventually("the lease waits", async || {
         let connectors = desk.tessera.connectors(&desk.tessera.administrator().unwrap()).await.unwrap();
         connectors.iter().any(|one| one.last_seen_at.is_some()).then_some(())
@@ -260,13 +260,13 @@ async fn a_lease_that_waits_is_answered_empty_at_once_when_the_server_stops() {
 }
 
 #[tokio::test]
-async fn a_connection_that_asks_nothing_is_ended_in_its_time_and_gives_its_place_to_the_next() {
+async fn an_idle_connection_is_closed_in_time_and_frees_its_slot() {
     let short = Duration::from_millis(500);
     let limits = Limits { connections: 1, first_call: short, close: short, ..Limits::default() };
     let desk = Desk::open_at(&loopback(), limits).await;
     let mut silent = TcpStream::connect(desk.address.unwrap()).await.unwrap();
     let token = desk.token("second", &["email"], None).await;
-    // It comes in once the first has had its time.
+    // It is accepted once the first one was closed.
     let mut client = Client::new(desk.channel().await, &token);
     client.scrips.list_kinds(ListKindsRequest {}).await.unwrap();
     let mut rest = Vec::new();
@@ -275,7 +275,7 @@ async fn a_connection_that_asks_nothing_is_ended_in_its_time_and_gives_its_place
 }
 
 #[tokio::test]
-async fn who_only_watches_keeps_no_place() {
+async fn a_watching_client_occupies_no_slot() {
     let short = Duration::from_millis(200);
     let limits = Limits { connections: 1, idle: short, close: short, ..Limits::default() };
     let desk = Desk::open_at(&loopback(), limits).await;
@@ -289,12 +289,12 @@ async fn who_only_watches_keeps_no_place() {
 }
 
 #[tokio::test]
-async fn one_lease_too_many_is_told_to_come_again() {
+async fn a_lease_above_the_limit_must_be_retried() {
     let limits = Limits { leases: 1, ..Limits::default() };
     let desk = Desk::open_at(&loopback(), limits).await;
     let mut client = desk.client().await;
     let mut other = client.actions.clone();
-    // Whichever comes second: the other one waits.
+    // Whichever comes second is rejected: the other one waits.
     let long = Duration::from_secs(30);
     let turned_away = tokio::select! {
         answer = client.actions.lease(lease(long)) => answer.unwrap_err(),
@@ -306,7 +306,7 @@ async fn one_lease_too_many_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_end_holds_up_the_stop_for_a_while_only() {
+async fn a_call_that_does_not_end_delays_the_stop_only_for_a_while() {
     let limits = Limits { drain: Duration::from_millis(100), ..Limits::default() };
     let desk = Desk::open_at(&loopback(), limits).await;
     let mut client = desk.client().await;
@@ -331,12 +331,12 @@ async fn what_is_no_http_2_is_let_go() {
     let mut stream = TcpStream::connect(desk.address.unwrap()).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();
-    // In order or by a reset, whichever the kernel finds.
+    // A graceful close or a reset, depending on the kernel.
     let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("it is ended");
 }
 
 #[tokio::test]
-async fn who_comes_after_the_stop_is_refused() {
+async fn connections_after_the_stop_are_refused() {
     let desk = Desk::open().await;
     let address = desk.address.unwrap();
     desk.stopped().await;

@@ -1,4 +1,4 @@
-//! What the log tells of a call, and what only the log is told.
+//! The log lines of calls, and the details that appear only in the log.
 
 use crate::desk::{Desk, new};
 use serde_json::Value;
@@ -32,7 +32,7 @@ impl<'w> MakeWriter<'w> for Lines {
 }
 
 impl Lines {
-    /// Begins the log, once.
+    /// Starts the log, once.
     fn begun() -> Self {
         static LINES: LazyLock<Lines> = LazyLock::new(|| {
             let lines = Lines::default();
@@ -43,7 +43,7 @@ impl Lines {
         LINES.clone()
     }
 
-    /// Those of the call of this id.
+    /// Returns the lines of the call with this id.
     fn of(&self, id: &str) -> Vec<Value> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -52,7 +52,7 @@ impl Lines {
 }
 
 #[tokio::test]
-async fn a_fault_of_ours_stands_in_the_log_once_with_its_causes_and_is_not_told_to_the_client() {
+async fn an_internal_error_is_logged_once_with_its_causes_which_the_client_does_not_receive() {
     let lines = Lines::begun();
     let desk = Desk::open().await;
     let mut client = desk.client().await;
@@ -68,7 +68,7 @@ async fn a_fault_of_ours_stands_in_the_log_once_with_its_causes_and_is_not_told_
 }
 
 #[tokio::test]
-async fn what_is_answered_is_told_but_for_what_connectors_ask_all_day_long() {
+async fn calls_are_logged_at_info_level_except_those_that_connectors_make_all_the_time() {
     let lines = Lines::begun();
     let desk = Desk::open().await;
     let mut client = desk.client().await;

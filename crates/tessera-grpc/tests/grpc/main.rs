@@ -1,10 +1,10 @@
-//! The services over real sockets, each test on a database of its own; and the generated code against the contract.
+//! The services over real sockets, each test with a database of its own; and the generated code against the contract.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test says what went wrong by panicking, its helpers too"
+    reason = "tests and their helpers report failures by panicking"
 )]
 
 mod actions;
@@ -18,10 +18,10 @@ mod tickets;
 use std::time::Duration;
 use tokio::time::{interval, timeout};
 
-/// How often a condition is looked at.
+/// Interval at which a condition is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Waits until there is something to see.
+/// Waits until `look` returns a value.
 async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut looks = interval(LOOK_EVERY);
     let seen = timeout(desk::SOON, async {

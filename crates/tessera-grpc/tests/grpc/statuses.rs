@@ -1,4 +1,4 @@
-//! The status of every kind of error, and what it tells of it.
+//! The status of every kind of error, and its details.
 
 use tessera_core::error::{FAULTS_MAX, Place};
 use tessera_core::{Code, Error, Fault, Kind};
@@ -34,7 +34,7 @@ fn every_kind_of_error_has_its_code() {
 }
 
 #[test]
-fn a_fault_of_ours_keeps_its_causes_and_sends_none_of_them() {
+fn an_internal_error_keeps_its_causes_and_sends_none_of_them() {
     let cause = std::io::Error::other("disk /dev/sda is full");
     let told = status(Error::internal("Something went wrong.", cause));
     assert_eq!(causes(&told), "disk /dev/sda is full");
@@ -45,7 +45,7 @@ fn a_fault_of_ours_keeps_its_causes_and_sends_none_of_them() {
 }
 
 #[test]
-fn what_is_at_fault_and_what_would_be_allowed_is_told() {
+fn invalid_fields_and_allowed_values_are_reported() {
     let fault = Fault { hint: Some("write 1".into()), ..Fault::new("priority", "is no number") };
     let denied = Error::new(Code::TransitionDenied, "No.")
         .with_allowed(vec!["open".to_owned(), "deleted".to_owned()])

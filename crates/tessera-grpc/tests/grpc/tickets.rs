@@ -1,4 +1,4 @@
-//! Tickets over gRPC: what is made, changed, shown before, found and told, and what is refused.
+//! Tickets over gRPC: creating, changing, previewing, finding and reading them, and errors.
 
 use crate::desk::{Client, Desk, new};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 #[tokio::test]
-async fn a_ticket_is_made_changed_and_told_with_its_history() {
+async fn a_ticket_is_created_changed_and_returned_with_its_history() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let due = prost_types::Timestamp { seconds: 1_900_000_000, nanos: 5_000 };
@@ -69,7 +69,7 @@ async fn a_ticket_is_made_changed_and_told_with_its_history() {
 }
 
 #[tokio::test]
-async fn a_preview_says_what_would_be_done_and_its_hash_holds_the_change_to_it() {
+async fn a_preview_has_the_effects_and_its_hash_pins_the_change_to_them() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let command = Some(Command::Create(new("Kettle")));
@@ -113,7 +113,7 @@ async fn a_preview_says_what_would_be_done_and_its_hash_holds_the_change_to_it()
 }
 
 #[tokio::test]
-async fn the_same_key_and_request_make_one_ticket_and_give_the_same_answer() {
+async fn the_same_key_and_request_create_one_ticket_and_get_the_same_response() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     let request = |subject: &str| CreateTicketRequest {
@@ -136,7 +136,7 @@ async fn the_same_key_and_request_make_one_ticket_and_give_the_same_answer() {
     let long = CreateTicketRequest { idempotency_key: "x".repeat(256), ..request("Kettle") };
     assert_eq!(fields(&client.tickets.create_ticket(long).await.unwrap_err()), ["idempotency_key"]);
 
-    // The same key of another method is another request.
+    // The same key with another method is another request.
     let added = AddMessageRequest {
         ticket: "1".to_owned(),
         audience: Audience::Team.into(),
@@ -190,7 +190,7 @@ async fn a_message_goes_to_the_team_or_to_the_requestor_and_to_nobody_by_default
 }
 
 #[tokio::test]
-async fn a_search_goes_page_by_page_in_its_order() {
+async fn a_search_returns_pages_in_order() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     for (subject, priority) in [("a", 2), ("b", 3), ("c", 1)] {
@@ -231,7 +231,7 @@ async fn a_search_goes_page_by_page_in_its_order() {
 }
 
 #[tokio::test]
-async fn refusals_have_the_code_the_reason_and_what_would_be_allowed() {
+async fn errors_have_the_code_the_reason_and_the_allowed_values() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     client.create("Kettle").await;
@@ -280,7 +280,7 @@ async fn refusals_have_the_code_the_reason_and_what_would_be_allowed() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_bound_to_no_user_reads_and_changes_no_ticket() {
+async fn a_token_without_a_user_reads_and_changes_no_ticket() {
     let desk = Desk::open().await;
     let token = desk.token("mailer", &["email"], None).await;
     let mut client = Client::new(desk.channel().await, &token);
@@ -293,7 +293,7 @@ async fn a_token_that_is_bound_to_no_user_reads_and_changes_no_ticket() {
 }
 
 #[tokio::test]
-async fn a_chain_of_deliveries_ends_however_deep_a_caller_says_it_is() {
+async fn a_chain_of_deliveries_ends_whatever_depth_a_caller_sends() {
     let desk = Desk::open().await;
     let token = desk.token("chain", &[], Some("admin")).await;
     let authorization = format!("Bearer {token}");
@@ -316,7 +316,7 @@ async fn a_chain_of_deliveries_ends_however_deep_a_caller_says_it_is() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_no_fault_of_the_caller() {
+async fn an_unreachable_database_is_not_an_error_of_the_caller() {
     let desk = Desk::open().await;
     let mut client = desk.client().await;
     desk.lose_database().await;
@@ -335,12 +335,12 @@ fn message(content: &str) -> Message {
     Message { content: content.to_owned(), ..Default::default() }
 }
 
-/// The code of `docs/api.md`.
+/// Returns the code in `docs/api.md`.
 fn reason(status: &Status) -> String {
     status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}")).reason
 }
 
-/// The fields at fault.
+/// Returns the invalid fields.
 fn fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let faults = status.get_details_bad_request().unwrap_or_else(|| panic!("{status:?}"));
