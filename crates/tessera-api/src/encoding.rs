@@ -1,4 +1,4 @@
-//! What goes around every answer: gzip where the client takes it, and the headers that keep browsers and caches honest.
+//! Compression of responses with gzip, and the headers that every response has.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -7,21 +7,21 @@ use axum::response::Response;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
-/// Answers of fewer bytes are sent as they are: packing them costs more than it saves.
+/// Minimum size of a response to compress, in bytes; for smaller ones compression costs more than it saves.
 const GZIP_FROM: u64 = 1_024;
 
-/// Packs answers.
+/// Returns the layer that compresses responses.
 pub fn gzip() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new().compress_when(SizeAbove::new(GZIP_FROM).and(NotForContentType::IMAGES))
 }
 
-/// Settles with the client how an answer is packed, and adds what every answer says.
+/// Negotiates the content encoding, and adds the headers that every response has.
 pub async fn frame(mut request: Request, next: Next) -> Response {
-    // The layer that packs answers 406 to a client that takes neither gzip nor plain text, after the request was done.
-    // We answer such a client plainly, as RFC 9110 (12.5.3) lets us.
-    let takes_gzip = takes_gzip(request.headers());
+    // The compression layer would respond 406 to a client that accepts neither gzip nor identity, after the request was
+    // processed. Such a client gets an uncompressed response, which RFC 9110 (12.5.3) permits.
+    let accepts_gzip = accepts_gzip(request.headers());
     request.headers_mut().remove(header::ACCEPT_ENCODING);
-    if takes_gzip {
+    if accepts_gzip {
         request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
     let mut response = next.run(request).await;
@@ -32,8 +32,8 @@ pub async fn frame(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether a client takes gzip: it says so, with a weight above 0.
-fn takes_gzip(headers: &HeaderMap) -> bool {
+/// Returns whether a client accepts gzip: it lists it with a weight above 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
     let lists = headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|list| list.to_str().ok());
     let items: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
     let weight_of = |wanted: &str| {
@@ -47,7 +47,7 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     weight_of("gzip").or_else(|| weight_of("*")).is_some_and(|weight: f64| weight > 0.0)
 }
 
-/// A packed answer is the same thing in other bytes, so its tag is a weak one. If-Match takes it all the same.
+/// Weakens the ETag of a compressed response, which has the same content in different bytes. If-Match accepts it anyway.
 fn weaken_tag(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONTENT_ENCODING) {
         return;
@@ -63,8 +63,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_taken_by_who_says_so_and_by_nobody_else() {
-        for (text, takes) in [
+    fn gzip_is_used_only_for_clients_that_accept_it() {
+        for (text, accepts) in [
             ("gzip", true),
             ("br, GZIP;q=0.5", true),
             ("*", true),
@@ -78,13 +78,13 @@ mod tests {
             ("", false),
         ] {
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(text))]);
-            assert_eq!(takes_gzip(&headers), takes, "{text:?}");
+            assert_eq!(accepts_gzip(&headers), accepts, "{text:?}");
         }
-        assert!(!takes_gzip(&HeaderMap::new()));
+        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 
     #[test]
-    fn only_a_packed_answer_has_a_weak_tag() {
+    fn only_a_compressed_response_has_a_weak_tag() {
         let mut headers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("\"7\""))]);
         weaken_tag(&mut headers);
         assert_eq!(headers[header::ETAG], "\"7\"");

@@ -1,4 +1,4 @@
-//! Errors as problem documents (RFC 9457), by one total match.
+//! Maps errors to problem documents (RFC 9457), exhaustively.
 
 use crate::schema;
 use axum::Json;
@@ -13,10 +13,10 @@ use tessera_core::error::Place;
 use tessera_core::{Code, Error, Kind};
 use utoipa::ToSchema;
 
-/// What a handler answers where it can fail.
+/// The result of a handler that can fail.
 pub type Result<T, E = Problem> = std::result::Result<T, E>;
 
-/// An error on its way to a client.
+/// An error that a client receives.
 #[derive(Debug)]
 pub struct Problem {
     error: Error,
@@ -26,7 +26,7 @@ pub struct Problem {
 
 /// The media type of a problem document.
 const PROBLEM_JSON: &str = "application/problem+json";
-/// The longest problem document that is given its request id, in bytes: a new plan may be large.
+/// Maximum size of a problem document that gets a request id, in bytes: it may contain a new plan, which can be large.
 const DOCUMENT_MAX: usize = 8 * 1024 * 1024;
 
 schema::body!(ErrorCode, "ErrorCode", schema::error_code());
@@ -34,44 +34,44 @@ schema::body!(ErrorCode, "ErrorCode", schema::error_code());
 /// A problem document.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemDocument {
-    /// Names the kind of problem; a place in `docs/api.md`.
+    /// Identifies the kind of problem; documented in `docs/api.md`.
     #[serde(rename = "type")]
     #[schema(example = "https://tessera.example/problems/transition_denied")]
     kind: String,
-    /// The kind in words.
+    /// A short description of the kind.
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// What happened and what to do.
+    /// A sentence that explains the problem and what to do.
     detail: String,
-    /// A stable name for programs; `docs/api.md` explains each.
+    /// A stable name for programs, documented in `docs/api.md`.
     #[schema(value_type = ErrorCode)]
     code: &'static str,
-    /// The request, as in the header `X-Request-Id`.
+    /// The request's id, as in the header `X-Request-Id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    /// What is wrong where.
+    /// The invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    /// What would be allowed.
+    /// The values that would be allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<Vec<String>>,
-    /// With `plan_changed`: the plan as it would be now, as a preview shows it.
+    /// With `plan_changed`: the current plan, as a preview shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<Value>,
-    /// With `invalid_query`: the query as it was read; of a filter its text.
+    /// With `invalid_query`: the query as it was read; for a filter, its text.
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
-    /// With `invalid_query`: the part of the query at fault.
+    /// With `invalid_query`: the invalid part of the query.
     #[serde(skip_serializing_if = "Option::is_none")]
     span: Option<PlaceOfQuery>,
-    /// With `invalid_query`: the line of its first character, from 1.
+    /// With `invalid_query`: the line where that part begins, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
-    /// With `invalid_query`: the column of its first character, from 1.
+    /// With `invalid_query`: the column where that part begins, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
-    /// With `invalid_query`: what to write instead.
+    /// With `invalid_query`: a suggested replacement.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
@@ -79,9 +79,9 @@ pub struct ProblemDocument {
 /// A part of a query, in characters.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct PlaceOfQuery {
-    /// Its first character, from 0.
+    /// The first character, from 0.
     pub start: usize,
-    /// The character after its last.
+    /// The character after the last one.
     pub end: usize,
 }
 
@@ -91,35 +91,35 @@ impl From<Place> for PlaceOfQuery {
     }
 }
 
-/// One thing wrong with a request.
+/// One error in a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldError {
     /// The field, as a path.
     field: String,
-    /// What is wrong and what would be right.
+    /// The reason, and what would be valid.
     message: String,
-    /// Line in a text, from 1.
+    /// The line in a text, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
-    /// Column in characters, from 1.
+    /// The column in characters, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
-    /// The part of a query at fault.
+    /// The invalid part of a query.
     #[serde(skip_serializing_if = "Option::is_none")]
     span: Option<PlaceOfQuery>,
-    /// What to write instead.
+    /// A suggested replacement.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
 impl Problem {
-    /// The plan that was named is no longer the plan.
+    /// Creates a problem for a change whose plan is no longer the one in `If-Plan`.
     pub fn plan_changed(plan: Value) -> Self {
-        let detail = "Nothing was written: the same request would now do something else. See plan for what.";
+        let detail = "Nothing was written: the same request would now have other effects. See `plan` for the current plan.";
         Self { plan: Some(plan), ..Error::new(Code::PlanChanged, detail).into() }
     }
 
-    /// A search was refused; a fault of the query is shown with the query.
+    /// Creates a problem for a rejected search; an error in the query includes the query.
     pub fn of_search(error: Error, query: &str) -> Self {
         let query = error.place().map(|_| query.to_owned());
         Self { query, ..error.into() }
@@ -139,10 +139,10 @@ impl From<Infallible> for Problem {
     }
 }
 
-/// The HTTP status of a code.
+/// Returns the HTTP status of a code.
 pub fn status(code: Code) -> StatusCode {
     match (code.kind(), code) {
-        // HTTP has statuses of its own for these.
+        // HTTP has specific statuses for these.
         (_, Code::UnsupportedMediaType) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (_, Code::MethodNotAllowed) => StatusCode::METHOD_NOT_ALLOWED,
         (_, Code::BodyTooSlow) => StatusCode::REQUEST_TIMEOUT,
@@ -204,14 +204,14 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What the log tells of a request that failed, once and with the request's id; it stays with the answer until then.
+/// The details of a failed request for the log; an extension of the response until the line is written.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// The code.
+    /// The error code.
     pub code: &'static str,
-    /// The sentence that the client is told.
+    /// The sentence that the client receives.
     pub detail: String,
-    /// The causes, outermost first; they never reach a client.
+    /// The causes, outermost first; they are never sent to a client.
     pub causes: String,
 }
 
@@ -227,7 +227,7 @@ impl Fault {
     }
 }
 
-/// Writes the request's id into a problem document.
+/// Adds the request's id to a problem document.
 pub async fn with_request_id(response: Response, id: &str) -> Response {
     let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == PROBLEM_JSON);
     if !is_problem {

@@ -4,8 +4,9 @@ pub mod app;
 pub mod encoding;
 pub mod error;
 pub mod extract;
+mod json;
 pub mod observe;
-pub mod openapi;
+mod openapi;
 mod pulse;
 pub mod routes;
 mod schema;
@@ -13,5 +14,4 @@ pub mod server;
 pub mod views;
 
 pub use app::App;
-pub use openapi::document;
-pub use routes::router;
+pub use routes::{document, router};

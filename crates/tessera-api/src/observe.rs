@@ -1,4 +1,4 @@
-//! What is told of every request: its id, a span, one line in the log at its end, and the metrics.
+//! Observability of requests: an id, a span, one line in the log at the end, and metrics.
 
 use crate::error::{Fault, with_request_id};
 use axum::extract::{MatchedPath, Request};
@@ -12,16 +12,16 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Level, Span};
 use uuid::Uuid;
 
-/// Characters of an `X-Request-Id` that is taken over.
+/// Maximum length of a client's `X-Request-Id`; a longer one is replaced.
 const REQUEST_ID_MAX: usize = 128;
-/// The header that names a request, in both directions.
+/// The header with a request's id, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The route of what no route takes. The path itself is never a label: a client could make as many as it likes.
+/// The route label of unknown paths. The path itself is never a label, as a client could create any number of them.
 const NO_ROUTE: &str = "none";
-/// Routes that machines ask all day long, and of which the log tells only to who wants to know.
+/// Routes that machines poll, logged at debug level only.
 const QUIET: [&str; 2] = ["/api/health", "/metrics"];
 
-/// Follows one request from its head to its answer's head.
+/// Observes one request until the head of its response.
 pub async fn observe(request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = id_of(&request);
@@ -38,7 +38,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }
-    tell(&response, method, route, &id, took.as_micros() as f64 / 1_000.0);
+    log(&response, method, route, &id, took.as_micros() as f64 / 1_000.0);
     metrics::counter!(
         names::HTTP_REQUESTS,
         "method" => method, "route" => route.to_owned(), "status" => response.status().as_str().to_owned()
@@ -48,7 +48,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// The client's own id where it is usable, or one of ours.
+/// Returns the client's own id if it is usable, or a new one.
 fn id_of(request: &Request) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let is_usable = |id: &&str| {
@@ -57,7 +57,7 @@ fn id_of(request: &Request) -> String {
     given.filter(is_usable).map_or_else(|| clock::ids().draw::<Uuid>().to_string(), str::to_owned)
 }
 
-/// A client may send any word as a method; a label has a few.
+/// Returns the label of a method. A client may send any word as a method, so unknown ones share a label.
 fn method_of(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -90,20 +90,20 @@ fn span(method: &'static str, route: &str, id: &str) -> Span {
     if QUIET.contains(&route) { request!(Level::DEBUG) } else { request!(Level::INFO) }
 }
 
-/// The one line. A fault of ours stands in it with its causes, which never reach the client.
-fn tell(response: &Response, method: &'static str, route: &str, request_id: &str, ms: f64) {
+/// Writes the log line of a request. For a server error it includes the causes, which are never sent to the client.
+fn log(response: &Response, method: &'static str, route: &str, request_id: &str, ms: f64) {
     let status = response.status().as_u16();
     let fault = response.extensions().get::<Fault>();
     let (code, causes) = fault.map_or(("", ""), |fault| (fault.code, fault.causes.as_str()));
     let detail = fault.map_or("", |fault| fault.detail.as_str());
     match status {
         503 if !QUIET.contains(&route) => {
-            tracing::warn!(method, route, status, ms, request_id, code, causes, detail, "turned away");
+            tracing::warn!(method, route, status, ms, request_id, code, causes, detail, "rejected");
         }
         500.. if status != 503 => {
             tracing::error!(method, route, status, ms, request_id, code, causes, detail, "failed");
         }
-        _ if QUIET.contains(&route) => tracing::debug!(method, route, status, ms, request_id, "answered"),
-        _ => tracing::info!(method, route, status, ms, request_id, "answered"),
+        _ if QUIET.contains(&route) => tracing::debug!(method, route, status, ms, request_id, "finished"),
+        _ => tracing::info!(method, route, status, ms, request_id, "finished"),
     }
 }

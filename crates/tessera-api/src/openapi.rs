@@ -1,5 +1,5 @@
-//! The OpenAPI document, generated from the routes and completed with what all of them share; committed as
-//! `docs/openapi.json`, and a test compares.
+//! Completes the OpenAPI document that is generated from the routes with everything that they share. The result is
+//! committed as `docs/openapi.json`, and a test compares them.
 
 use serde_json::{Map, Value, json};
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
@@ -7,7 +7,7 @@ use tessera_core::models::text::NAME_MAX;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-/// What stands in the document besides the routes.
+/// The parts of the document other than the routes.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -20,7 +20,7 @@ use utoipa::{Modify, OpenApi};
 )]
 pub struct Document;
 
-/// The bearer token.
+/// The security scheme for the bearer token.
 struct Token;
 
 impl Modify for Token {
@@ -31,31 +31,31 @@ impl Modify for Token {
     }
 }
 
-/// The document, as JSON with a line break at its end.
+/// Completes the document of the routes and returns it as JSON, with a line break at its end.
 ///
 /// # Errors
-/// None that the routes can cause.
-pub fn document() -> Result<String, serde_json::Error> {
-    let mut document = serde_json::to_value(crate::routes::table().into_openapi())?;
-    complete(&mut document);
+/// The document cannot be serialized, which no route causes.
+pub(crate) fn complete(routes: utoipa::openapi::OpenApi) -> Result<String, serde_json::Error> {
+    let mut document = serde_json::to_value(routes)?;
+    add_shared(&mut document);
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
-/// The form of an id.
+/// The pattern of an id.
 const UUID: &str = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}";
 /// The media type of a problem document.
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Adds what every route shares: the forms of parameters, the refusals of what stands before a handler, the headers of
-/// answers, and what to ask next.
-fn complete(document: &mut Value) {
+/// Adds everything that routes share: parameter patterns, errors of the layers around handlers, response headers, and links
+/// to further requests.
+fn add_shared(document: &mut Value) {
     if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
         components.insert("responses".to_owned(), Value::Object(shared().into_iter().map(named).collect()));
         components.insert("headers".to_owned(), headers());
     }
     for operation in operations(document) {
         for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
-            form(parameter);
+            constrain(parameter);
         }
         if let Some(example) = operation.get("operationId").and_then(Value::as_str).and_then(example)
             && let Some(content) = operation.pointer_mut("/requestBody/content/application~1json")
@@ -63,14 +63,14 @@ fn complete(document: &mut Value) {
         {
             content.insert("example".to_owned(), example);
         }
-        let met = meets(operation);
+        let errors = shared_errors(operation);
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
-        for (name, status, _) in shared().into_iter().filter(|(name, ..)| met.contains(name)) {
+        for (name, status, _) in shared().into_iter().filter(|(name, ..)| errors.contains(name)) {
             let reference = json!({ "$ref": format!("#/components/responses/{name}") });
             responses.entry(status).or_insert(reference);
         }
         for response in responses.values_mut().filter_map(Value::as_object_mut) {
-            answer(response);
+            add_common(response);
         }
     }
     link(document);
@@ -81,7 +81,7 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
     paths.filter_map(|(_, item)| item.as_object_mut()).flatten().map(|(_, operation)| operation)
 }
 
-/// The refusals that any route can meet before its handler or below it: name, status, when.
+/// The errors that every route may return from the layers around its handler: name, status, description.
 fn shared() -> [(&'static str, &'static str, &'static str); 9] {
     [
         (
@@ -89,21 +89,25 @@ fn shared() -> [(&'static str, &'static str, &'static str); 9] {
             "400",
             "`malformed_json`, `malformed_body`, `malformed_header`, `malformed_query`, `malformed_path`, `malformed_cursor`: the request cannot be read",
         ),
-        ("Unauthenticated", "401", "`unauthenticated`: no token, or a wrong one"),
+        ("Unauthenticated", "401", "`unauthenticated`: the token is missing or invalid"),
         ("Forbidden", "403", "`permission_denied`: a right is missing; `detail` names it"),
-        ("NotFound", "404", "`not_found`: there is no such thing"),
+        ("NotFound", "404", "`not_found`: the object does not exist"),
         ("TooSlow", "408", "`body_too_slow`: the body did not arrive within 15 s"),
         ("TooLarge", "413", "`body_too_large`: the body is over 1 MiB"),
-        ("UnsupportedMediaType", "415", "`unsupported_media_type`: the body is not announced as JSON"),
+        (
+            "UnsupportedMediaType",
+            "415",
+            "`unsupported_media_type`: the `Content-Type` of the body is not JSON",
+        ),
         (
             "Invalid",
             "422",
-            "`invalid`: the request can be read and cannot be right; `errors` says what and where",
+            "`invalid`: the request is well-formed but invalid; `errors` lists the fields and the reasons",
         ),
         (
             "Busy",
             "503",
-            "`busy`, `overloaded`, `locked`, `timeout`, `plan_too_slow`, `database_unavailable`: not now; `Retry-After` says when to send it again",
+            "`busy`, `overloaded`, `locked`, `timeout`, `plan_too_slow`, `database_unavailable`: temporarily unavailable; `Retry-After` says when to retry",
         ),
     ]
 }
@@ -112,7 +116,7 @@ fn named((name, _, when): (&'static str, &'static str, &'static str)) -> (String
     let schema = json!({ "$ref": "#/components/schemas/ProblemDocument" });
     let mut response = json!({ "description": when, "content": { PROBLEM_JSON: { "schema": schema } } });
     if let Some(response) = response.as_object_mut() {
-        answer(response);
+        add_common(response);
         let more = match name {
             "Unauthenticated" => Some(("WWW-Authenticate", "Bearer")),
             "Busy" => Some(("Retry-After", "RetryAfter")),
@@ -125,8 +129,8 @@ fn named((name, _, when): (&'static str, &'static str, &'static str)) -> (String
     (name.to_owned(), response)
 }
 
-/// Which of the shared refusals an operation can meet.
-fn meets(operation: &Value) -> Vec<&'static str> {
+/// Returns which of the shared errors an operation may return.
+fn shared_errors(operation: &Value) -> Vec<&'static str> {
     let has = |place: &str| {
         let parameters = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
         parameters.into_iter().any(|parameter| parameter.get("in").and_then(Value::as_str) == Some(place))
@@ -138,13 +142,13 @@ fn meets(operation: &Value) -> Vec<&'static str> {
     let has_body = operation.get("requestBody").is_some();
     let is_planned =
         operation.get("operationId").and_then(Value::as_str).is_some_and(|id| PLANNED.contains(&id));
-    let mut met = vec!["Unauthenticated", "Busy"];
-    met.extend((has_body || has("query") || has("path") || has("header")).then_some("Malformed"));
-    met.extend(has("path").then_some("NotFound"));
-    met.extend(is_planned.then_some("Forbidden"));
-    met.extend(has_body.then_some(["TooSlow", "TooLarge", "UnsupportedMediaType"]).into_iter().flatten());
-    met.extend((has_body || is_paged(operation)).then_some("Invalid"));
-    met
+    let mut errors = vec!["Unauthenticated", "Busy"];
+    errors.extend((has_body || has("query") || has("path") || has("header")).then_some("Malformed"));
+    errors.extend(has("path").then_some("NotFound"));
+    errors.extend(is_planned.then_some("Forbidden"));
+    errors.extend(has_body.then_some(["TooSlow", "TooLarge", "UnsupportedMediaType"]).into_iter().flatten());
+    errors.extend((has_body || is_paged(operation)).then_some("Invalid"));
+    errors
 }
 
 /// Operations whose plan may need a right.
@@ -162,8 +166,8 @@ fn is_paged(operation: &Value) -> bool {
     parameters.into_iter().any(|parameter| parameter.get("name").and_then(Value::as_str) == Some("limit"))
 }
 
-/// The form that the value of a parameter must have, by its name: the same everywhere.
-fn form(parameter: &mut Value) {
+/// Adds the constraints of a parameter's value, which depend only on its name.
+fn constrain(parameter: &mut Value) {
     let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let place = parameter.get("in").and_then(Value::as_str).unwrap_or_default().to_owned();
     let schema = match (place.as_str(), name.as_str()) {
@@ -192,7 +196,7 @@ fn is_uuid(parameter: &Value) -> bool {
     parameter.pointer("/schema/format").is_some_and(|format| format == "uuid")
 }
 
-/// A body that is taken by a desk that has nothing but what a new database has.
+/// Returns an example body that a desk with the default configuration accepts.
 fn example(operation: &str) -> Option<Value> {
     Some(match operation {
         "addQueue" => {
@@ -222,8 +226,8 @@ fn example(operation: &str) -> Option<Value> {
     })
 }
 
-/// What every answer has: the request's id, and the media type of problems where it is one.
-fn answer(response: &mut Map<String, Value>) {
+/// Adds what every response has: the request's id, and for errors the media type of problem documents.
+fn add_common(response: &mut Map<String, Value>) {
     if response.contains_key("$ref") {
         return;
     }
@@ -247,23 +251,23 @@ fn add_header(response: &mut Map<String, Value>, name: &str, component: &str) {
 fn headers() -> Value {
     let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     json!({
-        "RequestId": text("The request's id: the one that was sent, or one of ours."),
-        "Bearer": text("How to say who one is."),
-        "RetryAfter": { "description": "Seconds to wait before the request is sent again.", "schema": { "type": "integer", "minimum": 0 } },
-        "ETag": { "description": "The version of the ticket, to send as If-Match; a packed answer has it with W/ before it.", "schema": { "type": "string", "pattern": "^(W/)?\"[0-9]+\"$" } },
-        "Replayed": { "description": "The answer was given before, to a request with the same Idempotency-Key.", "schema": { "type": "string", "enum": ["true"] } }
+        "RequestId": text("The request's id: the client's own, or a generated one."),
+        "Bearer": text("The authentication scheme."),
+        "RetryAfter": { "description": "Seconds to wait before retrying the request.", "schema": { "type": "integer", "minimum": 0 } },
+        "ETag": { "description": "The version of the ticket, to send as If-Match; it is weak (W/) in a compressed response.", "schema": { "type": "string", "pattern": "^(W/)?\"[0-9]+\"$" } },
+        "Replayed": { "description": "The response repeats that of an earlier request with the same Idempotency-Key.", "schema": { "type": "string", "enum": ["true"] } }
     })
 }
 
-/// What an answer says about tickets in its headers, and where its parts lead.
+/// Adds the headers of responses about tickets, and links from responses to further requests.
 fn link(document: &mut Value) {
     for operation in operations(document) {
         let Some(id) = operation.get("operationId").and_then(Value::as_str).map(str::to_owned) else {
             continue;
         };
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
-        let made = responses.iter_mut().find(|(status, _)| status.starts_with('2'));
-        let Some(response) = made.and_then(|(_, response)| response.as_object_mut()) else { continue };
+        let success = responses.iter_mut().find(|(status, _)| status.starts_with('2'));
+        let Some(response) = success.and_then(|(_, response)| response.as_object_mut()) else { continue };
         if matches!(id.as_str(), "createTicket" | "updateTicket" | "commentOnTicket" | "correspondOnTicket") {
             add_header(response, "ETag", "ETag");
             add_header(response, "Idempotency-Replayed", "Replayed");
@@ -310,7 +314,7 @@ fn links(operation: &str) -> Map<String, Value> {
             ),
         ])
         .collect(),
-        // A connector can be revoked, and nothing else.
+        // A connector can only be revoked.
         "addConnector" => [link("revokeConnector", "name", "$response.body#/name")].into_iter().collect(),
         added => match added.strip_prefix("add") {
             Some(added) => kind(added),

@@ -3,8 +3,8 @@
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// The last ping of the database. Anybody may ask for the health, as often as they like, so there is one ping at a time, and
-/// its result serves all requests that came before it ended.
+/// The last ping of the database. Anybody may call the health check at any rate, so there is one ping at a time, and its
+/// result serves all callers that started before it ended.
 #[derive(Debug, Default)]
 pub struct Pulse(Mutex<Option<(Instant, bool)>>);
 
@@ -30,14 +30,14 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test]
-    async fn one_ping_serves_all_who_ask_while_it_runs_and_nobody_who_asks_later() {
+    async fn one_ping_serves_all_concurrent_callers_and_no_later_one() {
         let (pulse, pings, answer) = (Pulse::default(), AtomicUsize::new(0), Notify::new());
         let ping = || async {
             pings.fetch_add(1, Ordering::Relaxed);
             answer.notified().await;
             true
         };
-        // Polled in this order: three ask, and then the database answers.
+        // Polled in this order: three callers, and then the database responds.
         let asked = async {
             tokio::join!(biased; pulse.check(ping), pulse.check(ping), pulse.check(ping), async { answer.notify_one() })
         };

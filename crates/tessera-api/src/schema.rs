@@ -1,4 +1,4 @@
-//! The schemas in OpenAPI of what the core publishes: documents as they are sent and answered, their versions, pages, trees.
+//! OpenAPI schemas of the core's types: documents as sent and as returned, their versions, pages, trees.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -10,7 +10,7 @@ use tessera_core::query::ast::{PREDICATES_MAX, VALUES_MAX};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 
-/// A type that stands for a schema of this name.
+/// Defines a type that stands for a schema with this name.
 macro_rules! body {
     ($type:ident, $name:expr, $schema:expr) => {
         pub(crate) struct $type;
@@ -30,20 +30,20 @@ macro_rules! body {
 }
 pub(crate) use body;
 
-/// The schema of the codes of errors.
+/// Returns the schema of error codes.
 pub fn error_code() -> RefOr<Schema> {
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     openapi(json!({
         "type": "string",
         "enum": codes,
-        "description": "A stable name for one way in which a request can fail."
+        "description": "A stable name for one kind of error."
     }))
 }
 
-/// Whatever JSON can say: the schemas of OpenAPI that we have cannot be without a type.
+/// All JSON types: OpenAPI's schema type here requires at least one.
 const ANY: [&str; 6] = ["string", "number", "boolean", "object", "array", "null"];
 
-/// The schema of a document as it is sent. A member that need not be given may be null, which says the same.
+/// Returns the schema of a document in a request. An optional member may be null, which is the same as omitting it.
 pub fn sent<D: JsonSchema>() -> RefOr<Schema> {
     let mut schema = document::<D>();
     let required = required(&schema);
@@ -55,7 +55,7 @@ pub fn sent<D: JsonSchema>() -> RefOr<Schema> {
     openapi(schema)
 }
 
-/// The schema of a change: any of a document's members; null puts back what holds where nothing is given.
+/// Returns the schema of a change: any of a document's members; null resets one to its default.
 pub fn patch<D: JsonSchema>() -> RefOr<Schema> {
     let mut schema = document::<D>();
     let required = required(&schema);
@@ -68,18 +68,18 @@ pub fn patch<D: JsonSchema>() -> RefOr<Schema> {
     openapi(schema)
 }
 
-/// The schema of a document as it is answered.
+/// Returns the schema of a document in a response.
 pub fn answered<D: JsonSchema>() -> RefOr<Schema> {
     let mut schema = document::<D>();
     let mut all: Vec<String> = members(&mut schema).map(|(member, _)| member.clone()).collect();
     all.extend(["id".to_owned(), "created_at".to_owned()]);
     let added = json!({
         "id": { "type": "string", "format": "uuid" },
-        "version": { "type": "integer", "format": "int32", "minimum": 1, "description": "For what has versions." },
+        "version": { "type": "integer", "format": "int32", "minimum": 1, "description": "Only for objects that have versions." },
         "created_at": { "type": "string", "format": "date-time" },
         "warnings": {
             "type": "array", "items": { "type": "string" },
-            "description": "After a change: what deserves a second look."
+            "description": "After a change: problems to review."
         }
     });
     let members = schema.get_mut("properties").and_then(Value::as_object_mut);
@@ -93,28 +93,28 @@ pub fn answered<D: JsonSchema>() -> RefOr<Schema> {
     openapi(schema)
 }
 
-/// The schema of a version of a document. One of long ago may lack what documents have come to say since.
+/// Returns the schema of a version of a document. Old versions may lack members that were added later.
 pub fn version<D: JsonSchema>() -> RefOr<Schema> {
-    let mut said = document::<D>();
-    without(&mut said, "required");
-    without(&mut said, "additionalProperties");
-    for (_, schema) in members(&mut said) {
+    let mut document = document::<D>();
+    without(&mut document, "required");
+    without(&mut document, "additionalProperties");
+    for (_, schema) in members(&mut document) {
         allow_null(schema);
     }
     openapi(json!({
         "type": "object",
         "required": ["id", "version", "creator", "created_at", "document"],
         "properties": {
-            "id": { "type": "string", "format": "uuid", "description": "What a scrip did names the id of its version." },
+            "id": { "type": "string", "format": "uuid", "description": "Identifies the version in records of what a scrip did." },
             "version": { "type": "integer", "format": "int32", "minimum": 1 },
-            "creator": { "type": "string", "description": "The username of who made it." },
+            "creator": { "type": "string", "description": "The username of its creator." },
             "created_at": { "type": "string", "format": "date-time" },
-            "document": said
+            "document": document
         }
     }))
 }
 
-/// The schema of a page of what has this name.
+/// Returns the schema of a page of items with this schema.
 pub fn page(item: &str) -> RefOr<Schema> {
     openapi(json!({
         "type": "object",
@@ -126,7 +126,7 @@ pub fn page(item: &str) -> RefOr<Schema> {
     }))
 }
 
-/// The schema of a comparison of two versions, whose name this is.
+/// Returns the schema of a comparison of two versions with this schema.
 pub fn comparison(version: &str) -> RefOr<Schema> {
     openapi(json!({
         "type": "object",
@@ -138,17 +138,17 @@ pub fn comparison(version: &str) -> RefOr<Schema> {
                 "type": "object",
                 "required": ["member", "before", "after"],
                 "properties": {
-                    "member": { "type": "string", "description": "Its path, as `action_config.to`." },
-                    "before": { "type": ANY, "description": "What it was; null also where there was none." },
-                    "after": { "type": ANY, "description": "What it became; null also where there is none." },
-                    "diff": { "type": "string", "description": "For texts of several lines: the lines that went and came, in the unified form." }
+                    "member": { "type": "string", "description": "The path of the member, such as `action_config.to`." },
+                    "before": { "type": ANY, "description": "The old value; null also if it did not exist." },
+                    "after": { "type": ANY, "description": "The new value; null also if it no longer exists." },
+                    "diff": { "type": "string", "description": "For multi-line texts: the changed lines as a unified diff." }
                 }
             } }
         }
     }))
 }
 
-/// The schema of the check of a lifecycle.
+/// Returns the schema of the check of a lifecycle.
 pub fn lifecycle_check() -> RefOr<Schema> {
     let tickets = json!({ "type": "array", "items": {
         "type": "object",
@@ -158,14 +158,14 @@ pub fn lifecycle_check() -> RefOr<Schema> {
             "status": { "type": "string" },
             "tickets": { "type": "integer", "format": "int64", "minimum": 1 },
             "class": { "type": ["string", "null"], "enum": ["initial", "active", "inactive", null],
-                       "description": "The list in which the definition has the status; null where it does not have it." }
+                       "description": "The list of the definition that contains the status; null if none does." }
         }
     } });
     openapi(json!({
         "type": "object",
         "required": ["is_savable", "replaces", "faults", "findings", "tickets", "stranded"],
         "properties": {
-            "is_savable": { "type": "boolean", "description": "Whether it can be saved as it is, without force." },
+            "is_savable": { "type": "boolean", "description": "Whether it can be saved without force." },
             "replaces": {
                 "type": ["object", "null"], "description": "The lifecycle that it would replace; null for a new one.",
                 "required": ["id", "name", "version"],
@@ -175,8 +175,8 @@ pub fn lifecycle_check() -> RefOr<Schema> {
                     "version": { "type": "integer", "format": "int32", "minimum": 1 }
                 }
             },
-            "faults": { "type": "array", "items": reference("FieldError"), "description": "Everything that cannot be, each with its path." },
-            "findings": { "type": "array", "description": "What the linter noticed; empty while there are faults.", "items": {
+            "faults": { "type": "array", "items": reference("FieldError"), "description": "All errors in the definition, with their paths." },
+            "findings": { "type": "array", "description": "Findings of the linter; empty while there are faults.", "items": {
                 "type": "object",
                 "required": ["severity", "code", "place", "text"],
                 "properties": {
@@ -188,7 +188,7 @@ pub fn lifecycle_check() -> RefOr<Schema> {
             } },
             "tickets": tickets,
             "stranded": {
-                "type": "object", "description": "What an edit would leave behind; saving refuses it.",
+                "type": "object", "description": "References that the change would leave without a target; saving it fails.",
                 "required": ["tickets", "scrips", "maps"],
                 "properties": {
                     "tickets": tickets,
@@ -197,14 +197,14 @@ pub fn lifecycle_check() -> RefOr<Schema> {
                         "required": ["scrip", "status"],
                         "properties": { "scrip": { "type": "string" }, "status": { "type": "string" } }
                     } },
-                    "maps": { "type": "array", "items": { "type": "string" }, "description": "Lifecycles whose maps name it, or a status that goes." }
+                    "maps": { "type": "array", "items": { "type": "string" }, "description": "Lifecycles whose maps refer to it or to a status that the change removes." }
                 }
             }
         }
     }))
 }
 
-/// The schema of what scrips can be made of.
+/// Returns the schema of the conditions and actions that scrips can use.
 pub fn scrip_types() -> RefOr<Schema> {
     let words = json!({ "type": "array", "items": { "type": "string" } });
     let types = |more: Value| {
@@ -220,12 +220,12 @@ pub fn scrip_types() -> RefOr<Schema> {
         "properties": {
             "conditions": types(words.clone()),
             "actions": types(words.clone()),
-            "kinds": { "type": "object", "description": "What connectors deliver, by name.", "additionalProperties": {
+            "kinds": { "type": "object", "description": "The kinds of deliveries that connectors handle, by name.", "additionalProperties": {
                 "type": "object",
                 "required": ["schema", "is_announced"],
                 "properties": {
                     "schema": { "type": ["object", "boolean", "null"], "description": "The JSON Schema of a payload; null = any JSON." },
-                    "is_announced": { "type": "boolean", "description": "Whether a connector of it has ever connected; until then its deliveries are held." }
+                    "is_announced": { "type": "boolean", "description": "Whether a connector has ever announced the kind; until then its deliveries are held." }
                 }
             } },
             "stages": words, "states": words, "transaction_types": words
@@ -233,17 +233,17 @@ pub fn scrip_types() -> RefOr<Schema> {
     }))
 }
 
-/// The schema of a why: a predicate, or a group of them.
+/// Returns the schema of an explanation: a predicate, or a group of them.
 fn why() -> RefOr<Schema> {
     openapi(json!({
         "type": "object",
         "required": ["predicate", "result"],
         "properties": {
-            "predicate": { "type": "string", "description": "What was asked, as `status.to`; `all` for a group." },
-            "expected": { "type": ANY, "description": "What would make it hold." },
-            "actual": { "type": ANY, "description": "What was found." },
+            "predicate": { "type": "string", "description": "The predicate, such as `status.to`; `all` for a group." },
+            "expected": { "type": ANY, "description": "The value that would satisfy it." },
+            "actual": { "type": ANY, "description": "The value found." },
             "result": { "type": "boolean" },
-            "reason": { "type": "string", "description": "A sentence, where there is more to say." },
+            "reason": { "type": "string", "description": "A sentence with further details." },
             "children": { "type": "array", "items": reference("WhyTree"), "description": "The predicates of a group." }
         }
     }))
@@ -251,12 +251,12 @@ fn why() -> RefOr<Schema> {
 
 body!(WhyTree, "WhyTree", why());
 
-/// The schema of what a message may be.
+/// Returns the schema of a message's content type.
 pub fn content_type() -> RefOr<Schema> {
     openapi(json!({ "type": "string", "enum": ["text/plain", "text/html"] }))
 }
 
-/// The schema of a message: a text, or one with its content type.
+/// Returns the schema of a message: a text, or an object with its content type.
 pub fn message() -> RefOr<Schema> {
     openapi(json!({ "oneOf": [{ "type": "string", "maxLength": CONTENT_MAX }, reference("ContentBody")] }))
 }
@@ -265,19 +265,19 @@ fn value() -> Value {
     json!({ "type": ["string", "number"], "maxLength": VALUE_MAX })
 }
 
-/// The schema of the values of a custom field.
+/// Returns the schema of the values of a custom field.
 pub fn field_values() -> RefOr<Schema> {
     openapi(json!({ "oneOf": [value(), { "type": "null" }, { "type": "array", "items": value() }] }))
 }
 
-/// The schema of a change of the values of a custom field.
+/// Returns the schema of a change of the values of a custom field.
 pub fn field_change() -> RefOr<Schema> {
     openapi(json!({
         "oneOf": [value(), { "type": "null" }, { "type": "array", "items": value() }, reference("DifferenceBody")]
     }))
 }
 
-/// The schema of a filter: a tree, or in short all that must hold.
+/// Returns the schema of a filter: a tree, or a flat object of conditions.
 pub fn filter() -> RefOr<Schema> {
     let word = json!({ "type": ["string", "number", "null"] });
     let words =
@@ -287,24 +287,24 @@ pub fn filter() -> RefOr<Schema> {
             reference("FilterTree"),
             {
                 "type": "object",
-                "description": "All of it must hold. A key is a field as in a query; a value is a text, a number, null where there is no value, or a list of which any may hold. `Subject` is looked for as a part.",
+                "description": "All conditions must hold. A key is a field as in a query; a value is a text, a number, null for no value, or a list of alternatives. `Subject` matches a part of the subject.",
                 "additionalProperties": words
             }
         ]
     }))
 }
 
-/// The schema of a query as a tree.
+/// Returns the schema of a query as a tree.
 fn filter_tree() -> RefOr<Schema> {
     let closed = |required: Value, properties: Value| json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false });
     let members = json!({ "type": "array", "items": reference("FilterTree"), "minItems": 1, "maxItems": PREDICATES_MAX });
-    let field = json!({ "type": "string", "description": "A field, as `Status` or `CF.{Severity}`." });
+    let field = json!({ "type": "string", "description": "A field, such as `Status` or `CF.{Severity}`." });
     let one = json!({ "oneOf": [
         { "type": ["string", "number"] },
         { "type": "object", "required": ["field"], "properties": { "field": field }, "additionalProperties": false,
           "description": "Another field." },
         { "type": "object", "required": ["number"], "properties": { "number": { "type": "string" } }, "additionalProperties": false,
-          "description": "A number to the letter, as 1.50." }
+          "description": "An exact number, such as 1.50." }
     ] });
     let value = json!({ "oneOf": [one, { "type": "null" }, { "type": "array", "items": one, "minItems": 1, "maxItems": VALUES_MAX }],
         "description": "A text, a number or another field; null with =, != and IS; a list with IN, and [low, high] with BETWEEN." });
@@ -315,7 +315,7 @@ fn filter_tree() -> RefOr<Schema> {
             closed(json!(["not"]), json!({ "not": reference("FilterTree") })),
             closed(json!(["field", "op"]), json!({
                 "field": field,
-                "op": { "type": "string", "description": "An operator as in a query, in any case: `=`, `NOT IN`, `IS NULL`." },
+                "op": { "type": "string", "description": "An operator as in a query, case-insensitive: `=`, `NOT IN`, `IS NULL`." },
                 "value": value
             }))
         ]
@@ -324,7 +324,7 @@ fn filter_tree() -> RefOr<Schema> {
 
 body!(FilterTree, "FilterTree", filter_tree());
 
-/// The schema of a part of what has this one: no member needs to be there.
+/// Returns the schema of a part of `T`: no member is required.
 pub fn part_of<T: utoipa::PartialSchema>() -> RefOr<Schema> {
     let mut schema = T::schema();
     if let RefOr::T(Schema::Object(object)) = &mut schema {
@@ -346,7 +346,7 @@ fn members(schema: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
     schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten()
 }
 
-/// Lets null be given too.
+/// Allows null as a value.
 fn allow_null(schema: &mut Value) {
     let Some(keywords) = schema.as_object_mut() else { return };
     if let Some(words) = keywords.get_mut("enum").and_then(Value::as_array_mut)
@@ -387,14 +387,14 @@ fn document<D: JsonSchema>() -> Value {
     settings.into_generator().into_root_schema_for::<D>().to_value()
 }
 
-/// One word that must be is a list of one: the schemas of OpenAPI that we have know lists only.
+/// Replaces `const` with an `enum` of one value, which is all that OpenAPI's schema type here supports.
 fn listed(schema: &mut schemars::Schema) {
     if let Some(word) = schema.remove("const") {
         schema.insert("enum".to_owned(), json!([word]));
     }
 }
 
-/// A schema of JSON as one of OpenAPI; anything, should OpenAPI not have it.
+/// Converts a JSON Schema to an OpenAPI schema; falls back to one that allows anything.
 fn openapi(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).map_or_else(|_| ObjectBuilder::new().into(), RefOr::T)
 }

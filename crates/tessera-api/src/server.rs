@@ -1,7 +1,7 @@
-//! The accept loop: HTTP/1 and HTTP/2 on one port, with a limit on everything that a client can hold, and a stop that cuts nobody off.
+//! The accept loop: HTTP/1 and HTTP/2 on one port, with limits on all resources that a client can use, and a graceful stop.
 //!
-//! `axum::serve` has none of these limits. One task a connection polls it together with the one deadline that its stage
-//! has: until a request is there, while requests are at work, and between them.
+//! `axum::serve` has none of these limits. One task per connection polls it together with the deadline of its stage:
+//! waiting for a request, processing requests, or idle between them.
 
 mod stage;
 
@@ -12,7 +12,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use stage::{Over, Stage, Watched, Work};
+use stage::{ActiveRequest, Over, Stage, Watched};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -28,36 +28,36 @@ use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-/// Bytes of a request's head; more is answered 431. hyper itself takes no more than 100 headers.
+/// Maximum size of a request's head in bytes; a larger one gets 431. hyper itself accepts at most 100 headers.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
-/// Requests that one HTTP/2 connection may have at work.
+/// Requests that one HTTP/2 connection may have in progress.
 const STREAMS_MAX: u32 = 64;
-/// Streams that an HTTP/2 client may reset before they were looked at; one more ends the connection.
+/// Streams that an HTTP/2 client may reset before they are processed; one more closes the connection.
 const RESETS_PENDING_MAX: usize = 20;
-/// Streams that we had to reset because of what an HTTP/2 client sent; one more ends the connection.
+/// Streams that we may reset because of an HTTP/2 client's errors; one more closes the connection.
 const RESETS_OWN_MAX: usize = 64;
-/// Bytes of bodies that an HTTP/2 client may send ahead, a stream and a connection.
+/// HTTP/2 flow-control windows in bytes: of a stream, and of a connection.
 const WINDOWS: (u32, u32) = (128 * 1024, 256 * 1024);
-/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
+/// Interval of HTTP/2 keep-alive pings, and the time limit for the response.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
-/// How long the loop waits after the machine refused it a connection (no file descriptors left, as a rule).
+/// Wait after the operating system refuses a connection, usually because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a client may hold, and for how long.
+/// The resources that a client may use, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// From the opening of a connection, or the first byte of a further request, to the end of the request's head.
+    /// Time limit from the opening of a connection, or the first byte of a further request, to the end of the request's head.
     pub header: Duration,
-    /// Between two requests of a connection.
+    /// Maximum time between two requests of a connection.
     pub idle: Duration,
-    /// From a request's head until the client has taken the whole answer; the handler's own time is within. Of an answer
-    /// that is [`Streamed`], until it has taken the next part.
+    /// Time limit from a request's head until the client has received the whole response, including the handler's time. For a
+    /// response with [`Streamed`], until it has received the next part.
     pub request: Duration,
-    /// Connections at a time. One more takes the place of the one that was idle longest, and waits while none is idle.
+    /// Simultaneous connections. A further one replaces the one that was idle longest, or waits while none is idle.
     pub connections: usize,
-    /// How long a stop waits for a request that may be on its way on an idle connection.
+    /// Time that a stop waits for a request that may be on its way on an idle connection.
     pub linger: Duration,
-    /// How long a stop waits for requests at work.
+    /// Time that a stop waits for requests in progress.
     pub drain: Duration,
 }
 
@@ -74,17 +74,18 @@ impl Default for Limits {
     }
 }
 
-/// An extension of an answer that is made while it is sent: its time begins anew whenever the client has taken some of it.
+/// A response extension for bodies that are generated while they are sent: the time limit restarts whenever the client has
+/// received a part.
 #[derive(Debug, Clone, Copy)]
 pub struct Streamed;
 
-/// Serves until `stop` is cancelled, and then until every request that was accepted is answered, or the time for that is
-/// over. Answers how many connections were cut off.
+/// Serves until `stop` is cancelled, and then until every accepted request is finished or the drain time is over. Returns the
+/// number of connections that were closed by force.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> usize {
     let (crowd, connections) = (Arc::default(), JoinSet::new());
     let mut server = Server { router, limits, stop, crowd, connections, is_crowded: false };
     server.accept(&listener).await;
-    server.take_in_waiting(listener);
+    server.accept_pending(listener);
     server.drain().await
 }
 
@@ -92,7 +93,7 @@ struct Server {
     router: Router,
     limits: Limits,
     stop: CancellationToken,
-    /// Rung once for each connection that waits for a place; the connection that is idle longest hears it.
+    /// Notified once for each connection that waits for a slot; wakes the connection that was idle longest.
     crowd: Arc<Notify>,
     connections: JoinSet<()>,
     is_crowded: bool,
@@ -117,11 +118,11 @@ impl Server {
                     self.make_room().await;
                     self.begin(stream);
                 }
-                Err(error) if is_the_clients(&error) => {}
+                Err(error) if is_client_error(&error) => {}
                 Err(error) => {
-                    // Told once, until a connection is to be had again.
+                    // Logged once, until a connection is accepted again.
                     if !std::mem::replace(&mut is_failing, true) {
-                        tracing::error!(%error, "no connection can be accepted; trying again every {} s", ACCEPT_PAUSE.as_secs());
+                        tracing::error!(%error, "cannot accept connections; retrying every {} s", ACCEPT_PAUSE.as_secs());
                     }
                     let _ = tokio::time::timeout(ACCEPT_PAUSE, self.stop.cancelled()).await;
                 }
@@ -129,14 +130,14 @@ impl Server {
         }
     }
 
-    /// Waits until there is a place for one more connection.
+    /// Waits until there is a slot for one more connection.
     async fn make_room(&mut self) {
         let is_crowded = self.connections.len() >= self.limits.connections;
-        // Told once, until there are places again.
+        // Logged once, until there are free slots again.
         if is_crowded && !self.is_crowded {
             tracing::warn!(
                 connections = self.limits.connections,
-                "every connection that there may be is taken; idle ones give way"
+                "the limit of connections is reached (http.connections_max); closing idle ones"
             );
         }
         self.is_crowded = is_crowded;
@@ -149,9 +150,9 @@ impl Server {
         }
     }
 
-    /// Accepts what the kernel has accepted already: closing the listener would reset these clients. The kernel itself is
-    /// asked, for Tokio may not have heard of the last ones yet.
-    fn take_in_waiting(&mut self, listener: TcpListener) {
+    /// Accepts the connections that the kernel has already accepted, as closing the listener would reset them. Reads them from
+    /// the kernel, because Tokio may not have been notified of the last ones yet.
+    fn accept_pending(&mut self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else { return };
         while self.connections.len() < self.limits.connections {
             let Ok((stream, _)) = listener.accept() else { return };
@@ -184,13 +185,13 @@ impl Server {
     }
 }
 
-/// Whether a connection ended before it was accepted, which is no trouble of ours.
-fn is_the_clients(error: &io::Error) -> bool {
+/// Returns whether a connection failed before it was accepted, which is not an error of ours.
+fn is_client_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Serves one connection to its end: the client's, ours, or that of the time it has.
+/// Serves one connection until the client closes it, the server stops, or a time limit is over.
 async fn connection(
     stream: TcpStream,
     router: Router,
@@ -198,39 +199,39 @@ async fn connection(
     stop: CancellationToken,
     crowd: Arc<Notify>,
 ) {
-    // Answers are written whole, so there is nothing to wait for. It fails only on a socket that is gone.
+    // Responses are written whole, so there is nothing to wait for. It fails only if the socket was closed.
     let _ = stream.set_nodelay(true);
     let stage = Stage::new(limits);
     let service = service_fn({
         let (stage, stop) = (stage.clone(), stop.clone());
-        move |request| answer(router.clone(), request, stage.clone(), stop.clone())
+        move |request| handle(router.clone(), request, stage.clone(), stop.clone())
     });
     let builder = builder();
     let served = builder.serve_connection(TokioIo::new(Watched::new(stream, stage.clone())), service);
     let (mut served, mut stopped) = (pin!(served), pin!(stop.cancelled()));
     let mut timer = pin!(sleep_until(stage.deadline()));
-    let mut gives_way = pin!(None);
+    let mut evicted = pin!(None);
     let mut is_closing = false;
     poll_fn(|cx| {
-        // An error is the client's, which is gone or has sent what is no HTTP; hyper has answered it where it could.
+        // An error here is the client's: it closed the connection or did not send HTTP. hyper has responded if possible.
         if served.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         if !stage.is_stopping() && stopped.as_mut().poll(cx).is_ready() {
             stage.stop();
         }
-        // The crowd's bell rings for who has been idle longest.
+        // A notification of the crowd wakes the connection that was idle longest.
         let mut over = stage.over();
         if over.is_none() && stage.is_idle() {
-            if gives_way.is_none() {
-                gives_way.set(Some(crowd.notified()));
+            if evicted.is_none() {
+                evicted.set(Some(crowd.notified()));
             }
-            if gives_way.as_mut().as_pin_mut().is_some_and(|bell| bell.poll(cx).is_ready()) {
-                gives_way.set(None);
+            if evicted.as_mut().as_pin_mut().is_some_and(|notified| notified.poll(cx).is_ready()) {
+                evicted.set(None);
                 over = Some(Over::Crowded);
             }
         } else {
-            gives_way.set(None);
+            evicted.set(None);
         }
         if let Some(over) = over {
             over.count();
@@ -242,15 +243,15 @@ async fn connection(
             served.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
         }
-        set(timer.as_mut(), &stage, cx);
+        poll_timer(timer.as_mut(), &stage, cx);
         Poll::Pending
     })
     .await;
 }
 
-/// Wakes this task at the stage's deadline. One that moved away, as it does with each request, is looked at when the old one
-/// is there: setting a timer for each request would cost more.
-fn set(mut timer: Pin<&mut Sleep>, stage: &Stage, cx: &mut Context<'_>) {
+/// Wakes this task at the stage's deadline. The deadline moves with each request, but resetting the timer each time would
+/// be expensive, so it is only compared when the old one is reached.
+fn poll_timer(mut timer: Pin<&mut Sleep>, stage: &Stage, cx: &mut Context<'_>) {
     loop {
         let deadline = stage.deadline();
         if deadline < timer.deadline() || timer.is_elapsed() {
@@ -268,7 +269,7 @@ fn set(mut timer: Pin<&mut Sleep>, stage: &Stage, cx: &mut Context<'_>) {
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // hyper's own limit on the head would count the time between two requests, too.
+    // hyper's own limit on the head would also count the time between two requests.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEADER_BYTES_MAX);
     builder
         .http2()
@@ -284,13 +285,13 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Answers one request. While the server stops, an HTTP/1 client is told that this was the last one.
-async fn answer(
+/// Handles one request. While the server stops, the response tells an HTTP/1 client to close the connection.
+async fn handle(
     router: Router,
     request: Request<Incoming>,
     stage: Stage,
     stop: CancellationToken,
-) -> Result<Response<Answer>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let version = request.version();
     let work = stage.begin(version == Version::HTTP_2);
     let Ok(mut response) = router.oneshot(request.map(Body::new)).await;
@@ -298,17 +299,17 @@ async fn answer(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let is_streamed = response.extensions().get::<Streamed>().is_some();
-    Ok(response.map(|body| Answer { body, work, is_streamed }))
+    Ok(response.map(|body| ResponseBody { body, work, is_streamed }))
 }
 
-/// The body of an answer. Its request is at work until the client has taken it.
-struct Answer {
+/// The body of a response. Its request is in progress until the client has received it.
+struct ResponseBody {
     body: Body,
-    work: Work,
+    work: ActiveRequest,
     is_streamed: bool,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = bytes::Bytes;
     type Error = axum::Error;
 
@@ -318,7 +319,7 @@ impl HttpBody for Answer {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if self.is_streamed && frame.is_ready() {
-            self.work.goes_on();
+            self.work.restart();
         }
         frame
     }

@@ -1,4 +1,4 @@
-//! Whether this process serves.
+//! The health check.
 
 use crate::app::App;
 use axum::Json;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-/// How long the database may take to answer.
+/// Time limit for the database to respond.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The state of this process.
@@ -23,10 +23,10 @@ pub struct Health {
     database: &'static str,
 }
 
-/// Whether this process serves.
+/// Returns whether this process is serving.
 #[utoipa::path(get, path = "/api/health", operation_id = "getHealth", tag = "operations", security(()), responses(
-    (status = 200, body = Health, description = "It serves."),
-    (status = 503, body = Health, description = "The database does not answer, or the process is on its way out.")
+    (status = 200, body = Health, description = "The process is serving."),
+    (status = 503, body = Health, description = "The database does not respond, or the process is stopping.")
 ))]
 pub async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
     let answers =

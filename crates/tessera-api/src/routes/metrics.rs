@@ -1,4 +1,4 @@
-//! What Prometheus scrapes. The gauges are read when they are asked for, and at no other time.
+//! The endpoint that Prometheus scrapes. Gauges are read at each scrape, and at no other time.
 
 use crate::app::{self, App};
 use crate::error::Problem;
@@ -12,15 +12,15 @@ use tessera_core::desk::reads::DeliveryQueue;
 use tessera_core::metrics as names;
 use tessera_core::plan::Catalog;
 
-/// How long the database may take to answer; a scrape goes on without.
+/// Time limit for the database to respond; a scrape continues without it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The media type of Prometheus' text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metrics of this process, in the text format of Prometheus; docs/metrics.md explains each.
+/// Returns the metrics of this process in the text format of Prometheus; docs/metrics.md explains each.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses(
     (status = 200, body = String, content_type = "text/plain", description = "The metrics."),
-    (status = 401, body = crate::error::ProblemDocument, content_type = "application/problem+json", description = "No token, or one that opens neither this nor everything.")
+    (status = 401, body = crate::error::ProblemDocument, content_type = "application/problem+json", description = "The token is missing, or valid for neither the metrics nor the API.")
 ))]
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let Some(scrape) = &app.scrape else {
@@ -28,7 +28,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     };
     if !app.is_administrator(&headers) && !scrape.is_reader(&headers) {
         return app::unauthenticated(
-            "Send the header Authorization: Bearer <token>, with the token of the setting metrics.token or the administrator's.",
+            "Send the header Authorization: Bearer <token>, with the token of the setting metrics.token or the administrator token.",
         );
     }
     let Gauges { pools, catalog, queue } = app.tessera.gauges(PATIENCE).await;

@@ -15,8 +15,7 @@ pub mod transactions;
 
 use crate::app::{self, App};
 use crate::error::Problem;
-use crate::openapi::Document;
-use crate::{encoding, observe};
+use crate::{encoding, observe, openapi};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode};
@@ -29,13 +28,17 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Every route in the OpenAPI document. Health needs no token, the metrics check theirs themselves, and all others need the administrator's.
-pub(crate) fn table() -> OpenApiRouter<App> {
-    open().merge(guarded())
+/// Returns the OpenAPI document of all routes, as JSON with a line break at its end.
+///
+/// # Errors
+/// The document cannot be serialized, which no route causes.
+pub fn document() -> Result<String, serde_json::Error> {
+    openapi::complete(open().merge(guarded()).into_openapi())
 }
 
+/// The routes without the token check: health needs no token, and metrics accepts one of its own.
 fn open() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(health::health))
         .routes(routes!(metrics::metrics))
 }
@@ -72,7 +75,7 @@ fn guarded() -> OpenApiRouter<App> {
 fn docs() -> Router<App> {
     Router::new()
         .route("/api/openapi.json", get(docs::openapi))
-        .route("/api/docs", get(docs::to_page))
+        .route("/api/docs", get(docs::redirect))
         .route("/api/docs/", get(docs::page))
         .route("/api/docs/{*part}", get(docs::part))
 }

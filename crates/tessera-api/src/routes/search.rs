@@ -1,10 +1,10 @@
 //! Search: by a query or by a filter in JSON, page by page or explained.
 
-use super::bodies::strict;
 use super::selection::Selection;
 use crate::app::App;
 use crate::error::{PlaceOfQuery, Problem, ProblemDocument, Result};
 use crate::extract::{Authenticated, Body, Params, limit};
+use crate::json::strict;
 use crate::schema;
 use crate::views::Ticket;
 use axum::Json;

@@ -1,4 +1,4 @@
-//! What a connection is at, and until when it may be.
+//! The stage of a connection and its deadline.
 
 use super::Limits;
 use std::collections::BTreeMap;
@@ -20,48 +20,48 @@ struct State {
     limits: Limits,
     between: Between,
     is_http2: bool,
-    /// When each request at work began, or its answer last went on.
-    at_work: BTreeMap<u64, Instant>,
-    begun: u64,
-    /// Since when an answer waits for a client that does not take it. hyper has it whole by then, and its request is done.
+    /// Start of each request in progress, or the time of the last progress of its response.
+    active: BTreeMap<u64, Instant>,
+    count: u64,
+    /// Since when a response waits for a client that does not receive it. By then hyper has all of it and its request is done.
     unsent: Option<Instant>,
     stopping: Option<Instant>,
     closing: Option<Instant>,
 }
 
-/// Where a connection is while no request is at work, and since when.
+/// The stage while no request is in progress, and since when.
 #[derive(Debug, Clone, Copy)]
 enum Between {
-    /// Open, and nothing was heard.
+    /// Open, and nothing was received.
     New(Instant),
-    /// Some of a request's head was heard.
+    /// Part of a request's head was received.
     Head(Instant),
-    /// All requests are answered.
+    /// All requests are finished.
     Idle(Instant),
 }
 
-/// Why a connection has had its time.
+/// Why a connection must close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
-    /// No whole head came in time.
+    /// The head was not complete in time.
     Header,
-    /// A request took too long; its client, as a rule, does not take the answer.
+    /// A request took too long, usually because the client does not receive the response.
     Request,
-    /// Nothing was asked.
+    /// No request for too long.
     Idle,
-    /// Nothing was asked, and another client needs the place.
+    /// Idle, and another client needs the slot.
     Crowded,
-    /// The server stops.
+    /// The server is stopping.
     Stopping,
 }
 
 impl Over {
-    /// Whether there is nothing to end in order: the client has to be cut off.
+    /// Returns whether the connection must be closed without a graceful shutdown.
     pub(super) fn is_abrupt(self) -> bool {
         matches!(self, Self::Header | Self::Request)
     }
 
-    /// Counts the ends that an operator wants to know of.
+    /// Counts the connections that were closed for a reason that matters to operators.
     pub(super) fn count(self) {
         let counter = match self {
             Self::Header => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "header"),
@@ -79,8 +79,8 @@ impl Stage {
             limits,
             between: Between::New(Instant::now()),
             is_http2: false,
-            at_work: BTreeMap::new(),
-            begun: 0,
+            active: BTreeMap::new(),
+            count: 0,
             unsent: None,
             stopping: None,
             closing: None,
@@ -91,20 +91,20 @@ impl Stage {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request's head is whole.
-    pub(super) fn begin(&self, is_http2: bool) -> Work {
+    /// Records that a request's head is complete.
+    pub(super) fn begin(&self, is_http2: bool) -> ActiveRequest {
         let mut state = self.state();
         state.is_http2 = is_http2;
-        state.begun += 1;
-        let number = state.begun;
-        state.at_work.insert(number, Instant::now());
-        Work { stage: self.clone(), number }
+        state.count += 1;
+        let number = state.count;
+        state.active.insert(number, Instant::now());
+        ActiveRequest { stage: self.clone(), number }
     }
 
-    /// Bytes came. On HTTP/2 they may be anything, so there only requests count.
-    fn heard(&self) {
+    /// Records received bytes. On HTTP/2 they can be anything, so only requests count there.
+    fn received(&self) {
         let mut state = self.state();
-        if !state.at_work.is_empty() {
+        if !state.active.is_empty() {
             return;
         }
         state.between = match state.between {
@@ -114,12 +114,12 @@ impl Stage {
         };
     }
 
-    /// The client takes no more for now.
-    fn is_full(&self) {
+    /// Records that the client receives nothing more for now.
+    fn blocked(&self) {
         self.state().unsent.get_or_insert_with(Instant::now);
     }
 
-    /// Everything that there was to send has gone out.
+    /// Records that everything was sent.
     fn sent(&self) {
         let mut state = self.state();
         if state.unsent.take().is_some() && matches!(state.between, Between::Idle(_)) {
@@ -127,7 +127,7 @@ impl Stage {
         }
     }
 
-    /// The server stops: who asks nothing now is soon let go.
+    /// Records that the server is stopping; idle connections close soon.
     pub(super) fn stop(&self) {
         self.state().stopping = Some(Instant::now());
     }
@@ -136,26 +136,26 @@ impl Stage {
         self.state().stopping.is_some()
     }
 
-    /// The end of the connection has begun.
+    /// Records that the graceful shutdown of the connection has begun.
     pub(super) fn close(&self) {
         self.state().closing = Some(Instant::now());
     }
 
-    /// Whether all requests are answered, the answers taken, and nothing of another was heard.
+    /// Returns whether all requests are finished, their responses received, and nothing of another one received.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state();
-        state.at_work.is_empty()
+        state.active.is_empty()
             && state.unsent.is_none()
             && state.closing.is_none()
             && matches!(state.between, Between::Idle(_))
     }
 
-    /// Until when the connection may be at what it is at.
+    /// Returns when the current stage must end.
     pub(super) fn deadline(&self) -> Instant {
         self.state().end().0
     }
 
-    /// Why the connection has had its time, if it has.
+    /// Returns why the connection must close, if its deadline has passed.
     pub(super) fn over(&self) -> Option<Over> {
         let (deadline, over) = self.state().end();
         (deadline <= Instant::now()).then_some(over)
@@ -166,10 +166,10 @@ impl State {
     fn end(&self) -> (Instant, Over) {
         let limits = &self.limits;
         if let (Some(stopping), true, None) = (self.stopping, self.is_http2, self.closing) {
-            // HTTP/2 can be told at once that no more is taken (GOAWAY), with requests at work.
+            // HTTP/2 can announce at once that it accepts no more requests (GOAWAY), even with requests in progress.
             return (stopping, Over::Stopping);
         }
-        let oldest = self.at_work.values().min().copied();
+        let oldest = self.active.values().min().copied();
         if let Some(since) = oldest.or(self.unsent) {
             return (since + limits.request, Over::Request);
         }
@@ -186,34 +186,34 @@ impl State {
     }
 }
 
-/// A request at work, until it is dropped.
+/// A request in progress, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct ActiveRequest {
     stage: Stage,
     number: u64,
 }
 
-impl Work {
-    /// The client has taken what there was of an answer, so the next part has a time of its own.
-    pub(super) fn goes_on(&self) {
+impl ActiveRequest {
+    /// Restarts the time limit after the client has received a part of a streamed response.
+    pub(super) fn restart(&self) {
         let mut state = self.stage.state();
         let now = Instant::now();
-        state.at_work.insert(self.number, now);
+        state.active.insert(self.number, now);
         state.unsent = state.unsent.map(|_| now);
     }
 }
 
-impl Drop for Work {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut state = self.stage.state();
-        state.at_work.remove(&self.number);
-        if state.at_work.is_empty() {
+        state.active.remove(&self.number);
+        if state.active.is_empty() {
             state.between = Between::Idle(Instant::now());
         }
     }
 }
 
-/// A socket that says when something was heard, and whether what was said is taken.
+/// A socket that reports to the stage when bytes are received, and whether sent ones are accepted.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
@@ -227,7 +227,7 @@ impl Watched {
 
     fn watch(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_pending() {
-            self.stage.is_full();
+            self.stage.blocked();
         }
         written
     }
@@ -242,7 +242,7 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.stage.heard();
+            self.stage.received();
         }
         read
     }
@@ -254,7 +254,7 @@ impl AsyncWrite for Watched {
         self.watch(written)
     }
 
-    /// hyper flushes only when it has handed over all that it had.
+    /// hyper flushes only after it has written everything.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stage.sent();
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -286,7 +286,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[tokio::test]
-    async fn a_connection_whose_answer_is_not_taken_is_not_idle_although_its_request_is_done() {
+    async fn a_connection_with_an_unreceived_response_is_not_idle_although_its_request_is_finished() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let stage = Stage::new(Limits::default());
@@ -310,33 +310,33 @@ mod tests {
         assert!(stage.is_idle());
     }
 
-    /// Lets time pass.
+    /// Moves all start times into the past.
     fn pass(stage: &Stage, seconds: u64) {
         let mut state = stage.state();
         let state = &mut *state;
-        for since in state.at_work.values_mut().chain(&mut state.unsent) {
+        for since in state.active.values_mut().chain(&mut state.unsent) {
             *since -= Duration::from_secs(seconds);
         }
     }
 
     #[test]
-    fn an_answer_that_goes_on_has_its_time_anew_also_behind_others_and_at_its_end() {
+    fn the_time_limit_of_a_streamed_response_restarts_with_each_part_also_behind_others_and_at_its_end() {
         let limits = Limits { request: Duration::from_secs(75), ..Limits::default() };
         let stage = Stage::new(limits);
         let (streamed, other) = (stage.begin(true), stage.begin(true));
         pass(&stage, 50);
-        streamed.goes_on();
-        stage.is_full();
+        streamed.restart();
+        stage.blocked();
         pass(&stage, 25);
-        assert_eq!(stage.over(), Some(Over::Request), "the other one has no more time");
+        assert_eq!(stage.over(), Some(Over::Request), "the other one is over its limit");
         drop(other);
         assert_eq!(stage.over(), None);
         pass(&stage, 49);
         assert_eq!(stage.over(), None);
-        streamed.goes_on();
+        streamed.restart();
         drop(streamed);
         pass(&stage, 74);
-        assert_eq!(stage.over(), None, "the last part has as much time as any");
+        assert_eq!(stage.over(), None, "the last part has the full time");
         pass(&stage, 1);
         assert_eq!(stage.over(), Some(Over::Request));
     }

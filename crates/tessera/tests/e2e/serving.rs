@@ -124,7 +124,7 @@ async fn a_machine_that_refuses_connections_is_told_of_once_and_gone_around() {
     for _ in 0..20 {
         clients.push(TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap());
     }
-    let told = || server.log_text().matches("no connection can be accepted").count();
+    let told = || server.log_text().matches("cannot accept connections").count();
     eventually("it is said", SOON, async || (told() > 0).then_some(())).await;
     drop(clients);
     server.done("GET", "/api/health", &Value::Null).await;
