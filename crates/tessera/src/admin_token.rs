@@ -1,4 +1,4 @@
-//! The administrator's token: the configured one, or a file in the data directory that the first start makes.
+//! The administrator token: the configured one, or a file in the data directory that the first start creates.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -13,13 +13,13 @@ use crate::config::Config;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "admin-token";
-/// What a token begins with, so that scanners for leaked secrets know it.
+/// The prefix of each token, which lets scanners for leaked secrets recognize it.
 const PREFIX: &str = "tessera_";
 
-/// The token that the server accepts, if there is one yet.
+/// Returns the token that the server accepts, if it exists yet.
 ///
 /// # Errors
-/// The file is there, and cannot be read or is empty.
+/// The file exists and cannot be read or is empty.
 pub fn find(config: &Config) -> anyhow::Result<Option<Secret>> {
     if let Some(token) = &config.admin_token {
         return Ok(Some(token.clone()));
@@ -31,34 +31,34 @@ pub fn find(config: &Config) -> anyhow::Result<Option<Secret>> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     if text.trim().is_empty() {
-        bail!("{} is empty. Remove it; the next start makes another.", path.display());
+        bail!("{} is empty. Remove it: the next start creates a new one.", path.display());
     }
     Ok(Some(Secret::new(text.trim())))
 }
 
-/// The token that the server accepts; the first start makes the file, which only its owner may read.
+/// Returns the token that the server accepts; creates the file if needed, readable only by its owner.
 ///
 /// # Errors
-/// The file cannot be read or made.
-pub fn find_or_make(config: &Config) -> anyhow::Result<Secret> {
+/// The file cannot be read or created.
+pub fn find_or_create(config: &Config) -> anyhow::Result<Secret> {
     if let Some(token) = find(config)? {
         return Ok(token);
     }
     let dir = &config.data_dir;
-    make(dir).with_context(|| format!("cannot make {}", dir.join(FILE).display()))?;
-    find(config)?.with_context(|| format!("{} went away", dir.join(FILE).display()))
+    create(dir).with_context(|| format!("cannot create {}", dir.join(FILE).display()))?;
+    find(config)?.with_context(|| format!("{} disappeared", dir.join(FILE).display()))
 }
 
-/// Writes the file aside and links it to its name: whoever reads it reads all of it, and of two that make it at the
-/// same time one wins for both.
-fn make(dir: &Path) -> std::io::Result<()> {
+/// Writes a temporary file and links it to its final name: readers see all of it, and if two processes create it at the
+/// same time, both use the same one.
+fn create(dir: &Path) -> std::io::Result<()> {
     fs::create_dir_all(dir)?;
-    let aside = dir.join(format!("{FILE}.{}", std::process::id()));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    let partial = dir.join(format!("{FILE}.{}", std::process::id()));
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
     writeln!(file, "{}", clock::token(PREFIX)?.expose())?;
     file.sync_all()?;
-    let linked = fs::hard_link(&aside, dir.join(FILE));
-    fs::remove_file(&aside)?;
+    let linked = fs::hard_link(&partial, dir.join(FILE));
+    fs::remove_file(&partial)?;
     linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
 }
 
@@ -76,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_start_makes_a_token_and_the_next_finds_it() {
+    fn the_first_start_creates_a_token_and_the_next_finds_it() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(&dir.path().join("new"), None);
         assert_eq!(find(&config).unwrap(), None);
-        let token = find_or_make(&config).unwrap();
+        let token = find_or_create(&config).unwrap();
         assert_eq!(token.expose().len(), PREFIX.len() + 2 * clock::TOKEN_BYTES);
         assert!(token.expose().starts_with(PREFIX));
-        assert_eq!(find_or_make(&config).unwrap(), token);
+        assert_eq!(find_or_create(&config).unwrap(), token);
         assert_eq!(find(&config).unwrap(), Some(token));
 
         let files: Vec<_> = fs::read_dir(&config.data_dir).unwrap().map(Result::unwrap).collect();
@@ -93,20 +93,20 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_make_it_one_wins_for_both() {
+    fn two_processes_that_create_it_use_the_same_one() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), None);
-        make(dir.path()).unwrap();
+        create(dir.path()).unwrap();
         let token = find(&config).unwrap();
-        make(dir.path()).unwrap();
+        create(dir.path()).unwrap();
         assert_eq!(find(&config).unwrap(), token);
     }
 
     #[test]
-    fn a_configured_token_makes_no_file() {
+    fn a_configured_token_creates_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), Some("1234567890123456"));
-        assert_eq!(find_or_make(&config).unwrap().expose(), "1234567890123456");
+        assert_eq!(find_or_create(&config).unwrap().expose(), "1234567890123456");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

@@ -1,4 +1,4 @@
-//! The settings: what `default.toml`, a file and the environment say, checked, with every fault named by setting and source.
+//! The settings from `default.toml`, a file and the environment, validated; each fault names its setting and source.
 
 mod grpc;
 mod show;
@@ -30,54 +30,54 @@ use crate::postgres::tools::unknown_parameter;
 
 /// Every setting with its meaning, its unit and its default.
 pub const DEFAULT: &str = include_str!("default.toml");
-/// Connections of clients that a setting may allow; each takes a file descriptor and some 20 KB.
+/// The range of `http.connections_max`; each connection takes a file descriptor and some 20 KB.
 const CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=100_000;
-/// A token that is shorter could be guessed.
+/// The minimum length of a token; a shorter one could be guessed.
 const TOKEN_CHARS: usize = 16;
 
-/// The settings of a process, all checked.
+/// The validated settings of a process.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The instance's name, the tag in subjects. RT: `$rtname`.
+    /// The instance's name, used as the tag in subjects. RT: `$rtname`.
     pub name: String,
-    /// Where people reach the instance; no slash at the end.
+    /// The public URL of the instance, without a trailing slash.
     pub base_url: String,
-    /// Everything that is kept on the disk; absolute.
+    /// The directory of everything kept on disk; absolute.
     pub data_dir: PathBuf,
-    /// Where HTTP is served.
+    /// The address of the HTTP server.
     pub listen: SocketAddr,
-    /// Connections of clients at a time.
+    /// Maximum number of simultaneous client connections.
     pub connections_max: usize,
-    /// Where connectors are served; `None` = they are not.
+    /// The address of the gRPC server for connectors; `None` = disabled.
     pub grpc: Option<Address>,
-    /// The database to use; without one the embedded cluster.
+    /// The database; `None` = the embedded cluster.
     pub database_url: Option<Secret>,
-    /// Where the embedded cluster's programs are; without it they are looked for.
+    /// The directory of PostgreSQL's programs for the embedded cluster; `None` = search the usual places.
     pub bin_dir: Option<PathBuf>,
-    /// The administrator's token; without it the data directory has one.
+    /// The administrator token; `None` = the file in the data directory.
     pub admin_token: Option<Secret>,
-    /// The mail server; without it mails become files.
+    /// The mail server; `None` = write mail to files.
     pub smtp_url: Option<Secret>,
-    /// The sender of mails where the queue has none.
+    /// The sender of mail from queues that have none.
     pub mail_from: String,
     /// Private networks that webhooks may reach.
     pub webhook_allow: Vec<IpNet>,
-    /// Whether this process makes deliveries.
+    /// Whether this process sends deliveries.
     pub delivers: bool,
-    /// The kinds of deliveries that this process makes itself; the others are left to connectors.
+    /// The kinds of deliveries that this process sends itself; connectors send the others.
     pub builtin: Vec<DeliveryKind>,
-    /// The token that opens the metrics and nothing else.
+    /// The token that gives access to the metrics only.
     pub metrics_token: Option<Secret>,
-    /// The collector that traces are sent to; without it there are none.
+    /// The collector that receives traces; `None` = no traces.
     pub otlp_endpoint: Option<String>,
     /// How long traces, attempts and messages are kept.
     pub retention: Retention,
 }
 
-/// Settings that cannot be, and sources that cannot be read: a sentence for each, which names both.
+/// Invalid settings and unreadable sources: a message for each, which names both.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ConfigError {
-    /// What is wrong, in the order in which it is read; never empty.
+    /// The problems in the order in which they were found; never empty.
     pub faults: Vec<String>,
 }
 
@@ -85,28 +85,28 @@ impl Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.faults.as_slice() {
             [one] => f.write_str(one),
-            many => write!(f, "{} settings cannot be:\n  {}", many.len(), many.join("\n  ")),
+            many => write!(f, "{} settings are invalid:\n  {}", many.len(), many.join("\n  ")),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
 
-/// What the settings are made from; a value, so that tests need not change the process.
+/// The inputs that settings are read from; a value, so that tests need not change the process.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// The file that `--config` names.
+    /// The file given with `--config`.
     pub file: Option<PathBuf>,
-    /// The environment.
+    /// The environment variables.
     pub vars: BTreeMap<String, String>,
-    /// Whether the process is root's.
+    /// Whether the process runs as root.
     pub is_root: bool,
     /// This machine's name.
     pub hostname: String,
 }
 
 impl Surroundings {
-    /// Those of this process. Variables that are not UTF-8 can be none of ours.
+    /// Returns those of this process. Skips variables that are not UTF-8, as no setting has such a name.
     pub fn of_process(file: Option<PathBuf>) -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -122,7 +122,7 @@ impl Surroundings {
 }
 
 impl Config {
-    /// What the installation is called and where it is.
+    /// Returns the installation's name and addresses, for the core.
     pub fn installation(&self) -> Installation {
         Installation {
             name: self.name.clone(),
@@ -131,20 +131,20 @@ impl Config {
         }
     }
 
-    /// Whether this process makes deliveries of a kind itself.
-    pub fn makes(&self, kind: &DeliveryKind) -> bool {
+    /// Returns whether this process sends deliveries of a kind itself.
+    pub fn sends(&self, kind: &DeliveryKind) -> bool {
         self.delivers && self.builtin.contains(kind)
     }
 
-    /// Reads the settings: the defaults, under the file, under the environment.
+    /// Reads the settings: the environment overrides the file, which overrides the defaults.
     ///
     /// # Errors
-    /// Names every setting at fault and where it was read: `TESSERA_HTTP__LISTEN: ...`, `http.listen in tessera.toml: ...`.
+    /// Names every invalid setting and its source: `TESSERA_HTTP__LISTEN: ...`, `http.listen in tessera.toml: ...`.
     pub fn load(surroundings: &Surroundings) -> Result<Self, ConfigError> {
         Reader::new(surroundings).read(surroundings)
     }
 
-    /// Every setting with its value and where that comes from, as a file that could be used; no secret is shown.
+    /// Returns every setting with its value and source, as a valid settings file; secrets are hidden.
     ///
     /// # Errors
     /// As for [`Config::load`].
@@ -154,16 +154,16 @@ impl Config {
         Ok(show::show(&reader, &config))
     }
 
-    /// The file that is read and the variables that are: what an administrator would look at first.
+    /// Describes the sources of the settings: the file and the number of variables.
     pub fn sources(surroundings: &Surroundings) -> String {
         let path = sources::path(surroundings.file.as_deref());
         let file = path.map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
         let variables = surroundings.vars.keys().filter(|name| name.starts_with(PREFIX)).count();
-        format!("{file} and {variables} variables of the environment")
+        format!("{file} and {variables} environment variables")
     }
 }
 
-/// The settings as they are written; what they mean is read afterwards.
+/// The settings as written, before they are parsed.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
@@ -251,7 +251,7 @@ struct Telemetry {
     otlp_endpoint: Option<String>,
 }
 
-/// Reads what the settings mean, and knows for a fault which source said so.
+/// Parses the settings, and collects each fault with its source.
 struct Reader {
     figment: Figment,
     settings: Settings,
@@ -327,7 +327,7 @@ impl Reader {
         }
     }
 
-    /// What was read; or, with the fault noted, something to go on with until all of them are.
+    /// Returns the value; or, after recording the fault, a placeholder that lets the remaining settings be checked.
     fn kept<T>(&self, read: Result<T, String>, instead: T) -> T {
         read.unwrap_or_else(|fault| {
             self.faults.borrow_mut().push(fault);
@@ -335,26 +335,26 @@ impl Reader {
         })
     }
 
-    /// Names the source of the setting. A secret that has none came out of the file that its twin names.
+    /// Prefixes a problem with the source of the setting. A secret without a source was read from the file in `<key>_file`.
     fn fault(&self, key: &str, problem: impl Display) -> String {
         let twin = format!("{key}_file");
         let key = if self.figment.find_value(key).is_ok() { key } else { &twin };
         sources::fault(&self.source(key), key, problem)
     }
 
-    /// What said this setting last.
+    /// Returns the source that set this setting last.
     fn source(&self, key: &str) -> String {
         self.figment
             .find_metadata(key)
             .map_or_else(|| DEFAULTS.to_owned(), |metadata| metadata.name.to_string())
     }
 
-    /// A text that says something. An empty one is refused: somebody meant to give a value, and an empty token or
-    /// address must never count as one.
+    /// Validates a text. Rejects an empty one: somebody meant to set a value, and an empty token or address must never count
+    /// as one.
     fn text<'t>(&self, key: &str, text: Option<&'t str>) -> Result<Option<&'t str>, String> {
         match text {
             Some(text) if text.trim().is_empty() => {
-                Err(self.fault(key, "is empty; leave it out to go without"))
+                Err(self.fault(key, "is empty; remove it to use the default"))
             }
             Some(text) if text.contains(char::is_control) => {
                 Err(self.fault(key, "contains a control character"))
@@ -366,7 +366,10 @@ impl Reader {
     fn listen(&self, text: Option<&str>) -> Result<SocketAddr, String> {
         let text = self.text("http.listen", text)?.unwrap_or("127.0.0.1:8080");
         text.parse().map_err(|_| {
-            self.fault("http.listen", format_args!("\"{text}\" is no address and port, as in 127.0.0.1:8080"))
+            self.fault(
+                "http.listen",
+                format_args!("\"{text}\" is not an address with a port, such as 127.0.0.1:8080"),
+            )
         })
     }
 
@@ -384,9 +387,12 @@ impl Reader {
         let key = "telemetry.otlp_endpoint";
         let Some(text) = self.text(key, text)? else { return Ok(None) };
         match Url::parse(text) {
-            // The connection to a collector is made without TLS: it stands on this machine or in its network.
+            // The connection to a collector does not use TLS: it runs on this machine or in its network.
             Ok(url) if url.scheme() == "http" && url.has_host() => Ok(Some(text.to_owned())),
-            _ => Err(self.fault(key, format_args!("\"{text}\" is no http URL, as in http://127.0.0.1:4317"))),
+            _ => {
+                Err(self
+                    .fault(key, format_args!("\"{text}\" is not an http URL, such as http://127.0.0.1:4317")))
+            }
         }
     }
 
@@ -399,7 +405,7 @@ impl Reader {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.query().is_none() => {
                 Ok(text.trim_end_matches('/').to_owned())
             }
-            _ => Err(self.fault("base_url", format_args!("\"{text}\" is no http or https URL"))),
+            _ => Err(self.fault("base_url", format_args!("\"{text}\" is not an http or https URL"))),
         }
     }
 
@@ -412,13 +418,13 @@ impl Reader {
             .map_err(|error| self.fault("data_dir", format_args!("{}: {error}", dir.display())))
     }
 
-    /// A value that stands here or in the file that `<key>_file` names.
+    /// Reads a secret from its setting or from the file in `<key>_file`.
     fn secret(&self, key: &str, value: Option<&str>, file: Option<&str>) -> Result<Option<Secret>, String> {
         let value = self.text(key, value)?;
         let file_key = format!("{key}_file");
         let Some(file) = self.text(&file_key, file)? else { return Ok(value.map(Secret::new)) };
         if value.is_some() {
-            return Err(self.fault(&file_key, format_args!("{key} is set too; keep one of the two")));
+            return Err(self.fault(&file_key, format_args!("{key} is also set; remove one of them")));
         }
         let text = read_small(Path::new(file))
             .map_err(|problem| self.fault(&file_key, format_args!("{file} {problem}")))?;
@@ -435,12 +441,12 @@ impl Reader {
                 && PgConnectOptions::from_str(text).is_ok()
         };
         match url {
-            // First, for sqlx would log what it does not know with its value.
+            // Checked first, as sqlx would log an unknown parameter with its value.
             Some(url) if let Some(name) = unknown_parameter(url.expose()) => {
-                Err(self.fault(key, format_args!("has a parameter that is not known: {name}")))
+                Err(self.fault(key, format_args!("has an unknown parameter: {name}")))
             }
             Some(url) if !is_postgres(&url) => {
-                Err(self.fault(key, "is no postgres://user:password@host/name URL"))
+                Err(self.fault(key, "is not a postgres://user:password@host/name URL"))
             }
             url => Ok(url),
         }
@@ -451,13 +457,15 @@ impl Reader {
             Some(token) if token.expose().chars().count() < TOKEN_CHARS => {
                 Err(self.fault(key, format_args!("is shorter than {TOKEN_CHARS} characters")))
             }
-            Some(token) if !token.expose().chars().all(|it| it.is_ascii_graphic()) => Err(self
-                .fault(key, "may only hold letters, digits and signs of ASCII, as it travels in a header")),
+            Some(token) if !token.expose().chars().all(|it| it.is_ascii_graphic()) => {
+                Err(self
+                    .fault(key, "may contain only visible ASCII characters, because it is sent in a header"))
+            }
             token => Ok(token),
         }
     }
 
-    /// The address of the mail server, which the transport reads as well: what it would refuse at the start is said here.
+    /// Parses the mail server's address. Also creates the transport, to report its errors here and not at the start.
     fn smtp_url(&self, mail: &Mail) -> Result<Option<Secret>, String> {
         let key = "mail.smtp_url";
         let Some(url) = self.secret(key, mail.smtp_url.as_deref(), mail.smtp_url_file.as_deref())? else {
@@ -466,7 +474,7 @@ impl Reader {
         let is_smtp = Url::parse(url.expose())
             .is_ok_and(|url| matches!(url.scheme(), "smtp" | "smtps") && url.has_host());
         if !is_smtp {
-            return Err(self.fault(key, "is no smtp:// or smtps:// URL with a host"));
+            return Err(self.fault(key, "is not an smtp:// or smtps:// URL with a host"));
         }
         match SmtpTransport::new(url.expose(), "localhost") {
             Ok(_) => Ok(Some(url)),
@@ -480,7 +488,7 @@ impl Reader {
     fn mail_from(&self, text: Option<&str>) -> Result<Option<String>, String> {
         match self.text("mail.from", text)? {
             Some(text) if !text.contains('@') => {
-                Err(self.fault("mail.from", format_args!("\"{text}\" is no mail address")))
+                Err(self.fault("mail.from", format_args!("\"{text}\" is not an email address")))
             }
             text => Ok(text.map(str::to_owned)),
         }
@@ -489,8 +497,7 @@ impl Reader {
     fn builtin(&self, words: &[String]) -> Vec<DeliveryKind> {
         let parse = |word: &String| {
             DeliveryKind::BUILTIN.into_iter().find(|kind| kind.as_str() == word).ok_or_else(|| {
-                let problem =
-                    format!("\"{word}\" is none of email, webhook; other kinds are delivered by connectors");
+                let problem = format!("\"{word}\" is not email or webhook; connectors deliver other kinds");
                 self.fault("delivery.builtin", problem)
             })
         };
@@ -502,7 +509,7 @@ impl Reader {
     fn networks(&self, texts: &[String]) -> Vec<IpNet> {
         let parse = |text: &String| {
             text.parse().map_err(|_| {
-                let problem = format!("\"{text}\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32");
+                let problem = format!("\"{text}\" is not a network, such as 127.0.0.0/8 or 10.1.2.3/32");
                 self.fault("webhook.allow", problem)
             })
         };
@@ -525,7 +532,7 @@ fn default_data_dir(surroundings: &Surroundings) -> Result<PathBuf, String> {
         |name: &str| surroundings.vars.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").map(|home| home.join(".local/share"));
     absolute("XDG_DATA_HOME").or_else(home).map(|share| share.join("tessera")).ok_or_else(|| {
-        format!("{PREFIX}DATA_DIR: there is no HOME to put data under; say where the data shall be")
+        format!("{PREFIX}DATA_DIR: HOME is not set, so there is no default; set this to the directory for the data")
     })
 }
 

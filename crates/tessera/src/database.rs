@@ -1,4 +1,4 @@
-//! The database of this process: the one that the settings name, or the embedded cluster.
+//! The database of this process: the configured one, or the embedded cluster.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::postgres::tools::Tools;
 use crate::postgres::{Embedded, PostgresError};
 
-/// A database to connect to. While the value lives, an embedded cluster that this process started runs.
+/// A database to connect to. An embedded cluster that this process started runs while this value lives.
 #[derive(Debug)]
 pub struct Database {
     options: PgConnectOptions,
@@ -22,7 +22,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// For `serve`: starts the embedded cluster where none is configured, and refuses when another Tessera runs on it.
+    /// Opens the database for `serve`: starts the embedded cluster if none is configured. Fails if another Tessera runs on it.
     ///
     /// # Errors
     /// The embedded cluster cannot be started; the message says what to do.
@@ -30,7 +30,7 @@ impl Database {
         Self::open(config, Embedded::start).await
     }
 
-    /// For the other commands: uses an embedded cluster that runs, else starts it until the command is done.
+    /// Opens the database for the other commands: uses a running embedded cluster, or starts it until the command ends.
     ///
     /// # Errors
     /// As for [`Database::own`].
@@ -38,43 +38,41 @@ impl Database {
         Self::open(config, Embedded::adopt_or_start).await
     }
 
-    /// Whether there is a database to look at: an embedded one is made by the first command that needs it.
-    pub fn is_made(config: &Config) -> bool {
+    /// Returns whether a database exists; the first command that needs an embedded one creates it.
+    pub fn exists(config: &Config) -> bool {
         config.database_url.is_some() || config.data_dir.join("postgres/data/PG_VERSION").exists()
     }
 
-    /// How to connect.
+    /// Returns the connection options.
     pub fn options(&self) -> PgConnectOptions {
         self.options.clone()
     }
 
-    /// The database's name.
+    /// Returns the database's name.
     pub fn name(&self) -> &str {
         self.options.get_database().unwrap_or_else(|| self.options.get_username())
     }
 
-    /// PostgreSQL's programs for this database, whose server is of a major version.
+    /// Returns PostgreSQL's programs that match the server's major version.
     ///
     /// # Errors
-    /// There are none that suit it.
+    /// No matching programs are installed.
     pub fn tools(&self, server_major: u32) -> Result<Tools, PostgresError> {
         Tools::find(self.bin_dir.as_deref(), server_major, self.url.clone(), self.is_embedded())
     }
 
-    /// Whether this is the embedded cluster.
+    /// Returns whether this is the embedded cluster.
     pub fn is_embedded(&self) -> bool {
         self.embedded.is_some()
     }
 
-    /// Stops an embedded cluster that this process started, and waits for its end.
+    /// Stops an embedded cluster that this process started, and waits until it has ended.
     ///
     /// # Errors
-    /// None but a panic of the thread that stops it.
+    /// The thread that stops it panicked.
     pub async fn close(self) -> anyhow::Result<()> {
         if let Some(embedded) = self.embedded {
-            tokio::task::spawn_blocking(move || embedded.stop())
-                .await
-                .context("PostgreSQL was not stopped")?;
+            tokio::task::spawn_blocking(move || embedded.stop()).await.context("cannot stop PostgreSQL")?;
         }
         Ok(())
     }

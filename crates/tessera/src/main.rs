@@ -1,6 +1,6 @@
 //! The `tessera` program: settings, log, database and the commands.
 
-/// Prints a line. That nobody reads it any more (`| head`) is no fault of what is being done.
+/// Prints a line to stdout. Ignores a closed pipe (`| head`), which must not stop the command.
 macro_rules! say {
     ($($words:tt)*) => {{
         use std::io::Write as _;
@@ -21,29 +21,29 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// A request makes and drops thousands of small values; the system's allocator would take a quarter of its time for them.
+/// Each request allocates and frees thousands of small values, and the system allocator would take a quarter of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Before anything speaks TLS. It fails only where a provider is installed already, which is as good.
+    // Must come before any use of TLS. It fails only if a provider is already installed, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tessera_core::failpoint::Failpoint::arm();
     let cli = cli::Cli::parse();
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tessera: {}", told(&error));
+            eprintln!("tessera: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// An error and its causes, each once: some say themselves what their cause says.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |told, cause| {
-        if told.ends_with(&cause) { told } else { format!("{}: {cause}", told.trim_end_matches('.')) }
+/// Joins an error and its causes. Skips a cause that the error above it already ends with.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.ends_with(&cause) { text } else { format!("{}: {cause}", text.trim_end_matches('.')) }
     })
 }
 
@@ -52,8 +52,8 @@ mod tests {
     use anyhow::anyhow;
 
     #[test]
-    fn an_error_is_told_with_each_cause_once() {
+    fn each_cause_of_an_error_is_printed_once() {
         let error = anyhow!("disk full").context("refused: disk full").context("It failed.");
-        assert_eq!(super::told(&error), "It failed: refused: disk full");
+        assert_eq!(super::describe(&error), "It failed: refused: disk full");
     }
 }

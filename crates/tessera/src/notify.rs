@@ -1,27 +1,27 @@
-//! Tells systemd how the service stands (sd_notify), where systemd wants to know; elsewhere nothing happens.
+//! Notifies systemd of the service's state (sd_notify), if systemd asks for it.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// The variable by which systemd says where it listens.
+/// The variable with the address of systemd's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// The server answers.
+/// Reports that the server accepts requests.
 pub fn ready() {
-    tell("READY=1");
+    notify("READY=1");
 }
 
-/// The server finishes what is under way and ends.
+/// Reports that the server is finishing its work and will end.
 pub fn stopping() {
-    tell("STOPPING=1");
+    notify("STOPPING=1");
 }
 
-fn tell(state: &str) {
+fn notify(state: &str) {
     let Some(place) = std::env::var_os(SOCKET) else { return };
     if let Err(error) = send(&place, state) {
-        tracing::warn!(%error, "systemd could not be told {state}");
+        tracing::warn!(%error, "cannot notify systemd: {state}");
     }
 }
 
@@ -30,7 +30,7 @@ fn send(place: &OsStr, state: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A path; or, after an @, a name of the kernel's that no file has.
+/// Parses a path, or after an `@`, a name in Linux's abstract namespace.
 fn address(place: &OsStr) -> io::Result<SocketAddr> {
     #[cfg(target_os = "linux")]
     if let Some(name) = place.as_bytes().strip_prefix(b"@") {
@@ -44,29 +44,29 @@ fn address(place: &OsStr) -> io::Result<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn heard(socket: &UnixDatagram) -> String {
+    fn received(socket: &UnixDatagram) -> String {
         let mut bytes = [0; 64];
         let count = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
     }
 
     #[test]
-    fn systemd_hears_what_it_is_told() {
+    fn systemd_receives_the_state() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         send(path.as_os_str(), "READY=1").unwrap();
-        assert_eq!(heard(&socket), "READY=1");
+        assert_eq!(received(&socket), "READY=1");
         assert!(send(OsStr::new("/nowhere/notify"), "READY=1").is_err());
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn systemd_may_listen_under_a_name_that_no_file_has() {
+    fn the_socket_can_have_an_abstract_name() {
         use std::os::linux::net::SocketAddrExt as _;
         let name = format!("tessera-notify-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         send(OsStr::new(&format!("@{name}")), "STOPPING=1").unwrap();
-        assert_eq!(heard(&socket), "STOPPING=1");
+        assert_eq!(received(&socket), "STOPPING=1");
     }
 }

@@ -1,4 +1,4 @@
-//! `tessera serve`: wires settings, database, core, API and deliveries together, and runs them until it is told to stop.
+//! `tessera serve`: connects settings, database, core, API and deliveries, and runs them until a signal.
 
 use crate::admin_token;
 use crate::cli::migrate;
@@ -34,15 +34,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How often the upkeep of tables is done.
-const UPKEEP_EVERY: Duration = Duration::from_secs(3_600);
-/// How the process ends after a second signal.
+/// Interval of the maintenance of tables.
+const MAINTENANCE_EVERY: Duration = Duration::from_secs(3_600);
+/// Exit code after a second signal.
 const EXIT_AT_ONCE: i32 = 1;
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// The database, the token's file or the address cannot be had.
+/// The database, the token's file or the address is unavailable.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let stop = on_signal()?;
     raise_file_limit();
@@ -64,17 +64,17 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let pools = Pools::new(database.options());
     migrate::run_on(database).await?;
-    // What requests need; the rest of the upkeep may take long, and waits until they are served.
-    make_partitions(&pools).await;
+    // Requests need the partitions. The rest of the maintenance may take long and runs while requests are served.
+    create_partitions(&pools).await;
     let guard = Guard::new(config.webhook_allow.clone());
     let (mail, mail_to) = mail_transport(config)?;
-    let mail_to = if config.makes(&DeliveryKind::Email) { mail_to } else { "connectors".to_owned() };
+    let mail_to = if config.sends(&DeliveryKind::Email) { mail_to } else { "connectors".to_owned() };
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
     let tessera = Arc::new(Tessera::open(pools.clone(), config.installation(), Arc::new(guard)).await?);
     let address = http.local_addr()?;
     let router = router(config, Arc::clone(&tessera), &stop)?;
-    // From here on nothing can fail any more.
-    let workers = DeliveryKind::BUILTIN.iter().any(|kind| config.makes(kind)).then(|| {
+    // From here on, nothing can fail.
+    let workers = DeliveryKind::BUILTIN.iter().any(|kind| config.sends(kind)).then(|| {
         Workers::start(Tools {
             pool: pools.write.clone(),
             transports,
@@ -85,26 +85,26 @@ async fn serve(
             drain: DRAIN,
         })
     });
-    let upkeep = tokio::spawn(Upkeep::new(pools.clone(), config.retention).keep_up_always());
+    let maintenance = tokio::spawn(Maintenance::new(pools.clone(), config.retention).run());
     tracing::info!("listening on http://{address}, database {}, mail to {mail_to}", place(config, database));
     let connectors = grpc.map(|grpc| {
-        tracing::info!("connectors at {grpc}");
+        tracing::info!("listening for connectors at {grpc}");
         let limits = tessera_grpc::Limits::default();
         tokio::spawn(tessera_grpc::serve(grpc, Arc::clone(&tessera), limits, stop.clone()))
     });
     let limits = Limits { connections: config.connections_max, ..Limits::default() };
     notify::ready();
     let cut_off = server::serve(http, router, limits, stop).await;
-    tell_cut_off(cut_off, "requests", limits.drain);
+    warn_cut_off(cut_off, "requests", limits.drain);
     if let Some(connectors) = connectors {
         match connectors.await {
             Ok(cut_off) => {
-                tell_cut_off(cut_off, "calls of connectors", tessera_grpc::Limits::default().drain);
+                warn_cut_off(cut_off, "calls of connectors", tessera_grpc::Limits::default().drain);
             }
-            Err(error) => tracing::error!(%error, "connectors were not served to the end"),
+            Err(error) => tracing::error!(%error, "the listener for connectors failed"),
         }
     }
-    upkeep.abort();
+    maintenance.abort();
     if let Some(workers) = workers {
         workers.stop().await;
     }
@@ -112,7 +112,7 @@ async fn serve(
     Ok(())
 }
 
-/// Listens for connectors, where they are served.
+/// Opens the listener for connectors, if one is configured.
 async fn open_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
     let Some(address) = &config.grpc else { return Ok(None) };
     let grpc = Listener::open(address).await.with_context(|| {
@@ -126,24 +126,28 @@ async fn open_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
     Ok(Some(grpc))
 }
 
-fn tell_cut_off(connections: usize, what: &str, drain: Duration) {
+fn warn_cut_off(connections: usize, what: &str, drain: Duration) {
     if connections > 0 {
-        tracing::warn!(connections, "cut off: not all {what} ended within {} s", drain.as_secs());
+        tracing::warn!(
+            connections,
+            "closed connections: not all {what} finished within {} s",
+            drain.as_secs()
+        );
     }
 }
 
-/// Where the data is, for the log.
+/// Describes the location of the data, for the log.
 fn place(config: &Config, database: &Database) -> String {
     if database.is_embedded() {
         format!("embedded in {}", config.data_dir.join("postgres").display())
     } else {
-        "as database.url says".to_owned()
+        "at database.url".to_owned()
     }
 }
 
-/// The API, with what this process tells of itself.
+/// Builds the API with this process's metrics and traces.
 fn router(config: &Config, tessera: Arc<Tessera>, stop: &CancellationToken) -> anyhow::Result<Router> {
-    let token = admin_token::find_or_make(config)?;
+    let token = admin_token::find_or_create(config)?;
     let scrape = Scrape::new(telemetry::metrics()?, config.metrics_token.as_ref().map(Secret::expose));
     let app = App::new(tessera, token.expose()).with_stop(stop.clone()).with_scrape(scrape);
     let router = tessera_api::router(app);
@@ -153,7 +157,7 @@ fn router(config: &Config, tessera: Arc<Tessera>, stop: &CancellationToken) -> a
     })
 }
 
-/// The mail server, or the folder that takes its place.
+/// Returns the mail server, or the folder for mail if none is configured, with its description for the log.
 fn mail_transport(config: &Config) -> anyhow::Result<(MailTransport, String)> {
     match &config.smtp_url {
         Some(url) => {
@@ -164,34 +168,34 @@ fn mail_transport(config: &Config) -> anyhow::Result<(MailTransport, String)> {
         }
         None => {
             let folder = config.data_dir.join("mail");
-            let told = format!("files in {} (no mail.smtp_url is set)", folder.display());
-            Ok((MailTransport::File(FileTransport::new(folder)), told))
+            let description = format!("files in {} (mail.smtp_url is not set)", folder.display());
+            Ok((MailTransport::File(FileTransport::new(folder)), description))
         }
     }
 }
 
-/// The upkeep of tables.
-struct Upkeep {
+/// The periodic maintenance of tables.
+struct Maintenance {
     pools: Pools,
     retention: Retention,
-    walk: Walk,
+    cleanup: Cleanup,
 }
 
-/// The walk over old deliveries that empties messages.
-struct Walk {
-    /// The delivery up to which it has come.
+/// The progress of the cleanup that empties the messages of old deliveries.
+struct Cleanup {
+    /// The last delivery that was emptied.
     emptied_to: Uuid,
-    /// The day on which it began.
+    /// The day on which this pass began.
     day: Date,
 }
 
-impl Walk {
+impl Cleanup {
     fn new(today: Date) -> Self {
         Self { emptied_to: Uuid::nil(), day: today }
     }
 
-    /// Begins anew on a new day, for what was not finished when it was passed.
-    fn goes_on(&mut self, today: Date) -> &mut Uuid {
+    /// Returns the delivery to continue after; starts over on a new day, for deliveries that had not ended when passed.
+    fn position(&mut self, today: Date) -> &mut Uuid {
         if today != self.day {
             *self = Self::new(today);
         }
@@ -199,51 +203,51 @@ impl Walk {
     }
 }
 
-/// Makes the partitions of the months to come. A failure is told and tried again the next time.
-async fn make_partitions(pools: &Pools) {
+/// Creates the partitions of the next months. A failure is logged and retried the next time.
+async fn create_partitions(pools: &Pools) {
     if let Err(error) = maintenance::make_partitions(&pools.write, clock::now()).await {
-        tracing::warn!(%error, "no partitions for the months to come; rows go to the default partition");
+        tracing::warn!(%error, "cannot create the partitions of the next months; rows go to the default partition");
     }
 }
 
-impl Upkeep {
+impl Maintenance {
     fn new(pools: Pools, retention: Retention) -> Self {
-        Self { pools, retention, walk: Walk::new(clock::now().date()) }
+        Self { pools, retention, cleanup: Cleanup::new(clock::now().date()) }
     }
 
-    /// What is done every [`UPKEEP_EVERY`]. A failure is told and tried again the next time.
-    async fn keep_up(&mut self) {
+    /// Runs each task once. A failure is logged and retried after [`MAINTENANCE_EVERY`].
+    async fn run_once(&mut self) {
         let (pool, now) = (&self.pools.write, clock::now());
         let Retention { traces_days, attempts_days, payloads_days } = self.retention;
-        make_partitions(&self.pools).await;
+        create_partitions(&self.pools).await;
         if let Err(error) = maintenance::forget_keys(pool, now).await {
-            tracing::warn!(%error, "old idempotency keys were not deleted");
+            tracing::warn!(%error, "cannot delete old idempotency keys");
         }
         if let Err(error) = words::fill(pool).await {
-            tracing::warn!(%error, "the words of older tickets and messages were not filled in");
+            tracing::warn!(%error, "cannot index the words of older tickets and messages");
         }
         if let Err(error) = maintenance::drop_traces(pool, traces_days, now).await {
-            tracing::warn!(%error, "old traces were not deleted");
+            tracing::warn!(%error, "cannot delete old traces");
         }
         if let Err(error) = maintenance::drop_attempts(pool, attempts_days, now).await {
-            tracing::warn!(%error, "old attempts of deliveries were not deleted");
+            tracing::warn!(%error, "cannot delete old attempts of deliveries");
         }
-        let from = self.walk.goes_on(now.date());
+        let from = self.cleanup.position(now.date());
         if let Err(error) = maintenance::empty_messages(pool, payloads_days, now, from).await {
-            tracing::warn!(%error, "old messages of deliveries were not emptied");
+            tracing::warn!(%error, "cannot empty the messages of old deliveries");
         }
     }
 
-    async fn keep_up_always(mut self) {
+    async fn run(mut self) {
         loop {
-            self.keep_up().await;
-            tokio::time::sleep(UPKEEP_EVERY).await;
+            self.run_once().await;
+            tokio::time::sleep(MAINTENANCE_EVERY).await;
         }
     }
 }
 
-/// Takes as many file descriptors as this process may have: each connection needs one, and the usual limit of 1,024 is there
-/// for programs that use `select`. Without it fewer connections are to be had, and the accept loop says so.
+/// Raises the limit of file descriptors to the maximum, as each connection needs one; the usual limit of 1,024 exists for
+/// programs that use `select`. If this fails, fewer connections are possible, and the accept loop logs when they run out.
 fn raise_file_limit() {
     if let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE)
         && now < most
@@ -252,11 +256,11 @@ fn raise_file_limit() {
     }
 }
 
-/// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once, for who has seen enough.
+/// Returns a token that the first SIGINT or SIGTERM cancels; a second one ends the process immediately.
 fn on_signal() -> anyhow::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stopping = stop.clone();
     tokio::spawn(async move {
         let mut next = async || {
             tokio::select! {
@@ -266,13 +270,13 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
         };
         next().await;
         tracing::info!(
-            "stopping: requests and deliveries under way are finished first; a second signal ends this at once"
+            "stopping: finishing requests and deliveries in progress; send a second signal to stop immediately"
         );
         notify::stopping();
         Failpoint::Stopping.pass();
-        told.cancel();
+        stopping.cancel();
         next().await;
-        tracing::warn!("ended at once; deliveries under way are made again after the next start");
+        tracing::warn!("stopped immediately; deliveries in progress are repeated after the next start");
         std::process::exit(EXIT_AT_ONCE);
     });
     Ok(stop)
@@ -284,12 +288,12 @@ mod tests {
     use time::macros::date;
 
     #[test]
-    fn the_walk_over_old_messages_begins_anew_once_a_day() {
-        let (mut walk, last) = (Walk::new(date!(2026 - 11 - 23)), Uuid::max());
-        *walk.goes_on(date!(2026 - 11 - 23)) = last;
-        assert_eq!(*walk.goes_on(date!(2026 - 11 - 23)), last);
-        assert_eq!(*walk.goes_on(date!(2026 - 11 - 24)), Uuid::nil());
-        *walk.goes_on(date!(2026 - 11 - 24)) = last;
-        assert_eq!(*walk.goes_on(date!(2026 - 11 - 24)), last);
+    fn the_cleanup_of_old_messages_starts_over_once_a_day() {
+        let (mut cleanup, last) = (Cleanup::new(date!(2026 - 11 - 23)), Uuid::max());
+        *cleanup.position(date!(2026 - 11 - 23)) = last;
+        assert_eq!(*cleanup.position(date!(2026 - 11 - 23)), last);
+        assert_eq!(*cleanup.position(date!(2026 - 11 - 24)), Uuid::nil());
+        *cleanup.position(date!(2026 - 11 - 24)) = last;
+        assert_eq!(*cleanup.position(date!(2026 - 11 - 24)), last);
     }
 }

@@ -1,4 +1,4 @@
-//! What this process tells of itself: the log on stderr, metrics, and traces for a collector where one is set.
+//! Telemetry of this process: the log on stderr, metrics, and traces if a collector is configured.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -25,32 +25,31 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
-/// How long a collector may take to accept a batch of spans, and how long the last one holds up a stop.
+/// Time limit for a collector to accept a batch of spans, and for the last batch when the process stops.
 const COLLECTOR_PATIENCE: Duration = Duration::from_secs(5);
-/// How often what was measured is folded into the histograms, which bounds what waits to be folded.
+/// Interval at which measurements are folded into histograms, which bounds their number in memory.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// What has to be ended in order.
+/// Handles that must be closed before the process ends.
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Sets up the log of this process, and its traces when there is a collector to send them to: text for a person at a
-/// terminal, one JSON object a line for everything else. `RUST_LOG` says what is logged, by default `info` and above; must
-/// be called on a Tokio runtime.
+/// Sets up the log of this process, and its traces if there is a collector: text on a terminal, otherwise one JSON object
+/// per line. `RUST_LOG` sets the filter, by default `info` and above. Must be called on a Tokio runtime.
 ///
 /// # Errors
-/// `RUST_LOG` or the collector's address cannot be read, or there is a log already.
+/// `RUST_LOG` or the collector's address is invalid, or a log was already set up.
 pub fn init(collector: Option<&str>) -> anyhow::Result<Telemetry> {
     let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).context("RUST_LOG cannot be read")?,
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).context("RUST_LOG is invalid")?,
         _ => EnvFilter::new("info"),
     };
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = if std::io::stderr().is_terminal() { log.boxed() } else { log.json().boxed() };
     let traces = collector.map(traces).transpose()?;
-    // Only what is ours: the spans of the exporter's own connection would beget spans without end.
+    // Only Tessera's own spans: tracing the exporter's connection would create spans without end.
     let ours = Targets::new().with_target("tessera", LevelFilter::INFO);
     let spans = traces.as_ref().map(|traces| {
         tracing_opentelemetry::layer::<Registry>().with_tracer(traces.tracer("tessera")).with_filter(ours)
@@ -59,17 +58,17 @@ pub fn init(collector: Option<&str>) -> anyhow::Result<Telemetry> {
         .with(spans)
         .with(log.with_filter(filter))
         .try_init()
-        .map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
+        .map_err(|error| anyhow::anyhow!("cannot set up the log: {error}"))?;
     Ok(Telemetry { traces })
 }
 
 impl Telemetry {
-    /// Sends the spans that were not sent yet. A collector that does not answer holds this up for [`COLLECTOR_PATIENCE`].
+    /// Sends the remaining spans. Waits up to [`COLLECTOR_PATIENCE`] for the collector.
     pub async fn close(self) {
         let Some(traces) = self.traces else { return };
         let closed = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(COLLECTOR_PATIENCE));
         if !matches!(closed.await, Ok(Ok(()))) {
-            tracing::warn!("the last traces did not reach the collector of telemetry.otlp_endpoint");
+            tracing::warn!("cannot send the last traces to the collector (telemetry.otlp_endpoint)");
         }
     }
 }
@@ -83,33 +82,33 @@ fn traces(collector: &str) -> anyhow::Result<SdkTracerProvider> {
         .context("telemetry.otlp_endpoint")?;
     let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource = Resource::builder().with_service_name("tessera").with_attribute(version).build();
-    let exporter = Told { exporter, is_failing: AtomicBool::new(false) };
+    let exporter = LoggedExporter { exporter, is_failing: AtomicBool::new(false) };
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// An exporter that tells once when the collector goes away, and once when it is back. What could not be sent meanwhile is
-/// dropped: traces are worth less than the requests they are of.
-struct Told {
+/// An exporter that logs once when the collector becomes unavailable, and once when it is back. Spans in between are
+/// dropped: traces are worth less than the requests that they describe.
+struct LoggedExporter {
     exporter: SpanExporter,
     is_failing: AtomicBool,
 }
 
-impl fmt::Debug for Told {
+impl fmt::Debug for LoggedExporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.exporter.fmt(f)
     }
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for Told {
+impl opentelemetry_sdk::trace::SpanExporter for LoggedExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.exporter.export(batch).await;
         let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
             Err(error) if !was_failing => {
-                tracing::warn!(%error, "the collector of telemetry.otlp_endpoint takes no traces; they are dropped until it does");
+                tracing::warn!(%error, "the collector (telemetry.otlp_endpoint) accepts no traces; dropping them until it does");
             }
             Ok(()) if was_failing => {
-                tracing::info!("the collector of telemetry.otlp_endpoint takes traces again")
+                tracing::info!("the collector (telemetry.otlp_endpoint) accepts traces again")
             }
             _ => {}
         }
@@ -129,7 +128,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Told {
     }
 }
 
-/// Lets the trace of a request go on where its client left off (W3C `traceparent`).
+/// Continues the trace of a request's client (W3C `traceparent`).
 pub async fn continue_trace(request: Request, next: Next) -> Response {
     let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
     next.run(request).with_context(parent).await
@@ -147,10 +146,11 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Begins to measure, and gives what renders the metrics in Prometheus' text format; must be called on a Tokio runtime.
+/// Installs the metrics recorder and returns a function that renders Prometheus' text format. Must be called on a Tokio
+/// runtime.
 ///
 /// # Errors
-/// Something in this process measures already.
+/// A recorder is already installed in this process.
 pub fn metrics() -> anyhow::Result<impl Fn() -> String + Send + Sync + 'static> {
     let recorder = PrometheusBuilder::new().set_buckets(&names::SECONDS)?.install_recorder()?;
     names::describe();

@@ -1,14 +1,14 @@
-//! `tessera check`: proves the invariants that a database with no server running can show.
+//! `tessera check`: verifies the invariants that can be checked in a database while no server is running.
 
 use crate::config::Config;
 use crate::database::Database;
 use anyhow::bail;
 use tessera_core::db::{self, Pools};
 
-/// Looks at every ticket and delivery and says what is wrong, if anything is.
+/// Checks every ticket and delivery, and prints each violation.
 ///
 /// # Errors
-/// The database cannot be had, or an invariant does not hold.
+/// The database cannot be opened, or an invariant is violated.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let database = Database::share(config).await?;
     let pools = Pools::new(database.options());
@@ -19,13 +19,16 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     for (invariant, sentence) in &report.violations {
         println!("{invariant}: {sentence}");
     }
-    let looked = format!(
+    let checked = format!(
         "{} tickets, {} transactions, {} deliveries",
         report.tickets, report.transactions, report.deliveries
     );
     if !report.violations.is_empty() {
-        bail!("{} violations in {looked}; run this while no server runs", report.violations.len());
+        bail!(
+            "{} violations in {checked}. Run this command only while no server is running.",
+            report.violations.len()
+        );
     }
-    println!("Everything holds: {looked}.");
+    println!("All invariants hold: {checked}.");
     Ok(())
 }

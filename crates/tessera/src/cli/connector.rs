@@ -1,4 +1,4 @@
-//! `tessera connector`: who may deliver and bring things in by gRPC.
+//! `tessera connector`: manages the programs that deliver and create tickets over gRPC.
 
 use std::sync::Arc;
 
@@ -16,67 +16,67 @@ use super::must_be_current;
 use crate::config::Config;
 use crate::database::Database;
 
-/// What is done with connectors.
+/// The subcommands of `tessera connector`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Add a connector, and print its token, which is shown this once
+    /// Add a connector and print its token, which is shown only once
     Add(Add),
     /// List the connectors
     List,
-    /// Print a new token for a connector; the one that it had opens nothing any more
+    /// Print a new token for a connector; its old token becomes invalid
     Renew(Name),
-    /// Revoke a connector's token, at once and for good
+    /// Revoke a connector's token immediately and permanently
     Revoke(Name),
 }
 
-/// A connector to be added.
+/// The arguments of `tessera connector add`.
 #[derive(Debug, clap::Args)]
 pub struct Add {
-    /// What it is called
+    /// Name of the connector
     name: String,
-    /// What it may deliver: email, webhook, or a kind of your own, which scrips can name from now on; may be given again
+    /// Kind of delivery that it serves: email, webhook, or your own, which scrips can then use; can be repeated
     #[arg(long = "kind", value_name = "KIND")]
     kinds: Vec<String>,
-    /// The privileged user as whom it may read and change tickets; without it, it may not
+    /// Privileged user as whom it reads and changes tickets; without this, it cannot
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
 }
 
-/// A connector.
+/// The connector that a subcommand acts on.
 #[derive(Debug, clap::Args)]
 pub struct Name {
-    /// What it is called
+    /// Name of the connector
     name: String,
 }
 
-/// Does it, while a server runs or none does.
+/// Runs the subcommand, whether or not a server is running.
 ///
 /// # Errors
-/// The database cannot be had, or what is asked for cannot be.
+/// The database cannot be opened, or the operation is rejected.
 pub async fn run(config: &Config, command: &Command) -> anyhow::Result<()> {
-    if !Database::is_made(config) {
+    if !Database::exists(config) {
         bail!(
-            "there is no database in {} (data_dir) yet. Start `tessera serve` once, or set TESSERA_DATA_DIR as the server has it",
+            "there is no database in {} (data_dir) yet. Run `tessera serve` once, or set TESSERA_DATA_DIR to the server's directory",
             config.data_dir.display()
         );
     }
     let database = Database::share(config).await?;
     let pools = Pools::new(database.options());
-    let done = on(config, &pools, command).await;
+    let done = run_on(config, &pools, command).await;
     pools.close().await;
     database.close().await?;
     done
 }
 
-async fn on(config: &Config, pools: &Pools, command: &Command) -> anyhow::Result<()> {
+async fn run_on(config: &Config, pools: &Pools, command: &Command) -> anyhow::Result<()> {
     must_be_current(pools).await?;
     let guard = Arc::new(Guard::new(config.webhook_allow.clone()));
     let tessera = Tessera::open(pools.clone(), config.installation(), guard).await?;
-    println!("{}", tell(&tessera, command).await?);
+    println!("{}", execute(&tessera, command).await?);
     Ok(())
 }
 
-/// Every fault of what was asked for, a line each.
+/// Puts each fault of an error on its own line.
 fn sentences(error: Error) -> anyhow::Error {
     if error.faults().is_empty() {
         return error.into();
@@ -85,8 +85,8 @@ fn sentences(error: Error) -> anyhow::Error {
     anyhow!("{}", faults.join("\n"))
 }
 
-/// What is to be printed.
-async fn tell(tessera: &Tessera, command: &Command) -> anyhow::Result<String> {
+/// Executes the subcommand and returns its output.
+async fn execute(tessera: &Tessera, command: &Command) -> anyhow::Result<String> {
     let caller = tessera.administrator()?;
     match command {
         Command::Add(Add { name, kinds, user }) => {
@@ -101,15 +101,15 @@ async fn tell(tessera: &Tessera, command: &Command) -> anyhow::Result<String> {
         }
         Command::Revoke(Name { name }) => {
             tessera.revoke_connector(&caller, name).await.map_err(sentences)?;
-            Ok(format!("revoked: {name}. What it had leased goes to others within half a minute."))
+            Ok(format!("Revoked {name}. Other connectors take over its leased deliveries within 30 s."))
         }
     }
 }
 
-/// A line for each connector.
+/// Formats connectors as a table, one per line.
 fn table(connectors: &[Registered]) -> String {
     if connectors.is_empty() {
-        return "There are no connectors. `tessera connector add NAME --kind KIND` adds one.".to_owned();
+        return "There are no connectors. Add one with `tessera connector add NAME --kind KIND`.".to_owned();
     }
     let heads = ["NAME", "KINDS", "AS", "SOFTWARE", "LAST SEEN"].map(str::to_owned);
     let rows = connectors.iter().map(|one| {
@@ -148,7 +148,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn connectors_stand_in_columns_with_a_dash_for_what_there_is_not() {
+    fn connectors_are_listed_in_columns_with_a_dash_for_missing_values() {
         let of = |name: &str, kinds: &[&str]| Registered {
             connector: Connector {
                 id: ConnectorId(Uuid::nil()),

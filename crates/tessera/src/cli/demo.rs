@@ -1,4 +1,4 @@
-//! `tessera demo`: a small desk to try things on, made through the API of the running server.
+//! `tessera demo`: creates a small example desk through the API of the running server.
 
 use crate::admin_token;
 use crate::config::Config;
@@ -7,22 +7,20 @@ use reqwest::Method;
 use serde_json::Value;
 use std::time::Duration;
 
-/// What the demo is made of: method, path and body of each request. `{n}` in a path is the n-th ticket made.
+/// The requests that create the demo: method, path and body of each. `{n}` in a path is the n-th ticket created.
 const STEPS: &str = include_str!("demo.json");
-/// How long one request may take.
+/// Time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes the demo, unless the database has tickets.
+/// Creates the demo, unless the database has tickets.
 ///
 /// # Errors
-/// The server does not answer, or refuses one of the requests.
+/// The server does not respond, or rejects one of the requests.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let server = Server::new(config)?;
-    let there = server.send(Method::GET, "/api/tickets?limit=1", None).await?;
-    if there.pointer("/items/0").is_some() {
-        println!(
-            "The demo is made only in a database without tickets; this one has some. Nothing was changed."
-        );
+    let existing = server.send(Method::GET, "/api/tickets?limit=1", None).await?;
+    if existing.pointer("/items/0").is_some() {
+        println!("The demo needs a database without tickets, and this one has some. Nothing was changed.");
         return Ok(());
     }
     let steps: Vec<(String, String, Value)> = serde_json::from_str(STEPS).context("demo.json")?;
@@ -35,20 +33,20 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
             tickets.push(number.to_string());
         }
     }
-    println!("Made a demo desk with {} tickets in {} requests.", tickets.len(), steps.len());
+    println!("Created a demo desk with {} tickets in {} requests.", tickets.len(), steps.len());
     Ok(())
 }
 
-/// Puts ticket numbers in the place of `{n}`.
+/// Replaces each `{n}` with a ticket number.
 fn with_numbers(path: &str, tickets: &[String]) -> anyhow::Result<String> {
     let Some((before, rest)) = path.split_once('{') else { return Ok(path.to_owned()) };
-    let (place, after) = rest.split_once('}').context("a brace without its twin")?;
+    let (place, after) = rest.split_once('}').context("an unmatched brace")?;
     let number = place.parse::<usize>()?.checked_sub(1).and_then(|index| tickets.get(index));
-    let number = number.with_context(|| format!("{path} names a ticket that was not made yet"))?;
+    let number = number.with_context(|| format!("{path} names a ticket that was not created yet"))?;
     Ok(format!("{before}{number}{after}"))
 }
 
-/// The running server.
+/// A client of the running server.
 struct Server {
     client: reqwest::Client,
     base: String,
@@ -58,7 +56,7 @@ struct Server {
 impl Server {
     fn new(config: &Config) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?;
-        let token = admin_token::find_or_make(config)?.expose().to_owned();
+        let token = admin_token::find_or_create(config)?.expose().to_owned();
         Ok(Self { client, base: format!("http://{}", config.listen), token })
     }
 
@@ -68,12 +66,12 @@ impl Server {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let unreachable = || format!("no server answers at {}; start one with `tessera serve`", self.base);
+        let unreachable = || format!("no server responds at {}; start one with `tessera serve`", self.base);
         let answer = request.send().await.with_context(unreachable)?;
         let status = answer.status();
         let text = answer.text().await?;
         if !status.is_success() {
-            bail!("{method} {path} was answered {status}: {text}");
+            bail!("{method} {path} failed with {status}: {text}");
         }
         Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
     }

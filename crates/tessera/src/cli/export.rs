@@ -1,4 +1,4 @@
-//! `tessera export`: every ticket, or what a query finds, a ticket a line of JSON, as `tessera import` reads them.
+//! `tessera export`: writes all tickets, or those that match a query, as JSON Lines that `tessera import` reads.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -25,65 +25,65 @@ use crate::database::Database;
 /// Bytes written at a time.
 const BUFFER: usize = 256 * 1024;
 
-/// What an export is told.
+/// The arguments of `tessera export`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Only the tickets that this query in TicketSQL finds; days begin in UTC
+    /// Export only the tickets that match this TicketSQL query; days begin at midnight UTC
     #[arg(long, value_name = "QUERY")]
     query: Option<String>,
-    /// The file to write, readable by its owner alone; without it, the standard output
+    /// File to write, readable only by its owner; without it, tickets go to stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(long, requires = "output")]
     force: bool,
-    /// Pack it by gzip
+    /// Compress the output with gzip
     #[arg(long)]
     gzip: bool,
 }
 
-/// Writes the tickets as they are at one moment. Until it is whole, a file has another name.
+/// Writes the tickets as they are at one moment. A file gets its final name once it is complete.
 ///
 /// # Errors
-/// The file is there already or cannot be written, or the database cannot be had.
+/// The file already exists or cannot be written, or the database cannot be opened.
 pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(file) = arguments.output.as_ref().filter(|file| file.exists() && !arguments.force) {
-        bail!("{} is there already. Choose another name, or give --force to replace it.", file.display());
+        bail!("{} already exists. Choose another name, or replace it with --force.", file.display());
     }
-    if !Database::is_made(config) {
-        bail!("there is no database in {} (data_dir): there is nothing to export", config.data_dir.display());
+    if !Database::exists(config) {
+        bail!("there is no database in {} (data_dir): nothing to export", config.data_dir.display());
     }
     let database = Database::share(config).await?;
     let exported = write(config, &database, arguments).await;
     database.close().await?;
-    let told = exported?;
+    let written = exported?;
     if let Some(file) = &arguments.output {
-        say!("Wrote {}: {} tickets.", file.display(), told.tickets);
+        say!("Wrote {}: {} tickets.", file.display(), written.tickets);
     }
-    if let Some((number, fault)) = told.first_bad {
+    if let Some((number, fault)) = written.first_bad {
         bail!(
-            "no import takes {} of these tickets; their lines are written. The first is #{number}: {fault}",
-            told.bad
+            "{} of these tickets cannot be imported again; their lines were written. The first is #{number}: {fault}",
+            written.bad
         );
     }
     Ok(())
 }
 
-/// What was written.
+/// The result of an export.
 #[derive(Default)]
 struct Written {
     tickets: u64,
-    /// Tickets that no import takes.
+    /// Tickets that an import would reject.
     bad: u64,
-    /// The number of the first of them, and why.
+    /// The number of the first of them, and the reason.
     first_bad: Option<(i64, Fault)>,
 }
 
 impl Written {
-    /// Holds a line against what an import says of it.
-    fn look(&mut self, line: &Line, bytes: usize, now: OffsetDateTime) {
+    /// Checks a line as an import would.
+    fn check(&mut self, line: &Line, bytes: usize, now: OffsetDateTime) {
         let too_long = (bytes > LINE_MAX)
-            .then(|| Fault::new("line", format!("is longer than {LINE_MAX} bytes, which no line may be")));
+            .then(|| Fault::new("line", format!("is longer than the limit of {LINE_MAX} bytes")));
         if let Some(fault) = too_long.or_else(|| look(line, now).into_iter().next()) {
             self.bad += 1;
             self.first_bad.get_or_insert((line.number.unwrap_or_default(), fault));
@@ -103,7 +103,7 @@ async fn write_with(config: &Config, pools: &Pools, arguments: &Arguments) -> an
     let Some(file) = &arguments.output else {
         return write_to(config, pools, io::stdout(), arguments).await;
     };
-    let mut partial = PartialFile::make(file)?;
+    let mut partial = PartialFile::create(file)?;
     let to: File = partial.file().try_clone().context("cannot write the export")?;
     let written = write_to(config, pools, to, arguments).await?;
     partial.finish(file)?;
@@ -123,7 +123,7 @@ async fn write_to(
     }
     let mut packed = GzEncoder::new(to, Compression::default());
     let written = write_lines(config, pools, query, &mut packed).await?;
-    packed.finish().and_then(|mut to| to.flush()).context("the export could not be written")?;
+    packed.finish().and_then(|mut to| to.flush()).context("cannot write the export")?;
     Ok(written)
 }
 
@@ -140,17 +140,17 @@ async fn write_lines(
         export::export(&pools.read, config.installation(), Wanted { query, asker }, |line: &Line| {
             bytes.clear();
             serde_json::to_writer(&mut bytes, line)?;
-            written.look(line, bytes.len(), now);
+            written.check(line, bytes.len(), now);
             bytes.push(b'\n');
-            to.write_all(&bytes).context("the export could not be written")
+            to.write_all(&bytes).context("cannot write the export")
         })
         .await
         .map_err(with_place)?;
-    to.flush().context("the export could not be written")?;
+    to.flush().context("cannot write the export")?;
     Ok(written)
 }
 
-/// An error about the query, with where it is and what to write instead.
+/// Adds the position and the suggested fix to an error about the query.
 fn with_place(error: anyhow::Error) -> anyhow::Error {
     let placed = error.downcast_ref::<tessera_core::Error>().and_then(|one| Some((one, one.place()?)));
     let Some((one, (place, hint))) = placed else { return error };

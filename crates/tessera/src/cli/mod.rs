@@ -1,4 +1,4 @@
-//! The commands, and what is common to them.
+//! The commands and the code that they share.
 
 pub mod backup;
 pub mod check;
@@ -27,7 +27,7 @@ use crate::{serve, telemetry};
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
-    /// The file with the settings; by default tessera.toml in the working directory, else /etc/tessera/tessera.toml
+    /// Settings file; default: tessera.toml in the working directory, else /etc/tessera/tessera.toml
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -36,41 +36,41 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API and send deliveries, until Ctrl-C
+    /// Serve the API and send deliveries until Ctrl-C
     Serve,
-    /// Bring the database to this version's schema
+    /// Migrate the database to this version's schema
     Migrate,
-    /// Print the administrator's token
+    /// Print the administrator token
     Token,
-    /// Show or check the settings
+    /// Show or validate the settings
     #[command(subcommand)]
     Config(config::Command),
-    /// Prove that the data keeps Tessera's invariants; run it while no server runs
+    /// Verify Tessera's invariants in the data; run it while no server is running
     Check,
-    /// Look at everything that Tessera needs, and say what to do where something is wrong; changes and sends nothing
+    /// Check everything that Tessera depends on and suggest fixes; changes and sends nothing
     Doctor,
-    /// Write all data into one file, while a server runs or none does; the file holds secrets
+    /// Write all data to one file, with or without a running server; the file contains secrets
     Backup(backup::Arguments),
-    /// Put the data of a backup in the place of what there is; only while no server runs
+    /// Replace all data with that of a backup; only while no server is running
     Restore(restore::Arguments),
-    /// Bring in tickets of another system, a ticket a line, while a server runs or none does
+    /// Import tickets from another system as JSON Lines, with or without a running server
     Import(import::Arguments),
-    /// Write all tickets, or those that a query finds, as `tessera import` reads them
+    /// Export all tickets, or those that match a query, in the format that `tessera import` reads
     Export(export::Arguments),
-    /// Add, list and revoke connectors: programs that deliver and bring things in by gRPC
+    /// Manage connectors: programs that deliver and create tickets over gRPC
     #[command(subcommand)]
     Connector(connector::Command),
-    /// Fill an empty database with a small desk to try things on, through the API of the running server
+    /// Fill an empty database with a small example desk, through the API of the running server
     Demo,
 }
 
-/// Runs one command to its end.
+/// Runs one command until it ends.
 ///
 /// # Errors
-/// What stopped it; the caller prints it with its causes.
+/// The error that stopped it; the caller prints it with its causes.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let surroundings = Surroundings::of_process(cli.config);
-    // Only the server has traces to send. Settings that cannot be are told by the command that needs them.
+    // Only the server sends traces. The other commands report invalid settings themselves.
     let collector = match cli.command {
         Command::Serve => Config::load(&surroundings)?.otlp_endpoint,
         _ => None,
@@ -99,17 +99,19 @@ async fn run_command(command: &Command, surroundings: &Surroundings) -> anyhow::
     }
 }
 
-/// What does a small thing changes no schema: a server of another version may run on it.
+/// Rejects a database with another schema version, for commands that must not migrate because a server may be running.
 async fn must_be_current(pools: &Pools) -> anyhow::Result<()> {
     let mut db = pools.read.acquire().await.context("cannot connect to the database")?;
     let ours = look::newest_schema();
     match look::schema(&mut db).await? {
         Some(schema) if schema == ours => Ok(()),
         Some(schema) if schema > ours => {
-            bail!("the database has migration {schema}, and this Tessera knows {ours}: use a newer one")
+            bail!(
+                "the database has migration {schema}, but this Tessera only knows {ours}: use a newer version"
+            )
         }
         _ => bail!(
-            "the database is older than this Tessera, which knows migration {ours}: run `tessera migrate`"
+            "the database schema is older than this Tessera, which needs migration {ours}: run `tessera migrate`"
         ),
     }
 }

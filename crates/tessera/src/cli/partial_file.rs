@@ -1,4 +1,4 @@
-//! A file that has another name until it is whole and on the disk, readable by its owner alone.
+//! A file that has a temporary name until it is complete and on the disk, readable only by its owner.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use nix::fcntl::OFlag;
 use nix::unistd::Uid;
 
-/// The file under the name that it has while it is not whole; gone with this value unless it is finished. It is locked,
-/// by `pg_dump` too should that outlive us, so what a killed process left is known from what another one writes.
+/// A file under its temporary name; removed on drop unless it is finished. It is locked, also by a `pg_dump` that outlives
+/// this process, to tell the remains of a killed process from a file that another process is writing.
 #[derive(Debug)]
 pub struct PartialFile {
     file: File,
@@ -18,11 +18,11 @@ pub struct PartialFile {
 }
 
 impl PartialFile {
-    /// Makes it, or takes over what a process that was killed has left.
+    /// Creates the file, or takes over the remains of a killed process.
     ///
     /// # Errors
-    /// It cannot be made, is somebody else's, or another process writes it.
-    pub fn make(file: &Path) -> anyhow::Result<Self> {
+    /// It cannot be created, belongs to another user, or is being written by another process.
+    pub fn create(file: &Path) -> anyhow::Result<Self> {
         let path = file.with_added_extension("partial");
         let refused = || format!("cannot write {}", path.display());
         let file = File::options()
@@ -33,16 +33,16 @@ impl PartialFile {
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(&path)
             .with_context(refused)?;
-        // A file that somebody laid there to read along, or that is another name of something else, is none of ours.
+        // Reject a file that another user put there to read along, and a hard link to something else.
         let metadata = file.metadata().with_context(refused)?;
         if !metadata.is_file() || metadata.uid() != Uid::effective().as_raw() || metadata.nlink() > 1 {
-            bail!("{} is there, and not left by Tessera run by this user. Remove it.", path.display());
+            bail!("{} exists and was not created by Tessera under this user. Remove it.", path.display());
         }
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => bail!("another process writes {}", path.display()),
+            Err(TryLockError::WouldBlock) => bail!("another process is writing {}", path.display()),
             locked => locked.map_err(std::io::Error::from).with_context(refused)?,
         }
-        // Whoever held the lock before may have given the file its name meanwhile, or removed it.
+        // The previous holder of the lock may have renamed or removed the file in the meantime.
         if fs::metadata(&path).ok().map(|there| (there.dev(), there.ino()))
             != Some((metadata.dev(), metadata.ino()))
         {
@@ -54,20 +54,20 @@ impl PartialFile {
         Ok(Self { file, path, is_finished: false })
     }
 
-    /// The file.
+    /// Returns the open file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Its name for now.
+    /// Returns the temporary path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the file its name once all of it is on the disk.
+    /// Renames the file to its final name, once all of it is on the disk.
     ///
     /// # Errors
-    /// It cannot be written or named.
+    /// It cannot be written or renamed.
     pub fn finish(&mut self, file: &Path) -> anyhow::Result<()> {
         let dir = match file.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
@@ -82,7 +82,7 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        // After the file got its name, what has the other one is somebody else's.
+        // After the rename, a file with the temporary name belongs to another process.
         if !self.is_finished {
             let _ = fs::remove_file(&self.path);
         }
@@ -94,24 +94,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_is_taken_over_and_what_another_writes_is_not() {
+    fn the_remains_of_a_killed_process_are_taken_over_and_a_file_being_written_is_not() {
         let dir = tempfile::TempDir::new().unwrap();
         let (file, unfinished) = (dir.path().join("desk.backup"), dir.path().join("desk.backup.partial"));
         fs::write(&unfinished, "half of a bac").unwrap();
-        let mut partial = PartialFile::make(&file).unwrap();
+        let mut partial = PartialFile::create(&file).unwrap();
         let metadata = fs::metadata(&unfinished).unwrap();
         assert_eq!((metadata.len(), metadata.mode() & 0o777), (0, 0o600));
-        let refused = PartialFile::make(&file).err().unwrap().to_string();
-        assert!(refused.starts_with("another process writes"), "{refused}");
+        let refused = PartialFile::create(&file).err().unwrap().to_string();
+        assert!(refused.starts_with("another process is writing"), "{refused}");
 
         partial.finish(&file).unwrap();
-        let next = PartialFile::make(&file).unwrap();
+        let next = PartialFile::create(&file).unwrap();
         drop(partial);
-        assert!(unfinished.exists(), "it is the next one's");
+        assert!(unfinished.exists(), "the next one owns it");
         drop(next);
         assert!(!unfinished.exists() && file.exists());
 
         std::os::unix::fs::symlink(&file, &unfinished).unwrap();
-        assert!(PartialFile::make(&file).is_err());
+        assert!(PartialFile::create(&file).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Where connectors are served: loopback TCP, a Unix socket, or TLS; never in the clear outside this machine.
+//! The address for connectors: loopback TCP, a Unix socket, or TLS; never unencrypted outside this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use tessera_grpc::{Address, TlsFiles};
 
 use super::Reader;
 
-/// The settings of `[grpc]` as they are written.
+/// The settings of `[grpc]` as written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Grpc {
@@ -34,9 +34,9 @@ impl Default for Grpc {
 }
 
 impl Reader {
-    /// Where connectors are served beside HTTP; `None` where they are not.
+    /// Returns the address for connectors, by default next to HTTP's; `None` if disabled.
     pub(super) fn grpc(&self, grpc: &Grpc, http: SocketAddr) -> Option<Address> {
-        // What is not used is read all the same: a fault in it is a fault.
+        // Settings that are not used are also validated.
         let listen = self.kept(self.grpc_listen(grpc.listen.as_deref()), None);
         let socket = self.kept(self.path("grpc.socket", grpc.socket.as_deref()), None);
         let tls = self.kept(self.tls(grpc), None);
@@ -49,10 +49,10 @@ impl Reader {
 
     fn at_socket(&self, grpc: &Grpc, socket: PathBuf, tls: Option<&TlsFiles>) -> Result<Address, String> {
         if grpc.listen.is_some() {
-            return Err(self.fault("grpc.socket", "grpc.listen is set too; keep one of the two"));
+            return Err(self.fault("grpc.socket", "grpc.listen is also set; remove one of them"));
         }
         if tls.is_some() {
-            let problem = "grpc.tls_cert_file is set too; a socket needs no TLS, so keep one of the two";
+            let problem = "grpc.tls_cert_file is also set; a socket needs no TLS, so remove one of them";
             return Err(self.fault("grpc.socket", problem));
         }
         Ok(Address::Unix(socket))
@@ -67,10 +67,10 @@ impl Reader {
     ) -> Result<Address, String> {
         let listen = match listen {
             Some(listen) => listen,
-            // It was told already why it cannot be read.
+            // Its fault was already recorded.
             None if grpc.listen.is_some() => beside(http).unwrap_or(http),
             None => beside(http).ok_or_else(|| {
-                "grpc.listen: http.listen has the last port, and there is none after it; set one".to_owned()
+                "grpc.listen: cannot use the port after http.listen, which is the last one; set an address".to_owned()
             })?,
         };
         match tls {
@@ -79,8 +79,8 @@ impl Reader {
             None => Err(self.fault(
                 "grpc.listen",
                 format_args!(
-                    "{listen} is not on the loopback, and without TLS tokens and messages would be read on their way; \
-                     set grpc.tls_cert_file and grpc.tls_key_file, or listen on 127.0.0.1 or at grpc.socket"
+                    "{listen} is not a loopback address, and without TLS others could read tokens and messages; set \
+                      grpc.tls_cert_file and grpc.tls_key_file, or listen on 127.0.0.1 or at grpc.socket"
                 ),
             )),
         }
@@ -90,7 +90,7 @@ impl Reader {
         let key = "grpc.listen";
         let Some(text) = self.text(key, text)? else { return Ok(None) };
         text.parse().map(Some).map_err(|_| {
-            self.fault(key, format_args!("\"{text}\" is no address and port, as in 127.0.0.1:8081"))
+            self.fault(key, format_args!("\"{text}\" is not an address with a port, such as 127.0.0.1:8081"))
         })
     }
 
@@ -107,7 +107,7 @@ impl Reader {
                 Err(self.fault("grpc.tls_key_file", "grpc.tls_cert_file is not set; set both"))
             }
             (None, None) if client_ca.is_some() => {
-                let problem = "grpc.tls_cert_file is not set, and without TLS no client shows a certificate";
+                let problem = "grpc.tls_cert_file is not set, and client certificates need TLS";
                 Err(self.fault("grpc.client_ca_file", problem))
             }
             (None, None) => Ok(None),
@@ -120,7 +120,7 @@ impl Reader {
     }
 }
 
-/// The port after that of HTTP, on the loopback: what may be reached from elsewhere is said.
+/// Returns the port after that of HTTP, on the loopback address: a public address must be configured.
 fn beside(http: SocketAddr) -> Option<SocketAddr> {
     let port = if http.port() == 0 { 0 } else { http.port().checked_add(1)? };
     let ip = match http.ip() {

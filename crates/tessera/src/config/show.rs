@@ -1,4 +1,4 @@
-//! The settings as they stand: a file that could be used, with the source of each setting behind it.
+//! Prints the current settings as a valid settings file, with the source of each.
 
 use figment::value::Value;
 use tessera_grpc::Address;
@@ -6,10 +6,10 @@ use tessera_grpc::Address;
 use super::sources::{DEFAULTS, ENVIRONMENT, variable};
 use super::{Config, DEFAULT, Reader};
 
-/// A line of text is not made longer than this to bring its source into the column.
+/// Width up to which a line is padded to align its source.
 const COLUMN_MAX: usize = 64;
 
-/// Every setting in the order of `default.toml`. What is not set, and every secret, stands in a comment.
+/// Prints every setting in the order of `default.toml`. Unset settings and secrets are comments.
 pub(super) fn show(reader: &Reader, config: &Config) -> String {
     let keys = keys();
     let lines: Vec<(String, String)> = keys.iter().map(|key| line(key, &keys, reader, config)).collect();
@@ -17,9 +17,9 @@ pub(super) fn show(reader: &Reader, config: &Config) -> String {
     let mut shown = String::new();
     let mut section = "";
     for (key, (text, source)) in keys.iter().zip(lines) {
-        let its = key.rsplit_once('.').map_or("", |(section, _)| section);
-        if its != section {
-            section = its;
+        let own = key.rsplit_once('.').map_or("", |(section, _)| section);
+        if own != section {
+            section = own;
             shown.push_str(&format!("\n[{section}]\n"));
         }
         shown.push_str(&format!("{text:column$}  # {source}\n"));
@@ -29,14 +29,14 @@ pub(super) fn show(reader: &Reader, config: &Config) -> String {
 
 fn line(key: &str, keys: &[String], reader: &Reader, config: &Config) -> (String, String) {
     let name = key.rsplit('.').next().unwrap_or(key);
-    // What may stand in a file of its own is a secret.
+    // A setting that can be read from its own file is a secret.
     let is_secret = keys.contains(&format!("{key}_file"));
     match reader.figment.find_value(key) {
         Ok(_) if is_secret => (format!("# {name} = (set)"), source(key, reader)),
         Ok(value) => (format!("{name} = {}", written(&value)), source(key, reader)),
-        Err(_) => match worked_out(key, config) {
+        Err(_) => match computed(key, config) {
             Some(value) => {
-                (format!("# {name} = {}", written(&Value::from(value))), "not set; worked out".into())
+                (format!("# {name} = {}", written(&Value::from(value))), "not set; computed".into())
             }
             None => (format!("# {name}"), "not set".into()),
         },
@@ -51,8 +51,8 @@ fn source(key: &str, reader: &Reader) -> String {
     }
 }
 
-/// What a setting comes to when nobody sets it, where that depends on the machine or on other settings.
-fn worked_out(key: &str, config: &Config) -> Option<String> {
+/// Returns the value of an unset setting that is computed from the machine or from other settings.
+fn computed(key: &str, config: &Config) -> Option<String> {
     match key {
         "base_url" => Some(config.base_url.clone()),
         "data_dir" => Some(config.data_dir.display().to_string()),
@@ -65,12 +65,12 @@ fn worked_out(key: &str, config: &Config) -> Option<String> {
     }
 }
 
-/// A value as TOML has it; for text, numbers and lists of them that is what JSON has.
+/// Formats a value as TOML, which for text, numbers and lists is the same as JSON.
 fn written(value: &Value) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// The settings of `default.toml`, `section.name`, in its order.
+/// Returns the keys in `default.toml` as `section.name`, in its order.
 pub(super) fn keys() -> Vec<String> {
     let mut keys = Vec::new();
     let mut section = "";

@@ -1,4 +1,4 @@
-//! Where settings come from: the defaults, a file, the environment. Each source is read alone, and a fault names it.
+//! The sources of settings: defaults, a file, the environment. Each is validated separately, so that a fault names its source.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -9,19 +9,18 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::Settings;
 
-/// The files of which the first that is there is read: the working directory's, and a package's.
+/// The files to look for, in this order: in the working directory, and a package's.
 const FILES: [&str; 2] = ["tessera.toml", "/etc/tessera/tessera.toml"];
-/// How messages call what stands in `default.toml`.
+/// The name of `default.toml` in messages.
 pub(super) const DEFAULTS: &str = "the defaults";
-/// How messages call the environment.
+/// The name of the environment in messages.
 pub(super) const ENVIRONMENT: &str = "the environment";
-/// What names of environment variables begin with.
+/// The prefix of environment variables.
 pub(super) const PREFIX: &str = "TESSERA_";
-/// A configuration file or a secret's file that is larger is something else.
+/// Maximum size of a settings file or a secret's file; a larger one is something else.
 const FILE_BYTES: u64 = 64 * 1024;
 
-/// One source, tried alone: what cannot be read in it is its own fault, and no other's. It is left out, so that the rest
-/// can be looked at too.
+/// Validates one source. Each invalid setting becomes a fault and is left out, so that the remaining ones are checked too.
 pub(super) fn layer(source: &str, provider: impl Provider, faults: &mut Vec<String>) -> Figment {
     let data = provider.data().unwrap_or_else(|error| {
         faults.push(explain(source, error));
@@ -38,14 +37,14 @@ pub(super) fn layer(source: &str, provider: impl Provider, faults: &mut Vec<Stri
             path.push(name.clone());
         }
         faults.push(explain(source, error));
-        // Each turn takes one setting away, so this ends.
+        // Each round removes one setting, so this ends.
         if !remove(&mut dict, &path) {
             return Figment::from(Named { source: source.to_owned(), dict: Dict::new() });
         }
     }
 }
 
-/// Takes away what stands at `path`, or the setting that holds it; answers whether there was one.
+/// Removes the value at `path`, or the setting that contains it. Returns whether it existed.
 fn remove(dict: &mut Dict, path: &[String]) -> bool {
     let Some((first, rest)) = path.split_first() else { return false };
     if let Some(Value::Dict(_, below)) = dict.get_mut(first)
@@ -56,7 +55,7 @@ fn remove(dict: &mut Dict, path: &[String]) -> bool {
     dict.remove(first).is_some()
 }
 
-/// Says what is wrong in one source: figment's own text would name places in our source code, and show values.
+/// Describes an error in one source. Figment's own text would name places in our source code and show values.
 pub(super) fn explain(source: &str, error: figment::Error) -> String {
     use figment::error::Kind;
     let mut path = error.path;
@@ -65,17 +64,17 @@ pub(super) fn explain(source: &str, error: figment::Error) -> String {
             if path.last() != Some(&name) {
                 path.push(name);
             }
-            format!("there is no such setting; here are {}", known.join(", "))
+            format!("is not a known setting; known here: {}", known.join(", "))
         }
         Kind::InvalidType(_, expected) if expected.starts_with("struct ") => {
-            "this is a section with settings of its own, not a value".into()
+            "is a section with settings of its own, not a value".into()
         }
         Kind::InvalidType(_, expected) if expected.contains("string") => "expected text, in quotes".into(),
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if expected == "u32" => {
             "expected a whole number".into()
         }
         Kind::InvalidType(_, expected) => format!("expected {expected}"),
-        // The parser's report shows the line, which may hold a secret: its place and its reason must do.
+        // The parser's report shows the line, which may contain a secret, so keep only its position and reason.
         Kind::Message(report) => {
             report.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
         }
@@ -95,17 +94,17 @@ pub(super) fn fault(source: &str, key: &str, problem: impl Display) -> String {
     }
 }
 
-/// The environment's name of a setting.
+/// Returns the environment variable of a setting.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
-/// The file to read: the one that `--config` names, which must be there, or one that is.
+/// Returns the file to read: the one given with `--config`, even if it does not exist, or the first existing one.
 pub(super) fn path(named: Option<&Path>) -> Option<&Path> {
     named.or_else(|| FILES.map(Path::new).into_iter().find(|path| path.exists()))
 }
 
-/// The file's name and text.
+/// Returns the file's name and text.
 pub(super) fn file(named: Option<&Path>) -> Result<Option<(String, String)>, String> {
     let Some(path) = path(named) else { return Ok(None) };
     let source = path.display().to_string();
@@ -126,7 +125,7 @@ pub(super) fn read_small(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// A source's values under its own name.
+/// The values of one source under its name.
 struct Named {
     source: String,
     dict: Dict,
@@ -142,7 +141,7 @@ impl Provider for Named {
     }
 }
 
-/// The environment's `TESSERA_` variables. What is no list and no number is text, so that a token of digits stays what it is.
+/// The `TESSERA_` variables. Everything except lists and numbers is text, so that a token of digits stays text.
 pub(super) struct Environment<'a>(pub &'a BTreeMap<String, String>);
 
 impl Provider for Environment<'_> {
@@ -158,7 +157,7 @@ impl Provider for Environment<'_> {
             let value = match key.as_str() {
                 "webhook__allow" | "delivery__builtin" => list(text),
                 "delivery__enabled" | "grpc__enabled" => truth(text),
-                // A number in the file is one here.
+                // Settings that are numbers in the file are numbers here.
                 key if key == "http__connections_max" || key.starts_with("retention__") => {
                     text.trim().parse::<u32>().map_or_else(|_| Value::from(text.clone()), Value::from)
                 }
@@ -170,7 +169,7 @@ impl Provider for Environment<'_> {
     }
 }
 
-/// `true` or `false`; anything else stays text, and is refused as such.
+/// Parses `true` or `false`; anything else stays text, which the validation rejects.
 fn truth(text: &str) -> Value {
     text.trim().parse::<bool>().map_or_else(|_| text.to_owned().into(), Value::from)
 }
@@ -184,7 +183,7 @@ fn list(text: &str) -> Value {
         .into()
 }
 
-/// Puts a value at `section__key`. A section that is text already stays so, and is refused as such.
+/// Inserts a value at `section__key`. A section that already is text stays text, which the validation rejects.
 fn insert(dict: &mut Dict, key: &str, value: Value) {
     let Some((section, rest)) = key.split_once("__") else {
         dict.insert(key.to_owned(), value);

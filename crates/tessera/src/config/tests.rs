@@ -1,4 +1,4 @@
-//! What the settings come to, from which source, and what a fault says.
+//! The values of settings, their sources, and the messages about faults.
 
 use std::io::Write as _;
 
@@ -28,7 +28,7 @@ fn load_file(text: &str, vars: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_defaults_stand_alone() {
+fn the_defaults_are_sufficient() {
     let config = load(&[("PATH", "/bin")]).unwrap();
     assert_eq!(config.name, "tessera");
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
@@ -43,7 +43,7 @@ fn the_defaults_stand_alone() {
 }
 
 #[test]
-fn every_setting_stands_in_the_default_file_and_nothing_else_does() {
+fn the_default_file_contains_every_setting_and_nothing_else() {
     let uncommented: String = DEFAULT
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -121,39 +121,43 @@ fn a_fault_names_the_setting_and_the_source() {
         (
             "TESSERA_HTTP__PORT",
             "1",
-            "TESSERA_HTTP__PORT: there is no such setting; here are listen, connections_max",
+            "TESSERA_HTTP__PORT: is not a known setting; known here: listen, connections_max",
         ),
         (
             "TESSERA_NAMES",
             "1",
-            "TESSERA_NAMES: there is no such setting; here are name, base_url, data_dir, http, grpc, database, \
+            "TESSERA_NAMES: is not a known setting; known here: name, base_url, data_dir, http, grpc, database, \
              auth, mail, webhook, delivery, metrics, telemetry, retention",
         ),
-        ("TESSERA_MAIL", "x", "TESSERA_MAIL: this is a section with settings of its own, not a value"),
+        ("TESSERA_MAIL", "x", "TESSERA_MAIL: is a section with settings of its own, not a value"),
         (
             "TESSERA_WEBHOOK__ALLOW",
             "127.0.0.0/8,10.0.0.0/40",
-            "TESSERA_WEBHOOK__ALLOW: \"10.0.0.0/40\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32",
+            "TESSERA_WEBHOOK__ALLOW: \"10.0.0.0/40\" is not a network, such as 127.0.0.0/8 or 10.1.2.3/32",
         ),
         (
             "TESSERA_HTTP__LISTEN",
             "8080",
-            "TESSERA_HTTP__LISTEN: \"8080\" is no address and port, as in 127.0.0.1:8080",
+            "TESSERA_HTTP__LISTEN: \"8080\" is not an address with a port, such as 127.0.0.1:8080",
         ),
-        ("TESSERA_BASE_URL", "tickets", "TESSERA_BASE_URL: \"tickets\" is no http or https URL"),
+        ("TESSERA_BASE_URL", "tickets", "TESSERA_BASE_URL: \"tickets\" is not an http or https URL"),
         (
             "TESSERA_DATABASE__URL",
             "mysql://u:hunter2@h/d",
-            "TESSERA_DATABASE__URL: is no postgres://user:password@host/name URL",
+            "TESSERA_DATABASE__URL: is not a postgres://user:password@host/name URL",
         ),
         (
             "TESSERA_MAIL__SMTP_URL",
             "http://u:hunter2@h",
-            "TESSERA_MAIL__SMTP_URL: is no smtp:// or smtps:// URL with a host",
+            "TESSERA_MAIL__SMTP_URL: is not an smtp:// or smtps:// URL with a host",
         ),
-        ("TESSERA_MAIL__FROM", "desk", "TESSERA_MAIL__FROM: \"desk\" is no mail address"),
+        ("TESSERA_MAIL__FROM", "desk", "TESSERA_MAIL__FROM: \"desk\" is not an email address"),
         ("TESSERA_AUTH__ADMIN_TOKEN", "short", "TESSERA_AUTH__ADMIN_TOKEN: is shorter than 16 characters"),
-        ("TESSERA_AUTH__ADMIN_TOKEN", "", "TESSERA_AUTH__ADMIN_TOKEN: is empty; leave it out to go without"),
+        (
+            "TESSERA_AUTH__ADMIN_TOKEN",
+            "",
+            "TESSERA_AUTH__ADMIN_TOKEN: is empty; remove it to use the default",
+        ),
         ("TESSERA_METRICS__TOKEN", "short", "TESSERA_METRICS__TOKEN: is shorter than 16 characters"),
         ("TESSERA_HTTP__CONNECTIONS_MAX", "0", "TESSERA_HTTP__CONNECTIONS_MAX: 0 must be 1 to 100000"),
         ("TESSERA_HTTP__CONNECTIONS_MAX", "-1", "TESSERA_HTTP__CONNECTIONS_MAX: expected a whole number"),
@@ -161,7 +165,7 @@ fn a_fault_names_the_setting_and_the_source() {
         (
             "TESSERA_TELEMETRY__OTLP_ENDPOINT",
             "https://collector:4317",
-            "TESSERA_TELEMETRY__OTLP_ENDPOINT: \"https://collector:4317\" is no http URL, as in http://127.0.0.1:4317",
+            "TESSERA_TELEMETRY__OTLP_ENDPOINT: \"https://collector:4317\" is not an http URL, such as http://127.0.0.1:4317",
         ),
         ("TESSERA_NAME", "a\r\nBcc: x", "TESSERA_NAME: contains a control character"),
     ];
@@ -170,11 +174,14 @@ fn a_fault_names_the_setting_and_the_source() {
     }
 
     let files = [
-        ("[http]\nport = 1", "http.port in FILE: there is no such setting; here are listen, connections_max"),
+        (
+            "[http]\nport = 1",
+            "http.port in FILE: is not a known setting; known here: listen, connections_max",
+        ),
         ("[auth]\nadmin_token = 1234567890123456", "auth.admin_token in FILE: expected text, in quotes"),
         (
             "[webhook]\nallow = [\"x\"]",
-            "webhook.allow in FILE: \"x\" is no network, as in 127.0.0.0/8 or 10.1.2.3/32",
+            "webhook.allow in FILE: \"x\" is not a network, such as 127.0.0.0/8 or 10.1.2.3/32",
         ),
         ("[webhook]\nallow = \"10.0.0.0/8\"", "webhook.allow in FILE: expected a sequence"),
         ("[delivery]\nenabled = \"no\"", "delivery.enabled in FILE: expected a boolean"),
@@ -185,21 +192,21 @@ fn a_fault_names_the_setting_and_the_source() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_named_with_line_and_column_and_not_shown() {
+fn a_syntax_error_in_a_file_is_reported_with_its_position_and_without_the_text() {
     let message = load_file("[auth]\nadmin_token = \"hunter2hunter2", &[]).unwrap_err();
     assert!(message.starts_with("FILE: ") && message.contains("line 2"), "{message}");
     assert!(!message.contains("hunter2") && !message.contains('\n'), "{message}");
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there() {
+fn a_file_that_is_named_must_exist() {
     let surroundings = Surroundings { file: Some("/nowhere/tessera.toml".into()), ..surroundings(&[]) };
     let message = Config::load(&surroundings).unwrap_err().to_string();
     assert!(message.starts_with("/nowhere/tessera.toml: cannot be read"), "{message}");
 }
 
 #[test]
-fn secrets_may_stand_in_files_and_print_as_dots() {
+fn secrets_can_be_read_from_files_and_are_hidden_in_debug_output() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"0123456789abcdef0123\n").unwrap();
     let path = file.path().to_str().unwrap();
@@ -208,14 +215,14 @@ fn secrets_may_stand_in_files_and_print_as_dots() {
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
 
     let both = [("TESSERA_AUTH__ADMIN_TOKEN_FILE", path), ("TESSERA_AUTH__ADMIN_TOKEN", "0123456789abcdef")];
-    let message = "TESSERA_AUTH__ADMIN_TOKEN_FILE: auth.admin_token is set too; keep one of the two";
+    let message = "TESSERA_AUTH__ADMIN_TOKEN_FILE: auth.admin_token is also set; remove one of them";
     assert_eq!(load(&both).unwrap_err(), message);
     let message = load(&[("TESSERA_MAIL__SMTP_URL_FILE", "/nowhere/url")]).unwrap_err();
     assert!(message.starts_with("TESSERA_MAIL__SMTP_URL_FILE: /nowhere/url cannot be read"), "{message}");
 }
 
 #[test]
-fn a_parameter_of_the_database_that_is_not_known_is_named_without_its_value() {
+fn an_unknown_parameter_of_the_database_is_named_without_its_value() {
     for (query, shown) in [
         ("sslpassword=hunter2", "sslpassword"),
         ("sslmode=require&pasword=hunter2", "pasword"),
@@ -224,14 +231,14 @@ fn a_parameter_of_the_database_that_is_not_known_is_named_without_its_value() {
     ] {
         let url = format!("postgres://h/desk?{query}");
         let fault = load(&[("TESSERA_DATABASE__URL", &url)]).unwrap_err();
-        assert_eq!(fault, format!("TESSERA_DATABASE__URL: has a parameter that is not known: {shown}"));
+        assert_eq!(fault, format!("TESSERA_DATABASE__URL: has an unknown parameter: {shown}"));
     }
     let url = "postgres://h/desk?ssl-mode=require&options[search_path]=x&statement-cache-capacity=9";
     assert!(load(&[("TESSERA_DATABASE__URL", url)]).is_ok());
 }
 
 #[test]
-fn data_has_a_place_for_root_and_for_everybody_else() {
+fn the_data_directory_has_a_default_for_root_and_for_other_users() {
     let place = |vars: &[(&str, &str)]| {
         Config::load(&Surroundings { is_root: false, ..surroundings(vars) }).map(|config| config.data_dir)
     };
@@ -252,17 +259,17 @@ fn days_are_numbers_in_the_file_and_in_the_environment() {
         let fault = load(&[(name, value)]).unwrap_err();
         assert!(fault.starts_with(name), "{fault}");
     }
-    assert!(load(&[("TESSERA_RETENTION__DAYS", "1")]).unwrap_err().contains("no such setting"));
+    assert!(load(&[("TESSERA_RETENTION__DAYS", "1")]).unwrap_err().contains("not a known setting"));
 }
 
 #[test]
-fn every_fault_is_told_and_not_only_the_first() {
+fn every_fault_is_reported_and_not_only_the_first() {
     let file = "nam = \"x\"\n[http]\nlisten = 1\nport = 2\n[webhook]\nallow = [\"x\", \"10.0.0.0/8\", \"y\"]";
     let vars =
         [("TESSERA_MAIL__FROM", "desk"), ("TESSERA_AUTH__ADMIN_TOKEN", "short"), ("TESSERA_NAMES", "a")];
     let message = load_file(file, &vars).unwrap_err();
     let faults: Vec<_> = message.lines().collect();
-    assert_eq!(faults[0], "8 settings cannot be:", "{message}");
+    assert_eq!(faults[0], "8 settings are invalid:", "{message}");
     let named = [
         "nam in FILE",
         "http.listen in FILE",
@@ -283,7 +290,7 @@ fn every_fault_is_told_and_not_only_the_first() {
 }
 
 #[test]
-fn what_the_mail_transport_would_refuse_is_said_when_the_settings_are_read() {
+fn the_mail_transport_validates_its_url_when_the_settings_are_read() {
     let message = load(&[("TESSERA_MAIL__SMTP_URL", "smtp://mail.example.org?tls=maybe")]).unwrap_err();
     let expected = "TESSERA_MAIL__SMTP_URL: has tls=maybe; valid values are required, opportunistic and none";
     assert_eq!(message, expected);
@@ -293,11 +300,11 @@ fn what_the_mail_transport_would_refuse_is_said_when_the_settings_are_read() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_is_told_of_the_file_it_stands_in() {
+fn a_fault_in_a_secret_names_the_setting_of_its_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"hunter2").unwrap();
     let message = load(&[("TESSERA_DATABASE__URL_FILE", file.path().to_str().unwrap())]).unwrap_err();
-    assert_eq!(message, "TESSERA_DATABASE__URL_FILE: is no postgres://user:password@host/name URL");
+    assert_eq!(message, "TESSERA_DATABASE__URL_FILE: is not a postgres://user:password@host/name URL");
 }
 
 #[test]
@@ -312,15 +319,15 @@ fn the_settings_are_shown_with_their_sources_and_without_secrets() {
         words.join(" ").replace(&file.path().display().to_string(), "FILE")
     };
     assert_eq!(line("name"), "name = \"a\\\"b\" # TESSERA_NAME");
-    assert_eq!(line("# base_url"), "# base_url = \"http://[::1]:2\" # not set; worked out");
+    assert_eq!(line("# base_url"), "# base_url = \"http://[::1]:2\" # not set; computed");
     assert_eq!(line("listen"), "listen = \"[::1]:2\" # TESSERA_HTTP__LISTEN");
-    assert_eq!(line("# listen"), "# listen = \"[::1]:3\" # not set; worked out");
+    assert_eq!(line("# listen"), "# listen = \"[::1]:3\" # not set; computed");
     assert_eq!(line("# smtp_url ="), "# smtp_url = (set) # FILE");
     assert_eq!(line("allow"), "allow = [\"10.0.0.0/8\"] # FILE");
     assert_eq!(line("# admin_token "), "# admin_token # not set");
     assert!(!shown.contains("hunter2"), "{shown}");
 
-    // What is shown can be used, and comes to the same.
+    // The output is a valid settings file with the same values.
     let again = Config::show(&with_file(&shown, &[]).0).unwrap();
     let values = |text: &str| {
         let lines =
@@ -342,12 +349,12 @@ fn every_setting_is_shown() {
 }
 
 #[test]
-fn connectors_are_served_on_the_port_after_http_unless_something_else_is_said() {
+fn connectors_are_served_on_the_port_after_http_by_default() {
     let served = |vars: &[(&str, &str)]| load(vars).unwrap().grpc;
     let tcp = |address: &str| Some(Address::Tcp(address.parse().unwrap()));
     assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "127.0.0.2:7000")]), tcp("127.0.0.2:7001"));
     assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "[::1]:0")]), tcp("[::1]:0"));
-    // HTTP for everybody is not gRPC for everybody.
+    // A public address for HTTP does not make gRPC public.
     assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "0.0.0.0:8080")]), tcp("127.0.0.1:8081"));
     assert_eq!(served(&[("TESSERA_HTTP__LISTEN", "[::]:8080")]), tcp("[::1]:8081"));
     assert_eq!(served(&[("TESSERA_GRPC__LISTEN", "127.0.0.1:9")]), tcp("127.0.0.1:9"));
@@ -364,16 +371,16 @@ fn connectors_are_served_on_the_port_after_http_unless_something_else_is_said() 
 }
 
 #[test]
-fn connectors_are_never_served_in_the_clear_outside_this_machine_nor_at_two_places() {
+fn connectors_need_tls_outside_this_machine_and_have_one_address() {
     let refused: [(&[(&str, &str)], &str); 8] = [
         (
             &[("TESSERA_GRPC__LISTEN", "0.0.0.0:8081")],
-            "TESSERA_GRPC__LISTEN: 0.0.0.0:8081 is not on the loopback, and without TLS tokens and messages would be read on \
-             their way; set grpc.tls_cert_file and grpc.tls_key_file, or listen on 127.0.0.1 or at grpc.socket",
+            "TESSERA_GRPC__LISTEN: 0.0.0.0:8081 is not a loopback address, and without TLS others could read tokens and messages; \
+              set grpc.tls_cert_file and grpc.tls_key_file, or listen on 127.0.0.1 or at grpc.socket",
         ),
         (
             &[("TESSERA_GRPC__LISTEN", "127.0.0.1:1"), ("TESSERA_GRPC__SOCKET", "/s")],
-            "TESSERA_GRPC__SOCKET: grpc.listen is set too; keep one of the two",
+            "TESSERA_GRPC__SOCKET: grpc.listen is also set; remove one of them",
         ),
         (
             &[("TESSERA_GRPC__TLS_CERT_FILE", "/c.pem")],
@@ -385,7 +392,7 @@ fn connectors_are_never_served_in_the_clear_outside_this_machine_nor_at_two_plac
         ),
         (
             &[("TESSERA_GRPC__CLIENT_CA_FILE", "/ca.pem")],
-            "TESSERA_GRPC__CLIENT_CA_FILE: grpc.tls_cert_file is not set, and without TLS no client shows a certificate",
+            "TESSERA_GRPC__CLIENT_CA_FILE: grpc.tls_cert_file is not set, and client certificates need TLS",
         ),
         (
             &[
@@ -393,15 +400,15 @@ fn connectors_are_never_served_in_the_clear_outside_this_machine_nor_at_two_plac
                 ("TESSERA_GRPC__TLS_CERT_FILE", "/c.pem"),
                 ("TESSERA_GRPC__TLS_KEY_FILE", "/k.pem"),
             ],
-            "TESSERA_GRPC__SOCKET: grpc.tls_cert_file is set too; a socket needs no TLS, so keep one of the two",
+            "TESSERA_GRPC__SOCKET: grpc.tls_cert_file is also set; a socket needs no TLS, so remove one of them",
         ),
         (
             &[("TESSERA_HTTP__LISTEN", "127.0.0.1:65535")],
-            "grpc.listen: http.listen has the last port, and there is none after it; set one",
+            "grpc.listen: cannot use the port after http.listen, which is the last one; set an address",
         ),
         (
             &[("TESSERA_GRPC__LISTEN", "8081")],
-            "TESSERA_GRPC__LISTEN: \"8081\" is no address and port, as in 127.0.0.1:8081",
+            "TESSERA_GRPC__LISTEN: \"8081\" is not an address with a port, such as 127.0.0.1:8081",
         ),
     ];
     for (vars, message) in refused {

@@ -1,4 +1,4 @@
-//! The cluster on the disk: its directories, how it is made, what `postmaster.pid` says, what a crash leaves behind.
+//! The cluster's files: its directories, its creation, `postmaster.pid`, and cleaning up after a crash.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -16,14 +16,14 @@ use tessera_core::failpoint::Failpoint;
 use super::programs::{Programs, RunAs};
 use super::{DATABASE, PORT, PostgresError, io};
 
-/// The operating systems' limit for the path of a socket is 104 to 108 bytes with its end mark.
+/// The limit for a socket's path; operating systems allow 104 to 108 bytes including the terminator.
 const SOCKET_PATH_BYTES: usize = 100;
-/// A log larger than this is put aside when the server starts; one older log is kept.
+/// Size above which the log is rotated when the server starts; one older log is kept.
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
-/// How much of the log's end an error shows.
+/// Bytes of the log's end that an error shows.
 const TAIL_BYTES: u64 = 2048;
 
-/// The settings that Tessera does not leave to `postgresql.conf`.
+/// The settings that override `postgresql.conf`.
 const SETTINGS: [&str; 10] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -31,18 +31,18 @@ const SETTINGS: [&str; 10] = [
     "shared_buffers=128MB",
     "fsync=on",
     "synchronous_commit=on",
-    // Nothing here gains by it, and without it no memory need be writable and executable.
+    // Tessera's queries gain nothing from it, and without it no memory needs to be both writable and executable.
     "jit=off",
-    // The supervisor has the log file open and hands it over as stderr.
+    // The supervisor opens the log file and passes it as stderr.
     "log_destination=stderr",
     "logging_collector=off",
     "log_line_prefix=%m [%p] %a ",
 ];
 
-/// Where everything of the cluster is.
+/// The paths of the cluster.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
-    /// Holds all else; Tessera's own, so that the server's user cannot put a link in the place of a file.
+    /// The parent of the others; owned by Tessera, so that the server's user cannot replace a file with a link.
     pub(super) dir: PathBuf,
     pub(super) data: PathBuf,
     pub(super) socket_dir: PathBuf,
@@ -50,25 +50,25 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout under `dir`, which is made when it is not there.
-    pub(super) fn make(dir: &Path) -> Result<Self, PostgresError> {
-        fs::create_dir_all(dir).map_err(io("make the directory", dir))?;
+    /// Returns the layout under `dir`, and creates that directory if needed.
+    pub(super) fn create(dir: &Path) -> Result<Self, PostgresError> {
+        fs::create_dir_all(dir).map_err(io("create the directory", dir))?;
         let dir = dir.canonicalize().map_err(io("find", dir))?;
         let mut socket_dir = dir.join("run");
         if socket_in(&socket_dir).as_os_str().len() > SOCKET_PATH_BYTES {
-            // Device and inode name the directory on this machine, for every Tessera that looks for the socket.
+            // Device and inode identify the directory on this machine for every Tessera that looks for the socket.
             let metadata = fs::metadata(&dir).map_err(io("read", &dir))?;
             socket_dir = PathBuf::from(format!("/tmp/tessera-{:x}-{:x}", metadata.dev(), metadata.ino()));
         }
         Ok(Self { data: dir.join("data"), log: dir.join("postgres.log"), socket_dir, dir })
     }
 
-    /// The postmaster that runs on this cluster, if one does.
+    /// Returns the postmaster that runs on this cluster, if any.
     pub(super) fn postmaster(&self) -> Option<Postmaster> {
         self.pid_file().filter(|postmaster| self.is_ours(postmaster.pid))
     }
 
-    /// What `postmaster.pid` says, true or stale: the process in line 1, its state in line 8.
+    /// Reads `postmaster.pid`, which may be stale: the process is in line 1, its state in line 8.
     pub(super) fn pid_file(&self) -> Option<Postmaster> {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         let mut lines = text.lines();
@@ -81,7 +81,7 @@ impl Layout {
         Some(Postmaster { pid: Pid::from_raw(pid), state })
     }
 
-    /// Whether the process is a server of this cluster, and not one that got the number of a dead one.
+    /// Returns whether the process is a server of this cluster, and not another process that reuses the pid.
     pub(super) fn is_ours(&self, pid: Pid) -> bool {
         match fs::read_link(format!("/proc/{pid}/cwd")) {
             Ok(cwd) => {
@@ -89,25 +89,25 @@ impl Layout {
                 // The directory may be a link to another disk.
                 self.data.canonicalize().is_ok_and(|data| data == cwd) && name.trim() == "postgres"
             }
-            // A zombie has no working directory any more.
+            // A zombie no longer has a working directory.
             Err(error) if cfg!(target_os = "linux") && error.kind() == std::io::ErrorKind::NotFound => false,
-            // No /proc here, or a container that hides other users' processes even from root: ask the socket,
-            // which nobody else can have made.
+            // Without /proc, or in a container that hides other users' processes even from root, try the socket,
+            // which only a server of this cluster can have created.
             Err(_) => UnixStream::connect(socket_in(&self.socket_dir)).is_ok(),
         }
     }
 
-    /// How many bytes the log has: while it grows, the server is working.
+    /// Returns the size of the log in bytes; while it grows, the server is working.
     pub(super) fn log_bytes(&self) -> u64 {
         fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
 
-    /// The end of what was logged after `since`, for an error.
+    /// Returns the end of the log written after offset `since`, for an error.
     pub(super) fn log_tail(&self, since: u64) -> String {
         let read = || -> std::io::Result<String> {
             let mut file = File::open(&self.log)?;
             let bytes = file.metadata()?.len();
-            // A log that became shorter was put aside in between.
+            // A log that became shorter was rotated in between.
             let since = if since > bytes { 0 } else { since };
             file.seek(SeekFrom::Start(since.max(bytes.saturating_sub(TAIL_BYTES))))?;
             let mut bytes = Vec::new();
@@ -122,14 +122,14 @@ fn socket_in(dir: &Path) -> PathBuf {
     dir.join(format!(".s.PGSQL.{PORT}"))
 }
 
-/// A server process, as `postmaster.pid` has it.
+/// A server process according to `postmaster.pid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Postmaster {
     pub(super) pid: Pid,
     pub(super) state: State,
 }
 
-/// What the server says about itself.
+/// The server's state according to `postmaster.pid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Starting,
@@ -137,7 +137,7 @@ pub(super) enum State {
     Stopping,
 }
 
-/// A cluster that exists, and what it takes to start it.
+/// An existing cluster with the programs and the user that run it.
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) layout: Layout,
@@ -146,24 +146,24 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the programs, sets up the directories, and makes the cluster when there is none.
+    /// Finds the programs, sets up the directories, and creates the cluster if needed.
     pub(super) fn prepare(layout: Layout, bin_dir: Option<&Path>) -> Result<Self, PostgresError> {
         let programs = Programs::find(bin_dir, &layout.data)?;
         let run_as = RunAs::find(&layout.data)?;
-        // The server's user must come through, and has no business with the names in here.
+        // The server's user must be able to enter, but does not need to list the names in here.
         set_mode(&layout.dir, 0o711)?;
         if let Some(user) = &run_as {
-            check_way(&layout.dir, user)?;
+            check_access(&layout.dir, user)?;
         }
         let cluster = Self { layout, programs, run_as };
         cluster.own_directory(&cluster.layout.socket_dir)?;
         if !cluster.layout.data.join("PG_VERSION").exists() {
-            cluster.make()?;
+            cluster.create()?;
         }
         Ok(cluster)
     }
 
-    /// The command that runs the server.
+    /// Returns the command that runs the server.
     pub(super) fn server(&self) -> Result<Command, PostgresError> {
         let log = self.open_log()?;
         let mut command = self.command("postgres");
@@ -177,13 +177,16 @@ impl Cluster {
         Ok(command)
     }
 
-    /// Removes what a server that is no more has left in the way of the next one.
+    /// Removes files of a dead server that prevent the next one from starting.
     pub(super) fn clear_stale(&self) -> Result<(), PostgresError> {
-        // PostgreSQL itself sees that a pid is dead; it cannot see that a live one is somebody else's.
+        // PostgreSQL detects that a pid is dead, but not that a live one belongs to another program.
         if let Some(stale) = self.layout.pid_file()
             && nix::sys::signal::kill(stale.pid, None) != Err(nix::errno::Errno::ESRCH)
         {
-            tracing::info!("postmaster.pid names process {}, which is not ours: removed", stale.pid);
+            tracing::info!(
+                "postmaster.pid names process {}, which is not a server of this cluster; removed it",
+                stale.pid
+            );
             remove(&self.layout.data.join("postmaster.pid"))?;
         }
         let socket = socket_in(&self.layout.socket_dir);
@@ -191,15 +194,15 @@ impl Cluster {
         remove(&socket)
     }
 
-    /// Makes the cluster aside and then gives it its name, so that a killed attempt leaves nothing half made.
-    fn make(&self) -> Result<(), PostgresError> {
+    /// Creates the cluster under a temporary name and renames it, so that a killed attempt leaves no incomplete cluster.
+    fn create(&self) -> Result<(), PostgresError> {
         let Layout { dir, data, .. } = &self.layout;
         let fresh = dir.join("data.init");
         if fresh.exists() {
             fs::remove_dir_all(&fresh).map_err(io("remove", &fresh))?;
         }
         self.own_directory(&fresh)?;
-        tracing::info!("making a PostgreSQL {} cluster in {}", self.programs.major, data.display());
+        tracing::info!("creating a PostgreSQL {} cluster in {}", self.programs.major, data.display());
 
         let mut initdb = self.command("initdb");
         initdb.args([
@@ -219,12 +222,12 @@ impl Cluster {
         complete("postgres", &mut single, &format!("CREATE DATABASE {DATABASE}\n"), &fresh)?;
 
         Failpoint::ClusterMade.pass();
-        fs::rename(&fresh, data).map_err(io("give its name to", &fresh))?;
+        fs::rename(&fresh, data).map_err(io("rename", &fresh))?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("write", dir))
     }
 
-    /// A program of PostgreSQL, as the right user, with nothing of our environment: it may hold secrets, and
-    /// `PGPORT` and its like would change what the program does.
+    /// Returns a command for one of PostgreSQL's programs, with the right user and an empty environment: ours may contain
+    /// secrets, and variables such as `PGPORT` would change what the program does.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.bin.join(program));
         command.env_clear().env("LC_ALL", "C.UTF-8").current_dir("/");
@@ -239,7 +242,7 @@ impl Cluster {
         command
     }
 
-    /// Makes a directory for the server's user alone. One that is there already must be a real one, and ours.
+    /// Creates a directory that only the server's user can access. An existing one must be a directory and owned by us.
     fn own_directory(&self, path: &Path) -> Result<(), PostgresError> {
         let own = self.run_as.as_ref().map_or(Uid::effective().as_raw(), |user| user.uid);
         match DirBuilder::new().mode(0o700).create(path) {
@@ -252,10 +255,10 @@ impl Cluster {
                     return Err(PostgresError::SocketDir { dir: path.to_owned() });
                 }
             }
-            Err(error) => return Err(io("make the directory", path)(error)),
+            Err(error) => return Err(io("create the directory", path)(error)),
         }
         if let Some(user) = &self.run_as {
-            chown(path, Some(user.uid), Some(user.gid)).map_err(io("hand over", path))?;
+            chown(path, Some(user.uid), Some(user.gid)).map_err(io("change the owner of", path))?;
         }
         set_mode(path, 0o700)
     }
@@ -263,14 +266,14 @@ impl Cluster {
     fn open_log(&self) -> Result<File, PostgresError> {
         let log = &self.layout.log;
         if self.layout.log_bytes() > LOG_BYTES {
-            fs::rename(log, log.with_added_extension("1")).map_err(io("put aside", log))?;
+            fs::rename(log, log.with_added_extension("1")).map_err(io("rotate", log))?;
         }
         File::options().create(true).append(true).mode(0o600).open(log).map_err(io("open", log))
     }
 }
 
-/// Whether `user` can get to `dir`: every directory on the way must let them through.
-pub(super) fn check_way(dir: &Path, user: &RunAs) -> Result<(), PostgresError> {
+/// Checks that `user` can reach `dir`: every directory on the path must be searchable.
+pub(super) fn check_access(dir: &Path, user: &RunAs) -> Result<(), PostgresError> {
     for parent in dir.ancestors() {
         let metadata = fs::metadata(parent).map_err(io("read", parent))?;
         let bit = match &metadata {
@@ -286,7 +289,7 @@ pub(super) fn check_way(dir: &Path, user: &RunAs) -> Result<(), PostgresError> {
     Ok(())
 }
 
-/// Runs a program to its end with `input`, and fails with what it printed.
+/// Runs a program with `input` until it ends; an error contains its output.
 fn complete(
     program: &'static str,
     command: &mut Command,
@@ -297,12 +300,12 @@ fn complete(
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A program that ended early says why on stderr; the broken pipe adds nothing.
+            // A program that ended early explains why on stderr; the broken pipe adds nothing.
             let _ = stdin.write_all(input.as_bytes());
         }
         child.wait_with_output()
     };
-    let output = run().map_err(io("run a program of PostgreSQL for", data))?;
+    let output = run().map_err(io("run one of PostgreSQL's programs for", data))?;
     if output.status.success() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are on this machine, and as whom they run.
+//! Finds PostgreSQL's programs on this machine, and the user that they run as.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,10 +10,10 @@ use nix::unistd::{Uid, User};
 
 use super::PostgresError;
 
-/// The oldest major version that Tessera's SQL runs on.
+/// The oldest major version that Tessera's SQL supports.
 const OLDEST_MAJOR: u32 = 15;
 
-/// Directories that hold one folder per installed version, and what stands before and after the version's name.
+/// Directories with a folder per installed version: the root, the folder's prefix, and its subfolder.
 const VERSIONED: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/opt/homebrew/opt", "postgresql@", "bin"),
@@ -29,8 +29,8 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// The installation to use: the configured one, else the newest that is installed. A cluster that exists
-    /// decides the major version, so that a second PostgreSQL on the machine never locks anybody out.
+    /// Returns the configured installation, or else the newest one. An existing cluster determines the major version, so that
+    /// installing a second PostgreSQL never makes the data unreadable.
     pub(super) fn find(configured: Option<&Path>, data: &Path) -> Result<Self, PostgresError> {
         let found = match configured {
             Some(dir) => vec![Self::configured(dir)?],
@@ -39,9 +39,9 @@ impl Programs {
         Self::choose(found, data)
     }
 
-    /// The best of those found, for the cluster in `data` if there is one.
+    /// Returns the newest installation, or the one that matches the cluster in `data` if that exists.
     pub(super) fn choose(mut found: Vec<Self>, data: &Path) -> Result<Self, PostgresError> {
-        // Stable: of one major version, the first that was found wins.
+        // The sort is stable: within a major version, the first that was found wins.
         found.sort_by_key(|programs| std::cmp::Reverse(programs.major));
         let Ok(version) = fs::read_to_string(data.join("PG_VERSION")) else {
             return found.into_iter().next().ok_or(PostgresError::NoPrograms { install: install_command() });
@@ -61,9 +61,9 @@ impl Programs {
         let problem = match Self::at(dir) {
             Some(programs) if programs.major >= OLDEST_MAJOR => return Ok(programs),
             Some(programs) => {
-                format!("holds PostgreSQL {}, and Tessera needs {OLDEST_MAJOR} or newer", programs.major)
+                format!("contains PostgreSQL {}, but Tessera needs {OLDEST_MAJOR} or newer", programs.major)
             }
-            None => "does not hold the programs initdb and postgres".to_owned(),
+            None => "does not contain the programs initdb and postgres".to_owned(),
         };
         Err(PostgresError::BinDir { dir: dir.to_owned(), problem })
     }
@@ -75,8 +75,8 @@ impl Programs {
             .collect()
     }
 
-    /// The installation in `dir`, if both programs are there: client packages bring a `pg_config` whose directory
-    /// holds no server.
+    /// Returns the installation in `dir`, if it has both programs: client packages install a `pg_config` whose directory has
+    /// no server.
     fn at(dir: &Path) -> Option<Self> {
         if !dir.join("initdb").is_file() {
             return None;
@@ -85,7 +85,7 @@ impl Programs {
     }
 }
 
-/// The major version that a program of PostgreSQL says it is of.
+/// Runs a program with `--version` and returns its major version.
 pub(super) fn major_of(program: &Path) -> Option<u32> {
     let output = Command::new(program).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -94,7 +94,7 @@ pub(super) fn major_of(program: &Path) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Every directory in which the programs may be, the likeliest first.
+/// Returns the directories that may contain the programs, the likeliest first.
 pub(super) fn candidates() -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = Vec::new();
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
@@ -125,7 +125,7 @@ pub(super) fn install_command() -> &'static str {
     }
 }
 
-/// The user as whom the programs run where Tessera itself is root, which PostgreSQL refuses to be.
+/// The user that the programs run as if Tessera runs as root, as PostgreSQL refuses to run as root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunAs {
     pub(super) uid: u32,
@@ -134,8 +134,8 @@ pub(super) struct RunAs {
 }
 
 impl RunAs {
-    /// Nobody else for an ordinary user. For root: the owner of the cluster in `data`, else `postgres`, else
-    /// `nobody`; so a cluster stays with its owner when the package `postgresql` later brings its user.
+    /// Returns `None` for an ordinary user. For root: the owner of the cluster in `data`, else `postgres`, else
+    /// `nobody`; so a cluster keeps its owner when the package `postgresql` later adds its user.
     pub(super) fn find(data: &Path) -> Result<Option<Self>, PostgresError> {
         if !Uid::effective().is_root() {
             return Ok(None);
@@ -149,7 +149,7 @@ impl RunAs {
     }
 }
 
-/// Root may use only what is root's: the log and the lock that it made in another's directory would keep the owner out.
+/// Rejects a directory of another user if Tessera runs as root: that user could not read the log and the lock file.
 pub(super) fn check_owner(dir: &Path) -> Result<(), PostgresError> {
     let Ok(metadata) = fs::metadata(dir) else { return Ok(()) };
     let owner = Uid::from_raw(metadata.uid());

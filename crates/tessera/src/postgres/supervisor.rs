@@ -1,7 +1,7 @@
-//! The thread that starts the server, starts it again when it dies by itself, and stops it at the end.
+//! The thread that starts the server, restarts it if it exits unexpectedly, and stops it at the end.
 //!
-//! The kernel sends the death signal when the *thread* that spawned a child ends, so this one lives as long as the
-//! server is to live.
+//! The kernel sends the death signal when the *thread* that spawned a child ends, so this thread lives as long as the
+//! server should.
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command};
@@ -14,28 +14,28 @@ use nix::unistd::Pid;
 use super::cluster::{Cluster, Layout, State};
 use super::{PostgresError, io};
 
-/// How often a starting or stopping server is looked at.
+/// Interval for checking a starting or stopping server.
 const POLL: Duration = Duration::from_millis(10);
-/// How often a running server is looked at.
+/// Interval for checking a running server.
 const WATCH: Duration = Duration::from_millis(100);
-/// How long a starting server may be silent; while it recovers it writes to its log at least every 10 s.
+/// Time limit for a starting server without output; during recovery it writes to its log at least every 10 s.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long a start may take in all, recovery included.
+/// Time limit for a start, including recovery.
 const READY: Duration = Duration::from_secs(3600);
-/// How often a long wait is reported.
+/// Interval for reporting a long wait.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// How long an orderly stop may take, before the server is told to stop at once (and recover at the next start).
+/// Time limit for a fast stop, before an immediate one (with recovery at the next start).
 const STOP: Duration = Duration::from_secs(60);
-/// The end of an immediate stop: PostgreSQL kills its own processes after 5 s.
+/// Time limit for an immediate stop: PostgreSQL kills its own processes after 5 s.
 const QUIT: Duration = Duration::from_secs(10);
-/// How often the first start is tried: processes of a killed server may need a moment to go. 3 s in all.
+/// Attempts of the first start, over 3 s: processes of a killed server may need a moment to exit.
 const FIRST_ATTEMPTS: u32 = 6;
-/// The waits between attempts double from the first to the last of these.
+/// The first and the longest wait between attempts; each wait is twice the one before.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// A server that ran this long and then died is started again at once.
+/// A server that ran this long before it exited is restarted without a wait.
 const STEADY: Duration = Duration::from_secs(30);
 
-/// Starts the server, says in `started` how that went, and keeps it alive until `stop` is dropped by its sender.
+/// Starts the server, sends the result to `started`, and keeps the server running until `stop`'s sender is dropped.
 pub(super) fn run(cluster: &Cluster, started: &Sender<Result<(), PostgresError>>, stop: &Receiver<()>) {
     let mut server = match start(cluster, stop, FIRST_ATTEMPTS) {
         Ok(Some(server)) => server,
@@ -52,22 +52,22 @@ pub(super) fn run(cluster: &Cluster, started: &Sender<Result<(), PostgresError>>
         let Some(how) = watch(&mut server, &cluster.layout, stop) else {
             return server.stop(&cluster.layout);
         };
-        tracing::error!("PostgreSQL ended by itself ({how}); starting it again");
+        tracing::error!("PostgreSQL exited unexpectedly ({how}); restarting it");
         deaths = if since.elapsed() < STEADY { deaths + 1 } else { 0 };
         if deaths > 0 && is_stopped_within(stop, backoff(deaths - 1)) {
             return;
         }
-        // While we run there is no last attempt: a full disk may be freed, and health says what is the matter.
+        // Never give up: a full disk may be freed, and the health check reports the problem meanwhile.
         match start(cluster, stop, u32::MAX) {
             Ok(Some(next)) => server = next,
             Ok(None) => return,
-            Err(error) => return tracing::error!("PostgreSQL stays down: {error}"),
+            Err(error) => return tracing::error!("cannot restart PostgreSQL: {error}"),
         }
-        tracing::info!("PostgreSQL runs again");
+        tracing::info!("PostgreSQL is running again");
     }
 }
 
-/// Waits until the server that another Tessera is starting, or runs, takes connections.
+/// Waits until a server that another Tessera starts or runs accepts connections.
 pub(super) fn wait_for_foreign(layout: &Layout) -> Result<(), PostgresError> {
     let mut patience = Patience::new(layout);
     while layout.postmaster().is_none_or(|postmaster| postmaster.state != State::Ready) {
@@ -77,12 +77,12 @@ pub(super) fn wait_for_foreign(layout: &Layout) -> Result<(), PostgresError> {
     Ok(())
 }
 
-/// The wait before attempt `failures + 2`.
+/// Returns the wait before attempt `failures + 2`.
 pub(super) fn backoff(failures: u32) -> Duration {
     BACKOFF.0.saturating_mul(2_u32.saturating_pow(failures)).min(BACKOFF.1)
 }
 
-/// Starts the server, or takes over the one that runs; none when asked to stop meanwhile.
+/// Starts the server, or takes over a running one. Returns `None` if asked to stop meanwhile.
 fn start(cluster: &Cluster, stop: &Receiver<()>, attempts: u32) -> Result<Option<Server>, PostgresError> {
     let mut failures = 0;
     loop {
@@ -95,7 +95,7 @@ fn start(cluster: &Cluster, stop: &Receiver<()>, attempts: u32) -> Result<Option
             return Err(error);
         }
         let wait = backoff(failures - 1);
-        tracing::warn!("attempt {failures} to start PostgreSQL failed, the next is in {wait:?}: {error}");
+        tracing::warn!("attempt {failures} to start PostgreSQL failed, retrying in {wait:?}: {error}");
         if is_stopped_within(stop, wait) {
             return Ok(None);
         }
@@ -114,7 +114,7 @@ fn try_start(cluster: &Cluster, stop: &Receiver<()>) -> Result<Option<Server>, P
     let mut patience = Patience::new(layout);
     let mut server = match layout.postmaster() {
         Some(postmaster) => {
-            tracing::info!("PostgreSQL still runs as process {}: taken over", postmaster.pid);
+            tracing::info!("taking over the running PostgreSQL, process {}", postmaster.pid);
             Server::Adopted(postmaster.pid)
         }
         None => {
@@ -136,7 +136,7 @@ fn try_start(cluster: &Cluster, stop: &Receiver<()>) -> Result<Option<Server>, P
     Ok(Some(server))
 }
 
-/// Waits for the server's end; none when we are asked to stop first.
+/// Waits until the server exits and returns how. Returns `None` if asked to stop first.
 fn watch(server: &mut Server, layout: &Layout, stop: &Receiver<()>) -> Option<String> {
     while !is_stopped_within(stop, WATCH) {
         if let Some(how) = server.ended(layout) {
@@ -150,7 +150,7 @@ fn is_stopped_within(stop: &Receiver<()>, wait: Duration) -> bool {
     stop.recv_timeout(wait) != Err(RecvTimeoutError::Timeout)
 }
 
-/// A server: a child of ours, or one that outlived the Tessera that started it.
+/// A server: our child, or one that outlived the Tessera that started it.
 #[derive(Debug)]
 enum Server {
     Child(Child),
@@ -160,7 +160,7 @@ enum Server {
 impl Server {
     fn spawn(cluster: &Cluster) -> Result<Self, PostgresError> {
         let mut command = cluster.server()?;
-        // The terminal's Ctrl-C is for us: the server stops when we are done with it.
+        // Ctrl-C in the terminal must not reach the server: it stops after us.
         command.process_group(0);
         die_with_us(&mut command);
         let child = command.spawn().map_err(io("run PostgreSQL on", &cluster.layout.data))?;
@@ -178,7 +178,7 @@ impl Server {
         layout.pid_file().is_some_and(|file| file.pid == self.pid() && file.state == State::Ready)
     }
 
-    /// How the server ended, once it has.
+    /// Returns the exit code or signal of a server that has exited.
     fn ended(&mut self, layout: &Layout) -> Option<String> {
         match self {
             Self::Child(child) => match child.try_wait() {
@@ -189,19 +189,19 @@ impl Server {
                 }),
                 Err(error) => Some(error.to_string()),
             },
-            Self::Adopted(pid) => (!layout.is_ours(*pid)).then(|| format!("process {pid} is gone")),
+            Self::Adopted(pid) => (!layout.is_ours(*pid)).then(|| format!("process {pid} has exited")),
         }
     }
 
-    /// Stops the server: in order first, then at once.
+    /// Stops the server: fast first, then immediately.
     fn stop(mut self, layout: &Layout) {
         for (signal, limit) in [(Signal::SIGINT, STOP), (Signal::SIGQUIT, QUIT)] {
             if self.ended(layout).is_some() {
                 return;
             }
-            // The child is not reaped yet, so the number is still its own.
+            // The child was not reaped yet, so the pid is still its own.
             if let Err(error) = kill(self.pid(), signal) {
-                tracing::error!("PostgreSQL (process {}) cannot be told to stop: {error}", self.pid());
+                tracing::error!("cannot signal PostgreSQL (process {}) to stop: {error}", self.pid());
             }
             let since = Instant::now();
             while since.elapsed() < limit {
@@ -210,18 +210,18 @@ impl Server {
                 }
                 std::thread::park_timeout(POLL);
             }
-            tracing::warn!("PostgreSQL has not stopped {} s after {signal}", limit.as_secs());
+            tracing::warn!("PostgreSQL did not stop within {} s after {signal}", limit.as_secs());
         }
     }
 }
 
-/// Has the kernel stop the child in order when we are killed, so that nothing is left behind.
+/// Makes the kernel stop the child when we are killed, so that nothing is left behind.
 #[cfg(target_os = "linux")]
 fn die_with_us(command: &mut Command) {
     let parent = nix::unistd::getpid();
     let arm = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
-        // Killed between fork and here: the signal will not come any more.
+        // If we were killed between fork and here, the signal will not come.
         if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
     };
     #[expect(
@@ -234,15 +234,15 @@ fn die_with_us(command: &mut Command) {
     };
 }
 
-/// Elsewhere a killed Tessera leaves its server running, and the next one takes it over.
+/// On other systems a killed Tessera leaves its server running, and the next one takes it over.
 #[cfg(not(target_os = "linux"))]
 fn die_with_us(_command: &mut Command) {}
 
-/// How long to wait for a server: long while it shows signs of work, not for ever.
+/// A time limit for a server: generous while its log grows, but finite.
 struct Patience {
     since: Instant,
-    heard: Instant,
-    told: Instant,
+    last_output: Instant,
+    last_report: Instant,
     log_start: u64,
     log_bytes: u64,
 }
@@ -250,24 +250,24 @@ struct Patience {
 impl Patience {
     fn new(layout: &Layout) -> Self {
         let (now, log_bytes) = (Instant::now(), layout.log_bytes());
-        Self { since: now, heard: now, told: now, log_start: log_bytes, log_bytes }
+        Self { since: now, last_output: now, last_report: now, log_start: log_bytes, log_bytes }
     }
 
     fn check(&mut self, layout: &Layout) -> Result<(), PostgresError> {
         let now = Instant::now();
         let log_bytes = layout.log_bytes();
         if log_bytes != self.log_bytes {
-            (self.heard, self.log_bytes) = (now, log_bytes);
+            (self.last_output, self.log_bytes) = (now, log_bytes);
         }
-        if now - self.heard > SILENCE || now - self.since > READY {
+        if now - self.last_output > SILENCE || now - self.since > READY {
             return Err(PostgresError::NotReady {
                 seconds: (now - self.since).as_secs(),
                 log: layout.log.clone(),
                 tail: layout.log_tail(self.log_start),
             });
         }
-        if now - self.told > PROGRESS {
-            self.told = now;
+        if now - self.last_report > PROGRESS {
+            self.last_report = now;
             let tail = layout.log_tail(self.log_start);
             let last = tail.lines().last().unwrap_or_default();
             tracing::info!("PostgreSQL is not ready after {} s: {last}", (now - self.since).as_secs());

@@ -1,4 +1,4 @@
-//! The embedded cluster, with real PostgreSQL programs: each thing that a machine, a crash or a second Tessera can do.
+//! The embedded cluster with real PostgreSQL programs: everything that a machine, a crash or a second Tessera can do to it.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,11 +11,11 @@ use nix::unistd::{Pid, Uid, User};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
-use super::cluster::{Cluster, Layout, State, check_way};
+use super::cluster::{Cluster, Layout, State, check_access};
 use super::programs::{Programs, RunAs};
 use super::*;
 
-/// A directory that every user can enter, as the server's user must.
+/// Creates a directory that every user can enter, as the server's user must.
 fn place() -> TempDir {
     let open = fs::Permissions::from_mode(0o755);
     tempfile::Builder::new().prefix("tessera-").permissions(open).tempdir().unwrap()
@@ -26,14 +26,14 @@ fn start(place: &TempDir) -> Embedded {
 }
 
 fn layout(place: &TempDir) -> Layout {
-    Layout::make(&place.path().join("postgres")).unwrap()
+    Layout::create(&place.path().join("postgres")).unwrap()
 }
 
 fn cluster(place: &TempDir) -> Cluster {
     Cluster::prepare(layout(place), None).unwrap()
 }
 
-/// The first column of the first row, as text.
+/// Returns the first column of the first row, as text.
 fn ask(options: PgConnectOptions, sql: &'static str) -> sqlx::Result<String> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let mut connection = PgConnection::connect_with(&options).await?;
@@ -43,7 +43,7 @@ fn ask(options: PgConnectOptions, sql: &'static str) -> sqlx::Result<String> {
     })
 }
 
-/// Waits for what another process does; the limit is far above what any of it takes.
+/// Waits for another process; the limit is far above the time that any of it takes.
 fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
@@ -55,7 +55,7 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The postmaster once it is ready, and not one of `not`.
+/// Waits for a postmaster that is ready and not one of `not`.
 fn ready(layout: &Layout, not: &[Pid]) -> Pid {
     eventually("a server that is ready", || {
         layout.postmaster().filter(|it| it.state == State::Ready && !not.contains(&it.pid)).map(|it| it.pid)
@@ -67,7 +67,7 @@ fn log(layout: &Layout) -> String {
 }
 
 #[test]
-fn the_cluster_is_private_durable_and_not_roots() {
+fn the_cluster_is_private_durable_and_not_owned_by_root() {
     let place = place();
     let embedded = start(&place);
     let setting = |sql| ask(embedded.connect_options(), sql).unwrap();
@@ -106,7 +106,7 @@ fn a_stop_is_orderly_and_the_next_start_finds_the_data() {
 }
 
 #[test]
-fn a_killed_initdb_leaves_nothing_in_the_way() {
+fn a_killed_initdb_does_not_prevent_the_next_start() {
     let place = place();
     let half = place.path().join("postgres/data.init/base");
     fs::create_dir_all(&half).unwrap();
@@ -117,7 +117,7 @@ fn a_killed_initdb_leaves_nothing_in_the_way() {
 }
 
 #[test]
-fn a_killed_server_is_started_again_with_all_that_was_committed() {
+fn a_killed_server_is_restarted_with_all_committed_data() {
     let place = place();
     let embedded = start(&place);
     let layout = layout(&place);
@@ -130,7 +130,7 @@ fn a_killed_server_is_started_again_with_all_that_was_committed() {
     let count = "SELECT count(*)::text FROM pg_largeobject_metadata";
     assert_eq!(ask(embedded.connect_options(), count).unwrap(), "500");
 
-    // A second death soon after the first: with a pause, and the stop works at any time of the recovery.
+    // A second death soon after the first: the restart waits, and a stop works at any time of the recovery.
     kill(second, Signal::SIGKILL).unwrap();
     embedded.stop();
     assert_eq!(ask(start(&place).connect_options(), count).unwrap(), "500");
@@ -152,7 +152,7 @@ fn a_server_that_was_left_behind_is_taken_over_kept_alive_and_stopped() {
     assert_eq!(ready(&layout(&place), &[]), pid);
     assert_eq!(ask(embedded.connect_options(), "SELECT 'same'").unwrap(), "same");
 
-    // Its death is seen also where nobody reaps it.
+    // Its death is noticed although it is not our child.
     kill(pid, Signal::SIGKILL).unwrap();
     let next = ready(&layout(&place), &[pid]);
     embedded.stop();
@@ -176,7 +176,7 @@ fn a_server_that_is_still_stopping_is_waited_for() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_pid_that_is_somebody_elses_or_a_zombies_is_no_server_and_stale_locks_go() {
+fn a_reused_pid_or_a_zombie_is_not_a_server_and_stale_locks_are_removed() {
     let place = place();
     cluster(&place);
     let layout = layout(&place);
@@ -204,7 +204,7 @@ fn a_pid_that_is_somebody_elses_or_a_zombies_is_no_server_and_stale_locks_go() {
 }
 
 #[test]
-fn two_tesseras_are_kept_apart_and_other_commands_share() {
+fn a_second_server_is_rejected_and_other_commands_share_the_cluster() {
     let place = place();
     let serving = start(&place);
     let dir = place.path().join("postgres");
@@ -232,13 +232,13 @@ fn a_path_too_long_for_a_socket_gets_a_short_one() {
     let deep = place.path().join("d".repeat(60)).join("e".repeat(60));
     let embedded = Embedded::start(&deep, None).unwrap();
     assert_eq!(ask(embedded.connect_options(), "SELECT 'up'").unwrap(), "up");
-    let socket_dir = Layout::make(&deep).unwrap().socket_dir;
+    let socket_dir = Layout::create(&deep).unwrap().socket_dir;
     assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
     let metadata = fs::symlink_metadata(&socket_dir).unwrap();
     assert!(metadata.is_dir() && metadata.mode() & 0o777 == 0o700);
     embedded.stop();
 
-    // What somebody else has put there is not used.
+    // A path that another user occupies is not used.
     fs::remove_dir_all(&socket_dir).unwrap();
     std::os::unix::fs::symlink(place.path(), &socket_dir).unwrap();
     let refused = Embedded::start(&deep, None).unwrap_err();
@@ -247,7 +247,7 @@ fn a_path_too_long_for_a_socket_gets_a_short_one() {
 }
 
 #[test]
-fn the_parent_that_blocks_the_servers_user_is_named() {
+fn the_parent_that_the_servers_user_cannot_enter_is_named() {
     let place = place();
     let closed = place.path().join("closed");
     let dir = closed.join("postgres");
@@ -255,11 +255,11 @@ fn the_parent_that_blocks_the_servers_user_is_named() {
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     let own = fs::metadata(&closed).unwrap().uid();
     let other = RunAs { uid: own + 1, gid: own + 1, name: "somebody".into() };
-    let refused = check_way(&dir, &other).unwrap_err().to_string();
+    let refused = check_access(&dir, &other).unwrap_err().to_string();
     assert!(refused.starts_with(&format!("{} (mode 700)", closed.display())), "{refused}");
     assert!(refused.contains("somebody"), "{refused}");
     let owner = RunAs { uid: own, gid: own + 1, name: "owner".into() };
-    check_way(&dir, &owner).unwrap();
+    check_access(&dir, &owner).unwrap();
     if Uid::effective().is_root() {
         let refused = Embedded::start(&dir, None).unwrap_err();
         assert!(matches!(refused, PostgresError::Blocked { .. }), "{refused}");
@@ -267,7 +267,7 @@ fn the_parent_that_blocks_the_servers_user_is_named() {
 }
 
 #[test]
-fn a_machine_without_postgresql_is_told_what_to_install() {
+fn the_message_about_missing_programs_says_what_to_install() {
     let nothing = Programs::choose(vec![], std::path::Path::new("/nonexistent")).unwrap_err().to_string();
     for part in ["install", "postgresql", "database.embedded.bin_dir", "database.url"] {
         assert!(nothing.contains(part), "{nothing}");
@@ -276,11 +276,11 @@ fn a_machine_without_postgresql_is_told_what_to_install() {
     let refused =
         Embedded::start(&place.path().join("postgres"), Some(place.path())).unwrap_err().to_string();
     assert!(refused.starts_with("database.embedded.bin_dir is "), "{refused}");
-    assert!(refused.contains("does not hold the programs initdb and postgres"), "{refused}");
+    assert!(refused.contains("does not contain the programs initdb and postgres"), "{refused}");
 }
 
 #[test]
-fn the_newest_postgresql_makes_a_cluster_and_its_own_version_opens_it() {
+fn the_newest_postgresql_creates_a_cluster_and_only_its_own_version_opens_it() {
     let at = |major| Programs { bin: format!("/pg/{major}").into(), major };
     let place = place();
     let choose = || Programs::choose(vec![at(15), at(18), at(17)], place.path());
@@ -289,7 +289,7 @@ fn the_newest_postgresql_makes_a_cluster_and_its_own_version_opens_it() {
     assert_eq!(choose().unwrap(), at(15));
     fs::write(place.path().join("PG_VERSION"), "16\n").unwrap();
     let refused = choose().unwrap_err().to_string();
-    assert!(refused.contains("made by PostgreSQL 16, and only 18, 17, 15 is installed"), "{refused}");
+    assert!(refused.contains("created by PostgreSQL 16, but only 18, 17, 15 is installed"), "{refused}");
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn a_server_that_cannot_start_shows_the_end_of_its_log() {
 }
 
 #[test]
-fn a_large_log_is_put_aside() {
+fn a_large_log_is_rotated() {
     let place = place();
     let layout = layout(&place);
     fs::File::create(&layout.log).unwrap().set_len(17 * 1024 * 1024).unwrap();
@@ -317,7 +317,7 @@ fn a_large_log_is_put_aside() {
 }
 
 #[test]
-fn all_of_this_holds_for_an_ordinary_user_too() {
+fn these_tests_pass_for_an_ordinary_user_too() {
     if !Uid::effective().is_root() {
         return;
     }

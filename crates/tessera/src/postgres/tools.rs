@@ -1,4 +1,4 @@
-//! `pg_dump` and `pg_restore`: found like the server's programs, told how to connect, run to their end.
+//! `pg_dump` and `pg_restore`: finds them like the server's programs, connects them to the database, and runs them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use url::Url;
 use super::PostgresError;
 use super::programs::{candidates, install_command, major_of};
 
-/// How often a long run is told of.
+/// Interval for reporting the progress of a long run.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// How much of what a program printed an error shows, in bytes.
+/// Bytes of a program's output that an error shows.
 const PRINTED_MAX: usize = 2048;
-/// What may be kept of our environment: where programs and certificates are, and what speaks of PostgreSQL.
+/// The variables of our environment that programs get, besides those of PostgreSQL.
 const KEPT: [&str; 4] = ["PATH", "HOME", "TZ", "LD_LIBRARY_PATH"];
-/// The parameters that the URL of a database may have: those that sqlx reads.
+/// The parameters that a database URL may have: those that sqlx supports.
 const PARAMETERS: [(&str, Parameter<'static>); 18] = [
     ("sslmode", Parameter::Word("sslmode")),
     ("ssl-mode", Parameter::Word("sslmode")),
@@ -35,22 +35,22 @@ const PARAMETERS: [(&str, Parameter<'static>); 18] = [
     ("user", Parameter::Word("user")),
     ("options", Parameter::Word("options")),
     ("password", Parameter::Password),
-    // The database is named by whoever connects, and so is the application.
+    // Each connection sets its own database and application name.
     ("dbname", Parameter::Ours),
     ("application_name", Parameter::Ours),
     ("statement-cache-capacity", Parameter::Ours),
 ];
 
-/// What a parameter of a database's URL is to PostgreSQL's programs.
+/// The meaning of a URL parameter for PostgreSQL's programs.
 #[derive(Debug, Clone, Copy)]
 enum Parameter<'p> {
-    /// A word of theirs.
+    /// A connection keyword of libpq.
     Word(&'static str),
     /// A setting of the session.
     Setting(&'p str),
-    /// Theirs, and secret.
+    /// The password.
     Password,
-    /// Not theirs.
+    /// A parameter that only sqlx uses.
     Ours,
 }
 
@@ -63,11 +63,11 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// The programs that suit a server of a major version: those of the same. Older ones cannot read it, and what newer
-    /// ones write it cannot (17's set `transaction_timeout`, which 16 refuses). `configured` is `database.embedded.bin_dir`.
+    /// Finds the programs of the server's major version. Older ones cannot read it, and it cannot read the output of newer
+    /// ones (17's set `transaction_timeout`, which 16 rejects). `configured` is `database.embedded.bin_dir`.
     ///
     /// # Errors
-    /// [`PostgresError::NoTools`] when there are none that suit it.
+    /// [`PostgresError::NoTools`] if no matching programs are installed.
     pub fn find(
         configured: Option<&Path>,
         server_major: u32,
@@ -75,21 +75,21 @@ impl Tools {
         is_embedded: bool,
     ) -> Result<Self, PostgresError> {
         let dirs = configured.map_or_else(candidates, |dir| vec![dir.to_owned()]);
-        let suits = |dir: &PathBuf| {
+        let matches = |dir: &PathBuf| {
             ["pg_dump", "pg_restore"].iter().all(|program| major_of(&dir.join(program)) == Some(server_major))
         };
-        match dirs.into_iter().find(suits) {
+        match dirs.into_iter().find(matches) {
             Some(bin) => Ok(Self { bin, url, is_embedded }),
             None => Err(PostgresError::NoTools { major: server_major, install: install_command() }),
         }
     }
 
-    /// Where the programs are.
+    /// Returns the directory of the programs.
     pub fn bin(&self) -> &Path {
         &self.bin
     }
 
-    /// A program, with none of our secrets in its environment.
+    /// Returns a command for a program, without our secrets in its environment.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.env_clear().env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).stdout(Stdio::null());
@@ -102,26 +102,27 @@ impl Tools {
         command
     }
 
-    /// The same, which connects to `database`. The password goes by the environment: everybody sees the arguments.
+    /// Returns a command that connects to `database`. Passes the password in the environment, as arguments are public.
     ///
     /// # Errors
-    /// The database's URL cannot be read.
+    /// The database's URL is invalid.
     pub fn connecting(&self, program: &str, database: &str) -> anyhow::Result<Command> {
-        let (mut words, password) = words(self.url.expose()).context("database.url cannot be read")?;
+        let (mut keywords, password) = keywords(self.url.expose()).context("database.url is invalid")?;
         let mut command = self.command(program);
         if let Some(password) = password {
             command.env("PGPASSWORD", password);
         }
-        words.insert("dbname", database.to_owned());
+        keywords.insert("dbname", database.to_owned());
         let quoted = |text: &str| text.replace('\\', r"\\").replace('\'', r"\'");
-        let words: Vec<_> = words.iter().map(|(word, value)| format!("{word}='{}'", quoted(value))).collect();
-        command.arg(format!("--dbname={}", words.join(" ")));
+        let keywords: Vec<_> =
+            keywords.iter().map(|(keyword, value)| format!("{keyword}='{}'", quoted(value))).collect();
+        command.arg(format!("--dbname={}", keywords.join(" ")));
         Ok(command)
     }
 }
 
-/// The first parameter of a database's URL that is not known. What is not known would be ignored by the one and refused
-/// by the other, and its value would be logged. One without a value may be a piece of something else, so it is not named.
+/// Returns the first unknown parameter of a database URL. Unknown ones would be ignored by sqlx, which logs their value, and
+/// rejected by PostgreSQL's programs. One without a value may be part of a secret, so its name is not returned.
 pub fn unknown_parameter(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let is_known = |name: &str| parameter(name).is_some();
@@ -129,7 +130,7 @@ pub fn unknown_parameter(url: &str) -> Option<String> {
     Some(if unknown.1.is_empty() { "?".to_owned() } else { unknown.0.into_owned() })
 }
 
-/// What a parameter is to PostgreSQL's programs, if there is such a one.
+/// Looks up a parameter's meaning for PostgreSQL's programs.
 fn parameter(name: &str) -> Option<Parameter<'_>> {
     if let Some(setting) = name.strip_prefix("options[").and_then(|rest| rest.strip_suffix(']')) {
         return Some(Parameter::Setting(setting));
@@ -137,56 +138,56 @@ fn parameter(name: &str) -> Option<Parameter<'_>> {
     PARAMETERS.iter().find(|(known, _)| *known == name).map(|(_, parameter)| *parameter)
 }
 
-/// A URL that [`sqlx`] takes as words of a connection of PostgreSQL's programs, and the password.
-fn words(url: &str) -> anyhow::Result<(BTreeMap<&'static str, String>, Option<String>)> {
-    let url = Url::parse(url).ok().context("it is no URL")?;
+/// Converts a URL as [`sqlx`] parses it to connection keywords of libpq, and returns the password separately.
+fn keywords(url: &str) -> anyhow::Result<(BTreeMap<&'static str, String>, Option<String>)> {
+    let url = Url::parse(url).ok().context("not a URL")?;
     let decoded = |text: &str| -> anyhow::Result<String> {
         Ok(percent_encoding::percent_decode_str(text).decode_utf8()?.into_owned())
     };
-    let mut words = BTreeMap::new();
+    let mut keywords = BTreeMap::new();
     if let Some(host) = url.host_str() {
-        words.insert("host", decoded(host.trim_matches(['[', ']']))?);
+        keywords.insert("host", decoded(host.trim_matches(['[', ']']))?);
     }
     if let Some(port) = url.port() {
-        words.insert("port", port.to_string());
+        keywords.insert("port", port.to_string());
     }
     if !url.username().is_empty() {
-        words.insert("user", decoded(url.username())?);
+        keywords.insert("user", decoded(url.username())?);
     }
     let mut password = url.password().map(decoded).transpose()?;
     for (name, value) in url.query_pairs() {
         let mut option = |text: &str| {
-            let options: &mut String = words.entry("options").or_default();
+            let options: &mut String = keywords.entry("options").or_default();
             options.push_str(if options.is_empty() { "" } else { " " });
             options.push_str(text);
         };
         match parameter(&name) {
             Some(Parameter::Word("options")) => option(&value),
-            Some(Parameter::Word(word)) => drop(words.insert(word, value.into_owned())),
+            Some(Parameter::Word(word)) => drop(keywords.insert(word, value.into_owned())),
             Some(Parameter::Setting(setting)) => option(&format!("-c {setting}={value}")),
             Some(Parameter::Password) => password = Some(value.into_owned()),
             Some(Parameter::Ours) | None => {}
         }
     }
-    Ok((words, password))
+    Ok((keywords, password))
 }
 
-/// Runs a program to its end, and every [`PROGRESS`] prints how far it is, as `told` says.
+/// Runs a program until it ends, and prints `progress` every [`PROGRESS`].
 ///
 /// # Errors
-/// It cannot be run, or fails; with the end of what it printed.
-pub async fn complete(command: Command, told: impl Fn() -> String) -> anyhow::Result<()> {
+/// It cannot be run, or fails; the error contains the end of its output.
+pub async fn complete(command: Command, progress: impl Fn() -> String) -> anyhow::Result<()> {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
     let mut command = tokio::process::Command::from(command);
     let child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn();
     let ended = child.with_context(|| format!("cannot run {program}"))?.wait_with_output();
     let mut ended = std::pin::pin!(ended);
-    let mut progress = tokio::time::interval(PROGRESS);
-    progress.tick().await;
+    let mut interval = tokio::time::interval(PROGRESS);
+    interval.tick().await;
     let output = loop {
         tokio::select! {
-            output = &mut ended => break output.with_context(|| format!("{program} ended in no order"))?,
-            _ = progress.tick() => say!("{}", told()),
+            output = &mut ended => break output.with_context(|| format!("cannot wait for {program}"))?,
+            _ = interval.tick() => say!("{}", progress()),
         }
     };
     if output.status.success() {
@@ -205,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// The argument that says how to connect, and the password.
+    /// Returns the connection argument and the password.
     fn connecting(url: &str) -> (String, Option<String>) {
         let tools = Tools { bin: "/bin".into(), url: Secret::new(url), is_embedded: true };
         let command = tools.connecting("pg_dump", "it's").unwrap();
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_url_that_serves_is_one_that_can_be_dumped() {
+    fn every_valid_url_can_be_used_to_dump() {
         for (url, expected) in [
             ("postgres:///desk?host=/var/run/postgresql", r"dbname='it\'s' host='/var/run/postgresql'"),
             ("postgres://a+b@h/desk", r"dbname='it\'s' host='h' user='a+b'"),
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_no_argument() {
+    fn a_password_is_not_an_argument() {
         for url in ["postgres://u:hunt%2Ber+2@h/desk", "postgres://u@h/desk?password=hunt%2Ber%2B2"] {
             let expected =
                 (r"--dbname=dbname='it\'s' host='h' user='u'".to_owned(), Some("hunt+er+2".to_owned()));
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_another_major_version_do_not_suit() {
+    fn programs_of_another_major_version_do_not_match() {
         let dir = tempfile::TempDir::new().unwrap();
         for program in ["pg_dump", "pg_restore"] {
             let path = dir.path().join(program);

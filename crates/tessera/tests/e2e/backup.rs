@@ -1,4 +1,4 @@
-//! Backup and restore: what was there comes back, all of it or nothing, and whatever goes wrong leaves the data as it was.
+//! Backup and restore: a backup restores all data or none, and every failure leaves the data as it was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,10 +21,10 @@ const TICKETS: usize = 10;
 const CLIENTS: usize = 4;
 /// Changes that are acknowledged before the backup begins, and again after it has ended.
 const CHANGES: usize = 50;
-/// No file may become larger than this in the test of a full disk, in blocks of 1 KiB.
+/// File size limit for the test of a full disk, in blocks of 1 KiB.
 const FULL_KIB: u32 = 8;
 
-/// Everything that the API shows: each list, and each ticket's history.
+/// Returns everything that the API shows: each list, and each ticket's history.
 async fn everything(server: &Server) -> BTreeMap<String, Vec<Value>> {
     let mut all: BTreeMap<String, Vec<Value>> =
         desk(server).await.into_iter().map(|(list, items)| (list.to_owned(), items)).collect();
@@ -36,16 +36,16 @@ async fn everything(server: &Server) -> BTreeMap<String, Vec<Value>> {
 }
 
 #[tokio::test]
-async fn what_was_backed_up_comes_back_and_what_came_later_is_gone() {
+async fn a_restore_brings_back_the_backup_and_removes_later_changes() {
     let (mut server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
     server.command(&["demo"]);
     server.delivered(SOON).await;
     let before = everything(&server).await;
     let file = path(&place, "desk.backup");
     let said = server.command(&["backup", &file]);
-    assert!(said.contains("10 tickets") && said.contains("holds secrets"), "{said}");
+    assert!(said.contains("10 tickets") && said.contains("contains secrets"), "{said}");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no other file is left");
 
     let again = server.run(&["backup", &file], &[]);
     assert!(!again.ok && again.stderr.contains("--force"), "{again:?}");
@@ -60,17 +60,17 @@ async fn what_was_backed_up_comes_back_and_what_came_later_is_gone() {
     assert_ne!(later, before);
 
     let refused = server.run(&["restore", &file, "--force"], &[]);
-    assert!(!refused.ok && refused.stderr.contains("Another Tessera runs"), "{refused:?}");
+    assert!(!refused.ok && refused.stderr.contains("Another Tessera is running"), "{refused:?}");
     server.stop().await;
     let refused = server.run(&["restore", &file], &[]);
-    assert!(!refused.ok && refused.stderr.contains("is not empty, it has 11 tickets"), "{refused:?}");
+    assert!(!refused.ok && refused.stderr.contains("is not empty: it contains 11 tickets"), "{refused:?}");
     let said = server.command(&["restore", &file, "--force"]);
-    assert!(said.contains("Restored 10 tickets") && said.contains("No delivery waits."), "{said}");
+    assert!(said.contains("Restored 10 tickets") && said.contains("No deliveries are waiting."), "{said}");
     server.check();
 
     server.restart().await;
     assert_eq!(everything(&server).await, before);
-    // The sequences came along: the next number is the one that it would have been.
+    // The sequences are restored too: the next number follows those in the backup.
     let made = server.done("POST", "/api/tickets", &json!({"queue": "General", "subject": "Next"})).await;
     assert_eq!(made["ticket"]["number"], 11);
     server.delivered(SOON).await;
@@ -111,7 +111,7 @@ async fn a_backup_under_load_is_one_moment() {
     server.check();
     server.restart().await;
     let restored = join_all(tickets.iter().map(|ticket| server.history(ticket))).await;
-    // One moment: each history is the beginning of what it became, and none is of another time than its ticket.
+    // One moment: each history is a prefix of the later one, and matches its ticket.
     for (restored, after) in restored.iter().zip(&after) {
         assert_eq!(restored[..], after[..restored.len()]);
     }
@@ -120,7 +120,7 @@ async fn a_backup_under_load_is_one_moment() {
     server.stop().await;
 }
 
-/// Changes subjects, one after another, until it is enough.
+/// Changes subjects, one after another, until `enough` is set.
 async fn change(api: &Api, tickets: &[Value], changes: &AtomicUsize, enough: &AtomicBool) {
     while !enough.load(Ordering::Relaxed) {
         let number = changes.fetch_add(1, Ordering::Relaxed);
@@ -143,7 +143,7 @@ async fn a_damaged_or_cut_backup_leaves_the_data_as_it_was() {
 
     let whole = fs::read(&file).unwrap();
     let mut turned = whole.clone();
-    // In the rows of a table, which are most of the file.
+    // Change bytes in the rows of a table, which are most of the file.
     for byte in &mut turned[whole.len() / 2..][..64] {
         *byte ^= 0x55;
     }
@@ -159,7 +159,7 @@ async fn a_damaged_or_cut_backup_leaves_the_data_as_it_was() {
         let file = path(&place, name);
         fs::write(&file, bytes).unwrap();
         let refused = server.run(&["restore", &file, "--force"], &[]);
-        assert!(!refused.ok && refused.stdout.contains("The data is as it was."), "{name}: {refused:?}");
+        assert!(!refused.ok && refused.stdout.contains("The data was not changed."), "{name}: {refused:?}");
     }
     let refused = server.run(&["restore", "/nowhere/desk.backup", "--force"], &[]);
     assert!(!refused.ok && refused.stderr.contains("cannot read /nowhere/desk.backup"), "{refused:?}");
@@ -176,16 +176,16 @@ async fn a_backup_that_does_not_fit_on_the_disk_leaves_nothing_and_keeps_the_old
     let file = path(&place, "desk.backup");
     fs::write(&file, "the backup of yesterday").unwrap();
     let full = server.run_limited(&["backup", &file, "--force"], FULL_KIB);
-    assert!(!full.ok && full.stderr.contains("the backup could not be written"), "{full:?}");
+    assert!(!full.ok && full.stderr.contains("cannot write the backup; nothing was changed"), "{full:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "the backup of yesterday");
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no other file is left");
 
     let nowhere = server.run(&["backup", "/nowhere/desk.backup"], &[]);
     assert!(!nowhere.ok && nowhere.stderr.contains("cannot write /nowhere/desk.backup"), "{nowhere:?}");
 }
 
 #[tokio::test]
-async fn a_restore_says_how_many_deliveries_would_leave() {
+async fn a_restore_reports_the_deliveries_that_would_be_sent() {
     let (mut server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
     // Nobody listens on port 1.
     let scrip = json!({"name": "Tell nobody", "condition_type": "OnCreate", "action_type": "Webhook",
@@ -200,7 +200,10 @@ async fn a_restore_says_how_many_deliveries_would_leave() {
     assert!(said.contains("2 deliveries (2 waiting)"), "{said}");
     server.stop().await;
     let said = server.command(&["restore", &file, "--force"]);
-    assert!(said.contains("2 deliveries wait, and a server sends them as soon as it starts."), "{said}");
+    assert!(
+        said.contains("2 deliveries are waiting, and a server sends them as soon as it starts."),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -212,7 +215,7 @@ async fn a_database_elsewhere_is_backed_up_and_restored_too() {
     server.delivered(SOON).await;
     let before = everything(&server).await;
     let file = path(&place, "desk.backup");
-    // The URL without a host, in spellings that sqlx alone has, serves as well.
+    // A URL without a host, and with spellings that only sqlx supports, works as well.
     let spelled = format!(
         "postgres:///{}?host={}&user={}&ssl-mode=disable&statement-cache-capacity=9&options[work_mem]=8MB",
         db.options.get_database().unwrap(),
@@ -226,7 +229,7 @@ async fn a_database_elsewhere_is_backed_up_and_restored_too() {
     assert!(!refused.ok && refused.stderr.contains("is in use by tessera (user "), "{refused:?}");
     server.stop().await;
 
-    // Somebody else is connected, whom nobody may throw out.
+    // Another client is connected, which may not be disconnected.
     let psql = PgConnection::connect_with(&db.options).await.unwrap();
     let refused = server.run(&["restore", &file, "--force"], &[]);
     assert!(!refused.ok && refused.stderr.contains("is in use by a program without a name"), "{refused:?}");
@@ -248,7 +251,7 @@ async fn a_database_elsewhere_is_backed_up_and_restored_too() {
 }
 
 #[tokio::test]
-async fn a_backup_that_is_newer_or_does_not_hold_together_is_refused() {
+async fn a_backup_that_is_newer_or_inconsistent_is_rejected() {
     let (db, place) = (TestDb::new().await, TempDir::new().unwrap());
     let mut server = Server::start(&[("TESSERA_DATABASE__URL", url(&db))]).await;
     server.command(&["demo"]);
@@ -279,25 +282,25 @@ async fn a_backup_that_is_newer_or_does_not_hold_together_is_refused() {
     let refused = server.run(&["restore", &newer, "--force"], &[]);
     assert!(!refused.ok && refused.stderr.contains("migration 9999"), "{refused:?}");
     let schema = server.run(&["doctor"], &[]);
-    assert!(schema.stdout.contains("as this Tessera knows it"), "{schema:?}");
+    assert!(schema.stdout.contains("the newest that this Tessera knows"), "{schema:?}");
 }
 
 #[test]
-fn there_is_no_backup_of_nothing() {
+fn a_missing_database_is_not_backed_up() {
     let (place, nothing) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let file = path(&place, "nothing.backup");
     let ran = crate::support::run(
         crate::support::tessera(&["backup", &file]).env("TESSERA_DATA_DIR", nothing.path()),
     );
-    assert!(!ran.ok && ran.stderr.contains("there is nothing to back up"), "{ran:?}");
-    assert_eq!(fs::read_dir(nothing.path()).unwrap().count(), 0, "no database was made for it");
+    assert!(!ran.ok && ran.stderr.contains("nothing to back up"), "{ran:?}");
+    assert_eq!(fs::read_dir(nothing.path()).unwrap().count(), 0, "no database was created");
 }
 
 fn path(place: &TempDir, name: &str) -> String {
     place.path().join(name).to_str().unwrap().to_owned()
 }
 
-/// The URL of a test's database.
+/// Returns the URL of a test's database.
 fn url(db: &TestDb) -> String {
     let socket: PathBuf = db.options.get_socket().unwrap().to_owned();
     let name = db.options.get_database().unwrap();

@@ -1,4 +1,4 @@
-//! The commands, as a person or a script runs them: what they print, where, and how they end.
+//! The commands as people and scripts run them: their output, and their exit codes.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{self, Ran};
 
-/// Runs `tessera` in an environment of its own, with its data in `place`.
+/// Runs `tessera` in a clean environment, with its data in `place`.
 fn tessera(place: &Path, args: &[&str], vars: &[(&str, &str)]) -> Ran {
     let mut command = support::tessera(args);
     command.env("TESSERA_DATA_DIR", place.join("data")).envs(vars.iter().copied()).current_dir(place);
@@ -21,18 +21,18 @@ fn place() -> TempDir {
 }
 
 #[test]
-fn migrate_makes_the_embedded_database_leaves_nothing_running_and_runs_twice() {
+fn migrate_creates_the_embedded_database_leaves_nothing_running_and_can_run_twice() {
     let place = place();
     for _ in 0..2 {
         let ran = tessera(place.path(), &["migrate"], &[]);
         assert!(ran.ok, "{}", ran.stderr);
-        assert!(ran.stderr.contains("the database is up to date"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("the database schema is up to date"), "{}", ran.stderr);
     }
     assert!(!place.path().join("data/postgres/data/postmaster.pid").exists());
 }
 
 #[test]
-fn token_prints_the_configured_one_and_makes_none() {
+fn token_prints_the_configured_one_and_creates_none() {
     let place = place();
     let ran = tessera(place.path(), &["token"], &[("TESSERA_AUTH__ADMIN_TOKEN", "1234567890123456")]);
     assert!(ran.ok, "{}", ran.stderr);
@@ -40,28 +40,28 @@ fn token_prints_the_configured_one_and_makes_none() {
 
     let ran = tessera(place.path(), &["token"], &[]);
     assert!(!ran.ok && ran.stdout.is_empty());
-    assert!(ran.stderr.contains("Start `tessera serve` once"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Run `tessera serve` once"), "{}", ran.stderr);
 }
 
 #[test]
-fn a_wrong_setting_is_one_line_on_stderr() {
+fn an_invalid_setting_is_one_line_on_stderr() {
     let place = place();
     let ran = tessera(place.path(), &["migrate"], &[("TESSERA_HTTP__PORT", "1"), ("RUST_BACKTRACE", "1")]);
     assert!(!ran.ok);
     assert_eq!(
         ran.stderr,
-        "tessera: TESSERA_HTTP__PORT: there is no such setting; here are listen, connections_max\n"
+        "tessera: TESSERA_HTTP__PORT: is not a known setting; known here: listen, connections_max\n"
     );
 
     std::fs::write(place.path().join("tessera.toml"), "[http]\nlisten = \"x\"\n").unwrap();
     let ran = tessera(place.path(), &["token"], &[]);
     let expected =
-        "tessera: http.listen in tessera.toml: \"x\" is no address and port, as in 127.0.0.1:8080\n";
+        "tessera: http.listen in tessera.toml: \"x\" is not an address with a port, such as 127.0.0.1:8080\n";
     assert_eq!(ran.stderr, expected);
 }
 
 #[test]
-fn a_database_that_is_not_there_is_said_without_its_password() {
+fn an_unreachable_database_is_reported_without_its_password() {
     let place = place();
     let url = "postgres://tessera:hunter2@127.0.0.1:1/tessera";
     let ran = tessera(place.path(), &["migrate"], &[("TESSERA_DATABASE__URL", url)]);
@@ -71,7 +71,7 @@ fn a_database_that_is_not_there_is_said_without_its_password() {
 }
 
 #[test]
-fn the_settings_are_shown_and_checked_whole() {
+fn the_settings_are_shown_and_validated_completely() {
     let place = place();
     std::fs::write(
         place.path().join("tessera.toml"),
@@ -84,9 +84,9 @@ fn the_settings_are_shown_and_checked_whole() {
     assert!(ran.stdout.contains("# smtp_url = (set)") && !ran.stdout.contains("hunter2"), "{ran:?}");
 
     let ran = tessera(place.path(), &["config", "check"], &[]);
-    assert!(ran.ok && ran.stdout.starts_with("The settings are good: tessera.toml and 1 "), "{ran:?}");
+    assert!(ran.ok && ran.stdout.starts_with("The settings are valid: tessera.toml and 1 "), "{ran:?}");
     let ran =
         tessera(place.path(), &["config", "check"], &[("TESSERA_HTTP__LISTEN", "x"), ("TESSERA_NAMES", "y")]);
     assert!(!ran.ok && ran.stdout.lines().count() == 2, "{ran:?}");
-    assert_eq!(ran.stderr, "tessera: 2 faults in the settings\n");
+    assert_eq!(ran.stderr, "tessera: 2 problems in the settings\n");
 }

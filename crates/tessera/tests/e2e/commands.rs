@@ -1,4 +1,4 @@
-//! The other commands, beside a server that runs.
+//! The other commands, while a server is running.
 
 use std::collections::BTreeMap;
 
@@ -6,30 +6,30 @@ use serde_json::Value;
 
 use crate::support::{SOON, Server};
 
-/// All that the demo makes.
+/// The lists that the demo fills.
 const LISTS: [&str; 8] =
     ["lifecycles", "queues", "users", "custom-fields", "templates", "scrips", "tickets", "deliveries"];
 
 #[tokio::test]
-async fn commands_work_beside_a_running_server() {
+async fn commands_work_while_a_server_is_running() {
     let mut server = Server::start(&[]).await;
     assert_eq!(server.command(&["token"]).trim(), server.token);
     server.command(&["migrate"]);
     let empty = desk(&server).await;
 
     let said = server.command(&["demo"]);
-    assert!(said.starts_with("Made a demo desk with 10 tickets"), "{said}");
+    assert!(said.starts_with("Created a demo desk with 10 tickets"), "{said}");
     server.delivered(SOON).await;
     let made = desk(&server).await;
     for (list, items) in &made {
-        assert!(items.len() > empty[list].len(), "the demo made no {list}");
+        assert!(items.len() > empty[list].len(), "the demo created no {list}");
     }
 
     let said = server.command(&["demo"]);
     assert!(said.contains("Nothing was changed"), "{said}");
     assert_eq!(desk(&server).await, made);
 
-    // Nothing is under way, so that even a server that runs leaves nothing half done.
+    // No change is in progress, so the check passes even while the server is running.
     server.check();
     let health = server.done("GET", "/api/health", &Value::Null).await;
     assert_eq!(health["status"], "ok", "{health:#}");
@@ -37,7 +37,7 @@ async fn commands_work_beside_a_running_server() {
     server.check();
 }
 
-/// Every list that the API has.
+/// Returns every list of the API.
 pub async fn desk(server: &Server) -> BTreeMap<&'static str, Vec<Value>> {
     let mut desk = BTreeMap::new();
     for list in LISTS {

@@ -1,4 +1,4 @@
-//! `tessera doctor`: sees what is there and what is not, with a server and without, and sends nothing.
+//! `tessera doctor`: reports problems, with and without a running server, and sends nothing.
 
 use serde_json::json;
 
@@ -6,14 +6,14 @@ use crate::mail::MailServer;
 use crate::receiver::Receiver;
 use crate::support::{Ran, SOON, Server};
 
-/// The lines of a check, without the advice below them.
+/// Returns the lines of a check, without the advice below them.
 fn lines<'r>(ran: &'r Ran, about: &str) -> Vec<&'r str> {
     let is_its = |line: &&str| !line.starts_with(' ') && line.split_whitespace().nth(1) == Some(about);
     ran.stdout.lines().filter(is_its).collect()
 }
 
 #[tokio::test]
-async fn a_desk_in_order_has_nothing_that_failed_and_hears_nothing_of_it() {
+async fn a_healthy_desk_has_no_failures_and_nothing_is_sent() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let scrip = json!({"name": "Tell the hook", "condition_type": "OnCreate", "action_type": "Webhook",
@@ -54,7 +54,7 @@ async fn a_desk_in_order_has_nothing_that_failed_and_hears_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn every_check_is_made_although_some_fail_and_each_says_what_to_do() {
+async fn every_check_runs_even_if_some_fail_and_each_gives_advice() {
     let receiver = Receiver::start().await;
     let server = Server::start(&[]).await;
     for (name, url) in [("Refused", receiver.url.as_str()), ("Away", "http://127.0.0.2:1")] {
@@ -74,7 +74,7 @@ async fn every_check_is_made_although_some_fail_and_each_says_what_to_do() {
     assert!(refused.starts_with("failed ") && refused.contains("webhook.allow"), "{ran:?}");
     assert!(away.starts_with("warning ") && away.contains("127.0.0.2:1"), "{ran:?}");
     assert!(lines(&ran, "database")[0].starts_with("ok "), "{ran:?}");
-    // Whatever is not well has a line of advice below it.
+    // Each warning and failure has a line of advice below it.
     let bad = ran.stdout.lines().filter(|line| line.starts_with("failed ") || line.starts_with("warning "));
     assert_eq!(
         bad.count(),
@@ -85,7 +85,7 @@ async fn every_check_is_made_although_some_fail_and_each_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_and_a_setting_that_cannot_be_are_told() {
+async fn an_unreachable_database_and_an_invalid_setting_are_reported() {
     let server = Server::start(&[]).await;
     let away = [("TESSERA_DATABASE__URL", "postgres://tessera:hunter2@127.0.0.1:1/tessera")];
     let ran = server.run(&["doctor"], &away);

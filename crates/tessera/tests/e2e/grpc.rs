@@ -1,4 +1,4 @@
-//! Connectors at the binary's listener: where the log says, until the stop, and nowhere in the clear outside this machine.
+//! Connectors and the server's gRPC listener: its address, its behavior at a stop, and no unencrypted access from outside.
 
 use std::pin::pin;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::support::{SOON, Server, eventually};
 
-/// A lease of mails that waits for so many seconds, with a token.
+/// Creates a request for a lease of mails that waits for a number of seconds.
 fn lease(token: &str, seconds: i64) -> Request<LeaseRequest> {
     let room = Room { kind: "email".to_owned(), places: 10, per_endpoint: 0 };
     let wait = Some(prost_types::Duration { seconds, nanos: 0 });
@@ -23,16 +23,16 @@ fn lease(token: &str, seconds: i64) -> Request<LeaseRequest> {
     request
 }
 
-/// A connection to where the log says that connectors are served.
+/// Connects to the gRPC address in the log.
 async fn connect(server: &Server) -> Channel {
     let log = server.log_text();
-    let (_, rest) = log.rsplit_once("connectors at grpc://").expect("the log says where");
+    let (_, rest) = log.rsplit_once("listening for connectors at grpc://").expect("the log says where");
     let address: String = rest.chars().take_while(|c| !matches!(c, '"' | ' ' | '\n')).collect();
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
 #[tokio::test]
-async fn a_connector_leases_what_the_binary_leaves_to_it_and_is_let_go_at_once_at_the_stop() {
+async fn a_connector_leases_deliveries_and_its_waiting_call_ends_when_the_server_stops() {
     let mut server = Server::start(&[("TESSERA_DELIVERY__BUILTIN", String::new())]).await;
     let token = server.command(&["connector", "add", "mails", "--kind", "email"]).trim().to_owned();
     let new = json!({ "queue": "General", "subject": "Kettle", "requestors": ["eve@example.net"] });
@@ -53,16 +53,16 @@ async fn a_connector_leases_what_the_binary_leaves_to_it_and_is_let_go_at_once_a
     let mut other = client.clone();
     let mut waiting = pin!(other.lease(lease(&token, 30)));
     assert!(poll!(waiting.as_mut()).is_pending());
-    // One more call on the same connection is answered, so the one before it has come in.
+    // A later call on the same connection was answered, so the server has received the earlier one.
     client.lease(lease("tsc_guessed", 0)).await.unwrap_err();
     let (answered, ()) = join(waiting, server.stop()).await;
     assert!(answered.unwrap().into_inner().deliveries.is_empty());
     assert!(begun.elapsed() < SOON);
-    assert!(!server.log_text().contains("cut off"), "{}", server.log_text());
+    assert!(!server.log_text().contains("closed connections"), "{}", server.log_text());
 }
 
 #[tokio::test]
-async fn a_socket_is_there_while_the_server_is_and_not_longer() {
+async fn a_socket_exists_only_while_the_server_is_running() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("grpc.sock");
     let mut server = Server::new(&[("TESSERA_GRPC__SOCKET", path.display().to_string())]);
@@ -70,7 +70,7 @@ async fn a_socket_is_there_while_the_server_is_and_not_longer() {
     assert!(server.answers().await);
     eventually("the socket is listened at", SOON, async || UnixStream::connect(&path).await.ok()).await;
     server.kill9();
-    // The one that was killed left it behind; the next takes its place.
+    // The killed server left it behind; the next one replaces it.
     assert!(path.exists());
     server.begin(&[]);
     assert!(server.answers().await);
@@ -80,16 +80,20 @@ async fn a_socket_is_there_while_the_server_is_and_not_longer() {
 }
 
 #[test]
-fn connectors_are_not_served_in_the_clear_outside_this_machine() {
+fn connectors_are_not_served_unencrypted_outside_this_machine() {
     let server = Server::new(&[]);
     let ran = server.run(&["serve"], &[("TESSERA_GRPC__LISTEN", "0.0.0.0:0")]);
     assert!(!ran.ok);
-    assert!(ran.stderr.contains("TESSERA_GRPC__LISTEN: 0.0.0.0:0 is not on the loopback"), "{}", ran.stderr);
-    assert!(!server.data().exists(), "nothing was written before it was refused");
+    assert!(
+        ran.stderr.contains("TESSERA_GRPC__LISTEN: 0.0.0.0:0 is not a loopback address"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!server.data().exists(), "nothing was written before it failed");
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_before_anything_is_written() {
+async fn a_port_in_use_is_reported_before_anything_is_written() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let server = Server::new(&[]);

@@ -1,4 +1,4 @@
-//! Import and export: beside a server and without one, killed and run again, and from one database into another.
+//! Import and export: with and without a running server, killed and run again, and from one database into another.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -14,14 +14,14 @@ use tempfile::TempDir;
 
 use crate::support::{SOON, Server, eventually};
 
-/// Lines of a file that is killed half-way: several batches.
+/// Lines of a file whose import is killed: several batches.
 const LINES: usize = 6_000;
 /// Lines that are sent before a kill: one batch, and the beginning of another.
 const SENT: usize = 1_500;
 /// Lines of one batch.
 const BATCH: i64 = 1_000;
 
-/// A line that the seeded desk takes; every third one has a number.
+/// Returns a line that the default desk accepts; every third one has a number.
 fn line(at: usize) -> String {
     let past = json!([{"type": "Create", "created_at": "2020-01-01T10:00:00Z", "creator": "eve@example.net", "content": "It burns."}]);
     let mut line = json!({"queue": "General", "subject": format!("Old {at}"), "status": "resolved", "creator": "eve@example.net",
@@ -55,17 +55,17 @@ async fn tickets(server: &Server) -> i64 {
     count
 }
 
-/// Waits until so many tickets are there.
+/// Waits until the given number of tickets exists.
 async fn reached(server: &Server, count: i64) {
     eventually("tickets are imported", SOON, async || (tickets(server).await >= count).then_some(())).await;
 }
 
 #[tokio::test]
-async fn an_import_that_is_killed_and_run_again_makes_every_ticket_once() {
+async fn an_import_that_is_killed_and_run_again_creates_every_ticket_once() {
     let (mut server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
     let file = written(&place, "old.jsonl", lines(LINES).as_bytes());
 
-    // In the middle of a batch: the lines of the next one are there, and it is not full.
+    // Kill it in the middle of a batch: the next batch has been received in part.
     let mut child =
         server.tessera(&["import", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut to = child.stdin.take().unwrap();
@@ -75,13 +75,13 @@ async fn an_import_that_is_killed_and_run_again_makes_every_ticket_once() {
     child.kill().unwrap();
     child.wait().unwrap();
     drop(to);
-    assert_eq!(tickets(&server).await, BATCH, "a batch is whole or not there");
+    assert_eq!(tickets(&server).await, BATCH, "a batch is imported completely or not at all");
     let again = File::open(written(&place, "first.jsonl", lines(SENT).as_bytes())).unwrap();
     let again = crate::support::run(server.tessera(&["import", "-"]).stdin(again));
     assert!(again.ok && again.stdout.contains("Imported 500 tickets"), "{again:?}");
     assert!(again.stdout.contains("skipped 1000 lines"), "{again:?}");
 
-    // At whatever moment it is, while somebody makes a ticket; the file's lines with numbers are there by now.
+    // Kill it at any time, while a ticket is created; the file's lines with numbers are imported by now.
     let mut child = server.tessera(&["import", &file]).stdout(Stdio::null()).spawn().unwrap();
     let sent = i64::try_from(SENT).unwrap();
     reached(&server, sent + 1).await;
@@ -94,7 +94,7 @@ async fn an_import_that_is_killed_and_run_again_makes_every_ticket_once() {
     assert!(said.starts_with("Imported ") && said.contains("skipped "), "{said}");
     let said = server.command(&["import", &file]);
     assert_eq!(said, format!("Imported 0 tickets; skipped {LINES} lines that had been imported before.\n"));
-    // Of the first lines, those without a number came twice: from the standard input, which is another file.
+    // Those of the first lines that have no number exist twice: they were also read from stdin, which is another file.
     let without_number = sent - sent / 3;
     assert_eq!(tickets(&server).await, i64::try_from(LINES).unwrap() + without_number + 1);
     server.delivered(SOON).await;
@@ -103,7 +103,7 @@ async fn an_import_that_is_killed_and_run_again_makes_every_ticket_once() {
 }
 
 #[tokio::test]
-async fn what_is_exported_is_imported_into_an_empty_database_as_it_was() {
+async fn exported_tickets_are_imported_into_an_empty_database_unchanged() {
     let (mut here, place) = (Server::start(&[]).await, TempDir::new().unwrap());
     here.command(&["demo"]);
     let odd = json!({"queue": "General", "subject": "Ünïcödé \\ \"x\" \u{1F525}", "requestors": ["bare@example.net"], "priority": -7,
@@ -115,7 +115,7 @@ async fn what_is_exported_is_imported_into_an_empty_database_as_it_was() {
     let said = here.command(&["export", "--gzip", "--output", &file]);
     assert_eq!(said, format!("Wrote {file}: 11 tickets.\n"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no other file is left");
     let refused = here.run(&["export", "--output", &file], &[]);
     assert!(!refused.ok && refused.stderr.contains("--force"), "{refused:?}");
     let text = here.command(&["export"]);
@@ -127,7 +127,7 @@ async fn what_is_exported_is_imported_into_an_empty_database_as_it_was() {
     let wrong = here.run(&["export", "--query", "Prioritty > 50"], &[]);
     assert!(!wrong.ok && wrong.stderr.contains("--query, line 1 column 1: "), "{wrong:?}");
 
-    // No server has ever run there, and lifecycles do not travel.
+    // No server has run there yet, and lifecycles are not exported.
     let mut there = Server::new(&[]);
     let refused = there.run(&["import", "--create-missing", "--atomic", &file], &[]);
     assert!(!refused.ok && refused.stdout == "Imported nothing; 2 lines are bad.\n", "{refused:?}");
@@ -141,7 +141,7 @@ async fn what_is_exported_is_imported_into_an_empty_database_as_it_was() {
     there.done("POST", "/api/queues", &json!({"name": "Incidents", "lifecycle": incident["name"]})).await;
     there.stop().await;
     let said = there.command(&["import", "--create-missing", "--atomic", &file]);
-    assert!(said.starts_with("Imported 11 tickets; made "), "{said}");
+    assert!(said.starts_with("Imported 11 tickets; created "), "{said}");
     there.check();
     there.restart().await;
     for number in all_numbers(&here).await {
@@ -163,7 +163,7 @@ async fn all_numbers(server: &Server) -> Vec<Value> {
     tickets.iter().map(|ticket| ticket["number"].clone()).collect()
 }
 
-/// A ticket without what is another one's elsewhere: ids, and the length of its history.
+/// Returns a ticket without the members that differ in another database: ids, and the length of its history.
 async fn ticket(server: &Server, number: &Value) -> Value {
     let mut ticket = server.read(&format!("/api/tickets/{number}")).await;
     for member in ["id", "version"] {
@@ -173,7 +173,7 @@ async fn ticket(server: &Server, number: &Value) -> Value {
     ticket
 }
 
-/// The lines of a history that travel, as people read them.
+/// Returns the lines of a history that are exported, without their ids.
 async fn history(server: &Server, number: &Value) -> Vec<Value> {
     let mut lines = server.history(number).await;
     lines.retain(|line| !line["seq"].is_null() && line["transaction_type"] != "Import");
@@ -196,7 +196,7 @@ async fn history(server: &Server, number: &Value) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
+async fn errors_are_printed_on_stderr_and_set_the_exit_code() {
     let (server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
     let mixed = format!("{}\n{{\"queue\": \"General\"\n{}\n", line(1), line(2));
     let file = written(&place, "mixed.jsonl", mixed.as_bytes());
@@ -205,7 +205,10 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
     assert_eq!(atomic.stdout, "Imported nothing; 1 line is bad.\n");
     assert_eq!(tickets(&server).await, 0);
     let ran = server.run(&["import", &file], &[]);
-    assert!(!ran.ok && ran.stdout.starts_with("Imported 2 tickets; made 1 user; 1 line is bad."), "{ran:?}");
+    assert!(
+        !ran.ok && ran.stdout.starts_with("Imported 2 tickets; created 1 user; 1 line is bad."),
+        "{ran:?}"
+    );
     assert!(ran.stderr.contains(&format!("{file}:2: line: is not JSON: EOF")), "{ran:?}");
     assert_eq!(tickets(&server).await, 2);
 
@@ -218,7 +221,10 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
         !ran.ok && ran.stdout.contains("skipped 2 lines that had been imported before (2 with"),
         "{ran:?}"
     );
-    assert!(ran.stderr.contains("tessera: 2 lines are not imported: other lines were"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("tessera: 2 lines are not imported: other lines with the same numbers were"),
+        "{ran:?}"
+    );
 
     let there = tickets(&server).await;
     let cut = packed(lines(3_000).as_bytes());
@@ -227,7 +233,7 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
     assert!(!ran.ok && ran.stderr.contains(&format!("cannot read {cut} after line ")), "{ran:?}");
     let whole = tickets(&server).await - there;
     assert!(0 < whole && whole < BATCH, "{whole} lines before the cut");
-    // Bytes that are no gzip any more, in the middle of it.
+    // Bytes in the middle of the file that are not valid gzip.
     let mut broken = packed(lines(3_000).as_bytes());
     let middle = broken.len() / 2;
     broken.splice(middle..middle, [0xff; 64]);
@@ -242,7 +248,7 @@ async fn what_is_wrong_is_told_on_standard_error_and_the_exit_says_so() {
 }
 
 #[tokio::test]
-async fn an_export_says_what_no_import_takes_and_changes_no_schema() {
+async fn an_export_reports_tickets_that_cannot_be_imported_and_does_not_migrate() {
     let (server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
     let file = written(&place, "old.jsonl", lines(4).as_bytes());
     server.command(&["import", &file]);
@@ -255,8 +261,8 @@ async fn an_export_says_what_no_import_takes_and_changes_no_schema() {
     }
     let ran = server.run(&["export"], &[]);
     assert!(!ran.ok && ran.stdout.lines().count() == 4, "{ran:?}");
-    assert!(ran.stderr.contains("no import takes 2 of these tickets"), "{ran:?}");
-    assert!(ran.stderr.contains("created_at: is in the future"), "the first of them is told: {ran:?}");
+    assert!(ran.stderr.contains("2 of these tickets cannot be imported again"), "{ran:?}");
+    assert!(ran.stderr.contains("created_at: is in the future"), "the first of them is reported: {ran:?}");
 
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version > 1").execute(&mut db).await.unwrap();
     let ran = server.run(&["export"], &[]);
@@ -265,13 +271,13 @@ async fn an_export_says_what_no_import_takes_and_changes_no_schema() {
 }
 
 #[test]
-fn there_is_no_export_of_nothing() {
+fn a_missing_database_is_not_exported() {
     let (place, nothing) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let file = place.path().join("nothing.jsonl");
     let file = Path::to_str(&file).unwrap();
     let ran = crate::support::run(
         crate::support::tessera(&["export", "--output", file]).env("TESSERA_DATA_DIR", nothing.path()),
     );
-    assert!(!ran.ok && ran.stderr.contains("there is nothing to export"), "{ran:?}");
-    assert_eq!(fs::read_dir(nothing.path()).unwrap().count(), 0, "no database was made for it");
+    assert!(!ran.ok && ran.stderr.contains("nothing to export"), "{ran:?}");
+    assert_eq!(fs::read_dir(nothing.path()).unwrap().count(), 0, "no database was created");
 }

@@ -1,4 +1,4 @@
-//! A load: clients that make and change tickets while something goes wrong, and their own book of what they were answered.
+//! A load: clients that create and change tickets during a fault, and keep their own records of the responses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,72 +17,72 @@ use crate::support::{Api, SOON, Server, eventually};
 
 /// Tickets that the changes are spread over.
 const TICKETS: usize = 20;
-/// How long the deliveries may take after the last fault.
+/// Time limit for the deliveries after the last fault.
 const DELIVERED: Duration = Duration::from_secs(120);
-/// How long one request may take to be acknowledged, with all its attempts.
+/// Time limit for one request to be acknowledged, with all its attempts.
 const ACKNOWLEDGED: Duration = Duration::from_secs(120);
 
-/// How soon a request is sent again.
+/// Interval between attempts of a request.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// How much is asked.
+/// The size of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// Clients at the same time.
+    /// Number of concurrent clients.
     pub clients: usize,
-    /// How often each begins a request, at most.
+    /// Minimum interval between the requests of one client.
     pub pace: Duration,
-    /// Whether each request has a connection of its own.
+    /// Whether each request uses a new connection.
     pub apart: bool,
 }
 
-/// What a desk bears with ease while it is disturbed.
+/// A load that the server can handle easily during a fault.
 pub const STEADY: Size = Size { clients: 6, pace: Duration::from_millis(100), apart: false };
 
-/// The clients at work.
+/// The running clients.
 pub struct Load {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
-    /// The nodes; every attempt goes to the next one.
+    /// The nodes; each attempt uses the next one.
     nodes: Vec<Api>,
     receiver: String,
     tickets: Vec<Value>,
-    /// The scrip whose text is edited.
+    /// The scrip that is edited.
     scrip: Value,
     next: AtomicUsize,
     stop: AtomicBool,
     book: Mutex<Book>,
-    /// The newest edition of the scrip that may stand, and the newest that does.
+    /// The newest edition of the scrip that may be in force, and the newest acknowledged one.
     begun: AtomicUsize,
     standing: AtomicUsize,
 }
 
-/// What the clients were answered; no fault of the server reaches it.
+/// The responses that the clients received, kept outside the server so that no fault can affect them.
 #[derive(Debug, Default)]
 struct Book {
-    /// By number: the editions of the scrip that may have been in force.
+    /// By request number: the range of editions of the scrip that may have been in force.
     acknowledged: BTreeMap<usize, (usize, usize)>,
-    /// How often each kind of answer came.
+    /// Number of responses of each kind.
     answers: BTreeMap<String, usize>,
-    /// Requests that were begun and not answered.
+    /// Requests without a response.
     broken: Vec<String>,
-    /// Answers that there should not be.
+    /// Unexpected responses.
     unexplained: Vec<String>,
 }
 
-/// What a request of the load asks for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
-    /// A ticket; a webhook tells of it.
+    /// Creates a ticket; a webhook reports it.
     Create,
-    /// A new priority; a webhook tells of it.
+    /// Changes the priority; a webhook reports it.
     Priority,
-    /// A comment; a mail tells of it.
+    /// Adds a comment; a mail reports it.
     Comment,
-    /// A new subject, of which nobody is told.
+    /// Changes the subject; nothing is sent.
     Subject,
 }
 
@@ -102,7 +102,7 @@ impl Sort {
 }
 
 impl Load {
-    /// Makes tickets and scrips on the first of the nodes, and begins to ask all of them.
+    /// Creates tickets and scrips on the first node, and starts to send requests to all of them.
     pub async fn begin(nodes: &[&Server], receiver: &Receiver, size: Size) -> Self {
         let api = |node: &&Server| if size.apart { node.client_of_new_connections() } else { node.client() };
         let nodes: Vec<Api> = nodes.iter().map(api).collect();
@@ -127,34 +127,35 @@ impl Load {
         Self { clients: (0..size.clients).map(client).collect(), shared }
     }
 
-    /// The tickets that are changed.
+    /// Returns the tickets that are changed.
     pub fn tickets(&self) -> &[Value] {
         &self.shared.tickets
     }
 
-    /// Waits until so many more requests are acknowledged.
+    /// Waits until the given number of further requests is acknowledged.
     pub async fn goes_on(&self, by: usize) {
         let now = self.acknowledged();
-        eventually("the load goes on", SOON, async || (self.acknowledged() >= now + by).then_some(())).await;
+        eventually("the load continues", SOON, async || (self.acknowledged() >= now + by).then_some(()))
+            .await;
     }
 
-    /// How many requests are acknowledged.
+    /// Returns the number of acknowledged requests.
     pub fn acknowledged(&self) -> usize {
         self.shared.book.lock().unwrap().acknowledged.len()
     }
 
-    /// How often an answer of this kind has come: `200`, `503 busy`, `refused`, `broken`.
+    /// Returns the number of responses of a kind: `200`, `503 busy`, `refused`, `broken`.
     pub fn answers(&self, kind: &str) -> usize {
         self.shared.book.lock().unwrap().answers.get(kind).copied().unwrap_or_default()
     }
 
-    /// Changes the text of the webhook, and waits until that is acknowledged.
+    /// Edits the text of the webhook, and waits until that is acknowledged.
     pub async fn edit(&self) {
         eventually("an edit is acknowledged", ACKNOWLEDGED, async || self.try_edit().await.then_some(()))
             .await;
     }
 
-    /// Changes the text of the webhook, if that can be done now; whether it is acknowledged.
+    /// Edits the text of the webhook if possible now. Returns whether that was acknowledged.
     pub async fn try_edit(&self) -> bool {
         let edition = self.shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let path = format!("/api/scrips/{}", self.shared.scrip.as_str().unwrap());
@@ -166,7 +167,7 @@ impl Load {
         is_done
     }
 
-    /// Lets every client end what it has begun, and closes the book.
+    /// Waits until every client has finished its request, and returns the records.
     pub async fn finish(self) -> Ledger {
         self.shared.stop.store(true, Ordering::SeqCst);
         for client in self.clients {
@@ -178,7 +179,7 @@ impl Load {
     }
 }
 
-/// The scrips that tell of what the load does; answers the id of the one that is edited.
+/// Creates the scrips that report the load's changes, and returns the id of the one that is edited.
 async fn scrips(api: &Api, receiver: &str) -> Value {
     let created = json!({"name": "Load: a ticket", "queue": "General", "condition_type": "OnCreate", "action_type": "Webhook",
         "action_config": {"url": format!("{receiver}/load/{{{{ ticket.number }}}}"),
@@ -198,7 +199,7 @@ fn config(receiver: &str, edition: usize) -> Value {
     json!({"url": format!("{receiver}/load/{{{{ ticket.number }}}}"), "body": body})
 }
 
-/// Asks until it is told to stop, each request again and again until it is acknowledged.
+/// Sends requests until the load stops, and repeats each one until it is acknowledged.
 async fn client(shared: Arc<Shared>, pace: Duration) {
     let mut paces = interval(pace.max(Duration::from_micros(1)));
     while !shared.stop.load(Ordering::SeqCst) {
@@ -207,7 +208,7 @@ async fn client(shared: Arc<Shared>, pace: Duration) {
         let (method, path, body) = shared.request(number);
         let key = format!("load-{number}");
         let from = shared.standing.load(Ordering::SeqCst);
-        // Not `eventually`: the compiler cannot see that what it borrows may go to another thread.
+        // Not `eventually`, because the compiler cannot prove that its closure's future is `Send`.
         let insist = timeout(ACKNOWLEDGED, async {
             let mut attempts = interval(AGAIN);
             for node in number.. {
@@ -238,7 +239,7 @@ impl Shared {
         }
     }
 
-    /// One attempt at a request, on one of the nodes: whether it needs no other. Every answer is noted.
+    /// Makes one attempt at a request on one of the nodes, and records the response. Returns whether no further one is needed.
     async fn ask(&self, node: usize, method: &str, path: &str, body: &Value, key: Option<&str>) -> bool {
         let node = &self.nodes[node % self.nodes.len()];
         let headers: Vec<_> = key.map(|key| ("Idempotency-Key", key)).into_iter().collect();
@@ -260,9 +261,9 @@ impl Shared {
                 book.unexplained.push(format!("{method} {path}: {} {:#}", answer.status, answer.body));
                 (answer.status.as_str().to_owned(), true)
             }
-            // Nobody listens.
+            // The server is not listening.
             Err(error) if error.is_connect() => ("refused".to_owned(), false),
-            // The server died before it had answered.
+            // The server died before it responded.
             Err(error) => {
                 book.broken.push(format!("{method} {path}: {error:?}"));
                 ("broken".to_owned(), false)
@@ -273,30 +274,30 @@ impl Shared {
     }
 }
 
-/// The closed book of a load.
+/// The complete records of a load.
 pub struct Ledger {
     book: Book,
     editions: usize,
 }
 
 impl Ledger {
-    /// How often an answer of this kind came.
+    /// Returns the number of responses of a kind.
     pub fn answers(&self, kind: &str) -> usize {
         self.book.answers.get(kind).copied().unwrap_or_default()
     }
 
-    /// Requests that were begun and not answered, and why.
+    /// Returns the requests without a response, with the errors.
     pub fn broken(&self) -> &[String] {
         &self.book.broken
     }
 
-    /// Nobody was left without an answer: the server was there all the time.
+    /// Asserts that every request got a response, as the server was never down.
     pub fn was_always_answered(&self) {
         assert_eq!((self.broken(), self.answers("refused")), (&[][..], 0));
     }
 
-    /// Waits until everything is delivered, stops the server, and holds the book against the database, the receivers and
-    /// the invariants. Prints one line of what there was.
+    /// Waits until everything is delivered, stops the server, and compares the records with the database, the receivers and
+    /// the invariants. Prints one line of results.
     pub async fn holds(self, fault: &str, server: &mut Server, receiver: &Receiver, mail: &MailServer) {
         server.delivered(DELIVERED).await;
         self.every_change_is_there_once(server).await;
@@ -315,7 +316,7 @@ impl Ledger {
         );
     }
 
-    /// I1 and I16: what was acknowledged is there, and what was asked for twice under one key is there once.
+    /// I1 and I16: acknowledged changes exist, and a change requested twice under one key exists once.
     async fn every_change_is_there_once(&self, server: &Server) {
         let mut written: BTreeMap<usize, usize> = BTreeMap::new();
         let facts = "SELECT new_value FROM transactions WHERE transaction_type = 'Set' AND new_value LIKE 'change %' \
@@ -334,8 +335,8 @@ impl Ledger {
         );
     }
 
-    /// I5 to I9: one delivery for each change that asks for one, made by a scrip that was in force, arrived at least once
-    /// under one id with the same bytes, and recorded exactly once. Answers how many, and in how many attempts.
+    /// I5 to I9: one delivery for each change that causes one, created by a scrip that was in force, arrived at least once
+    /// under one id with the same bytes, and recorded exactly once. Returns their number, and that of the attempts.
     async fn every_delivery_arrived_and_is_recorded_once(
         &self,
         server: &Server,
@@ -382,7 +383,7 @@ impl Ledger {
         (made.len() + comments, attempts)
     }
 
-    /// Which request the webhook with this body tells of; its text is of an edition that may have been in force.
+    /// Returns the request that the webhook with this body reports; its text is from an edition that may have been in force.
     fn cause(&self, body: &[u8]) -> usize {
         let body: Value = serde_json::from_slice(body).unwrap();
         let number = number_in(body["of"].as_str().unwrap());
@@ -394,12 +395,12 @@ impl Ledger {
     }
 }
 
-/// The number of a request of the load, in whatever it has left behind.
+/// Returns the number of a request of the load, in any text that it wrote.
 fn number_in(text: &str) -> usize {
     text.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap()
 }
 
-/// The outcomes in the histories, by delivery.
+/// Returns the recorded outcomes by delivery.
 async fn records(server: &Server) -> BTreeMap<String, Vec<String>> {
     let facts = "SELECT delivery_id::text, transaction_type FROM transactions WHERE delivery_id IS NOT NULL";
     let mut records: BTreeMap<String, Vec<String>> = BTreeMap::new();

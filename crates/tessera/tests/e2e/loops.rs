@@ -1,4 +1,4 @@
-//! Automation that would never end.
+//! Automation loops end.
 
 use axum::Router;
 use axum::extract::State;
@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::support::{Api, SOON, Server, eventually};
 
 #[tokio::test]
-async fn two_scrips_that_set_each_other_off_stop_visibly() {
+async fn two_scrips_that_trigger_each_other_stop_with_an_error_in_the_history() {
     let mut server = Server::start(&[]).await;
     for (name, from, to) in [("Stall", "open", "stalled"), ("Unstall", "stalled", "open")] {
         let scrip = json!({"name": name, "condition_type": "OnStatusChange", "condition_config": {"to": from},
@@ -31,16 +31,16 @@ async fn two_scrips_that_set_each_other_off_stop_visibly() {
     assert!(sentence.starts_with("automation stopped at depth 10: Stall -> Unstall -> Stall"), "{sentence}");
     assert_eq!(changed["ticket"]["version"], history.len(), "every line of it is numbered");
 
-    // What stopped was the automation; the ticket goes on.
+    // Only the automation stopped; the ticket can still be changed.
     server.done("PATCH", &format!("/api/tickets/{number}"), &json!({"subject": "Square"})).await;
     server.stop().await;
     server.check();
 }
 
-/// The desk that [`bounce`] answers to, as soon as there is one.
+/// The API that [`bounce`] calls, once the server runs.
 static DESK: OnceCell<Api> = OnceCell::const_new();
 
-/// Answers each webhook with a new ticket, and passes on how deep it was.
+/// Handles each webhook by creating a ticket, and passes on its depth.
 async fn bounce(State(()): State<()>, headers: HeaderMap) {
     let (api, depth) = (DESK.get().unwrap(), headers["tessera-depth"].to_str().unwrap());
     let body = json!({"queue": "General", "subject": format!("Pong {depth}")});
@@ -49,7 +49,7 @@ async fn bounce(State(()): State<()>, headers: HeaderMap) {
 }
 
 #[tokio::test]
-async fn a_desk_and_a_receiver_that_answer_each_other_come_to_an_end() {
+async fn a_loop_between_a_desk_and_a_receiver_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let router = Router::new().fallback(bounce).with_state(());
@@ -60,7 +60,7 @@ async fn a_desk_and_a_receiver_that_answer_each_other_come_to_an_end() {
     server.done("POST", "/api/scrips", &scrip).await;
     server.done("POST", "/api/tickets", &json!({"queue": "General", "subject": "Ping"})).await;
 
-    // The ticket of the request, and one for each of five webhooks; the last sends nothing, and says why.
+    // One ticket is from the request, and one from each of five webhooks; the last one sends nothing and records why.
     let history = eventually("the last ticket says that it ended", SOON, async || {
         let answer = server.api("GET", "/api/tickets/6/transactions", &json!(null)).await;
         answer.status.is_success().then(|| answer.body["items"].as_array().unwrap().clone())

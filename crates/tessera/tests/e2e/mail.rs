@@ -1,4 +1,4 @@
-//! A real mail server in a process of its own: aiosmtpd.
+//! A real mail server in a separate process: aiosmtpd.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,62 +9,62 @@ use tempfile::TempDir;
 
 use crate::support::{SOON, eventually};
 
-/// The server, until the value is dropped.
+/// The server, stopped on drop.
 pub struct MailServer {
     directory: TempDir,
     child: Child,
     port: u16,
 }
 
-/// How the server behaves at a command; smtp_server.py says what the members mean.
+/// The server's behavior at a command; smtp_server.py documents the members.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Manner {
     /// `MAIL`, `RCPT` or `DATA`.
     pub at: &'static str,
-    /// What the address or the message has in it.
+    /// A part of the address or the message to match.
     #[serde(rename = "match")]
     pub having: &'static str,
-    /// What it says.
+    /// The reply.
     pub answer: &'static str,
-    /// How often.
+    /// How many times the behavior applies.
     pub times: usize,
-    /// `hang up` instead of saying it, or nothing.
+    /// `hang up` to close the connection instead of replying, or empty.
     pub then: &'static str,
 }
 
-/// A message that the server took.
+/// A message that the server accepted.
 #[derive(Debug, Deserialize)]
 pub struct Taken {
-    /// Whom the envelope names.
+    /// The recipients of the envelope.
     pub to: Vec<String>,
-    /// The message, a character for each byte.
+    /// The message, one character per byte.
     data: String,
 }
 
 impl Taken {
-    /// The message, read by a library that is not ours.
+    /// Parses the message with an independent library.
     pub fn message(&self) -> Message<'_> {
         MessageParser::default().parse(self.data.as_bytes()).expect("a mail")
     }
 
-    /// The message as it came.
+    /// Returns the message as received.
     pub fn text(&self) -> &str {
         &self.data
     }
 
-    /// Its Message-ID, without the angle brackets.
+    /// Returns its Message-ID, without the angle brackets.
     pub fn id(&self) -> String {
         self.message().message_id().expect("a Message-ID").to_owned()
     }
 }
 
 impl MailServer {
-    /// One that takes whatever it is given.
+    /// Starts a server that accepts everything.
     pub async fn start() -> Self {
         Self::run(&[]).await
     }
 
-    /// One that takes the text of a message and then says nothing until it is let go.
+    /// Starts a server that receives a message and does not reply until [`MailServer::let_go`].
     pub async fn start_silent() -> Self {
         Self::run(&["--silent"]).await
     }
@@ -86,22 +86,22 @@ impl MailServer {
         Self { port: port.await, directory, child }
     }
 
-    /// What `mail.smtp_url` is set to.
+    /// Returns the value for `mail.smtp_url`.
     pub fn url(&self) -> String {
         format!("smtp://127.0.0.1:{}", self.port)
     }
 
-    /// Whether it keeps somebody waiting, or did.
+    /// Returns whether it has kept a client waiting.
     pub fn is_holding(&self) -> bool {
         self.directory.path().join("holding").exists()
     }
 
-    /// Ends its silence.
+    /// Sends the replies that it withheld.
     pub fn let_go(&self) {
         std::fs::write(self.directory.path().join("let-go"), "").unwrap();
     }
 
-    /// Tells it how to behave from now on; a manner at the same place of the list goes on counting.
+    /// Sets the behavior from now on; one at the same position of the list keeps its count.
     pub fn behave(&self, manners: &[Manner]) {
         let (aside, place) =
             (self.directory.path().join("manners"), self.directory.path().join("manners.json"));
@@ -109,7 +109,7 @@ impl MailServer {
         std::fs::rename(aside, place).unwrap();
     }
 
-    /// Every message taken so far.
+    /// Returns every message accepted so far.
     pub fn taken(&self) -> Vec<Taken> {
         let files = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
         let is_message = |path: &PathBuf| {
@@ -128,7 +128,7 @@ impl Drop for MailServer {
     }
 }
 
-/// A Python that has aiosmtpd: the one that the set-up made, else the machine's.
+/// Finds a Python with aiosmtpd: the one in .tools/venv, else the machine's.
 fn python(root: &Path) -> PathBuf {
     let has_aiosmtpd = |python: &PathBuf| {
         let asked = Command::new(python).args(["-c", "import aiosmtpd"]).stderr(Stdio::null()).status();

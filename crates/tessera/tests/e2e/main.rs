@@ -5,7 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that cannot set itself up has failed, and says so by panicking"
+    reason = "a test whose setup fails reports it by panicking"
 )]
 
 mod backup;

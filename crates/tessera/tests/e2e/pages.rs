@@ -1,4 +1,4 @@
-//! The pages of the documentation: every command in them runs. What they list is compared in `tidy`.
+//! The documentation pages: every command in them runs. `tidy` compares their lists.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 use crate::support::{Server, run};
 
-/// The pages whose commands are for a server that runs.
+/// The pages whose commands need a running server.
 const PAGES: [&str; 5] =
     ["README.md", "docs/scrips.md", "docs/ticketsql.md", "docs/architecture.md", "docs/operating.md"];
-/// The page that builds a program, and needs a directory and `tessera` on the PATH.
+/// The page whose commands build a program, and need a directory and `tessera` on the PATH.
 const CONNECTORS: &str = "docs/connectors.md";
-/// What marks the commands that set up a machine; scripts/test.sh is one of them.
+/// Identifies commands that set up a machine; scripts/test.sh is one of them.
 const SET_UP: &str = "./scripts/";
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn every_command_of_the_pages_runs() {
 }
 
 #[tokio::test]
-async fn the_connector_of_the_page_is_written_built_and_run_as_the_page_says() {
+async fn the_connector_on_the_page_can_be_written_built_and_run() {
     let (mut server, place) = (Server::start(&[]).await, TempDir::new().unwrap());
     std::fs::create_dir(place.path().join("board")).unwrap();
     std::fs::write(place.path().join("board/main.go"), blocks(&read(CONNECTORS), "go").concat()).unwrap();
@@ -55,12 +55,12 @@ fn follow(page: &str, server: &Server, mut reader: Command) {
     assert!(ran.ok, "{page}\n{}\n{}", ran.stdout, ran.stderr);
 }
 
-/// The fenced commands of a page, one after the other.
+/// Returns the commands in the fenced blocks of a page.
 fn commands(page: &str) -> String {
     blocks(page, "sh").into_iter().filter(|block| !block.contains(SET_UP)).collect()
 }
 
-/// The fenced blocks of a page in a language.
+/// Returns the fenced blocks of a page in a language.
 fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
     page.split(&format!("```{language}\n")).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }

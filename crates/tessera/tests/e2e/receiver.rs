@@ -1,4 +1,4 @@
-//! A real receiver of webhooks: a server on the loopback that keeps what it was sent, and behaves as it is told.
+//! A real receiver of webhooks: a server on the loopback that keeps its requests and behaves as configured.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::interval;
 
-/// How often a receiver that drips sends a byte.
+/// Interval between the bytes of a receiver that drips.
 const DRIP: Duration = Duration::from_millis(50);
-/// What a receiver that floods sends, in bytes.
+/// Size of the response of a receiver that floods, in bytes.
 const FLOOD: usize = 100 * 1024 * 1024;
-/// Connections that wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
 /// A request as it arrived.
@@ -38,18 +38,18 @@ impl Received {
     }
 }
 
-/// What a receiver does once it has a request.
+/// A receiver's behavior after it has received a request.
 #[derive(Debug, Clone)]
 pub enum Manner {
-    /// Sends these bytes, and goes on where they let it.
+    /// Sends these bytes, and continues if they are a complete response without a body.
     Say(String),
-    /// Sends the beginning of an answer's head, and resets the connection.
+    /// Sends the beginning of a response's head, and resets the connection.
     Reset,
-    /// Says nothing until the other side hangs up.
+    /// Sends nothing until the client closes the connection.
     Stall,
-    /// Says nothing until it is let go, and then accepts.
+    /// Sends nothing until [`Receiver::let_go`], and then accepts.
     Wait,
-    /// Sends the head of the request back, as the body of an answer 500.
+    /// Responds 500 with the head of the request as the body.
     Echo,
     /// Sends a body that never ends, byte by byte.
     Drip,
@@ -58,15 +58,15 @@ pub enum Manner {
 }
 
 impl Manner {
-    /// An answer of this status line and these lines of headers, with no body.
+    /// Returns a response with this status line and these headers, and no body.
     pub fn answer(head: &str) -> Self {
         Self::Say(format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\n\r\n"))
     }
 }
 
-/// The receiver, as long as the test's runtime lives.
+/// The receiver, which runs as long as the test's runtime.
 pub struct Receiver {
-    /// Where it listens, or will, as `http://127.0.0.1:port`.
+    /// Its URL, `http://127.0.0.1:port`, also while it is closed.
     pub url: String,
     closed: Option<TcpSocket>,
     state: Arc<State>,
@@ -75,23 +75,23 @@ pub struct Receiver {
 #[derive(Default)]
 struct State {
     seen: Mutex<Vec<Received>>,
-    /// Requests that are or were left without an answer.
+    /// Number of requests that were left without a response.
     stalled: AtomicUsize,
-    /// Whether those that wait are let go.
+    /// Whether waiting requests are accepted.
     let_go: watch::Sender<bool>,
-    /// For paths that begin so: what is done, so often.
+    /// By prefix of the path: the behavior, and how many times it applies.
     manners: Mutex<Vec<(String, Manner, usize)>>,
 }
 
 impl Receiver {
-    /// One that accepts whatever it is sent.
+    /// Starts a receiver that accepts everything.
     pub async fn start() -> Self {
         let mut receiver = Self::closed();
         receiver.open();
         receiver
     }
 
-    /// One that refuses every connection until it is opened: it has its address, and does not listen.
+    /// Creates a receiver that refuses connections until it is opened: its address is bound, but not listening.
     pub fn closed() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -99,38 +99,38 @@ impl Receiver {
         Self { url, closed: Some(socket), state: Arc::default() }
     }
 
-    /// Begins to listen.
+    /// Starts to listen.
     pub fn open(&mut self) {
         let listener = self.closed.take().expect("a receiver that is closed").listen(BACKLOG).unwrap();
         tokio::spawn(accept(listener, Arc::clone(&self.state)));
     }
 
-    /// What is done with the next `times` requests whose path begins with `path`, instead of an answer 200.
+    /// Sets the behavior for the next `times` requests whose path begins with `path`; the default is a response 200.
     pub fn behave(&self, path: &str, manner: Manner, times: usize) {
         self.state.manners.lock().unwrap().push((path.to_owned(), manner, times));
     }
 
-    /// Every request so far, in order.
+    /// Returns every request so far, in order.
     pub fn seen(&self) -> Vec<Received> {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// How many requests came to paths that begin so.
+    /// Returns the number of requests whose path begins with `path`.
     pub fn count(&self, path: &str) -> usize {
         self.state.seen.lock().unwrap().iter().filter(|one| one.uri.path().starts_with(path)).count()
     }
 
-    /// How many requests are or were left without an answer.
+    /// Returns the number of requests that were left without a response.
     pub fn stalled(&self) -> usize {
         self.state.stalled.load(Ordering::SeqCst)
     }
 
-    /// Ends the silence of those that wait, now and later.
+    /// Accepts the waiting requests, and later ones.
     pub fn let_go(&self) {
         self.state.let_go.send_replace(true);
     }
 
-    /// The bodies by delivery, each attempt's.
+    /// Returns the bodies of every attempt, by delivery.
     pub fn bodies(&self) -> HashMap<String, Vec<Bytes>> {
         let mut bodies: HashMap<String, Vec<Bytes>> = HashMap::new();
         for received in self.seen() {
@@ -141,7 +141,7 @@ impl Receiver {
 }
 
 impl State {
-    /// Keeps a request, and says what is to be done with it.
+    /// Stores a request, and returns the behavior for it.
     fn keep(&self, received: Received) -> Manner {
         let path = received.uri.path().to_owned();
         self.seen.lock().unwrap().push(received);
@@ -163,7 +163,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// Takes the requests of a connection, one after the other. An error is the other side's hanging up.
+/// Handles the requests of a connection, one after the other. An error means that the client closed it.
 async fn serve(mut socket: TcpStream, state: Arc<State>) -> std::io::Result<()> {
     while let Some(received) = read(&mut socket).await? {
         let head = format!("{:?}", received.headers);
@@ -186,7 +186,7 @@ async fn serve(mut socket: TcpStream, state: Arc<State>) -> std::io::Result<()> 
             }
             Manner::Wait => {
                 state.stalled.fetch_add(1, Ordering::SeqCst);
-                // Fails only when the receiver is gone.
+                // It fails only if the receiver was dropped.
                 let _ = state.let_go.subscribe().wait_for(|let_go| *let_go).await;
                 socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
             }
@@ -215,7 +215,7 @@ async fn serve(mut socket: TcpStream, state: Arc<State>) -> std::io::Result<()> 
     Ok(())
 }
 
-/// The next request, whole; none when the other side has hung up.
+/// Reads the next request completely; `None` if the client closed the connection.
 async fn read(socket: &mut TcpStream) -> std::io::Result<Option<Received>> {
     let mut bytes = Vec::new();
     let head = loop {

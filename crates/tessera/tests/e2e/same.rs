@@ -1,19 +1,19 @@
-//! Preview equals commit: both answers member by member, where ids and times are known only by what they stand for.
+//! Compares a preview with its commit, member by member; ids are replaced with numbers, and times of the request with `now`.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-/// Fields that hold the time of the request.
+/// Fields that contain the time of the request.
 const TIMES: [&str; 3] = ["Started", "Resolved", "Told"];
 
-/// Asserts that a change did what its preview said.
+/// Asserts that a change had the previewed effects.
 pub fn same(preview: &Value, committed: &Value) {
     let (preview, committed) = (Masked::of(preview), Masked::of(committed));
     assert_eq!(preview, committed);
 }
 
-/// An answer in which an id is the number of its first appearance, and a time of the request is no particular one.
+/// A response in which each id is replaced with the number of its first appearance, and times of the request with `now`.
 #[derive(Debug, PartialEq)]
 struct Masked {
     ticket: Value,
@@ -42,7 +42,7 @@ impl Masked {
     }
 }
 
-/// The ids that were met.
+/// The ids seen so far.
 #[derive(Default)]
 struct Ids(HashMap<String, usize>);
 
@@ -55,7 +55,7 @@ impl Ids {
     }
 }
 
-/// What a ticket has from the time of the request: when it was changed, and what the request set.
+/// Replaces the times in a ticket that come from the request: when it was changed, and the times that the request set.
 fn ticket(mut ticket: Value, transactions: &[Value]) -> Value {
     ticket["updated_at"] = json!("now");
     for (field, member) in TIMES.into_iter().zip(["started_at", "resolved_at", "told_at"]) {
@@ -77,7 +77,7 @@ fn transaction(ids: &mut Ids, transaction: &mut Value) {
     }
 }
 
-/// A preview has a delivery in full, the answer to a change has it in short: its id, kind and scrip.
+/// Shortens a delivery to its id, kind and scrip, as a preview has the complete delivery and a change does not.
 fn delivery(ids: &mut Ids, delivery: &mut Value) {
     ids.mask(&mut delivery["id"]);
     *delivery = json!({"id": delivery["id"], "kind": delivery["kind"], "scrip": delivery["scrip"]});

@@ -1,4 +1,4 @@
-//! Secrets stand in their own table and leave in requests to whom they are meant for; they are nowhere else (I18).
+//! Secrets are stored in their own table and sent only in the requests that they are meant for (I18).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +9,9 @@ use crate::mail::MailServer;
 use crate::receiver::{Manner, Receiver};
 use crate::support::{SOON, Server, eventually};
 
-/// A secret of a header, and one that signs: the key is the same in both spellings.
+/// The secret of a header, and a signing key, which is the same in both spellings.
 const CANARIES: [&str; 2] = ["canary-9c5e1f0b7a", "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5"];
-/// All lists of the API that there are.
+/// The lists of the API.
 const LISTS: [&str; 9] = [
     "secrets",
     "scrips",
@@ -25,7 +25,7 @@ const LISTS: [&str; 9] = [
 ];
 
 #[tokio::test]
-async fn a_secret_appears_nowhere_but_in_its_table_and_in_what_is_sent() {
+async fn a_secret_appears_only_in_its_table_and_in_the_requests_that_need_it() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server =
         Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url()), ("RUST_LOG", "trace".to_owned())]).await;
@@ -44,7 +44,7 @@ async fn a_secret_appears_nowhere_but_in_its_table_and_in_what_is_sent() {
         format!("/api/tickets/{}", server.done("POST", "/api/tickets", &ticket).await["ticket"]["number"]);
     said.push(server.done("POST", &format!("{path}/preview"), &json!({"comment": "Psst"})).await);
 
-    // The receiver fails, and sends back what it was sent.
+    // The receiver fails, and responds with the request that it received.
     receiver.behave("/hook", Manner::Echo, 1);
     said.push(server.done("PATCH", &path, &json!({"comment": "Psst"})).await);
     eventually("the first attempt has ended", SOON, async || {
@@ -79,7 +79,7 @@ async fn a_secret_appears_nowhere_but_in_its_table_and_in_what_is_sent() {
     server.check();
 }
 
-/// All of the database but the one table.
+/// Dumps the database without that table.
 fn dump(server: &Server) -> String {
     let url = format!("postgresql://tessera@/tessera?host={}", server.data().join("postgres/run").display());
     let output = Command::new(program("pg_dump"))
@@ -87,7 +87,7 @@ fn dump(server: &Server) -> String {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // What stands in a column of bytes is text to whom it matters.
+    // Columns of bytes may contain the secret as text.
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let bytes = text.split("'\\x").skip(1).filter_map(|rest| rest.split('\'').next());
     let decoded: Vec<String> = bytes.map(|hex| String::from_utf8_lossy(&unhex(hex)).into_owned()).collect();
@@ -103,7 +103,7 @@ fn unhex(hex: &str) -> Vec<u8> {
     hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
-/// A program of PostgreSQL, beside the server's where that is known.
+/// Returns the path of one of PostgreSQL's programs, next to the server's if known.
 fn program(name: &str) -> PathBuf {
     let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> =

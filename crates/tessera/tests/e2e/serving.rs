@@ -1,4 +1,4 @@
-//! The server as its operator knows it: signals, metrics, the log, traces at a collector.
+//! The server from an operator's view: signals, metrics, the log, traces at a collector.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,7 +21,7 @@ use crate::support::{SOON, Server, eventually};
 /// The largest batch of spans of a test, in bytes.
 const BATCH_MAX: usize = 4 * 1024 * 1024;
 
-/// A request at work: its head was taken, and half of its body is still owed.
+/// Starts a request whose head was received, and half of whose body is missing.
 async fn begin_create(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
     let head = format!(
@@ -31,7 +31,7 @@ async fn begin_create(server: &Server) -> TcpStream {
         BODY.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The server asks for the body when the handler does.
+    // The server requests the body when the handler reads it.
     let mut said = [0; 25];
     timeout(SOON, stream.read_exact(&mut said)).await.unwrap().unwrap();
     assert_eq!(&said[..], b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -39,16 +39,16 @@ async fn begin_create(server: &Server) -> TcpStream {
     stream
 }
 
-/// What is created.
+/// The ticket to create.
 const BODY: &str = r#"{"queue": "General", "subject": "Half past the end"}"#;
 
 #[tokio::test]
-async fn a_request_at_work_when_the_signal_comes_is_answered_and_done() {
+async fn a_request_in_progress_at_the_signal_is_finished() {
     let mut server = Server::start(&[]).await;
     let mut stream = begin_create(&server).await;
     server.signal_stop();
     let address = server.url().trim_start_matches("http://").to_owned();
-    eventually("nobody is let in any more", SOON, async || {
+    eventually("no connection is accepted any more", SOON, async || {
         TcpStream::connect(&address).await.is_err().then_some(())
     })
     .await;
@@ -70,13 +70,13 @@ async fn a_second_signal_ends_the_process_at_once() {
     let mut server = Server::start(&[]).await;
     let _stuck = begin_create(&server).await;
     server.signal_stop();
-    eventually("it is said how to end this", SOON, async || {
-        server.log_text().contains("a second signal ends this at once").then_some(())
+    eventually("the log says how to stop immediately", SOON, async || {
+        server.log_text().contains("send a second signal to stop immediately").then_some(())
     })
     .await;
     server.signal_stop();
     assert_eq!(server.ended().await.code(), Some(1));
-    assert!(server.log_text().contains("ended at once"));
+    assert!(server.log_text().contains("stopped immediately"));
     server.restart().await;
     server.stop().await;
     server.check();
@@ -110,7 +110,7 @@ async fn metrics_have_a_token_and_the_log_a_line_of_json_for_each_request() {
 }
 
 #[tokio::test]
-async fn a_machine_that_refuses_connections_is_told_of_once_and_gone_around() {
+async fn refused_connections_are_logged_once_and_the_server_recovers() {
     let server = Server::start(&[]).await;
     let pid = server.pid();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
@@ -125,13 +125,13 @@ async fn a_machine_that_refuses_connections_is_told_of_once_and_gone_around() {
         clients.push(TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap());
     }
     let told = || server.log_text().matches("cannot accept connections").count();
-    eventually("it is said", SOON, async || (told() > 0).then_some(())).await;
+    eventually("it is logged", SOON, async || (told() > 0).then_some(())).await;
     drop(clients);
     server.done("GET", "/api/health", &Value::Null).await;
     assert_eq!(told(), 1);
 }
 
-/// The answer of a collector: an empty message, and in the trailers that all is well.
+/// The response of a collector: an empty message, and the status OK in the trailers.
 struct Accepted(u8);
 
 impl HttpBody for Accepted {
@@ -161,7 +161,7 @@ async fn collect(State(batches): State<mpsc::UnboundedSender<Vec<u8>>>, body: Bo
 }
 
 #[tokio::test]
-async fn a_request_is_a_span_at_the_collector_that_goes_on_from_the_clients() {
+async fn a_request_is_a_span_at_the_collector_that_continues_the_clients_trace() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let collector = format!("http://{}", listener.local_addr().unwrap());
     let (batches, mut received) = mpsc::unbounded_channel();
@@ -173,7 +173,7 @@ async fn a_request_is_a_span_at_the_collector_that_goes_on_from_the_clients() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let headers = [("traceparent", trace), ("x-request-id", "trace-me")];
     server.try_api("GET", "/api/tickets", &Value::Null, &headers).await.unwrap();
-    // What was not sent yet is sent at the stop.
+    // The remaining spans are sent when the server stops.
     server.stop().await;
     collecting.abort();
     let mut all = Vec::new();
@@ -185,25 +185,25 @@ async fn a_request_is_a_span_at_the_collector_that_goes_on_from_the_clients() {
         0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes(),
         0x00f0_67aa_0ba9_02b7_u64.to_be_bytes(),
     );
-    // In protocol buffers text and ids stand as they are.
+    // In protocol buffers, texts and ids are encoded unchanged.
     for part in [&b"GET /api/tickets"[..], b"trace-me", b"service.name", b"tessera", &trace_id, &parent_id] {
-        assert!(has(part), "{} is not in what was sent", String::from_utf8_lossy(part));
+        assert!(has(part), "{} was not sent", String::from_utf8_lossy(part));
     }
     assert!(!has(server.token.as_bytes()));
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_costs_one_warning() {
+async fn an_unreachable_collector_causes_one_warning() {
     let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let collector = format!("http://{}", away.local_addr().unwrap());
     drop(away);
     let mut server = Server::start(&[
         ("TESSERA_TELEMETRY__OTLP_ENDPOINT", collector),
-        // So that several batches fail before the end.
+        // Makes several batches fail before the end.
         ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
     ])
     .await;
-    let warned = |log: &str| log.matches("takes no traces").count();
+    let warned = |log: &str| log.matches("accepts no traces").count();
     for _ in 0..5 {
         server.done("GET", "/api/tickets", &Value::Null).await;
         eventually("a batch has failed", SOON, async || (warned(&server.log_text()) > 0).then_some(())).await;

@@ -1,4 +1,4 @@
-//! The connectors in Go: built once, and run as processes beside a server.
+//! The Go connectors: built once, and run as processes next to a server.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::mail::MailServer;
 use crate::support::{SOON, Server, eventually, run, terminate};
 
-/// Who makes the deliveries.
+/// The senders of deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     /// The workers in the binary.
@@ -21,7 +21,7 @@ pub enum By {
 }
 
 impl By {
-    /// A desk whose mails and webhooks are delivered so.
+    /// Starts a server whose mails and webhooks are sent this way.
     pub async fn desk(self, mail: &MailServer) -> (Server, Vec<Sidecar>) {
         match self {
             Self::Workers => (Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await, Vec::new()),
@@ -35,7 +35,7 @@ impl By {
     }
 }
 
-/// A connector in a process of its own.
+/// A connector in a separate process.
 pub struct Sidecar {
     program: PathBuf,
     vars: Vec<(&'static str, String)>,
@@ -44,18 +44,18 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// An email-connector of this name that hands mails to this server.
+    /// Starts an email connector with this name that uses this mail server.
     pub fn email(server: &Server, name: &str, mail: &MailServer) -> Self {
         Self::start(server, name, "email", "email-connector", &[("TESSERA_SMTP_URL", mail.url())])
     }
 
-    /// A webhook-connector of this name that may reach the loopback.
+    /// Starts a webhook connector with this name that may reach the loopback.
     pub fn webhook(server: &Server, name: &str) -> Self {
         let vars = [("TESSERA_WEBHOOK_ALLOW", "127.0.0.0/8".to_owned())];
         Self::start(server, name, "webhook", "webhook-connector", &vars)
     }
 
-    /// Adds a connector of this name and kind, and starts its program.
+    /// Adds a connector with this name and kind, and starts its program.
     pub fn start(
         server: &Server,
         name: &str,
@@ -87,12 +87,12 @@ impl Sidecar {
         child.wait().unwrap();
     }
 
-    /// Lets the process hang: it holds what it has, and says nothing.
+    /// Suspends the process: it keeps its leases and does not respond.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets a frozen process go on.
+    /// Resumes a suspended process.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -102,7 +102,7 @@ impl Sidecar {
         kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Stops the process in order.
+    /// Stops the process gracefully.
     pub async fn stop(&mut self) {
         let child = self.child.as_mut().expect("a connector that runs");
         terminate(child);
@@ -111,7 +111,7 @@ impl Sidecar {
         self.child = None;
     }
 
-    /// What the process has logged.
+    /// Returns the log of the process.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -129,7 +129,7 @@ impl Drop for Sidecar {
     }
 }
 
-/// Where the programs are, which the first who asks builds.
+/// Returns the directory of the programs, which the first call builds.
 pub fn programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! A mail server that takes mail and says nothing.
+//! A mail server that accepts mail and does not reply.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::mail::MailServer;
 use crate::support::{SOON, Server, eventually};
 
-/// How many updates are made, each with a mail.
+/// Number of updates, each with a mail.
 const UPDATES: usize = 100;
-/// How many of them at a time.
+/// Number of concurrent updates.
 const CLIENTS: usize = 8;
 
 #[tokio::test]
-async fn a_silent_mail_server_holds_up_no_update() {
+async fn a_silent_mail_server_delays_no_update() {
     let mail = MailServer::start_silent().await;
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let scrip = json!({"name": "Tell the team", "condition_type": "OnComment", "action_type": "SendEmail",
@@ -28,7 +28,7 @@ async fn a_silent_mail_server_holds_up_no_update() {
         server.done("PATCH", &path, &json!({"comment": format!("Comment {number}")})).await
     };
     let answers: Vec<Value> = stream::iter(0..UPDATES).map(comment).buffer_unordered(CLIENTS).collect().await;
-    // All answers are in hand, and the mail server has not said a word about any message.
+    // All responses have arrived, and the mail server has not replied to any message.
     assert!(answers.iter().all(|answer| answer["deliveries"].as_array().unwrap().len() == 1), "{answers:#?}");
     eventually("the mail server keeps Tessera waiting", SOON, async || mail.is_holding().then_some(())).await;
     assert_eq!(mail.taken().len(), 0);
@@ -37,7 +37,7 @@ async fn a_silent_mail_server_holds_up_no_update() {
     server.delivered(SOON).await;
     let ids: Vec<String> = mail.taken().iter().map(|taken| taken.id()).collect();
     assert_eq!(ids.len(), UPDATES);
-    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), UPDATES, "each came once");
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), UPDATES, "each arrived once");
     let history = server.history(&made["ticket"]["number"]).await;
     assert_eq!(history.iter().filter(|one| one["transaction_type"] == "EmailRecord").count(), UPDATES);
     server.stop().await;

@@ -1,4 +1,4 @@
-//! The server under test in a process and a directory of its own, and a client of its API.
+//! The server under test in a separate process and directory, and a client of its API.
 
 use std::fs::{File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,16 +18,16 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
 
-/// Far above what anything takes that is not made to wait; only a test that fails waits so long.
+/// Time limit for everything that does not wait on purpose; only failing tests take this long.
 pub const SOON: Duration = Duration::from_secs(60);
-/// How often a condition is looked at.
+/// Interval at which a condition is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a request may take; above every limit of the server.
+/// Time limit of a request; above every limit of the server.
 const REQUEST_MAX: Duration = Duration::from_secs(40);
-/// How much of the server's log a failed test shows, in bytes.
+/// Bytes of the server's log that a failed test shows.
 const LOG_SHOWN: usize = 8 * 1024;
 
-/// Waits until there is something to see of what other processes do.
+/// Waits until `look` returns a value.
 pub async fn eventually<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut looks = interval(LOOK_EVERY);
     let seen = timeout(limit, async {
@@ -41,36 +41,36 @@ pub async fn eventually<T>(what: &str, limit: Duration, mut look: impl AsyncFnMu
     seen.await.unwrap_or_else(|_| panic!("{what}: not within {} s", limit.as_secs()))
 }
 
-/// What a request was answered.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body; null where there is none.
+    /// The body; null if empty.
     pub body: Value,
 }
 
-/// A client with the administrator's token.
+/// A client with the administrator token.
 #[derive(Debug, Clone)]
 pub struct Api {
     client: reqwest::Client,
     address: SocketAddr,
-    /// The administrator's token.
+    /// The administrator token.
     pub token: String,
 }
 
 impl Api {
-    /// Where the server is.
+    /// Returns the URL of the server.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Sends a request; a null body is none.
+    /// Sends a request; a null body means no body.
     ///
     /// # Errors
-    /// No answer came, or none that is JSON.
+    /// There is no response, or it is not JSON.
     pub async fn try_api(
         &self,
         method: &str,
@@ -94,19 +94,19 @@ impl Api {
         Ok(Answer { status, headers, body })
     }
 
-    /// Sends a request that is answered.
+    /// Sends a request that gets a response.
     pub async fn api(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.try_api(method, path, body, &[]).await.unwrap()
     }
 
-    /// Sends a request that succeeds, and gives what it was answered.
+    /// Sends a request that succeeds, and returns the response.
     pub async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
         let answer = self.api(method, path, body).await;
         assert!(answer.status.is_success(), "{method} {path} {body}: {} {:#}", answer.status, answer.body);
         answer.body
     }
 
-    /// Reads something that is there; sends the request again when the answer says so.
+    /// Reads an existing object; retries while the server is unavailable.
     pub async fn read(&self, path: &str) -> Value {
         let answer = eventually("a read is answered", SOON, async || {
             let answer = self.api("GET", path, &Value::Null).await;
@@ -117,7 +117,7 @@ impl Api {
         answer.body
     }
 
-    /// All there is of a list, page by page.
+    /// Returns all items of a list, page by page.
     pub async fn list(&self, path: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut cursor = String::new();
@@ -131,14 +131,14 @@ impl Api {
         }
     }
 
-    /// A ticket's whole history.
+    /// Returns a ticket's complete history.
     pub async fn history(&self, ticket: &Value) -> Vec<Value> {
         self.list(&format!("/api/tickets/{ticket}/transactions")).await
     }
 
-    /// Waits until nothing that a ticket asked for is left to deliver.
+    /// Waits until every delivery of a ticket has ended.
     pub async fn delivered_of(&self, ticket: &Value, limit: Duration) {
-        eventually("every delivery of a ticket is made", limit, async || {
+        eventually("every delivery of a ticket has ended", limit, async || {
             let all = self.list(&format!("/api/tickets/{ticket}/deliveries")).await;
             let is_over = |one: &Value| one["state"] == "completed" || one["state"] == "discarded";
             all.iter().all(is_over).then_some(())
@@ -146,9 +146,9 @@ impl Api {
         .await;
     }
 
-    /// Waits until no delivery is left to make.
+    /// Waits until every delivery has ended.
     pub async fn delivered(&self, limit: Duration) {
-        eventually("every delivery is made", limit, async || {
+        eventually("every delivery has ended", limit, async || {
             for state in ["held", "available", "running"] {
                 let path = format!("/api/deliveries?state={state}&limit=1");
                 let left = self.read(&path).await;
@@ -162,13 +162,13 @@ impl Api {
     }
 }
 
-/// `tessera serve` on the embedded PostgreSQL, or beside another on its database. A client of it, too.
+/// `tessera serve` with the embedded PostgreSQL, or as a second node on another's database. Also a client of it.
 pub struct Server {
     api: Api,
     place: TempDir,
     child: Option<Child>,
     vars: Vec<(&'static str, String)>,
-    /// How to connect to the database.
+    /// The options to connect to the database.
     pub database: PgConnectOptions,
 }
 
@@ -181,7 +181,7 @@ impl Deref for Server {
 }
 
 impl Server {
-    /// Starts one on an empty directory and waits until it answers.
+    /// Starts a server on an empty directory and waits until it responds.
     pub async fn start(settings: &[(&'static str, String)]) -> Self {
         let mut server = Self::new(settings);
         server.restart().await;
@@ -189,14 +189,14 @@ impl Server {
         server
     }
 
-    /// One on an empty directory that was not started yet.
+    /// Creates a server on an empty directory without starting it.
     pub fn new(settings: &[(&'static str, String)]) -> Self {
         Self::new_in(place(), settings)
     }
 
-    /// The same in a directory of the caller's.
+    /// Creates a server in a given directory without starting it.
     pub fn new_in(place: TempDir, settings: &[(&'static str, String)]) -> Self {
-        // It fails only where another test of this program was first.
+        // It fails only if another test in this process has already installed a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (address, grpc) = (free_address(), free_address());
         let socket = place.path().join("data/postgres/run");
@@ -206,7 +206,7 @@ impl Server {
             ("TESSERA_HTTP__LISTEN", address.to_string()),
             ("TESSERA_WEBHOOK__ALLOW", "127.0.0.0/8".to_owned()),
         ];
-        // The port after a free one may be taken; and who says where connectors come in has said so.
+        // The port after a free one may be in use; a test that sets the gRPC address keeps it.
         if !settings.iter().any(|(name, _)| name.starts_with("TESSERA_GRPC__")) {
             vars.push(("TESSERA_GRPC__LISTEN", grpc.to_string()));
         }
@@ -216,13 +216,13 @@ impl Server {
         Self { api, place, child: None, vars, database }
     }
 
-    /// Where connectors reach it.
+    /// Returns the address for connectors.
     pub fn grpc_address(&self) -> String {
         let listen = self.vars.iter().rfind(|(name, _)| *name == "TESSERA_GRPC__LISTEN");
         listen.map(|(_, address)| address.clone()).expect("an address for connectors")
     }
 
-    /// Takes the token that the first start has made.
+    /// Uses the token that the first start created.
     pub fn log_in(&mut self) {
         self.api.token = self.command(&["token"]).trim().to_owned();
     }
@@ -234,7 +234,7 @@ impl Server {
         node
     }
 
-    /// One that was not started yet, on a database of this one's PostgreSQL, with the same token.
+    /// Creates a server on a database of this one's PostgreSQL, with the same token, without starting it.
     pub fn stranger(&self, database: &str, settings: &[(&'static str, String)]) -> Self {
         let socket = self.data().join("postgres/run");
         let url = format!("postgres://tessera@localhost:5432/{database}?host={}", socket.display());
@@ -245,30 +245,30 @@ impl Server {
         node
     }
 
-    /// A client that tasks can take along.
+    /// Returns a client that tasks can own.
     pub fn client(&self) -> Api {
         self.api.clone()
     }
 
-    /// The same, which makes a connection for each request, as curl does.
+    /// Returns a client that opens a connection for each request, as curl does.
     pub fn client_of_new_connections(&self) -> Api {
         Api { client: client().pool_max_idle_per_host(0).build().unwrap(), ..self.api.clone() }
     }
 
-    /// Starts the process again, on what the last one left, and waits until it answers.
+    /// Starts the process with the existing data, and waits until it responds.
     pub async fn restart(&mut self) {
         self.begin(&[]);
-        assert!(self.answers().await, "the server ended at once");
+        assert!(self.answers().await, "the server exited");
     }
 
-    /// Starts the process with these variables too, and does not wait.
+    /// Starts the process with additional variables, and does not wait.
     pub fn begin(&mut self, more: &[(&str, String)]) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let vars = more.iter().map(|(name, value)| (name, value));
         self.child = Some(self.tessera(&["serve"]).envs(vars).stderr(log).spawn().unwrap());
     }
 
-    /// Waits until the process answers; whether it did, and has not ended instead.
+    /// Waits until the process responds. Returns false if it exited instead.
     pub async fn answers(&mut self) -> bool {
         let (api, child) = (self.api.clone(), self.child.as_mut().unwrap());
         let answers = eventually("the server answers", SOON, async || {
@@ -281,7 +281,7 @@ impl Server {
         answers.await
     }
 
-    /// Waits until the process has ended by itself, and says how.
+    /// Waits until the process has exited, and returns its status.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = self.child.as_mut().expect("a server that runs");
         let ended = eventually("the server ends", SOON, async || child.try_wait().unwrap()).await;
@@ -289,59 +289,59 @@ impl Server {
         ended
     }
 
-    /// Kills the process, and nothing else.
+    /// Kills the process, and no other.
     pub fn kill9(&mut self) {
         let mut child = self.child.take().expect("a server that runs");
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Stops the process in order.
+    /// Stops the process gracefully.
     pub async fn stop(&mut self) {
         self.signal_stop();
         let ended = self.ended().await;
         assert!(ended.success(), "the server ended with {ended}");
     }
 
-    /// Asks the process to stop.
+    /// Sends the process SIGTERM.
     pub fn signal_stop(&self) {
         terminate(self.child.as_ref().expect("a server that runs"));
     }
 
-    /// A connection to the database, past the server.
+    /// Connects to the database directly.
     pub async fn connection(&self) -> PgConnection {
         PgConnection::connect_with(&self.database).await.unwrap()
     }
 
-    /// Runs statements on the database, past the server.
+    /// Runs statements on the database directly.
     pub async fn sql(&self, statements: &str) {
         let mut db = self.connection().await;
         sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut db).await.unwrap();
         db.close().await.unwrap();
     }
 
-    /// Lets as much time pass for deliveries as there has to: every wait is over, and every lease has run out.
+    /// Makes every waiting delivery due and every lease expire.
     pub async fn time_passes(&self) {
         self.sql("UPDATE delivery_queue SET due_at = now() WHERE due_at > now()").await;
     }
 
-    /// The process.
+    /// Returns the pid of the process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("a server that runs").id()
     }
 
-    /// What the process has logged.
+    /// Returns the log of the process.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap()
     }
 
-    /// Proves the invariants by `tessera check`.
+    /// Verifies the invariants with `tessera check`.
     pub fn check(&self) {
         let said = self.command(&["check"]);
-        assert!(said.starts_with("Everything holds"), "{said}");
+        assert!(said.starts_with("All invariants hold"), "{said}");
     }
 
-    /// Runs another command on the same data, which succeeds, and gives what it printed.
+    /// Runs another command on the same data, which succeeds, and returns its output.
     pub fn command(&self, args: &[&str]) -> String {
         let output = self.tessera(args).output().unwrap();
         let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -349,27 +349,27 @@ impl Server {
         stdout
     }
 
-    /// The process of the embedded PostgreSQL.
+    /// Returns the pid of the embedded PostgreSQL.
     pub fn postmaster(&self) -> Option<Pid> {
         let file = self.place.path().join("data/postgres/data/postmaster.pid");
         std::fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok().map(Pid::from_raw)
     }
 
-    /// What the embedded PostgreSQL has logged.
+    /// Returns the log of the embedded PostgreSQL.
     pub fn postgres_log(&self) -> String {
         std::fs::read_to_string(self.place.path().join("data/postgres/postgres.log")).unwrap()
     }
 
-    /// Runs another command on the same data with further settings, and gives what came of it.
+    /// Runs another command on the same data with additional settings, and returns the result.
     pub fn run(&self, args: &[&str], vars: &[(&str, &str)]) -> Ran {
         run(self.tessera(args).envs(vars.iter().copied()))
     }
 
-    /// Runs another command that cannot write a file of more than so many KiB, as on a disk that is full.
+    /// Runs another command with a limit on the size of files in KiB, as on a full disk.
     pub fn run_limited(&self, args: &[&str], kib: u32) -> Ran {
         let tessera = self.tessera(args);
         let mut command = Command::new("bash");
-        // The signal would end the program; as with a full disk, writing shall fail.
+        // Ignore the signal, which would end the program: as on a full disk, writing must fail instead.
         command.args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$@\""), "bash"]);
         command
             .arg(tessera.get_program())
@@ -380,19 +380,19 @@ impl Server {
         run(&mut command)
     }
 
-    /// Another command on the same data, which was not started yet.
+    /// Returns another command on the same data, without starting it.
     pub fn tessera(&self, args: &[&str]) -> Command {
         let mut command = tessera(args);
         command.envs(self.vars.iter().map(|(name, value)| (name, value))).current_dir(self.place.path());
         command
     }
 
-    /// Everything that the server has on the disk.
+    /// Returns the data directory.
     pub fn data(&self) -> PathBuf {
         self.place.path().join("data")
     }
 
-    /// The server's log.
+    /// Returns the path of the server's log.
     pub fn log(&self) -> PathBuf {
         self.place.path().join("log")
     }
@@ -412,25 +412,25 @@ impl Drop for Server {
     }
 }
 
-/// What a command printed, and whether it succeeded.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ran {
     /// Whether it succeeded.
     pub ok: bool,
-    /// What it printed.
+    /// Its output.
     pub stdout: String,
-    /// What it complained of.
+    /// Its error output.
     pub stderr: String,
 }
 
-/// Runs a command to its end.
+/// Runs a command until it ends.
 pub fn run(command: &mut Command) -> Ran {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// `tessera` with nothing of our environment but where programs are.
+/// Returns a command that runs `tessera` with only `PATH` from our environment.
 pub fn tessera(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -441,18 +441,18 @@ fn client() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().timeout(REQUEST_MAX)
 }
 
-/// An empty directory that PostgreSQL's own user can enter.
+/// Creates an empty directory that PostgreSQL's own user can enter.
 pub fn place() -> TempDir {
     tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()
 }
 
-/// Asks a process to stop.
+/// Sends a process SIGTERM.
 pub fn terminate(child: &Child) {
-    // A process that is gone needs no signal.
+    // A process that has exited needs no signal.
     let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
 }
 
-/// An address on which nobody listens, kept over restarts.
+/// Returns an address where nobody listens, which stays the same over restarts.
 fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }

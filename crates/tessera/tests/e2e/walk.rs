@@ -1,4 +1,4 @@
-//! What a newcomer does: builds a process, looks at what a change would do, makes exactly that change, and asks why.
+//! A newcomer's first steps: builds a process, previews a change, makes exactly that change, and asks why it happened.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::receiver::Receiver;
 use crate::same::same;
 use crate::support::{SOON, Server, eventually};
 
-/// What signs webhooks here.
+/// The secret that signs the webhooks.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 #[tokio::test]
@@ -22,19 +22,19 @@ async fn the_walk_through_of_a_newcomer() {
     let number = made["ticket"]["number"].clone();
     assert_eq!(made["ticket"]["status"], "reported");
     let path = format!("/api/tickets/{number}");
-    told_the_workshop(&server, &mail, &number).await;
+    workshop_was_notified(&server, &mail, &number).await;
     server.done("PATCH", &path, &json!({"status": "in repair"})).await;
     server.delivered(SOON).await;
 
-    // What would happen; and it does not.
+    // Preview the change; nothing happens.
     let change = json!({"status": "fixed", "reply": "It is tight again."});
     let before = (server.done("GET", &path, &Value::Null).await, server.history(&number).await);
     let preview = server.done("POST", &format!("{path}/preview"), &change).await;
-    everything_is_told(&preview, &receiver);
+    preview_is_complete(&preview, &receiver);
     let after = (server.done("GET", &path, &Value::Null).await, server.history(&number).await);
     assert_eq!(before, after);
 
-    // Exactly that, or nothing.
+    // Commit exactly the previewed plan.
     let mails = mail.taken().len();
     let hash = preview["plan_hash"].as_str().unwrap();
     let committed = server.try_api("PATCH", &path, &change, &[("If-Plan", hash)]).await.unwrap();
@@ -52,7 +52,7 @@ async fn the_walk_through_of_a_newcomer() {
     server.check();
 }
 
-/// A lifecycle, a queue of it, a field, a user, a secret, templates and scrips.
+/// Creates a lifecycle, a queue, a field, a user, a secret, templates and scrips.
 async fn build(server: &Server, receiver: &Receiver) {
     let lifecycle = json!({"initial": ["reported"], "active": ["in repair"], "inactive": ["fixed", "scrapped"],
         "transitions": {"": ["reported"], "reported": ["in repair", "scrapped"],
@@ -121,8 +121,8 @@ async fn build(server: &Server, receiver: &Receiver) {
     }
 }
 
-/// The mail of the first scrip came through the mail server as its plan said.
-async fn told_the_workshop(server: &Server, mail: &MailServer, number: &Value) {
+/// Checks that the first scrip's mail arrived at the mail server as planned.
+async fn workshop_was_notified(server: &Server, mail: &MailServer, number: &Value) {
     let subject = format!("[tessera #{number}] New: Kettle leaks");
     let taken = eventually("the mail to the workshop", SOON, async || {
         mail.taken().into_iter().find(|taken| taken.message().subject() == Some(&subject))
@@ -138,8 +138,8 @@ async fn told_the_workshop(server: &Server, mail: &MailServer, number: &Value) {
     assert_eq!(delivery["headers"]["Message-ID"], format!("<{}>", taken.id()));
 }
 
-/// A preview has the transactions, the deliveries in full, and every scrip with its verdict and its reasons.
-fn everything_is_told(preview: &Value, receiver: &Receiver) {
+/// Checks that a preview has the transactions, the complete deliveries, and every scrip with its verdict and its reasons.
+fn preview_is_complete(preview: &Value, receiver: &Receiver) {
     let all = |list: &str, member: &str| -> Vec<Value> {
         preview[list].as_array().unwrap().iter().map(|one| one[member].clone()).collect()
     };
@@ -178,7 +178,7 @@ fn everything_is_told(preview: &Value, receiver: &Receiver) {
     assert_eq!(receiver.seen().len(), 0);
 }
 
-/// The receiver has the previewed bytes, once, and an official library takes the signature.
+/// Checks that the receiver has the previewed bytes, once, and that an official library accepts the signature.
 fn the_webhook_arrived(receiver: &Receiver, preview: &Value, committed: &Value) {
     let seen = receiver.seen();
     let [webhook] = seen.as_slice() else { panic!("{seen:?}") };
@@ -196,8 +196,8 @@ fn the_webhook_arrived(receiver: &Receiver, preview: &Value, committed: &Value) 
     other.verify(&webhook.body, &webhook.headers).unwrap_err();
 }
 
-/// Each mail of the plan came once, with the previewed subject, recipients and text. Both answers list the same deliveries
-/// in the same order.
+/// Checks that each planned mail arrived once, with the previewed subject, recipients and text. Both responses list the same
+/// deliveries in the same order.
 fn the_mails_arrived(taken: &[Taken], before: usize, preview: &Value, committed: &Value) {
     let list = |answer: &Value| answer["deliveries"].as_array().unwrap().clone();
     let pairs = list(preview).into_iter().zip(list(committed));
@@ -216,7 +216,7 @@ fn the_mails_arrived(taken: &[Taken], before: usize, preview: &Value, committed:
     }
 }
 
-/// Each delivery is a line of the history, once.
+/// Checks that each delivery is recorded once in the history.
 async fn everything_is_recorded_once(server: &Server, number: &Value) {
     let history = server.history(number).await;
     let deliveries = server.list(&format!("/api/tickets/{number}/deliveries")).await;
@@ -233,7 +233,7 @@ async fn everything_is_recorded_once(server: &Server, number: &Value) {
     }
 }
 
-/// The line that a scrip wrote leads to the scrip, to the line that set it off, and to who asked.
+/// Checks that a transaction of a scrip leads to the scrip, to the transaction that triggered it, and to the actor.
 async fn why(server: &Server, number: &Value) {
     let history = server.history(number).await;
     let written = history.iter().rfind(|one| one["new_value"] == "expired").unwrap();

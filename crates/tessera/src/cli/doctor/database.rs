@@ -1,4 +1,4 @@
-//! The database: whether it is there, safe, of the right version, has room for us, and how the deliveries stand.
+//! Checks of the database: availability, safety, versions, free connections, and the state of deliveries.
 
 use sqlx::{Connection as _, PgConnection};
 use tessera_core::db::ops::doctor::{self, Deliveries, Server};
@@ -12,19 +12,19 @@ use crate::database::Database;
 
 /// The oldest PostgreSQL that Tessera's SQL runs on.
 const OLDEST: i32 = 150_000;
-/// Connections that should be left: a node of Tessera has up to 40 (`Pools::new`).
+/// Connections that should be free: a node of Tessera uses up to 40 (`Pools::new`).
 const CONNECTIONS_LEFT: i64 = 10;
-/// A database transaction that lies idle longer keeps PostgreSQL from cleaning up, in seconds.
+/// Idle time of a database transaction above which it keeps PostgreSQL from cleaning up, in seconds.
 const IDLE_MAX: f64 = 60.0;
-/// Clocks that differ by more want a look, in seconds.
+/// Clock difference above which there is a warning, in seconds.
 const CLOCK_WARNING: f64 = 2.0;
-/// Clocks that differ by more make receivers refuse signed webhooks (they allow 5 minutes), in seconds.
+/// Clock difference above which receivers may reject signed webhooks (they allow 5 minutes), in seconds.
 const CLOCK_MAX: f64 = 60.0;
-/// A delivery that has been due for longer is nobody's, in seconds.
+/// Age of the oldest due delivery above which apparently nobody sends them, in seconds.
 const OVERDUE_WARNING: f64 = 60.0;
 
-/// Looks at the database.
-pub(super) async fn look(config: &Config, database: &Database) -> Vec<Finding> {
+/// Checks the database.
+pub(super) async fn check(config: &Config, database: &Database) -> Vec<Finding> {
     let place = match &config.database_url {
         Some(url) => without_password(url),
         None => format!("embedded in {}", config.data_dir.join("postgres").display()),
@@ -32,7 +32,8 @@ pub(super) async fn look(config: &Config, database: &Database) -> Vec<Finding> {
     let mut db = match PgConnection::connect_with(&database.options()).await {
         Ok(db) => db,
         Err(error) => {
-            let advice = "look whether PostgreSQL runs there, at the name and the password in database.url, and at pg_hba.conf";
+            let advice =
+                "check that PostgreSQL runs there, the name and password in database.url, and pg_hba.conf";
             return vec![Finding::failed("database", format!("{place}: {error}"), advice)];
         }
     };
@@ -51,7 +52,7 @@ pub(super) async fn look(config: &Config, database: &Database) -> Vec<Finding> {
         programs(config, database, &server),
         schema(&mut db).await,
     ];
-    // Before the first migration there is nothing more to ask for.
+    // Before the first migration there is nothing more to check.
     if doctor::schema(&mut db).await.is_ok_and(|schema| schema.is_some()) {
         findings.push(match doctor::deliveries(&mut db, ours).await {
             Ok(seen) => deliveries(&seen),
@@ -59,55 +60,58 @@ pub(super) async fn look(config: &Config, database: &Database) -> Vec<Finding> {
         });
         findings.extend(outside::webhooks(config, &mut db).await);
     }
-    // All has been asked.
+    // Everything was checked; a failure to close does not matter.
     let _ = db.close().await;
     findings
 }
 
 fn refused(what: &str, error: tessera_core::Error) -> Finding {
     let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-    Finding::failed("database", format!("{what}: {cause}"), "look at PostgreSQL's log")
+    Finding::failed("database", format!("{what}: {cause}"), "see PostgreSQL's log")
 }
 
 fn version(server: &Server, place: &str) -> Finding {
     let bytes = size(u64::try_from(server.bytes).unwrap_or_default());
-    let seen = format!("PostgreSQL {} answers, {bytes}, {place}", server.version_name);
+    let seen = format!("PostgreSQL {} responds, {bytes}, {place}", server.version_name);
     if server.version < OLDEST {
         return Finding::failed(
             "database",
             seen,
-            "Tessera needs PostgreSQL 15 or newer: upgrade it, or take another one",
+            "Tessera needs PostgreSQL 15 or newer: upgrade it, or use another server",
         );
     }
     if !server.trigrams {
-        let advice = "install postgresql-contrib, PostgreSQL's contributed modules, on its machine: searches and migrations need pg_trgm of them";
-        return Finding::failed("database", format!("{seen}; without the extension pg_trgm"), advice);
+        let advice =
+            "install postgresql-contrib on its machine: searches and migrations need the extension pg_trgm";
+        return Finding::failed("database", format!("{seen}; the extension pg_trgm is missing"), advice);
     }
     Finding::good("database", seen)
 }
 
 fn safety(server: &Server, is_embedded: bool) -> Finding {
     if !server.fsync {
-        let advice = "set fsync = on in postgresql.conf: without it a power cut can destroy the database";
+        let advice =
+            "set fsync = on in postgresql.conf: without it, a power failure can destroy the database";
         return Finding::failed("safety", "fsync is off", advice);
     }
     match (server.checksums, is_embedded) {
         (true, _) => Finding::good("safety", "fsync is on, pages have checksums"),
         (false, true) => {
             let advice =
-                "stop the server and run pg_checksums --enable on postgres/data; new clusters have them";
+                "stop the server and run pg_checksums --enable on postgres/data; new clusters have checksums";
             Finding::warning("safety", "fsync is on, pages have no checksums", advice)
         }
-        (false, false) => {
-            Finding::good("safety", "fsync is on; pages have no checksums, as whoever made the cluster chose")
-        }
+        (false, false) => Finding::good(
+            "safety",
+            "fsync is on; pages have no checksums, as chosen when the cluster was created",
+        ),
     }
 }
 
 fn connections(server: &Server) -> Finding {
     let left = server.connections_max - server.connections;
     let seen = format!("{} of {} connections are in use", server.connections, server.connections_max);
-    let advice = "raise max_connections (a node of Tessera takes up to 40), or stop what else is connected";
+    let advice = "raise max_connections (a node of Tessera uses up to 40), or stop other clients";
     match left {
         ..=0 => Finding::failed("connections", seen, advice),
         1..CONNECTIONS_LEFT => Finding::warning("connections", seen, advice),
@@ -120,40 +124,40 @@ fn idle(server: &Server) -> Finding {
         Some(seconds) if seconds > IDLE_MAX => Finding::warning(
             "transactions",
             format!("a database transaction has been idle for {}", span(seconds)),
-            "find it in pg_stat_activity (state 'idle in transaction') and end it with pg_terminate_backend: tables cannot be cleaned while it stands",
+            "find it in pg_stat_activity (state 'idle in transaction') and end it with pg_terminate_backend: tables cannot be vacuumed meanwhile",
         ),
-        _ => Finding::good("transactions", "no database transaction lies idle"),
+        _ => Finding::good("transactions", "no database transaction is idle"),
     }
 }
 
 fn clocks(server: &Server, ours: OffsetDateTime) -> Finding {
     let apart = (server.now - ours).as_seconds_f64();
     let seen = format!(
-        "the database's clock is {:.1} s {} ours",
+        "the database's clock is {:.1} s {} this machine's",
         apart.abs(),
         if apart < 0.0 { "behind" } else { "ahead of" }
     );
-    let advice = "let both machines take their time from one place (systemd-timesyncd, chrony)";
+    let advice = "synchronize both machines with the same time source (systemd-timesyncd, chrony)";
     match apart.abs() {
         far if far > CLOCK_MAX => Finding::failed("clock", seen, advice),
         far if far > CLOCK_WARNING => Finding::warning("clock", seen, advice),
-        _ => Finding::good("clock", "the database's and ours agree"),
+        _ => Finding::good("clock", "the database's clock agrees with this machine's"),
     }
 }
 
-/// The programs that a start and a backup need, of the version that the data was made by.
+/// Checks for the programs that a start and a backup need, of the server's major version.
 fn programs(config: &Config, database: &Database, server: &Server) -> Finding {
     let program = env!("CARGO_PKG_VERSION");
     match database.tools(u32::try_from(server.version / 10_000).unwrap_or_default()) {
         Ok(tools) => Finding::good(
             "versions",
-            format!("Tessera {program}; pg_dump for backups in {}", tools.bin().display()),
+            format!("Tessera {program}; pg_dump for backups is in {}", tools.bin().display()),
         ),
         Err(error) => {
             let what = if config.database_url.is_some() {
-                "without them there is no backup; postgresql-client of that version is enough"
+                "backups need them; the package postgresql-client of that version is enough"
             } else {
-                "without them there is no backup"
+                "backups need them"
             };
             Finding::warning("versions", format!("Tessera {program}; {error}"), what)
         }
@@ -164,22 +168,22 @@ async fn schema(db: &mut PgConnection) -> Finding {
     let ours = doctor::newest_schema();
     match doctor::schema(db).await {
         Ok(Some(schema)) if schema == ours => {
-            Finding::good("schema", format!("migration {schema}, as this Tessera knows it"))
+            Finding::good("schema", format!("migration {schema}, the newest that this Tessera knows"))
         }
         Ok(Some(schema)) if schema < ours => {
-            let seen = format!("migration {schema}, and this Tessera brings {ours}");
+            let seen = format!("migration {schema}; this Tessera needs {ours}");
             Finding::warning(
                 "schema",
                 seen,
-                "the next start migrates; `tessera migrate` does it now. Make a backup before",
+                "the next start migrates; `tessera migrate` does it now. Make a backup first",
             )
         }
         Ok(Some(schema)) => {
-            let seen = format!("migration {schema}, and this Tessera knows {ours}");
+            let seen = format!("migration {schema}; this Tessera only knows {ours}");
             Finding::failed(
                 "schema",
                 seen,
-                "a newer Tessera was here: start that one, or restore a backup of before",
+                "a newer Tessera migrated it: start that version, or restore a backup from before",
             )
         }
         Ok(None) => Finding::warning(
@@ -192,16 +196,16 @@ async fn schema(db: &mut PgConnection) -> Finding {
 }
 
 fn deliveries(seen: &Deliveries) -> Finding {
-    let text = format!("{} wait, {} died within a day", seen.waiting, seen.dead);
+    let text = format!("{} are waiting, {} failed for good within a day", seen.waiting, seen.dead);
     match seen.overdue_seconds {
         Some(seconds) if seconds > OVERDUE_WARNING => Finding::warning(
             "deliveries",
             format!("{text}; the oldest has been due for {}", span(seconds)),
-            "nobody makes them: is a server running? If one is, look at its log",
+            "nobody sends them: check that a server is running, and see its log",
         ),
         _ if seen.dead > 0 => {
             let advice =
-                "GET /api/deliveries?state=discarded lists them; each says what its receiver answered";
+                "GET /api/deliveries?state=discarded lists them with the responses of their receivers";
             Finding::warning("deliveries", text, advice)
         }
         _ => Finding::good("deliveries", text),
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_can_be_wrong_with_a_server_is_told() {
+    fn every_problem_of_a_server_is_reported() {
         let now = server().now;
         assert_eq!(version(&server(), "here").verdict, Verdict::Good);
         assert_eq!(version(&Server { version: 140_010, ..server() }, "here").verdict, Verdict::Failed);
@@ -246,13 +250,13 @@ mod tests {
         let behind = clocks(&server(), now + time::Duration::seconds(3));
         assert_eq!(
             (behind.verdict, behind.seen.as_str()),
-            (Verdict::Warning, "the database's clock is 3.0 s behind ours")
+            (Verdict::Warning, "the database's clock is 3.0 s behind this machine's")
         );
         assert_eq!(clocks(&server(), now - time::Duration::minutes(2)).verdict, Verdict::Failed);
     }
 
     #[test]
-    fn deliveries_that_nobody_makes_and_that_died_want_a_look() {
+    fn deliveries_that_are_overdue_or_failed_for_good_are_a_warning() {
         let quiet = Deliveries { waiting: 4, overdue_seconds: Some(0.5), dead: 0 };
         assert_eq!(deliveries(&quiet).verdict, Verdict::Good);
         assert_eq!(deliveries(&Deliveries { dead: 1, ..quiet }).verdict, Verdict::Warning);

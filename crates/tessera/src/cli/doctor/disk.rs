@@ -1,4 +1,4 @@
-//! The disk: room, whether it can be written, and who may read what is secret.
+//! Checks of the disk: free space, write access, and permissions of secret files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,26 +11,26 @@ use crate::admin_token;
 use crate::cli::backup::size;
 use crate::config::Config;
 
-/// Less free space than this soon is none: PostgreSQL stops writing when there is none.
+/// Free space below which the check fails, in bytes: PostgreSQL stops writing when the disk is full.
 const FREE_MIN: u64 = 200 * 1024 * 1024;
-/// Less than this, somebody should look.
+/// Free space below which there is a warning, in bytes.
 const FREE_WARNING: u64 = 2 * 1024 * 1024 * 1024;
-/// As is less than this share of the whole, in percent.
+/// Share of free space below which there is a warning, in percent of the disk.
 const FREE_WARNING_SHARE: u64 = 5;
 
-/// Looks at the data directory, at the embedded cluster's, and at the token's file.
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+/// Checks the data directory, the embedded cluster's, and the token's file.
+pub(super) fn check(config: &Config) -> Vec<Finding> {
     let dir = &config.data_dir;
     if !dir.exists() {
-        let seen = format!("{} is not there", dir.display());
+        let seen = format!("{} does not exist", dir.display());
         return vec![Finding::warning(
             "disk",
             seen,
-            "the first start of `tessera serve` makes it; look at data_dir if there was one",
+            "the first `tessera serve` creates it; check data_dir if it existed before",
         )];
     }
     let mut findings = vec![free(dir), writable(dir)];
-    // The cluster may be a link to another disk.
+    // The cluster's directory may be a link to another disk.
     let cluster = dir.join("postgres/data");
     if config.database_url.is_none() && cluster.exists() {
         findings.push(free(&cluster));
@@ -46,7 +46,7 @@ fn free(dir: &Path) -> Finding {
             return Finding::failed(
                 "disk",
                 format!("{}: {error}", dir.display()),
-                "look at the disk and its mount",
+                "check the disk and its mount",
             );
         }
     };
@@ -57,7 +57,7 @@ fn free(dir: &Path) -> Finding {
 fn judge_free(dir: &Path, free: u64, all: u64) -> Finding {
     let seen = format!("{} of {} free for {}", size(free), size(all), dir.display());
     let advice =
-        "make room: old backups, logs, mails that were written to files; or put data_dir on a larger disk";
+        "free some space (old backups, logs, mail written to files), or move data_dir to a larger disk";
     if free < FREE_MIN {
         Finding::failed("disk", seen, advice)
     } else if free < FREE_WARNING || free < all / 100 * FREE_WARNING_SHARE {
@@ -67,19 +67,19 @@ fn judge_free(dir: &Path, free: u64, all: u64) -> Finding {
     }
 }
 
-/// Writes a file and takes it away: permissions, quotas and read-only mounts all show in that alone.
+/// Creates and removes a file, the only test that covers permissions, quotas and read-only mounts.
 fn writable(dir: &Path) -> Finding {
     let probe = dir.join(format!("doctor.{}", std::process::id()));
     let written =
         File::create_new(&probe).and_then(|file| file.sync_all()).and_then(|()| fs::remove_file(&probe));
     match written {
-        Ok(()) => Finding::good("disk", format!("{} can be written", dir.display())),
+        Ok(()) => Finding::good("disk", format!("{} is writable", dir.display())),
         Err(error) => {
-            let seen = format!("{} cannot be written: {error}", dir.display());
+            let seen = format!("{} is not writable: {error}", dir.display());
             Finding::failed(
                 "disk",
                 seen,
-                "run this as the user who runs the server, and look at the owner and the mount",
+                "run this command as the server's user, and check the owner and the mount",
             )
         }
     }
@@ -93,30 +93,26 @@ fn token(config: &Config) -> Option<Finding> {
     let metadata = match fs::metadata(&path) {
         Ok(metadata) => metadata,
         Err(_) => {
-            let seen = format!("there is no {} yet", path.display());
-            return Some(Finding::warning(
-                "admin token",
-                seen,
-                "the first start of `tessera serve` makes it",
-            ));
+            let seen = format!("{} does not exist yet", path.display());
+            return Some(Finding::warning("admin token", seen, "the first `tessera serve` creates it"));
         }
     };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        let seen = format!("{} can be read by others (mode {mode:o})", path.display());
+        let seen = format!("{} is readable by other users (mode {mode:o})", path.display());
         return Some(Finding::warning(
             "admin token",
             seen,
             format!(
-                "chmod 600 {}; then make a new one if others were here: remove the file and start the server again",
+                "chmod 600 {}; if others may have read it, remove it and restart the server, which creates a new one",
                 path.display()
             ),
         ));
     }
     Some(match admin_token::find(config) {
-        Ok(_) => Finding::good("admin token", format!("{} is its owner's alone", path.display())),
+        Ok(_) => Finding::good("admin token", format!("only its owner can read {}", path.display())),
         Err(error) => {
-            Finding::failed("admin token", format!("{error:#}"), "run this as the user who runs the server")
+            Finding::failed("admin token", format!("{error:#}"), "run this command as the server's user")
         }
     })
 }
@@ -127,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn little_room_is_a_warning_and_next_to_none_a_failure() {
+    fn little_free_space_is_a_warning_and_almost_none_a_failure() {
         let gib = 1024 * 1024 * 1024;
         let verdict = |free, all| judge_free(Path::new("/"), free, all).verdict;
         assert_eq!(verdict(100 * gib, 200 * gib), Verdict::Good);

@@ -1,4 +1,4 @@
-//! `tessera doctor`: looks at everything that Tessera needs, while a server runs or none does, and says what to do.
+//! `tessera doctor`: checks everything that Tessera depends on, with or without a running server, and suggests fixes.
 
 mod database;
 mod disk;
@@ -13,23 +13,23 @@ use tessera_core::models::secret::Secret;
 use crate::config::{Config, Surroundings};
 use crate::database::Database;
 
-/// How long one check may take.
+/// Time limit of one check.
 const CHECK_MAX: Duration = Duration::from_secs(20);
-/// How long the embedded PostgreSQL may take to start for a check, where no server runs it.
+/// Time limit for starting the embedded PostgreSQL for a check, if no server runs it.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// How a thing stands.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     /// As it should be.
     Good,
-    /// Works, and somebody should look at it.
+    /// Works, but needs attention.
     Warning,
     /// Does not work.
     Failed,
 }
 
-/// What a check saw, in a line, and what to do about it in another one.
+/// A check's observation and the advice that follows from it, one line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     verdict: Verdict,
@@ -59,7 +59,7 @@ impl fmt::Display for Finding {
             Verdict::Warning => "warning",
             Verdict::Failed => "failed",
         };
-        // What a server said may have several lines; here each has one.
+        // A server's response may have several lines; join them.
         let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         write!(f, "{word:8} {:12} {}", self.about, line(&self.seen))?;
         match self.advice.as_str() {
@@ -69,23 +69,23 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Makes every check, although one fails.
+/// Runs every check, even after one fails.
 ///
 /// # Errors
-/// A check failed; each was printed.
+/// A check failed; all findings were printed.
 pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
     let config = match Config::load(surroundings) {
         Ok(config) => config,
         Err(error) => {
             for fault in &error.faults {
-                say!("{}", Finding::failed("settings", fault, "mend this setting; the other checks need it"));
+                say!("{}", Finding::failed("settings", fault, "fix this setting; the other checks need it"));
             }
-            bail!("the settings cannot be, so that nothing else was looked at");
+            bail!("the settings are invalid, so nothing else was checked");
         }
     };
     say!("{}", Finding::good("settings", Config::sources(surroundings)));
     let (mut checks, mut warnings, mut failed) = (1, 0, 0);
-    let mut tell = |findings: Vec<Finding>| {
+    let mut report = |findings: Vec<Finding>| {
         for finding in findings {
             say!("{finding}");
             checks += 1;
@@ -93,10 +93,10 @@ pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
             failed += u32::from(finding.verdict == Verdict::Failed);
         }
     };
-    tell(disk::look(&config));
-    tell(within("server", outside::server(&config)).await);
-    tell(within("mail", outside::mail(&config)).await);
-    tell(of_database(&config).await);
+    report(disk::check(&config));
+    report(within("server", outside::server(&config)).await);
+    report(within("mail", outside::mail(&config)).await);
+    report(of_database(&config).await);
     if failed > 0 {
         bail!("{failed} of {checks} checks failed");
     }
@@ -104,64 +104,60 @@ pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The checks that need the database. It is not made for them.
+/// Runs the checks that need the database, without creating it.
 async fn of_database(config: &Config) -> Vec<Finding> {
-    if !Database::is_made(config) {
-        let seen = format!("there is none yet in {}", config.data_dir.display());
-        return vec![Finding::warning("database", seen, "the first start of `tessera serve` makes it")];
+    if !Database::exists(config) {
+        let seen = format!("{} has no database yet", config.data_dir.display());
+        return vec![Finding::warning("database", seen, "the first `tessera serve` creates it")];
     }
     let started = tokio::time::timeout(START_MAX, Database::share(config)).await;
     let database = match started {
         Ok(Ok(database)) => database,
         Ok(Err(error)) => {
-            return vec![Finding::failed(
-                "database",
-                format!("{error:#}"),
-                "the sentence above says what to do",
-            )];
+            return vec![Finding::failed("database", format!("{error:#}"), "do what the message says")];
         }
         Err(_) => {
             let seen = format!("the embedded PostgreSQL was not ready after {} s", START_MAX.as_secs());
             return vec![Finding::failed(
                 "database",
                 seen,
-                "look at postgres/postgres.log in data_dir; a recovery takes its time",
+                "see postgres/postgres.log in data_dir; recovery after a crash can take minutes",
             )];
         }
     };
-    let mut findings = within("database", database::look(config, &database)).await;
+    let mut findings = within("database", database::check(config, &database)).await;
     if let Err(error) = database.close().await {
         findings.push(Finding::failed(
             "database",
             format!("{error:#}"),
-            "look whether PostgreSQL still runs",
+            "check whether PostgreSQL is still running",
         ));
     }
     findings
 }
 
-/// A check, for as long as it may take.
+/// Runs a check with its time limit.
 async fn within(about: &'static str, check: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     tokio::time::timeout(CHECK_MAX, check).await.unwrap_or_else(|_| {
-        let seen = format!("no answer within {} s", CHECK_MAX.as_secs());
+        let seen = format!("no response within {} s", CHECK_MAX.as_secs());
         vec![Finding::failed(
             about,
             seen,
-            "find out what keeps it waiting: the network, or a server that hangs",
+            "find out what blocks it: the network, or a server that does not respond",
         )]
     })
 }
 
-/// The host and the path of a URL, without the password.
+/// Returns a URL without its password and its query.
 fn without_password(url: &Secret) -> String {
     let Ok(mut url) = url::Url::parse(url.expose()) else { return "the configured URL".into() };
     url.set_query(None);
-    // A URL that can hold no password has none.
+    // It fails only for a URL that cannot have a password.
     let _ = url.set_password(None);
     url.to_string()
 }
 
-/// A span of seconds for a person.
+/// Formats a number of seconds for people.
 fn span(seconds: f64) -> String {
     match seconds {
         short if short < 120.0 => format!("{short:.0} s"),
@@ -175,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_a_line_and_what_to_do_another() {
+    fn a_finding_is_one_line_and_its_advice_another() {
         assert_eq!(Finding::good("mail", "it answers").to_string(), "ok       mail         it answers");
         let finding = Finding::failed("mail", "554 no\r\nservice", "ask its administrator");
         let expected = "failed   mail         554 no service\n                      -> ask its administrator";
@@ -183,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_shown_without_what_is_secret_in_it() {
+    fn a_url_is_shown_without_its_secrets() {
         let shown = without_password(&Secret::new("postgres://u:hunter2@db.example.org/t?password=hunter2"));
         assert_eq!(shown, "postgres://u@db.example.org/t");
     }

@@ -1,4 +1,4 @@
-//! What lies outside: our own server, the mail server, the receivers of webhooks. All are asked, none is sent anything.
+//! Checks of other servers: Tessera's own, the mail server, the receivers of webhooks. They connect but send nothing.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,18 +20,18 @@ use url::{Host, Url};
 use super::Finding;
 use crate::config::Config;
 
-/// How long our own server may take to say how it is.
+/// Time limit for the health check of Tessera's own server.
 const HEALTH_MAX: Duration = Duration::from_secs(3);
-/// How long a receiver may take to be found and to answer; attempts allow the same.
+/// Time limit for resolving a receiver's name and for connecting to it, the same as for attempts.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Endpoints of webhooks that are looked at.
+/// Webhook endpoints that are checked at most.
 const ENDPOINTS_MAX: i64 = 100;
 
-/// Whether our own server answers.
+/// Checks that Tessera's own server responds.
 pub(super) async fn server(config: &Config) -> Vec<Finding> {
     let mut address = config.listen;
     match address.port() {
-        0 => return vec![Finding::good("server", "http.listen takes any free port, so it was not asked")],
+        0 => return vec![Finding::good("server", "http.listen uses any free port, so it was not checked")],
         _ if address.ip().is_unspecified() => {
             address.set_ip(if address.is_ipv4() {
                 Ipv4Addr::LOCALHOST.into()
@@ -43,16 +43,16 @@ pub(super) async fn server(config: &Config) -> Vec<Finding> {
     }
     let url = format!("http://{address}/api/health");
     vec![match health(&url).await {
-        Ok(200) => Finding::good("server", format!("{url} answers")),
+        Ok(200) => Finding::good("server", format!("{url} responds")),
         Ok(status) => Finding::failed(
             "server",
-            format!("{url} was answered {status}"),
-            "the database does not answer it, or something else listens there: look at its log",
+            format!("{url} responds with {status}"),
+            "the database does not respond, or another program listens there: see the server's log",
         ),
         Err(error) => Finding::warning(
             "server",
             format!("{url}: {error}"),
-            "if it should run, start it: systemctl start tessera",
+            "if it should be running, start it: systemctl start tessera",
         ),
     }]
 }
@@ -65,23 +65,22 @@ async fn health(url: &str) -> Result<u16, String> {
         .map_err(|error| error.to_string())?;
     match client.get(url).send().await {
         Ok(answer) => Ok(answer.status().as_u16()),
-        Err(error) if error.is_connect() => Err("no server answers".into()),
-        Err(error) if error.is_timeout() => Err(format!("no answer within {} s", HEALTH_MAX.as_secs())),
+        Err(error) if error.is_connect() => Err("no server responds".into()),
+        Err(error) if error.is_timeout() => Err(format!("no response within {} s", HEALTH_MAX.as_secs())),
         Err(error) => Err(error.without_url().to_string()),
     }
 }
 
-/// Whether the mail server would take mail.
+/// Checks that the mail server accepts mail.
 pub(super) async fn mail(config: &Config) -> Vec<Finding> {
     let Some(url) = &config.smtp_url else {
         let seen = format!(
-            "no mail server is set: mails become files in {}",
+            "no mail server is configured: mail is written to files in {}",
             config.data_dir.join("mail").display()
         );
-        return vec![Finding::warning("mail", seen, "set mail.smtp_url if people shall get them")];
+        return vec![Finding::warning("mail", seen, "set mail.smtp_url to send mail")];
     };
-    let advice =
-        "mails wait and are tried for 5 days: look at the server, at mail.smtp_url and at its certificate";
+    let advice = "mail is retried for 5 days: check the server, mail.smtp_url and its certificate";
     let transport = SmtpTransport::new(url.expose(), "localhost").map_err(|error| error.to_string());
     vec![match transport {
         Ok(transport) => match transport.probe().await {
@@ -92,12 +91,12 @@ pub(super) async fn mail(config: &Config) -> Vec<Finding> {
     }]
 }
 
-/// Whether each receiver that an enabled scrip names may be reached, and can be.
+/// Checks that each receiver that an enabled scrip uses is allowed and reachable.
 pub(super) async fn webhooks(config: &Config, db: &mut PgConnection) -> Vec<Finding> {
     let urls = match doctor::webhook_urls(db, ENDPOINTS_MAX).await {
         Ok(urls) => urls,
         Err(error) => {
-            return vec![Finding::failed("webhooks", error.to_string(), "look at PostgreSQL's log")];
+            return vec![Finding::failed("webhooks", error.to_string(), "see PostgreSQL's log")];
         }
     };
     let origins: BTreeSet<String> = urls
@@ -106,7 +105,7 @@ pub(super) async fn webhooks(config: &Config, db: &mut PgConnection) -> Vec<Find
         .map(|url| url.origin().ascii_serialization())
         .collect();
     if origins.is_empty() {
-        return vec![Finding::good("webhooks", "no enabled scrip sends one")];
+        return vec![Finding::good("webhooks", "no enabled scrip sends webhooks")];
     }
     let guard = Guard::new(config.webhook_allow.clone());
     let tls = tls();
@@ -116,29 +115,29 @@ pub(super) async fn webhooks(config: &Config, db: &mut PgConnection) -> Vec<Find
 async fn endpoint(origin: String, guard: &Guard, tls: &Arc<ClientConfig>) -> Finding {
     match reach(&origin, guard, tls).await {
         Ok(seen) => Finding::good("webhooks", format!("{origin}: {seen}")),
-        // The guard's sentence says itself how to allow an address.
+        // The guard's message already says how to allow an address.
         Err(Unreached::Refused(seen)) => Finding::failed(
             "webhooks",
             format!("{origin}: {seen}"),
-            "allow the address if it is meant, or correct the scrip",
+            "allow the address if it is intended, or correct the scrip",
         ),
         Err(Unreached::Away(seen)) => Finding::warning(
             "webhooks",
             format!("{origin}: {seen}"),
-            "webhooks to it wait and are tried again for days: ask who runs it",
+            "its webhooks are retried for days: contact its administrator",
         ),
     }
 }
 
-/// Why no webhook would arrive.
+/// Why a webhook would not arrive.
 enum Unreached {
-    /// We would not try.
+    /// It would not be attempted.
     Refused(String),
-    /// We would, in vain.
+    /// The attempt would fail.
     Away(String),
 }
 
-/// Goes as far as an attempt would before it says anything: the guard, the name, a connection, and TLS.
+/// Does what an attempt does before it sends anything: checks the guard, resolves the name, connects and negotiates TLS.
 async fn reach(origin: &str, guard: &Guard, tls: &Arc<ClientConfig>) -> Result<String, Unreached> {
     let url = Url::parse(origin).map_err(|error| Unreached::Refused(error.to_string()))?;
     guard.check_url_at_save(&url).map_err(Unreached::Refused)?;
@@ -149,7 +148,7 @@ async fn reach(origin: &str, guard: &Guard, tls: &Arc<ClientConfig>) -> Result<S
     for address in addresses(&host, port).await.map_err(Unreached::Away)? {
         match guard.check(address.ip()) {
             Ok(()) => match shake_hands(address, &url, tls).await {
-                Ok(how) => return Ok(format!("{address} takes connections{how}")),
+                Ok(how) => return Ok(format!("{address} accepts connections{how}")),
                 Err(error) => last = format!("{address}: {error}"),
             },
             Err(refused) => refusal = Some(refused.to_string()),
@@ -170,7 +169,7 @@ async fn addresses(host: &Host<String>, port: u16) -> Result<Vec<SocketAddr>, St
     match timeout(CONNECT_MAX, lookup_host((name, port))).await {
         Ok(Ok(found)) => Ok(found.collect()),
         Ok(Err(error)) => Err(format!("the name cannot be resolved: {error}")),
-        Err(_) => Err(format!("the name was not resolved within {} s", CONNECT_MAX.as_secs())),
+        Err(_) => Err(format!("the name could not be resolved within {} s", CONNECT_MAX.as_secs())),
     }
 }
 
@@ -191,12 +190,12 @@ async fn shake_hands(
     let session = ClientConnection::new(Arc::clone(tls), name).map_err(|error| error.to_string())?;
     let shaken = timeout(CONNECT_MAX, handshake(stream, session)).await;
     shaken
-        .map_err(|_| format!("no TLS within {} s", CONNECT_MAX.as_secs()))?
+        .map_err(|_| format!("no TLS handshake within {} s", CONNECT_MAX.as_secs()))?
         .map_err(|error| format!("TLS: {error}"))?;
-    Ok(", with TLS and a certificate that holds")
+    Ok(", with TLS and a valid certificate")
 }
 
-/// The handshake alone, on a thread of its own: not a byte of a request follows it.
+/// Runs the handshake alone, on a blocking thread; no byte of a request follows it.
 async fn handshake(stream: TcpStream, mut session: ClientConnection) -> io::Result<()> {
     let mut stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
@@ -212,7 +211,7 @@ async fn handshake(stream: TcpStream, mut session: ClientConnection) -> io::Resu
     shaken.await.map_err(io::Error::other)?
 }
 
-/// TLS as webhooks have it: with the authorities of this machine.
+/// TLS as for webhooks: with the certificate authorities of this machine.
 fn tls() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

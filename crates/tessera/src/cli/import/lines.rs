@@ -1,4 +1,4 @@
-//! The lines of a file, unpacked if need be, read on a thread of their own and handed over a batch at a time.
+//! Reads the lines of a file, decompressed if needed, on a separate thread and in batches.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,28 +14,28 @@ use tessera_core::desk::import::{BATCH_BYTES_MAX, BATCH_LINES_MAX, Numbered};
 use tessera_core::plan::import::{self, LINE_MAX};
 use tokio::sync::mpsc;
 
-/// Batches that are read ahead; with the one at work, so many are in memory.
+/// Batches that are read ahead, besides the one in progress.
 const AHEAD: usize = 2;
 /// Bytes read at a time.
 const BUFFER: usize = 256 * 1024;
-/// How gzip begins.
+/// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// What some programs put before text in UTF-8.
+/// The byte order mark that some programs put before UTF-8 text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A file that was opened.
+/// An open input file.
 pub struct Input {
     bytes: Box<dyn Read + Send>,
-    /// Its name without its directory, by which its lines are known.
+    /// The file's name without its directory, which identifies its lines.
     name: String,
-    /// How long it is on the disk, if that is known.
+    /// Size on the disk in bytes, if known.
     pub size: Option<u64>,
-    /// How much of that was read.
+    /// Bytes read so far.
     pub position: Arc<AtomicU64>,
 }
 
 impl Input {
-    /// Opens a file, or the standard input for `-`.
+    /// Opens a file, or stdin for `-`.
     ///
     /// # Errors
     /// It cannot be read.
@@ -48,14 +48,14 @@ impl Input {
         let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
         let metadata = opened.metadata().with_context(|| format!("cannot read {}", file.display()))?;
         if metadata.is_dir() {
-            bail!("{} is a directory; name a file", file.display());
+            bail!("{} is a directory, not a file", file.display());
         }
         let size = metadata.is_file().then_some(metadata.len());
         Ok(Self { bytes: Box::new(opened), name, size, position })
     }
 }
 
-/// The highest number that a line of a file gives; of what comes through a pipe it cannot be known before.
+/// Returns the highest ticket number in a file, or `None` for a pipe, which can be read only once.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -72,7 +72,7 @@ pub async fn highest_number(file: &Path) -> anyhow::Result<Option<i64>> {
                 Ok(Found::End) => return Ok(highest),
                 Ok(Found::Line) => highest = highest.max(import::number_of(&line, clock::now())),
                 Ok(Found::TooLong) => {}
-                // Such a file is imported as far as it goes, and the error told then.
+                // The import reads such a file as far as possible, and reports the error then.
                 Err(_) => return Ok(highest),
             }
         }
@@ -80,17 +80,17 @@ pub async fn highest_number(file: &Path) -> anyhow::Result<Option<i64>> {
     looked.await?.with_context(failed)
 }
 
-/// Lines that are being read.
+/// An input whose lines are being read.
 #[derive(Debug)]
 pub struct Reading {
     batches: mpsc::Receiver<io::Result<Vec<Numbered>>>,
 }
 
 impl Reading {
-    /// Begins to read.
+    /// Starts to read.
     pub fn begin(input: Input) -> Self {
         let (send, batches) = mpsc::channel(AHEAD);
-        // It ends when all is read, or when nobody wants any more.
+        // It ends when all is read, or when the receiver was dropped.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = read(input, &send) {
                 let _ = send.blocking_send(Err(error));
@@ -99,7 +99,7 @@ impl Reading {
         Self { batches }
     }
 
-    /// The next batch; `None` at the end.
+    /// Returns the next batch; `None` at the end.
     pub async fn next(&mut self) -> Option<io::Result<Vec<Numbered>>> {
         self.batches.recv().await
     }
@@ -110,7 +110,7 @@ fn read(input: Input, send: &mpsc::Sender<io::Result<Vec<Numbered>>>) -> io::Res
     read_lines(unpacked(Counting { bytes, position })?, &name, send)
 }
 
-/// The lines of what may be packed.
+/// Decompresses the input if it is compressed.
 fn unpacked(bytes: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
     let mut raw = BufReader::with_capacity(BUFFER, bytes);
     Ok(match raw.fill_buf()?.starts_with(&GZIP) {
@@ -141,7 +141,7 @@ fn read_lines(
             Found::Line if bytes.trim_ascii().is_empty() => continue,
             Found::Line => import::Read::of(name, number, bytes, clock::now()).map(Box::new),
             Found::TooLong => {
-                let message = format!("is longer than {LINE_MAX} bytes, which no line may be");
+                let message = format!("is longer than the limit of {LINE_MAX} bytes");
                 Err(vec![Fault::new("line", message)])
             }
         };
@@ -154,12 +154,12 @@ fn read_lines(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Line,
-    /// A line that is passed over; only its beginning was kept in memory.
+    /// A line that is skipped; only its first byte was kept in memory.
     TooLong,
     End,
 }
 
-/// Reads a line without its end.
+/// Reads a line without its terminator.
 fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Found> {
     line.clear();
     let most = u64::try_from(LINE_MAX).unwrap_or(u64::MAX).saturating_add(1);
@@ -178,7 +178,7 @@ fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Found> {
     Ok(Found::TooLong)
 }
 
-/// Counts the bytes that go by.
+/// Counts the bytes that are read.
 struct Counting {
     bytes: Box<dyn Read + Send>,
     position: Arc<AtomicU64>,
@@ -212,14 +212,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn blank_lines_count_and_are_no_tickets_and_the_last_needs_no_end() {
+    async fn blank_lines_count_but_are_not_tickets_and_the_last_line_needs_no_terminator() {
         let text = format!("\u{feff}{TICKET}\r\n\n  \nno json\n{TICKET}");
         assert_eq!(batches(text.into_bytes()).await, [Ok(vec![(1, true), (4, false), (5, true)])]);
         assert_eq!(batches(Vec::new()).await, []);
     }
 
     #[tokio::test]
-    async fn what_is_packed_is_unpacked_by_its_first_bytes_and_a_cut_one_is_an_error_after_what_was_whole() {
+    async fn gzip_is_detected_by_its_first_bytes_and_a_truncated_file_is_an_error_after_its_complete_lines() {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         for _ in 0..BATCH_LINES_MAX + 1 {
             writeln!(packed, "{TICKET}").unwrap();
@@ -236,12 +236,12 @@ mod tests {
         }
         let zeros = batches([&packed[..], &[0; 512]].concat()).await;
         let sizes: Vec<_> = zeros.iter().filter_map(|batch| Some(batch.as_ref().ok()?.len())).collect();
-        assert_eq!(sizes, [1_000, 1], "what is behind the end is an error after what was whole");
+        assert_eq!(sizes, [1_000, 1], "bytes after the end are an error after the complete lines");
         assert!(zeros.last().unwrap().is_err());
     }
 
     #[tokio::test]
-    async fn a_line_that_is_too_long_is_passed_over() {
+    async fn a_line_that_is_too_long_is_skipped() {
         let long = "x".repeat(LINE_MAX + 1);
         let text = format!("{TICKET}\n{long}\n{TICKET}\n{long}");
         let lines = batches(text.into_bytes()).await.concat_ok();

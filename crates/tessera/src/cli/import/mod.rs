@@ -1,4 +1,4 @@
-//! `tessera import`: tickets that were kept elsewhere, a ticket a line of JSON, by COPY and each line once.
+//! `tessera import`: imports tickets from JSON Lines with COPY, each line once.
 
 mod lines;
 mod progress;
@@ -21,29 +21,29 @@ use crate::database::Database;
 use lines::{Input, Reading};
 use progress::Progress;
 
-/// Faults told of one line; the first ones mostly say it all.
+/// Faults reported per line; the first ones usually explain the rest.
 const FAULTS_SHOWN: usize = 10;
-/// Characters told of a fault, which may have words of the file.
+/// Characters reported per fault, which may quote the file.
 const FAULT_SHOWN: usize = 2_000;
 
-/// What an import is told.
+/// The arguments of `tessera import`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The file: JSON Lines, as they are or packed by gzip; `-` reads the standard input
+    /// JSON Lines file, plain or compressed with gzip; `-` reads stdin
     file: PathBuf,
-    /// Make queues, Freeform fields and owners that there are not
+    /// Create missing queues, Freeform fields and owners
     #[arg(long)]
     create_missing: bool,
-    /// Write nothing if any line is bad: all in one database transaction
+    /// Import nothing if any line is bad: use one database transaction for all lines
     #[arg(long)]
     atomic: bool,
 }
 
-/// Imports a file. What was imported before is skipped, so it can be run again, whatever became of it.
+/// Imports a file. Skips tickets that were imported before, so it can be run again after any outcome.
 ///
 /// # Errors
-/// The file cannot be read, the database cannot be had or refuses a batch, a line is bad, or one has the number of another
-/// that was imported.
+/// The file cannot be read, the database cannot be opened or rejects a batch, a line is bad, or a line has the number of
+/// another ticket that was imported.
 pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let input = Input::open(&arguments.file)?;
     let database = Database::share(config).await?;
@@ -53,12 +53,15 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     match (tally.bad, tally.differing) {
         (0, 0) => Ok(()),
         (0, differing) => bail!(
-            "{} not imported: other lines were, under the same numbers. If they are other tickets, leave out their numbers",
-            lines_of(differing)
+            "{} not imported: other lines with the same numbers were. If these are other tickets, remove their numbers",
+            lines_are(differing)
         ),
-        (bad, _) if arguments.atomic => bail!("{} bad; nothing was imported", lines_of(bad)),
+        (bad, _) if arguments.atomic => bail!("{} bad; nothing was imported", lines_are(bad)),
         (bad, _) => {
-            bail!("{} bad; mend them and import the file again: the others are skipped", lines_of(bad))
+            bail!(
+                "{} bad. Fix and import the file again: lines that were imported are skipped",
+                lines_are(bad)
+            )
         }
     }
 }
@@ -92,14 +95,14 @@ async fn all(tessera: &Tessera, input: Input, options: Options, file: &Path) -> 
         import.leave().await;
         return Err(error);
     }
-    // Whether the last of it was written before a connection was lost is not known here.
+    // If the connection is lost here, it is unknown whether the last batch was written.
     import
         .finish()
         .await
-        .context("the import did not end; import the file again, and what is there is skipped")
+        .context("the import did not finish. Import the file again: lines that were imported are skipped")
 }
 
-/// Reads on one thread and writes meanwhile.
+/// Reads on one thread while writing on another.
 async fn take(
     import: &mut Import<'_>,
     input: Input,
@@ -107,7 +110,7 @@ async fn take(
     file: &Path,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
-    // A server that runs meanwhile gives away none of the numbers that are still to come.
+    // Reserve the numbers in the file, so that a running server does not assign them in the meantime.
     if let Some(highest) = lines::highest_number(file).await? {
         import.reserve(highest).await?;
     }
@@ -115,9 +118,9 @@ async fn take(
     while let Some(batch) = reading.next().await {
         let batch = batch
             .with_context(|| format!("cannot read {} after line {}", file.display(), import.tally().lines))?;
-        let told = import.take(&batch).await.with_context(|| stopped(&import.tally(), options))?;
-        for one in &told {
-            progress.tell(&words(one, file));
+        let reports = import.take(&batch).await.with_context(|| stopped(&import.tally(), options))?;
+        for one in &reports {
+            progress.print(&words(one, file));
         }
         progress.at(&import.tally());
     }
@@ -128,31 +131,31 @@ fn stopped(tally: &Tally, options: Options) -> String {
     match options.atomic {
         true => "the import stopped; nothing was imported".to_owned(),
         false => format!(
-            "the import stopped after line {}; import the file again, and what was imported is skipped",
+            "the import stopped after line {}. Import the file again: lines that were imported are skipped",
             tally.lines
         ),
     }
 }
 
-/// What is said of a line: where it stands, and each fault.
-fn words(told: &Told, file: &Path) -> String {
+/// Formats the report on a line: its place, and each fault.
+fn words(report: &Told, file: &Path) -> String {
     let file = file.display();
-    match told {
+    match report {
         Told::Bad(line, faults) => {
-            let said = |fault: &Fault| format!("{file}:{line}: {}", shown(&fault.to_string()));
-            let mut words: Vec<String> = faults.iter().take(FAULTS_SHOWN).map(said).collect();
+            let text = |fault: &Fault| format!("{file}:{line}: {}", shown(&fault.to_string()));
+            let mut words: Vec<String> = faults.iter().take(FAULTS_SHOWN).map(text).collect();
             if let Some(more) = faults.len().checked_sub(FAULTS_SHOWN).filter(|more| *more > 0) {
                 words.push(format!("{file}:{line}: and {more} more"));
             }
             words.join("\n")
         }
         Told::Differs(line, number) => format!(
-            "{file}:{line}: skipped: #{number} was imported before, from a line that says something else; the ticket stays as it is"
+            "{file}:{line}: skipped: #{number} was already imported from a different line; the ticket was not changed"
         ),
     }
 }
 
-/// A text without its control characters, and no longer than helps.
+/// Escapes control characters and truncates a text.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(FAULT_SHOWN) {
@@ -169,7 +172,7 @@ fn summary(tally: &Tally, options: Options, seconds: f64) -> String {
     let is_nothing = options.atomic && bad > 0;
     let mut words = match is_nothing {
         true => "Imported nothing".to_owned(),
-        // Of so few that the time says nothing, nobody asks how fast it was.
+        // A speed says nothing about an import that took less than a second.
         false if seconds > 1.0 && imported > 0 => {
             #[expect(clippy::cast_precision_loss, reason = "it is shown without a fraction")]
             let speed = imported as f64 / seconds;
@@ -181,16 +184,16 @@ fn summary(tally: &Tally, options: Options, seconds: f64) -> String {
         words += &format!("; skipped {} that had been imported before", counted(skipped, "line"));
     }
     if differing > 0 {
-        words += &format!(" ({differing} with other words now)");
+        words += &format!(" ({differing} with different content)");
     }
     if users > 0 {
-        words += &format!("; made {}", counted(users, "user"));
+        words += &format!("; created {}", counted(users, "user"));
     }
     if configured > 0 {
-        words += &format!("; made or changed {} of the configuration", counted(configured, "thing"));
+        words += &format!("; created or changed {}", counted(configured, "configuration object"));
     }
     if bad > 0 {
-        words += &format!("; {} bad", lines_of(bad));
+        words += &format!("; {} bad", lines_are(bad));
     }
     words + "."
 }
@@ -199,7 +202,7 @@ fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn lines_of(count: u64) -> String {
+fn lines_are(count: u64) -> String {
     if count == 1 { "1 line is".to_owned() } else { format!("{count} lines are") }
 }
 
@@ -210,7 +213,7 @@ mod tests {
     use tessera_core::plan::import::Read;
 
     #[test]
-    fn a_bad_line_is_told_with_its_place_and_no_more_faults_than_help() {
+    fn the_report_on_a_bad_line_has_its_place_and_a_limited_number_of_faults() {
         let faults = (0..12).map(|at| Fault::new(format!("cc[{at}]"), "is wrong")).collect();
         let words = words(&Told::Bad(7, faults), Path::new("old.jsonl"));
         let lines: Vec<&str> = words.lines().collect();
@@ -219,26 +222,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_a_line_writes_and_does_nothing_else() {
-        let told = |line: &str| {
+    fn the_report_on_a_line_contains_no_control_characters() {
+        let report = |line: &str| {
             let faults = Read::of("f", 1, line.as_bytes(), clock::now()).unwrap_err();
             words(&Told::Bad(1, faults), Path::new("f"))
         };
-        let member = told("{\"\\u001b[2J\": 1}");
+        let member = report("{\"\\u001b[2J\": 1}");
         assert!(
             member.starts_with("f:1: \\u{1b}[2J: unknown field `\\u{1b}[2J`, expected one of"),
             "{member}"
         );
-        let long = told(&format!("{{\"{}\": 1}}", "x".repeat(1_000_000)));
+        let long = report(&format!("{{\"{}\": 1}}", "x".repeat(1_000_000)));
         assert!(long.len() < FAULT_SHOWN + 20 && long.ends_with("x..."), "{}", long.len());
     }
 
     #[test]
-    fn the_summary_says_what_was_done_and_nothing_that_was_not() {
+    fn the_summary_lists_only_what_happened() {
         let tally = Tally { lines: 3, imported: 2, bad: 1, users: 4, ..Tally::default() };
         assert_eq!(
             summary(&tally, Options::default(), 0.1),
-            "Imported 2 tickets; made 4 users; 1 line is bad."
+            "Imported 2 tickets; created 4 users; 1 line is bad."
         );
         let atomic = Options { atomic: true, create_missing: false };
         let nothing = Tally { imported: 0, users: 0, ..tally };
@@ -246,7 +249,7 @@ mod tests {
         let again = Tally { skipped: 5, differing: 1, ..Tally::default() };
         assert_eq!(
             summary(&again, Options::default(), 0.1),
-            "Imported 0 tickets; skipped 5 lines that had been imported before (1 with other words now)."
+            "Imported 0 tickets; skipped 5 lines that had been imported before (1 with different content)."
         );
     }
 }

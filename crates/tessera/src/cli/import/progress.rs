@@ -1,4 +1,4 @@
-//! How far an import is: a bar on a terminal, a line now and then elsewhere.
+//! The progress of an import: a bar on a terminal, otherwise a line every few seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use tessera_core::desk::import::Tally;
 
 use super::lines::Input;
 
-/// How often a line is written where there is no terminal.
+/// Time between lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// The bar, of a file whose size is known.
+/// The bar for a file of known size.
 const BAR: &str = "{bar:30} {percent}% {msg}, {eta} left";
-/// The same of one that comes through a pipe.
+/// The bar for a pipe.
 const SPINNER: &str = "{spinner} {msg}, {elapsed}";
 
-/// How far an import is.
+/// Shows the progress of an import.
 pub struct Progress {
     bar: Option<ProgressBar>,
     position: Arc<AtomicU64>,
@@ -25,7 +25,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows the progress of an input.
+    /// Starts to show the progress of an input.
     pub fn new(input: &Input, is_terminal: bool) -> Self {
         let bar = is_terminal.then(|| match input.size {
             Some(size) => styled(ProgressBar::new(size), BAR),
@@ -34,7 +34,7 @@ impl Progress {
         Self { bar, position: Arc::clone(&input.position), size: input.size, last_line: Instant::now() }
     }
 
-    /// Shows how far it is.
+    /// Updates the progress.
     pub fn at(&mut self, tally: &Tally) {
         let position = self.position.load(Ordering::Relaxed);
         let words = format!("{} lines, {} imported, {} bad", tally.lines, tally.imported, tally.bad);
@@ -49,15 +49,15 @@ impl Progress {
         }
     }
 
-    /// Says something above the bar.
-    pub fn tell(&self, words: &str) {
+    /// Prints a line above the bar.
+    pub fn print(&self, words: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{words}")),
             None => eprintln!("{words}"),
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -65,7 +65,7 @@ impl Progress {
     }
 }
 
-/// A bar in a style; a style that cannot be read leaves it as it is.
+/// Applies a style to a bar, if the style is valid.
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),

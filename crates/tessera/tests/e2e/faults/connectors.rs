@@ -1,5 +1,5 @@
-//! kill -9 of connectors and of the server, at random in the middle of 5,000 deliveries; a connector that dies with leases; and
-//! two that share the work.
+//! kill -9 of connectors and of the server, at random during 5,000 deliveries; a connector that dies with leases; and two that
+//! share the deliveries.
 
 use std::time::Instant;
 
@@ -14,15 +14,15 @@ use crate::sidecar::{By, Sidecar};
 use crate::support::{SOON, Server, eventually};
 use std::time::Duration;
 
-/// Deliveries that are made while things are killed.
+/// Deliveries that are sent while processes are killed.
 const DELIVERIES: usize = 5_000;
-/// How long a lease holds.
+/// Duration of a lease.
 const LEASE: Duration = Duration::from_secs(30);
-/// How much later than the end of its lease a delivery may be made again.
+/// Time after the end of its lease until which a delivery must be repeated.
 const SLACK: Duration = Duration::from_secs(5);
-/// Clients that ask for as much as they are given.
+/// Clients that send requests as fast as possible.
 const FAST: Size = Size { clients: 12, pace: Duration::ZERO, apart: false };
-/// Kills at least; in the long form.
+/// Minimum number of kills, in the short and in the long form.
 const KILLS: (usize, usize) = (12, 100);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,15 +47,15 @@ async fn five_thousand_deliveries_arrive_and_are_recorded_once_while_connectors_
             }
         }
     }
-    eventually("the deliveries are made", SOON * 4, async || {
+    eventually("the deliveries exist", SOON * 4, async || {
         (deliveries(&server).await >= DELIVERIES).then_some(())
     })
     .await;
     let ledger = load.finish().await;
     server.delivered(LEASE + SOON).await;
     let late = latest_again(&server).await;
-    // A lease may have been extended once before its connector was killed, and the server been away when it ran out.
-    assert!(late <= LEASE * 2 + SLACK, "made again {late:?} after its lease was given");
+    // A lease may have been extended once before its connector was killed, and the server may have been down when it expired.
+    assert!(late <= LEASE * 2 + SLACK, "repeated {late:?} after it was leased");
     for sidecar in &mut sidecars {
         sidecar.stop().await;
     }
@@ -70,7 +70,7 @@ async fn deliveries(server: &Server) -> usize {
     usize::try_from(count).unwrap()
 }
 
-/// Of every delivery whose lease was lost without an extension: how long after it was given the next was given, at most.
+/// Returns the longest time from a lease that was lost without an extension to the next lease of the same delivery.
 async fn latest_again(server: &Server) -> Duration {
     let facts = "SELECT coalesce(max(extract(epoch FROM next.started_at - lost.started_at)), 0)::float8
                  FROM delivery_attempts lost
@@ -83,7 +83,7 @@ async fn latest_again(server: &Server) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_connector_had_goes_to_another_when_the_lease_has_run_out() {
+async fn leases_of_a_killed_connector_go_to_another_after_they_expire() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let (mut server, mut sidecars) = By::Connectors.desk(&mail).await;
     receiver.behave("/held", Manner::Stall, 1);
@@ -98,7 +98,7 @@ async fn what_a_killed_connector_had_goes_to_another_when_the_lease_has_run_out(
     let killed = Instant::now();
     server.delivered_of(&made, SOON).await;
     let took = killed.elapsed();
-    assert!(took <= LEASE + SLACK, "made again after {took:?}");
+    assert!(took <= LEASE + SLACK, "repeated after {took:?}");
     let delivery = server.list(&format!("/api/tickets/{made}/deliveries")).await.remove(0);
     let whole = server.read(&format!("/api/deliveries/{}", delivery["id"].as_str().unwrap())).await;
     let by: Vec<_> =
@@ -110,7 +110,7 @@ async fn what_a_killed_connector_had_goes_to_another_when_the_lease_has_run_out(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_hangs_holds_up_no_more_than_it_has_leased() {
+async fn a_frozen_connector_delays_only_the_deliveries_that_it_has_leased() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let (mut server, mut sidecars) = By::Connectors.desk(&mail).await;
     sidecars.push(Sidecar::webhook(&server, "webhook-2"));
@@ -123,8 +123,8 @@ async fn one_that_hangs_holds_up_no_more_than_it_has_leased() {
             .done("POST", "/api/tickets", &json!({"queue": "General", "subject": "Of one that hangs"}))
             .await;
     }
-    // The frozen one asked before it froze, and was handed its share of the endpoint at most.
-    eventually("the other goes on", SOON, async || (receiver.count("/fast") >= 52).then_some(())).await;
+    // The frozen one had requested a lease before, and got at most its share of the endpoint.
+    eventually("the other one continues", SOON, async || (receiver.count("/fast") >= 52).then_some(())).await;
     let running = "SELECT count(*) FROM delivery_queue WHERE lease_token IS NOT NULL";
     eventually("no more than its share is left", SOON, async || {
         let running: i64 =
@@ -139,7 +139,7 @@ async fn one_that_hangs_holds_up_no_more_than_it_has_leased() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_share_the_work_and_one_that_stops_gives_back_what_it_had() {
+async fn two_connectors_share_the_deliveries_and_one_that_stops_returns_its_leases() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let (mut server, mut sidecars) = By::Connectors.desk(&mail).await;
     sidecars.push(Sidecar::webhook(&server, "webhook-2"));
@@ -147,7 +147,7 @@ async fn two_share_the_work_and_one_that_stops_gives_back_what_it_had() {
     let scrip = json!({"name": "Wait", "condition_type": "OnCreate", "action_type": "Webhook",
         "action_config": {"url": format!("{}/wait", receiver.url), "body": "{}"}});
     server.done("POST", "/api/scrips", &scrip).await;
-    // Each sends eight to one endpoint, and no more.
+    // Each sends at most eight at a time to one endpoint.
     for _ in 0..20 {
         server.done("POST", "/api/tickets", &json!({"queue": "General", "subject": "Of two"})).await;
     }
@@ -164,7 +164,7 @@ async fn two_share_the_work_and_one_that_stops_gives_back_what_it_had() {
     server.delivered(SOON).await;
     let attempts = "SELECT max(attempt) FROM delivery_attempts";
     let most: i32 = sqlx::query_scalar(attempts).fetch_one(&mut server.connection().await).await.unwrap();
-    assert_eq!(most, 1, "what is given back was no attempt");
+    assert_eq!(most, 1, "a returned lease does not count as an attempt");
     server.stop().await;
     server.check();
 }

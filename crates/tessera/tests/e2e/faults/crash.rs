@@ -1,4 +1,4 @@
-//! A crash at every label in the code: `Failpoint` lists them, and none is left out.
+//! A crash at every label in the code: `Failpoint` lists them, and all are covered.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -13,20 +13,20 @@ use crate::mail::MailServer;
 use crate::receiver::{Manner, Receiver};
 use crate::support::{SOON, Server, eventually};
 
-/// How a server is brought to a label.
+/// The way that a server reaches a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// By starting it on an empty directory, which it does not survive.
+    /// A start on an empty directory.
     Start,
-    /// By the load.
+    /// The load.
     Load,
-    /// By a ticket that somebody else has locked for a while.
+    /// A ticket that another transaction locks for a while.
     Lock,
-    /// By a change of the configuration.
+    /// A change of the configuration.
     Edit,
-    /// By an order to stop.
+    /// A signal to stop.
     Stop,
-    /// By an order to stop, while a receiver says nothing.
+    /// A signal to stop, while a receiver does not respond.
     StopInVain,
 }
 
@@ -65,7 +65,7 @@ fn points(is_start: bool) -> impl Iterator<Item = Failpoint> {
 }
 
 #[tokio::test]
-async fn a_start_that_dies_at_any_label_is_made_good_by_the_next() {
+async fn a_start_that_dies_at_any_label_is_completed_by_the_next() {
     let mut crashes = 0;
     for _ in rounds((1, 3)) {
         let mut server = Server::new(&[]);
@@ -78,13 +78,13 @@ async fn a_start_that_dies_at_any_label_is_made_good_by_the_next() {
         server.log_in();
         let ticket = json!({"queue": "General", "subject": "It works", "requestors": ["eve@example.net"]});
         let made = server.done("POST", "/api/tickets", &ticket).await;
-        assert_eq!(made["deliveries"].as_array().unwrap().len(), 1, "the stock scrips are there: {made:#}");
+        assert_eq!(made["deliveries"].as_array().unwrap().len(), 1, "the default scrips exist: {made:#}");
         server.delivered(SOON).await;
         server.stop().await;
         server.check();
     }
     println!(
-        "fault crash at each label of a start: {crashes} crashes, the next start made each good; the check holds"
+        "fault crash at each label of a start: {crashes} crashes, the next start completed each; the check holds"
     );
 }
 
@@ -101,7 +101,7 @@ async fn a_crash_at_any_label_loses_nothing() {
             server.begin(&[armed(point, passes)]);
             bring_to(&mut server, way(point), &load, &receiver).await;
             crashes += 1;
-            assert_eq!(server.ended().await.signal(), Some(SIGABRT), "{point:?} was not come to");
+            assert_eq!(server.ended().await.signal(), Some(SIGABRT), "{point:?} was not reached");
             server.check();
         }
     }
@@ -112,7 +112,7 @@ async fn a_crash_at_any_label_loses_nothing() {
     ledger.holds(&format!("crash at each label ({crashes} times)"), &mut server, &receiver, &mail).await;
 }
 
-/// What lets a process die at a label when it comes there for the time after so many passes.
+/// Returns the variable that makes a process die at a label after the given number of passes.
 fn armed(point: Failpoint, passes: usize) -> (&'static str, String) {
     let off = if passes == 0 { String::new() } else { format!("{passes}*off->") };
     ("FAILPOINTS", format!("{}={off}return", point.name()))
@@ -121,10 +121,10 @@ fn armed(point: Failpoint, passes: usize) -> (&'static str, String) {
 /// Waits until the process has died at the label.
 async fn crashed(server: &mut Server, point: Failpoint) {
     let ended = server.ended().await;
-    assert_eq!(ended.signal(), Some(SIGABRT), "{point:?} was not come to: {ended}");
+    assert_eq!(ended.signal(), Some(SIGABRT), "{point:?} was not reached: {ended}");
 }
 
-/// Does what leads to the label, until the process has died of it.
+/// Makes the server reach the label.
 async fn bring_to(server: &mut Server, way: Way, load: &Load, receiver: &Receiver) {
     match way {
         Way::Start | Way::Load => {}
@@ -132,7 +132,7 @@ async fn bring_to(server: &mut Server, way: Way, load: &Load, receiver: &Receive
             assert!(server.answers().await);
             lock_out(server, load).await;
         }
-        // Acknowledged or not, the edit is made again after the crash.
+        // Acknowledged or not, the edit is repeated after the crash.
         Way::Edit => {
             assert!(server.answers().await);
             load.try_edit().await;
@@ -146,7 +146,7 @@ async fn bring_to(server: &mut Server, way: Way, load: &Load, receiver: &Receive
             assert!(server.answers().await);
             let stalled = receiver.stalled();
             receiver.behave("/load", Manner::Stall, 1);
-            eventually("a receiver says nothing", SOON, async || {
+            eventually("a receiver does not respond", SOON, async || {
                 (receiver.stalled() > stalled).then_some(())
             })
             .await;
@@ -155,7 +155,7 @@ async fn bring_to(server: &mut Server, way: Way, load: &Load, receiver: &Receive
     }
 }
 
-/// Keeps a ticket locked until a writer has given up being lucky and waits for the lock.
+/// Locks a ticket until a writer waits for the lock.
 async fn lock_out(server: &Server, load: &Load) {
     let mut db = server.connection().await;
     let mut held = db.begin().await.unwrap();

@@ -1,4 +1,4 @@
-//! kill -9, of the server and of its PostgreSQL, at random in the middle of a load with deliveries.
+//! kill -9 of the server and of its PostgreSQL, at random during a load with deliveries.
 
 use nix::sys::signal::{Signal, kill};
 
@@ -8,17 +8,17 @@ use crate::mail::MailServer;
 use crate::receiver::Receiver;
 use crate::support::{SOON, Server, eventually};
 
-/// Kills at least; in the long form.
+/// Minimum number of kills, in the short and in the long form.
 const KILLS: (usize, usize) = (4, 100);
 
-/// The death signal, which PostgreSQL takes for an order to stop.
+/// The parent death signal makes PostgreSQL shut down.
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn a_killed_server_takes_its_postgresql_with_it_in_order() {
+async fn postgresql_shuts_down_cleanly_when_its_server_is_killed() {
     let mut server = Server::start(&[]).await;
     let first = server.postmaster();
     server.kill9();
-    // The next start need not wait for the other's end: it does so itself.
+    // The next start waits for the end of the old server.
     server.restart().await;
     assert_ne!(server.postmaster(), first);
     let log = server.postgres_log();
@@ -52,12 +52,12 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     ledger.holds(&format!("kill -9 at random ({kills} times)"), &mut server, &receiver, &mail).await;
 }
 
-/// Kills PostgreSQL, and waits until it was started again.
+/// Kills PostgreSQL, and waits until it was restarted.
 pub async fn kill_postgres(server: &Server) {
     end_postgres(server, Signal::SIGKILL).await;
 }
 
-/// Ends PostgreSQL by a signal, and waits until it was started again.
+/// Ends PostgreSQL with a signal, and waits until it was restarted.
 pub async fn end_postgres(server: &Server, signal: Signal) {
     let ended = eventually("PostgreSQL runs", SOON, async || server.postmaster()).await;
     kill(ended, signal).unwrap();

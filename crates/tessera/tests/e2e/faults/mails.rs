@@ -1,5 +1,5 @@
-//! A mail server that refuses, puts off, takes a part, or hangs up when it has everything: each mail comes to the end that it
-//! should, and each recipient has it as often as the server's own answers allow.
+//! A mail server that rejects, defers, accepts some recipients, or closes the connection after the message: each mail has the
+//! right outcome, and each recipient receives it as often as the server's replies imply.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::support::{SOON, Server, eventually};
 /// Enough for every round.
 const EACH_TIME: usize = usize::MAX;
 
-/// What the server does, each at a recipient's first attempts.
+/// Returns the behavior of the server at the first attempts of each recipient.
 fn manners(times: usize) -> [Manner; 8] {
     let at = |at, having, answer, then| Manner { at, having, answer, times, then };
     [
@@ -30,25 +30,25 @@ fn manners(times: usize) -> [Manner; 8] {
     ]
 }
 
-/// Whom a mail goes to, how it ends, after how many attempts, and how often each recipient has it.
+/// For each mail: the recipients, its final state, the number of attempts, and the copies that each recipient receives.
 const MAILS: [(&[&str], &str, usize, &[usize]); 7] = [
     (&["closing@example.net"], "completed", 2, &[1]),
     (&["greylisted@example.net"], "completed", 2, &[1]),
     (&["large@example.net"], "discarded", 1, &[0]),
     (&["full@example.net"], "completed", 2, &[1]),
-    // The server had it, and Tessera cannot know: the same mail comes twice, under one Message-ID.
+    // The server accepted it, but Tessera cannot know that: the same mail arrives twice, with one Message-ID.
     (&["hangup@example.net"], "completed", 2, &[2]),
     (&["nobody@example.net"], "discarded", 1, &[0]),
     (&["ready@example.net", "later@example.net", "never@example.net"], "completed", 2, &[1, 1, 0]),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_mail_server_ends_each_mail_as_it_should() {
+async fn each_mail_to_a_bad_server_has_the_right_outcome() {
     bad_mail_server(By::Workers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_mail_server_ends_each_mail_the_same_where_a_connector_delivers() {
+async fn each_mail_to_a_bad_server_has_the_right_outcome_if_a_connector_delivers() {
     bad_mail_server(By::Connectors).await;
 }
 
@@ -109,7 +109,7 @@ async fn turn(server: &Server, mail: &MailServer, ticket: &Value) {
     }
 }
 
-/// How often each recipient has the mail of this Message-ID; all copies are the same, byte for byte.
+/// Returns how many copies of a mail each recipient has; all copies are the same, byte for byte.
 fn copies_by_recipient(mail: &MailServer, id: &str) -> BTreeMap<String, usize> {
     let mut had = BTreeMap::new();
     let taken: Vec<_> = mail.taken().into_iter().filter(|taken| format!("<{}>", taken.id()) == id).collect();

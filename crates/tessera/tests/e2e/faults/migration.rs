@@ -1,4 +1,4 @@
-//! A server that is killed while it migrates: the next one goes on, and two that start together do not get in each other's way.
+//! A server that is killed during a migration: the next one completes it, and two that start together do not conflict.
 
 use serde_json::json;
 use sqlx::Row as _;
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Random, rounds};
 use crate::support::{SOON, Server};
 
-/// How many times one looks at the database, at most, between a server's first statement and its end.
+/// Maximum number of queries between a server's first statement and the kill.
 const LOOKS: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +23,7 @@ async fn a_restart_during_migration_ends_migrated() {
         first.kill9();
         kills += 1;
         unfinished += usize::from(!is_migrated(&first).await);
-        // Both at once, as when a cluster is upgraded.
+        // Both start at the same time, as when a cluster is upgraded.
         first.begin(&[]);
         second.begin(&[]);
         assert!(first.answers().await && second.answers().await, "both serve");
@@ -42,8 +42,8 @@ async fn a_restart_during_migration_ends_migrated() {
     );
 }
 
-/// Waits until the server has begun to speak to its database, and for as long as so many more looks take. It looks all the
-/// time, for the migration is short.
+/// Waits until the server sends its first statement to the database, and then for the duration of `more` queries. Polls
+/// without a pause, because the migration is short.
 async fn first_statement(host: &Server, database: &str, more: usize) {
     let mut db = host.connection().await;
     let begun = timeout(SOON, async {
@@ -60,7 +60,7 @@ async fn first_statement(host: &Server, database: &str, more: usize) {
     begun.await.unwrap();
 }
 
-/// Whether the seed, which comes last, is there.
+/// Returns whether the default configuration, which is written last, exists.
 async fn is_migrated(server: &Server) -> bool {
     let seeded = sqlx::query("SELECT FROM config_version WHERE version > 0");
     matches!(seeded.fetch_optional(&mut server.connection().await).await, Ok(Some(_)))

@@ -1,4 +1,4 @@
-//! Two nodes on one database: they share what is to be delivered, know the newest configuration, and lose no change.
+//! Two nodes on one database: they share the deliveries, use the newest configuration, and lose no change.
 
 use std::collections::BTreeSet;
 
@@ -38,14 +38,14 @@ async fn two_nodes_lose_nothing_when_one_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_share_deliveries_and_make_each_once() {
+async fn two_nodes_share_deliveries_and_send_each_once() {
     let (mut server, mut node, receiver) = two_nodes().await;
     let number = ticket(&server).await;
     receiver.behave("/hook", Manner::Wait, 3 * PER_ENDPOINT);
     for priority in 1..=3 * PER_ENDPOINT {
         server.done("PATCH", &format!("/api/tickets/{number}"), &json!({"priority": priority})).await;
     }
-    // More than one of them can hold; and no delivery twice.
+    // More than one node may send at a time; and no delivery twice.
     eventually("both send", SOON, async || (receiver.stalled() == 2 * PER_ENDPOINT).then_some(())).await;
     let ids: BTreeSet<String> = receiver.seen().iter().map(crate::receiver::Received::id).collect();
     assert_eq!(ids.len(), 2 * PER_ENDPOINT);
@@ -58,7 +58,7 @@ async fn two_nodes_share_deliveries_and_make_each_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_on_one_node_is_in_force_on_the_other_at_once() {
+async fn an_edit_on_one_node_takes_effect_on_the_other_immediately() {
     let (mut server, mut node, receiver) = two_nodes().await;
     let number = ticket(&server).await;
     let scrips = server.list("/api/scrips").await;
@@ -69,7 +69,7 @@ async fn an_edit_on_one_node_is_in_force_on_the_other_at_once() {
         let edit = json!({"action_config": {"url": format!("{}/hook", receiver.url), "body": body},
             "description": format!("Edition {edition}")});
         one.done("PATCH", &format!("/api/scrips/{id}"), &edit).await;
-        // Not within a second: at once.
+        // Immediately, not within a second.
         let change = json!({"priority": edition});
         let path = format!("/api/tickets/{number}");
         let preview = other.done("POST", &format!("{path}/preview"), &change).await;
@@ -87,11 +87,11 @@ async fn an_edit_on_one_node_is_in_force_on_the_other_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_of_one_ticket_through_two_nodes_are_all_made_each_once() {
+async fn changes_of_one_ticket_through_two_nodes_are_all_written_once() {
     let (mut server, mut node, _receiver) = two_nodes().await;
     let number = ticket(&server).await;
     let path = format!("/api/tickets/{number}");
-    // Each twice at the same time under one key: one effect, one answer.
+    // Each is sent twice at the same time under one key: one effect, one response.
     let changes = (0..40).map(|change| {
         let (path, body, key) =
             (&path, json!({"comment": format!("Comment {change}")}), format!("key-{change}"));
@@ -99,7 +99,7 @@ async fn changes_of_one_ticket_through_two_nodes_are_all_made_each_once() {
         async move {
             let headers = [("Idempotency-Key", key.as_str())];
             let ask = async |api: &crate::support::Api| {
-                eventually("a change is answered", SOON, async || {
+                eventually("a change gets a response", SOON, async || {
                     let answer = api.try_api("PATCH", path, &body, &headers).await.unwrap();
                     (answer.status != 503).then_some(answer)
                 })
@@ -125,7 +125,7 @@ async fn changes_of_one_ticket_through_two_nodes_are_all_made_each_once() {
     end(&mut server, &mut node).await;
 }
 
-/// Two nodes, and a scrip that tells the receiver of a change of priority.
+/// Starts two nodes, with a scrip that reports changes of priority to the receiver.
 async fn two_nodes() -> (Server, Server, Receiver) {
     let receiver = Receiver::start().await;
     let server = Server::start(&[]).await;

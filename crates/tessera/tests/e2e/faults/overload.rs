@@ -1,4 +1,4 @@
-//! More than the desk can bear, and a configuration that changes all the while.
+//! More load than the server can handle, and a configuration that changes under load.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::mail::MailServer;
 use crate::receiver::Receiver;
 use crate::support::Server;
 
-/// Ten times as many clients as there are connections to the database, and none of them pauses.
+/// Ten times as many clients as connections to the database, without pauses.
 const CROWD: Size = Size { clients: 160, pace: Duration::ZERO, apart: false };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_times_too_much_is_told_and_loses_nothing() {
+async fn ten_times_too_much_load_gets_errors_and_loses_nothing() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, CROWD).await;

@@ -1,4 +1,4 @@
-//! What can happen to the database while the server lives on: every request is answered, and says why when it was not done.
+//! Database failures while the server is running: every request gets a response, with a reason if it failed.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::mail::MailServer;
 use crate::receiver::Receiver;
 use crate::support::{SOON, Server, eventually, place};
 
-/// Many more than there are connections in the server's pool.
+/// Many more clients than connections in the server's pool.
 const CROWD: Size = Size { clients: 64, pace: Duration::from_millis(250), apart: false };
 /// Ends every connection of the server.
 const TERMINATE: &str =
@@ -27,7 +27,7 @@ const TERMINATE: &str =
 const DISK: &str = "size=256m";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgresql_that_ends_by_force_loses_nothing_and_everybody_is_told() {
+async fn postgresql_that_is_killed_loses_nothing_and_every_request_gets_a_response() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
@@ -46,7 +46,7 @@ async fn postgresql_that_ends_by_force_loses_nothing_and_everybody_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_that_ends_connections_loses_nothing_and_everybody_is_told() {
+async fn terminated_connections_lose_nothing_and_every_request_gets_a_response() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
@@ -66,11 +66,11 @@ async fn a_storm_that_ends_connections_loses_nothing_and_everybody_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locks_idle_transactions_and_used_up_connections_are_told_and_pass() {
+async fn locks_idle_transactions_and_exhausted_connections_are_reported_and_recover() {
     let (mail, receiver) = (MailServer::start().await, Receiver::start().await);
     let mut server = Server::start(&[("TESSERA_MAIL__SMTP_URL", mail.url())]).await;
     let load = Load::begin(&[&server], &receiver, CROWD).await;
-    // It has a snapshot and no lock, stays for all that follows, and is nobody's trouble.
+    // It has a snapshot but no lock, stays open for the whole test, and must not disturb anything.
     let mut idle = server.connection().await;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current_snapshot()")
         .execute(&mut idle)
@@ -97,25 +97,28 @@ async fn locks_idle_transactions_and_used_up_connections_are_told_and_pass() {
     ledger.holds(&fault, &mut server, &receiver, &mail).await;
 }
 
-/// A transaction that locks all tickets and idles, until that was told.
+/// Locks all tickets in an idle transaction, until a response reports it.
 async fn lock_everything(server: &Server, load: &Load) {
     let locked = load.answers("503 locked");
     let mut db = server.connection().await;
     sqlx::raw_sql("BEGIN; LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE").execute(&mut db).await.unwrap();
-    eventually("a lock is told", SOON, async || (load.answers("503 locked") > locked).then_some(())).await;
+    eventually("a lock is reported", SOON, async || (load.answers("503 locked") > locked).then_some(()))
+        .await;
     sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap();
 }
 
-/// A database that hangs, until every connection of the pool waits for it and that was told.
+/// Suspends the database until every connection of the pool waits for it and a response reports it.
 async fn freeze(server: &Server, load: &Load) {
     let busy = load.answers("503 busy");
     let frozen = Frozen::new(server).await;
-    eventually("an exhausted pool is told", SOON, async || (load.answers("503 busy") > busy).then_some(()))
-        .await;
+    eventually("an exhausted pool is reported", SOON, async || {
+        (load.answers("503 busy") > busy).then_some(())
+    })
+    .await;
     drop(frozen);
 }
 
-/// The processes of PostgreSQL that serve the server, and the one that would make more, stopped until the value is dropped.
+/// PostgreSQL's processes for the server, and the postmaster, suspended until the value is dropped.
 struct Frozen(Vec<Pid>);
 
 impl Frozen {
@@ -130,7 +133,7 @@ impl Frozen {
 
     fn signal(&self, signal: Signal) {
         for pid in &self.0 {
-            // One that is gone needs no signal.
+            // A process that has exited needs no signal.
             let _ = kill(*pid, signal);
         }
     }
@@ -142,7 +145,7 @@ impl Drop for Frozen {
     }
 }
 
-/// Others have every connection that PostgreSQL gives, and the server none.
+/// Takes every connection that PostgreSQL allows, so that the server has none.
 async fn use_up_connections(server: &Server, load: &Load) {
     let told = load.answers("503 database_unavailable");
     let mut all = vec![server.connection().await];
@@ -156,7 +159,7 @@ async fn use_up_connections(server: &Server, load: &Load) {
         (row.get::<i64, _>(0) == 0).then_some(())
     })
     .await;
-    eventually("that the database gives no connection is told", SOON, async || {
+    eventually("a missing connection is reported", SOON, async || {
         (load.answers("503 database_unavailable") > told + 5).then_some(())
     })
     .await;
@@ -164,9 +167,9 @@ async fn use_up_connections(server: &Server, load: &Load) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_told_and_passes_when_it_is_freed() {
+async fn a_full_disk_is_reported_and_recovers_when_it_is_freed() {
     if !Uid::effective().is_root() {
-        println!("fault disk full: SKIPPED, for only root can mount a small disk");
+        println!("fault disk full: SKIPPED, because only root can mount a small disk");
         return;
     }
     let disk = Disk::mount();
@@ -180,7 +183,7 @@ async fn a_full_disk_is_told_and_passes_when_it_is_freed() {
         load.goes_on(20).await;
         let told = load.answers("503 database_unavailable");
         let filler = disk.fill();
-        eventually("a full disk is told", SOON, async || {
+        eventually("a full disk is reported", SOON, async || {
             (load.answers("503 database_unavailable") > told + 5).then_some(())
         })
         .await;
@@ -194,7 +197,7 @@ async fn a_full_disk_is_told_and_passes_when_it_is_freed() {
     ledger.holds(&format!("disk full, then freed ({fills} times)"), &mut server, &receiver, &mail).await;
 }
 
-/// A small disk in memory, until the value is dropped.
+/// A small disk in memory, unmounted on drop.
 struct Disk(TempDir);
 
 impl Disk {
@@ -204,7 +207,7 @@ impl Disk {
         disk
     }
 
-    /// A directory on it that PostgreSQL's own user can enter.
+    /// Creates a directory on it that PostgreSQL's own user can enter.
     fn directory(&self) -> TempDir {
         use std::os::unix::fs::PermissionsExt as _;
         let open = std::fs::Permissions::from_mode(0o755);
@@ -212,7 +215,7 @@ impl Disk {
         tempfile::Builder::new().permissions(open).tempdir_in(self.0.path()).unwrap()
     }
 
-    /// Fills it to the last byte; answers the file that does so.
+    /// Fills the disk, and returns the file that does so.
     fn fill(&self) -> std::path::PathBuf {
         let path = self.0.path().join("filler");
         let mut file = std::fs::File::create(&path).unwrap();
@@ -223,7 +226,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // The server's own directory on it goes with it.
+        // The server's directory on it disappears with it.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path() as &Path).status();
     }
 }

@@ -1,5 +1,4 @@
-//! Receivers of webhooks that do everything wrong that a receiver can: each delivery comes to the end that it should, and none
-//! holds up another.
+//! Receivers of webhooks that misbehave in every way: each delivery has the right outcome, and none delays another.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +12,26 @@ use crate::receiver::{Manner, Receiver};
 use crate::sidecar::By;
 use crate::support::{SOON, Server, eventually};
 
-/// A receiver that behaves badly once.
+/// A receiver that misbehaves once.
 struct Bad {
     name: &'static str,
     receiver: Receiver,
-    /// What the first attempt is recorded as: the beginning of its detail.
+    /// The beginning of the recorded detail of the first attempt.
     told: &'static str,
     /// Whether another attempt follows, which is accepted.
     again: bool,
 }
 
-/// The most memory that the server may have had, in KiB: a flood of 100 MB is not kept.
+/// Maximum memory use of the server in KiB: the response of 100 MB must not be kept.
 const MEMORY: u64 = 400 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_receivers_end_as_they_should_and_hold_up_nobody() {
+async fn deliveries_to_bad_receivers_have_the_right_outcome_and_delay_no_others() {
     bad_receivers(By::Workers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_receivers_end_the_same_where_a_connector_delivers() {
+async fn deliveries_to_bad_receivers_have_the_right_outcome_if_a_connector_delivers() {
     bad_receivers(By::Connectors).await;
 }
 
@@ -65,7 +64,7 @@ async fn turn(server: &Server, load: &Load, good: &Receiver, elsewhere: &Receive
     let ticket = json!({"queue": "Bad", "subject": "To all who cannot receive"});
     let made = server.done("POST", "/api/tickets", &ticket).await["ticket"]["number"].clone();
 
-    // Some of them are silent now, and the others' webhooks go on.
+    // Some receivers do not respond now, and other webhooks are still sent.
     let silent = all.iter().find(|bad| bad.name == "stall").unwrap();
     eventually("one is silent", SOON, async || (silent.receiver.stalled() > 0).then_some(())).await;
     let before = good.count("/load");
@@ -98,7 +97,7 @@ async fn turn(server: &Server, load: &Load, good: &Receiver, elsewhere: &Receive
     assert_eq!(elsewhere.seen().len(), 0, "a redirect was followed");
 }
 
-/// One of each kind. `elsewhere` is where a redirect leads.
+/// Returns one of each kind. `elsewhere` is the target of a redirect.
 async fn receivers(elsewhere: &Receiver) -> Vec<Bad> {
     let redirect = format!("307 Temporary Redirect\r\nlocation: {}/latest/meta-data", elsewhere.url);
     let metadata = "301 Moved Permanently\r\nlocation: http://169.254.169.254/latest/meta-data";
@@ -125,7 +124,7 @@ async fn receivers(elsewhere: &Receiver) -> Vec<Bad> {
     all
 }
 
-/// What the first attempts of a ticket's webhooks that have ended came to, by endpoint.
+/// Returns the recorded details of the finished first attempts of a ticket's webhooks, by endpoint.
 async fn outcomes(server: &Server, ticket: &Value) -> BTreeMap<String, String> {
     let facts = "SELECT d.endpoint, a.detail FROM deliveries d JOIN tickets t ON t.id = d.ticket_id \
                  JOIN delivery_attempts a ON a.delivery_id = d.id AND a.attempt = 1 \
@@ -135,7 +134,7 @@ async fn outcomes(server: &Server, ticket: &Value) -> BTreeMap<String, String> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// One last outcome each, and at the receivers two requests of one id and the same bytes, or one where that was final.
+/// Checks each final outcome: two requests with one id and the same bytes at the receiver, or one if that was final.
 async fn each_ended_as_it_should(server: &Server, ticket: &Value, all: &[Bad]) {
     let deliveries = server.list(&format!("/api/tickets/{ticket}/deliveries")).await;
     let history = server.history(ticket).await;
@@ -145,7 +144,7 @@ async fn each_ended_as_it_should(server: &Server, ticket: &Value, all: &[Bad]) {
         let (state, record) =
             if bad.again { ("completed", "WebhookDelivery") } else { ("discarded", "DeliveryFailed") };
         assert_eq!(delivery["state"], state, "{}: {delivery:#}", bad.name);
-        // Who refuses may have been asked twice by then.
+        // A receiver that refuses connections may have been tried twice by then.
         let attempts = delivery["attempts"].as_u64().unwrap() as usize;
         let least = 1 + usize::from(bad.again);
         assert!(
@@ -166,7 +165,7 @@ async fn each_ended_as_it_should(server: &Server, ticket: &Value, all: &[Bad]) {
     }
 }
 
-/// The most memory that the process has had, in KiB.
+/// Returns the peak memory use of the process in KiB.
 fn peak_memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

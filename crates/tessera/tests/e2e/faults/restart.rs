@@ -1,4 +1,4 @@
-//! An order to stop in the middle of a load: whoever asks gets an answer, or nobody listens; nothing else.
+//! Restarts during a load: every request gets a response, or its connection is refused; nothing else.
 
 use super::rounds;
 use crate::load::{Load, STEADY, Size};
@@ -6,8 +6,8 @@ use crate::mail::MailServer;
 use crate::receiver::Receiver;
 use crate::support::Server;
 
-/// Connections of their own: on one that is kept, a client may begin a request at the moment in which the server lets go of
-/// it, as HTTP allows (RFC 9112, 9.5).
+/// Each request on a new connection: on a persistent one, a client may send a request at the moment when the server closes it,
+/// as HTTP allows (RFC 9112, 9.5).
 const APART: Size = Size { apart: true, ..STEADY };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
-//! The pages list what there is, and the sources keep the rules of the house: read from the repository, compared, and nothing run.
+//! Compares the documentation with the code, and checks the code's conventions; reads the repository and runs nothing.
 //!
-//! [`pages`], [`house`] and [`english`] hold the comparisons, each a function from texts to complaints, with a small
-//! example that it complains of; this module gives them the repository.
+//! [`pages`], [`conventions`] and [`english`] contain the comparisons, functions from texts to complaints, each with a small
+//! example that fails; this module applies them to the repository.
 
+mod conventions;
 mod english;
-mod house;
 mod pages;
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use tessera_core::scrip::action::Action;
 use tessera_core::scrip::condition::Condition;
 use tessera_core::scrip::template::{FILTERS, FUNCTIONS, Offered, TESTS, VARIABLES};
 
-/// The pages that there must be.
+/// The pages that must exist.
 const PAGES: [&str; 17] = [
     "README.md",
     "CONTRIBUTING.md",
@@ -34,15 +34,15 @@ const PAGES: [&str; 17] = [
     "docs/security.md",
     "docs/ticketsql.md",
 ];
-/// Those that are being written elsewhere. One that has arrived is struck here, and must stay from then on.
+/// Pages that are still being written. Once one exists, it is removed here and must remain.
 const AWAITED: [&str; 0] = [];
-/// The page of the settings.
+/// The page about settings.
 const OPERATING: &str = "docs/operating.md";
-/// The page of connectors.
+/// The page about connectors.
 const CONNECTORS: &str = "docs/connectors.md";
-/// Files of more than [`house::LINES_MAX`] lines, each with the reason.
+/// Files of more than [`conventions::LINES_MAX`] lines, each with the reason.
 const LONG: [(&str, &str); 1] = [("crates/tessera-grpc/src/gen/tessera.v1.rs", "generated")];
-/// Tests that sleep, each with the reason: a moment that is random, not a condition that is awaited.
+/// Tests that sleep, each with the reason: a random time, not a condition to wait for.
 const SLEEPING: [(&str, &str); 0] = [];
 
 /// A file of the repository.
@@ -50,25 +50,25 @@ const SLEEPING: [(&str, &str); 0] = [];
 pub struct Source {
     /// Its path from the root, with `/` between.
     pub path: String,
-    /// What it holds.
+    /// Its content.
     pub text: String,
 }
 
 #[test]
-fn every_page_that_there_must_be_is_there() {
+fn every_required_page_exists() {
     let there = |page: &str| root().join(page).exists();
     assert_eq!(pages::missing(&PAGES, &AWAITED, there), NOTHING);
 }
 
 #[test]
-fn every_page_is_found_from_the_readme_and_every_link_leads_somewhere() {
+fn every_page_is_linked_from_the_readme_and_every_link_has_a_target() {
     let pages = markdown();
     assert_eq!(pages::unlinked(&pages), NOTHING);
     assert_eq!(pages::dead_links(&pages, &AWAITED, |path| root().join(path).exists()), NOTHING);
 }
 
 #[test]
-fn every_test_that_a_page_names_is_there() {
+fn every_test_that_a_page_names_exists() {
     assert_eq!(pages::unknown_tests(&markdown(), &rust()), NOTHING);
 }
 
@@ -79,8 +79,7 @@ fn the_table_of_codes_on_the_page_of_the_api_is_that_of_the_code() {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, &generated).unwrap();
     }
-    let stale =
-        "docs/api.md is stale: UPDATE=1 cargo test -p tessera --test e2e tidy:: rewrites its table of codes";
+    let stale = "docs/api.md is out of date: UPDATE=1 cargo test -p tessera --test e2e tidy:: rewrites its table of codes";
     assert!(read("docs/api.md") == generated, "{stale}");
 }
 
@@ -118,7 +117,7 @@ fn the_page_on_scrips_has_every_type_variable_and_filter_as_it_is_and_no_other()
     }
 }
 
-/// An example as the page shows it: the long tail of an id says nothing.
+/// Shortens an id in an example as the page does.
 fn shown(example: &str) -> String {
     match uuid::Uuid::parse_str(example) {
         Ok(_) => format!("{}-…", example.split('-').next().unwrap()),
@@ -127,12 +126,12 @@ fn shown(example: &str) -> String {
 }
 
 #[test]
-fn every_setting_stands_in_its_page_and_no_page_names_one_that_there_is_not() {
+fn every_setting_is_on_its_page_and_no_page_names_an_unknown_one() {
     let settings = pages::settings_of(&read("crates/tessera/src/default.toml"));
     assert!(settings.len() > 10, "only {} found: the search is broken", settings.len());
     let variables = pages::variables_of(&go());
     assert_eq!(pages::unknown_settings(&markdown(), &settings, &variables), NOTHING);
-    // While the page is awaited there is nothing to compare; `every_page_that_there_must_be_is_there` ends that.
+    // Until the page exists there is nothing to compare; `every_required_page_exists` enforces that it does.
     if !AWAITED.contains(&OPERATING) {
         assert_eq!(pages::unnamed_settings(&read(OPERATING), &settings), NOTHING);
     }
@@ -170,48 +169,48 @@ fn the_page_on_connectors_names_reasons_that_are_codes_and_every_code_of_grpc_on
 fn every_decision_has_the_next_number() {
     let decisions: Vec<Source> =
         markdown().into_iter().filter(|page| page.path.starts_with("docs/adr/")).collect();
-    assert_eq!(house::misnumbered(&decisions), NOTHING);
+    assert_eq!(conventions::misnumbered(&decisions), NOTHING);
 }
 
 #[test]
-fn every_source_says_what_it_is_and_fits_in_the_head() {
+fn every_source_begins_with_a_description_and_is_not_too_long() {
     let sources = rust();
     assert!(sources.len() > 100, "only {} found: the search is broken", sources.len());
-    assert_eq!(house::unopened(&sources), NOTHING);
-    assert_eq!(house::too_long(&sources, &LONG), NOTHING);
+    assert_eq!(conventions::unopened(&sources), NOTHING);
+    assert_eq!(conventions::too_long(&sources, &LONG), NOTHING);
 }
 
 #[test]
-fn each_module_of_the_core_uses_only_what_stands_to_its_left() {
-    assert_eq!(house::out_of_order(&rust()), NOTHING);
+fn each_module_of_the_core_uses_only_those_before_it() {
+    assert_eq!(conventions::out_of_order(&rust()), NOTHING);
 }
 
 #[test]
-fn no_test_sleeps_until_something_has_perhaps_happened() {
-    assert_eq!(house::sleeping(&rust(), &SLEEPING), NOTHING);
+fn no_test_sleeps_instead_of_waiting_for_a_condition() {
+    assert_eq!(conventions::sleeping(&rust(), &SLEEPING), NOTHING);
 }
 
 /// No complaints.
 const NOTHING: [String; 0] = [];
 
-/// Every Rust source, tests too.
+/// Returns every Rust source, including tests.
 fn rust() -> Vec<Source> {
     ["crates", "fuzz"].into_iter().flat_map(|folder| sources(folder, ".rs", true)).collect()
 }
 
-/// Every source of a connector, without tests.
+/// Returns every Go source except tests.
 fn go() -> Vec<Source> {
     let mut sources = sources("integrations", ".go", true);
     sources.retain(|source| !source.path.ends_with("_test.go"));
     sources
 }
 
-/// Every page.
+/// Returns every page.
 fn markdown() -> Vec<Source> {
     [sources("", ".md", false), sources("docs", ".md", true)].concat()
 }
 
-/// The files of a folder whose name ends so, in the order of their paths; what is built or hidden is no source.
+/// Returns the files in a folder with an extension, sorted by path; skips build output and hidden folders.
 fn sources(folder: &str, end: &str, deep: bool) -> Vec<Source> {
     let Ok(entries) = std::fs::read_dir(root().join(folder)) else { return Vec::new() };
     let mut found = Vec::new();

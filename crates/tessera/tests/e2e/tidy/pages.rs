@@ -1,4 +1,4 @@
-//! What the pages list against what there is: codes, routes, settings, rows of tables, links.
+//! Compares the lists in the documentation with the code: codes, routes, settings, table rows, links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,36 +10,36 @@ use tessera_grpc::status::{grpc_code, grpc_name};
 
 use super::Source;
 
-/// The methods of HTTP that a route may take.
+/// The HTTP methods of routes.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-/// What the environment's names of settings begin with.
+/// The prefix of environment variables of settings.
 const PREFIX: &str = "TESSERA_";
-/// Ends of names of files, which look like settings: `http.rs`.
+/// Extensions of file names that look like settings: `http.rs`.
 const ENDS: [&str; 5] = ["rs", "md", "json", "toml", "sh"];
 
-/// Pages that are not there and not awaited, and awaited ones that have arrived.
+/// Returns complaints about missing pages that are not awaited, and about awaited ones that exist.
 pub fn missing(pages: &[&str], awaited: &[&str], there: impl Fn(&str) -> bool) -> Vec<String> {
     let complaint = |page: &&str| match (there(page), awaited.contains(page)) {
-        (false, false) => Some(format!("{page} is not there")),
-        (true, true) => Some(format!("{page} has arrived: strike it from AWAITED")),
+        (false, false) => Some(format!("{page} does not exist")),
+        (true, true) => Some(format!("{page} exists: remove it from AWAITED")),
         _ => None,
     };
     pages.iter().filter_map(complaint).collect()
 }
 
-/// What is there and not listed, and what is listed and not there.
+/// Returns complaints about items that are not listed, and about listed items that do not exist.
 pub fn compare<'t>(
     place: &str,
     there: impl IntoIterator<Item = &'t String>,
     listed: impl IntoIterator<Item = &'t String>,
 ) -> Vec<String> {
     let [there, listed] = [BTreeSet::from_iter(there), BTreeSet::from_iter(listed)];
-    let unlisted = there.difference(&listed).map(|one| format!("{place} does not have: {one}"));
-    let absent = listed.difference(&there).map(|one| format!("{place} has what there is not: {one}"));
+    let unlisted = there.difference(&listed).map(|one| format!("{place} does not list: {one}"));
+    let absent = listed.difference(&there).map(|one| format!("{place} lists, but does not exist: {one}"));
     unlisted.chain(absent).collect()
 }
 
-/// The table of error codes, as `docs/api.md` has it: a row each, with their statuses at both edges.
+/// Returns the table of error codes for `docs/api.md`, with the statuses in HTTP and gRPC.
 pub fn table_of_codes() -> String {
     let or_dash = |cell: &'static str| if cell.is_empty() { "–" } else { cell };
     let rows = Code::ALL.iter().map(|code| {
@@ -52,7 +52,7 @@ pub fn table_of_codes() -> String {
     heading.to_owned() + &rows.collect::<String>()
 }
 
-/// A page with the last table below a heading replaced by `table`.
+/// Replaces the last table below a heading with `table`.
 pub fn with_table(page: &str, heading: &str, table: &str) -> String {
     let section = page.find(heading).unwrap();
     let begin = section + page[section..].find("\n| ").unwrap() + 1;
@@ -64,7 +64,7 @@ pub fn with_table(page: &str, heading: &str, table: &str) -> String {
     format!("{}{table}{}", &page[..begin], &page[begin + length..])
 }
 
-/// The routes of an OpenAPI document, each with its methods in the order of [`METHODS`]: `GET POST /api/tickets`.
+/// Returns the routes in an OpenAPI document with their methods in the order of [`METHODS`]: `GET POST /api/tickets`.
 pub fn routes_of(document: &Value) -> Vec<String> {
     let paths = document["paths"].as_object().unwrap();
     let taken =
@@ -72,7 +72,7 @@ pub fn routes_of(document: &Value) -> Vec<String> {
     paths.iter().map(|(path, methods)| route(taken(methods), path)).collect()
 }
 
-/// The routes of the tables below a heading: the path in the first cell, the methods as words of the second.
+/// Returns the routes in the tables below a heading: the path in the first cell, the methods as words of the second.
 pub fn routes_listed(page: &str, heading: &str) -> Vec<String> {
     let listed = rows(page, heading).into_iter().map(|row| {
         let words: Vec<&str> = row[1].split(|c: char| !c.is_alphabetic()).collect();
@@ -85,8 +85,8 @@ fn route(methods: Vec<&str>, path: &str) -> String {
     format!("{} {path}", methods.join(" "))
 }
 
-/// The rows of the tables below a heading, up to the next heading that is not below it; cell by cell, without the
-/// tables' own headings.
+/// Returns the cells of the tables below a heading, up to the next heading of the same level, without the header
+/// rows.
 pub fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let level = |line: &str| line.split(' ').next().filter(|marks| marks.starts_with('#')).map(str::len);
     let below = page.lines().skip_while(|line| *line != heading).skip(1);
@@ -97,7 +97,7 @@ pub fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
             continue;
         };
         if inside.starts_with("---") {
-            // What came before is the table's heading.
+            // The previous row is the table's header.
             rows.pop();
             continue;
         }
@@ -107,23 +107,23 @@ pub fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// The words in backticks of the first cells of the tables below a heading.
+/// Returns the code spans in the first column of the tables below a heading.
 pub fn first_column(page: &str, heading: &str) -> Vec<String> {
     rows(page, heading).iter().flat_map(|row| spans(&row[0])).collect()
 }
 
-/// Cells as one line, without the marks of code.
+/// Joins cells to one line, without backticks.
 pub fn plain(cells: &[impl AsRef<str>]) -> String {
     let cells: Vec<String> = cells.iter().map(|cell| cell.as_ref().replace('`', "")).collect();
     cells.join(" | ")
 }
 
-/// What stands in backticks on one line.
+/// Returns the code spans of a line.
 pub fn spans(line: &str) -> Vec<String> {
     line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The settings of `default.toml`, also those that are commented out: `http.listen`.
+/// Returns the settings in `default.toml`, including commented ones: `http.listen`.
 pub fn settings_of(defaults: &str) -> BTreeSet<String> {
     let mut settings = BTreeSet::new();
     let mut section = String::new();
@@ -142,13 +142,16 @@ fn is_name(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Settings that a page does not name in backticks.
+/// Returns complaints about settings that a page does not name in backticks.
 pub fn unnamed_settings(page: &str, settings: &BTreeSet<String>) -> Vec<String> {
     let named = page.lines().flat_map(spans).collect::<BTreeSet<String>>();
-    settings.difference(&named).map(|setting| format!("the page of the settings lacks `{setting}`")).collect()
+    settings
+        .difference(&named)
+        .map(|setting| format!("the page about settings does not list `{setting}`"))
+        .collect()
 }
 
-/// The variables of the environment that connectors read, or give to what they run.
+/// Returns the environment variables that connectors read, or pass to programs that they run.
 pub fn variables_of(sources: &[Source]) -> BTreeSet<String> {
     let words = sources
         .iter()
@@ -157,7 +160,7 @@ pub fn variables_of(sources: &[Source]) -> BTreeSet<String> {
     words.filter(|word| word.starts_with(PREFIX)).map(str::to_owned).collect()
 }
 
-/// The flags of connectors, and the variables beside them, as they are declared: `Flag: "token-file"`, `Env: "TESSERA_CA"`.
+/// Returns the flags of connectors and their variables, as declared: `Flag: "token-file"`, `Env: "TESSERA_CA"`.
 pub fn options_of(sources: &[Source]) -> BTreeSet<String> {
     let after = |mark: &'static str| {
         let texts = sources.iter().flat_map(move |source| source.text.split(mark).skip(1));
@@ -171,14 +174,14 @@ pub fn options_of(sources: &[Source]) -> BTreeSet<String> {
     flags.chain(after("Env: \"").chain(secrets).map(str::to_owned)).collect()
 }
 
-/// The flags and variables in backticks of the cells of a row.
+/// Returns the flags and variables in code spans of some cells.
 pub fn options_listed(cells: &[String]) -> Vec<String> {
     let words = cells.iter().flat_map(|cell| spans(cell));
     words.filter(|word| word.starts_with("--") || word.starts_with(PREFIX)).collect()
 }
 
-/// Settings that pages name, as `http.listen` in backticks or as `TESSERA_HTTP__LISTEN`, and that there are not; `variables` are
-/// those of connectors.
+/// Returns complaints about unknown settings that pages name, as `http.listen` in backticks or as `TESSERA_HTTP__LISTEN`.
+/// `variables` are those of connectors.
 pub fn unknown_settings(
     pages: &[Source],
     settings: &BTreeSet<String>,
@@ -201,20 +204,22 @@ pub fn unknown_settings(
         let unknown = spans.chain(named).filter(|word| !settings.contains(word));
         let unknown: BTreeSet<String> = unknown.collect();
         complaints.extend(
-            unknown.iter().map(|word| format!("{} names the setting {word}, which is none", page.path)),
+            unknown
+                .iter()
+                .map(|word| format!("{} names the setting {word}, which does not exist", page.path)),
         );
     }
     complaints
 }
 
-/// Tests that pages name and that there are not: five words or more with underscores between, in backticks.
+/// Returns complaints about unknown tests that pages name: code spans of five or more words joined by underscores.
 pub fn unknown_tests(pages: &[Source], sources: &[Source]) -> Vec<String> {
     let tests: BTreeSet<&str> = sources
         .iter()
         .flat_map(|source| source.text.split("fn ").skip(1))
         .filter_map(|rest| rest.split('(').next())
         .collect();
-    // A metric has a name as long as a sentence; those have a comparison of their own.
+    // The name of a metric can be as long as a test's; metrics have their own comparison.
     let is_sentence = |word: &String| {
         !word.starts_with("tessera_")
             && word.split('_').count() >= 5
@@ -224,12 +229,13 @@ pub fn unknown_tests(pages: &[Source], sources: &[Source]) -> Vec<String> {
     for page in pages {
         let named = page.text.lines().flat_map(spans).filter(is_sentence);
         let unknown = named.filter(|name| !tests.contains(name.as_str()));
-        complaints.extend(unknown.map(|name| format!("{} names the test {name}, which is none", page.path)));
+        complaints
+            .extend(unknown.map(|name| format!("{} names the test {name}, which does not exist", page.path)));
     }
     complaints
 }
 
-/// Pages that the README does not link, but for the decisions, whose folder it links.
+/// Returns complaints about pages that the README does not link. It links the decisions through their folder.
 pub fn unlinked(pages: &[Source]) -> Vec<String> {
     let readme = pages.iter().find(|page| page.path == "README.md");
     let linked: Vec<String> = readme.iter().flat_map(|page| links(page)).map(|(target, _)| target).collect();
@@ -245,7 +251,7 @@ fn is_in(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| folder.ends_with('/') || rest.starts_with('/'))
 }
 
-/// Links that lead to no file, or to no heading of a page; those to pages that are awaited are believed.
+/// Returns complaints about links to missing files or headings; links to awaited pages are accepted.
 pub fn dead_links(pages: &[Source], awaited: &[&str], there: impl Fn(&str) -> bool) -> Vec<String> {
     let anchors: BTreeMap<&str, BTreeSet<String>> =
         pages.iter().map(|page| (page.path.as_str(), headings(&page.text))).collect();
@@ -257,19 +263,21 @@ pub fn dead_links(pages: &[Source], awaited: &[&str], there: impl Fn(&str) -> bo
             }
             let known = anchors.get(target.as_str());
             if !there(&target) {
-                complaints.push(format!("{} links to {target}, which is not there", page.path));
+                complaints.push(format!("{} links to {target}, which does not exist", page.path));
             } else if let (Some(known), Some(anchor)) = (known, anchor)
                 && !known.contains(&anchor)
             {
-                complaints
-                    .push(format!("{} links to {target}#{anchor}, and there is no such heading", page.path));
+                complaints.push(format!(
+                    "{} links to {target}#{anchor}, but that heading does not exist",
+                    page.path
+                ));
             }
         }
     }
     complaints
 }
 
-/// The links of a page to other files, as paths from the root, with their anchors; what is code is no link.
+/// Returns a page's links to other files as paths from the root with their anchors; skips code.
 fn links(page: &Source) -> Vec<(String, Option<String>)> {
     let text = prose(&page.text);
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
@@ -283,7 +291,7 @@ fn links(page: &Source) -> Vec<(String, Option<String>)> {
     resolved.collect()
 }
 
-/// A path as seen from a page, from the root.
+/// Resolves a path relative to a page.
 fn resolve(page: &str, path: &str) -> String {
     let folder = Path::new(page).parent().and_then(Path::to_str).unwrap_or("");
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
@@ -297,13 +305,13 @@ fn resolve(page: &str, path: &str) -> String {
     parts.join("/")
 }
 
-/// A page without its code.
+/// Returns a page's text without code.
 fn prose(text: &str) -> String {
     let outside: String = text.split("```").step_by(2).collect();
     outside.lines().map(|line| line.split('`').step_by(2).collect::<String>() + "\n").collect()
 }
 
-/// The anchors of a page's headings, as GitHub makes them.
+/// Returns the anchors of a page's headings, in GitHub's form.
 fn headings(text: &str) -> BTreeSet<String> {
     let outside: String = text.split("```").step_by(2).collect();
     let titles =
@@ -330,16 +338,16 @@ mod examples {
     }
 
     #[test]
-    fn a_page_that_is_missing_is_found_and_so_is_one_that_is_awaited_and_there() {
+    fn a_missing_page_is_found_and_so_is_an_awaited_one_that_exists() {
         let there = |page: &str| page != "c.md" && page != "d.md";
         let complaints = missing(&["a.md", "b.md", "c.md", "d.md"], &["b.md", "d.md"], there);
-        assert_eq!(complaints, ["b.md has arrived: strike it from AWAITED", "c.md is not there"]);
+        assert_eq!(complaints, ["b.md exists: remove it from AWAITED", "c.md does not exist"]);
     }
 
     #[test]
-    fn what_only_one_side_has_is_found() {
+    fn an_item_on_one_side_only_is_found() {
         let complaints = compare("p", &words(&["a", "b"]), &words(&["b", "c"]));
-        assert_eq!(complaints, ["p does not have: a", "p has what there is not: c"]);
+        assert_eq!(complaints, ["p does not list: a", "p lists, but does not exist: c"]);
         assert_eq!(compare("p", &words(&["a"]), &words(&["a"])), [""; 0]);
     }
 
@@ -368,11 +376,11 @@ mod examples {
     }
 
     #[test]
-    fn settings_are_read_with_their_sections_and_missed_and_made_up_ones_are_found() {
+    fn settings_are_read_with_their_sections_and_missing_and_unknown_ones_are_found() {
         let defaults = "# A text with a b = c in it.\nname = \"t\"\n[http]\n# Where.\nlisten = \"l\"\n[database.embedded]\n# bin_dir = \"d\"\n";
         let settings = settings_of(defaults);
         assert_eq!(Vec::from_iter(&settings), ["database.embedded.bin_dir", "http.listen", "name"]);
-        let lacking = "the page of the settings lacks `database.embedded.bin_dir`";
+        let lacking = "the page about settings does not list `database.embedded.bin_dir`";
         assert_eq!(unnamed_settings("`http.listen`, `name`", &settings), [lacking]);
         let right = "`http.listen`, `http.rs`, `ticket.name`, TESSERA_HTTP__LISTEN=1 and $TESSERA/api";
         assert_eq!(unknown_settings(&[page("a.md", right)], &settings, &BTreeSet::new()), [""; 0]);
@@ -380,12 +388,12 @@ mod examples {
         assert_eq!(Vec::from_iter(&variables), ["TESSERA_ATTEMPT", "TESSERA_TOKEN"]);
         let text = "`http.port`, TESSERA_TOKEN and TESSERA_NAMES";
         let wrong = unknown_settings(&[page("b.md", text)], &settings, &variables);
-        let names = |setting: &str| format!("b.md names the setting {setting}, which is none");
+        let names = |setting: &str| format!("b.md names the setting {setting}, which does not exist");
         assert_eq!(wrong, [names("http.port"), names("names")]);
     }
 
     #[test]
-    fn flags_are_read_with_their_variables_where_they_are_declared_and_where_they_are_listed() {
+    fn flags_are_read_with_their_variables_from_the_code_and_from_the_page() {
         let text = "Text(&s.ca, Option{Flag: \"ca\", Env: \"TESSERA_CA\"}), cli.Secret(&url, \"TESSERA_URL\", cli.Option{Flag: \"url-file\", Env: \"TESSERA_URL_FILE\"})";
         let options = options_of(&[page("a.go", text)]);
         assert_eq!(
@@ -397,18 +405,18 @@ mod examples {
     }
 
     #[test]
-    fn a_test_that_a_page_names_and_that_is_not_there_is_found() {
+    fn an_unknown_test_that_a_page_names_is_found() {
         let sources = [page(
             "tests.rs",
             "#[test]\nfn it_holds_what_it_promises() {}\nasync fn so_does_this_one_too() {}\n",
         )];
         let text = "`it_holds_what_it_promises`, `so_does_this_one_too`, `it_held_what_it_promised`, `admin_cc_addresses`";
         let complaints = unknown_tests(&[page("a.md", text)], &sources);
-        assert_eq!(complaints, ["a.md names the test it_held_what_it_promised, which is none"]);
+        assert_eq!(complaints, ["a.md names the test it_held_what_it_promised, which does not exist"]);
     }
 
     #[test]
-    fn links_that_lead_nowhere_and_pages_that_nobody_links_are_found() {
+    fn dead_links_and_pages_without_links_are_found() {
         let readme = "[a](docs/a.md#the-house) [d](docs/adr/) [w](https://example.org/x) `[c](code.md)` [n](docs/new.md)";
         let a = "# The `house`!\n[up](../README.md) [own](#the-house) [gone](b.md) [none](../README.md#nothing)\n```sh\n[f](g.md)\n```\n";
         let pages = [
@@ -420,8 +428,8 @@ mod examples {
         assert_eq!(unlinked(&pages), ["README.md does not link docs/lost.md"]);
         let there = |path: &str| pages.iter().any(|page| page.path == path) || path == "docs/adr";
         let dead = [
-            "docs/a.md links to docs/b.md, which is not there",
-            "docs/a.md links to README.md#nothing, and there is no such heading",
+            "docs/a.md links to docs/b.md, which does not exist",
+            "docs/a.md links to README.md#nothing, but that heading does not exist",
         ];
         assert_eq!(dead_links(&pages, &["docs/new.md"], there), dead);
     }

@@ -1,11 +1,11 @@
-//! The rules of the house that can be read off the sources: opening lines, lengths, the order of the modules, no sleeping tests.
+//! Conventions that can be checked in the sources: opening comments, lengths, the order of modules, no tests that sleep.
 
 use super::Source;
 
-/// How long a file may be.
+/// Maximum number of lines in a file.
 pub const LINES_MAX: usize = 600;
-/// The modules of the core, each of which uses only what stands to its left. `error` is everybody's; what counts and what
-/// lets a test crash the process stand to the right of all that is pure.
+/// The modules of the core. Each may use only those before it. `error` may be used by all; metrics and failpoints come after
+/// the pure modules.
 const ORDER: [&str; 11] = [
     "error",
     "models",
@@ -19,32 +19,33 @@ const ORDER: [&str; 11] = [
     "delivery",
     "desk",
 ];
-/// Where they are.
+/// The sources of the core.
 const CORE: &str = "crates/tessera-core/src/";
-/// Where the tests of a file begin that has both.
+/// The beginning of the tests in a file that also has code.
 const TESTS: &str = "#[cfg(test)]\nmod tests {";
 
-/// Sources that do not open with a sentence of what they hold.
+/// Returns complaints about sources that do not begin with a description.
 pub fn unopened(sources: &[Source]) -> Vec<String> {
     let closed = sources.iter().filter(|source| !source.text.starts_with("//! "));
-    closed.map(|source| format!("{} does not begin with //! and what it holds", source.path)).collect()
+    closed.map(|source| format!("{} does not begin with //! and a description", source.path)).collect()
 }
 
-/// Sources that are too long, but for those listed with a reason; and those listed that are not too long, or not there.
+/// Returns complaints about sources that are too long and not listed with a reason, and about listed ones that are not.
 pub fn too_long(sources: &[Source], listed: &[(&str, &str)]) -> Vec<String> {
     let lines = |source: &Source| source.text.lines().count();
     let is_long = |source: &&Source| lines(source) > LINES_MAX;
     let is_listed = |source: &&Source| listed.iter().any(|(path, _)| *path == source.path);
     let long = sources.iter().filter(|source| is_long(source) && !is_listed(source)).map(|source| {
-        format!("{} has {} lines; {LINES_MAX} are the most. Divide it.", source.path, lines(source))
+        format!("{} has {} lines, but the limit is {LINES_MAX}. Split it.", source.path, lines(source))
     });
     let idle =
         listed.iter().filter(|(path, _)| !sources.iter().any(|one| one.path == *path && is_long(&one)));
-    let idle = idle.map(|(path, _)| format!("{path} is listed as long and is not; strike it"));
+    let idle =
+        idle.map(|(path, _)| format!("{path} is listed as too long, but is not; remove it from the list"));
     long.chain(idle).collect()
 }
 
-/// Modules of the core that use what stands to their right.
+/// Returns complaints about modules of the core that use a module after them.
 pub fn out_of_order(sources: &[Source]) -> Vec<String> {
     let rank = |module: &str| ORDER.iter().position(|one| *one == module);
     let mut complaints = Vec::new();
@@ -56,39 +57,39 @@ pub fn out_of_order(sources: &[Source]) -> Vec<String> {
         for used in used_modules(program(&source.text), module.len()) {
             match rank(&used) {
                 Some(used) if used <= own => {}
-                Some(_) => complaints
-                    .push(format!("{} uses {used}, which stands to the right of {}", source.path, module[0])),
-                None => complaints.push(format!(
-                    "{} uses {used}, which has no place in the order; give it one",
-                    source.path
-                )),
+                Some(_) => {
+                    complaints.push(format!("{} uses {used}, which comes after {}", source.path, module[0]))
+                }
+                None => {
+                    complaints.push(format!("{} uses {used}, which is not in the order; add it", source.path))
+                }
             }
         }
     }
     complaints
 }
 
-/// The modules below the root of the crate that a text names, as `crate::…` or by enough `super::`.
+/// Returns the top-level modules that a text refers to, as `crate::…` or with enough `super::`.
 fn used_modules(text: &str, depth: usize) -> Vec<String> {
     let code = text.lines().map(str::trim).filter(|line| !line.starts_with("//"));
     let code = code.collect::<Vec<_>>().join(" ");
     let to_root = "super::".repeat(depth);
     let named = |prefix: &str| -> Vec<String> {
         let after = code.match_indices(prefix).filter(|(at, _)| {
-            // `pub(crate)` has no colons; `$crate::` and `super::super::` from further down begin earlier.
+            // `pub(crate)` has no colons; `$crate::` and `super::super::` of deeper modules begin earlier.
             !code[..*at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | ':'))
         });
         after.flat_map(|(at, _)| first_words(&code[at + prefix.len()..])).collect()
     };
     let mut modules = [named("crate::"), named(&to_root)].concat();
-    // A type or function of the root is `error`'s, which is re-exported there; a macro ends in `!` and is nobody's.
+    // A type or function of the root belongs to `error`, which re-exports it there; a macro ends in `!` and has no module.
     modules.retain(|word| word.starts_with(|c: char| c.is_lowercase()) && !word.ends_with('!'));
     modules.sort();
     modules.dedup();
     modules
 }
 
-/// The words that a path may go on with: one, or those of a list in braces.
+/// Returns the words that can follow in a path: one, or those of a list in braces.
 fn first_words(rest: &str) -> Vec<String> {
     let word = |text: &str| -> String {
         let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
@@ -116,7 +117,7 @@ fn first_words(rest: &str) -> Vec<String> {
     words
 }
 
-/// Tests that sleep, but for files that are listed with a reason; and files listed that do not sleep, or are not there.
+/// Returns complaints about tests that sleep and are not listed with a reason, and about listed ones that do not.
 pub fn sleeping(sources: &[Source], listed: &[(&str, &str)]) -> Vec<String> {
     let asleep = sources.iter().map(|source| (source.path.as_str(), sleeping_lines(source)));
     let asleep: Vec<(&str, Vec<usize>)> = asleep.filter(|(_, lines)| !lines.is_empty()).collect();
@@ -125,29 +126,30 @@ pub fn sleeping(sources: &[Source], listed: &[(&str, &str)]) -> Vec<String> {
         lines.iter().map(move |line| format!("{path}:{line} sleeps; wait for the condition"))
     });
     let idle = listed.iter().filter(|(path, _)| !asleep.iter().any(|(one, _)| one == path));
-    let idle = idle.map(|(path, _)| format!("{path} is listed as sleeping and is not; strike it"));
+    let idle =
+        idle.map(|(path, _)| format!("{path} is listed as sleeping, but is not; remove it from the list"));
     unlisted.chain(idle).collect()
 }
 
-/// The lines of a source's tests that sleep.
+/// Returns the numbers of the lines in a source's tests that sleep.
 fn sleeping_lines(source: &Source) -> Vec<usize> {
     let program = if is_test(&source.path) { "" } else { program(&source.text) };
     let calls = |line: &str| {
         let calls = ["sleep(", "sleep_until("].map(|call| line.match_indices(call));
-        // In quotes it is a word to a failpoint, or this rule.
+        // In quotes it is an action of a failpoint, or this rule.
         calls.into_iter().flatten().any(|(at, _)| !line[..at].ends_with('"'))
     };
     let tests = (program.lines().count() + 1..).zip(source.text[program.len()..].lines());
     tests.filter(|(_, line)| calls(line)).map(|(number, _)| number).collect()
 }
 
-/// Decisions whose number is not the next one, or not that of their title.
+/// Returns complaints about decisions whose number is not the next one, or differs from that in the title.
 pub fn misnumbered(decisions: &[Source]) -> Vec<String> {
     let mut complaints = Vec::new();
     for (number, decision) in (1..).zip(decisions) {
         let name = decision.path.rsplit('/').next().unwrap_or("");
         if !name.starts_with(&format!("{number:04}-")) {
-            complaints.push(format!("{} stands where number {number} is due", decision.path));
+            complaints.push(format!("{} should have number {number}", decision.path));
         } else if !decision.text.starts_with(&format!("# {number}. ")) {
             complaints.push(format!("{} does not begin with \"# {number}. \"", decision.path));
         }
@@ -155,12 +157,12 @@ pub fn misnumbered(decisions: &[Source]) -> Vec<String> {
     complaints
 }
 
-/// What of a text is the program: all before its tests.
+/// Returns the part of a text before its tests.
 fn program(text: &str) -> &str {
     text.split(TESTS).next().unwrap_or(text)
 }
 
-/// Whether a file is there for tests alone.
+/// Returns whether a file contains only tests.
 pub fn is_test(path: &str) -> bool {
     path.contains("tests") || path.contains("fixtures") || path.ends_with("/testing.rs")
 }
@@ -175,23 +177,23 @@ mod examples {
 
     #[test]
     fn a_source_without_an_opening_is_found() {
-        let sources = [source("a.rs", "//! Says what it is.\n"), source("b.rs", "use std::fmt;\n")];
-        assert_eq!(unopened(&sources), ["b.rs does not begin with //! and what it holds"]);
+        let sources = [source("a.rs", "//! Describes it.\n"), source("b.rs", "use std::fmt;\n")];
+        assert_eq!(unopened(&sources), ["b.rs does not begin with //! and a description"]);
     }
 
     #[test]
-    fn a_long_source_is_found_and_so_is_an_exception_that_is_none() {
+    fn a_long_source_is_found_and_so_is_an_unnecessary_exception() {
         let sources = [source("long.rs", &"\n".repeat(601)), source("short.rs", &"\n".repeat(600))];
-        assert_eq!(too_long(&sources, &[]), ["long.rs has 601 lines; 600 are the most. Divide it."]);
+        assert_eq!(too_long(&sources, &[]), ["long.rs has 601 lines, but the limit is 600. Split it."]);
         assert_eq!(too_long(&sources, &[("long.rs", "a table")]), [""; 0]);
         let listed = [("long.rs", "a table"), ("short.rs", "it was long"), ("gone.rs", "it was there")];
-        let idle =
-            ["short.rs", "gone.rs"].map(|path| format!("{path} is listed as long and is not; strike it"));
+        let idle = ["short.rs", "gone.rs"]
+            .map(|path| format!("{path} is listed as too long, but is not; remove it from the list"));
         assert_eq!(too_long(&sources, &listed), idle);
     }
 
     #[test]
-    fn a_module_that_looks_to_its_right_is_found_however_it_is_written() {
+    fn a_module_that_uses_a_later_one_is_found_however_it_is_written() {
         let wrong = [
             ("models/id.rs", "use crate::db;"),
             ("plan/mod.rs", "use crate::{error::Error, models::{Ticket, User}, dispatch};"),
@@ -224,7 +226,7 @@ mod examples {
 
     #[test]
     fn a_test_that_sleeps_is_found_and_a_program_that_does_is_not() {
-        // Written as naps, so that this test is not found itself.
+        // Written as `nap`, so that this test does not find itself.
         let sources = [
             ("src/worker.rs", "fn wait() {\n    nap(a);\n}\n\n#[cfg(test)]\nmod tests {\n    nap(a)\n}\n"),
             ("tests/e2e/kill.rs", "//! Kills.\ntokio::time::nap(second).await;\n"),
@@ -235,7 +237,7 @@ mod examples {
         let complaints = places.map(|place| format!("{place} sleeps; wait for the condition"));
         assert_eq!(sleeping(&sources, &[]), complaints);
         let listed = [("tests/e2e/kill.rs", "the moment is random"), ("tests/e2e/walk.rs", "it slept")];
-        let idle = "tests/e2e/walk.rs is listed as sleeping and is not; strike it";
+        let idle = "tests/e2e/walk.rs is listed as sleeping, but is not; remove it from the list";
         assert_eq!(sleeping(&sources, &listed), [complaints[0].as_str(), &complaints[2], idle]);
     }
 
@@ -244,9 +246,9 @@ mod examples {
         let first = source("docs/adr/0001-a.md", "# 1. A\n");
         let complaints = |second: Source| misnumbered(&[first.clone(), second]);
         assert_eq!(complaints(source("docs/adr/0002-b.md", "# 2. B\n")), [""; 0]);
-        let gap = "docs/adr/0003-b.md stands where number 2 is due";
+        let gap = "docs/adr/0003-b.md should have number 2";
         assert_eq!(complaints(source("docs/adr/0003-b.md", "# 3. B\n")), [gap]);
-        let double = "docs/adr/0001-b.md stands where number 2 is due";
+        let double = "docs/adr/0001-b.md should have number 2";
         assert_eq!(complaints(source("docs/adr/0001-b.md", "# 1. B\n")), [double]);
         let title = "docs/adr/0002-b.md does not begin with \"# 2. \"";
         assert_eq!(complaints(source("docs/adr/0002-b.md", "# 3. B\n")), [title]);
