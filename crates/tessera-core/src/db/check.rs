@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::lifecycle::{Definition, Lifecycle};
 use crate::models::id::moment_of;
 use crate::models::{Change, LifecycleId, LifecycleVersionId, QueueId, Role, StatusClass, Ticket, text};
-use crate::plan::fold;
 use crate::query::sql::ID_SLACK;
 use crate::query::words::vector;
 use serde::Deserialize;
@@ -183,7 +182,7 @@ fn judge(ticket: Ticket, history: &[Line], lifecycles: &Lifecycles, report: &mut
             format!("ticket #{number} was made at {made} and has the id {id}, which carries another time: searches by Created miss it"),
         );
     }
-    let folded = fold(history.iter().map(|line| (&line.change, line.seq, line.at)));
+    let folded = Ticket::fold(history.iter().map(|line| (&line.change, line.seq, line.at)));
     let (folded, found) = (folded.map(normal), normal(ticket));
     if folded.as_ref() != Some(&found) {
         report.tell(

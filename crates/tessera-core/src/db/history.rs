@@ -9,7 +9,7 @@ use crate::models::{
     Change, RequestId, ScripId, ScripVersionId, Ticket, TicketId, Transaction, TransactionId,
     TransactionType, UserId,
 };
-use crate::plan::{People, fold};
+use crate::plan::People;
 use crate::scrip::evaluation::Evaluation;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -206,7 +206,7 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
         let detail = format!("There is no transaction {seq} of the ticket {ticket}; there are 1 to {last}.");
         return Err(Error::new(Code::NotFound, detail));
     }
-    let folded = fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
+    let folded = Ticket::fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
     let Some(folded) = folded else { return Err(unfoldable(pool, ticket, id, seq).await?) };
     let people: Vec<Uuid> = folded.people().map(|user| user.0).collect();
     let people = super::tickets::users(&mut *pool.acquire().await.map_err(error)?, &people).await?;

@@ -48,7 +48,7 @@ async fn what_cannot_be_made_is_told_of_every_line_that_needs_it_and_of_no_other
     assert_eq!(
         told,
         [
-            "1: custom_fields.a{b}: could not be made: name: holds a brace, which ends a field's name in queries",
+            "1: custom_fields.a{b}: could not be made: name: contains a brace, which would end the field's name in queries",
             "2: queue: could not be made: name: begins or ends with a space; remove it",
             "3: owner: tessera may not own tickets: only privileged users may. Make them one, or give --create-missing",
         ]

@@ -1,4 +1,4 @@
-//! Connectors: programs beside Tessera that deliver a kind of thing, or through which things come in.
+//! Connectors: programs beside Tessera that deliver messages or report changes.
 
 use super::delivery::DeliveryKind;
 use super::id::{ConnectorId, UserId};
@@ -6,46 +6,46 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
-/// A connector, as its token tells.
+/// A connector, as its token identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connector {
     /// Its id.
     pub id: ConnectorId,
-    /// What people call it; one name is one connector that is not revoked.
+    /// Its name, unique among the connectors that are not revoked.
     pub name: String,
-    /// What it may deliver.
+    /// The kinds that it may deliver.
     pub kinds: BTreeSet<DeliveryKind>,
-    /// As whom it reads and changes tickets; `None` = it may not.
+    /// The user as whom it reads and changes tickets; `None` if it may not.
     pub user: Option<UserId>,
 }
 
-/// A connector as people see it.
+/// A connector with its state, for lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// What it is.
+    /// The connector.
     pub connector: Connector,
-    /// The name of its user.
+    /// The username of its user.
     pub username: Option<String>,
-    /// What it last called itself.
+    /// The name and version that it last announced.
     pub software: Option<String>,
-    /// When it was added.
+    /// The time when it was added.
     pub created_at: OffsetDateTime,
-    /// When it last called, to about ten seconds.
+    /// The time of its last call, to about ten seconds.
     pub last_seen_at: Option<OffsetDateTime>,
 }
 
-/// A kind of delivery as it stands in the database.
+/// A kind of delivery, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KindRecord {
     /// Its name.
     pub name: String,
-    /// The JSON Schema of its payload; `None` = every JSON is taken.
+    /// The JSON Schema of its payload; `None` if any JSON is valid.
     pub schema: Option<Value>,
-    /// When a connector first said that it delivers it; `None` = none ever did, and its deliveries are held unless the binary
-    /// makes them.
+    /// The time when a connector first announced it; `None` if no connector has, and then its deliveries are held unless the
+    /// binary delivers the kind.
     pub announced_at: Option<OffsetDateTime>,
-    /// The names of the scrips that make deliveries of it.
+    /// The names of the scrips that create deliveries of this kind.
     pub scrips: Vec<String>,
-    /// Deliveries of it that are not finished.
+    /// The number of unfinished deliveries of this kind.
     pub unfinished: i64,
 }

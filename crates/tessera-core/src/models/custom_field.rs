@@ -1,4 +1,4 @@
-//! Custom fields: what a desk writes down about a ticket beyond what every ticket has, and what may be written there.
+//! Custom fields: additional data of tickets, and which values are valid.
 
 use super::id::CustomFieldId;
 use super::text::{VALUE_MAX, fault, fold, line_fault, list, name_fault, quote};
@@ -6,38 +6,38 @@ use crate::error::Fault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many values a Select field may list.
+/// The maximum number of choices of a Select field.
 pub const CHOICES_MAX: usize = 1_000;
-/// How many values of one field a ticket may have, also where the field says any number.
+/// The maximum number of values of one field on a ticket, also for a field without a limit of its own.
 pub const COUNT_MAX: u32 = 1_000;
-/// The longest pattern, in bytes.
+/// The maximum length of a pattern, in bytes.
 pub const PATTERN_MAX: usize = 1_000;
-/// The largest compiled pattern, in bytes.
+/// The maximum size of a compiled pattern, in bytes.
 pub const PATTERN_SIZE_MAX: usize = 1 << 20;
 
-/// How a field is filled in. RT: `RT::CustomField` types.
+/// The type of a custom field. RT: the types of `RT::CustomField`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum FieldType {
     /// Any text.
     Freeform,
     /// One of the listed values.
     SelectSingle,
-    /// Some of the listed values.
+    /// Any number of the listed values.
     SelectMulti,
 }
 
-/// A custom field as it is written down, not yet checked.
+/// The definition of a custom field, before validation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
     /// Unique, compared without case.
     pub name: String,
-    /// How it is filled in.
+    /// The type.
     pub field_type: FieldType,
-    /// What may be chosen, for the two Select types.
+    /// The choices of the two Select types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
-    /// How many values a ticket may have; 0 = any number. Else 1, for SelectMulti 0.
+    /// The maximum number of values on a ticket; 0 = any number. Default: 1, or 0 for SelectMulti.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_values: Option<u32>,
     /// A regular expression that a whole Freeform value must match.
@@ -52,37 +52,37 @@ pub struct CustomField {
     pub id: CustomFieldId,
     /// Unique, compared without case.
     pub name: String,
-    /// How it is filled in.
+    /// The type.
     pub field_type: FieldType,
-    /// What may be chosen, for the two Select types.
+    /// The choices of the two Select types.
     pub values: Vec<String>,
-    /// How many values a ticket may have; 0 = any number, up to [`COUNT_MAX`].
+    /// The maximum number of values on a ticket; 0 = any number, up to [`COUNT_MAX`].
     pub max_values: u32,
-    /// What a Freeform value must match.
+    /// A regular expression that a Freeform value must match.
     pub pattern: Option<Pattern>,
-    /// Disabled fields keep their values and are shown nowhere.
+    /// True if it is disabled: it keeps its values but is not shown.
     pub disabled: bool,
 }
 
 impl CustomField {
-    /// Checks a definition: what makes a field, enabled.
+    /// Validates a definition and creates an enabled field from it.
     ///
     /// # Errors
-    /// Every fault there is, with paths such as `values[1]`.
+    /// Every fault in the definition, with paths such as `values[1]`.
     pub fn define(id: CustomFieldId, definition: Definition) -> Result<Self, Vec<Fault>> {
         let Definition { name, field_type, values, max_values, pattern } = definition;
         let mut faults = Vec::new();
         let name_fault = name_fault(&name).or_else(|| {
-            // CF.{Severity} is how queries name a field.
+            // Queries refer to a field as CF.{Severity}.
             name.contains(['{', '}'])
-                .then(|| "holds a brace, which ends a field's name in queries".to_owned())
+                .then(|| "contains a brace, which would end the field's name in queries".to_owned())
         });
         faults.extend(name_fault.map(|message| Fault::new("name", message)));
         faults.extend(choice_faults(field_type, &values));
         faults.extend(max_fault(field_type, max_values).map(|message| Fault::new("max_values", message)));
         let pattern = pattern.map(|source| match field_type {
             FieldType::Freeform => Pattern::compile(&source),
-            _ => Err("is for Freeform fields only; the values of a Select field are listed".to_owned()),
+            _ => Err("is for Freeform fields only; a Select field lists its values".to_owned()),
         });
         let pattern = pattern.transpose().map_err(|message| faults.push(Fault::new("pattern", message)));
         match pattern {
@@ -95,15 +95,15 @@ impl CustomField {
         }
     }
 
-    /// Whether a ticket may have more than one value; then its JSON is a list.
+    /// Returns true if a ticket may have more than one value, so that the value in JSON is a list.
     pub fn is_multiple(&self) -> bool {
         self.max_values != 1
     }
 
-    /// The value as it is stored: as listed for the Select types, as given for Freeform.
+    /// Validates a value and returns it as it is stored: as listed for the Select types, as given for Freeform.
     ///
     /// # Errors
-    /// Why it cannot be taken, with what could be.
+    /// The reason for rejecting it, and which values are valid.
     pub fn check_value(&self, value: &str) -> Result<String, String> {
         if value.is_empty() {
             return Err(format!("is empty; use null to clear {}", quote(&self.name)));
@@ -122,17 +122,17 @@ impl CustomField {
         }
     }
 
-    /// Whether a ticket may have so many values.
+    /// Checks that a ticket may have this many values.
     ///
     /// # Errors
-    /// How many it may have.
+    /// A message with the maximum.
     pub fn check_count(&self, count: usize) -> Result<(), String> {
         let max = if self.max_values == 0 { COUNT_MAX } else { self.max_values };
         if u32::try_from(count).is_ok_and(|count| count <= max) {
             return Ok(());
         }
         let values = if max == 1 { "value" } else { "values" };
-        Err(format!("{} takes at most {max} {values}, and this makes {count}", quote(&self.name)))
+        Err(format!("{} allows at most {max} {values}, and this would make {count}", quote(&self.name)))
     }
 
     fn check_text(&self, value: &str) -> Result<String, String> {
@@ -151,7 +151,7 @@ impl CustomField {
         let folded = fold(value);
         self.values.iter().find(|listed| fold(listed) == folded).cloned().ok_or_else(|| {
             format!(
-                "{} is not a value of {}; there are {}",
+                "{} is not a value of {}; valid values are {}",
                 quote(value),
                 quote(&self.name),
                 list(&self.values)
@@ -171,15 +171,15 @@ impl Pattern {
     /// Compiles a pattern. Matching takes time linear in the value, whatever the pattern.
     ///
     /// # Errors
-    /// Why it cannot be one.
+    /// The reason why it is not a valid pattern.
     pub fn compile(source: &str) -> Result<Self, String> {
         if source.is_empty() {
-            return Err("is empty, which no value matches; leave it out to allow any value".to_owned());
+            return Err("is empty, which matches no value; omit it to allow any value".to_owned());
         }
         if let Some(message) = fault(source, PATTERN_MAX) {
             return Err(message);
         }
-        // Alone first: wrapped, "a)|(?:b" would be well formed and slip out of its anchors.
+        // First on its own: with the group around it, "a)|(?:b" would be well formed and escape the anchors.
         compile(source)?;
         let whole = compile(&format!(r"\A(?:{source})\z"))?;
         Ok(Self { source: source.to_owned(), whole })
@@ -190,7 +190,7 @@ impl Pattern {
         &self.source
     }
 
-    /// Whether the whole value matches.
+    /// Returns true if the whole value matches.
     pub fn is_match(&self, value: &str) -> bool {
         self.whole.is_match(value)
     }
@@ -209,7 +209,7 @@ fn compile(source: &str) -> Result<regex::Regex, String> {
             format!("is larger than {PATTERN_SIZE_MAX} bytes when compiled; use smaller repetitions")
         }
         other => {
-            // The library draws the place over several lines; the last one says what is wrong.
+            // The library's message has several lines that show the position; the last one describes the error.
             let text = other.to_string();
             let reason = text.lines().last().unwrap_or_default();
             format!("is not a regular expression: {}", reason.trim_start_matches("error: "))
@@ -234,10 +234,7 @@ fn choice_faults(field_type: FieldType, values: &[String]) -> Vec<Fault> {
     let faults = values.iter().enumerate().filter_map(|(at, value)| {
         let message = choice_fault(value).or_else(|| {
             let twin = first.insert(fold(value), at)?;
-            Some(format!(
-                "{} stands at values[{twin}] already; values are compared without case",
-                quote(value)
-            ))
+            Some(format!("{} duplicates values[{twin}]; values are compared without case", quote(value)))
         });
         message.map(|message| Fault::new(format!("values[{at}]"), message))
     });

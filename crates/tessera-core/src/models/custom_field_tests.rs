@@ -51,7 +51,7 @@ fn every_broken_rule_of_a_definition_is_a_fault_with_its_place() {
         (json!({"values": ["\u{130}".repeat(1000)]}), "values[0]", "at most 2000"),
         (json!({"values": ["a\nb"]}), "values[0]", "one line"),
         (json!({"values": ["a", " b"]}), "values[1]", "begins or ends with a space"),
-        (json!({"values": ["a", "b", "A"]}), "values[2]", "\"A\" stands at values[0] already"),
+        (json!({"values": ["a", "b", "A"]}), "values[2]", "\"A\" duplicates values[0]"),
         (json!({"max_values": 2}), "max_values", "SelectSingle takes exactly 1"),
         (json!({"max_values": 0}), "max_values", "SelectSingle takes exactly 1"),
         (json!({"field_type": "SelectMulti", "max_values": 1001}), "max_values", "at most 1000"),
@@ -103,7 +103,7 @@ fn a_definition_of_a_field_refuses_what_it_does_not_know_and_reads_back_equal() 
 fn a_choice_is_stored_as_it_is_listed_and_another_is_refused_with_those_there_are() {
     assert_eq!(severity().check_value("hIGH").unwrap(), "High");
     let error = severity().check_value("hihg").unwrap_err();
-    assert_eq!(error, "\"hihg\" is not a value of \"Severity\"; there are \"Low\" and \"High\"");
+    assert_eq!(error, "\"hihg\" is not a value of \"Severity\"; valid values are \"Low\" and \"High\"");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_value_that_cannot_be_stored_is_refused_with_the_reason() {
 fn a_ticket_has_no_more_values_than_the_field_allows() {
     assert_eq!(severity().check_count(1), Ok(()));
     let error = severity().check_count(2).unwrap_err();
-    assert_eq!(error, "\"Severity\" takes at most 1 value, and this makes 2");
+    assert_eq!(error, "\"Severity\" allows at most 1 value, and this would make 2");
     let any = CustomField { max_values: 0, ..note() };
     assert_eq!(any.check_count(1_000), Ok(()));
     assert!(any.check_count(1_001).unwrap_err().contains("at most 1000 values"));

@@ -1,4 +1,4 @@
-//! Ids: UUIDv7 newtypes, so that a ticket's id cannot be taken for a queue's; and the source that plans draw them from.
+//! Ids: UUIDv7 newtypes, so that the compiler rejects a ticket's id as a queue's; and the source that plans draw them from.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -28,7 +28,7 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A ticket; people say its number.
+    /// A ticket; people use its number.
     TicketId,
     /// A queue.
     QueueId,
@@ -50,17 +50,17 @@ ids! {
     TemplateVersionId,
     /// A transaction: a line of a ticket's history.
     TransactionId,
-    /// A request: what one person or program asked for at once.
+    /// A request: everything that one call of a person or program changes.
     RequestId,
-    /// A delivery: one message that leaves.
+    /// A delivery: one message that leaves Tessera.
     DeliveryId,
-    /// A connector: a program that delivers, or through which things come in.
+    /// A connector: a program that delivers messages or reports changes.
     ConnectorId,
     /// A watcher: one person in one role of a ticket.
     WatcherId,
 }
 
-/// A source of UUIDv7 that is a value: the same start gives the same ids, so a plan made twice is equal.
+/// A source of UUIDv7 that is a value: the same start gives the same ids, so that planning twice gives equal plans.
 ///
 /// Ids of one source sort in the order in which they were drawn.
 #[derive(Debug, Clone)]
@@ -74,19 +74,19 @@ impl Ids {
     /// The largest value of the 12 bits that order ids of one millisecond.
     const COUNTER_MAX: u16 = 0x0fff;
 
-    /// A source whose ids carry the time `now`, with `seed` for the bits that keep two sources apart.
+    /// Creates a source whose ids contain the time `now`; `seed` determines the bits in which two sources differ.
     pub fn new(now: OffsetDateTime, seed: u64) -> Self {
         let millis = (now.unix_timestamp_nanos() / 1_000_000).clamp(0, (1 << 48) - 1);
         Self { millis: u64::try_from(millis).unwrap_or_default(), counter: 0, state: seed }
     }
 
-    /// The next id.
+    /// Returns the next id.
     pub fn draw<I: From<Uuid>>(&mut self) -> I {
         if self.counter > Self::COUNTER_MAX {
             self.millis += 1;
             self.counter = 0;
         }
-        // SplitMix64: spreads a seed well, and is nothing that anybody relies on to be secret.
+        // SplitMix64 spreads a seed well; nothing depends on the ids being hard to guess.
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.state;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -99,13 +99,13 @@ impl Ids {
     }
 }
 
-/// The smallest UUIDv7 of a moment: where a partition by time begins.
+/// Returns the smallest UUIDv7 with this time, the lower bound of a partition by time.
 pub fn first_id_of(moment: OffsetDateTime) -> Uuid {
     let millis = (moment.unix_timestamp_nanos() / 1_000_000).clamp(0, (1 << 48) - 1);
     Uuid::from_u128(u128::try_from(millis).unwrap_or_default() << 80)
 }
 
-/// The moment that a UUIDv7 carries, in milliseconds; `None` for an id of another kind.
+/// Returns the time in a UUIDv7, to the millisecond; `None` for an id of another version.
 pub fn moment_of(id: Uuid) -> Option<OffsetDateTime> {
     let millis = i128::try_from(id.as_u128() >> 80).ok().filter(|_| id.get_version_num() == 7)?;
     OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000).ok()

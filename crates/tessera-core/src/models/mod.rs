@@ -1,5 +1,7 @@
-//! The nouns: what a desk is made of. They carry their own rules and know nothing of databases or HTTP.
+//! The types of the domain: tickets, transactions, queues, deliveries. They contain their own rules and depend on neither the
+//! database nor HTTP.
 
+pub mod change;
 pub mod connector;
 pub mod custom_field;
 pub mod delivery;
@@ -15,6 +17,7 @@ pub mod transaction;
 pub mod user;
 pub mod why;
 
+pub use change::Change;
 pub use connector::Connector;
 pub use custom_field::{CustomField, FieldType};
 pub use delivery::{Delivery, DeliveryKind};
@@ -23,6 +26,6 @@ pub use named::Named;
 pub use queue::Queue;
 pub use template::TemplateSource;
 pub use ticket::{Role, StatusClass, Ticket, Watcher};
-pub use transaction::{Change, Transaction, TransactionType};
+pub use transaction::{Transaction, TransactionType};
 pub use user::User;
 pub use why::Why;

@@ -1,11 +1,11 @@
-//! Things of one kind by id and by name, as the catalog holds them.
+//! A map of objects by id and by name, as the catalog uses it.
 
 use super::text::fold;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Things of one kind by id and by name, the name compared without case.
+/// Objects of one kind by id and by name; names are compared without case.
 #[derive(Debug, Clone)]
 pub struct Named<I, T> {
     by_id: BTreeMap<I, Arc<T>>,
@@ -13,7 +13,7 @@ pub struct Named<I, T> {
 }
 
 impl<I: Copy + Ord + Hash, T> Named<I, T> {
-    /// Makes one of things with the id and the name of each.
+    /// Creates the map from objects with their ids and names.
     pub fn new(things: impl IntoIterator<Item = (I, String, Arc<T>)>) -> Self {
         let mut named = Self { by_id: BTreeMap::new(), by_name: HashMap::new() };
         for (id, name, thing) in things {
@@ -23,29 +23,29 @@ impl<I: Copy + Ord + Hash, T> Named<I, T> {
         named
     }
 
-    /// The thing of an id.
+    /// Returns the object with this id.
     pub fn get(&self, id: I) -> Option<&Arc<T>> {
         self.by_id.get(&id)
     }
 
-    /// Every thing, by id.
+    /// Iterates over the objects in order of id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
         self.by_id.values()
     }
 
-    /// How many.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if it contains no objects.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 }
 
 impl<I: Copy + Ord + Hash + From<uuid::Uuid>, T> Named<I, T> {
-    /// The thing of a name, or of an id written out.
+    /// Returns the object with this name, or with this id in text form.
     pub fn find(&self, word: &str) -> Option<&Arc<T>> {
         let id =
             self.by_name.get(&fold(word)).copied().or_else(|| uuid::Uuid::parse_str(word).ok().map(I::from));

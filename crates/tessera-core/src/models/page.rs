@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-/// Items per page when none is asked for.
+/// The number of items per page if the request sets no limit.
 pub const LIMIT_DEFAULT: i64 = 50;
-/// Items per page at the most.
+/// The maximum number of items per page.
 pub const LIMIT_MAX: i64 = 200;
 
 /// One page of a list. `next_cursor` is `None` on the last one.
@@ -12,12 +12,12 @@ pub const LIMIT_MAX: i64 = 200;
 pub struct Page<T> {
     /// The items, in the order of the list.
     pub items: Vec<T>,
-    /// What to pass as `cursor` for the page after this one.
+    /// The `cursor` of the next page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// Cuts `rows`, read with one more than `limit`, into a page; `key` names the last item shown.
+    /// Creates a page from `rows`, which were read with a limit of `limit + 1`; `key` returns the cursor of an item.
     pub fn cut(mut rows: Vec<T>, limit: i64, key: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or(0);
         let more = rows.len() > limit;
@@ -26,7 +26,7 @@ impl<T> Page<T> {
         Self { items: rows, next_cursor }
     }
 
-    /// The same page of other items.
+    /// Converts the items of the page.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
     }

@@ -1,4 +1,4 @@
-//! Queues: where tickets live, with a lifecycle, addresses and people of their own.
+//! Queues: groups of tickets with their own lifecycle, addresses, people and custom fields.
 
 use super::id::{CustomFieldId, LifecycleId, QueueId};
 use super::ticket::Watcher;
@@ -10,20 +10,20 @@ pub struct Queue {
     pub id: QueueId,
     /// Unique, compared without case.
     pub name: String,
-    /// For people.
+    /// A description for people.
     pub description: Option<String>,
     /// The lifecycle of its tickets.
     pub lifecycle: LifecycleId,
-    /// `From` of replies; mail never goes to it.
+    /// The `From` address of replies; no mail is sent to it.
     pub correspond_address: Option<String>,
-    /// `From` of comments; mail never goes to it.
+    /// The `From` address of comments; no mail is sent to it.
     pub comment_address: Option<String>,
-    /// Copied on what the requestor gets.
+    /// People who get a copy of the mail to the requestor.
     pub cc: Vec<Watcher>,
-    /// Copied on everything, comments too.
+    /// People who get a copy of everything, comments included.
     pub admin_cc: Vec<Watcher>,
-    /// The custom fields of its tickets, in order (global ones included).
+    /// The custom fields of its tickets in order, global ones included.
     pub custom_fields: Vec<CustomFieldId>,
-    /// A disabled queue takes no new tickets.
+    /// True if it accepts no new tickets.
     pub disabled: bool,
 }

@@ -1,8 +1,8 @@
-//! Secrets: written through the API, named in scrips, read only by the transport at the moment of sending.
+//! Secrets: set through the API, named in scrips, and read only by the transport at the moment of sending.
 
 use std::fmt;
 
-/// A secret's value. It prints as dots, and nothing serialises it.
+/// The value of a secret. `Debug` does not print it, and it cannot be serialized.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -12,7 +12,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself, for the transport.
+    /// Returns the value, for the transport.
     pub fn expose(&self) -> &str {
         &self.0
     }

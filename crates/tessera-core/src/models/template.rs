@@ -1,10 +1,10 @@
-//! Templates as they are stored: words with places for values.
+//! Templates as they are stored, before they are compiled.
 
 use super::id::{QueueId, TemplateId, TemplateVersionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What a template's body is.
+/// The content type of a template's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ContentType {
@@ -12,7 +12,7 @@ pub enum ContentType {
     #[default]
     #[serde(alias = "text/plain")]
     Text,
-    /// HTML; a text part is made from it. Values are escaped.
+    /// HTML; the text part is derived from it. Values are escaped.
     #[serde(alias = "text/html")]
     Html,
 }
@@ -26,18 +26,18 @@ pub struct TemplateSource {
     pub version_id: TemplateVersionId,
     /// The number of that version, from 1.
     pub version: i32,
-    /// Unique in its queue.
+    /// Its name, unique within its queue.
     pub name: String,
-    /// The queue it belongs to; `None` = global.
+    /// The queue that it belongs to; `None` for a global template.
     pub queue: Option<QueueId>,
     /// The subject line.
     pub subject: String,
     /// The body.
     pub body: String,
-    /// What the body is.
+    /// The content type of the body.
     pub content_type: ContentType,
-    /// More headers, each a template.
+    /// Additional headers by name; each value is a template.
     pub headers: BTreeMap<String, String>,
-    /// Disabled templates are as if they were not there.
+    /// True if it is disabled: it is treated as if it did not exist.
     pub disabled: bool,
 }

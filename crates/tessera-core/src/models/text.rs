@@ -1,39 +1,39 @@
-//! Text as it is compared and limited: folding, lengths, forbidden characters.
+//! Text: folding for comparisons, limits, forbidden characters, and how messages quote and list names.
 
-/// The form in which text is compared: made here and stored, so that SQL and memory compare the same bytes.
+/// Returns the form in which text is compared. It is stored too, so that SQL and memory compare the same bytes.
 pub fn fold(text: &str) -> String {
     text.to_lowercase()
 }
 
-/// The longest subject, in bytes of UTF-8.
+/// The maximum length of a subject, in bytes of UTF-8.
 pub const SUBJECT_MAX: usize = 1_000;
-/// The longest value of a custom field, in bytes of UTF-8, folded or not.
+/// The maximum length of a value of a custom field, in bytes of UTF-8, both as written and folded.
 pub const VALUE_MAX: usize = 2_000;
-/// The longest comment or reply, in bytes of UTF-8.
+/// The maximum length of a comment or reply, in bytes of UTF-8.
 pub const CONTENT_MAX: usize = 1_048_576;
-/// The longest name of a thing that is configured, in bytes of UTF-8.
+/// The maximum length of the name of a configuration object, in bytes of UTF-8.
 pub const NAME_MAX: usize = 200;
-/// The longest mail address, in bytes (RFC 5321).
+/// The maximum length of a mail address, in bytes (RFC 5321).
 pub const ADDRESS_MAX: usize = 254;
 
-/// Says why a text cannot be taken, if it cannot: too long for `max` bytes, or holding U+0000, which PostgreSQL cannot store.
+/// Returns the reason for rejecting a text: it is longer than `max` bytes, or contains U+0000, which PostgreSQL cannot store.
 pub fn fault(text: &str, max: usize) -> Option<String> {
     if text.len() > max {
         return Some(format!("is {} bytes long; at most {max} are allowed", text.len()));
     }
-    text.contains('\0').then(|| "holds the character U+0000, which cannot be stored; remove it".to_owned())
+    text.contains('\0').then(|| "contains the character U+0000, which cannot be stored; remove it".to_owned())
 }
 
-/// The same, for a line: a subject, a name, an address. Line breaks are refused too.
+/// As [`fault`], for a single line such as a subject, a name or an address: also rejects control characters.
 pub fn line_fault(text: &str, max: usize) -> Option<String> {
     fault(text, max).or_else(|| {
         text.chars()
             .any(|c| c.is_control())
-            .then(|| "holds a line break or another control character; it must be one line".to_owned())
+            .then(|| "contains a line break or another control character; it must be one line".to_owned())
     })
 }
 
-/// The same, for the name of a thing that is configured: 1 to [`NAME_MAX`] bytes with no space around them.
+/// As [`line_fault`], for the name of a configuration object: 1 to [`NAME_MAX`] bytes without spaces around them.
 pub fn name_fault(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some(format!("is empty; a name has 1 to {NAME_MAX} bytes"));
@@ -43,12 +43,12 @@ pub fn name_fault(name: &str) -> Option<String> {
         .or_else(|| {
             let is_id = uuid::Uuid::parse_str(name).is_ok();
             is_id.then(|| {
-                "has the form of an id, so that nobody could tell the two apart; take another".to_owned()
+                "has the form of an id, so it could be mistaken for one; choose another name".to_owned()
             })
         })
 }
 
-/// A text that somebody sent, as messages quote it: what cannot be printed escaped, and cut after 80 characters.
+/// Returns a text from a request as messages quote it: with escapes for unprintable characters, and cut after 80 characters.
 pub fn quote(text: &str) -> String {
     const SHOWN: usize = 80;
     let shown: String = text.chars().take(SHOWN).collect();
@@ -56,20 +56,21 @@ pub fn quote(text: &str) -> String {
     format!("{:?}", shown + rest)
 }
 
-/// Whether this reads as a bare mail address (`local@domain`), as far as is needed to send to it and to keep it out of headers.
+/// Returns true if this is a bare mail address (`local@domain`) that is safe to use in SMTP and in headers.
 pub fn is_address(text: &str) -> bool {
-    // Angle brackets frame an address in headers and in SMTP; quotes or a domain literal could hold one, and nobody's does.
+    // Angle brackets delimit an address in headers and in SMTP. Quotes or a domain literal could contain one, but no real
+    // address does.
     line_fault(text, ADDRESS_MAX).is_none()
         && !text.contains(['<', '>'])
         && text.parse::<lettre::Address>().is_ok()
 }
 
-/// The name among those known that was probably meant by a word, compared without case: one slip of the fingers in each
-/// three letters, and not all of the name.
+/// Returns the known name that a misspelled word probably means, compared without case: at most one edit per three letters,
+/// plus one, and fewer than the name has letters.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Characters of a word that are looked at: longer ones are no slips.
-    const LOOKED_AT: usize = 64;
-    let word: String = fold(word).chars().take(LOOKED_AT).collect();
+    /// The number of characters that are compared; longer words are not misspelled names.
+    const COMPARED: usize = 64;
+    let word: String = fold(word).chars().take(COMPARED).collect();
     let length = word.chars().count();
     let slips = |name: &str| {
         let count = name.chars().count();
@@ -81,7 +82,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     near.min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
 }
 
-/// Words between commas; a comma within braces is part of a name: `Status,CF.{a, b}`.
+/// Splits a text at its commas, except within braces, where a comma is part of a name: `Status,CF.{a, b}`.
 pub fn between_commas(text: &str) -> Vec<String> {
     let (mut words, mut is_braced) = (vec![String::new()], false);
     for c in text.chars() {
@@ -94,7 +95,7 @@ pub fn between_commas(text: &str) -> Vec<String> {
     words.iter().map(|word| word.trim().to_owned()).collect()
 }
 
-/// "a, b and c", for messages that name what exists.
+/// Returns the names as `"a", "b" and "c"`, for messages that list valid names; only the first 20 are listed.
 pub fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     const SHOWN: usize = 20;
     let names: Vec<String> = names.into_iter().map(|name| format!("\"{}\"", name.as_ref())).collect();

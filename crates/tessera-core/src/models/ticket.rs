@@ -1,26 +1,25 @@
-//! Tickets as they are in memory: the row, the people and the values, complete; every field of its JSON is here.
+//! Tickets in memory: the complete row with its people and values, and all that their JSON contains.
 
 use super::id::{CustomFieldId, QueueId, TicketId, UserId, WatcherId};
-use super::transaction::Change;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use time::OffsetDateTime;
 
-/// Which of the three lists of its lifecycle a status stands in.
+/// The list of its lifecycle in which a status appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatusClass {
-    /// Nobody has begun.
+    /// Work has not started.
     Initial,
-    /// Somebody is at it.
+    /// Work is in progress.
     Active,
-    /// It is over.
+    /// Work has ended.
     Inactive,
 }
 
 impl StatusClass {
-    /// The letter in the database (`"char"`): i, a, x.
+    /// The letter in the database (`"char"`): i, a or x.
     pub fn as_char(self) -> i8 {
         match self {
             Self::Initial => b'i'.cast_signed(),
@@ -29,7 +28,7 @@ impl StatusClass {
         }
     }
 
-    /// The class of a letter in the database.
+    /// The class with this letter in the database.
     pub fn from_char(letter: i8) -> Option<Self> {
         match letter.cast_unsigned() {
             b'i' => Some(Self::Initial),
@@ -42,7 +41,7 @@ impl StatusClass {
     /// Every class, in the order of a lifecycle's lists.
     pub const ALL: [Self; 3] = [Self::Initial, Self::Active, Self::Inactive];
 
-    /// The class of its word, in any case.
+    /// The class with this word, compared without case.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str().eq_ignore_ascii_case(word))
     }
@@ -63,19 +62,19 @@ impl fmt::Display for StatusClass {
     }
 }
 
-/// What a person is to a ticket (or, for the two copied ones, to a queue).
+/// The role of a person on a ticket; `Cc` and `AdminCc` also on a queue.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Who asked.
+    /// The person who asked.
     #[serde(alias = "Requestor")]
     Requestor,
-    /// Who is told what the requestor is told.
+    /// Gets what the requestor gets.
     #[serde(alias = "Cc")]
     Cc,
-    /// Who is told everything.
+    /// Gets everything, comments included.
     #[serde(alias = "AdminCc")]
     AdminCc,
 }
@@ -84,7 +83,7 @@ impl Role {
     /// Every role, in the order in which requests change them.
     pub const ALL: [Self; 3] = [Self::Requestor, Self::Cc, Self::AdminCc];
 
-    /// The word in JSON and in the database.
+    /// The word in JSON and in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requestor => "requestor",
@@ -93,12 +92,12 @@ impl Role {
         }
     }
 
-    /// The role of a word in the database.
+    /// The role with this word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 
-    /// RT's name, which history shows: `Requestor`, `Cc`, `AdminCc`.
+    /// RT's name, which the history shows: `Requestor`, `Cc`, `AdminCc`.
     pub fn rt_name(self) -> &'static str {
         match self {
             Self::Requestor => "Requestor",
@@ -117,18 +116,18 @@ impl fmt::Display for Role {
 /// A person watching a ticket or a queue: a user, or a bare mail address. Exactly one of `user` and `address` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watcher {
-    /// The row.
+    /// The id of the row.
     pub id: WatcherId,
-    /// The user, if they are one.
+    /// The user, if the person is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
-    /// The address of somebody who is not a user.
+    /// The mail address of a person who is not a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
 }
 
 impl Watcher {
-    /// Whether both name the same person.
+    /// Returns true if both refer to the same person.
     pub fn is_same_person(&self, other: &Self) -> bool {
         self.user == other.user
             && match (&self.address, &other.address) {
@@ -144,54 +143,54 @@ impl Watcher {
 pub struct Ticket {
     /// Its id.
     pub id: TicketId,
-    /// What people say and mail carries. `None` only in a preview of a create, which draws no number.
+    /// The number that people and mail subjects use. `None` only in the preview of a create, which draws no number.
     pub number: Option<i64>,
     /// The `seq` of its last numbered transaction; the ETag.
     pub version: i64,
-    /// One line.
+    /// A single line.
     pub subject: String,
-    /// Where it is.
+    /// The queue.
     pub queue: QueueId,
     /// A status of its queue's lifecycle.
     pub status: String,
-    /// The list of the lifecycle in which the status stands.
+    /// The class of the status.
     pub status_class: StatusClass,
-    /// Who works on it; `None` = Nobody.
+    /// The user who works on it; `None` for Nobody.
     pub owner: Option<UserId>,
-    /// Who made it.
+    /// The user who created it.
     pub creator: UserId,
-    /// Larger is more urgent.
+    /// A higher number is more urgent.
     pub priority: i32,
-    /// When it was made.
+    /// The time of its creation.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When its last numbered transaction was made.
+    /// The time of its last numbered transaction.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// When it first left an initial status.
+    /// The time when it first left an initial status.
     #[serde(with = "time::serde::rfc3339::option")]
     pub started_at: Option<OffsetDateTime>,
-    /// When it last became inactive.
+    /// The time when it last became inactive.
     #[serde(with = "time::serde::rfc3339::option")]
     pub resolved_at: Option<OffsetDateTime>,
-    /// When it should be done.
+    /// The due date.
     #[serde(with = "time::serde::rfc3339::option")]
     pub due_at: Option<OffsetDateTime>,
-    /// When somebody other than a requestor last wrote to the requestor.
+    /// The time of the last message to the requestor from somebody other than a requestor.
     #[serde(with = "time::serde::rfc3339::option")]
     pub told_at: Option<OffsetDateTime>,
-    /// Who asked.
+    /// The people who asked.
     pub requestors: Vec<Watcher>,
-    /// Who is told what the requestor is told.
+    /// People who get what the requestors get.
     pub cc: Vec<Watcher>,
-    /// Who is told everything.
+    /// People who get everything, comments included.
     pub admin_cc: Vec<Watcher>,
-    /// Values by field, in the order in which they were added; also those of fields that this queue does not show.
+    /// The values of each field in the order in which they were added, also of fields that its queue does not show.
     pub values: BTreeMap<CustomFieldId, Vec<String>>,
 }
 
 impl Ticket {
-    /// The watchers of a role.
+    /// The watchers in a role.
     pub fn watchers(&self, role: Role) -> &[Watcher] {
         match role {
             Role::Requestor => &self.requestors,
@@ -200,7 +199,7 @@ impl Ticket {
         }
     }
 
-    /// The watchers of a role, to change.
+    /// The watchers in a role, mutable.
     pub fn watchers_mut(&mut self, role: Role) -> &mut Vec<Watcher> {
         match role {
             Role::Requestor => &mut self.requestors,
@@ -209,51 +208,14 @@ impl Ticket {
         }
     }
 
-    /// The users that it names, some of them more than once.
+    /// The users that it refers to, possibly more than once.
     pub fn people(&self) -> impl Iterator<Item = UserId> {
         let watchers = Role::ALL.into_iter().flat_map(|role| self.watchers(role));
         self.owner.into_iter().chain([self.creator]).chain(watchers.filter_map(|watcher| watcher.user))
     }
 
-    /// The values of a field; empty where there are none.
+    /// The values of a field; empty if it has none.
     pub fn values_of(&self, field: CustomFieldId) -> &[String] {
         self.values.get(&field).map_or(&[], Vec::as_slice)
-    }
-
-    /// Makes one change. `prepare` changes a ticket only through this, and folding a history calls it again (I2).
-    pub fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Create(whole) | Change::Import(whole) => *self = (**whole).clone(),
-            Change::Status { new, class, .. } => {
-                self.status.clone_from(new);
-                self.status_class = *class;
-            }
-            Change::StatusClass { new, .. } => self.status_class = *new,
-            Change::Subject { new, .. } => self.subject.clone_from(new),
-            Change::Owner { new, .. } => self.owner = *new,
-            Change::Queue { new, .. } => self.queue = *new,
-            Change::Priority { new, .. } => self.priority = *new,
-            Change::Due { new, .. } => self.due_at = *new,
-            Change::Started { new, .. } => self.started_at = *new,
-            Change::Resolved { new, .. } => self.resolved_at = *new,
-            Change::Told { new, .. } => self.told_at = *new,
-            Change::AddWatcher { role, watcher } => self.watchers_mut(*role).push(watcher.clone()),
-            Change::DelWatcher { role, watcher } => self.watchers_mut(*role).retain(|w| w.id != watcher.id),
-            Change::CustomField { field, removed, added } => {
-                let values = self.values.entry(*field).or_default();
-                if let Some(gone) = removed {
-                    values.retain(|value| value != gone);
-                }
-                values.extend(added.iter().cloned());
-                if values.is_empty() {
-                    self.values.remove(field);
-                }
-            }
-            Change::Correspond
-            | Change::Comment
-            | Change::SystemError { .. }
-            | Change::Outcome(_)
-            | Change::Imported => {}
-        }
     }
 }

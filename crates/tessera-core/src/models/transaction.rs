@@ -1,50 +1,47 @@
-//! Transactions: the lines of a ticket's history. "Transaction" always means this, never the database's.
+//! Transactions: the entries of a ticket's history. "Transaction" always means this; the other kind is a "database transaction".
 
-use super::id::{
-    CustomFieldId, DeliveryId, LifecycleVersionId, QueueId, RequestId, ScripVersionId, TicketId,
-    TransactionId, UserId,
-};
-use super::ticket::{Role, StatusClass, Ticket, Watcher};
+use super::change::Change;
+use super::id::{RequestId, ScripVersionId, TicketId, TransactionId, UserId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use time::OffsetDateTime;
 
-/// The kind of a transaction, by RT's names.
+/// The type of a transaction, with RT's names.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 pub enum TransactionType {
-    /// The ticket was made.
+    /// The ticket was created.
     Create,
     /// Its status changed.
     #[serde(alias = "StatusChange")]
     Status,
     /// Another column changed; `field` names it.
     Set,
-    /// Somebody wrote to the requestor.
+    /// A message to the requestor.
     #[serde(alias = "Reply")]
     Correspond,
-    /// Somebody wrote to the team.
+    /// A message to the team.
     Comment,
     /// A custom field changed; `field` names it.
     CustomField,
-    /// A person got a role.
+    /// A person was added to a role.
     AddWatcher,
-    /// A person lost a role.
+    /// A person was removed from a role.
     DelWatcher,
-    /// A mail was accepted by the mail server.
+    /// The mail server accepted an email.
     EmailRecord,
-    /// The same, of a mail sent as a comment.
+    /// The mail server accepted an email that was sent as a comment.
     CommentEmailRecord,
-    /// A webhook was accepted.
+    /// The receiver accepted a webhook.
     WebhookDelivery,
-    /// A connector delivered; `data.kind` says what.
+    /// A connector delivered a message; `data.kind` is its kind.
     ConnectorDelivery,
     /// A delivery was given up.
     DeliveryFailed,
-    /// Automation could not do something.
+    /// Automation failed to do something.
     SystemError,
-    /// The ticket came from elsewhere, as it is from here on; what stands before it is told, not proved.
+    /// The ticket was imported in this state. The entries before it are as the import gave them, and changed nothing.
     Import,
 }
 
@@ -89,7 +86,7 @@ impl TransactionType {
         }
     }
 
-    /// The type of a name; the original design's `StatusChange` is `Status`.
+    /// The type with this name, compared without case; `StatusChange` is an alias of `Status`.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "StatusChange" => Some(Self::Status),
@@ -97,7 +94,7 @@ impl TransactionType {
         }
     }
 
-    /// Whether it starts a pass of scrips. The closed list of those that do not is what ends loops.
+    /// Returns true if it starts a pass of scrips. The results of deliveries and of automation do not, which prevents loops.
     pub fn is_activating(self) -> bool {
         !matches!(
             self,
@@ -118,162 +115,6 @@ impl fmt::Display for TransactionType {
     }
 }
 
-/// What a transaction changed, exactly and complete: this is its `data`. Applying it is the only way a ticket changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "snake_case")]
-pub enum Change {
-    /// The whole first state.
-    Create(Box<Ticket>),
-    /// Along an edge of a lifecycle, or by the map of a queue move.
-    Status {
-        /// From.
-        old: String,
-        /// To.
-        new: String,
-        /// The class of the old status.
-        old_class: StatusClass,
-        /// The class of the new status.
-        class: StatusClass,
-        /// The version of the lifecycle that allowed it.
-        lifecycle_version: LifecycleVersionId,
-        /// Whether the map of a queue move did it, rather than a transition.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        mapped: bool,
-    },
-    /// An edit of the lifecycle moved the status to another of its lists.
-    StatusClass {
-        /// From.
-        old: StatusClass,
-        /// To.
-        new: StatusClass,
-    },
-    /// The subject.
-    Subject {
-        /// From.
-        old: String,
-        /// To.
-        new: String,
-    },
-    /// The owner; `null` is Nobody.
-    Owner {
-        /// From.
-        old: Option<UserId>,
-        /// To.
-        new: Option<UserId>,
-    },
-    /// The queue.
-    Queue {
-        /// From.
-        old: QueueId,
-        /// To.
-        new: QueueId,
-    },
-    /// The priority.
-    Priority {
-        /// From.
-        old: i32,
-        /// To.
-        new: i32,
-    },
-    /// When it should be done.
-    Due {
-        /// From.
-        #[serde(with = "time::serde::rfc3339::option")]
-        old: Option<OffsetDateTime>,
-        /// To.
-        #[serde(with = "time::serde::rfc3339::option")]
-        new: Option<OffsetDateTime>,
-    },
-    /// When it first left an initial status.
-    Started {
-        /// From.
-        #[serde(with = "time::serde::rfc3339::option")]
-        old: Option<OffsetDateTime>,
-        /// To.
-        #[serde(with = "time::serde::rfc3339::option")]
-        new: Option<OffsetDateTime>,
-    },
-    /// When it last became inactive.
-    Resolved {
-        /// From.
-        #[serde(with = "time::serde::rfc3339::option")]
-        old: Option<OffsetDateTime>,
-        /// To.
-        #[serde(with = "time::serde::rfc3339::option")]
-        new: Option<OffsetDateTime>,
-    },
-    /// When the requestor was last written to.
-    Told {
-        /// From.
-        #[serde(with = "time::serde::rfc3339::option")]
-        old: Option<OffsetDateTime>,
-        /// To.
-        #[serde(with = "time::serde::rfc3339::option")]
-        new: Option<OffsetDateTime>,
-    },
-    /// A person got a role.
-    AddWatcher {
-        /// The role.
-        role: Role,
-        /// Who.
-        watcher: Watcher,
-    },
-    /// A person lost a role.
-    DelWatcher {
-        /// The role.
-        role: Role,
-        /// Who.
-        watcher: Watcher,
-    },
-    /// One value of a custom field left, came, or gave way to another.
-    CustomField {
-        /// The field.
-        field: CustomFieldId,
-        /// The value that left.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        removed: Option<String>,
-        /// The value that came.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        added: Option<String>,
-    },
-    /// A message to the requestor; its text is the transaction's content.
-    Correspond,
-    /// A message to the team; its text is the transaction's content.
-    Comment,
-    /// Automation could not do something; `new_value` says what in a sentence.
-    SystemError {
-        /// The verdict or budget behind it: `failed`, `refused`, `stopped`.
-        reason: String,
-    },
-    /// What became of a delivery (`EmailRecord` and its kin).
-    Outcome(Outcome),
-    /// A line of a history that was kept elsewhere: its type, field, values and content are as given, and it changes nothing.
-    Imported,
-    /// The whole state of a ticket that was kept elsewhere; a history is folded from here on.
-    Import(Box<Ticket>),
-}
-
-/// What became of a delivery.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The delivery.
-    pub delivery: DeliveryId,
-    /// Its kind: `email`, `webhook`, or a connector's.
-    pub kind: String,
-    /// What the receiver answered, or why it was given up; no secrets, at most 500 characters.
-    pub answer: String,
-    /// How many attempts it took.
-    pub attempts: i32,
-    /// Mail addresses, or the URL without its query; of a mail that arrived, those that took it.
-    pub to: Vec<String>,
-    /// Addresses that a mail which arrived did not reach.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missed: Vec<String>,
-    /// Why it failed, for `DeliveryFailed`: `permanent`, `exhausted`, `cancelled`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
 /// The text of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
@@ -284,29 +125,29 @@ pub struct Content {
 }
 
 impl Content {
-    /// A message of the type that somebody said, or of plain text.
+    /// Creates a message of this type, or of plain text.
     ///
     /// # Errors
-    /// The type is none of the two; what to say of it.
+    /// A message if the type is neither `text/plain` nor `text/html`.
     pub fn of_type(content_type: Option<String>, body: String) -> Result<Self, String> {
         let content_type = content_type.unwrap_or_else(|| "text/plain".to_owned());
         if !matches!(content_type.as_str(), "text/plain" | "text/html") {
-            return Err(format!("\"{content_type}\" is not understood; text/plain and text/html are"));
+            return Err(format!("\"{content_type}\" is not supported; use text/plain or text/html"));
         }
         Ok(Self { content_type, body })
     }
 }
 
-/// A line of a ticket's history.
+/// An entry of a ticket's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transaction {
     /// Its id.
     pub id: TransactionId,
     /// The ticket.
     pub ticket: TicketId,
-    /// Its place in the ticket's history, from 1 without gaps; `None` for outcomes of deliveries.
+    /// Its number in the ticket's history, from 1 without gaps; `None` for outcomes of deliveries.
     pub seq: Option<i64>,
-    /// The kind.
+    /// The type.
     pub transaction_type: TransactionType,
     /// The column or custom field that changed, by name.
     pub field: Option<String>,
@@ -316,27 +157,26 @@ pub struct Transaction {
     pub new_value: Option<String>,
     /// The exact change.
     pub change: Change,
-    /// The message, for Create, Correspond and Comment.
+    /// The message, for `Create`, `Correspond` and `Comment`.
     pub content: Option<Content>,
-    /// Who made it; the system user where a scrip did.
+    /// The user who made the change; the system user for a change by a scrip.
     pub creator: UserId,
-    /// When.
+    /// The time of the change.
     pub created_at: OffsetDateTime,
-    /// Followed from another change of the request by a rule of tickets (Started, Resolved, Told); starts no pass.
+    /// True if a rule of tickets derived it from another change of the request (Started, Resolved, Told); it starts no pass.
     pub derived: bool,
-    /// The transaction whose scrip made this one.
+    /// The transaction on which the scrip fired that made this change.
     pub caused_by: Option<TransactionId>,
-    /// The version of the scrip that made it.
+    /// The version of that scrip.
     pub scrip_version: Option<ScripVersionId>,
-    /// The request it belongs to.
+    /// The request that it belongs to.
     pub request: RequestId,
-    /// Its place within the request, from 1.
+    /// Its number within the request, from 1.
     pub batch_seq: i32,
 }
 
 impl Transaction {
-    /// Whether scrips are tried on it: outcomes of deliveries, what follows by a rule of tickets and what was imported start
-    /// no pass.
+    /// Returns true if it starts a pass of scrips: outcomes of deliveries, derived changes and imported entries do not.
     pub fn starts_pass(&self) -> bool {
         self.transaction_type.is_activating() && !self.derived && self.change != Change::Imported
     }

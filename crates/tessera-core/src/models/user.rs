@@ -1,14 +1,14 @@
-//! Users: people with a name. A bare mail address needs none.
+//! Users: people and programs with a username. People who only have a mail address are not users.
 
 use super::id::UserId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The user whose transactions scrips make. RT: `RT_System`.
+/// The user who creates the transactions of scrips. RT: `RT_System`.
 pub const SYSTEM_USER: UserId = UserId(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
-/// The one administrator until there are log-ins.
+/// The only administrator until Tessera has user authentication.
 pub const ADMIN_USER: UserId = UserId(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0002));
-/// What templates and searches call the owner of a ticket that nobody owns. RT: `Nobody`.
+/// The owner's name in templates and searches for a ticket without an owner. RT: `Nobody`.
 pub const NOBODY: &str = "Nobody";
 
 /// A user.
@@ -18,18 +18,18 @@ pub struct User {
     pub id: UserId,
     /// Unique, compared without case.
     pub username: String,
-    /// Unique where given, compared without case.
+    /// Unique if set, compared without case.
     pub email: Option<String>,
-    /// What people call them.
+    /// The name for display.
     pub name: Option<String>,
-    /// Privileged users may own tickets.
+    /// True if the user may own tickets.
     pub privileged: bool,
-    /// Disabled users keep their history and get nothing.
+    /// True if the user is disabled: they keep their history and get no mail.
     pub disabled: bool,
 }
 
 impl User {
-    /// What to call them: the name, else the username.
+    /// Returns the name for display: the name, or else the username.
     pub fn display_name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.username)
     }

@@ -1,23 +1,24 @@
-//! The why: what was asked, expected and found, as a tree; of conditions, queries and actions.
+//! Explanations of conditions, queries and actions: a tree of predicates with expected and actual values.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// One predicate with what was expected and what was found, or a group of them; nothing is hidden by short-circuit.
+/// A predicate with its expected and actual values, or a group of predicates. Groups are complete: evaluation does not stop
+/// at the first predicate that decides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {
-    /// What was asked: `transaction.type`, `status.to`, `CF.{Severity}`; `all`, `any`, `not` for a group.
+    /// The name of the predicate: `transaction.type`, `status.to`, `CF.{Severity}`; `all`, `any` or `not` for a group.
     pub predicate: Cow<'static, str>,
-    /// What would make it hold.
+    /// The value for which it holds.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub expected: Value,
-    /// What was found.
+    /// The actual value.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub actual: Value,
-    /// Whether it holds.
+    /// True if it holds.
     pub result: bool,
-    /// The sentence for a person, where there is more to say.
+    /// A sentence for people, if the values do not explain the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The predicates of a group.
@@ -26,7 +27,7 @@ pub struct Why {
 }
 
 impl Why {
-    /// One predicate.
+    /// Creates a single predicate.
     pub fn leaf(
         predicate: impl Into<Cow<'static, str>>,
         expected: impl Into<Value>,
@@ -43,31 +44,31 @@ impl Why {
         }
     }
 
-    /// A group that holds when all of its predicates hold.
+    /// Creates a group that holds if all of its predicates hold.
     pub fn all(children: Vec<Self>) -> Self {
         let result = children.iter().all(|child| child.result);
         Self { children, ..Self::leaf("all", Value::Null, Value::Null, result) }
     }
 
-    /// A group that holds when any of its predicates holds.
+    /// Creates a group that holds if any of its predicates holds.
     pub fn any(children: Vec<Self>) -> Self {
         let result = children.iter().any(|child| child.result);
         Self { children, ..Self::leaf("any", Value::Null, Value::Null, result) }
     }
 
-    /// The opposite of a predicate.
+    /// Creates the negation of a predicate.
     pub fn opposite(child: Self) -> Self {
         let result = !child.result;
         Self { children: vec![child], ..Self::leaf("not", Value::Null, Value::Null, result) }
     }
 
-    /// The same with a sentence.
+    /// Adds a sentence for people.
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
-    /// Adds what the action said to the condition's tree: `action` did not hold, because.
+    /// Adds a predicate of the action, which does not hold for this reason, to the tree of the condition.
     pub fn with_action(mut self, predicate: &'static str, reason: impl Into<String>) -> Self {
         let leaf = Self::leaf(predicate, Value::Null, Value::Null, false).because(reason);
         if self.children.is_empty() {

@@ -275,7 +275,7 @@ pub fn read<D: DeserializeOwned>(members: Map<String, Value>) -> Result<D> {
 fn find_nul(place: String, value: &Value, faults: &mut Vec<Fault>) {
     let mut say = |place: &str, text: &str| {
         if text.contains('\0') {
-            let message = "holds the character U+0000, which cannot be stored; remove it";
+            let message = "contains the character U+0000, which cannot be stored; remove it";
             faults.push(Fault::new(place, message));
         }
     };

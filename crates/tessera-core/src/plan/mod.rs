@@ -31,8 +31,7 @@ pub use prepare::prepare;
 pub use situation::{People, Situation, Target};
 
 use crate::models::{
-    Change, CustomFieldId, Delivery, DeliveryId, RequestId, Role, Ticket, Transaction, UserId, Watcher,
-    WatcherId,
+    CustomFieldId, Delivery, DeliveryId, RequestId, Role, Ticket, Transaction, UserId, Watcher, WatcherId,
 };
 use crate::scrip::evaluation::Evaluation;
 use time::OffsetDateTime;
@@ -101,27 +100,4 @@ pub struct Rows {
     pub watchers_in: Vec<(Role, Watcher)>,
     /// People who go.
     pub watchers_out: Vec<WatcherId>,
-}
-
-/// Folds a history into the ticket that it describes (I2). `None` unless it begins with a Create, or with an Import, before
-/// which there may be lines that were imported with it.
-///
-/// `history` is the numbered transactions in order of `seq`: change, `seq` and time of each.
-pub fn fold<'a>(history: impl IntoIterator<Item = (&'a Change, i64, OffsetDateTime)>) -> Option<Ticket> {
-    let mut folded: Option<Ticket> = None;
-    for (change, seq, at) in history {
-        match (change, &mut folded) {
-            (Change::Create(whole) | Change::Import(whole), None) => {
-                folded = Some(Ticket { version: seq, ..(**whole).clone() });
-            }
-            (Change::Imported, None) => {}
-            (_, None) => return None,
-            (change, Some(ticket)) => {
-                ticket.apply(change);
-                ticket.version = seq;
-                ticket.updated_at = at;
-            }
-        }
-    }
-    folded
 }

@@ -10,7 +10,7 @@ use crate::models::user::ADMIN_USER;
 use crate::models::{Change, CustomFieldId, DeliveryId, Role, Ticket, User};
 use crate::plan::catalog::bare_address;
 use crate::plan::{
-    self, CASCADE_DEPTH_MAX, Catalog, DELIVERIES_MAX, FIRED_MAX, Plan, RENDERED_MAX, SHADOWS_MAX, prepare,
+    CASCADE_DEPTH_MAX, Catalog, DELIVERIES_MAX, FIRED_MAX, Plan, RENDERED_MAX, SHADOWS_MAX, prepare,
 };
 use crate::query::ast::QUERY_MAX;
 use crate::query::filter;
@@ -291,7 +291,7 @@ pub fn plans(data: &[u8]) {
         assert_eq!(lifecycle.class_of(&one.ticket.status), Some(one.ticket.status_class));
         plans.push(one);
         let history = plans.iter().flat_map(|plan| &plan.transactions);
-        let folded = plan::fold(history.map(|one| (&one.change, one.seq.unwrap(), one.created_at)));
+        let folded = Ticket::fold(history.map(|one| (&one.change, one.seq.unwrap(), one.created_at)));
         assert_eq!(folded.as_ref(), plans.last().map(|plan| &plan.ticket), "the history is another ticket's");
     }
 }

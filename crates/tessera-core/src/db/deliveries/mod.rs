@@ -9,6 +9,9 @@ mod one;
 mod operator_actions;
 mod settle;
 
+#[cfg(test)]
+mod state_tests;
+
 pub use endpoints::*;
 pub use leases::*;
 pub use list::*;

@@ -4,8 +4,8 @@
 use super::settle::reached;
 use crate::db::error;
 use crate::error::{Code, Error, Result};
+use crate::models::change::{Change, Outcome};
 use crate::models::delivery::Payload;
-use crate::models::transaction::{Change, Outcome};
 use crate::models::{DeliveryId, Ids, TransactionId, UserId};
 use sqlx::PgPool;
 use sqlx::types::Json;

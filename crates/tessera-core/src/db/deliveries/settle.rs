@@ -8,8 +8,10 @@
 
 use crate::db::error;
 use crate::error::Result;
-use crate::models::delivery::{Attempt, AttemptOutcome, Leased, Payload, RecipientAnswer};
-use crate::models::transaction::{Change, Outcome};
+use crate::models::change::{Change, Outcome};
+use crate::models::delivery::{
+    Attempt, AttemptOutcome, DeliveryEvent, DeliveryState, Leased, Payload, RecipientAnswer,
+};
 use crate::models::user::SYSTEM_USER;
 use crate::models::{TransactionId, TransactionType};
 use sqlx::PgPool;
@@ -38,38 +40,31 @@ pub struct Settlement {
     pub transaction: TransactionId,
 }
 
-/// How a settlement ends, as the statement reads it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Success,
-    PutOff,
-    Failure,
-}
-
 impl Settlement {
-    /// A mail that is given up after some of its recipients took it has arrived, as far as it ever will.
-    fn end(&self) -> End {
+    /// The state of the delivery after its attempt. An email that is given up after some of its recipients accepted it is
+    /// completed: no more of them will get it.
+    fn state(&self) -> DeliveryState {
         let reached = || self.attempt.recipients.iter().any(|one| one.outcome == AttemptOutcome::Delivered);
-        match (self.attempt.outcome, self.again) {
-            (AttemptOutcome::Delivered, _) => End::Success,
-            (AttemptOutcome::Retry, Some(_)) => End::PutOff,
-            _ if reached() => End::Success,
-            _ => End::Failure,
-        }
+        DeliveryState::Running.after(match (self.attempt.outcome, self.again) {
+            (AttemptOutcome::Delivered, _) => DeliveryEvent::Deliver,
+            (AttemptOutcome::Retry, Some(_)) => DeliveryEvent::Retry,
+            _ if reached() => DeliveryEvent::Deliver,
+            _ => DeliveryEvent::GiveUp,
+        })
     }
 
     fn transaction_type(&self) -> TransactionType {
-        match (self.end(), &self.leased.delivery.payload) {
-            (End::Success, Payload::Email(mail)) if mail.as_comment => TransactionType::CommentEmailRecord,
-            (End::Success, Payload::Email(_)) => TransactionType::EmailRecord,
-            (End::Success, Payload::Webhook(_)) => TransactionType::WebhookDelivery,
-            (End::Success, Payload::Connector(_)) => TransactionType::ConnectorDelivery,
-            (End::PutOff | End::Failure, _) => TransactionType::DeliveryFailed,
+        match &self.leased.delivery.payload {
+            _ if self.state() != DeliveryState::Completed => TransactionType::DeliveryFailed,
+            Payload::Email(mail) if mail.as_comment => TransactionType::CommentEmailRecord,
+            Payload::Email(_) => TransactionType::EmailRecord,
+            Payload::Webhook(_) => TransactionType::WebhookDelivery,
+            Payload::Connector(_) => TransactionType::ConnectorDelivery,
         }
     }
 
     fn change(&self) -> Change {
-        let (payload, is_success) = (&self.leased.delivery.payload, self.end() == End::Success);
+        let (payload, is_success) = (&self.leased.delivery.payload, self.state() == DeliveryState::Completed);
         let reason = match self.attempt.outcome {
             _ if is_success => None,
             AttemptOutcome::Permanent => Some("permanent".to_owned()),
@@ -139,10 +134,12 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
         .clone()
         .map(|one| Some(one.attempt.recipients.as_slice()).filter(|answers| !answers.is_empty()).map(Json))
         .collect();
-    let won: Vec<bool> = each.clone().map(|one| one.end() == End::Success).collect();
+    let won: Vec<bool> = each.clone().map(|one| one.state() == DeliveryState::Completed).collect();
     let again: Vec<Option<f64>> = each
         .clone()
-        .map(|one| one.again.filter(|_| one.end() == End::PutOff).map(|delay| delay.as_secs_f64()))
+        .map(|one| {
+            one.again.filter(|_| one.state() == DeliveryState::Available).map(|delay| delay.as_secs_f64())
+        })
         .collect();
     let transactions: Vec<Uuid> = each.clone().map(|one| one.transaction.0).collect();
     let types: Vec<String> = each.clone().map(|one| one.transaction_type().to_string()).collect();

@@ -3,9 +3,9 @@
 use super::*;
 use crate::error::Fault;
 use crate::models::user::SYSTEM_USER;
-use crate::models::{Change, Role, StatusClass, TransactionType, User, UserId};
+use crate::models::{Change, Role, StatusClass, Ticket, TransactionType, User, UserId};
 use crate::plan::tests::{Desk, id, user};
-use crate::plan::{Catalog, People, fold};
+use crate::plan::{Catalog, People};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use time::OffsetDateTime;
@@ -93,9 +93,9 @@ fn a_whole_line_becomes_a_ticket_with_people_values_and_a_history_that_ends_with
     assert!(transactions[..3].iter().all(|one| one.change == Change::Imported && !one.starts_pass()));
     assert!(!TransactionType::Import.is_activating());
     assert_eq!(transactions[3].created_at, ticket.updated_at);
-    let folded = fold(transactions.iter().map(|one| (&one.change, one.seq.unwrap(), one.created_at)));
+    let folded = Ticket::fold(transactions.iter().map(|one| (&one.change, one.seq.unwrap(), one.created_at)));
     assert_eq!(folded.as_ref(), Some(&ticket));
-    assert_eq!(fold(transactions[..3].iter().map(|one| (&one.change, 1, one.created_at))), None);
+    assert_eq!(Ticket::fold(transactions[..3].iter().map(|one| (&one.change, 1, one.created_at))), None);
     let words = &read.content_words;
     assert!(words[0].contains("burns") && words[1].is_empty(), "{words:?}");
 }
@@ -208,7 +208,7 @@ fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
         [
             "number: is not a number of a ticket, which are 1 to 1000000000000",
             "creator: Nobody is the owner of tickets that nobody owns, and can be nobody else",
-            "subject: holds a line break or another control character; it must be one line",
+            "subject: contains a line break or another control character; it must be one line",
             "requestors[0]: \"no\" is not a mail address; write a username, an address, or eve <eve@example.net>",
             "cc[0]: \"\" is empty; a name has 1 to 200 bytes",
         ]
@@ -225,7 +225,7 @@ fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
         let expected = format!("transactions[0].type: \"{kind}\" is no type of a transaction; {types}");
         assert_eq!(past(json!({"type": kind})), [expected]);
     }
-    let nul = "holds the character U+0000, which cannot be stored; remove it";
+    let nul = "contains the character U+0000, which cannot be stored; remove it";
     assert_eq!(past(json!({"content": "a\u{0}b"})), [format!("transactions[0].content: {nul}")]);
     assert_eq!(past(json!({"new_value": "\u{0}"})), [format!("transactions[0].new_value: {nul}")]);
     let html = "transactions[0].content_type: \"text/markdown\" is none of \"text/plain\" and \"text/html\"";
@@ -262,11 +262,11 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
         (json!({"cc": ["tessera"]}), "cc: tessera is the system and cannot watch a ticket"),
         (
             json!({"custom_fields": {"Severity": "huge"}}),
-            "custom_fields.Severity: \"huge\" is not a value of \"Severity\"; there are \"low\" and \"high\"",
+            "custom_fields.Severity: \"huge\" is not a value of \"Severity\"; valid values are \"low\" and \"high\"",
         ),
         (
             json!({"custom_fields": {"Note": ["a", "b"]}}),
-            "custom_fields.Note: \"Note\" takes at most 1 value, and this makes 2; to allow more, set its max_values to 0",
+            "custom_fields.Note: \"Note\" allows at most 1 value, and this would make 2; to allow more, set its max_values to 0",
         ),
         (
             json!({"custom_fields": {"Nope": null}}),
@@ -382,7 +382,7 @@ fn the_name_of_a_field_is_one_line_and_no_longer_than_a_name() {
     assert_eq!(
         told,
         [
-            "custom_fields: \"\\u{1b}[2J\" holds a line break or another control character; it must be one line"
+            "custom_fields: \"\\u{1b}[2J\" contains a line break or another control character; it must be one line"
         ]
     );
     let told = faults(json!({"custom_fields": {"x".repeat(201): "x"}}));

@@ -277,7 +277,7 @@ pub(crate) fn why_of(plan: &Plan, scrip: &str) -> String {
 /// Folds the ticket's history, the one before and the plan's, and holds it against the ticket (I2).
 pub(crate) fn assert_folds(before: &[&Plan], plan: &Plan) {
     let history = before.iter().copied().chain([plan]).flat_map(|plan| &plan.transactions);
-    let folded = fold(history.map(|one| (&one.change, one.seq.unwrap(), one.created_at))).unwrap();
+    let folded = Ticket::fold(history.map(|one| (&one.change, one.seq.unwrap(), one.created_at))).unwrap();
     assert_eq!(folded, plan.ticket);
 }
 

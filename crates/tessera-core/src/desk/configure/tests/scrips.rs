@@ -324,7 +324,7 @@ async fn a_payload_is_held_against_the_schema_of_its_kind_as_far_as_templates_le
     );
     let (field, message) = refused("email", json!({})).await;
     assert_eq!(field, "action_config");
-    assert!(message.contains("for email (smtp) and webhook there are actions of their own"), "{message}");
+    assert!(message.contains("emails and webhooks have their own actions"), "{message}");
 
     let new = crate::desk::configure::NewConnector {
         name: "chatter".to_owned(),
