@@ -4,7 +4,7 @@ use super::ScripRef;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tessera_core::db::deliveries::{Endpoint, Hold, Listed, Stored, Whole};
+use tessera_core::db::deliveries::{DeliveryDetail, DeliverySummary, Endpoint, Hold, Stored};
 use tessera_core::models::delivery::{HoldReason, Payload, Recipient, RecipientAnswer};
 use tessera_core::models::{DeliveryId, TransactionId};
 use time::OffsetDateTime;
@@ -299,8 +299,8 @@ pub(super) fn message(payload: &Payload) -> Message {
     }
 }
 
-impl From<Listed> for DeliveryListed {
-    fn from(row: Listed) -> Self {
+impl From<DeliverySummary> for DeliveryListed {
+    fn from(row: DeliverySummary) -> Self {
         let missing =
             |kind, word: &str| MessageKept::Missing(MessageMissing { kind, missing: word.to_owned() });
         Self {
@@ -367,9 +367,9 @@ impl HoldView {
     }
 }
 
-impl From<Whole> for DeliveryWhole {
-    fn from(whole: Whole) -> Self {
-        let made = whole.attempts.into_iter().map(|one| AttemptMade {
+impl From<DeliveryDetail> for DeliveryWhole {
+    fn from(detail: DeliveryDetail) -> Self {
+        let made = detail.attempts.into_iter().map(|one| AttemptMade {
             number: one.attempt,
             started_at: one.started_at,
             duration_ms: one.duration_ms,
@@ -380,13 +380,13 @@ impl From<Whole> for DeliveryWhole {
             recipients: one.recipients,
             connector: one.connector,
         });
-        let actions = whole.actions.into_iter().map(|one| ActionTaken {
+        let actions = detail.actions.into_iter().map(|one| ActionTaken {
             action: one.action,
             reason: one.reason,
             actor: one.actor,
             at: one.at,
         });
-        Self { listed: whole.listed.into(), attempts_made: made.collect(), actions: actions.collect() }
+        Self { listed: detail.listed.into(), attempts_made: made.collect(), actions: actions.collect() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads the catalog: the whole configuration of one version, compiling only what changed since the last one.
+//! Reads the catalog, the whole configuration of one version, and compiles only what changed since the previous one.
 
 use super::error;
 use crate::error::{Code, Error, Fault, Result};
@@ -27,7 +27,7 @@ use sqlx::{PgConnection, PgPool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The version of the configuration, now.
+/// Returns the current version of the configuration.
 ///
 /// # Errors
 /// Those of the database.
@@ -35,11 +35,11 @@ pub async fn version(db: &mut PgConnection) -> Result<i64> {
     sqlx::query_scalar!("SELECT version FROM config_version").fetch_one(db).await.map_err(error)
 }
 
-/// Reads the configuration as it is, taking what did not change from `previous`.
+/// Reads the current configuration, and takes unchanged objects from `previous`.
 ///
 /// # Errors
-/// `internal` when a lifecycle or a field cannot be understood; those of the database. A scrip or template that cannot
-/// be understood is logged and left out: the desk goes on without it.
+/// `internal` if a stored lifecycle or custom field is invalid; those of the database. An invalid scrip or template is logged
+/// and left out.
 pub async fn read(pool: &PgPool, previous: Option<&Catalog>, installation: Installation) -> Result<Catalog> {
     let mut db = super::moment(pool).await?;
     let catalog = read_within(&mut db, previous, installation).await?;
@@ -47,8 +47,8 @@ pub async fn read(pool: &PgPool, previous: Option<&Catalog>, installation: Insta
     Ok(catalog)
 }
 
-/// The same within a database transaction under way, with what that one wrote. It must hold the configuration (see
-/// [`super::configuration::lock`]), or see one snapshot.
+/// As [`read`], within a database transaction and with its writes. It must hold the lock of the configuration (see
+/// [`super::configuration::lock`]) or see one snapshot.
 ///
 /// # Errors
 /// Those of [`read`].
@@ -85,7 +85,7 @@ pub async fn read_within(
     Ok(Catalog::new(parts))
 }
 
-/// The things of before with those that changed in their place, by id.
+/// Replaces the changed objects of the previous configuration, by id.
 fn merge<'a, T: 'a, I: Ord>(
     before: Option<impl Iterator<Item = &'a Arc<T>>>,
     changed: Vec<Arc<T>>,
@@ -96,13 +96,10 @@ fn merge<'a, T: 'a, I: Ord>(
     all.into_values().collect()
 }
 
-/// A stored thing that this program cannot understand.
+/// Returns the error for a stored object that is invalid for this program.
 fn broken(what: &str, name: &str, faults: &[Fault]) -> Error {
     let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
-    Error::new(
-        Code::Internal,
-        format!("The stored {what} {name} cannot be understood: {}", faults.join("; ")),
-    )
+    Error::new(Code::Internal, format!("The stored {what} {name} is invalid: {}", faults.join("; ")))
 }
 
 async fn lifecycles(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Lifecycle>>> {
@@ -140,7 +137,7 @@ async fn fields(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<CustomField
     let mut fields = Vec::with_capacity(rows.len());
     for row in rows {
         let field_type: FieldType = serde_json::from_value(Value::String(row.field_type))
-            .map_err(|source| Error::internal("A stored field has a type that is none.", source))?;
+            .map_err(|source| Error::internal("A stored custom field has an unknown type.", source))?;
         let definition = custom_field::Definition {
             name: row.name.clone(),
             field_type,
@@ -212,7 +209,6 @@ async fn templates(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Template
     Ok(templates)
 }
 
-/// Where a scrip is attached, as the database puts it.
 #[derive(Debug, Deserialize)]
 struct AttachmentRow {
     queue: Option<QueueId>,
@@ -275,7 +271,7 @@ async fn scrips(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Scrip>>> {
     Ok(scrips)
 }
 
-/// All of them, for they are few; a schema that is as it was is not compiled again.
+/// Reads all kinds, as they are few; a schema that did not change is not compiled again.
 async fn kinds(db: &mut PgConnection, previous: Option<&Catalog>) -> Result<Vec<Arc<ConnectorKind>>> {
     let rows =
         sqlx::query!("SELECT kind, schema, announced_at IS NOT NULL AS \"announced!\" FROM delivery_kinds")
@@ -298,14 +294,13 @@ async fn kinds(db: &mut PgConnection, previous: Option<&Catalog>) -> Result<Vec<
             Err(fault) => tracing::error!(
                 kind = row.kind,
                 fault,
-                "left out a kind of connectors whose stored schema does not compile"
+                "left out a connector kind whose stored schema does not compile"
             ),
         }
     }
     Ok(kinds)
 }
 
-/// A person of a queue, as the database puts it.
 #[derive(Debug, Deserialize)]
 struct QueueWatcherRow {
     id: WatcherId,

@@ -1,4 +1,4 @@
-//! Proves the invariants that a database with no server running can show (docs/architecture.md, "What holds").
+//! Checks the invariants that the data alone can prove (docs/architecture.md, "What holds").
 
 use super::{error, tickets};
 use crate::error::Result;
@@ -14,35 +14,35 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Violations told of each invariant.
+/// The maximum number of violations reported of each invariant.
 const SHOWN_MAX: i64 = 20;
-/// Tickets folded at a time.
+/// The number of tickets read at a time.
 const BATCH: i64 = 500;
 
-/// What was looked at, and what is wrong.
+/// The numbers of checked objects, and the violations found.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Tickets folded.
+    /// The number of tickets that were folded.
     pub tickets: u64,
-    /// Transactions folded.
+    /// The number of transactions that were folded.
     pub transactions: u64,
-    /// Deliveries looked at.
+    /// The number of deliveries that were checked.
     pub deliveries: i64,
-    /// What is wrong: the invariant, and a sentence with ids.
+    /// The violations: the invariant, and a sentence with ids; at most 20 of each invariant.
     pub violations: Vec<(&'static str, String)>,
 }
 
-/// Looks at everything, in one snapshot.
+/// Checks everything in one snapshot.
 ///
 /// # Errors
-/// Those of the database; what is wrong with the data is in the report.
+/// Those of the database; violations are not errors but part of the report.
 pub async fn check(pool: &PgPool) -> Result<Report> {
     let mut db = super::moment(pool).await?;
     sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *db).await.map_err(error)?;
     look(&mut db).await
 }
 
-/// The same, in the database transaction of the caller.
+/// As [`check`], in the database transaction of the caller.
 pub(crate) async fn look(db: &mut PgConnection) -> Result<Report> {
     let mut report = Report::default();
     let lifecycles = Lifecycles::read(db).await?;
@@ -51,7 +51,7 @@ pub(crate) async fn look(db: &mut PgConnection) -> Result<Report> {
     Ok(report)
 }
 
-/// Every version of every lifecycle, and the current one of each queue.
+/// Every version of every lifecycle, and the current version for each queue.
 struct Lifecycles {
     versions: HashMap<LifecycleVersionId, Lifecycle>,
     of_queue: HashMap<QueueId, LifecycleVersionId>,
@@ -90,7 +90,7 @@ impl Lifecycles {
             .and_then(|life| life.class_of(status))
     }
 
-    /// Whether a change of status is an edge of the version it names, or the map of a queue move to it.
+    /// Returns true if a change of status is a transition of the lifecycle version that it names, or follows a status map to it.
     fn allows(&self, change: &Change) -> bool {
         let Change::Status { old, new, mapped, lifecycle_version, .. } = change else { return true };
         let Some(target) = self.versions.get(lifecycle_version) else { return false };
@@ -112,7 +112,8 @@ struct Line {
     change: Change,
 }
 
-/// I2 and I4: a ticket equals the fold of its transactions; its class is its lifecycle's; its changes of status are edges.
+/// Checks I2 and I4: a ticket equals the fold of its transactions, its status has the class of its lifecycle, and its changes
+/// of status are transitions.
 async fn fold_tickets(db: &mut PgConnection, lifecycles: &Lifecycles, report: &mut Report) -> Result<()> {
     let mut after = Uuid::nil();
     loop {
@@ -144,12 +145,14 @@ async fn fold_tickets(db: &mut PgConnection, lifecycles: &Lifecycles, report: &m
             report.tickets += 1;
             report.transactions += u64::try_from(history.len()).unwrap_or_default();
             if row.subject_folded != text::fold(&ticket.subject) {
-                report
-                    .tell("I2", format!("ticket {} has a folded subject that is not its subject's", row.id));
+                report.violation(
+                    "I2",
+                    format!("ticket {} has a folded subject that does not match its subject", row.id),
+                );
             }
             if row.subject_words.is_some_and(|words| words != vector(&ticket.subject)) {
-                let words = "words that are not its subject's, as an older program leaves them; its next change sets them";
-                report.tell("I2", format!("ticket {} has {words}", row.id));
+                let words = "has search words that do not match its subject, as older versions leave them; its next change updates them";
+                report.violation("I2", format!("ticket {} {words}", row.id));
             }
             judge(ticket, &history, lifecycles, report);
         }
@@ -159,33 +162,36 @@ async fn fold_tickets(db: &mut PgConnection, lifecycles: &Lifecycles, report: &m
 fn judge(ticket: Ticket, history: &[Line], lifecycles: &Lifecycles, report: &mut Report) {
     let number = ticket.number.unwrap_or_default();
     for line in history.iter().filter(|line| !lifecycles.allows(&line.change)) {
-        report.tell(
+        report.violation(
             "I4",
-            format!("transaction {} of ticket #{number} is no edge of the lifecycle it names", line.id),
+            format!(
+                "transaction {} of ticket #{number} is not a transition of the lifecycle that it names",
+                line.id
+            ),
         );
     }
     if lifecycles.class_of(ticket.queue, &ticket.status) != Some(ticket.status_class) {
-        report.tell(
+        report.violation(
             "I2",
             format!(
-                "ticket #{number} is {} as {}, which its lifecycle does not say",
+                "ticket #{number} has the class {} with the status {}, which differs from its lifecycle",
                 ticket.status_class, ticket.status
             ),
         );
     }
-    // Ids from before 1970 carry 1970.
-    let made = ticket.created_at.max(OffsetDateTime::UNIX_EPOCH);
-    if moment_of(ticket.id.0).is_none_or(|carried| (carried - made).abs() > ID_SLACK) {
+    // The id of a ticket from before 1970 contains 1970.
+    let created = ticket.created_at.max(OffsetDateTime::UNIX_EPOCH);
+    if moment_of(ticket.id.0).is_none_or(|carried| (carried - created).abs() > ID_SLACK) {
         let id = ticket.id;
-        report.tell(
+        report.violation(
             "ids",
-            format!("ticket #{number} was made at {made} and has the id {id}, which carries another time: searches by Created miss it"),
+            format!("ticket #{number} was created at {created} but its id {id} contains another time, so searches by Created miss it"),
         );
     }
     let folded = Ticket::fold(history.iter().map(|line| (&line.change, line.seq, line.at)));
     let (folded, found) = (folded.map(normal), normal(ticket));
     if folded.as_ref() != Some(&found) {
-        report.tell(
+        report.violation(
             "I2",
             format!(
                 "ticket #{number} is not the fold of its transactions: folded {folded:?}, found {found:?}"
@@ -194,7 +200,8 @@ fn judge(ticket: Ticket, history: &[Line], lifecycles: &Lifecycles, report: &mut
     }
 }
 
-/// The ticket with people and values in one order, which no row keeps for a value that left and came back at once.
+/// The ticket with its people and values sorted, because rows do not keep the order of a value that was removed and added at
+/// once.
 fn normal(mut ticket: Ticket) -> Ticket {
     for role in Role::ALL {
         ticket.watchers_mut(role).sort_by_key(|watcher| watcher.id);
@@ -206,7 +213,7 @@ fn normal(mut ticket: Ticket) -> Ticket {
 }
 
 impl Report {
-    fn tell(&mut self, invariant: &'static str, sentence: String) {
+    fn violation(&mut self, invariant: &'static str, sentence: String) {
         let shown = usize::try_from(SHOWN_MAX).unwrap_or(usize::MAX);
         if self.violations.iter().filter(|(name, _)| *name == invariant).count() < shown {
             self.violations.push((invariant, sentence));
@@ -214,7 +221,7 @@ impl Report {
     }
 }
 
-/// What SQL alone can see: I3, I5, I6, the holds of I7, I8 and the references that have no foreign key.
+/// Checks in SQL: I3, I5, I6, the holds of I7, I8, and the references without a foreign key.
 async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
     report.deliveries = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM deliveries"#)
         .fetch_one(&mut *db)
@@ -237,80 +244,80 @@ async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
         SELECT v.invariant AS "invariant!", v.sentence AS "sentence!"
         FROM (
           (SELECT 'I3' AS invariant,
-                  format('ticket #%s is at version %s with %s numbered transactions, the last %s',
+                  format('ticket #%s has version %s but %s numbered transactions, the last one %s',
                          t.number, t.version, count(h.seq), max(h.seq)) AS sentence
            FROM tickets t LEFT JOIN transactions h ON h.ticket_id = t.id AND h.seq IS NOT NULL
            GROUP BY t.id
            HAVING t.version <> count(h.seq) OR t.version <> max(h.seq) OR count(h.seq) = 0
            LIMIT $1)
           UNION ALL
-          (SELECT 'I5', format('delivery %s has no cause', d.id) FROM deliveries d
+          (SELECT 'I5', format('delivery %s has no transaction that caused it', d.id) FROM deliveries d
            WHERE NOT EXISTS (SELECT FROM transactions h WHERE h.id = d.transaction_id AND h.ticket_id = d.ticket_id)
            LIMIT $1)
           UNION ALL
-          (SELECT 'I5', format('delivery %s is in the queue and is not there', q.delivery_id) FROM delivery_queue q
+          (SELECT 'I5', format('delivery %s is in the queue but does not exist', q.delivery_id) FROM delivery_queue q
            WHERE NOT EXISTS (SELECT FROM deliveries d WHERE d.id = q.delivery_id)
            LIMIT $1)
           UNION ALL
-          (SELECT 'I5', format('request %s fired delivery %s, which there is not', r.request_id, m.id)
+          (SELECT 'I5', format('request %s created delivery %s, which does not exist', r.request_id, m.id)
            FROM request_traces r
            CROSS JOIN LATERAL jsonb_array_elements(r.evaluations) AS e (evaluation)
            CROSS JOIN LATERAL (SELECT (jsonb_array_elements_text(coalesce(e.evaluation -> 'deliveries', '[]')))::uuid AS id) m
            WHERE NOT EXISTS (SELECT FROM deliveries d WHERE d.id = m.id)
            LIMIT $1)
           UNION ALL
-          (SELECT 'I6', format('delivery %s is finished with %s successes and %s failures recorded', o.id, o.successes, o.failures)
+          (SELECT 'I6', format('delivery %s has %s recorded successes and %s recorded failures', o.id, o.successes, o.failures)
            FROM outcomes o
            WHERE o.successes > 1 OR o.failures > 1 OR (NOT o.queued AND o.successes + o.failures = 0)
            LIMIT $1)
           UNION ALL
-          (SELECT 'I6', format('delivery %s failed after it had succeeded', o.id) FROM outcomes o WHERE o.failed > o.succeeded LIMIT $1)
+          (SELECT 'I6', format('delivery %s has a failure after its success', o.id) FROM outcomes o WHERE o.failed > o.succeeded LIMIT $1)
           UNION ALL
-          (SELECT 'I6', format('delivery %s was given up and is in the queue, and nobody sent it again', o.id) FROM outcomes o
+          (SELECT 'I6', format('delivery %s was given up but is in the queue without a resend', o.id) FROM outcomes o
            WHERE o.queued AND o.failures > 0 AND o.successes = 0 AND NOT o.resent
            LIMIT $1)
           UNION ALL
-          (SELECT 'I6', format('delivery %s is recorded as cancelled and nobody cancelled it', h.delivery_id) FROM transactions h
+          (SELECT 'I6', format('delivery %s is recorded as cancelled without a cancel action', h.delivery_id) FROM transactions h
            WHERE h.transaction_type = 'DeliveryFailed' AND h.data ->> 'reason' = 'cancelled'
              AND NOT EXISTS (SELECT FROM delivery_actions a WHERE a.delivery_id = h.delivery_id AND a.action = 'cancel')
            LIMIT $1)
           UNION ALL
-          (SELECT 'I7', format('delivery %s is held and nobody held it', q.delivery_id) FROM delivery_queue q
+          (SELECT 'I7', format('delivery %s is held without a recorded hold', q.delivery_id) FROM delivery_queue q
            WHERE q.held IS NOT NULL
              AND 'hold' IS DISTINCT FROM (SELECT a.action FROM delivery_actions a
                                           WHERE a.delivery_id = q.delivery_id AND a.action IN ('hold', 'release')
                                           ORDER BY a.created_at DESC LIMIT 1)
            LIMIT $1)
           UNION ALL
-          (SELECT 'I7', format('endpoint %s is held and nobody held it', e.endpoint) FROM delivery_endpoints e
+          (SELECT 'I7', format('endpoint %s is held without a recorded hold', e.endpoint) FROM delivery_endpoints e
            WHERE e.held_at IS NOT NULL
              AND 'hold' IS DISTINCT FROM (SELECT a.action FROM delivery_actions a
                                           WHERE a.endpoint = e.endpoint AND a.action IN ('hold', 'release')
                                           ORDER BY a.created_at DESC LIMIT 1)
            LIMIT $1)
           UNION ALL
-          (SELECT 'I8', format('delivery %s has succeeded and is in the queue, and nobody sent it again', o.id) FROM outcomes o
+          (SELECT 'I8', format('delivery %s succeeded but is in the queue without a resend', o.id) FROM outcomes o
            WHERE o.queued AND o.successes > 0 AND NOT o.resent
            LIMIT $1)
           UNION ALL
-          (SELECT 'references', format('transaction %s names a request that there is not', h.id) FROM transactions h
+          (SELECT 'references', format('transaction %s names a request that does not exist', h.id) FROM transactions h
            WHERE NOT EXISTS (SELECT FROM requests r WHERE r.id = h.request_id AND r.ticket_id = h.ticket_id)
            LIMIT $1)
           UNION ALL
-          (SELECT 'references', format('transaction %s names a cause that there is not', h.id) FROM transactions h
+          (SELECT 'references', format('transaction %s names a cause that does not exist', h.id) FROM transactions h
            WHERE h.caused_by IS NOT NULL
              AND NOT EXISTS (SELECT FROM transactions c WHERE c.id = h.caused_by AND c.ticket_id = h.ticket_id)
            LIMIT $1)
           UNION ALL
-          (SELECT 'references', format('transaction %s names a scrip version that there is not', h.id) FROM transactions h
+          (SELECT 'references', format('transaction %s names a scrip version that does not exist', h.id) FROM transactions h
            WHERE h.scrip_version_id IS NOT NULL AND NOT EXISTS (SELECT FROM scrip_versions v WHERE v.id = h.scrip_version_id)
            LIMIT $1)
           UNION ALL
-          (SELECT 'references', format('delivery %s names a scrip version that there is not', d.id) FROM deliveries d
+          (SELECT 'references', format('delivery %s names a scrip version that does not exist', d.id) FROM deliveries d
            WHERE NOT EXISTS (SELECT FROM scrip_versions v WHERE v.id = d.scrip_version_id)
            LIMIT $1)
           UNION ALL
-          (SELECT 'references', format('a content belongs to transaction %s, which there is not', c.transaction_id)
+          (SELECT 'references', format('a content belongs to transaction %s, which does not exist', c.transaction_id)
            FROM transaction_contents c
            WHERE NOT EXISTS (SELECT FROM transactions h WHERE h.id = c.transaction_id)
            LIMIT $1)
@@ -327,12 +334,12 @@ async fn rows(db: &mut PgConnection, report: &mut Report) -> Result<()> {
     .await
     .map_err(error)?;
     for row in rows {
-        report.tell(invariant(&row.invariant), row.sentence);
+        report.violation(invariant(&row.invariant), row.sentence);
     }
     Ok(())
 }
 
-/// The name of an invariant, from the statement's own words.
+/// Returns the name of an invariant in the statement above as a static string.
 fn invariant(name: &str) -> &'static str {
     ["I3", "I5", "I6", "I7", "I8"].into_iter().find(|known| *known == name).unwrap_or("references")
 }

@@ -1,8 +1,8 @@
-//! Connections for the statements that every change is made of. Handing one out and taking it back is no work at all.
+//! Connections for the statements of changes and previews. Checking one out and in costs no round trip.
 //!
-//! A pool of sqlx sends a Sync and waits for the answer each time that a connection comes back, to find out whether it can
-//! still be used. Here whoever took one says so: [`Taken::done`] takes it back after its work came to an end. One that is
-//! dropped before (its request was given up in the middle of a statement) is closed.
+//! A pool of sqlx sends a Sync and waits for the response each time that a connection is returned, to find out whether it is
+//! still usable. Here the caller decides that: [`Taken::done`] returns the connection after its work is complete. A connection
+//! that is dropped earlier, because its request was cancelled during a statement, is closed.
 
 use super::{ACQUIRE_TIMEOUT, error};
 use crate::error::{Error, Kind, Result};
@@ -14,42 +14,42 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// How long a connection may rest. What stands between us and the database forgets one that says nothing (a NAT after
-/// minutes, some firewalls), and a statement on it would wait for an answer that cannot come.
+/// The maximum idle time of a connection. NAT and some firewalls drop idle connections after minutes, and a statement on a
+/// dropped one would wait for a response that never arrives.
 const REST_MAX: Duration = Duration::from_secs(600);
 
-/// Connections of one kind, opened when first needed.
+/// A bounded set of connections, opened on demand.
 #[derive(Debug)]
 pub struct Connections {
     options: PgConnectOptions,
     max: usize,
-    places: Semaphore,
-    /// Those that nobody has, each since when. The one used last is on top, so the ones below rest longer.
+    permits: Semaphore,
+    /// The idle connections, each with the time since when it is idle; the most recently used one is last.
     idle: Mutex<Vec<(Instant, PgConnection)>>,
 }
 
-/// A connection, while somebody has it.
+/// A connection that is checked out.
 #[derive(Debug)]
 pub struct Taken<'c> {
     of: &'c Connections,
     connection: PgConnection,
-    _place: SemaphorePermit<'c>,
+    _permit: SemaphorePermit<'c>,
 }
 
 impl Connections {
-    /// At most `max` connections.
+    /// Creates an empty set that opens at most `max` connections.
     pub fn new(options: PgConnectOptions, max: usize) -> Self {
-        Self { options, max, places: Semaphore::new(max), idle: Mutex::default() }
+        Self { options, max, permits: Semaphore::new(max), idle: Mutex::default() }
     }
 
-    /// Takes one, or opens one. Those who wait for a place get one in the order in which they came.
+    /// Checks out an idle connection, or opens one. Waiting callers are served in order.
     ///
     /// # Errors
-    /// `busy` when all are in use for too long; `database_unavailable`, also after [`Connections::close`].
+    /// `busy` if all connections stay in use for five seconds; `database_unavailable`, also after [`Connections::close`].
     pub async fn take(&self) -> Result<Taken<'_>> {
-        let place = tokio::time::timeout(ACQUIRE_TIMEOUT, self.places.acquire()).await;
-        let place = place.map_err(|_| error(sqlx::Error::PoolTimedOut))?;
-        let _place = place.map_err(|_| error(sqlx::Error::PoolClosed))?;
+        let permit = tokio::time::timeout(ACQUIRE_TIMEOUT, self.permits.acquire()).await;
+        let permit = permit.map_err(|_| error(sqlx::Error::PoolTimedOut))?;
+        let _permit = permit.map_err(|_| error(sqlx::Error::PoolClosed))?;
         let connection = match self.rested(Instant::now()) {
             Some(connection) => connection,
             None => {
@@ -58,38 +58,38 @@ impl Connections {
                 opened.map_err(|_| error(sqlx::Error::PoolTimedOut))?.map_err(error)?
             }
         };
-        Ok(Taken { of: self, connection, _place })
+        Ok(Taken { of: self, connection, _permit })
     }
 
-    /// Closes those that nobody has, and hands out no more.
+    /// Closes the idle connections; later calls of [`Connections::take`] fail.
     pub async fn close(&self) {
-        self.places.close();
+        self.permits.close();
         let idle = std::mem::take(&mut *self.idle());
         for (_, connection) in idle {
-            // Whoever is on the other side finds out by itself when the farewell is lost.
+            // If the close message is lost, the server notices the closed socket.
             let _ = connection.close().await;
         }
     }
 
-    /// How many nobody has, and how many are taken.
+    /// Returns the numbers of idle and of checked out connections.
     pub fn count(&self) -> (usize, usize) {
-        (self.idle().len(), self.max.saturating_sub(self.places.available_permits()))
+        (self.idle().len(), self.max.saturating_sub(self.permits.available_permits()))
     }
 
-    /// The idle connection that was used last. Those that have rested too long are closed.
+    /// Removes the most recently used idle connection, and closes those that were idle for too long.
     fn rested(&self, now: Instant) -> Option<PgConnection> {
         let mut idle = self.idle();
         let too_long = idle.partition_point(|(since, _)| now.duration_since(*since) > REST_MAX);
-        // Without a farewell: on a connection that was forgotten nobody would hear it.
+        // Dropped without a close message, which would not arrive on a dropped connection.
         idle.drain(..too_long);
         idle.pop().map(|(_, connection)| connection)
     }
 
-    /// Takes one back, unless all are closed. [`Connections::close`] closes the places before it looks here, so none
-    /// stays behind.
+    /// Keeps a connection for reuse, unless the set is closed. [`Connections::close`] closes the permits before it takes the
+    /// idle connections, so none is left over.
     fn put_back(&self, connection: PgConnection) {
         let mut idle = self.idle();
-        if !self.places.is_closed() {
+        if !self.permits.is_closed() {
             idle.push((Instant::now(), connection));
         }
     }
@@ -100,12 +100,12 @@ impl Connections {
 }
 
 impl Taken<'_> {
-    /// Gives it back, now that what it was taken for came to an end.
+    /// Returns the connection to the set after its work is complete, if the outcome permits that.
     pub fn done<T>(self, outcome: Result<T>) -> Result<T> {
         match outcome.as_ref().map_err(Error::kind) {
-            // What befell this one befell those that are idle too, and nobody else shall find out the hard way.
+            // The idle connections are probably broken too.
             Err(Kind::Unavailable) => self.of.idle().clear(),
-            // Nobody knows what its next answer would be.
+            // The state of the connection is unknown.
             Err(Kind::Internal) => {}
             _ => self.of.put_back(self.connection),
         }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::testing::TestDb;
 
-    /// The server process behind a connection.
+    /// The id of the server process of a connection.
     async fn process(db: &mut PgConnection) -> i32 {
         sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(db).await.unwrap()
     }

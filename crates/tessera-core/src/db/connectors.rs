@@ -1,4 +1,4 @@
-//! Connectors in the database: who they are, which kinds there are, and what the tokens open.
+//! Connectors in the database: their tokens, and the kinds that they deliver.
 
 use super::error;
 use crate::error::Result;
@@ -9,18 +9,18 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-/// How exactly it is known when a connector was last seen.
+/// The precision of the time of a connector's last call, in seconds.
 const SEEN_SECONDS: f64 = 10.0;
 
-struct Row {
+struct ConnectorRow {
     id: Uuid,
     name: String,
     kinds: Vec<String>,
     user_id: Option<Uuid>,
 }
 
-impl From<Row> for Connector {
-    fn from(row: Row) -> Self {
+impl From<ConnectorRow> for Connector {
+    fn from(row: ConnectorRow) -> Self {
         Self {
             id: row.id.into(),
             name: row.name,
@@ -30,18 +30,18 @@ impl From<Row> for Connector {
     }
 }
 
-/// The connector whose token has this SHA-256, unless it is revoked; notes that it was seen.
+/// Returns the connector whose token has this SHA-256, unless it is revoked, and records the time of the call.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn by_token(pool: &PgPool, hash: &[u8]) -> Result<Option<Connector>> {
     let row = sqlx::query_as!(
-        Row,
+        ConnectorRow,
         r#"
         WITH found AS (
             SELECT id, name, kinds, user_id, last_seen_at FROM connectors WHERE token_hash = $1 AND revoked_at IS NULL
         ),
-        -- Seldom, so that calls of one connector do not write one row over and over.
+        -- Only after some time, so that frequent calls of a connector do not write its row each time.
         seen AS (
             UPDATE connectors c SET last_seen_at = now()
             FROM found f
@@ -58,7 +58,7 @@ pub async fn by_token(pool: &PgPool, hash: &[u8]) -> Result<Option<Connector>> {
     Ok(row.map(Connector::from))
 }
 
-/// Adds a connector. Its name must not be that of one that is not revoked.
+/// Adds a connector. Its name must be unique among those that are not revoked.
 ///
 /// # Errors
 /// Those of the database.
@@ -78,7 +78,7 @@ pub async fn insert(db: &mut PgConnection, connector: &Connector, token_hash: &[
     Ok(())
 }
 
-/// Whether there is a connector of this name that is not revoked.
+/// Returns true if a connector with this name exists that is not revoked.
 ///
 /// # Errors
 /// Those of the database.
@@ -92,7 +92,7 @@ pub async fn has(db: &mut PgConnection, name: &str) -> Result<bool> {
     .map_err(error)
 }
 
-/// Takes a new token in the place of the one that a connector has. Answers whether there is such a connector.
+/// Replaces the token of a connector. Returns false if it does not exist or is revoked.
 ///
 /// # Errors
 /// Those of the database.
@@ -108,7 +108,7 @@ pub async fn set_token(pool: &PgPool, name: &str, token_hash: &[u8]) -> Result<b
     Ok(done.rows_affected() > 0)
 }
 
-/// Revokes a connector's token, for good. Answers whether there is such a connector.
+/// Revokes a connector permanently. Returns false if it does not exist or is already revoked.
 ///
 /// # Errors
 /// Those of the database.
@@ -121,7 +121,7 @@ pub async fn revoke(pool: &PgPool, name: &str) -> Result<bool> {
     Ok(done.rows_affected() > 0)
 }
 
-/// Every connector that is not revoked, in order of name.
+/// Lists the connectors that are not revoked, in order of name.
 ///
 /// # Errors
 /// Those of the database.
@@ -138,7 +138,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Registered>> {
     .await
     .map_err(error)?;
     let registered = rows.into_iter().map(|row| Registered {
-        connector: Row { id: row.id, name: row.name, kinds: row.kinds, user_id: row.user_id }.into(),
+        connector: ConnectorRow { id: row.id, name: row.name, kinds: row.kinds, user_id: row.user_id }.into(),
         username: row.username,
         software: row.software,
         created_at: row.created_at,
@@ -147,7 +147,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Registered>> {
     Ok(registered.collect())
 }
 
-/// How many connectors are not revoked.
+/// Counts the connectors that are not revoked.
 ///
 /// # Errors
 /// Those of the database.
@@ -158,7 +158,7 @@ pub async fn count(db: &mut PgConnection) -> Result<i64> {
         .map_err(error)
 }
 
-/// Makes kinds that scrips may name from now on; those that there are stay as they are. Answers whether one is new.
+/// Adds kinds, so that scrips can use them; existing kinds do not change. Returns true if a kind is new.
 ///
 /// # Errors
 /// Those of the database.
@@ -173,7 +173,7 @@ pub async fn add_kinds(db: &mut PgConnection, kinds: &[String]) -> Result<bool> 
     Ok(done.rows_affected() > 0)
 }
 
-/// Notes that a connector is there for a kind, with this schema and software. Answers whether that changed the kind.
+/// Records a connector's announcement of a kind, with a schema and the name of the software. Returns true if the kind changed.
 ///
 /// # Errors
 /// Those of the database.
@@ -203,7 +203,7 @@ pub async fn announce(
     Ok(changed.rows_affected() > 0)
 }
 
-/// Every kind that there is, in order of name, with the scrips that make deliveries of it and how many are not finished.
+/// Lists all kinds in order of name, with the scrips that create deliveries of each and the number of unfinished deliveries.
 ///
 /// # Errors
 /// Those of the database.
@@ -235,7 +235,7 @@ pub async fn kinds(pool: &PgPool, catalog: &Catalog) -> Result<Vec<KindRecord>> 
     Ok(kinds.collect())
 }
 
-/// The numbers of tickets, by id.
+/// Returns the numbers of these tickets with their ids.
 ///
 /// # Errors
 /// Those of the database.

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
 
-/// The moment at which things happen in tests.
+/// The current time in tests.
 pub const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
 /// A webhook to `url`.
@@ -23,7 +23,7 @@ pub fn webhook(url: &str) -> Payload {
     })
 }
 
-/// A mail to these addresses.
+/// An email to these addresses.
 pub fn mail(to: &[&str]) -> Payload {
     Payload::Email(Email {
         from: "help@example.com".into(),
@@ -39,9 +39,9 @@ pub fn mail(to: &[&str]) -> Payload {
     })
 }
 
-/// Writes a ticket with one transaction that made these deliveries, all due now; answers their ids in order.
+/// Writes a ticket with one transaction that created these deliveries, all due now; returns their ids in order.
 pub async fn queue(pool: &PgPool, payloads: Vec<Payload>) -> Vec<DeliveryId> {
-    // A number that nobody else draws makes ids that nobody else has.
+    // A unique number gives unique ids.
     let drawn: i64 = sqlx::query_scalar("SELECT nextval('ticket_number')").fetch_one(pool).await.unwrap();
     let mut ids = Ids::new(NOW, drawn.unsigned_abs() << 40);
     let (user, ticket, transaction): (Uuid, Uuid, Uuid) = (SYSTEM_USER.0, ids.draw(), ids.draw());
@@ -58,7 +58,7 @@ pub async fn queue(pool: &PgPool, payloads: Vec<Payload>) -> Vec<DeliveryId> {
     .execute(pool)
     .await
     .unwrap();
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for payload in payloads {
         let delivery = Delivery {
             id: ids.draw(),
@@ -69,9 +69,9 @@ pub async fn queue(pool: &PgPool, payloads: Vec<Payload>) -> Vec<DeliveryId> {
             created_at: NOW,
         };
         insert(pool, &delivery).await;
-        made.push(delivery.id);
+        created.push(delivery.id);
     }
-    made
+    created
 }
 
 async fn insert(pool: &PgPool, delivery: &Delivery) {

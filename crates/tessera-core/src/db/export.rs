@@ -1,4 +1,4 @@
-//! Reads tickets as an export writes them: one after another, all of one moment, in constant memory.
+//! Reads tickets for an export: one after another, from one snapshot, in constant memory.
 
 use super::search::{self, Count, Search};
 use super::{catalog, error};
@@ -13,22 +13,22 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Tickets read at a time, but for their histories, of which there is one in memory.
+/// The number of tickets read at a time, without their histories, of which only one is in memory.
 const PAGE: i64 = 200;
 
-/// What is exported: every ticket, or what a query finds.
+/// The tickets to export: all, or those that match a query.
 #[derive(Debug, Clone)]
 pub struct Wanted<'q> {
-    /// TicketSQL; without one, every ticket, those with the status `deleted` too.
+    /// A TicketSQL query; `None` selects every ticket, including those with the status `deleted`.
     pub query: Option<&'q str>,
-    /// Who asks, when and where.
+    /// The user who exports, with the time and time zone for the query.
     pub asker: Asker,
 }
 
-/// Hands every ticket that is wanted to `write`, by number, as it is at this moment; answers how many there were.
+/// Passes every selected ticket to `write` in order of number, from one snapshot, and returns their number.
 ///
 /// # Errors
-/// `invalid_query`; those of the database; those of `write`, which end it.
+/// `invalid_query`; those of the database; those of `write`, which end the export.
 pub async fn export<E: From<Error>>(
     pool: &PgPool,
     installation: Installation,
@@ -52,7 +52,7 @@ pub async fn export<E: From<Error>>(
     Ok(count)
 }
 
-/// Where tickets come from, a page at a time.
+/// A source of pages of tickets.
 enum Source {
     All { db: Transaction<'static, Postgres>, after: i64 },
     Found(search::Export),
@@ -99,7 +99,7 @@ impl Source {
     }
 }
 
-/// Puts each ticket of a page together with its history, which is read as it comes.
+/// Writes each ticket of a page with its history, which is read as a stream.
 async fn write_page<E: From<Error>>(
     db: &mut PgConnection,
     tickets: &[Ticket],
@@ -108,9 +108,9 @@ async fn write_page<E: From<Error>>(
     write: &mut impl FnMut(&Line) -> Result<(), E>,
 ) -> Result<(), E> {
     let ids: Vec<Uuid> = tickets.iter().map(|ticket| ticket.id.0).collect();
-    // What became of deliveries has no seq, and goes with them; an Import is made anew by whoever imports.
+    // Outcomes of deliveries have no seq and are not exported. An Import is created again when the ticket is imported.
     let mut history = sqlx::query_as!(
-        Row,
+        HistoryRow,
         r#"
         SELECT p.ord AS "ord!", h.transaction_type AS kind, h.created_at, h.field, h.old_value, h.new_value,
                u.username AS "username?", u.email, c.content_type AS "content_type?", c.body AS "body?"
@@ -136,8 +136,7 @@ async fn write_page<E: From<Error>>(
     Ok(())
 }
 
-/// A line of a ticket's history as the database has it.
-struct Row {
+struct HistoryRow {
     ord: i64,
     kind: String,
     created_at: OffsetDateTime,
@@ -150,8 +149,8 @@ struct Row {
     body: Option<String>,
 }
 
-impl From<Row> for Past {
-    fn from(row: Row) -> Self {
+impl From<HistoryRow> for Past {
+    fn from(row: HistoryRow) -> Self {
         let creator = row.username.unwrap_or_default();
         Self {
             r#type: row.kind,
@@ -166,8 +165,8 @@ impl From<Row> for Past {
     }
 }
 
-/// A ticket as a line has it, without its history. A field that its queue shows is there without values too; one that it
-/// does not show, where it has some.
+/// Converts a ticket to a line without its history. The line contains all fields that its queue shows, and other fields that
+/// have values.
 fn line(ticket: &Ticket, people: &People, catalog: &Catalog) -> Line {
     let queue = catalog.queues.get(ticket.queue);
     let person = |id: UserId| people.get(id).map(written).unwrap_or_default();
@@ -182,7 +181,7 @@ fn line(ticket: &Ticket, people: &People, catalog: &Catalog) -> Line {
     let fields = shown.iter().chain(hidden).filter_map(|id| catalog.fields.get(*id));
     let custom_fields = fields.map(|field| {
         let values = ticket.values_of(field.id).to_vec();
-        // A field that took several once may have been told to take one.
+        // A field that now allows one value may have allowed several before.
         let values = match field.is_multiple() || values.len() > 1 {
             true => Values::Many(values),
             false => values.into_iter().next().map_or(Values::None, Values::One),
@@ -211,7 +210,7 @@ fn line(ticket: &Ticket, people: &People, catalog: &Catalog) -> Line {
     }
 }
 
-/// How a user is named so that an import makes the same one.
+/// Returns the form of a user from which an import creates the same user.
 fn written(user: &User) -> String {
     match &user.email {
         Some(email) => Who::named(&user.username, email),

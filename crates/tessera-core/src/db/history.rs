@@ -1,4 +1,4 @@
-//! Reads a ticket's history, and the causes of a line of it.
+//! Reads the history of a ticket, the causes of a transaction, and past states of a ticket.
 
 use super::error;
 use super::tickets::TicketRef;
@@ -18,16 +18,16 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// A transaction as it is recorded, with the names behind its ids.
+/// A recorded transaction, with the names of the objects that it refers to.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// Its id.
     pub id: TransactionId,
     /// The ticket.
     pub ticket: TicketId,
-    /// Its place; `None` for outcomes of deliveries.
+    /// Its number in the history; `None` for outcomes of deliveries.
     pub seq: Option<i64>,
-    /// RT's name of its type.
+    /// Its type, by RT's name.
     pub transaction_type: String,
     /// The column or field.
     pub field: Option<String>,
@@ -39,42 +39,42 @@ pub struct Recorded {
     pub data: Value,
     /// The message.
     pub content: Option<Content>,
-    /// The username of who made it.
+    /// The username of its creator.
     pub creator: String,
-    /// When.
+    /// The time of creation.
     pub created_at: OffsetDateTime,
-    /// Followed from another change.
+    /// True if it was derived from another change of the request.
     pub derived: bool,
     /// The transaction that caused it.
     pub caused_by: Option<TransactionId>,
-    /// The scrip that made it: id, name and version then.
+    /// The scrip that created it: id, and name and version at the time.
     pub scrip: Option<(ScripId, String, i32)>,
     /// The request.
     pub request: RequestId,
 }
 
-/// A request, as it is recorded.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Its id.
     pub id: RequestId,
-    /// Who asked.
+    /// The id of the user who sent it.
     pub actor_id: UserId,
-    /// The username of who asked.
+    /// The username of the user who sent it.
     pub actor: String,
-    /// Through what.
+    /// The channel: `api`, `grpc`, `import`, `configuration`.
     pub channel: String,
-    /// When.
+    /// The time of creation.
     pub created_at: OffsetDateTime,
-    /// The hash of its plan.
+    /// The hash of its plan; zeros if it had no plan.
     pub plan_hash: Vec<u8>,
-    /// The configuration it was planned with.
+    /// The version of the configuration that it was planned with.
     pub config_version: i64,
-    /// What was kept of its evaluations; `None` when they are gone or there were none.
+    /// The stored part of its evaluations; `None` if it has none or retention deleted them.
     pub evaluations: Option<Vec<Evaluation>>,
 }
 
-/// A page of a ticket's history, oldest first, outcomes of deliveries among it by their time.
+/// Reads a page of a ticket's history, oldest first; outcomes of deliveries are included by their time.
 ///
 /// # Errors
 /// `not_found`; `malformed_cursor`; those of the database.
@@ -87,7 +87,7 @@ pub async fn list(
     let ticket = super::tickets::id_of(pool, ticket).await?;
     let after = cursor.map(Cursor::parse).transpose()?;
     let rows = sqlx::query_as!(
-        Row,
+        HistoryRow,
         r#"
         SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
                h.caused_by, h.request_id, u.username AS "creator?", c.content_type AS "content_type?", c.body AS "body?",
@@ -112,14 +112,14 @@ pub async fn list(
     Ok(Page::cut(rows, limit, |last: &Recorded| Cursor { at: last.created_at, id: last.id.0 }.to_string()))
 }
 
-/// A transaction and everything that caused it, nearest first.
+/// Reads a transaction and the chain of its causes, nearest first.
 ///
 /// # Errors
 /// `not_found`; those of the database.
 pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Recorded>> {
-    // Causes come before what they cause, so the chain ends; its length is bounded all the same.
+    // A cause precedes its effect, so the chain ends; its length is limited all the same.
     let rows = sqlx::query_as!(
-        Row,
+        HistoryRow,
         r#"
         WITH RECURSIVE chain AS (
           SELECT h.id, h.caused_by, 0 AS depth FROM transactions h WHERE h.id = $1
@@ -147,7 +147,7 @@ pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Rec
     Ok(rows.into_iter().map(Recorded::from).collect())
 }
 
-/// A request with what was kept of its evaluations.
+/// Reads a request with the stored part of its evaluations.
 ///
 /// # Errors
 /// `not_found`; those of the database.
@@ -179,12 +179,12 @@ pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
     })
 }
 
-/// A ticket as it was after the transaction `seq`, with the users it names as they are today.
+/// Returns a ticket as it was after the transaction `seq`, with the users that it refers to as they are now.
 ///
-/// The history up to there is folded, as `tessera check` does: what is answered is what the transactions say.
+/// The ticket is folded from its history up to that transaction, as `tessera check` does.
 ///
 /// # Errors
-/// `not_found`, with the last transaction there is, and for what was before an import; those of the database.
+/// `not_found`, with the number of the last transaction, also for a state before an import; those of the database.
 pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, People)> {
     let id = super::tickets::id_of(pool, ticket).await?;
     let lines = sqlx::query!(
@@ -203,7 +203,8 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
     let last = lines.last().map_or(0, |line| line.seq);
     if seq < 1 || last != seq {
         let last = if seq < 1 { version(pool, id).await? } else { last };
-        let detail = format!("There is no transaction {seq} of the ticket {ticket}; there are 1 to {last}.");
+        let detail =
+            format!("Transaction {seq} of ticket {ticket} not found; its transactions are 1 to {last}.");
         return Err(Error::new(Code::NotFound, detail));
     }
     let folded = Ticket::fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
@@ -213,7 +214,7 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
     Ok((folded, people))
 }
 
-/// Why a history could not be folded so far: what was imported has no state before its Import.
+/// Returns the error for a history that cannot be folded: an imported ticket has no state before its Import.
 async fn unfoldable(pool: &PgPool, ticket: TicketRef, id: TicketId, seq: i64) -> Result<Error> {
     let import = TransactionType::Import.as_str();
     let begins = sqlx::query_scalar!(
@@ -225,12 +226,12 @@ async fn unfoldable(pool: &PgPool, ticket: TicketRef, id: TicketId, seq: i64) ->
     Ok(match begins.fetch_optional(pool).await.map_err(error)? {
         Some(begins) => {
             let detail = format!(
-                "The ticket {ticket} was imported, as transaction {begins}. Of what was before there are the lines of its \
-                 history, and not the ticket as it was; ask for {begins} or later."
+                "Ticket {ticket} was imported, as transaction {begins}. Its earlier history was imported too, but not its \
+                 earlier states; request {begins} or later."
             );
             Error::new(Code::NotFound, detail)
         }
-        None => Error::internal("The history begins with neither a Create nor an Import.", id.to_string()),
+        None => Error::internal("The history does not begin with a Create or an Import.", id.to_string()),
     })
 }
 
@@ -241,18 +242,18 @@ async fn version(pool: &PgPool, ticket: TicketId) -> Result<i64> {
         .map_err(error)
 }
 
-/// What a request did to a ticket, with everybody concerned as they are today.
+/// The effect of a request on a ticket, with all users involved as they are now.
 #[derive(Debug)]
 pub struct Past {
-    /// The ticket before; `None` for a create.
+    /// The ticket before the request; `None` for a create.
     pub before: Option<Ticket>,
-    /// The numbered transactions, in order.
+    /// The numbered transactions of the request, in order.
     pub transactions: Vec<Transaction>,
-    /// Who asked, and the ticket's people before and after.
+    /// The user who sent it, and the ticket's people before and after.
     pub people: People,
 }
 
-/// What a request did to a ticket.
+/// Reads the effect of a request on a ticket.
 ///
 /// # Errors
 /// Those of the database.
@@ -297,7 +298,7 @@ async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> Resu
     let mut transactions = Vec::with_capacity(rows.len());
     for row in rows {
         let transaction_type = TransactionType::parse(&row.transaction_type).ok_or_else(|| {
-            Error::internal("A stored transaction has a type that is none.", row.transaction_type)
+            Error::internal("A stored transaction has an unknown type.", row.transaction_type)
         })?;
         transactions.push(Transaction {
             id: TransactionId(row.id),
@@ -324,8 +325,7 @@ async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> Resu
     Ok(transactions)
 }
 
-/// A transaction as the database puts it.
-struct Row {
+struct HistoryRow {
     id: Uuid,
     ticket_id: Uuid,
     seq: Option<i64>,
@@ -346,8 +346,8 @@ struct Row {
     scrip_version: Option<i32>,
 }
 
-impl From<Row> for Recorded {
-    fn from(row: Row) -> Self {
+impl From<HistoryRow> for Recorded {
+    fn from(row: HistoryRow) -> Self {
         let scrip = row.scrip_id.zip(row.scrip_version);
         Self {
             id: TransactionId(row.id),
@@ -372,7 +372,7 @@ impl From<Row> for Recorded {
     }
 }
 
-/// A place in a history: `microseconds.id`.
+/// A position in a history, as `microseconds.id`.
 struct Cursor {
     at: OffsetDateTime,
     id: Uuid,

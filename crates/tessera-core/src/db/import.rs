@@ -1,4 +1,4 @@
-//! Writes imports: rows by COPY, in the database transaction of the caller, under keys that make a line count once.
+//! Writes imports: rows by COPY, in the database transaction of the caller, with keys that prevent a second import of a line.
 
 use super::error;
 use crate::error::Result;
@@ -13,14 +13,14 @@ use std::io::Write as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// One number for all imports of a database: they write one after another.
-const TURN: i64 = 7_465_737_365_726_102;
+/// The key of the advisory lock that serializes the imports of a database.
+const IMPORT_LOCK: i64 = 7_465_737_365_726_102;
 
-/// Begins a batch: takes the turn among imports, and keeps out changes of the configuration that look at tickets. The
-/// limits of time that a request has do not hold for it, but for the wait for locks.
+/// Begins a batch: takes the lock of imports, and blocks changes of the configuration that read tickets. The time limits of
+/// requests do not apply to it, except for a limit of 30 s on waiting for locks.
 ///
 /// # Errors
-/// `locked` when another import, or a change of the configuration, goes on for longer than 30 s; those of the database.
+/// `locked` if another import or a change of the configuration holds its lock for longer than 30 s; those of the database.
 pub async fn begin(db: &mut PgConnection) -> Result<()> {
     for limit in [
         sqlx::query!("SET LOCAL statement_timeout = 0"),
@@ -29,12 +29,12 @@ pub async fn begin(db: &mut PgConnection) -> Result<()> {
     ] {
         limit.execute(&mut *db).await.map_err(error)?;
     }
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", TURN).execute(&mut *db).await.map_err(error)?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", IMPORT_LOCK).execute(&mut *db).await.map_err(error)?;
     sqlx::query!("LOCK TABLE tickets IN ROW EXCLUSIVE MODE").execute(db).await.map_err(error)?;
     Ok(())
 }
 
-/// Those of the keys that were imported before, each with the line that was.
+/// Returns the keys that were already imported, each with the hash of its line.
 ///
 /// # Errors
 /// Those of the database.
@@ -46,7 +46,7 @@ pub async fn known(db: &mut PgConnection, keys: &[Vec<u8>]) -> Result<HashMap<Ve
     Ok(rows.into_iter().map(|row| (row.key, row.line)).collect())
 }
 
-/// Those of the numbers that tickets have.
+/// Returns the numbers that tickets already have.
 ///
 /// # Errors
 /// Those of the database.
@@ -55,7 +55,7 @@ pub async fn taken(db: &mut PgConnection, numbers: &[i64]) -> Result<HashSet<i64
     Ok(taken.fetch_all(db).await.map_err(error)?.into_iter().collect())
 }
 
-/// The users of these usernames and addresses, as they are written: the database compares them without case in its own way.
+/// Returns the users with these usernames or addresses, as they are written: the database folds case by its own rules.
 ///
 /// # Errors
 /// Those of the database.
@@ -76,8 +76,8 @@ pub async fn people(db: &mut PgConnection, words: &BTreeSet<&str>) -> Result<Vec
     .map_err(error)
 }
 
-/// Makes users who are not privileged, which is no change of the configuration; answers how many were. Whoever has such a
-/// name or address already stays as they are.
+/// Creates unprivileged users, which does not change the configuration, and returns their number. Existing users with such a
+/// name or address do not change.
 ///
 /// # Errors
 /// Those of the database.
@@ -99,14 +99,13 @@ pub async fn make_people(db: &mut PgConnection, people: &[(UserId, &str, Option<
     Ok(made.execute(db).await.map_err(error)?.rows_affected())
 }
 
-/// Moves the sequence of numbers to `number` at least, never backwards. Nobody draws a number meanwhile: a change of the
-/// sequence, even one that changes nothing, waits for those who do and keeps others waiting until the database transaction
-/// ends. So it is one of its own, and what was reserved stays so whatever becomes of the batch.
+/// Moves the sequence of ticket numbers forward to at least `number`. ALTER SEQUENCE blocks other draws until the database
+/// transaction ends, so this uses a database transaction of its own, and the numbers stay reserved even if the batch fails.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn reserve(pool: &PgPool, number: i64) -> Result<()> {
-    // The first number of all is the last value before it is drawn.
+    // Before the first draw, last_value is the first number.
     let is_below = sqlx::query_scalar!(
         r#"SELECT last_value < $1 OR (last_value = $1 AND NOT is_called) AS "is_below!" FROM ticket_number"#,
         number
@@ -126,7 +125,7 @@ pub async fn reserve(pool: &PgPool, number: i64) -> Result<()> {
     db.commit().await.map_err(error)
 }
 
-/// Draws so many numbers, outside of the caller's database transaction, which would hold the sequence to its end.
+/// Draws `count` ticket numbers, outside the caller's database transaction, which would lock the sequence until it ends.
 ///
 /// # Errors
 /// Those of the database.
@@ -141,8 +140,8 @@ pub async fn draw(pool: &PgPool, count: usize) -> Result<Vec<i64>> {
     .map_err(error)
 }
 
-/// Has PostgreSQL count the tables anew, so that it plans for what is there now and not for what was there before; but those
-/// that somebody else has locked against it.
+/// Updates PostgreSQL's statistics of the imported tables (ANALYZE), so that it plans for their new contents. Locked tables are
+/// skipped.
 ///
 /// # Errors
 /// Those of the database.
@@ -159,7 +158,7 @@ pub async fn count_anew(pool: &PgPool) -> Result<()> {
     db.commit().await.map_err(error)
 }
 
-/// The rows of a batch, in the text form of COPY, a buffer for each table.
+/// The rows of a batch in the text format of COPY, with a buffer for each table.
 #[derive(Debug)]
 pub struct Batch {
     tickets: Rows,
@@ -173,24 +172,24 @@ pub struct Batch {
     now: OffsetDateTime,
 }
 
-/// What became of a batch.
+/// The result of copying a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copied {
-    /// It is written; it stands when the database transaction is committed.
+    /// The rows were written, and take effect when the database transaction is committed.
     Yes,
-    /// Somebody made a ticket of one of its numbers meanwhile. The database transaction is lost.
+    /// A ticket with one of its numbers was created meanwhile. The database transaction has failed.
     NumberTaken,
 }
 
 impl Batch {
-    /// A batch of no rows, prepared against a configuration.
+    /// Creates an empty batch, planned with this version of the configuration.
     pub fn new(config_version: i64, now: OffsetDateTime) -> Self {
         let [tickets, watchers, values, requests, transactions, contents, imports] =
             std::array::from_fn(|_| Rows::default());
         Self { tickets, watchers, values, requests, transactions, contents, imports, config_version, now }
     }
 
-    /// Adds a ticket with all that belongs to it.
+    /// Adds a ticket with all of its rows.
     pub fn push(&mut self, imported: &Imported, read: &Read, request: RequestId) {
         let ticket = &imported.ticket;
         self.ticket(ticket, &read.subject_words);
@@ -296,16 +295,16 @@ async fn copy(db: &mut PgConnection, statement: &str, bytes: &[u8]) -> sqlx::Res
     copy.finish().await.map(drop)
 }
 
-/// Whether a row was refused because there is a ticket of its number.
+/// Returns true if a row was rejected because a ticket with its number exists.
 pub(super) fn is_number_taken(source: &sqlx::Error) -> bool {
     source.as_database_error().and_then(|fault| fault.constraint()) == Some("tickets_number_key")
 }
 
-/// Rows of one table in the text form of COPY: fields after tabs, `\N` for NULL.
+/// Rows of one table in the text format of COPY: fields separated by tabs, `\N` for NULL.
 #[derive(Debug, Default)]
 struct Rows {
     bytes: Vec<u8>,
-    /// Whether a row has begun.
+    /// True after the first field of a row.
     is_within: bool,
 }
 
@@ -379,7 +378,7 @@ impl Rows {
     }
 
     fn json(&mut self, change: &Change) -> &mut Self {
-        // Every change has a JSON form: `data` of any transaction is one.
+        // A change always has a JSON form, as every transaction stores one in `data`.
         let json = serde_json::to_string(change).unwrap_or_else(|_| Value::Null.to_string());
         self.text(&json)
     }

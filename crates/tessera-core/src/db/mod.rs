@@ -1,4 +1,4 @@
-//! The only mouth that speaks SQL: free functions over a connection or a pool, one file a family of tables.
+//! All of the SQL: free functions over a connection or a pool, one file per family of tables.
 
 pub mod catalog;
 pub mod check;
@@ -29,40 +29,40 @@ use sqlx::{PgPool, Postgres, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The connections of a process: those that can write, and those that can only read. Of both there is a pool, and what
-/// a request on its way needs, with no work between its statements.
+/// The database connections of a process, some for writing and some only for reading. Both have a pool, and a set of
+/// [`Connections`] for changes and previews, which costs no round trip to check connections out and in.
 #[derive(Debug, Clone)]
 pub struct Pools {
     /// READ COMMITTED, generic plans, short timeouts.
     pub write: PgPool,
-    /// Read-only transactions.
+    /// Read-only database transactions.
     pub read: PgPool,
-    /// What changes tickets; settings as of `write`.
+    /// For changes of tickets; settings as of `write`.
     pub changes: Arc<Connections>,
-    /// What previews read, so that a preview cannot write; settings as of `read`.
+    /// For previews, which cannot write; settings as of `read`, with generic plans.
     pub previews: Arc<Connections>,
 }
 
-/// Connections of each pool.
+/// The maximum number of connections of each pool.
 const CONNECTIONS_MAX: u32 = 12;
-/// Changes under way in the database at a time: more would only wait there rather than here.
+/// The maximum number of concurrent changes in the database; more would only wait there instead of here.
 const CHANGES_MAX: usize = 12;
-/// Previews under way in the database at a time.
+/// The maximum number of concurrent previews in the database.
 const PREVIEWS_MAX: usize = 4;
-/// How long a request waits for a connection.
+/// The time for which a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Pools {
-    /// Makes both pools; they connect when first used.
+    /// Creates the pools, which connect when they are first used.
     pub fn new(options: PgConnectOptions) -> Self {
-        // No ping before a connection is handed out: that would be a round trip each.
+        // No ping before a connection is handed out, because each would be a round trip.
         let pool = || {
             PgPoolOptions::new()
                 .max_connections(CONNECTIONS_MAX)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .test_before_acquire(false)
         };
-        // Our statements are short and many: compiling one (JIT) costs a hundred times what it saves.
+        // Statements are short and frequent: compiling one (JIT) costs a hundred times what it saves.
         let options = options.options([("jit", "off"), ("client_min_messages", "warning")]);
         let write = options.clone().options([
             ("default_transaction_isolation", "read committed"),
@@ -85,7 +85,7 @@ impl Pools {
         }
     }
 
-    /// Closes every connection; whoever asks for one afterwards is told that the database does not answer.
+    /// Closes every connection; a later request for one fails with `database_unavailable`.
     pub async fn close(&self) {
         self.changes.close().await;
         self.previews.close().await;
@@ -94,15 +94,15 @@ impl Pools {
     }
 }
 
-/// Brings a database to this program's schema, under an advisory lock.
+/// Migrates a database to the schema of this program, under an advisory lock.
 ///
 /// # Errors
-/// `database_newer` when the database was migrated by a newer Tessera; `internal` when a migration fails.
+/// `database_newer` if a newer Tessera migrated the database; `internal` if a migration fails.
 pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
     Failpoint::MigrationBegun.pass();
     sqlx::migrate!("../../migrations").run(pool).await.map_err(|error| match error {
         sqlx::migrate::MigrateError::VersionMissing(version) => Error::new(Code::DatabaseNewer,
-            format!("The database has migration {version}, which this Tessera does not know: it was used by a newer one. Start that one."),
+            format!("The database has migration {version}, which this version of Tessera does not know: a newer version has used it. Start that version."),
         ),
         other => Error::internal("The database could not be migrated.", other),
     })?;
@@ -110,42 +110,42 @@ pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
     Ok(())
 }
 
-/// A database transaction that only reads, in which everything is as it was at one moment.
+/// Begins a read-only database transaction that sees one snapshot.
 pub(crate) async fn moment(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
     pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(error)
 }
 
-/// What a database error means to a caller: not reachable, busy, or a fault of ours.
+/// Converts a database error: the database is unavailable or busy, or the statement has a bug.
 pub fn error(source: sqlx::Error) -> Error {
     match &source {
         sqlx::Error::PoolTimedOut => {
             Error::new(Code::Busy, "All database connections are in use. Send the request again.")
         }
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            Error::new(Code::DatabaseUnavailable, "The database does not answer. Send the request again.")
+            Error::new(Code::DatabaseUnavailable, "The database does not respond. Send the request again.")
         }
         sqlx::Error::Database(fault) => match fault.code().as_deref() {
             Some(LOCK_NOT_AVAILABLE) => {
-                Error::new(Code::Locked, "Somebody else is changing this. Send the request again.")
+                Error::new(Code::Locked, "Another request is changing this object. Send the request again.")
             }
             Some(QUERY_CANCELED | DEADLOCK) => {
-                Error::new(Code::Busy, "The database is busy with this. Send the request again.")
+                Error::new(Code::Busy, "The statement took too long in the database. Send the request again.")
             }
-            // What cannot be stored cannot be there either, so this is about what was asked for.
+            // Stored text cannot contain it, so it is in the request.
             Some(CHARACTER_NOT_IN_REPERTOIRE | UNTRANSLATABLE_CHARACTER) => Error::new(
                 Code::Invalid,
-                "A text holds the character U+0000, which cannot be stored; remove it.",
+                "A text contains the character U+0000, which cannot be stored; remove it.",
             ),
             // Class 57P: the server is shutting down or starting; 53: out of connections, disk or memory.
             Some(code) if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
                 Error::new(
                     Code::DatabaseUnavailable,
-                    "The database cannot take this now. Send the request again.",
+                    "The database does not accept statements now. Send the request again.",
                 )
             }
-            _ => Error::new(Code::Internal, "The database refused a statement."),
+            _ => Error::new(Code::Internal, "The database rejected a statement."),
         },
-        _ => Error::new(Code::Internal, "The database answered in a way that was not expected."),
+        _ => Error::new(Code::Internal, "The database returned an unexpected response."),
     }
     .with_source(source)
 }
@@ -154,15 +154,15 @@ pub fn error(source: sqlx::Error) -> Error {
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// `statement_timeout` passed.
 const QUERY_CANCELED: &str = "57014";
-/// Two writers waited for each other.
+/// A deadlock of two writers.
 const DEADLOCK: &str = "40P01";
-/// A text holds U+0000.
+/// A text contains U+0000.
 const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
-/// A text in JSON does.
+/// A text in JSON contains U+0000.
 const UNTRANSLATABLE_CHARACTER: &str = "22P05";
 
-/// The refusal of a cursor that is none of ours.
+/// Returns the error for a cursor that does not belong to the list.
 pub(crate) fn malformed_cursor() -> Error {
-    let detail = "The cursor is none of this list; take next_cursor of the page before, unchanged.";
+    let detail = "This cursor does not belong to this list. Use next_cursor of the previous page, unchanged.";
     Error::new(Code::MalformedCursor, detail)
 }

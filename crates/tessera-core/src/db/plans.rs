@@ -1,4 +1,4 @@
-//! Writes plans: one data-modifying statement each for a create and for updates, all of it or nothing (write-path.md).
+//! Writes plans: one data-modifying statement for a create and one for updates, which write everything or nothing.
 
 mod rows;
 
@@ -12,34 +12,34 @@ use rows::{Heads, Lines, trace};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// What `idempotency_keys.status` holds since answers are made at the edges: only requests that succeeded keep a key.
+/// The value of `idempotency_keys.status`. Responses are built at the edges, and only requests that succeeded keep a key.
 const KEPT_STATUS: i32 = 200;
-/// The most plans in one statement.
+/// The maximum number of plans in one statement.
 pub const PLANS_MAX: usize = 100;
 
-/// An idempotency key and what to keep under it.
+/// An idempotency key with the data to store under it.
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'a> {
     /// The key.
     pub key: &'a str,
-    /// SHA-256 over method, path and body.
+    /// The SHA-256 of method, path and body.
     pub body_hash: &'a [u8],
-    /// The summary of the change, from which a replay is answered.
+    /// The summary of the change, from which the response to a replay is built.
     pub response: &'a [u8],
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It stands.
+    /// The plan was written.
     Yes,
-    /// The configuration moved since the plan was prepared; nothing was written.
+    /// The configuration has changed since the plan was prepared; nothing was written.
     ConfigurationMoved,
-    /// The ticket moved or is gone; nothing was written.
+    /// The ticket has changed or does not exist; nothing was written.
     TicketMoved,
-    /// The key was used before; nothing was written.
+    /// The key is already used; nothing was written.
     KeyUsed,
-    /// An import gave the number to another ticket; nothing was written.
+    /// An import has given the number to another ticket; nothing was written.
     NumberTaken,
 }
 
@@ -192,19 +192,19 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
     })
 }
 
-/// Writes the plans of 1 to [`PLANS_MAX`] updates, of different tickets, prepared by one actor against one
-/// configuration. A key goes with one plan only.
+/// Writes the plans of 1 to [`PLANS_MAX`] updates of different tickets, prepared for one actor with one version of the
+/// configuration. A key is only valid with a single plan.
 ///
-/// Answers for each plan, in their order.
+/// Returns the result of each plan, in their order.
 ///
 /// # Errors
-/// `internal` when more plans are handed in, or a key with several; those of the database.
+/// `internal` for more plans, or for a key with several plans; those of the database.
 pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>) -> Result<Vec<Written>> {
     let Some(first) = plans.first() else { return Ok(Vec::new()) };
     if plans.len() > PLANS_MAX || (key.is_some() && plans.len() > 1) {
         return Err(Error::internal(
-            "A write was asked for that there is not.",
-            "too many plans in one statement",
+            "A write of several plans is invalid.",
+            "too many plans in one statement, or a key with several plans",
         ));
     }
     let (lines, heads) = (Lines::of(plans), Heads::of(plans));

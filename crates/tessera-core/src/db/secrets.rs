@@ -1,4 +1,4 @@
-//! Secrets: written by the API, and read here for the transport alone.
+//! Secrets: set by the API, and read only for the transport.
 
 use super::error;
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::models::secret::Secret;
 use sqlx::{PgConnection, PgPool};
 use std::collections::BTreeMap;
 
-/// Stores a secret, in place of an earlier one of that name. Answers whether it is new.
+/// Stores a secret, replacing one with the same name. Returns true if it is new.
 ///
 /// # Errors
 /// Those of the database.
@@ -25,7 +25,7 @@ pub async fn put(pool: &PgPool, name: &str, value: &Secret) -> Result<bool> {
     .map_err(error)
 }
 
-/// Removes a secret. Answers whether there was one.
+/// Deletes a secret. Returns true if it existed.
 ///
 /// # Errors
 /// Those of the database.
@@ -34,7 +34,7 @@ pub async fn delete(db: &mut PgConnection, name: &str) -> Result<bool> {
     Ok(done.rows_affected() > 0)
 }
 
-/// The secrets of these names; those that do not exist are missing from the answer.
+/// Returns the secrets with these names, without those that do not exist.
 ///
 /// # Errors
 /// Those of the database.
@@ -46,7 +46,7 @@ pub async fn values(pool: &PgPool, names: &[String]) -> Result<BTreeMap<String, 
     Ok(rows.into_iter().map(|row| (row.name, Secret::new(row.value))).collect())
 }
 
-/// Names of secrets after one, in their order.
+/// Returns the names of secrets after `after`, in order.
 ///
 /// # Errors
 /// Those of the database.
@@ -57,8 +57,7 @@ pub async fn names(pool: &PgPool, after: &str, limit: i64) -> Result<Vec<String>
         .map_err(error)
 }
 
-/// Whether there is a secret of this name, and if so whether its form is that of one that signs; its value stays where
-/// it is.
+/// Returns whether a secret has the form of a signing key, without reading its value; `None` if it does not exist.
 ///
 /// # Errors
 /// Those of the database.

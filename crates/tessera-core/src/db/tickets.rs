@@ -1,4 +1,4 @@
-//! Tickets as the database has them: the one load of a plan, and reading for answers and lists.
+//! Tickets in the database: the single load before planning, and reads for responses and lists.
 
 use super::error;
 use crate::error::{Code, Error, Result};
@@ -16,10 +16,10 @@ use std::fmt;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// How a ticket is named: by its number or its id.
+/// A reference to a ticket, by its number or its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TicketRef {
-    /// What people say.
+    /// The number that people use.
     Number(i64),
     /// Its id.
     Id(TicketId),
@@ -57,50 +57,49 @@ impl fmt::Display for TicketRef {
     }
 }
 
-/// What one load brings.
+/// The result of a load.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What the plan is made from.
+    /// The input of the plan.
     pub situation: Situation,
-    /// The request that used the idempotency key before, if one did.
+    /// The earlier request with the same idempotency key, if there was one.
     pub replay: Option<Replay>,
     /// The version of the configuration.
     pub config_version: i64,
-    /// Whether past messages were asked for.
+    /// True if past messages were loaded.
     pub with_messages: bool,
 }
 
-/// A request that was answered before under the same key.
+/// An earlier request with the same idempotency key, and the summary of its change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
-    /// SHA-256 over its method, path and body.
+    /// The SHA-256 of its method, path and body.
     pub body_hash: Vec<u8>,
-    /// The request.
+    /// The id of the request.
     pub request: RequestId,
     /// The summary of the change.
     pub response: Vec<u8>,
 }
 
-/// What a load needs to know.
+/// The parameters of a load.
 ///
-/// In the statements the configuration's version is a scalar subquery, never a table to join: PostgreSQL guesses that a
-/// table without statistics has many rows, and plans for them.
+/// The statements read the configuration's version with a scalar subquery, never with a join: PostgreSQL assumes that a table
+/// without statistics has many rows, and plans for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Load<'a> {
-    /// Who asks: keys are per actor.
+    /// The user who sends the request; idempotency keys are per user.
     pub actor: UserId,
     /// The idempotency key, if one was sent.
     pub key: Option<&'a str>,
-    /// The usernames and addresses that the command names.
+    /// The usernames and addresses in the command.
     pub people: &'a [String],
-    /// Whether any template uses past messages.
+    /// True if a template uses past messages.
     pub messages: bool,
 }
 
-/// Characters of one past message given to templates.
+/// The maximum number of characters of one past message that templates get.
 const MESSAGE_MAX: i32 = 64 * 1024;
 
-/// A user as a load brings it.
 #[derive(Debug, Deserialize)]
 struct Person {
     id: UserId,
@@ -161,19 +160,19 @@ impl TryFrom<ReplayRow> for Replay {
 fn replay(row: Option<Json<ReplayRow>>) -> Result<Option<Replay>> {
     row.map(|Json(row)| Replay::try_from(row))
         .transpose()
-        .map_err(|source| Error::internal("A stored answer cannot be read.", source))
+        .map_err(|source| Error::internal("A stored response cannot be read.", source))
 }
 
 fn people(rows: Option<Json<Vec<Person>>>) -> People {
     rows.map(|Json(rows)| rows.into_iter().map(User::from).collect()).unwrap_or_default()
 }
 
-/// The words as people are looked up; one with U+0000, which PostgreSQL does not take, can be nobody's.
+/// Returns the words in the form that the lookup of people compares, without words with U+0000, which match nobody.
 fn folded(people: &[String]) -> Vec<String> {
     people.iter().filter(|word| !word.contains('\0')).map(|word| word.trim().to_lowercase()).collect()
 }
 
-/// Loads what a create is prepared from, and draws the ticket's number. One statement.
+/// Loads the input for a create, and draws the ticket's number. One statement.
 ///
 /// # Errors
 /// Those of the database.
@@ -207,7 +206,7 @@ pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
     })
 }
 
-/// The same for a preview: draws no number, writes nothing. One statement.
+/// Loads the input for the preview of a create: draws no number and writes nothing. One statement.
 ///
 /// # Errors
 /// Those of the database.
@@ -226,18 +225,18 @@ pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded>
     .map_err(error)?;
     let situation =
         Situation { ticket: Target::New { number: None }, people: people(row.people), messages: Vec::new() };
-    // A new ticket has no past, so nothing of it is missing.
+    // A new ticket has no past messages.
     Ok(Loaded { situation, replay: None, config_version: row.config, with_messages: true })
 }
 
-/// Loads what an update is prepared from: ticket, values, people, key, configuration version. One statement, no lock.
+/// Loads the input for an update: ticket, values, people, key and configuration version. One statement, no lock.
 ///
 /// # Errors
 /// `not_found`; those of the database.
 pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> Result<Loaded> {
     let (number, id) = ticket.split();
     let row = sqlx::query_as!(
-        Row,
+        TicketRow,
         r#"
         SELECT (SELECT version FROM config_version) AS "config!",
                t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "class!: i8", t.priority,
@@ -278,10 +277,10 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
     row.ok_or_else(|| Error::not_found("ticket", ticket))?.into_loaded(load.messages)
 }
 
-/// Locks a ticket in a statement of its own, for the path that gave up on being lucky. Waits at most `lock_timeout`.
+/// Locks a ticket, for updates that failed without a lock because the ticket kept changing. Waits at most `lock_timeout`.
 ///
 /// # Errors
-/// `busy` when the lock is not to be had; those of the database.
+/// `locked` if the lock is not available within `lock_timeout`; those of the database.
 pub async fn lock(db: &mut PgConnection, ticket: TicketRef) -> Result<()> {
     let (number, id) = ticket.split();
     sqlx::query!(
@@ -295,13 +294,13 @@ pub async fn lock(db: &mut PgConnection, ticket: TicketRef) -> Result<()> {
     Ok(())
 }
 
-/// The tickets of these ids with their people, in no order; what only a plan needs is left out.
+/// Reads the tickets with these ids and their people, in no particular order, without the data that only a plan needs.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn many(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Ticket, People)>> {
     let rows = sqlx::query_as!(
-        Row,
+        TicketRow,
         r#"
         SELECT 0::bigint AS "config!",
                t.id, t.number, t.version, t.subject, t.queue_id, t.status, t.status_class AS "class!: i8", t.priority,
@@ -333,7 +332,7 @@ pub async fn many(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Ticket, Pe
         .collect()
 }
 
-/// The users of these ids.
+/// Reads the users with these ids.
 ///
 /// # Errors
 /// Those of the database.
@@ -349,8 +348,7 @@ pub async fn users(db: &mut PgConnection, ids: &[Uuid]) -> Result<People> {
     Ok(users.into_iter().collect())
 }
 
-/// A ticket as the database puts it.
-struct Row {
+struct TicketRow {
     config: i64,
     id: Uuid,
     number: i64,
@@ -375,10 +373,10 @@ struct Row {
     messages: Option<Json<Vec<MessageRow>>>,
 }
 
-impl TryFrom<&mut Row> for Ticket {
+impl TryFrom<&mut TicketRow> for Ticket {
     type Error = Error;
 
-    fn try_from(row: &mut Row) -> Result<Self> {
+    fn try_from(row: &mut TicketRow) -> Result<Self> {
         let mut ticket = Self {
             id: TicketId(row.id),
             number: Some(row.number),
@@ -411,7 +409,7 @@ impl TryFrom<&mut Row> for Ticket {
     }
 }
 
-impl Row {
+impl TicketRow {
     fn into_loaded(mut self, with_messages: bool) -> Result<Loaded> {
         let ticket = Target::Existing(Box::new(Ticket::try_from(&mut self)?));
         let messages =
@@ -421,7 +419,7 @@ impl Row {
     }
 }
 
-/// The id of a ticket.
+/// Returns the id of a ticket.
 ///
 /// # Errors
 /// `not_found`; those of the database.
@@ -442,5 +440,5 @@ fn past(row: MessageRow) -> PastMessage {
 
 fn class(letter: i8) -> Result<StatusClass> {
     StatusClass::from_char(letter)
-        .ok_or_else(|| Error::new(Code::Internal, "A ticket has a status class that is none."))
+        .ok_or_else(|| Error::new(Code::Internal, "A stored ticket has an unknown status class."))
 }

@@ -1,4 +1,4 @@
-//! Fills in the words of tickets and messages that a program without full text wrote; others come with their row.
+//! Fills in missing full-text words of tickets and messages that an older version wrote; newer rows are written with them.
 
 use super::error;
 use crate::error::Result;
@@ -6,11 +6,10 @@ use crate::query::words::vector;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// Rows read and written by one statement; a message may have 1 MiB.
+/// The number of rows read and written by one statement; a message may have 1 MiB.
 const ROWS_AT_ONCE: i64 = 20;
 
-/// Fills in what is missing, and answers how many rows that were. What somebody else is changing meanwhile is left to the
-/// next time.
+/// Fills in missing words and returns the number of rows. Rows that are locked by others are left for the next run.
 ///
 /// # Errors
 /// Those of the database.
@@ -34,7 +33,7 @@ async fn fill_subjects(pool: &PgPool) -> Result<u64> {
         let words: Vec<String> = rows.iter().map(|row| vector(&row.subject)).collect();
         let (ids, subjects): (Vec<Uuid>, Vec<String>) =
             rows.into_iter().map(|row| (row.id, row.subject)).unzip();
-        // Not a change of the ticket, so its version stays; and only where the subject is still the one that was read.
+        // This does not change the ticket, so its version stays the same. Rows whose subject has changed meanwhile are skipped.
         filled += sqlx::query!(
             r#"
             WITH held AS MATERIALIZED (
@@ -105,7 +104,7 @@ mod tests {
     use crate::testing::TestDb;
     use sqlx::{AssertSqlSafe, PgConnection};
 
-    /// How many rows of a table a question finds, by the index that is named.
+    /// Counts the rows of a table for which a condition holds, and asserts that an index finds them.
     async fn found(db: &mut PgConnection, table: &str, test: &str, index: &str) -> i64 {
         sqlx::raw_sql("SET enable_seqscan = off").execute(&mut *db).await.unwrap();
         let explain = AssertSqlSafe(format!("EXPLAIN SELECT FROM {table} WHERE {test}"));
@@ -115,7 +114,7 @@ mod tests {
         sqlx::query_scalar(count).fetch_one(db).await.unwrap()
     }
 
-    /// As a program of before the words writes them.
+    /// Writes rows as a version without full text does.
     async fn older_rows(pool: &PgPool) {
         queue(pool, Vec::new()).await;
         let message = "INSERT INTO transaction_contents (transaction_id, content_type, body)

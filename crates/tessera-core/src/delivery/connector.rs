@@ -1,7 +1,8 @@
-//! What a connector is handed and what it tells: the same deliveries, schedule and records as those of the binary's workers.
+//! Connectors: converts leased deliveries to messages, and settles reported attempts with the same schedule and records as the
+//! binary's workers.
 
 use super::email::build;
-use super::settle::{count, settle, settlement, without_doubles};
+use super::settle::{count, settle, settlement, without_duplicates};
 use super::smtp::{conclude, divide};
 use super::webhook::{self, Secrets};
 use super::{Attempt, Leased, Outcome, secrets};
@@ -16,43 +17,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-/// A delivery in the hands of a connector.
+/// A delivery that is handed over to a connector.
 #[derive(Debug, Clone)]
 pub struct Handed {
-    /// What was leased.
+    /// The leased delivery.
     pub leased: Arc<Leased>,
-    /// What is to be sent.
+    /// The message to send.
     pub message: Message,
 }
 
-/// What a connector sends. It may hold secrets, so its form for logs is only what it is.
+/// A message for a connector to send. It may contain secrets, so `Debug` prints only its kind.
 #[derive(Clone)]
 pub enum Message {
-    /// A mail.
+    /// An email.
     Email {
-        /// The sender in the envelope.
+        /// The envelope sender.
         sender: String,
-        /// The recipients in the envelope that have no final answer yet.
+        /// The envelope recipients that have no final answer yet.
         recipients: Vec<String>,
-        /// The whole message, with CRLF line ends.
+        /// The whole message, with CRLF line endings.
         message: Vec<u8>,
     },
-    /// A webhook, its secrets in the clear.
+    /// A webhook, with its secrets in plain text.
     Webhook {
         /// The method.
         method: String,
-        /// Complete.
+        /// The complete URL.
         url: String,
-        /// Each one line.
+        /// The names and values of the headers; each value is a single line.
         headers: Vec<(String, String)>,
-        /// The body, byte for byte what is signed and sent.
+        /// The body, signed and sent byte for byte.
         body: Vec<u8>,
-        /// What signs it.
+        /// The key that signs the request, if any.
         signing_key: Option<Secret>,
-        /// Every secret that is in it, by name.
+        /// Every secret in the request, by name.
         secrets: Secrets,
     },
-    /// JSON, the same at every attempt.
+    /// A JSON document, the same at every attempt.
     Json(String),
 }
 
@@ -67,7 +68,7 @@ impl fmt::Debug for Message {
 }
 
 impl Message {
-    /// About how many bytes it takes to hand it over.
+    /// The approximate size of the message when it is handed over, in bytes.
     fn bytes(&self) -> usize {
         match self {
             Self::Email { recipients, message, .. } => {
@@ -83,48 +84,48 @@ impl Message {
     }
 }
 
-/// What a connector says of a lease.
+/// A connector's report about a lease.
 #[derive(Debug, Clone)]
 pub struct Told {
     /// The delivery.
     pub delivery: DeliveryId,
     /// The number of the lease.
     pub token: i64,
-    /// What it says.
+    /// The result.
     pub said: Said,
 }
 
-/// What came of a lease.
+/// The reported result of a lease.
 #[derive(Debug, Clone)]
 pub enum Said {
-    /// The attempt did not begin, or the connector broke it off as it ended.
+    /// The attempt did not start, or was interrupted because the connector stopped.
     Returned,
-    /// An attempt; of a mail with the answers of the recipients that were asked.
+    /// The attempt ended; for an email, with the answers for the recipients that were tried.
     Attempt(Attempt),
 }
 
-/// What became of what a connector said.
+/// The receipt for a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Receipt {
-    /// It is recorded.
+    /// The report was recorded.
     Recorded,
-    /// The lease was settled before.
+    /// The lease was already settled.
     AlreadySettled,
-    /// The connector was never given this lease.
+    /// The lease was never granted to this connector.
     UnknownLease,
-    /// It cannot be recorded; the delivery is held until a person looks.
+    /// The report cannot be recorded; the delivery is held until an operator acts on it.
     Held,
 }
 
-/// The most bytes that are handed over at once; a single delivery may be larger. What is beyond is given back, and due at once:
-/// an answer that the other side does not read would keep its leases for nothing.
+/// The maximum size of the messages of one response, in bytes; a single message may be larger. Leases beyond it are given back
+/// and due immediately, because a response that the connector rejects as too large would block its leases until they expire.
 pub const HANDED_MAX: usize = 3 * 1024 * 1024;
 
-/// Makes what was leased ready to be handed over. What cannot be sent as it is, because a secret is missing perhaps, is settled
-/// at once as an attempt that came to that.
+/// Converts leased deliveries to messages. A delivery that cannot be sent, for example because a secret is missing, is settled
+/// immediately as a failed attempt.
 ///
 /// # Errors
-/// Those of the database; the leases run out by themselves.
+/// Those of the database; the leases then expire.
 pub async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Result<Vec<Handed>> {
     let all = secrets::of_all(pool, &leased).await;
     let (mut handed, mut failed, mut beyond) = (Vec::with_capacity(leased.len()), Vec::new(), Vec::new());
@@ -151,7 +152,7 @@ pub async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Res
     Ok(handed)
 }
 
-/// What there is to send, or the attempt that ended before it began.
+/// Returns the message to send, or the failed attempt if it cannot be built.
 fn message(leased: &Leased, secrets: Option<Secrets>) -> std::result::Result<Message, Box<Attempt>> {
     match &leased.delivery.payload {
         Payload::Email(email) => {
@@ -184,10 +185,11 @@ fn message(leased: &Leased, secrets: Option<Secrets>) -> std::result::Result<Mes
     }
 }
 
-/// Takes what a connector says of its leases; answers one receipt each, in their order.
+/// Settles the reports of a connector. Returns a receipt for each report in the same order, and whether deliveries may be due
+/// now because leases were given back or a breaker closed.
 ///
 /// # Errors
-/// Those of the database. The same call may be made again: a lease is settled once.
+/// Those of the database. It is safe to repeat the call: a lease is settled only once.
 pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> Result<(Vec<Receipt>, bool)> {
     let keys: Vec<_> = told.iter().map(|one| (one.delivery, one.token)).collect();
     let mut given: BTreeMap<_, Given> = deliveries::given(pool, by, &keys)
@@ -204,13 +206,13 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
             (None, _) => Receipt::UnknownLease,
             (Some(given), _) if given.is_settled => Receipt::AlreadySettled,
             (Some(given), said) => {
-                // Said twice in one call, it counts once.
+                // A second report in the same call does not count.
                 given.is_settled = true;
                 match said {
                     Said::Returned => returned.push(key),
                     Said::Attempt(attempt) => {
                         let leased = Arc::new(given.leased.clone());
-                        let attempt = blotted(&leased, known.as_ref(), whole(&leased, attempt));
+                        let attempt = redacted(&leased, known.as_ref(), whole(&leased, attempt));
                         count(&leased, &attempt);
                         ended.push((leased, attempt));
                     }
@@ -224,7 +226,7 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
     }
     let (mut has_freed, mut held) = (!returned.is_empty(), BTreeSet::new());
     while !ended.is_empty() {
-        let (batch, later) = without_doubles(ended);
+        let (batch, later) = without_duplicates(ended);
         ended = later;
         let batch: Vec<_> =
             batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, ids)).collect();
@@ -240,16 +242,16 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
     Ok((receipts, has_freed))
 }
 
-/// The attempt of a webhook without the secrets that a receiver may have sent back, should the connector not have seen to that.
-fn blotted(leased: &Leased, known: Option<&Secrets>, attempt: Attempt) -> Attempt {
+/// Redacts the secrets of a webhook in an attempt, in case the connector did not: the receiver may have sent them back.
+fn redacted(leased: &Leased, known: Option<&Secrets>, attempt: Attempt) -> Attempt {
     match (&leased.delivery.payload, known) {
         (Payload::Webhook(webhook), Some(secrets)) => webhook::without_secrets(attempt, webhook, secrets),
         _ => attempt,
     }
 }
 
-/// The attempt with everything that is known of a mail's recipients: what earlier attempts learned, and of those that were
-/// asked now what the connector was told. Words of anybody else are none of ours.
+/// Completes an attempt with the answers for all recipients of an email: those from earlier attempts, and those that the
+/// connector reports for recipients that it had to try. Answers for other addresses are ignored.
 fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
     let Payload::Email(email) = &leased.delivery.payload else {
         return Attempt { recipients: Vec::new(), ..attempt };
@@ -260,7 +262,7 @@ fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
     if !open.iter().any(|address| said(address.as_ref()).is_some()) && attempt.outcome == Outcome::Retry {
         return Attempt { recipients: settled, ..attempt };
     }
-    // Who was asked and got no answer waits for the next attempt, unless the attempt was said to be that of all of them.
+    // A recipient without an answer is tried again, unless the report has no answers at all and so applies to everybody.
     let answers = open.iter().map(ToString::to_string).map(|address| match said(&address) {
         Some(answer) => answer.clone(),
         None if attempt.recipients.is_empty() => {

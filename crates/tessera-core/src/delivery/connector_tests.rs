@@ -1,4 +1,4 @@
-//! Connectors against a real database: what they are handed, and what is believed of what they say.
+//! Connectors against a real database: the messages they get, and which of their reports are accepted.
 
 use super::*;
 use crate::db::deliveries::{Filter, Room, Stored, lease, list, whole};
@@ -20,7 +20,7 @@ fn chat() -> Payload {
     Payload::Connector(Custom { connector, json: json!({ "text": "It works", "n": 1 }), depth: 1 })
 }
 
-/// A source that nobody else has.
+/// A source of ids that no other test has.
 fn ids() -> Ids {
     static SEED: AtomicU64 = AtomicU64::new(1);
     Ids::new(NOW, SEED.fetch_add(1, Ordering::Relaxed) << 40)
@@ -273,7 +273,7 @@ async fn a_webhook_comes_with_its_secrets_and_waits_where_one_is_missing() {
         ..plain
     });
     let delivery = queue(&pool, vec![with_secrets]).await[0];
-    assert!(leased(&pool, one, 1).await.is_empty(), "there are no such secrets");
+    assert!(leased(&pool, one, 1).await.is_empty(), "the secrets do not exist");
     let tried = whole(&pool, delivery).await.unwrap().attempts.remove(0);
     assert_eq!(tried.outcome, "retry");
     assert!(tried.detail.unwrap().starts_with("secret \"key\" does not exist"));
@@ -312,7 +312,11 @@ async fn no_more_is_handed_over_at_once_than_the_other_side_reads() {
     queue(&pool, vec![large(), large(), large()]).await;
     assert_eq!(leased(&pool, one, 9).await.len(), 2);
     let last = leased(&pool, one, 9).await;
-    assert_eq!((last.len(), last[0].leased.attempt), (1, 1), "it was given back, and that was no attempt");
+    assert_eq!(
+        (last.len(), last[0].leased.attempt),
+        (1, 1),
+        "it was given back, which does not count as an attempt"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Mails: the bytes of one, made from its parts alone; and the folder they go to when there is no mail server.
+//! Emails: the bytes of an email, which depend only on its parts, and a transport that writes emails to a folder.
 
 use super::{Attempt, Health, Leased, Outcome};
 use crate::models::delivery::{Email, Payload};
@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 use time::OffsetDateTime;
 
-/// Headers that [`build`] makes itself. A template that sets one of them is overruled, so no address and no encoding can be
-/// slipped in.
+/// Headers that [`build`] sets. They are ignored in templates, so that a template cannot add recipients or change the encoding.
 const RESERVED: [&str; 14] = [
     "bcc",
     "cc",
@@ -34,32 +33,32 @@ const RESERVED: [&str; 14] = [
     "subject",
     "to",
 ];
-/// The longest word of a header that is written as it is; a longer one could not be folded into lines of 998 bytes (RFC 5322).
+/// The maximum length of a word in an unencoded header, in bytes; a longer one might not fold into lines of 998 bytes (RFC 5322).
 const WORD_MAX: usize = 200;
-/// How many bytes of text one encoded word of a header holds: 60 of base64, 72 with its frame, under the 75 of RFC 2047.
+/// The bytes of text in one encoded word of a header: 60 bytes of base64, 72 with the delimiters, below the 75 of RFC 2047.
 const ENCODED_WORD_BYTES: usize = 45;
 
-/// Whether a header is made by [`build`] and cannot be set by a template.
+/// Returns true if [`build`] sets this header, so that templates cannot set it.
 pub fn is_reserved_header(name: &str) -> bool {
     RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
 }
 
-/// A mail ready to be sent: its bytes, and who gets it.
+/// An email that is ready to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// The message, with CRLF line ends; all ASCII but for addresses in its head that are not.
+    /// The message, with CRLF line endings; all ASCII except for addresses in its header that are not.
     pub message: Vec<u8>,
-    /// To, Cc and Bcc, each once, in that order; the return path is the address in From.
+    /// The recipients in To, Cc and Bcc without duplicates, in that order; the return path is the address in From.
     pub envelope: Envelope,
 }
 
-/// Makes the mail. A pure function of what is stored, so every attempt sends the same bytes: `Date` is `created_at`, the MIME
-/// boundary follows from `id`, `Message-ID` is one of the headers.
+/// Builds the email. The result depends only on stored data, so every attempt sends the same bytes: `Date` is `created_at`, the
+/// MIME boundary is derived from `id`, and `Message-ID` is one of the headers.
 ///
-/// Bodies are always encoded, headers typed or encoded, so no text in them can end a line, a header or the message; Bcc stands
-/// in the envelope only. The error is a sentence, and trying again cannot help.
+/// Bodies are always encoded and headers typed or encoded, so no text in them can end a line, a header or the message. Bcc is
+/// in the envelope only. The error is a sentence; a retry cannot help.
 ///
-/// RT: lib/RT/Interface/Email.pm, whose Message-ID changes with every sending; here it does not.
+/// RT: lib/RT/Interface/Email.pm, where each sending has a new Message-ID; here it stays the same.
 pub fn build(id: DeliveryId, created_at: OffsetDateTime, email: &Email) -> Result<Built, String> {
     let from: Mailbox = email.from.parse().map_err(|error| format!("From is not a mail address: {error}"))?;
     let envelope = envelope(&from.email, email)?;
@@ -80,7 +79,7 @@ pub fn build(id: DeliveryId, created_at: OffsetDateTime, email: &Email) -> Resul
     let text = part(ContentType::TEXT_PLAIN, &email.text);
     let message = match &email.html {
         None => message.singlepart(text),
-        // "=_" occurs in neither encoding of the parts, so no text can hold the boundary.
+        // "=_" cannot occur in either encoding of the parts, so no text can contain the boundary.
         Some(html) => message.multipart(
             MultiPart::alternative()
                 .boundary(format!("=_{}", id.0.simple()))
@@ -114,7 +113,7 @@ fn with_header(message: MessageBuilder, name: &str, value: &str) -> Result<Messa
     let key = HeaderName::new_from_ascii(name.to_owned()).ok().filter(|_| printable);
     let key = key.ok_or_else(|| format!("\"{name}\" cannot be the name of a header"))?;
     let line = one_line(value);
-    let value = if reads_as_it_stands(&line) {
+    let value = if needs_no_encoding(&line) {
         HeaderValue::new(key, line)
     } else {
         let encoded = encoded_words(&line);
@@ -123,7 +122,7 @@ fn with_header(message: MessageBuilder, name: &str, value: &str) -> Result<Messa
     Ok(message.raw_header(value))
 }
 
-/// A value without line breaks and other control characters, and with single spaces, as folding would leave it anyway.
+/// Replaces control characters, line breaks and repeated spaces by single spaces, as folding would.
 fn one_line(value: &str) -> String {
     value
         .split(|c: char| c.is_control() || c == ' ')
@@ -132,14 +131,15 @@ fn one_line(value: &str) -> String {
         .join(" ")
 }
 
-/// Whether a line can be written as it is: printable ASCII, nothing that reads as encoded, words that can be folded between.
-fn reads_as_it_stands(line: &str) -> bool {
+/// Returns true if a line needs no encoding: printable ASCII, nothing that looks like an encoded word, and words short enough
+/// for folding.
+fn needs_no_encoding(line: &str) -> bool {
     line.bytes().all(|c| c == b' ' || c.is_ascii_graphic())
         && !line.contains("=?")
         && line.split(' ').all(|word| word.len() <= WORD_MAX)
 }
 
-/// A line as encoded words (RFC 2047), one to a line of the mail.
+/// Encodes a line as encoded words (RFC 2047), one per line of the email.
 fn encoded_words(line: &str) -> String {
     let mut words = Vec::new();
     let mut rest = line;
@@ -154,31 +154,31 @@ fn encoded_words(line: &str) -> String {
 
 fn part(content_type: ContentType, text: &str) -> SinglePart {
     let text = text.replace("\r\n", "\n").replace(['\r', '\n'], "\r\n");
-    // Mostly ASCII stays readable; beyond a sixth, base64 is the shorter one.
+    // Quoted-printable keeps ASCII readable; with more than a sixth of other bytes, base64 is shorter.
     let foreign = text.bytes().filter(|byte| !byte.is_ascii()).count();
     let encoding = if foreign * 6 > text.len() {
         ContentTransferEncoding::Base64
     } else {
         ContentTransferEncoding::QuotedPrintable
     };
-    // Neither encoding is ever refused; were it, the text would be encoded by lettre's own choice.
+    // Both encodings are always possible; otherwise lettre would choose one.
     let body = Body::new_with_encoding(text.clone(), encoding).unwrap_or_else(|_| Body::new(text));
     SinglePart::builder().content_type(content_type).body(body)
 }
 
-/// Where mails go when no mail server is configured: `<delivery id>.eml` in a folder.
+/// A transport for a setup without a mail server, which writes emails to `<delivery id>.eml` in a folder.
 #[derive(Debug, Clone)]
 pub struct FileTransport {
     folder: PathBuf,
 }
 
 impl FileTransport {
-    /// A transport into `folder`, which is made when it is missing.
+    /// Creates a transport that writes to `folder`, which is created if it does not exist.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// Makes one attempt. The file is there whole or not at all, and on the disk before this returns.
+    /// Makes one attempt. The file is written completely or not at all, and is on disk when this returns.
     pub async fn send(&self, leased: &Leased) -> Attempt {
         let started = Instant::now();
         let Payload::Email(email) = &leased.delivery.payload else {
@@ -189,7 +189,7 @@ impl FileTransport {
             Ok(built) => {
                 let folder = self.folder.clone();
                 let name = leased.delivery.id.to_string();
-                // The token keeps apart two workers that hold the delivery one after the other.
+                // The token distinguishes two workers that lease the delivery one after the other.
                 let temporary = format!(".{name}.{}.tmp", leased.token);
                 let path = folder.join(format!("{name}.eml"));
                 let shown = path.display().to_string();
@@ -215,7 +215,7 @@ impl FileTransport {
 }
 
 fn put(folder: &Path, temporary: &str, path: &Path, message: &[u8]) -> std::io::Result<()> {
-    // What people write to a desk is for nobody else on the machine.
+    // Other users of the machine must not read the emails.
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let temporary = folder.join(temporary);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 const CREATED: OffsetDateTime = time::macros::datetime!(2026-11-23 12:34:56 UTC);
 
-/// What a test does to a harmless mail.
-type Change = Box<dyn FnOnce(&mut Email)>;
+/// An edit of a harmless email.
+type Edit = Box<dyn FnOnce(&mut Email)>;
 
 fn id() -> DeliveryId {
     Uuid::from_u128(0x0193_5b0c_9f00_7000_8000_0000_0000_0001).into()
@@ -166,7 +166,7 @@ fn nothing_in_a_mail_can_add_a_header_or_end_the_message() {
 
 #[test]
 fn what_cannot_be_an_address_or_a_header_is_refused_in_a_sentence() {
-    let cases: [(Change, &str); 7] = [
+    let cases: [(Edit, &str); 7] = [
         (Box::new(|m| m.from = "nobody".into()), "From is not a mail address"),
         (Box::new(|m| m.to = vec!["a@b\r\nRCPT TO:<c@d>".into()]), "is not a mail address"),
         (Box::new(|m| m.bcc = vec!["x y@example.org".into()]), "\"x y@example.org\" is not"),

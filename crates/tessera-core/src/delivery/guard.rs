@@ -1,4 +1,5 @@
-//! The address guard: which addresses a webhook may reach, asked when a scrip is saved and again of every address dialled.
+//! The address guard: which addresses a webhook may reach. It is applied when a scrip is saved, and again to every address
+//! before connecting.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -7,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use url::{Host, Url};
 
-/// The setting that lets addresses through, in a file and in the environment.
+/// The setting that allows more addresses, in the file and as an environment variable.
 const SETTING: &str = "webhook.allow (TESSERA_WEBHOOK__ALLOW)";
 
-/// IPv4 addresses that are no public receiver, and what they are.
+/// IPv4 networks that are not public, with a description.
 const REFUSED_V4: [(Ipv4Net, &str); 18] = [
     (v4(0, 0, 0, 0, 8), "an address of \"this network\""),
     (v4(10, 0, 0, 0, 8), "a private address"),
@@ -32,7 +33,8 @@ const REFUSED_V4: [(Ipv4Net, &str); 18] = [
     (v4(240, 0, 0, 0, 4), "a reserved (class E) address"),
 ];
 
-/// IPv6 addresses that are no public receiver, besides the forms that hold an IPv4 address and all outside of 2000::/3.
+/// IPv6 networks that are not public, with a description; other rules cover the forms that contain an IPv4 address and everything
+/// outside 2000::/3.
 const REFUSED_V6: [(Ipv6Net, &str); 11] = [
     (v6([0; 8], 128), "the unspecified address"),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "a loopback address"),
@@ -47,7 +49,7 @@ const REFUSED_V6: [(Ipv6Net, &str); 11] = [
     (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), "a segment routing address"),
 ];
 
-/// The part of IPv6 that is handed out to the public Internet.
+/// The part of IPv6 that is allocated to the public Internet.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
@@ -59,12 +61,12 @@ const fn v6(s: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
 
-/// Why an address may not be reached.
+/// The refusal of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The address, as an operator would have to allow it: an IPv4 address that came wrapped in IPv6 stands unwrapped.
+    /// The address as an operator would have to allow it: an IPv4-mapped IPv6 address is converted to IPv4.
     pub ip: IpAddr,
-    /// What kind of address it is.
+    /// A description of the kind of address.
     pub reason: String,
 }
 
@@ -81,24 +83,23 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What webhooks may reach: every public address, and what the operator allows besides.
+/// The addresses that webhooks may reach: every public address, and the networks that the operator allows.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     allow: Vec<IpNet>,
 }
 
 impl Guard {
-    /// A guard with the operator's allow list.
+    /// Creates a guard with the operator's allow list.
     pub fn new(allow: Vec<IpNet>) -> Self {
         Self { allow }
     }
 
-    /// Whether an address may be reached.
+    /// Checks that webhooks may reach an address.
     ///
-    /// A mapped address (`::ffff:127.0.0.1`) is dialled as the IPv4 address inside it, so that one has to be in the allow
-    /// list. A compatible, NAT64, 6to4 or Teredo address needs an entry of its own, and the IPv4 address inside it must be
-    /// one that may be reached: whoever allows `64:ff9b::/96` so that a network without IPv4 can reach the world has not
-    /// allowed `127.0.0.1` by it.
+    /// For an IPv4-mapped address (`::ffff:127.0.0.1`), the IPv4 address in it must be in the allow list, because that is the
+    /// address of the connection. A compatible, NAT64, 6to4 or Teredo address needs its own entry, and the IPv4 address in it
+    /// must be allowed as well: allowing `64:ff9b::/96` for a network without IPv4 does not allow `127.0.0.1`.
     pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
         match ip {
             IpAddr::V4(ip) => self.check_v4(ip),
@@ -106,14 +107,17 @@ impl Guard {
         }
     }
 
-    /// What can be said of a webhook's URL before it is dialled: the scheme, no user or password, and a host that is a
-    /// literal address or `localhost`. The error is a sentence for whoever saves the scrip.
+    /// Checks the parts of a webhook's URL that are known before connecting: the scheme, the absence of a user and password, and
+    /// a host that is a literal address or `localhost`. The error is a sentence for the user who saves the scrip.
     pub fn check_url_at_save(&self, url: &Url) -> Result<(), String> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("A webhook's URL begins with http:// or https://, not {}:.", url.scheme()));
+            return Err(format!(
+                "A webhook's URL must begin with http:// or https://, not {}:.",
+                url.scheme()
+            ));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("A webhook's URL may not hold a user or password; store it as a secret and name that in a header."
+            return Err("A webhook's URL must not contain a user or password; store them as a secret and use it in a header."
                 .to_owned());
         }
         match url.host() {
@@ -124,7 +128,7 @@ impl Guard {
         }
     }
 
-    /// The same question of a host that is a literal address: it never reaches the resolver, so it is asked before dialling.
+    /// Checks a host that is a literal address. It is checked before connecting because it does not pass the resolver.
     pub fn check_literal(&self, url: &Url) -> Result<(), Refused> {
         match url.host() {
             Some(Host::Ipv4(ip)) => self.check_v4(ip),
@@ -173,17 +177,17 @@ impl Guard {
     }
 }
 
-/// The IPv4 address that a translator or tunnel would send to, and the name of the form.
+/// Returns the IPv4 address to which a translator or tunnel would send, and the name of the form.
 fn embedded(ip: Ipv6Addr) -> Option<(Ipv4Addr, &'static str)> {
     match ip.segments() {
-        // `::` and `::1` are themselves and hold no IPv4 address.
+        // `::` and `::1` do not contain an IPv4 address.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         [0, 0, 0, 0, 0, 0, high, low] => Some((v4_of(high, low), "IPv4-compatible")),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some((v4_of(high, low), "NAT64")),
         [0x64, 0xff9b, 1, .., high, low] => Some((v4_of(high, low), "local NAT64")),
         [0, 0, 0, 0, 0xffff, 0, high, low] => Some((v4_of(high, low), "translated")),
         [0x2002, high, low, ..] => Some((v4_of(high, low), "6to4")),
-        // Teredo keeps the client's address with every bit turned over.
+        // Teredo inverts every bit of the client's address.
         [0x2001, 0, .., high, low] => Some((v4_of(!high, !low), "Teredo")),
         _ => None,
     }
@@ -198,14 +202,14 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// A resolver that hands out only what the guard lets through, so the address that was checked is the one that is dialled.
+/// A resolver that returns only allowed addresses, so that the checked address is the address of the connection.
 pub struct GuardedResolver {
     guard: Guard,
     inner: Arc<dyn Resolve>,
 }
 
 impl GuardedResolver {
-    /// Puts the guard in front of the answers of `inner`.
+    /// Applies the guard to the results of `inner`.
     pub fn new(guard: Guard, inner: Arc<dyn Resolve>) -> Self {
         Self { guard, inner }
     }
@@ -232,13 +236,13 @@ impl Resolve for GuardedResolver {
     }
 }
 
-/// The machine's own resolver.
+/// The resolver of the operating system.
 pub struct SystemResolver;
 
 impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            // Port 0 stands for the port of the URL.
+            // Port 0 is replaced by the port of the URL.
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })

@@ -1,6 +1,6 @@
-//! Deliveries: the one door through which anything leaves. Transports make attempts; workers lease, send and settle.
+//! Delivery of messages; nothing else sends data out of Tessera. Transports make attempts; workers lease, send and settle.
 //!
-//! Nothing here runs inside a request: a delivery is a row that was written with the change that caused it.
+//! Nothing here runs during a request: a delivery is a row that was written together with the change that caused it.
 
 pub mod connector;
 pub mod email;

@@ -1,4 +1,4 @@
-//! When a delivery that failed is tried again, and when it is given up.
+//! Retry schedules: when a failed delivery is tried again, and when it is given up.
 
 use crate::models::delivery::DeliveryKind;
 use crate::models::id::DeliveryId;
@@ -9,41 +9,42 @@ use time::format_description::well_known::Rfc2822;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// Seconds before each attempt of a webhook, and of what a connector delivers: the schedule that Standard Webhooks gives as its example (75 h 35 min).
+/// Seconds before each attempt of a webhook or connector delivery: the example schedule of Standard Webhooks (75 h 35 min).
 const WEBHOOK: [u64; 10] =
     [0, 5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
-/// Seconds before the first attempts of a mail; from then on every hour.
+/// Seconds before the first attempts of an email; further attempts follow every hour.
 const EMAIL: [u64; 6] = [0, MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR];
-/// How long a mail is tried before it is given up (RFC 5321, 4.5.4.1: at least four to five days).
+/// The time after which an email is given up (RFC 5321, 4.5.4.1: at least four to five days).
 const EMAIL_FOR: u64 = 5 * 24 * HOUR;
-/// How far a delay may lie from the schedule, in percent either way, so that what failed together does not return together.
+/// The maximum jitter of a delay in percent, in both directions, so that deliveries that failed together are not retried
+/// together.
 const JITTER_PERCENT: u64 = 20;
 
-/// How long a receiver is left alone at least that is overloaded (429) or did not answer in time.
+/// The minimum delay before a retry to a receiver that is overloaded (429) or timed out.
 pub const TROUBLE_WAIT: Duration = Duration::from_secs(MINUTE);
-/// How much later than by the schedule a receiver may ask to be tried again.
+/// The maximum delay beyond the schedule that a receiver can request.
 pub const ASKED_MAX: Duration = Duration::from_secs(HOUR);
 
-/// How long to wait when the schedule says `scheduled` and the receiver asked for `asked`: the longer of the two, but no more
-/// than [`ASKED_MAX`] longer than the schedule, so that no receiver puts its deliveries off for ever.
+/// Returns the delay for a `scheduled` delay and one that the receiver `asked` for: the longer one, but at most [`ASKED_MAX`]
+/// longer than the schedule, so that no receiver delays its deliveries forever.
 pub fn wait(scheduled: Duration, asked: Duration) -> Duration {
     scheduled.max(asked.min(scheduled + ASKED_MAX))
 }
 
-/// What a `Retry-After` asks for (RFC 9110, 10.2.3): seconds, or a date, which is compared with `now`. `None` when it is neither.
+/// Returns the delay in a `Retry-After` header (RFC 9110, 10.2.3): seconds, or a date relative to `now`. `None` if it is neither.
 pub fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than fit are as good as any other long time: `wait` bounds them.
+        // A number that is too large becomes a long delay, which `wait` limits.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
     }
     let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
     Some(Duration::try_from(date - now).unwrap_or_default())
 }
 
-/// How long to wait after `attempt` of a schedule (from 1) failed; `None` when it was the last one.
+/// Returns the delay after a failed `attempt` of a schedule (from 1); `None` if it was the last one.
 ///
-/// The jitter follows from the delivery and the attempt, so the same failure is always put off to the same moment.
+/// The jitter depends only on the delivery and the attempt, so the same failure always gets the same delay.
 pub fn next(kind: &DeliveryKind, attempt: i32, delivery: DeliveryId) -> Option<Duration> {
     let failed = usize::try_from(attempt).ok()?;
     let base = match kind {
@@ -57,7 +58,7 @@ pub fn next(kind: &DeliveryKind, attempt: i32, delivery: DeliveryId) -> Option<D
     Some(jittered(Duration::from_secs(base), delivery, attempt))
 }
 
-/// How many attempts a mail gets: the first ones, and one an hour for the rest of [`EMAIL_FOR`].
+/// The number of attempts for an email: the first ones, then one per hour until [`EMAIL_FOR`] has passed.
 fn email_attempts() -> usize {
     let first: u64 = EMAIL.iter().sum();
     EMAIL.len() + usize::try_from((EMAIL_FOR - first) / HOUR).unwrap_or(usize::MAX)
@@ -71,7 +72,7 @@ fn jittered(delay: Duration, delivery: DeliveryId, attempt: i32) -> Duration {
     delay.mul_f64(parts as f64 / 10_000.0)
 }
 
-/// The finisher of SplitMix64: neighbouring inputs give unrelated outputs.
+/// The finalizer of SplitMix64: similar inputs give unrelated outputs.
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,5 +1,5 @@
-//! What the workers in the binary and the connectors written in Go have to do alike: the same tables are played against both.
-//! The other half stands in `integrations/internal/scenarios`.
+//! Scenarios in which the workers in the binary and the connectors in Go must behave the same: both run the same tables. The Go
+//! side is in `integrations/internal/scenarios`.
 
 use super::guard::Guard;
 use super::smtp::SmtpTransport;
@@ -17,8 +17,7 @@ use uuid::Uuid;
 const SMTP: &str = include_str!("../../../../integrations/testdata/smtp.json");
 const WEBHOOK: &str = include_str!("../../../../integrations/testdata/webhook.json");
 
-/// What an attempt has to come to. A text that ends in `*` is the beginning of one whose end is an operating system's or a
-/// library's.
+/// The expected attempt. A text that ends in `*` is a prefix; the rest comes from an operating system or a library.
 #[derive(Deserialize)]
 struct Expected {
     outcome: String,
@@ -29,7 +28,7 @@ struct Expected {
 }
 
 impl Expected {
-    /// Compares, with what stands in braces filled in.
+    /// Compares the attempt, after replacing the placeholders in braces.
     fn check(&self, name: &str, attempt: &Attempt, fill: &[(&str, &str)]) {
         let got = (
             attempt.outcome.as_str(),
@@ -78,7 +77,7 @@ fn leased(payload: Payload) -> Leased {
 #[derive(Deserialize)]
 struct Mail {
     name: String,
-    /// What the server answers to what begins so; `None` hangs up.
+    /// The server's replies by prefix of the command; `None` closes the connection.
     answers: BTreeMap<String, Option<String>>,
     #[serde(default)]
     user: String,
@@ -92,7 +91,7 @@ struct Mail {
 }
 
 impl Mail {
-    /// What the server says to a line: the longest beginning in the table, or what a server says that takes everything.
+    /// Returns the reply to a line: that of the longest prefix in the table, or else the reply of a server that accepts everything.
     fn answer(&self, line: &str) -> Option<Vec<u8>> {
         let is_named = |key: &str| line == key || !matches!(key, "" | ".") && line.starts_with(key);
         let named = self.answers.iter().filter(|(key, _)| is_named(key)).max_by_key(|(key, _)| key.len());
@@ -193,9 +192,9 @@ enum Value {
 #[derive(Deserialize)]
 struct Hook {
     name: String,
-    /// What the receiver answers; `None` when nobody is to be asked.
+    /// The receiver's response; `None` if the receiver must not be contacted.
     answer: Option<String>,
-    /// Complete; else `target` at the receiver.
+    /// The complete URL; otherwise `target` at the receiver.
     url: Option<String>,
     #[serde(default)]
     target: String,

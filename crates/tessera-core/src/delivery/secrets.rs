@@ -1,4 +1,4 @@
-//! The secrets of what is about to be sent: looked up at that moment, and held by nobody longer than the attempt.
+//! Secrets of deliveries: read just before an attempt, and kept in memory no longer than it.
 
 use super::Leased;
 use super::webhook::{Secrets, secret_names};
@@ -7,7 +7,6 @@ use crate::models::delivery::Payload;
 use sqlx::PgPool;
 use std::collections::BTreeSet;
 
-/// The names of the secrets that an attempt needs.
 fn needs(leased: &Leased) -> BTreeSet<&str> {
     match &leased.delivery.payload {
         Payload::Webhook(webhook) => secret_names(webhook),
@@ -15,8 +14,8 @@ fn needs(leased: &Leased) -> BTreeSet<&str> {
     }
 }
 
-/// Reads the secrets of what was leased together, in one statement: one for each webhook would cost more than sending it.
-/// None when they cannot be read.
+/// Reads the secrets of deliveries that were leased together in one statement, because one statement per webhook would cost
+/// more than sending it. Returns `None` if they cannot be read.
 pub async fn of_all<'l>(pool: &PgPool, leased: impl IntoIterator<Item = &'l Leased>) -> Option<Secrets> {
     let names: BTreeSet<&str> = leased.into_iter().flat_map(needs).collect();
     if names.is_empty() {
@@ -26,7 +25,7 @@ pub async fn of_all<'l>(pool: &PgPool, leased: impl IntoIterator<Item = &'l Leas
     secrets::values(pool, &names).await.ok()
 }
 
-/// Of all secrets those that an attempt needs, and that exist; it holds no others while it lasts.
+/// Returns the secrets that an attempt needs and that exist.
 pub fn share_of(secrets: Option<&Secrets>, leased: &Leased) -> Option<Secrets> {
     let names = needs(leased);
     match secrets {

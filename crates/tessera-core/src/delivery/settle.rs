@@ -1,7 +1,8 @@
-//! What becomes of an attempt, whoever made it: the schedule says when again, and the database records it, once.
+//! Settlement of attempts by workers and connectors: the retry schedule determines the next attempt, and the result is recorded
+//! once.
 
 use super::{Attempt, Leased, Outcome, retry};
-use crate::db::deliveries::{self, Settlement, Turned};
+use crate::db::deliveries::{self, BreakerChange, Settlement};
 use crate::error::{Kind, Result};
 use crate::metrics::{DELIVERY_ATTEMPT_SECONDS, DELIVERY_ATTEMPTS};
 use crate::models::{DeliveryId, Ids};
@@ -11,28 +12,28 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a lease holds when whoever has it dies.
+/// The duration of a lease that is not extended.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-/// An attempt that came to an end.
+/// An attempt that has ended.
 pub type Ended = (Arc<Leased>, Attempt);
 
-/// One attempt of each delivery, and what has to wait for the next batch: a delivery whose lease ran out may have two.
-pub fn without_doubles(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
+/// Returns one attempt per delivery, and the others for the next batch: a delivery whose lease expired may have two attempts.
+pub fn without_duplicates(ended: Vec<Ended>) -> (Vec<Ended>, Vec<Ended>) {
     let mut seen = BTreeSet::new();
     ended.into_iter().partition(|(leased, _)| seen.insert(leased.delivery.id))
 }
 
-/// What came of settling.
+/// The result of settling a batch.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// Whether a breaker closed: what was held for its endpoint may go.
+    /// True if a breaker closed, so that deliveries to its endpoint may be due.
     pub has_closed: bool,
-    /// What cannot be recorded, and is held until somebody looks.
+    /// Deliveries whose attempts cannot be recorded, and which are held until an operator releases or cancels them.
     pub held: Vec<DeliveryId>,
 }
 
-/// What an attempt comes to.
+/// Returns the settlement of an attempt, with the delay before a retry from the schedule and the receiver's request.
 pub fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settlement {
     let again = match attempt.outcome {
         Outcome::Retry => {
@@ -44,16 +45,16 @@ pub fn settlement(leased: Arc<Leased>, attempt: Attempt, ids: &mut Ids) -> Settl
     Settlement { leased, attempt, again, transaction: ids.draw() }
 }
 
-/// Settles a batch, each delivery of which stands in it once. When the database refuses it, each is tried alone, so that one
-/// that cannot be recorded does not hold up the others.
+/// Settles a batch without duplicate deliveries. If the database rejects the batch, each settlement is tried alone, so that one
+/// that cannot be recorded does not block the others.
 ///
 /// # Errors
-/// The database does not answer. The same call may be made again: an attempt is settled once.
+/// `busy` and `database_unavailable`. It is safe to repeat the call: an attempt is settled only once.
 pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Settled> {
     let error = match deliveries::settle(pool, batch).await {
-        Ok(turned) => {
-            turned.iter().for_each(tell);
-            return Ok(Settled { has_closed: turned.iter().any(|one| !one.is_open), held: Vec::new() });
+        Ok(changes) => {
+            changes.iter().for_each(log);
+            return Ok(Settled { has_closed: changes.iter().any(|one| !one.is_open), held: Vec::new() });
         }
         Err(error) if matches!(error.kind(), Kind::Busy | Kind::Unavailable) => return Err(error),
         Err(error) => error,
@@ -63,7 +64,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Settled> {
         let delivery = one.leased.delivery.id;
         tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded; its delivery is held");
         if let Err(error) = deliveries::hold_unrecorded(pool, delivery, one.leased.token).await {
-            tracing::error!(error = &error as &dyn StdError, %delivery, "it cannot be held either; it is attempted again");
+            tracing::error!(error = &error as &dyn StdError, %delivery, "the delivery cannot be held either; it is attempted again");
         }
         settled.held.push(delivery);
         return Ok(settled);
@@ -76,18 +77,18 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Settled> {
     Ok(settled)
 }
 
-/// Tells the operator of a breaker that opened or closed.
-fn tell(turned: &Turned) {
-    let endpoint = &turned.endpoint;
-    if turned.is_open {
+/// Logs that a breaker opened or closed.
+fn log(change: &BreakerChange) {
+    let endpoint = &change.endpoint;
+    if change.is_open {
         let (failures, first) = (deliveries::OPENS_AFTER, deliveries::PROBE_FIRST.as_secs());
-        tracing::warn!(%endpoint, "an endpoint failed {failures} times in a row; its deliveries are held, and one is tried in {first} s");
+        tracing::warn!(%endpoint, "an endpoint failed {failures} times in a row; its deliveries are held, and the next one is tried in {first} s");
     } else {
-        tracing::info!(%endpoint, "an endpoint works again; its deliveries go on");
+        tracing::info!(%endpoint, "an endpoint works again; its deliveries continue");
     }
 }
 
-/// Counts an attempt, for whoever watches. Costs nothing where nobody does.
+/// Counts an attempt in the metrics; does nothing without a recorder.
 pub fn count(leased: &Leased, attempt: &Attempt) {
     let kind = leased.delivery.payload.kind().to_string();
     metrics::counter!(DELIVERY_ATTEMPTS, "kind" => kind.clone(), "outcome" => attempt.outcome.as_str())

@@ -1,4 +1,4 @@
-//! Signatures of webhooks, by Standard Webhooks: HMAC-SHA256 over id, time and body.
+//! Webhook signatures as defined by Standard Webhooks: HMAC-SHA256 over id, time and body.
 
 use crate::models::secret::Secret;
 use base64::Engine;
@@ -8,16 +8,16 @@ use sha2::Sha256;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The header with the delivery's id; the same at every attempt, so that a receiver can tell a repetition.
+/// The header with the delivery's id, the same at every attempt, so that receivers can detect duplicates.
 pub const ID_HEADER: &str = "webhook-id";
-/// The header with the moment of the attempt, in seconds since 1970.
+/// The header with the time of the attempt, in seconds since 1970.
 pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 /// The header with the signature.
 pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
-/// What a signing secret begins with.
+/// The prefix of a signing secret.
 const PREFIX: &str = "whsec_";
-/// How many bytes a key may have.
+/// The valid lengths of a key, in bytes.
 const KEY_BYTES: RangeInclusive<usize> = 24..=64;
 
 /// A key that signs webhooks.
@@ -25,8 +25,8 @@ const KEY_BYTES: RangeInclusive<usize> = 24..=64;
 pub struct SigningKey(Vec<u8>);
 
 impl SigningKey {
-    /// Reads `whsec_` followed by base64 of 24 to 64 bytes. The error is a sentence that says what is expected, and holds
-    /// nothing of the secret.
+    /// Parses `whsec_` followed by the base64 of 24 to 64 bytes. The error describes the expected form and contains nothing of
+    /// the secret.
     pub fn parse(secret: &Secret) -> Result<Self, String> {
         let wanted = "a signing secret is \"whsec_\" followed by the base64 of 24 to 64 random bytes";
         let encoded = secret
@@ -42,7 +42,7 @@ impl SigningKey {
         Ok(Self(key))
     }
 
-    /// The value of `webhook-signature`: `v1,` and base64. `id` must not hold a dot; a delivery's never does.
+    /// Returns the value of `webhook-signature`: `v1,` followed by base64. `id` must not contain a dot; a delivery's id never does.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length");

@@ -1,4 +1,4 @@
-//! Mail by SMTP: one conversation per attempt, in which every recipient gets an answer of its own.
+//! Mail by SMTP: one session per attempt, with a separate answer for each recipient.
 
 use super::email::{Built, build};
 use super::retry::TROUBLE_WAIT;
@@ -20,22 +20,22 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use url::Url;
 
-/// How long connecting may take.
+/// The timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long all that comes before the message may take, from the greeting to the last recipient (RFC 5321: minutes).
+/// The timeout for everything before the message, from the greeting to the last recipient (RFC 5321: minutes).
 const DIALOGUE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// How long the server may take over the message itself. RFC 5321, 4.5.3.2.6: ten minutes, since leaving earlier makes doubles.
+/// The timeout for the message itself (RFC 5321, 4.5.3.2.6: ten minutes); aborting earlier would cause duplicates.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// How many connections wait for the next mail.
+/// The maximum number of idle connections.
 const IDLE_MAX: usize = 8;
-/// How long one waits.
+/// The maximum idle time of a connection.
 const IDLE_FOR: Duration = Duration::from_secs(30);
-/// "Authentication required" or "must issue STARTTLS first": it is about the connection, though it answers MAIL.
+/// "Authentication required" or "must issue STARTTLS first": a reply to MAIL that is about the connection.
 const NOT_AUTHENTICATED: u16 = 530;
-/// "Closing": what a server says on a connection that lay idle too long for its taste.
+/// "Closing": the reply on a connection that the server closes because it was idle for too long.
 const CLOSING: u16 = 421;
 
-/// Sends mail through one mail server. One for the whole process: it keeps connections open between mails.
+/// A transport through one mail server. A process has only one, which keeps connections open between emails.
 pub struct SmtpTransport {
     host: String,
     port: u16,
@@ -47,15 +47,15 @@ pub struct SmtpTransport {
 }
 
 impl SmtpTransport {
-    /// A transport to `smtp://[user:password@]host[:port][?tls=required|opportunistic|none]` or `smtps://…`. `hello` is the
-    /// name it gives in EHLO: the machine's, or the domain mail comes from.
+    /// Creates a transport to `smtp://[user:password@]host[:port][?tls=required|opportunistic|none]` or `smtps://…`. `hello` is
+    /// the name for EHLO: the machine's name, or the domain of the sender.
     ///
-    /// `smtp` takes STARTTLS when the server offers it, without looking at its certificate, since whoever could forge that
-    /// could also hide the offer. With `tls=required`, with `smtps`, and when a password goes to another machine, the
-    /// connection is encrypted and the certificate checked, or nothing is sent. Ports: 25, with a user 587, `smtps` 465.
+    /// `smtp` uses STARTTLS if the server offers it, without verifying the certificate: an attacker who could forge it could
+    /// also remove the offer. With `tls=required`, with `smtps`, and with a password for another machine, the connection must be
+    /// encrypted and the certificate valid, or nothing is sent. Ports: 25, with a user 587, `smtps` 465.
     ///
     /// # Errors
-    /// A sentence that names `mail.smtp_url` and never repeats the password.
+    /// An error about `mail.smtp_url` that does not contain the password.
     pub fn new(url: &str, hello: &str) -> Result<Self> {
         let fault = |message: String| Error::invalid_field("mail.smtp_url", message);
         let url =
@@ -86,8 +86,7 @@ impl SmtpTransport {
         Ok(Self { host, port, tls, credentials, hello, dialogue: DIALOGUE_TIMEOUT, idle: Mutex::default() })
     }
 
-    /// Makes one attempt, at the recipients that have no final answer yet. Nothing fails: whatever happens is what the
-    /// attempt came to.
+    /// Makes one attempt for the recipients that have no final answer yet. Every failure becomes the outcome of the attempt.
     pub async fn send(&self, leased: &Leased) -> Attempt {
         let started = Instant::now();
         let Payload::Email(email) = &leased.delivery.payload else {
@@ -109,23 +108,23 @@ impl SmtpTransport {
         attempt
     }
 
-    /// Connects as for a mail, encrypted and with the password as configured, and takes its leave: what there is, or why no
-    /// mail would get through. Nothing is sent.
+    /// Connects as for an email, with encryption and password as configured, and disconnects without sending anything. Returns a
+    /// sentence that describes the connection.
     ///
     /// # Errors
-    /// A sentence of what the server said, or of why there was no word from it.
+    /// A sentence with the server's reply, or with the reason why the connection failed.
     pub async fn probe(&self) -> std::result::Result<String, String> {
         let mut connection = self.connect().await.map_err(|error| self.words(&error))?;
         let encrypted = if connection.is_encrypted() { "encrypted" } else { "not encrypted" };
         let user =
             if self.credentials.is_some() { "the password is accepted" } else { "no password is asked for" };
-        // A server that does not wait for the farewell has said all that matters.
+        // The result does not depend on the reply to QUIT.
         let _ = connection.quit().await;
         Ok(format!("{}:{} answers, {encrypted}, {user}", self.host, self.port))
     }
 
-    /// The whole conversation: what came of each recipient and what that says of the server, or the attempt that ended
-    /// before any had an answer.
+    /// Runs a whole session. Returns the answer for each recipient and the health of the server, or the attempt if it ended before
+    /// any recipient had an answer.
     async fn converse(
         &self,
         built: &Built,
@@ -156,14 +155,14 @@ impl SmtpTransport {
                 Ok(Err(error)) => (severity(&error), self.words(&error), health_of(&error)),
                 Err(elapsed) => return Err(silent(elapsed)),
             };
-        // What the server says of the message holds for everybody it had taken as a recipient.
+        // The reply to the message applies to every accepted recipient.
         for taken in answers.iter_mut().filter(|answer| answer.outcome == Outcome::Delivered) {
             (taken.outcome, taken.answer) = (outcome, answer.clone());
         }
         Ok((answers, health))
     }
 
-    /// MAIL and a RCPT for each recipient.
+    /// Sends MAIL, and RCPT for each recipient.
     async fn introduce(
         &self,
         built: &Built,
@@ -184,7 +183,7 @@ impl SmtpTransport {
         Ok((connection, answers))
     }
 
-    /// A connection on which the server has taken MAIL.
+    /// Returns a connection on which the server has accepted MAIL.
     async fn begin(&self, built: &Built) -> std::result::Result<AsyncSmtpConnection, Attempt> {
         while let Some(mut connection) = self.take_idle() {
             match connection.command(self.mail(&connection, built)?).await {
@@ -192,7 +191,7 @@ impl SmtpTransport {
                 Err(error) if code(&error).is_some_and(|code| code != CLOSING) => {
                     return Err(self.refused(&error));
                 }
-                // The server gave this connection up while it lay idle; nothing has been said of this mail.
+                // The server closed this connection while it was idle; that says nothing about this email.
                 Err(_) => {}
             }
         }
@@ -230,7 +229,7 @@ impl SmtpTransport {
             Tls::Opportunistic(parameters) if connection.can_starttls() => {
                 connection.starttls(parameters.clone(), &self.hello).await?;
             }
-            // Fails when the server does not offer it, before anything is said that others should not hear.
+            // Fails before any confidential data is sent if the server does not offer it.
             Tls::Required(parameters) => connection.starttls(parameters.clone(), &self.hello).await?,
             _ => {}
         }
@@ -253,7 +252,7 @@ impl SmtpTransport {
         }
     }
 
-    /// The server answered MAIL with a refusal: final for this mail when it is a 5xx about the mail.
+    /// Returns the attempt for a rejected MAIL, which is permanent for a 5xx about the email itself.
     fn refused(&self, error: &smtp::Error) -> Attempt {
         let is_of_mail = error.is_permanent() && code(error) != Some(NOT_AUTHENTICATED);
         let (outcome, health) =
@@ -261,8 +260,8 @@ impl SmtpTransport {
         Attempt { outcome, health, ..self.broken(error) }
     }
 
-    /// Nothing could be said about this mail. Even a 5xx (a greeting of 554, a wrong password) is put right by an operator, so
-    /// the mail waits.
+    /// Returns the attempt for an error that is not about this email. It is retried even after a 5xx (a greeting of 554, a wrong
+    /// password), because an operator can fix the cause.
     fn broken(&self, error: &smtp::Error) -> Attempt {
         let attempt = Attempt::new(Outcome::Retry, self.words(error)).with_health(Health::Fails);
         match code(error) {
@@ -288,7 +287,7 @@ async fn hand_over(
     connection.message(message).await
 }
 
-/// The recipients to ask, and what is settled about the others.
+/// Returns the recipients to try, and the final answers for the others.
 pub(super) fn divide(
     recipients: &[Address],
     answered: &[RecipientAnswer],
@@ -299,7 +298,8 @@ pub(super) fn divide(
     (recipients.iter().filter(asked).cloned().collect(), settled)
 }
 
-/// An attempt of a mail is done when every recipient has a final answer, and has delivered when one took it.
+/// Returns the attempt for these answers: it is retried while a recipient has no final answer, and is delivered if at least one
+/// recipient accepted it.
 pub(super) fn conclude(recipients: Vec<RecipientAnswer>) -> Attempt {
     let of = |outcome: Outcome| recipients.iter().filter(move |answer| answer.outcome == outcome);
     let outcome = [Outcome::Retry, Outcome::Delivered]
@@ -323,7 +323,7 @@ fn severity(error: &smtp::Error) -> Outcome {
     if error.is_permanent() { Outcome::Permanent } else { Outcome::Retry }
 }
 
-/// What an answer to the message says of the server: nothing against it, unless it hung up or is closing.
+/// Returns the health of the server for a rejected message: it works unless it closed the connection.
 fn health_of(error: &smtp::Error) -> Health {
     match code(error) {
         Some(code) if code != CLOSING => Health::Works,
@@ -347,7 +347,7 @@ fn credentials(url: &Url) -> std::result::Result<Option<Credentials>, String> {
     }
 }
 
-/// What the URL asks for with `?tls=`.
+/// Returns the value of `?tls=` in the URL.
 fn wish(url: &Url) -> std::result::Result<Option<String>, String> {
     let mut wish = None;
     for (key, value) in url.query_pairs() {

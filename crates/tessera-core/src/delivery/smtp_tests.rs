@@ -10,17 +10,17 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-/// What a server answers to a line; `None` hangs up. `.` stands for the end of the message, the empty line for the greeting.
+/// The server's reply to a line; `None` closes the connection. `.` is the end of the message, the empty line the greeting.
 type Script = fn(&str) -> Option<&'static str>;
 
 /// A mail server that accepts bare LF as a line end wherever it comes, as careless ones do.
-struct Server {
+struct FakeServer {
     url: String,
     /// Commands, and each message as one entry, over all connections.
     heard: Arc<Mutex<Vec<String>>>,
 }
 
-impl Server {
+impl FakeServer {
     async fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("smtp://{}", listener.local_addr().unwrap());
@@ -38,7 +38,7 @@ impl Server {
         SmtpTransport::new(&self.url, "desk.example.com").unwrap()
     }
 
-    /// What was heard so far, without the messages.
+    /// The commands received so far, without the messages.
     fn commands(&self) -> Vec<String> {
         self.heard.lock().unwrap().iter().filter(|line| !line.contains('\n')).cloned().collect()
     }
@@ -141,7 +141,7 @@ const CONVERSATION: [&str; 6] = [
 
 #[tokio::test]
 async fn a_mail_is_handed_over_whole_and_a_connection_serves_many() {
-    let server = Server::start(willing).await;
+    let server = FakeServer::start(willing).await;
     let (transport, leased) = (server.transport(), leased(|_| {}));
     let attempt = transport.send(&leased).await;
     assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Delivered, Some(250)));
@@ -156,7 +156,7 @@ async fn a_mail_is_handed_over_whole_and_a_connection_serves_many() {
 
 #[tokio::test]
 async fn no_text_can_speak_to_the_server() {
-    let server = Server::start(willing).await;
+    let server = FakeServer::start(willing).await;
     let hostile =
         "x\n.\nMAIL FROM:<evil@example.net>\nRCPT TO:<victim@example.net>\nDATA\n\r.\r.\r\n.\r\nQUIT\n";
     let leased = leased(|email| {
@@ -172,7 +172,7 @@ async fn no_text_can_speak_to_the_server() {
 
 #[tokio::test]
 async fn each_recipient_has_an_answer_and_only_open_ones_are_asked_again() {
-    let server = Server::start(|line| match line {
+    let server = FakeServer::start(|line| match line {
         "RCPT TO:<a@example.org>" => Some("550 5.1.1 no such user"),
         "RCPT TO:<b@example.org>" => Some("450 4.2.1 greylisted"),
         line => willing(line),
@@ -198,7 +198,7 @@ async fn each_recipient_has_an_answer_and_only_open_ones_are_asked_again() {
         assert!(attempt.detail.contains(words), "{}", attempt.detail);
     }
 
-    let willing = Server::start(willing).await;
+    let willing = FakeServer::start(willing).await;
     leased.answered = attempt.recipients;
     let second = willing.transport().send(&leased).await;
     assert_eq!(second.outcome, Outcome::Delivered, "all have a final answer, and somebody took it");
@@ -213,7 +213,7 @@ async fn each_recipient_has_an_answer_and_only_open_ones_are_asked_again() {
 
 #[tokio::test]
 async fn a_mail_that_every_recipient_refuses_is_given_up_and_the_connection_lives_on() {
-    let server = Server::start(|line| match line {
+    let server = FakeServer::start(|line| match line {
         "RCPT TO:<gone@example.org>" => Some("550 5.1.1 no such user"),
         line => willing(line),
     })
@@ -280,7 +280,7 @@ async fn what_the_server_says_decides_whether_the_mail_waits() {
         ("hangs up before 250", |l| if l == "." { None } else { willing(l) }, Outcome::Retry, None),
     ];
     for (name, script, outcome, code) in cases {
-        let server = Server::start(script).await;
+        let server = FakeServer::start(script).await;
         let attempt = server.transport().send(&leased(|_| {})).await;
         assert_eq!((attempt.outcome, attempt.status_code), (outcome, code), "{name}: {attempt:?}");
         assert!(!attempt.detail.is_empty(), "{name}");
@@ -290,7 +290,7 @@ async fn what_the_server_says_decides_whether_the_mail_waits() {
 
 #[tokio::test]
 async fn a_mail_that_an_idle_connection_refuses_is_refused_and_not_asked_about_again() {
-    let server = Server::start(|line| match line {
+    let server = FakeServer::start(|line| match line {
         "MAIL FROM:<bad@example.com>" => Some("550 no"),
         line => willing(line),
     })
@@ -324,14 +324,13 @@ async fn a_server_that_closes_an_idle_connection_with_421_is_dialled_again() {
 #[tokio::test]
 async fn an_address_that_is_not_ascii_goes_only_to_a_server_that_takes_such() {
     let foreign = || leased(|email| email.bcc = vec!["ü@example.org".into()]);
-    let attempt = Server::start(willing).await.transport().send(&foreign()).await;
+    let attempt = FakeServer::start(willing).await.transport().send(&foreign()).await;
     assert_eq!(attempt.outcome, Outcome::Permanent);
     assert!(attempt.detail.contains("SMTPUTF8"), "{}", attempt.detail);
 
-    let server =
-        Server::start(
-            |line| if line.starts_with("EHLO") { Some("250-mx\r\n250 SMTPUTF8") } else { willing(line) },
-        );
+    let server = FakeServer::start(|line| {
+        if line.starts_with("EHLO") { Some("250-mx\r\n250 SMTPUTF8") } else { willing(line) }
+    });
     let server = server.await;
     assert_eq!(server.transport().send(&foreign()).await.outcome, Outcome::Delivered);
     assert!(server.commands().contains(&"MAIL FROM:<help@example.com> SMTPUTF8".to_owned()));
@@ -339,7 +338,7 @@ async fn an_address_that_is_not_ascii_goes_only_to_a_server_that_takes_such() {
 
 #[tokio::test]
 async fn encryption_that_is_offered_is_taken() {
-    let server = Server::start(|line| match line.get(..4) {
+    let server = FakeServer::start(|line| match line.get(..4) {
         Some("EHLO") => Some("250-mx\r\n250 STARTTLS"),
         Some("STAR") => Some("454 not now"),
         _ => willing(line),
@@ -392,7 +391,7 @@ async fn a_silent_or_absent_server_costs_an_attempt_and_no_more() {
 
 #[tokio::test]
 async fn required_encryption_that_is_not_offered_sends_nothing() {
-    let server = Server::start(willing).await;
+    let server = FakeServer::start(willing).await;
     let transport = SmtpTransport::new(&format!("{}?tls=required", server.url), "desk.example.com").unwrap();
     let attempt = transport.send(&leased(|_| {})).await;
     assert_eq!(attempt.outcome, Outcome::Retry);
@@ -411,7 +410,7 @@ async fn a_user_logs_in_and_a_wrong_password_makes_the_mail_wait() {
             line => willing(line),
         }
     }
-    let server = Server::start(asking).await;
+    let server = FakeServer::start(asking).await;
     let with = |user: &str| SmtpTransport::new(&server.url.replace("//", &format!("//{user}@")), "").unwrap();
     assert_eq!(with("user%40x:p%3Aw").send(&leased(|_| {})).await.outcome, Outcome::Delivered);
     let attempt = with("user%40x:canary").send(&leased(|_| {})).await;
@@ -479,7 +478,7 @@ async fn an_answer_says_whether_the_server_works_or_only_refuses_this_mail() {
         (|line| if line == "." { None } else { willing(line) }, Health::Fails),
     ];
     for (n, (script, health)) in table.into_iter().enumerate() {
-        let attempt = Server::start(script).await.transport().send(&leased(|_| {})).await;
+        let attempt = FakeServer::start(script).await.transport().send(&leased(|_| {})).await;
         assert_eq!(attempt.health, health, "script {n}: {attempt:?}");
     }
 }

@@ -1,12 +1,12 @@
-//! The wakeup: rung after a commit that made deliveries, and heard by everyone who waits for them.
+//! Wakeup of workers and connectors that wait for deliveries, after a commit that created some.
 
 use tokio::sync::watch;
 
-/// Wakes everyone who waits for deliveries; whoever is busy meanwhile hears it as soon as they listen.
+/// Wakes all listeners. A listener that is not waiting at that moment is woken as soon as it waits.
 #[derive(Debug)]
 pub struct Wakeup(watch::Sender<()>);
 
-/// One who waits for deliveries.
+/// A listener that waits for deliveries.
 #[derive(Debug)]
 pub struct Listener(watch::Receiver<()>);
 
@@ -17,22 +17,22 @@ impl Default for Wakeup {
 }
 
 impl Wakeup {
-    /// Rings.
+    /// Wakes all listeners.
     pub fn wake(&self) {
         self.0.send_modify(|()| {});
     }
 
-    /// Listens from now on.
+    /// Creates a listener for wakeups from now on.
     pub fn listen(&self) -> Listener {
         Listener(self.0.subscribe())
     }
 }
 
 impl Listener {
-    /// Until it rings, or has rung since the last time. Safe to drop: nothing is missed.
+    /// Waits for a wakeup, or returns immediately if there was one since the last call. Cancel safe: no wakeup is missed.
     pub async fn woken(&mut self) {
         if self.0.changed().await.is_err() {
-            // Whoever rang is gone, and with them everything that could be made.
+            // The sender is gone, so no more deliveries will be created.
             std::future::pending::<()>().await;
         }
     }

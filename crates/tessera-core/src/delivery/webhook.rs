@@ -1,4 +1,4 @@
-//! Webhooks: one HTTP request per attempt, signed, guarded, within one deadline, and read no further than a limit.
+//! Webhooks: one signed HTTP request per attempt, through the address guard, with one deadline and a limit on the response body.
 
 use super::guard::{Guard, GuardedResolver, Refused, SystemResolver};
 use super::retry::{TROUBLE_WAIT, retry_after};
@@ -18,20 +18,20 @@ use time::OffsetDateTime;
 use tokio::time::Instant as Moment;
 use url::Url;
 
-/// How long an attempt may take: resolving, connecting, the request, the answer and its body together.
+/// The maximum duration of an attempt, from name resolution to the end of the response body.
 pub const DEADLINE: Duration = Duration::from_secs(20);
-/// How much of that resolving and connecting may take.
+/// The part of it that name resolution and connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of an answer's body is read, in bytes; what comes after it is left on the wire.
+/// The maximum length of a response body that is read, in bytes; the rest is not read.
 const READ_MAX: usize = 64 * 1024;
-/// How long a connection waits for the next webhook to the same host.
+/// The maximum idle time of a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many such connections a host may have.
+/// The maximum number of idle connections per host.
 const IDLE_PER_HOST: usize = 4;
-/// What the sender calls itself.
+/// The value of the `User-Agent` header.
 const USER_AGENT: &str = concat!("tessera/", env!("CARGO_PKG_VERSION"));
 
-/// Headers that belong to the transport; a scrip cannot set them.
+/// Headers that the transport sets; a scrip cannot set them.
 const RESERVED: [&str; 13] = [
     ID_HEADER,
     TIMESTAMP_HEADER,
@@ -48,15 +48,15 @@ const RESERVED: [&str; 13] = [
     "upgrade",
 ];
 
-/// Secrets by name, read just before an attempt and dropped after it.
+/// Secrets by name; they are read just before an attempt and dropped after it.
 pub type Secrets = BTreeMap<String, Secret>;
 
-/// Whether a header belongs to the transport, so that a scrip cannot set it.
+/// Returns true if the transport sets this header, so that a scrip cannot set it.
 pub fn is_reserved_header(name: &str) -> bool {
     RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
 }
 
-/// The names of the secrets that an attempt needs.
+/// Returns the names of the secrets that an attempt needs.
 pub fn secret_names(webhook: &Webhook) -> BTreeSet<&str> {
     let in_headers = webhook.headers.values().filter_map(|value| match value {
         HeaderValue::Secret { secret } => Some(secret.as_str()),
@@ -65,7 +65,7 @@ pub fn secret_names(webhook: &Webhook) -> BTreeSet<&str> {
     in_headers.chain(webhook.secret.as_deref()).collect()
 }
 
-/// Sends webhooks. One for the whole process: it keeps connections open between attempts.
+/// A transport for webhooks. A process has only one, which keeps connections open between attempts.
 pub struct WebhookTransport {
     client: reqwest::Client,
     guard: Guard,
@@ -73,13 +73,16 @@ pub struct WebhookTransport {
 }
 
 impl WebhookTransport {
-    /// A transport that reaches what the guard lets through.
+    /// Creates a transport that connects only to addresses that the guard allows.
+    ///
+    /// # Errors
+    /// `internal` if the HTTP client cannot be created.
     pub fn new(guard: Guard) -> Result<Self> {
         Self::with_resolver(guard, Arc::new(SystemResolver), DEADLINE)
     }
 
     fn with_resolver(guard: Guard, resolver: Arc<dyn Resolve>, deadline: Duration) -> Result<Self> {
-        // The client takes the process's provider; that another part has installed the same one already is no error.
+        // The client uses the default provider of the process; it is not an error if it is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let resolver = Arc::new(GuardedResolver::new(guard.clone(), resolver));
         let builder = || {
@@ -93,15 +96,15 @@ impl WebhookTransport {
                 .user_agent(USER_AGENT)
         };
         let client = builder().build().or_else(|error| {
-            tracing::warn!(%error, "no certificates of authorities found, so https webhooks will fail; install ca-certificates");
+            tracing::warn!(%error, "no CA certificates found, so https webhooks will fail; install ca-certificates");
             builder().tls_certs_only([]).build()
         });
-        let client = client.map_err(|error| Error::internal("the HTTP client cannot be made", error))?;
+        let client = client.map_err(|error| Error::internal("the HTTP client cannot be created", error))?;
         Ok(Self { client, guard, deadline })
     }
 
-    /// Makes one attempt. `now` is what the receiver compares with its clock; `secrets` holds those of [`secret_names`] that
-    /// exist. Nothing fails: whatever happens is what the attempt came to.
+    /// Makes one attempt. `now` is the time in the signature, which the receiver compares with its clock; `secrets` contains the
+    /// existing secrets of [`secret_names`]. Every failure becomes the outcome of the attempt.
     pub async fn send(&self, leased: &Leased, secrets: &Secrets, now: OffsetDateTime) -> Attempt {
         let started = Instant::now();
         let Payload::Webhook(webhook) = &leased.delivery.payload else {
@@ -116,7 +119,7 @@ impl WebhookTransport {
         attempt
     }
 
-    /// The request, or the attempt that ended before it could be made.
+    /// Returns the request, or the failed attempt if it cannot be built.
     fn request(
         &self,
         leased: &Leased,
@@ -177,7 +180,8 @@ impl WebhookTransport {
     }
 }
 
-/// What a status means. Standard Webhooks: only 2xx is success, 410 asks to stop, all else is tried again by schedule.
+/// Returns the outcome for a status. As in Standard Webhooks, only 2xx is a success, 410 is permanent, and everything else is
+/// retried by schedule.
 fn judge(status: StatusCode) -> (Outcome, String) {
     match status {
         status if status.is_success() => (Outcome::Delivered, status.to_string()),
@@ -194,7 +198,7 @@ fn judge(status: StatusCode) -> (Outcome, String) {
     }
 }
 
-/// What a status says of the endpoint: an answer about one URL or one request is that of an endpoint that works.
+/// Returns the health of the endpoint for a status: an endpoint that rejects a single URL or request works.
 fn health(status: StatusCode) -> Health {
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Health::Fails,
@@ -203,7 +207,7 @@ fn health(status: StatusCode) -> Health {
     }
 }
 
-/// The scrip's headers with their secrets in place, `Content-Type: application/json` where it has none.
+/// Returns the scrip's headers with the values of their secrets, and `Content-Type: application/json` if it has none.
 pub(super) fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Result<HeaderMap, Attempt> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
@@ -221,7 +225,7 @@ pub(super) fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Resu
                     format!("the value of the header \"{name}\" contains a control character"),
                 )
             })?,
-            // A secret can be put right, so the delivery waits for that.
+            // An operator can correct a secret, so the delivery is retried.
             HeaderValue::Secret { secret: of } => {
                 header::HeaderValue::from_str(secret(secrets, of)?.expose()).map_err(|_| {
                     Attempt::new(
@@ -246,7 +250,7 @@ fn secret<'a>(secrets: &'a Secrets, name: &str) -> std::result::Result<&'a Secre
     })
 }
 
-/// The secret that signs, and the key that it is.
+/// Returns the secret that signs, and its key.
 pub(super) fn signing_key<'a>(
     secrets: &'a Secrets,
     name: &str,
@@ -257,13 +261,13 @@ pub(super) fn signing_key<'a>(
     Ok((secret, key))
 }
 
-/// The attempt that found no secrets to send with.
+/// Returns the attempt for secrets that cannot be read.
 pub(super) fn without_secrets_store() -> Attempt {
     Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not answer")
 }
 
-/// Reads an answer up to [`READ_MAX`] and the deadline. What the status says stands whatever the body does, or a receiver
-/// that took the webhook would get it again; the second text says where reading stopped.
+/// Reads a response body up to [`READ_MAX`] and the deadline. The status decides whatever happens to the body, because a receiver
+/// that accepted the webhook must not get it again. The second text describes why reading stopped, if not at the end.
 async fn read(mut response: Response, deadline: Moment) -> (String, &'static str) {
     let mut body = Vec::new();
     let cut = loop {
@@ -281,7 +285,7 @@ async fn read(mut response: Response, deadline: Moment) -> (String, &'static str
     (String::from_utf8_lossy(&body).into_owned(), cut)
 }
 
-/// The attempt that got no answer: a refusal of the guard in its own words, else what lies at the bottom.
+/// Returns the attempt for a request without a response: the guard's refusal, or else the innermost error.
 fn unanswered(error: &reqwest::Error) -> Attempt {
     let mut cause: Option<&dyn StdError> = Some(error);
     let mut bottom = String::new();
@@ -302,9 +306,9 @@ fn unanswered(error: &reqwest::Error) -> Attempt {
     Attempt::new(Outcome::Retry, detail).with_health(Health::Fails).with_wait(wait)
 }
 
-/// The attempt with the secrets it used blotted out, and the answer cut: a receiver may send back what it got.
+/// Redacts the secrets of an attempt and truncates the response: a receiver may send back what it got.
 pub(super) fn without_secrets(mut attempt: Attempt, webhook: &Webhook, secrets: &Secrets) -> Attempt {
-    let blot = |text: String| {
+    let redact = |text: String| {
         secret_names(webhook).into_iter().fold(text, |text, name| {
             let value = secrets.get(name).map_or("", Secret::expose);
             let key = value.strip_prefix("whsec_").unwrap_or(value);
@@ -313,8 +317,8 @@ pub(super) fn without_secrets(mut attempt: Attempt, webhook: &Webhook, secrets: 
             forms.fold(text, |text, form| text.replace(form, &format!("(secret {name})")))
         })
     };
-    attempt.detail = sentence(&blot(attempt.detail));
-    attempt.response = attempt.response.map(|text| excerpt(&blot(text)));
+    attempt.detail = sentence(&redact(attempt.detail));
+    attempt.response = attempt.response.map(|text| excerpt(&redact(text)));
     attempt
 }
 

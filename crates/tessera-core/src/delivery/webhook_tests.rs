@@ -12,8 +12,8 @@ const NOW: OffsetDateTime = time::macros::datetime!(2026-11-23 12:00 UTC);
 /// Long enough for any answer over loopback, short enough to wait for a receiver that never gives one.
 const SHORT: Duration = Duration::from_millis(400);
 
-/// What a test does to a harmless webhook.
-type Change = Box<dyn FnOnce(&mut Webhook)>;
+/// An edit of a harmless webhook.
+type Edit = Box<dyn FnOnce(&mut Webhook)>;
 
 /// A name server that knows one address.
 struct Knows(&'static str);
@@ -329,7 +329,7 @@ async fn what_cannot_be_sent_says_why_and_whether_waiting_helps() {
     let text = |text: &str| HeaderValue::Text(text.into());
     let token = || HeaderValue::Secret { secret: "token".into() };
     let secrets = Secrets::from([("token".into(), Secret::new("a\r\nX-Injected: 1"))]);
-    let cases: [(&str, Change, Outcome, &str); 7] = [
+    let cases: [(&str, Edit, Outcome, &str); 7] = [
         (
             "missing",
             Box::new(|w| w.secret = Some("gone".into())),

@@ -1,10 +1,10 @@
-//! Workers: lease what is due, send it, settle what came of it. Losing the database or the process loses nothing.
+//! Workers: lease due deliveries, send them, and settle the results. A failure of the database or the process loses nothing.
 //!
-//! One task leases and keeps the leases alive, each attempt is a task of its own, and one task settles in batches. Whatever
-//! is not settled when a process ends is leased again by another when its lease has run out.
+//! One task leases and extends the leases, each attempt is its own task, and one task settles in batches. A delivery that is not
+//! settled when a process ends is leased again by another one after its lease has expired.
 
 use super::email::FileTransport;
-use super::settle::{Ended, LEASE, count, settle, settlement, without_doubles};
+use super::settle::{Ended, LEASE, count, settle, settlement, without_duplicates};
 use super::smtp::SmtpTransport;
 use super::wakeup::{Listener, Wakeup};
 use super::webhook::{self, Secrets, WebhookTransport};
@@ -24,47 +24,47 @@ use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Webhooks that a process sends at a time.
+/// The maximum number of concurrent webhooks of a process.
 const WEBHOOKS_MAX: usize = 64;
-/// Of these, those to one endpoint: a receiver that hangs holds an eighth of the places and no more.
+/// The maximum number of concurrent webhooks to one endpoint: a receiver that hangs occupies at most an eighth of the slots.
 const WEBHOOKS_PER_ENDPOINT: usize = 8;
-/// Mails that a process sends at a time.
+/// The maximum number of concurrent emails of a process.
 const EMAILS_MAX: usize = 8;
-/// How often the leases of running attempts are put off.
+/// The interval at which the leases of running attempts are extended.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How long the queue is left alone when nobody rings; up to a fifth more, so that processes do not ask together.
+/// The polling interval without wakeups; up to a fifth is added at random, so that processes do not poll at the same time.
 const POLL: Duration = Duration::from_millis(1_000);
-/// Attempts settled by one statement.
+/// The maximum number of attempts settled by one statement.
 const BATCH_MAX: usize = 100;
-/// How long the first of a batch waits for others.
+/// The time for which the first attempt of a batch waits for others.
 const BATCH_WAIT: Duration = Duration::from_millis(10);
-/// Attempts that wait to be settled; when the database is away, workers stop here.
+/// The maximum number of ended attempts that wait to be settled; without a database, workers stop here.
 const UNSETTLED_MAX: usize = 200;
-/// The first and the longest pause after a failure of the database; each is twice the one before.
+/// The first and the longest delay after a database error; the delay doubles each time.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long a stop waits for attempts to end before it gives their leases back, if nobody says otherwise.
+/// The default time for which a shutdown waits for running attempts before it gives their leases back.
 pub const DRAIN: Duration = Duration::from_secs(10);
-/// How long a stop then tries to settle what has ended.
+/// The additional time for which a shutdown tries to settle attempts that have ended.
 const SETTLE_DRAIN: Duration = Duration::from_secs(10);
 
-/// Where mail goes.
+/// The transport for emails.
 pub enum MailTransport {
-    /// To a mail server.
+    /// Sends to a mail server.
     Smtp(SmtpTransport),
-    /// Into a folder.
+    /// Writes to a folder.
     File(FileTransport),
 }
 
-/// How things leave.
+/// The transports of a process.
 pub struct Transports {
-    /// Mail.
+    /// For emails.
     pub mail: MailTransport,
-    /// Webhooks.
+    /// For webhooks.
     pub webhook: WebhookTransport,
 }
 
 impl Transports {
-    /// Makes one attempt, with the secrets that it needs; none when they could not be read.
+    /// Makes one attempt with the secrets that it needs; `None` if they could not be read.
     async fn attempt(&self, leased: &Leased, secrets: Option<Secrets>, now: OffsetDateTime) -> Attempt {
         match (&leased.delivery.payload, &self.mail, secrets) {
             (Payload::Email(_), MailTransport::Smtp(smtp), _) => smtp.send(leased).await,
@@ -78,13 +78,13 @@ impl Transports {
     }
 }
 
-/// How long it is left alone this time, by a number that nobody else draws.
+/// Returns the polling interval for a random number.
 pub fn poll(seed: u64) -> Duration {
     POLL + POLL.mul_f64((seed % 200) as f64 / 1_000.0)
 }
 
-/// How many deliveries of a kind a process sends at a time, and how many of them to one endpoint.
-fn places(kind: &DeliveryKind) -> (usize, usize) {
+/// Returns the maximum number of concurrent deliveries of a kind, and of those to one endpoint.
+fn limits(kind: &DeliveryKind) -> (usize, usize) {
     match kind {
         DeliveryKind::Email => (EMAILS_MAX, EMAILS_MAX),
         DeliveryKind::Webhook => (WEBHOOKS_MAX, WEBHOOKS_PER_ENDPOINT),
@@ -92,22 +92,22 @@ fn places(kind: &DeliveryKind) -> (usize, usize) {
     }
 }
 
-/// What workers work with.
+/// The resources of workers.
 #[derive(Clone)]
 pub struct Tools {
-    /// The database, for writing.
+    /// The pool for writing.
     pub pool: PgPool,
-    /// How things leave.
+    /// The transports.
     pub transports: Arc<Transports>,
-    /// What the workers deliver, of [`DeliveryKind::BUILTIN`]; the rest is left to connectors.
+    /// The kinds of [`DeliveryKind::BUILTIN`] that the workers deliver; connectors deliver all others.
     pub kinds: Vec<DeliveryKind>,
-    /// Rung after a commit that made deliveries.
+    /// Wakes the workers after a commit that created deliveries.
     pub wakeup: Arc<Wakeup>,
-    /// The time.
+    /// Returns the current time.
     pub clock: fn() -> OffsetDateTime,
-    /// A number nobody else draws, for the ids of outcomes.
+    /// Returns a random number for the ids of transactions.
     pub seed: fn() -> u64,
-    /// How long a stop waits for attempts to end; [`DRAIN`] is a good value.
+    /// The time for which a shutdown waits for running attempts; [`DRAIN`] is the default.
     pub drain: Duration,
 }
 
@@ -119,36 +119,36 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts them; must be called on a Tokio runtime.
+    /// Starts the workers; must be called on a Tokio runtime.
     pub fn start(tools: Tools) -> Self {
         let stop = CancellationToken::new();
         let (ended, unsettled) = mpsc::channel(UNSETTLED_MAX);
         let settler = tokio::spawn(settle_all(tools.clone(), unsettled, stop.clone()));
-        let (running, places) = (JoinSet::new(), HashMap::new());
+        let (running, slots) = (JoinSet::new(), HashMap::new());
         let wakeup = tools.wakeup.listen();
         let leaser =
-            Leaser { tools, wakeup, ended, running, places, brought: 0, ended_since: 0, broken: None };
+            Leaser { tools, wakeup, ended, running, slots, brought: 0, ended_since: 0, broken: None };
         Self { leaser: tokio::spawn(leaser.run(stop.clone())), settler, stop }
     }
 
-    /// Stops leasing, lets running attempts end for as long as was said, gives back the leases of those that did not, and
-    /// settles the others.
+    /// Stops leasing, waits for running attempts as configured, gives back the leases of those that did not end, and settles the
+    /// others.
     pub async fn stop(self) {
         self.stop.cancel();
         for task in [self.leaser, self.settler] {
             if let Err(error) = task.await {
-                tracing::error!(%error, "a delivery worker did not stop in order; its leases run out by themselves");
+                tracing::error!(%error, "a delivery worker stopped with an error; its leases expire automatically");
             }
         }
     }
 }
 
-/// A place that an attempt takes.
-struct Place {
+/// A slot that a running attempt occupies.
+struct Slot {
     leased: Arc<Leased>,
 }
 
-impl Place {
+impl Slot {
     fn kind(&self) -> DeliveryKind {
         self.leased.delivery.payload.kind()
     }
@@ -160,11 +160,11 @@ struct Leaser {
     wakeup: Listener,
     ended: mpsc::Sender<Ended>,
     running: JoinSet<()>,
-    places: HashMap<Id, Place>,
-    /// How many deliveries the last lease brought, and how many attempts ended since.
+    slots: HashMap<Id, Slot>,
+    /// The number of deliveries in the last lease, and of attempts that have ended since.
     brought: usize,
     ended_since: usize,
-    /// The pause after the last failure of the database, while it lasts.
+    /// The current delay after a database error, until the next success.
     broken: Option<Duration>,
 }
 
@@ -181,7 +181,7 @@ impl Leaser {
                 _ = heartbeat.tick() => self.extend().await,
                 Some(ended) = self.running.join_next_with_id() => {
                     self.vacate(ended).await;
-                    // Whatever ended meanwhile, or each lease would find the one place that its end made free.
+                    // Collect all ended attempts, or each lease would find only one free slot.
                     while let Some(ended) = self.running.try_join_next_with_id() {
                         self.vacate(ended).await;
                     }
@@ -198,11 +198,11 @@ impl Leaser {
         self.drain().await;
     }
 
-    /// Leases as much as there is room for, and starts it.
+    /// Leases as many deliveries as there are free slots, and starts their attempts.
     async fn lease(&mut self) {
         let Some(room) = self.room() else { return };
-        // An endpoint with its share running, or a kind with all of its places taken, may have more waiting, which this lease
-        // does not see.
+        // An endpoint at its limit, or a kind without free slots, may have more waiting deliveries, which this lease does not
+        // return.
         let share = WEBHOOKS_PER_ENDPOINT.min(EMAILS_MAX) as i64;
         let crowded = room.kinds.len() < self.tools.kinds.len()
             || room.running.iter().any(|(_, running)| *running >= share);
@@ -227,28 +227,28 @@ impl Leaser {
         }
     }
 
-    /// Whether places that became free should be filled now: when the last lease brought something, there may be more, and
-    /// asking once for every half of it keeps the places busy with few statements.
+    /// Returns true if the free slots should be filled now. If the last lease returned something, there may be more; leasing once
+    /// half of it has ended keeps the slots busy with few statements.
     fn is_worth_asking(&self) -> bool {
         self.broken.is_none() && self.brought > 0 && self.ended_since * 2 >= self.brought
     }
 
-    /// What there is room for; `None` when every place is taken.
+    /// Returns the free capacity; `None` if no slot is free.
     fn room(&self) -> Option<Room> {
-        let taken = |kind: &DeliveryKind| self.places.values().filter(|place| place.kind() == *kind).count();
-        let free = |kind| i64::try_from(places(kind).0.saturating_sub(taken(kind))).unwrap_or(0);
+        let taken = |kind: &DeliveryKind| self.slots.values().filter(|slot| slot.kind() == *kind).count();
+        let free = |kind| i64::try_from(limits(kind).0.saturating_sub(taken(kind))).unwrap_or(0);
         let kinds = self.tools.kinds.iter().map(|kind| (kind.clone(), free(kind)));
-        let kinds: Vec<_> = kinds.filter(|(_, places)| *places > 0).collect();
+        let kinds: Vec<_> = kinds.filter(|(_, free)| *free > 0).collect();
         if kinds.is_empty() {
             return None;
         }
         let mut running: HashMap<String, i64> = HashMap::new();
-        for place in self.places.values() {
-            *running.entry(place.leased.endpoint.clone()).or_default() += 1;
+        for slot in self.slots.values() {
+            *running.entry(slot.leased.endpoint.clone()).or_default() += 1;
         }
         Some(Room {
             kinds,
-            per_endpoint: self.tools.kinds.iter().map(|kind| (kind.clone(), places(kind).1 as i64)).collect(),
+            per_endpoint: self.tools.kinds.iter().map(|kind| (kind.clone(), limits(kind).1 as i64)).collect(),
             running: running.into_iter().collect(),
         })
     }
@@ -261,10 +261,10 @@ impl Leaser {
             let attempt = tools.transports.attempt(&job, secrets, (tools.clock)()).await;
             count(&job, &attempt);
             Failpoint::DeliveryAttempted.pass();
-            // Fails only when the settler is gone, and then the lease runs out.
+            // Fails only if the settler is gone, and then the lease expires.
             let _ = ended.send((job, attempt)).await;
         });
-        self.places.insert(task.id(), Place { leased });
+        self.slots.insert(task.id(), Slot { leased });
     }
 
     async fn vacate(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -272,28 +272,31 @@ impl Leaser {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
         };
-        let place = self.places.remove(&id);
+        let slot = self.slots.remove(&id);
         self.ended_since += 1;
-        if let (Some(place), Err(error)) = (place, ended)
+        if let (Some(slot), Err(error)) = (slot, ended)
             && error.is_panic()
         {
-            tracing::error!(%error, delivery = %place.leased.delivery.id, "an attempt broke inside Tessera");
-            let attempt = Attempt::new(Outcome::Retry, "the attempt broke inside Tessera; the log says more");
-            let _ = self.ended.send((place.leased, attempt)).await;
+            tracing::error!(%error, delivery = %slot.leased.delivery.id, "an attempt panicked");
+            let attempt = Attempt::new(
+                Outcome::Retry,
+                "the attempt failed because of an internal error; see the server's log",
+            );
+            let _ = self.ended.send((slot.leased, attempt)).await;
         }
     }
 
     fn held(&self) -> Vec<(DeliveryId, i64)> {
-        self.places.values().map(|place| (place.leased.delivery.id, place.leased.token)).collect()
+        self.slots.values().map(|slot| (slot.leased.delivery.id, slot.leased.token)).collect()
     }
 
     async fn extend(&mut self) {
-        if self.places.is_empty() {
+        if self.slots.is_empty() {
             return;
         }
         match deliveries::extend(&self.tools.pool, Holder::Worker, &self.held(), LEASE).await {
             Ok(_) => self.recovered(),
-            Err(error) => self.fell_out("keep the leases of deliveries", &error),
+            Err(error) => self.fell_out("extend the leases of deliveries", &error),
         }
     }
 
@@ -304,7 +307,7 @@ impl Leaser {
         }
         self.running.abort_all();
         while let Some(ended) = self.running.join_next_with_id().await {
-            // Only what was cut off keeps its place; what ended meanwhile is settled.
+            // Only cancelled attempts keep their slot; those that ended meanwhile are settled.
             if !ended.as_ref().is_err_and(JoinError::is_cancelled) {
                 self.vacate(ended).await;
             }
@@ -316,29 +319,29 @@ impl Leaser {
         Failpoint::LeasesHeld.pass();
         tracing::info!(
             deliveries = held.len(),
-            "giving back deliveries whose receivers did not answer in time"
+            "giving back the leases of deliveries whose receivers did not respond in time"
         );
         if let Err(error) = deliveries::give_back(&self.tools.pool, &held).await {
-            tracing::warn!(%error, "the leases could not be given back; they run out by themselves");
+            tracing::warn!(%error, "the leases could not be given back; they expire automatically");
         }
     }
 
-    /// How long until the queue is looked at again.
+    /// Returns the time until the next poll.
     fn pause(&self) -> Duration {
         self.broken.unwrap_or_else(|| poll((self.tools.seed)()))
     }
 
     fn recovered(&mut self) {
         if self.broken.take().is_some() {
-            tracing::info!("deliveries go on: the database answers again");
+            tracing::info!("deliveries continue: the database responds again");
         }
     }
 
-    /// Notes a failure of the database: logged once, until it answers again.
+    /// Handles a database error, which is logged only once until the database responds again.
     fn fell_out(&mut self, doing: &str, error: &crate::Error) {
         let next = match self.broken {
             None => {
-                tracing::error!(error = error as &dyn StdError, "cannot {doing}; trying again");
+                tracing::error!(error = error as &dyn StdError, "cannot {doing}; retrying");
                 BACKOFF.0
             }
             Some(pause) => (pause * 2).min(BACKOFF.1),
@@ -347,7 +350,7 @@ impl Leaser {
     }
 }
 
-/// Settles attempts until all workers are gone and nothing is left.
+/// Settles attempts until the leaser has ended and none is left.
 async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: CancellationToken) {
     let mut next = Vec::new();
     loop {
@@ -359,7 +362,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
             gather(&mut next, &mut unsettled).await;
         }
         let mut ids = Ids::new((tools.clock)(), (tools.seed)());
-        let (batch, later) = without_doubles(std::mem::take(&mut next));
+        let (batch, later) = without_duplicates(std::mem::take(&mut next));
         next = later;
         let batch: Vec<Settlement> =
             batch.into_iter().map(|(leased, attempt)| settlement(leased, attempt, &mut ids)).collect();
@@ -367,7 +370,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
         if !settle_until_done(&tools, &batch, &stop).await {
             tracing::error!(
                 deliveries = batch.len() + next.len(),
-                "the database does not answer, so attempts stay unrecorded; the deliveries will be made again"
+                "the database does not respond, so attempts are not recorded; their deliveries will be attempted again"
             );
             return;
         }
@@ -375,7 +378,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
     }
 }
 
-/// Takes what ends within [`BATCH_WAIT`], up to [`BATCH_MAX`].
+/// Collects attempts that end within [`BATCH_WAIT`], up to [`BATCH_MAX`].
 async fn gather(batch: &mut Vec<Ended>, unsettled: &mut mpsc::Receiver<Ended>) {
     let until = Instant::now() + BATCH_WAIT;
     while batch.len() < BATCH_MAX {
@@ -386,15 +389,15 @@ async fn gather(batch: &mut Vec<Ended>, unsettled: &mut mpsc::Receiver<Ended>) {
     }
 }
 
-/// Settles a batch, however long the database takes to come back; while stopping, for [`SETTLE_DRAIN`]. Answers whether it
-/// is done.
+/// Settles a batch, and retries until the database responds; during a shutdown only until [`SETTLE_DRAIN`]. Returns true if the
+/// batch is settled.
 async fn settle_until_done(tools: &Tools, batch: &[Settlement], stop: &CancellationToken) -> bool {
     let done = persist(&tools.pool, batch);
     tokio::pin!(done);
     tokio::select! {
         closed = &mut done => {
             if closed {
-                // What was held for this endpoint may go.
+                // Deliveries to its endpoint may be due now.
                 tools.wakeup.wake();
             }
             return true;
@@ -404,14 +407,14 @@ async fn settle_until_done(tools: &Tools, batch: &[Settlement], stop: &Cancellat
     timeout(tools.drain + SETTLE_DRAIN, done).await.is_ok()
 }
 
-/// Settles a batch as soon as the database takes it. Answers whether a breaker closed.
+/// Retries until the database accepts the batch. Returns true if a breaker closed.
 async fn persist(pool: &PgPool, batch: &[Settlement]) -> bool {
     let mut pause = Duration::ZERO;
     loop {
         match settle(pool, batch).await {
             Ok(settled) => return settled.has_closed,
             Err(error) if pause.is_zero() => {
-                tracing::error!(error = &error as &dyn StdError, "cannot settle deliveries; trying again");
+                tracing::error!(error = &error as &dyn StdError, "cannot settle deliveries; retrying");
             }
             Err(_) => {}
         }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// An HTTP receiver that tells of every request, and answers when it is open.
+/// An HTTP receiver that reports every request, and responds while it is open.
 struct Receiver {
     url: String,
     arrivals: mpsc::UnboundedReceiver<String>,
@@ -89,7 +89,7 @@ fn tools(pool: &PgPool, folder: &tempfile::TempDir, drain: Duration) -> Tools {
     }
 }
 
-/// How many deliveries stand where, and how many outcomes of each type the history has.
+/// The numbers of deliveries by state, and of outcomes in the history by type.
 async fn tally(pool: &PgPool) -> (BTreeMap<&'static str, usize>, BTreeMap<String, i64>) {
     let mut states = BTreeMap::new();
     for listed in list(pool, &Filter::default(), 1_000, None).await.unwrap().items {
@@ -251,7 +251,7 @@ async fn a_secret_is_read_at_the_moment_of_sending() {
     inner.secret = Some("sign".into());
     let secret = crate::models::secret::Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     assert!(crate::db::secrets::put(&pool, "sign", &secret).await.unwrap());
-    assert!(!crate::db::secrets::put(&pool, "sign", &secret).await.unwrap(), "it is there already");
+    assert!(!crate::db::secrets::put(&pool, "sign", &secret).await.unwrap(), "it already exists");
     queue(&pool, vec![signed]).await;
     let workers = Workers::start(tools(&pool, &folder, DRAIN));
     receiver.next(1).await;
@@ -287,7 +287,7 @@ fn a_delivery_that_ended_twice_is_settled_in_two_batches() {
             Attempt::new(Outcome::Delivered, ""),
         )
     };
-    let (batch, later) = without_doubles(vec![of(1, 1), of(2, 2), of(1, 3)]);
+    let (batch, later) = without_duplicates(vec![of(1, 1), of(2, 2), of(1, 3)]);
     let tokens = |ended: &[Ended]| ended.iter().map(|(leased, _)| leased.token).collect::<Vec<_>>();
     assert_eq!((tokens(&batch), tokens(&later)), (vec![1, 2], vec![3]));
 }

@@ -208,7 +208,7 @@ async fn what_is_imported_holds_together_goes_on_and_fires_nothing() {
     assert_eq!(before.code(), Code::NotFound);
     assert!(
         before.detail().contains("was imported, as transaction 3")
-            && before.detail().contains("ask for 3 or later"),
+            && before.detail().contains("request 3 or later"),
         "{before}"
     );
 }

@@ -1,4 +1,4 @@
-//! Custom fields in the database, and how often their values are used.
+//! Custom fields in the database, and the use of their values.
 
 use super::{Which, name_error};
 use crate::db::error;
@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// The field of a name or an id.
+/// Returns the id of the field with this name or id.
 ///
 /// # Errors
 /// Those of the database.
@@ -26,7 +26,7 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Fields in the order of their ids.
+/// Reads fields in order of id.
 ///
 /// # Errors
 /// Those of the database.
@@ -52,7 +52,7 @@ pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<
     let mut stored = Vec::with_capacity(rows.len());
     for row in rows {
         let field_type: FieldType = serde_json::from_value(Value::String(row.field_type))
-            .map_err(|source| Error::internal("A stored field has a type that is none.", source))?;
+            .map_err(|source| Error::internal("A stored custom field has an unknown type.", source))?;
         stored.push(Stored {
             id: row.id,
             version: None,
@@ -70,7 +70,7 @@ pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<
     Ok(stored)
 }
 
-/// Makes or replaces a field.
+/// Inserts or updates a custom field.
 ///
 /// # Errors
 /// `name_taken`; those of the database.
@@ -103,7 +103,7 @@ pub async fn write(db: &mut PgConnection, field: &CustomField, changed_in: i64) 
     Ok(())
 }
 
-/// On how many tickets each value of a field stands.
+/// Counts the tickets with each value of a custom field.
 ///
 /// # Errors
 /// Those of the database.

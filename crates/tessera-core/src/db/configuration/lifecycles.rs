@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-/// The lifecycle of a name or an id.
+/// Returns the id of the lifecycle with this name or id.
 ///
 /// # Errors
 /// Those of the database.
@@ -25,7 +25,7 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Lifecycles in the order of their ids.
+/// Reads lifecycles in order of id.
 ///
 /// # Errors
 /// Those of the database.
@@ -57,7 +57,7 @@ pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<
     Ok(stored.collect())
 }
 
-/// Makes or replaces a lifecycle, and appends the version.
+/// Inserts or updates a lifecycle, and appends the version.
 ///
 /// # Errors
 /// `name_taken`; those of the database.
@@ -106,7 +106,7 @@ pub async fn write(
     Ok(())
 }
 
-/// Whether a lifecycle is disabled.
+/// Returns true if a lifecycle is disabled.
 ///
 /// # Errors
 /// Those of the database.
@@ -115,7 +115,7 @@ pub async fn is_disabled(db: &mut PgConnection, lifecycle: LifecycleId) -> Resul
     Ok(disabled.fetch_optional(db).await.map_err(error)?.unwrap_or(true))
 }
 
-/// The versions of a lifecycle below one, the newest first.
+/// Reads the versions of a lifecycle below `below`, newest first.
 ///
 /// # Errors
 /// Those of the database.

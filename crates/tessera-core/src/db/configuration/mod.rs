@@ -1,7 +1,7 @@
-//! The configuration's tables: what changes it writes and reads, one file a kind of object.
+//! The tables of the configuration: reads and writes for changes of the configuration, one file per kind of object.
 //!
-//! A change holds the one row of `config_version` from its beginning to its end, so changes go one after another and
-//! each sees all that came before it.
+//! A change locks the single row of `config_version` from beginning to end, so changes are serialized and each sees all of
+//! those before it.
 
 pub mod custom_fields;
 pub mod lifecycles;
@@ -20,54 +20,54 @@ use sqlx::error::ErrorKind;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Which objects of a kind are read, in the order of their ids.
+/// Selects objects of one kind, in order of id.
 #[derive(Debug, Clone, Copy)]
 pub struct Which<'w> {
-    /// From this id on.
+    /// The first id.
     pub from: Uuid,
-    /// Only those that are disabled, or only those that are not.
+    /// If set, only objects that are disabled, or only objects that are not.
     pub disabled: Option<bool>,
-    /// Only those with this in their name, without case.
+    /// If set, only objects whose name contains this text, compared without case.
     pub name: Option<&'w str>,
-    /// How many at the most.
+    /// The maximum number of objects.
     pub limit: i64,
 }
 
 impl Which<'_> {
-    /// All of them.
+    /// Selects all objects.
     pub const ALL: Self = Self { from: Uuid::nil(), disabled: None, name: None, limit: i64::MAX };
 
-    /// The first one from an id on.
+    /// Selects the first object whose id is at least this one.
     pub fn one(from: Uuid) -> Self {
         Self { from, limit: 1, ..Self::ALL }
     }
 }
 
-/// An object as it was.
+/// A version of an object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Version {
-    /// The id of the version; what a scrip did names it.
+    /// The id of the version, to which the transactions of a scrip refer.
     pub id: Uuid,
-    /// From 1.
+    /// The number of the version, from 1.
     pub version: i32,
-    /// The username of who made it.
+    /// The username of its creator.
     pub creator: String,
-    /// When.
+    /// The time of its creation.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// What the object said, as the API showed it.
+    /// The object as JSON, in the form of the API.
     pub document: Value,
 }
 
-/// Takes the turn to change the configuration; answers the version that stands.
+/// Locks the configuration for a change and returns its current version.
 ///
 /// # Errors
-/// `locked` when somebody else has it for longer than `lock_timeout`; those of the database.
+/// `locked` if another change holds the lock for longer than `lock_timeout`; those of the database.
 pub async fn lock(db: &mut PgConnection) -> Result<i64> {
     sqlx::query_scalar!("SELECT version FROM config_version FOR UPDATE").fetch_one(db).await.map_err(error)
 }
 
-/// Makes `version` the one that stands.
+/// Sets the current version of the configuration.
 ///
 /// # Errors
 /// Those of the database.
@@ -76,7 +76,7 @@ pub async fn set_version(db: &mut PgConnection, version: i64) -> Result<()> {
     Ok(())
 }
 
-/// Marks this place of the database transaction, to come back to; within a mark there may be another.
+/// Sets a savepoint in the database transaction; savepoints may be nested.
 ///
 /// # Errors
 /// Those of the database.
@@ -85,7 +85,7 @@ pub async fn mark(db: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Keeps what was written since the mark.
+/// Releases the last savepoint and keeps what was written since.
 ///
 /// # Errors
 /// Those of the database.
@@ -94,32 +94,33 @@ pub async fn keep(db: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Undoes what was written since the mark, also after an error of the database.
+/// Rolls back to the last savepoint and releases it, also after a database error.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn undo(db: &mut PgConnection) -> Result<()> {
     sqlx::query!("ROLLBACK TO SAVEPOINT mark").execute(&mut *db).await.map_err(error)?;
-    // Going back leaves the mark in its place, before which there may be another.
+    // ROLLBACK TO keeps the savepoint, which would hide an outer one.
     keep(db).await
 }
 
-/// What the refusal of a row means: another one has its name, or something else.
+/// Converts a database error of a write: `name_taken` for a name or address that another object has.
 fn name_error(source: sqlx::Error, what: &str, name: &str) -> Error {
     let constraint = match &source {
         sqlx::Error::Database(fault) if fault.kind() == ErrorKind::UniqueViolation => fault.constraint(),
         _ => None,
     };
     let (field, detail) = match constraint {
-        Some("users_email_key") => ("email", "There is a user with this mail address already.".to_owned()),
+        Some("users_email_key") => ("email", "A user with this mail address already exists.".to_owned()),
         Some("users_username_key") => {
-            ("username", format!("There is a user {name} already; names are compared without case."))
+            ("username", format!("A user {name} already exists; names are compared without case."))
         }
-        Some("templates_name_key") => {
-            ("name", format!("There is a template {name} already, there where this one would be."))
-        }
+        Some("templates_name_key") => (
+            "name",
+            format!("A template {name} already exists in this queue, or globally for a global template."),
+        ),
         Some(constraint) if constraint.ends_with("_name_key") => {
-            ("name", format!("There is a {what} {name} already; names are compared without case."))
+            ("name", format!("A {what} {name} already exists; names are compared without case."))
         }
         _ => return error(source),
     };

@@ -1,4 +1,4 @@
-//! Queues in the database, with their people and their fields.
+//! Queues in the database, with their people and custom fields.
 
 use super::{Which, name_error};
 use crate::db::error;
@@ -8,7 +8,7 @@ use crate::plan::documents::{QueueDocument, Stored};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// The queue of a name or an id.
+/// Returns the id of the queue with this name or id.
 ///
 /// # Errors
 /// Those of the database.
@@ -23,7 +23,7 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Queues in the order of their ids.
+/// Reads queues in order of id.
 ///
 /// # Errors
 /// Those of the database.
@@ -71,7 +71,7 @@ pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<
     Ok(stored.collect())
 }
 
-/// Makes or replaces a queue's own row.
+/// Inserts or updates a queue, without its people and fields.
 ///
 /// # Errors
 /// `name_taken`; those of the database.
@@ -104,7 +104,7 @@ pub async fn write(
     Ok(())
 }
 
-/// Makes these the people of a queue in a role; their order is that of their ids.
+/// Replaces the people of a queue in a role; the rows are read in order of their ids.
 ///
 /// # Errors
 /// Those of the database.
@@ -138,7 +138,7 @@ pub async fn set_watchers(
     Ok(())
 }
 
-/// Makes these the fields of a queue, in this order; each with the id of its row.
+/// Replaces the custom fields of a queue, in this order, each with the id of its row.
 ///
 /// # Errors
 /// Those of the database.

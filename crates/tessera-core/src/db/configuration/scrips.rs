@@ -10,24 +10,24 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-/// A scrip to write, checked.
+/// A validated scrip, ready to be written.
 #[derive(Debug)]
 pub struct NewVersion<'s> {
-    /// The scrip.
+    /// The id of the scrip.
     pub id: ScripId,
-    /// This version.
+    /// The id of this version.
     pub version_id: ScripVersionId,
-    /// Its number.
+    /// The number of this version, from 1.
     pub version: i32,
-    /// What it says, settled.
+    /// The document, with its defaults filled in.
     pub document: &'s ScripDocument,
-    /// Where it is attached, each with the id of its row.
+    /// The attachments to queues, each with the id of its row.
     pub attachments: &'s [(Uuid, Attachment)],
-    /// Who made it.
+    /// The user who created this version.
     pub creator: UserId,
 }
 
-/// The scrip of a name or an id.
+/// Returns the id of the scrip with this name or id.
 ///
 /// # Errors
 /// Those of the database.
@@ -42,7 +42,7 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Scrips in the order of their ids, settled.
+/// Reads scrips in order of id, with their defaults filled in.
 ///
 /// # Errors
 /// Those of the database.
@@ -104,7 +104,7 @@ pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<
     Ok(stored.collect())
 }
 
-/// Makes or replaces a scrip with its attachments, and appends the version.
+/// Inserts or updates a scrip with its attachments, and appends the version.
 ///
 /// # Errors
 /// `name_taken`; those of the database.
@@ -178,7 +178,7 @@ async fn attach(db: &mut PgConnection, scrip: ScripId, attachments: &[(Uuid, Att
     Ok(())
 }
 
-/// The versions of a scrip below one, the newest first.
+/// Reads the versions of a scrip below `below`, newest first.
 ///
 /// # Errors
 /// Those of the database.

@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// The template of an id or a name; of several with that name the global one.
+/// Returns the id of the template with this id or name. If several have the name, the global one is preferred.
 ///
 /// # Errors
 /// Those of the database.
@@ -26,7 +26,7 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// Templates in the order of their ids.
+/// Reads templates in order of id.
 ///
 /// # Errors
 /// Those of the database.
@@ -67,7 +67,7 @@ pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<
     Ok(stored.collect())
 }
 
-/// Makes or replaces a template, and appends the version.
+/// Inserts or updates a template, and appends the version.
 ///
 /// # Errors
 /// `name_taken`; those of the database.
@@ -129,7 +129,7 @@ pub async fn write(
     Ok(())
 }
 
-/// The versions of a template below one, the newest first.
+/// Reads the versions of a template below `below`, newest first.
 ///
 /// # Errors
 /// Those of the database.

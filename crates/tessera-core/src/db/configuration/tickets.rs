@@ -1,4 +1,4 @@
-//! What a change of the configuration asks of the tickets there are, and the one thing that it does to them.
+//! Reads of existing tickets by a change of the configuration, and the only change that it makes to them.
 
 use crate::db::error;
 use crate::error::Result;
@@ -10,29 +10,29 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Lets nobody write a ticket until the database transaction ends: writers wait, and then find that the configuration
-/// moved. Locking the rows there are would not do: a ticket that is being made, or that moves into the queue, has none
-/// to lock, and a plan of before could still be written to a row that was not changed.
+/// Blocks all writes of tickets until the database transaction ends. Waiting writers then find a newer configuration and plan
+/// again. Row locks would not suffice: a ticket that is being created or moved into the queue has no row to lock, and a plan
+/// of the old configuration could still be written to a row that was not changed.
 ///
 /// # Errors
-/// `locked` when writers do not come to an end within `lock_timeout`; those of the database.
+/// `locked` if other writers do not finish within `lock_timeout`; those of the database.
 pub async fn hold(db: &mut PgConnection) -> Result<()> {
     sqlx::query!("LOCK TABLE tickets IN EXCLUSIVE MODE").execute(db).await.map_err(error)?;
     Ok(())
 }
 
-/// How many tickets of some queues have a status, and in which class.
+/// The number of tickets with a status and class, over several queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusCount {
     /// The status.
     pub status: String,
-    /// The letter of its class.
+    /// The letter of its class, see `StatusClass::as_char`.
     pub class: i8,
-    /// How many.
+    /// The number of tickets.
     pub tickets: i64,
 }
 
-/// The statuses that tickets of these queues have.
+/// Counts the tickets of these queues by status and class.
 ///
 /// # Errors
 /// Those of the database.
@@ -53,18 +53,18 @@ pub async fn statuses(db: &mut PgConnection, queues: &[Uuid]) -> Result<Vec<Stat
     .map_err(error)
 }
 
-/// How many tickets of a queue have a status.
+/// The number of tickets with a status in one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueStatus {
     /// The queue.
     pub queue: Uuid,
     /// The status.
     pub status: String,
-    /// How many.
+    /// The number of tickets.
     pub tickets: i64,
 }
 
-/// The statuses that tickets of these queues have, queue by queue.
+/// Counts the tickets of these queues by queue and status.
 ///
 /// # Errors
 /// Those of the database.
@@ -85,7 +85,7 @@ pub async fn statuses_by_queue(db: &mut PgConnection, queues: &[Uuid]) -> Result
     .map_err(error)
 }
 
-/// The tickets of these queues in a status and a class, by id.
+/// Returns the ids of the tickets of these queues with a status and class, in order.
 ///
 /// # Errors
 /// Those of the database.
@@ -107,25 +107,25 @@ pub async fn in_status(
     Ok(ids.into_iter().map(TicketId).collect())
 }
 
-/// Tickets whose status goes to another class, with the ids that the rows of their histories take.
+/// Tickets whose status moves to another class, with the ids for the rows in their histories.
 #[derive(Debug)]
 pub struct Reclass<'r> {
-    /// From.
+    /// The old class.
     pub old: StatusClass,
-    /// To.
+    /// The new class.
     pub new: StatusClass,
-    /// The tickets.
+    /// The tickets, each with the ids of its new request and transaction.
     pub tickets: &'r [(TicketId, RequestId, TransactionId)],
-    /// Who changed the configuration.
+    /// The user who changed the configuration.
     pub actor: UserId,
-    /// The version of the configuration that does it.
+    /// The version of the configuration that causes the move.
     pub config_version: i64,
-    /// When.
+    /// The time of the change.
     pub now: OffsetDateTime,
 }
 
-/// Writes the new class and a derived transaction that says so, for each ticket; the one change of tickets that no plan
-/// makes (write-path.md, rule 1). A request without a plan has a hash of zeros.
+/// Writes the new class and a derived transaction that records it, for each ticket. This is the only change of tickets without
+/// a plan; the plan hash of its requests is all zeros.
 ///
 /// # Errors
 /// Those of the database.
@@ -135,7 +135,7 @@ pub async fn reclass(db: &mut PgConnection, moved: &Reclass<'_>) -> Result<()> {
     let transactions: Vec<_> = moved.tickets.iter().map(|(.., transaction)| transaction.0).collect();
     let change: Json<Value> = Json(
         serde_json::to_value(Change::StatusClass { old: moved.old, new: moved.new })
-            .map_err(|source| crate::Error::internal("A change could not be written down.", source))?,
+            .map_err(|source| crate::Error::internal("A change cannot be serialized.", source))?,
     );
     sqlx::query!(
         r#"

@@ -8,7 +8,7 @@ use crate::plan::documents::{Stored, UserDocument};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// The user of a username or an id.
+/// Returns the id of the user with this username or id.
 ///
 /// # Errors
 /// Those of the database.
@@ -23,7 +23,7 @@ pub async fn id_of(db: &mut PgConnection, word: &str) -> Result<Option<Uuid>> {
     .map_err(error)
 }
 
-/// The user of a username or a mail address.
+/// Returns the user with this username or mail address; the username takes precedence.
 ///
 /// # Errors
 /// Those of the database.
@@ -43,7 +43,7 @@ pub async fn person(db: &mut PgConnection, word: &str) -> Result<Option<UserId>>
     Ok(id.map(UserId))
 }
 
-/// Users in the order of their ids.
+/// Reads users in order of id.
 ///
 /// # Errors
 /// Those of the database.
@@ -81,7 +81,7 @@ pub async fn read(db: &mut PgConnection, which: Which<'_>) -> Result<Vec<Stored<
     Ok(stored.collect())
 }
 
-/// Makes or replaces a user.
+/// Inserts or updates a user.
 ///
 /// # Errors
 /// `name_taken`; those of the database.

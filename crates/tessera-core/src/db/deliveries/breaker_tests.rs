@@ -4,7 +4,7 @@ use super::*;
 use crate::db::deliveries::{OPENS_AFTER, PROBE_FIRST, PROBE_MAX};
 
 /// An attempt of this delivery that says this of its endpoint.
-async fn says(pool: &PgPool, leased: &Leased, health: Health, again: Option<Duration>) -> Vec<Turned> {
+async fn says(pool: &PgPool, leased: &Leased, health: Health, again: Option<Duration>) -> Vec<BreakerChange> {
     let outcome = if health == Health::Works { AttemptOutcome::Delivered } else { AttemptOutcome::Retry };
     let mut settlement = ended(leased, outcome, again, leased.token.unsigned_abs());
     settlement.attempt.health = health;
@@ -32,7 +32,7 @@ async fn pauses_pass(pool: &PgPool) {
 
 const SICK: &str = "https://sick.example";
 
-/// Deliveries to an endpoint of which so many have failed that its breaker is open.
+/// Deliveries to an endpoint whose breaker is open after enough of them have failed.
 async fn open_breaker(pool: &PgPool, more: usize) -> Vec<DeliveryId> {
     let opens = usize::try_from(OPENS_AFTER).unwrap();
     let ids = queue(pool, (0..opens + more).map(|n| webhook(&format!("{SICK}/{n}"))).collect()).await;
@@ -41,7 +41,7 @@ async fn open_breaker(pool: &PgPool, more: usize) -> Vec<DeliveryId> {
     assert_eq!(leased.len(), opens);
     for (n, one) in leased.iter().enumerate() {
         let turned = says(pool, one, Health::Fails, Some(Duration::ZERO)).await;
-        let opened = vec![Turned { endpoint: SICK.to_owned(), is_open: true }];
+        let opened = vec![BreakerChange { endpoint: SICK.to_owned(), is_open: true }];
         assert_eq!(turned, if n + 1 == opens { opened } else { vec![] }, "after {} failures", n + 1);
     }
     ids
@@ -105,7 +105,7 @@ async fn a_batch_of_failures_counts_each_and_a_success_in_it_counts_more() {
         })
         .collect();
     let turned = settle(&pool, &batch).await.unwrap();
-    assert_eq!(turned, [Turned { endpoint: "https://bad.example".to_owned(), is_open: true }]);
+    assert_eq!(turned, [BreakerChange { endpoint: "https://bad.example".to_owned(), is_open: true }]);
     assert_eq!(breaker(&pool, "https://bad.example").await, Some((11, 30.0, true)));
     assert_eq!(breaker(&pool, "https://mixed.example").await, None);
 }
@@ -127,7 +127,7 @@ async fn an_open_breaker_lets_one_through_at_a_time_and_waits_longer_after_each_
     }
     pauses_pass(&pool).await;
     let probe = take(&pool).await.remove(0);
-    let closed = Turned { endpoint: SICK.to_owned(), is_open: false };
+    let closed = BreakerChange { endpoint: SICK.to_owned(), is_open: false };
     assert_eq!(says(&pool, &probe, Health::Works, None).await, [closed]);
     assert_eq!(breaker(&pool, SICK).await, Some((0, 0.0, false)));
     assert_eq!(take(&pool).await.len(), 9, "all the others go");
@@ -212,7 +212,7 @@ async fn a_healthy_settling_writes_nothing_about_endpoints() {
     assert_eq!(before, after);
 }
 
-/// What the breaker of one endpoint should be after these attempts, one settled at a time: the rule, without a database.
+/// The expected state of an endpoint's breaker after these attempts, settled one at a time: the rule without a database.
 fn model(attempts: &[Health]) -> (i32, f64, bool) {
     let (mut failures, mut pause, mut is_open) = (0, 0.0, false);
     for health in attempts {

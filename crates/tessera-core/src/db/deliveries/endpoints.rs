@@ -1,4 +1,4 @@
-//! The endpoints that deliveries go to, with their health and recent attempts.
+//! The endpoints of deliveries, with their state and recent attempts.
 
 use crate::db::error;
 use crate::error::Result;
@@ -8,54 +8,54 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-/// Endpoints listed at most, the worst first.
+/// The maximum number of endpoints returned, the worst ones.
 const ENDPOINTS_SHOWN: i64 = 1_000;
 
-/// An endpoint as people see it.
+/// An endpoint as lists show it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// `scheme://host:port`, or `smtp`.
+    /// `scheme://host:port`, `smtp`, or a kind that connectors deliver.
     pub endpoint: String,
-    /// How it is.
+    /// The state.
     pub state: EndpointState,
-    /// Failures in a row.
+    /// The number of failures in a row.
     pub failures: i32,
-    /// Since when.
+    /// The time of the first of them.
     pub failing_since: Option<OffsetDateTime>,
-    /// What the last failure said.
+    /// The detail of the last failure.
     pub last_failure: Option<String>,
-    /// While its breaker is open, when the next delivery is let through.
+    /// The time of the next probe while its breaker is open.
     pub probe_at: Option<OffsetDateTime>,
-    /// Since when a person holds it.
+    /// The time since when an operator holds it.
     pub held_at: Option<OffsetDateTime>,
-    /// Who does.
+    /// The username of that operator.
     pub held_by: Option<String>,
-    /// Deliveries that are available, held and running.
+    /// The number of available deliveries.
     pub waiting: i64,
-    /// Of these.
+    /// The number of held deliveries.
     pub held: i64,
-    /// Of these.
+    /// The number of running deliveries.
     pub running: i64,
-    /// The time that half of what was delivered took at most, in milliseconds.
+    /// The median duration of successful attempts, in milliseconds.
     pub median_ms: Option<i32>,
-    /// Attempts by the hour in which they began, oldest first; hours without any are left out.
+    /// The attempts by the hour in which they started, oldest first, without hours that have none.
     pub hours: Vec<Hour>,
 }
 
 /// The attempts of an hour.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Hour {
-    /// Its beginning.
+    /// The beginning of the hour.
     #[serde(with = "time::serde::rfc3339")]
     pub hour: OffsetDateTime,
-    /// Attempts that delivered.
+    /// The number of attempts that delivered.
     pub delivered: i64,
-    /// Attempts that did not.
+    /// The number of attempts that failed.
     pub failed: i64,
 }
 
-/// Every endpoint that was tried in the last `hours`, or that something waits for, or that is held or in trouble; the worst
-/// first. With `only`, that one.
+/// Lists the endpoints that were tried in the last `hours`, have unfinished deliveries, are held or are failing, the worst
+/// first; with `only`, just that one.
 ///
 /// # Errors
 /// Those of the database.

@@ -1,4 +1,4 @@
-//! Leases: what is due is given to workers and connectors, each lease with a number that only grows.
+//! Leases: due deliveries are leased to workers and connectors; each lease has a higher number than all before it.
 
 use crate::db::error;
 use crate::error::Result;
@@ -11,23 +11,24 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// How long one attempt may keep its lease, however often that is extended: one that hangs does not hold a delivery for ever.
+/// The maximum duration of an attempt's lease including extensions, so that an attempt that hangs does not keep a delivery
+/// forever.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(20 * 60);
-/// What a worker has room for.
+/// The capacity of a worker or connector.
 #[derive(Debug, Clone, Default)]
 pub struct Room {
-    /// Free places, by kind.
+    /// The number of free slots by kind.
     pub kinds: Vec<(DeliveryKind, i64)>,
-    /// How many deliveries one endpoint may have running, by kind.
+    /// The maximum number of running deliveries per endpoint, by kind.
     pub per_endpoint: Vec<(DeliveryKind, i64)>,
-    /// How many it has, for those that have any.
+    /// The number of running deliveries by endpoint, for endpoints that have any.
     pub running: Vec<(String, i64)>,
 }
 
-/// Who holds leases.
+/// A holder of leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// The workers of a process.
+    /// A worker in the binary.
     Worker,
     /// A connector.
     Connector(ConnectorId),
@@ -42,8 +43,7 @@ impl Holder {
     }
 }
 
-/// A lease as it stands in the database.
-struct Row {
+struct LeaseRow {
     id: Uuid,
     ticket_id: Uuid,
     transaction_id: Uuid,
@@ -59,8 +59,8 @@ struct Row {
     recipients: Option<Json<Vec<RecipientAnswer>>>,
 }
 
-impl Row {
-    /// What is to be delivered, or why this version cannot.
+impl LeaseRow {
+    /// Returns the leased delivery, or the reason why this version cannot send it.
     fn read(self) -> std::result::Result<Leased, HoldReason> {
         let payload = self.payload.ok_or(HoldReason::PayloadGone)?;
         let payload = serde_json::from_value(payload).map_err(|_| HoldReason::Unreadable)?;
@@ -82,12 +82,12 @@ impl Row {
     }
 }
 
-/// Leases what is due, oldest first, as far as there is room, and notes the attempt that begins and who makes it. Rows that
-/// another worker is leasing at this moment are passed over; so is what is held, and what goes to an endpoint whose breaker is
-/// open, but for one delivery when it is time to try. A connector that is revoked gets nothing.
+/// Leases due deliveries, oldest first, up to the given capacity, and records the start of each attempt and its holder. Skips
+/// rows that another holder is leasing, deliveries that are held, and endpoints with an open breaker, except for one delivery
+/// when the next probe is due. A revoked connector gets nothing.
 ///
-/// The cost grows with the number of endpoints that have unfinished deliveries (at most a few thousand, as a scrip names its
-/// endpoint literally), not with the number of deliveries that wait.
+/// The cost is proportional to the number of endpoints with unfinished deliveries (at most a few thousand, because the scrip
+/// determines the endpoint), not to the number of waiting deliveries.
 ///
 /// # Errors
 /// Those of the database.
@@ -102,11 +102,11 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
         room.per_endpoint.iter().map(|(kind, n)| (kind.to_string(), *n)).unzip();
     let (endpoints, counts): (Vec<_>, Vec<_>) = room.running.iter().cloned().unzip();
     let rows = sqlx::query_as!(
-        Row,
+        LeaseRow,
         r#"
         WITH RECURSIVE room AS (
             SELECT * FROM unnest($1::text[], $2::bigint[]) AS r (kind, places)
-            -- What is shown as held for want of a connector is not given out before one has announced itself.
+            -- Kinds that no connector has announced are shown as held, and are not leased.
             WHERE ($8::uuid IS NULL OR EXISTS (SELECT FROM connectors WHERE id = $8 AND revoked_at IS NULL))
               AND NOT EXISTS (SELECT FROM delivery_kinds k WHERE k.kind = r.kind AND k.announced_at IS NULL)
         ),
@@ -122,7 +122,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
             CROSS JOIN LATERAL (SELECT q.endpoint, q.kind, q.due_at FROM delivery_queue q
                                 WHERE q.held IS NULL AND q.endpoint > e.endpoint ORDER BY q.endpoint, q.due_at LIMIT 1) n
         ),
-        -- Those that have something due, and room for it. Of each kind no more of them are needed than there are places.
+        -- Endpoints with something due and free capacity. Per kind, no more of them are needed than there are free slots.
         willing AS (
             SELECT n.endpoint, n.kind, r.places, s.places - coalesce(b.running, 0) AS share,
                    row_number() OVER (PARTITION BY n.kind ORDER BY n.due_at) AS nth
@@ -133,7 +133,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
             LEFT JOIN delivery_endpoints e ON e.endpoint = n.endpoint
             WHERE n.due_at <= now() AND coalesce(b.running, 0) < s.places AND e.held_at IS NULL AND e.probe_at IS NULL
         ),
-        -- Each endpoint its share, then each kind its places.
+        -- First the limit of each endpoint, then the free slots of each kind.
         fair AS (
             SELECT q.delivery_id, w.places, row_number() OVER (PARTITION BY w.kind ORDER BY q.due_at) AS place
             FROM willing w
@@ -142,7 +142,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
                                 ORDER BY q.due_at LIMIT w.share) q
             WHERE w.nth <= w.places
         ),
-        -- Of an endpoint with an open breaker the next to be tried: what a person let go, else the oldest when it is time.
+        -- The next probe of each endpoint with an open breaker: a released delivery, or else the oldest when a probe is due.
         next AS MATERIALIZED (
             SELECT e.endpoint, e.probe_at, e.probe,
                    coalesce((SELECT q.delivery_id FROM delivery_queue q
@@ -155,8 +155,8 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
               AND NOT EXISTS (SELECT FROM delivery_queue q
                               WHERE q.delivery_id = e.probe AND q.lease_token IS NOT NULL AND q.due_at > now())
         ),
-        -- One node takes it: the other passes it over, or finds the row changed. Nothing waits, and what settles locks the
-        -- rows in the same order.
+        -- Only one process takes it: others skip the row or find it changed. Nothing waits, and settling locks the rows in the
+        -- same order.
         chosen AS MATERIALIZED (
             SELECT e.endpoint, n.delivery_id
             FROM next n
@@ -167,7 +167,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
             ORDER BY e.endpoint
             FOR UPDATE OF e SKIP LOCKED
         ),
-        -- Should the probe die, the next has its time.
+        -- If the probe is never settled, the next one follows after the pause.
         probe AS (
             UPDATE delivery_endpoints e
             SET probe = c.delivery_id, probe_at = now() + e.pause
@@ -175,7 +175,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
             WHERE e.endpoint = c.endpoint
             RETURNING e.probe AS delivery_id
         ),
-        -- By arrays, for PostgreSQL thinks that there are many, and would read the whole queue to join them.
+        -- By arrays, because PostgreSQL overestimates their number and would read the whole queue for a join.
         due AS MATERIALIZED (
             SELECT q.delivery_id
             FROM delivery_queue q
@@ -218,11 +218,11 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
     let (mut leased, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
         let (id, token) = (row.id, row.token);
-        // One row that cannot be read, of a newer version perhaps, must not hold up the others.
+        // A row that cannot be read, perhaps from a newer version, must not delay the others.
         match row.read() {
             Ok(one) => leased.push(one),
             Err(reason) => {
-                tracing::error!(delivery = %id, reason = reason.as_str(), "a delivery cannot be sent by this version; it is held");
+                tracing::error!(delivery = %id, reason = reason.as_str(), "this version cannot send a delivery; it is held");
                 unreadable.push((id, token, reason));
             }
         }
@@ -233,7 +233,8 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
     Ok(leased)
 }
 
-/// Holds what this version cannot send, until a person releases it under a version that can. No attempt was made.
+/// Holds deliveries that this version cannot send, until an operator releases them with a version that can. Their attempts did
+/// not start and do not count.
 async fn set_aside(db: &mut PgConnection, unreadable: &[(Uuid, i64, HoldReason)]) -> Result<()> {
     let ids: Vec<Uuid> = unreadable.iter().map(|(id, ..)| *id).collect();
     let tokens: Vec<i64> = unreadable.iter().map(|(_, token, _)| *token).collect();
@@ -265,8 +266,8 @@ async fn set_aside(db: &mut PgConnection, unreadable: &[(Uuid, i64, HoldReason)]
     Ok(())
 }
 
-/// Holds a delivery whose attempt cannot be recorded, until a person releases or cancels it: else it would be attempted
-/// again whenever its lease runs out, for ever. Nothing when another has leased it since.
+/// Holds a delivery whose attempt cannot be recorded, until an operator releases or cancels it. Otherwise it would be attempted
+/// again each time its lease expires. Does nothing if it was leased again since.
 ///
 /// # Errors
 /// Those of the database.
@@ -293,8 +294,8 @@ pub async fn hold_unrecorded(pool: &PgPool, delivery: DeliveryId, token: i64) ->
     Ok(())
 }
 
-/// Puts off the end of leases that are still at work, each for at most [`ATTEMPT_MAX`] in all; answers which are held still.
-/// Rows are locked in the order in which [`super::settle`] locks them.
+/// Extends leases, each to at most [`ATTEMPT_MAX`] in all, and returns those that are still held. Locks rows in the same order
+/// as [`super::settle`].
 ///
 /// # Errors
 /// Those of the database.
@@ -334,16 +335,16 @@ pub async fn extend(
     Ok(rows.into_iter().map(|row| (row.delivery_id.into(), row.token)).collect())
 }
 
-/// A lease that was given.
+/// A lease that was granted.
 #[derive(Debug, Clone)]
 pub struct Given {
-    /// What was leased.
+    /// The leased delivery.
     pub leased: Leased,
-    /// Whether what came of it is recorded.
+    /// True if the result of its attempt is already recorded.
     pub is_settled: bool,
 }
 
-/// What stands behind leases that this holder was given, now or ever; others are left out, and so is what is no longer kept or
+/// Returns the deliveries of leases that were ever granted to this holder, without those whose payload is no longer stored or
 /// cannot be read.
 ///
 /// # Errors
@@ -351,7 +352,7 @@ pub struct Given {
 pub async fn given(pool: &PgPool, by: Holder, keys: &[(DeliveryId, i64)]) -> Result<Vec<Given>> {
     let (ids, tokens) = columns(keys);
     let rows = sqlx::query_as!(
-        Row,
+        LeaseRow,
         r#"
         SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at, d.endpoint,
                a.attempt, coalesce(q.attempts_before, 0) AS "attempts_before!", a.lease_token AS "token",
@@ -373,14 +374,14 @@ pub async fn given(pool: &PgPool, by: Holder, keys: &[(DeliveryId, i64)]) -> Res
     .fetch_all(pool)
     .await
     .map_err(error)?;
-    let read = |row: Row| {
+    let read = |row: LeaseRow| {
         let is_settled = row.settled;
         row.read().ok().map(|leased| Given { leased, is_settled })
     };
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-/// Gives back leases whose attempt did not come to an end: they are due at once, and the attempt does not count.
+/// Gives back leases whose attempts did not end: the deliveries are due immediately, and the attempts do not count.
 ///
 /// # Errors
 /// Those of the database.
@@ -413,7 +414,7 @@ fn columns(held: &[(DeliveryId, i64)]) -> (Vec<Uuid>, Vec<i64>) {
     held.iter().map(|(id, token)| (id.0, *token)).unzip()
 }
 
-/// The body of a webhook stands in a column of its own, as the bytes that are signed.
+/// Adds the body of a webhook, which has its own column with the bytes that are signed.
 pub(super) fn with_body(mut payload: Payload, body: Option<Vec<u8>>) -> Payload {
     if let Payload::Webhook(webhook) = &mut payload {
         webhook.body = String::from_utf8(body.unwrap_or_default())

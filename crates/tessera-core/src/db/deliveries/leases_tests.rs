@@ -1,7 +1,7 @@
 //! Leasing and settling against a real database, with two workers at once where it matters.
 
 use super::*;
-use crate::db::deliveries::{Filter, Settlement, Stored, Turned, list, settle, whole};
+use crate::db::deliveries::{BreakerChange, Filter, Settlement, Stored, list, settle, whole};
 use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
 use crate::error::Code;
 use crate::models::Change;
@@ -344,7 +344,7 @@ async fn leases_are_kept_alive_and_given_back() {
         [held[0].0],
         "whoever lost a lease cannot give it back"
     );
-    assert_eq!(again[0].attempt, 1, "an attempt that did not come to an end does not count");
+    assert_eq!(again[0].attempt, 1, "an attempt that did not end does not count");
 }
 
 #[tokio::test]
@@ -409,7 +409,7 @@ async fn a_failure_after_a_success_is_not_recorded() {
     let order = crate::db::deliveries::Order { actor: SYSTEM_USER, ids: Ids::new(NOW, 77) };
     crate::db::deliveries::resend(&pool, ids[0], order).await.unwrap();
     let again = take(&pool).await.remove(0);
-    assert_eq!((again.attempt, again.in_schedule), (2, 1), "numbers go on, the schedule begins anew");
+    assert_eq!((again.attempt, again.in_schedule), (2, 1), "the numbers continue, the schedule restarts");
     settled(&pool, &again, AttemptOutcome::Permanent, None).await;
     assert_eq!(outcomes(&pool).await, ["WebhookDelivery"]);
     assert_eq!(states(&pool).await, ["completed"]);

@@ -10,99 +10,104 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Which deliveries a list shows.
+/// Selects the deliveries of a list; all criteria that are set must match.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Those of one ticket.
+    /// The ticket.
     pub ticket: Option<TicketId>,
-    /// Those in one state.
+    /// The state.
     pub state: Option<DeliveryState>,
-    /// Those of one kind.
+    /// The kind.
     pub kind: Option<DeliveryKind>,
-    /// Those to one endpoint.
+    /// The endpoint.
     pub endpoint: Option<String>,
 }
 
-/// A delivery as people see it.
+/// A delivery as lists show it.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct DeliverySummary {
     /// Its id.
     pub id: DeliveryId,
     /// The ticket's number.
     pub number: i64,
-    /// The transaction whose scrip made it.
+    /// The transaction on which the scrip fired.
     pub transaction: TransactionId,
-    /// The scrip that made it, its name at the time, and its version.
+    /// The scrip that created it, with its name at the time and its version.
     pub scrip: Option<(ScripId, String, i32)>,
-    /// `email`, `webhook`, or what a newer version knows.
+    /// The kind; possibly one that only a newer version knows.
     pub kind: String,
-    /// Where it goes.
+    /// The endpoint.
     pub endpoint: String,
-    /// What is or was to be sent.
+    /// The stored message.
     pub message: Stored,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: OffsetDateTime,
-    /// Where it stands.
+    /// The state.
     pub state: DeliveryState,
-    /// Why it is held, when it is.
+    /// The hold, if its state is held.
     pub hold: Option<Hold>,
-    /// How many attempts were begun.
+    /// The number of attempts that were started.
     pub attempts: i32,
-    /// When it is tried next; while it is running, when its lease ends; `None` when it is finished.
+    /// The time of the next attempt, or the end of the lease while it is running; `None` if it is finished.
     pub due_at: Option<OffsetDateTime>,
-    /// The last attempt that came to an end.
+    /// The last attempt that ended.
     pub last: Option<LastAttempt>,
 }
 
-/// What is kept of a message.
+/// The stored message of a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
-    /// All of it.
+    /// The whole message.
     Kept(Box<Payload>),
-    /// Emptied by retention.
+    /// Deleted by retention.
     Gone,
-    /// A newer version wrote it.
+    /// Written by a newer version that this one cannot read.
     Unreadable,
 }
 
-/// Why a delivery is held.
+/// The hold of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Why.
+    /// The reason.
     pub reason: HoldReason,
-    /// Who did it, where a person did.
+    /// The username of the operator who held it, if one did.
     pub by: Option<String>,
-    /// Since when.
+    /// The time when it began, if known.
     pub since: Option<OffsetDateTime>,
-    /// When the next is let through, with a breaker; else until somebody releases it.
+    /// For an open breaker, the time of the next probe; otherwise `None`, as the hold lasts until somebody releases it.
     pub until: Option<OffsetDateTime>,
 }
 
-/// An attempt that came to an end.
+/// An attempt that ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LastAttempt {
     /// `delivered`, `retry` or `permanent`.
     pub outcome: String,
-    /// Of HTTP or SMTP.
+    /// The HTTP or SMTP status code.
     pub status_code: Option<i32>,
-    /// One sentence.
+    /// A sentence for people to read.
     pub detail: String,
-    /// When it ended.
+    /// The time of its end.
     pub finished_at: OffsetDateTime,
 }
 
-/// One page of deliveries, newest first. `cursor` is the `next_cursor` of the page before.
+/// Reads a page of deliveries, newest first. `cursor` is the `next_cursor` of the previous page.
 ///
 /// # Errors
 /// `malformed_cursor`; those of the database.
-pub async fn list(pool: &PgPool, filter: &Filter, limit: i64, cursor: Option<&str>) -> Result<Page<Listed>> {
+pub async fn list(
+    pool: &PgPool,
+    filter: &Filter,
+    limit: i64,
+    cursor: Option<&str>,
+) -> Result<Page<DeliverySummary>> {
     let before = cursor.map(Uuid::parse_str).transpose().map_err(|_| malformed_cursor())?;
     let mut db = pool.acquire().await.map_err(error)?;
     let ids = ids_of(&mut db, filter, before, limit.saturating_add(1)).await?;
     Ok(Page::cut(shown(&mut db, &ids).await?, limit, |listed| listed.id.to_string()))
 }
 
-/// The ids of a page, from where those of the state are few.
+/// Reads the ids of a page from the smallest table that contains all deliveries in the state.
 async fn ids_of(
     db: &mut PgConnection,
     filter: &Filter,
@@ -120,7 +125,7 @@ async fn ids_of(
     }
 }
 
-/// From the queue, which holds nothing else.
+/// Reads unfinished deliveries from the queue, which contains no others.
 async fn unfinished(
     db: &mut PgConnection,
     filter: &Filter,
@@ -151,7 +156,7 @@ async fn unfinished(
     .map_err(error)
 }
 
-/// From the failures in tickets' histories, which have an index of their own.
+/// Reads discarded or cancelled deliveries from the failures in ticket histories, which have their own index.
 async fn given_up(
     db: &mut PgConnection,
     filter: &Filter,
@@ -163,7 +168,7 @@ async fn given_up(
         SELECT o.delivery_id AS "id!"
         FROM transactions o JOIN deliveries d ON d.id = o.delivery_id
         WHERE o.transaction_type = 'DeliveryFailed'
-          -- What was sent again after it was cancelled, and failed, was given up: a failure is recorded once.
+          -- A delivery that failed after a resend that followed its cancel is discarded; its failure is recorded only once.
           AND ((o.data ->> 'reason') IS NOT DISTINCT FROM 'cancelled'
                AND 'resend' IS DISTINCT FROM (SELECT x.action FROM delivery_actions x
                                               WHERE x.delivery_id = o.delivery_id AND x.action IN ('cancel', 'resend')
@@ -190,7 +195,7 @@ async fn given_up(
     .map_err(error)
 }
 
-/// From all; of these most are completed, so a page of completed ones is soon found.
+/// Reads from all deliveries. Most of them are completed, so that a page of completed ones is found quickly.
 async fn newest(
     db: &mut PgConnection,
     filter: &Filter,
@@ -202,7 +207,7 @@ async fn newest(
         SELECT d.id
         FROM deliveries d
         WHERE (NOT $1
-               -- Asked of each row as it comes: an EXISTS would be planned as a join with all of them.
+               -- Scalar subqueries run per row; an EXISTS would be planned as a join with the whole table.
                OR ((SELECT TRUE FROM delivery_queue q WHERE q.delivery_id = d.id) IS NULL
                    AND (SELECT TRUE FROM transactions o
                         WHERE o.delivery_id = d.id AND o.transaction_type <> 'DeliveryFailed' LIMIT 1)))
@@ -225,8 +230,8 @@ async fn newest(
     .map_err(error)
 }
 
-/// Deliveries by id, newest first.
-pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Listed>> {
+/// Reads deliveries by id, newest first.
+pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<DeliverySummary>> {
     let rows = sqlx::query!(
         r#"
         SELECT d.id, d.transaction_id, d.kind, d.endpoint, d.payload, d.body, d.created_at, t.number,
@@ -262,7 +267,7 @@ pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Lis
             SELECT x.created_at, u.username
             FROM delivery_actions x JOIN users u ON u.id = x.actor_id
             WHERE s.hold <> 'breaker' AND x.action = 'hold'
-              -- Two arms, so that each has its index.
+              -- Two alternatives, so that each uses its own index.
               AND ((s.hold = 'endpoint' AND x.endpoint = d.endpoint) OR (s.hold <> 'endpoint' AND x.delivery_id = d.id))
             ORDER BY x.created_at DESC LIMIT 1
         ) h ON s.hold IS NOT NULL
@@ -274,7 +279,7 @@ pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Lis
     .fetch_all(db)
     .await
     .map_err(error)?;
-    let listed = rows.into_iter().map(|row| Listed {
+    let listed = rows.into_iter().map(|row| DeliverySummary {
         id: row.id.into(),
         number: row.number,
         transaction: row.transaction_id.into(),

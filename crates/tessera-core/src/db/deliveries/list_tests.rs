@@ -1,4 +1,4 @@
-//! What people see: lists by state and endpoint, and the figures of endpoints.
+//! Lists by state and endpoint, and the numbers of endpoints.
 
 use super::*;
 use crate::db::deliveries::endpoints::endpoints;

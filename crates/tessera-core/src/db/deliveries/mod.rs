@@ -1,6 +1,7 @@
-//! Deliveries in the database: leases and settling for workers and connectors, lists for people, and what operators do.
+//! Deliveries in the database: leases and settlements for workers and connectors, lists for people, and operator actions.
 //!
-//! `tickets` is never touched here. All times are those of the database's clock.
+//! The states and their transitions are those of `models::delivery::DeliveryState`. Nothing here writes to `tickets`. All times
+//! are those of the database's clock.
 
 mod endpoints;
 mod leases;

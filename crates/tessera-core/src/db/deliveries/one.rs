@@ -1,6 +1,6 @@
-//! One delivery with its attempts and what operators did to it.
+//! One delivery with its attempts and operator actions.
 
-use super::list::{Listed, shown};
+use super::list::{DeliverySummary, shown};
 use crate::db::error;
 use crate::error::{Error, Result};
 use crate::models::DeliveryId;
@@ -9,63 +9,63 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-/// The newest attempts shown of one delivery; a mail's retry schedule has 124.
+/// The maximum number of attempts returned, the newest ones; the retry schedule of an email has 124.
 const ATTEMPTS_SHOWN: i64 = 500;
-/// The newest operator actions shown of one delivery.
+/// The maximum number of operator actions returned, the newest ones.
 const ACTIONS_SHOWN: i64 = 100;
 
-/// A delivery with everything that was tried and done.
+/// A delivery with its attempts and operator actions.
 #[derive(Debug, Clone)]
-pub struct Whole {
-    /// What a list shows of it.
-    pub listed: Listed,
-    /// Its attempts, the newest first.
-    pub attempts: Vec<Tried>,
-    /// What people did to it, the newest first.
-    pub actions: Vec<Action>,
+pub struct DeliveryDetail {
+    /// The delivery as lists show it.
+    pub listed: DeliverySummary,
+    /// Its attempts, newest first.
+    pub attempts: Vec<AttemptRecord>,
+    /// Its operator actions, newest first.
+    pub actions: Vec<OperatorAction>,
 }
 
-/// An attempt.
+/// A recorded attempt.
 #[derive(Debug, Clone)]
-pub struct Tried {
-    /// Its number, from 1.
+pub struct AttemptRecord {
+    /// The number of the attempt, from 1.
     pub attempt: i32,
-    /// When it began.
+    /// The time of its start.
     pub started_at: OffsetDateTime,
-    /// How long it took, when it came to an end, in milliseconds.
+    /// Its duration in milliseconds, if it has ended.
     pub duration_ms: Option<i32>,
-    /// `delivered`, `retry`, `permanent`; `running`; `lost` when its worker did not come back.
+    /// `delivered`, `retry` or `permanent`; `running`; or `lost` if its lease expired without a report.
     pub outcome: String,
-    /// Of HTTP or SMTP.
+    /// The HTTP or SMTP status code.
     pub status_code: Option<i32>,
-    /// One sentence.
+    /// A sentence for people to read.
     pub detail: Option<String>,
-    /// The first 4 KiB of the answer.
+    /// The first 4 KiB of the response.
     pub response: Option<String>,
-    /// What is known of each recipient of a mail after it.
+    /// The answer for each recipient of an email, as known after it.
     pub recipients: Vec<RecipientAnswer>,
-    /// The name of the connector that made it; `None` = a worker in the binary.
+    /// The name of the connector that made it; `None` for a worker in the binary.
     pub connector: Option<String>,
 }
 
-/// Something that a person did to a delivery.
+/// An action of an operator on a delivery.
 #[derive(Debug, Clone)]
-pub struct Action {
-    /// `hold`, `release`, `cancel`, `resend`.
+pub struct OperatorAction {
+    /// `hold`, `release`, `cancel` or `resend`.
     pub action: String,
-    /// Why, where Tessera did it.
+    /// The reason, if Tessera acted automatically.
     pub reason: Option<String>,
-    /// Who: a username.
+    /// The operator's username.
     pub actor: String,
-    /// When.
+    /// The time of the action.
     pub at: OffsetDateTime,
 }
 
-/// One delivery.
+/// Reads one delivery.
 ///
 /// # Errors
 /// `not_found`; those of the database.
-pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<Whole> {
+pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<DeliveryDetail> {
     let mut db = pool.acquire().await.map_err(error)?;
     let listed = shown(&mut db, &[delivery.0]).await?.pop();
     let listed = listed.ok_or_else(|| Error::not_found("delivery", delivery))?;
@@ -101,7 +101,7 @@ pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<Whole> {
     .fetch_all(&mut *db)
     .await
     .map_err(error)?;
-    let attempts = attempts.into_iter().map(|row| Tried {
+    let attempts = attempts.into_iter().map(|row| AttemptRecord {
         attempt: row.attempt,
         started_at: row.started_at,
         duration_ms: row.duration_ms,
@@ -112,11 +112,11 @@ pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<Whole> {
         recipients: row.recipients.map(|answers| answers.0).unwrap_or_default(),
         connector: row.connector,
     });
-    let actions = actions.into_iter().map(|row| Action {
+    let actions = actions.into_iter().map(|row| OperatorAction {
         action: row.action,
         reason: row.reason,
         actor: row.username,
         at: row.created_at,
     });
-    Ok(Whole { listed, attempts: attempts.collect(), actions: actions.collect() })
+    Ok(DeliveryDetail { listed, attempts: attempts.collect(), actions: actions.collect() })
 }

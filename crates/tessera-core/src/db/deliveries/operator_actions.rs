@@ -1,5 +1,5 @@
-//! What people do to deliveries and endpoints: hold, release, cancel, resend. Each order that changes something is kept with
-//! who gave it and when.
+//! Operator actions on deliveries and endpoints: hold, release, cancel, resend. Each action that changes something is recorded
+//! with its actor and time.
 
 use super::settle::reached;
 use crate::db::error;
@@ -11,16 +11,16 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-/// Who gives an order, and the ids it may draw.
+/// The actor of an operator action, and a source of ids.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// The person.
+    /// The operator.
     pub actor: UserId,
-    /// For the rows it makes.
+    /// The ids for the rows of the action.
     pub ids: Ids,
 }
 
-/// Holds an unfinished delivery until somebody releases it. An attempt under way comes to its end.
+/// Holds an unfinished delivery until it is released. A running attempt continues.
 ///
 /// # Errors
 /// `not_found`; `delivery_finished`; those of the database.
@@ -44,8 +44,8 @@ pub async fn hold(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Resu
     if held == 0 { unfinished(pool, delivery).await.map(drop) } else { Ok(()) }
 }
 
-/// Lets an unfinished delivery go: it is due now, held no more, and goes through an open breaker too, as its next probe. One
-/// that is running is only held no more.
+/// Releases an unfinished delivery: it is due immediately, and passes an open breaker as the next probe. If it is running, only
+/// its hold is removed.
 ///
 /// # Errors
 /// `not_found`; `delivery_finished`; `endpoint_held`; those of the database.
@@ -75,19 +75,19 @@ pub async fn release(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> R
         return Ok(());
     }
     match unfinished(pool, delivery).await? {
-        Standing { endpoint, is_endpoint_held: true } => {
+        Unfinished { endpoint, is_endpoint_held: true } => {
             let detail = format!(
-                "Everything to {endpoint} is held. Release the endpoint first: POST /api/deliveries/endpoints/release."
+                "The endpoint {endpoint} is held. Release it first: POST /api/deliveries/endpoints/release."
             );
             Err(Error::new(Code::EndpointHeld, detail))
         }
-        // It is running, and nobody held it.
+        // It is running and not held.
         _ => Ok(()),
     }
 }
 
-/// Gives an unfinished delivery up: `DeliveryFailed` with the reason `cancelled` stands in the ticket's history, unless the
-/// delivery had come to an end before it was sent again. An attempt under way may still arrive, and then that is recorded.
+/// Cancels an unfinished delivery, and records `DeliveryFailed` with the reason `cancelled` in the ticket's history unless the
+/// delivery already ended before a resend. A running attempt may still succeed, which is then recorded too.
 ///
 /// # Errors
 /// `not_found`; `delivery_finished`; those of the database.
@@ -137,8 +137,8 @@ pub async fn cancel(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Re
     if cancelled == 0 { unfinished(pool, delivery).await.map(drop) } else { Ok(()) }
 }
 
-/// Sends a finished delivery again: the same id and the same bytes, to all of its recipients, by a fresh schedule; the numbers
-/// of its attempts go on.
+/// Sends a finished delivery again: the same id and bytes, to all of its recipients, with a new retry schedule. The numbers of
+/// its attempts continue.
 ///
 /// # Errors
 /// `not_found`; `delivery_unfinished`; `payload_gone`; those of the database.
@@ -174,19 +174,19 @@ pub async fn resend(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Re
             .map_err(error)?
             .ok_or_else(|| Error::not_found("delivery", delivery))?;
     Err(if is_gone {
-        let detail =
-            "Its message is no longer kept (retention.payloads_days), so there is nothing to send again.";
+        let detail = "The message is no longer stored (retention.payloads_days), so it cannot be sent again.";
         Error::new(Code::PayloadGone, detail)
     } else {
-        let detail = "It is not finished: it will be tried by itself. Release it to have it tried now.";
+        let detail =
+            "The delivery is not finished and will be retried automatically. To retry it now, release it.";
         Error::new(Code::DeliveryUnfinished, detail)
     })
 }
 
-/// Holds everything that goes to an endpoint, until somebody releases it. Attempts under way come to their end.
+/// Holds all deliveries to an endpoint until it is released. Running attempts continue.
 ///
 /// # Errors
-/// `not_found` when nothing ever went there; those of the database.
+/// `not_found` if no delivery ever had this endpoint; those of the database.
 pub async fn hold_endpoint(pool: &PgPool, endpoint: &str, mut order: Order) -> Result<()> {
     let known = sqlx::query_scalar!(
         r#"
@@ -214,10 +214,10 @@ pub async fn hold_endpoint(pool: &PgPool, endpoint: &str, mut order: Order) -> R
     if known { Ok(()) } else { Err(unknown_endpoint(endpoint)) }
 }
 
-/// Releases an endpoint: what goes to it is held no more, and its breaker is closed.
+/// Releases an endpoint and closes its breaker.
 ///
 /// # Errors
-/// `not_found` when nothing ever went there; those of the database.
+/// `not_found` if no delivery ever had this endpoint; those of the database.
 pub async fn release_endpoint(pool: &PgPool, endpoint: &str, mut order: Order) -> Result<()> {
     let known = sqlx::query_scalar!(
         r#"
@@ -246,19 +246,20 @@ fn unknown_endpoint(endpoint: &str) -> Error {
     Error::new(
         Code::NotFound,
         format!(
-            "Nothing ever went to the endpoint \"{endpoint}\"; GET /api/deliveries/endpoints lists those that there are, as scheme://host:port or smtp."
+            "No delivery has the endpoint \"{endpoint}\". GET /api/deliveries/endpoints lists the endpoints: scheme://host:port, smtp, or the kind of a connector."
         ),
     )
 }
 
-/// An unfinished delivery that an order left as it was.
-struct Standing {
+/// An unfinished delivery that an action did not change.
+struct Unfinished {
     endpoint: String,
     is_endpoint_held: bool,
 }
 
-/// Why an order did nothing: there is no such delivery, or it is finished, or there was nothing to do.
-async fn unfinished(pool: &PgPool, delivery: DeliveryId) -> Result<Standing> {
+/// Finds out why an action changed nothing: returns an error if the delivery does not exist or is finished, or else the
+/// delivery, for which there was nothing to do.
+async fn unfinished(pool: &PgPool, delivery: DeliveryId) -> Result<Unfinished> {
     let row = sqlx::query!(
         r#"
         SELECT d.endpoint, q.delivery_id IS NOT NULL AS "is_unfinished!", e.held_at IS NOT NULL AS "is_endpoint_held!"
@@ -274,9 +275,9 @@ async fn unfinished(pool: &PgPool, delivery: DeliveryId) -> Result<Standing> {
     .map_err(error)?
     .ok_or_else(|| Error::not_found("delivery", delivery))?;
     if row.is_unfinished {
-        return Ok(Standing { endpoint: row.endpoint, is_endpoint_held: row.is_endpoint_held });
+        return Ok(Unfinished { endpoint: row.endpoint, is_endpoint_held: row.is_endpoint_held });
     }
-    let detail = "It has come to its end already. To send it again: POST /api/deliveries/{id}/resend.";
+    let detail = "The delivery is already finished. To send it again: POST /api/deliveries/{id}/resend.";
     Err(Error::new(Code::DeliveryFinished, detail))
 }
 

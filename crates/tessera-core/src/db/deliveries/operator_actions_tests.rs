@@ -1,7 +1,9 @@
-//! What people do to deliveries, and that it is kept.
+//! Operator actions on deliveries, and their records.
 
 use super::*;
-use crate::db::deliveries::{Filter, Holder, Room, Settlement, Whole, endpoints, lease, list, settle, whole};
+use crate::db::deliveries::{
+    DeliveryDetail, Filter, Holder, Room, Settlement, endpoints, lease, list, settle, whole,
+};
 use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
 use crate::models::delivery::{
     Attempt, AttemptOutcome, DeliveryKind, DeliveryState, EndpointState, Health, HoldReason, Leased,
@@ -31,11 +33,11 @@ async fn end(pool: &PgPool, leased: &Leased, outcome: AttemptOutcome, health: He
     settle(pool, &[settlement]).await.unwrap();
 }
 
-async fn see(pool: &PgPool, id: DeliveryId) -> Whole {
+async fn see(pool: &PgPool, id: DeliveryId) -> DeliveryDetail {
     whole(pool, id).await.unwrap()
 }
 
-fn did(whole: &Whole) -> Vec<&str> {
+fn did(whole: &DeliveryDetail) -> Vec<&str> {
     whole.actions.iter().rev().map(|one| one.action.as_str()).collect()
 }
 
@@ -53,7 +55,7 @@ async fn what_is_held_is_not_sent_until_it_is_released() {
     let pool = db.pools.write.clone();
     let ids = queue(&pool, vec![webhook("https://a.example/1"), webhook("https://a.example/2")]).await;
     hold(&pool, ids[0], order()).await.unwrap();
-    hold(&pool, ids[0], order()).await.expect("it is held already, which is what was asked for");
+    hold(&pool, ids[0], order()).await.expect("it is already held, which is the desired state");
     assert_eq!(take(&pool).await.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), [ids[1]]);
     let seen = see(&pool, ids[0]).await;
     assert_eq!((seen.listed.state, did(&seen)), (DeliveryState::Held, vec!["hold"]));
@@ -109,7 +111,7 @@ async fn a_release_goes_through_an_open_breaker_as_its_probe() {
     assert_eq!(first.len(), 1, "one at a time");
     end(&pool, &first[0], AttemptOutcome::Retry, Health::Fails).await;
     let second = take(&pool).await;
-    assert_eq!(second.len(), 1, "each that was let go is tried");
+    assert_eq!(second.len(), 1, "each released delivery is tried");
     let mut tried = [first[0].delivery.id, second[0].delivery.id];
     tried.sort();
     assert_eq!(tried, [ids[3], ids[7]]);

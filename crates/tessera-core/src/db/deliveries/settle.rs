@@ -1,10 +1,9 @@
-//! Settling: what came of attempts is recorded, and decides what happens next.
+//! Settlements: record the results of attempts, and decide what happens next.
 //!
-//! Success is a fact, so every holder of a lease that was ever issued may report it; failure is believed from the holder of the
-//! newest only.
+//! A success is accepted from the holder of any lease that was ever granted, a failure only from the holder of the newest.
 //!
-//! Each endpoint has a breaker. It opens after [`OPENS_AFTER`] failures in a row; then one delivery at a time is let through,
-//! from whatever node, until one gets an answer. Deliveries that wait meanwhile burn no attempt.
+//! Each endpoint has a breaker. It opens after [`OPENS_AFTER`] failures in a row; then only one delivery at a time is tried, as a
+//! probe, over all processes, until one succeeds or is rejected. Deliveries that wait meanwhile use up no attempts.
 
 use crate::db::error;
 use crate::error::Result;
@@ -20,23 +19,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Failures in a row that open an endpoint's breaker.
+/// The number of failures in a row that open an endpoint's breaker.
 pub const OPENS_AFTER: i32 = 10;
-/// How long an open breaker waits before it lets one delivery through; twice as long after each that fails.
+/// The delay before the first probe of an open breaker; it doubles after each probe that fails.
 pub const PROBE_FIRST: Duration = Duration::from_secs(30);
-/// The longest it waits.
+/// The maximum delay before a probe.
 pub const PROBE_MAX: Duration = Duration::from_secs(300);
 
-/// What is to happen after an attempt.
+/// The settlement of an attempt: its result and what follows.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// What was attempted.
+    /// The delivery and lease of the attempt.
     pub leased: Arc<Leased>,
-    /// What came of it.
+    /// The result.
     pub attempt: Attempt,
-    /// How long to wait for the next attempt when this one is to be tried again; `None` gives up.
+    /// The delay before the next attempt after a temporary failure; `None` to give up.
     pub again: Option<Duration>,
-    /// The id of the outcome's transaction, should there be one.
+    /// The id for the transaction that records the outcome, if the delivery ends.
     pub transaction: TransactionId,
 }
 
@@ -94,8 +93,8 @@ fn addresses(answers: Vec<&RecipientAnswer>) -> Vec<String> {
     answers.into_iter().map(|answer| answer.address.clone()).collect()
 }
 
-/// Mail addresses, or the URL without its query, which may hold what not everybody should read; where a connector delivers
-/// to, only it knows.
+/// Returns the mail addresses, or the URL without its query, which may contain secrets; nothing for a connector, which alone
+/// knows its receivers.
 pub(super) fn reached(payload: &Payload) -> Vec<String> {
     match payload {
         Payload::Email(mail) => [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().cloned().collect(),
@@ -104,24 +103,24 @@ pub(super) fn reached(payload: &Payload) -> Vec<String> {
     }
 }
 
-/// An endpoint's breaker that changed.
+/// A change of an endpoint's breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turned {
+pub struct BreakerChange {
     /// The endpoint.
     pub endpoint: String,
-    /// Whether it opened; else it closed.
+    /// True if it opened, false if it closed.
     pub is_open: bool,
 }
 
-/// Settles attempts, in one statement, and records each delivery's outcome in its ticket's history, once.
+/// Settles attempts in one statement, and records the outcome of each finished delivery in its ticket's history, once. Returns
+/// the breakers that opened or closed.
 ///
-/// No two settlements of one call may be of the same delivery. The same call may be made again when its answer was lost:
-/// an attempt is settled once. Answers the breakers that opened or closed; where every attempt says that its endpoint works,
-/// and it was known to, nothing is written about endpoints.
+/// A call must not contain two settlements of the same delivery. It is safe to repeat a call whose response was lost, because
+/// an attempt is settled only once. Nothing is written about endpoints that worked and keep working.
 ///
 /// # Errors
 /// Those of the database; then nothing was settled.
-pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> {
+pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<BreakerChange>> {
     let each = batch.iter();
     let ids: Vec<Uuid> = each.clone().map(|one| one.leased.delivery.id.0).collect();
     let tokens: Vec<i64> = each.clone().map(|one| one.leased.token).collect();
@@ -157,7 +156,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
             AS t (id, token, outcome, code, detail, response, recipients, won, again, transaction, type, data, endpoint, health,
                   duration)
         ),
-        -- Only a lease that was issued and not settled yet has a say. Everything below reads this.
+        -- Only leases that were granted and not settled yet count. Everything below reads this.
         noted AS (
             UPDATE delivery_attempts a
             SET finished_at = now(), outcome = told.outcome, status_code = told.code, detail = told.detail,
@@ -166,7 +165,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
             WHERE a.delivery_id = told.id AND a.lease_token = told.token AND a.finished_at IS NULL
             RETURNING told.*
         ),
-        -- In one order, so that two settlings never wait for each other; with the newest token, also after a wait.
+        -- In a fixed order, so that two settlements never deadlock; with the newest token, also after a wait.
         held AS MATERIALIZED (
             SELECT q.delivery_id, q.lease_token IS NOT DISTINCT FROM n.token AS current, n.won, n.again
             FROM delivery_queue q JOIN noted n ON n.id = q.delivery_id
@@ -185,9 +184,9 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
             FROM held h
             WHERE q.delivery_id = h.delivery_id AND NOT h.won AND h.current AND h.again IS NOT NULL
         ),
-        -- A success may follow a DeliveryFailed (a late report, a resend), never the reverse; a failure is recorded by whoever
-        -- ended the delivery. The time is taken when the queue's row is locked, so that times stand in the order of the ends;
-        -- and no outcome stands before its cause, which a node with another clock may have made.
+        -- A success may follow a DeliveryFailed (a late report, a resend), never the reverse; a failure is recorded by the
+        -- settlement that ended the delivery. The time is taken while the queue's row is locked, so that times have the order
+        -- of the ends; and an outcome is never earlier than its cause, which a process with another clock may have written.
         recorded AS (
             INSERT INTO transactions (id, ticket_id, request_id, batch_seq, transaction_type, new_value, data, creator_id,
                                       created_at, caused_by, scrip_version_id, delivery_id)
@@ -210,7 +209,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
             FROM noted n
             GROUP BY n.endpoint
         ),
-        -- Every row that is written below, in one order; of a healthy endpoint there is none.
+        -- Every row that is written below, in a fixed order; a healthy endpoint has no row.
         touched AS MATERIALIZED (
             SELECT e.endpoint, s.works, e.probe_at IS NOT NULL AS was_open
             FROM delivery_endpoints e JOIN said s ON s.endpoint = e.endpoint
@@ -218,7 +217,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
             ORDER BY e.endpoint
             FOR UPDATE OF e
         ),
-        -- One that works ends the row of failures and closes the breaker.
+        -- A success resets the count of failures and closes the breaker.
         closed AS (
             UPDATE delivery_endpoints e
             SET failures = 0, failing_since = NULL, pause = '0', probe_at = NULL, probe = NULL
@@ -226,7 +225,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
             WHERE e.endpoint = t.endpoint AND t.works
             RETURNING e.endpoint, t.was_open
         ),
-        -- The last of so many failures in a row opens it; a probe that fails makes the pause to the next one longer.
+        -- Enough failures in a row open it; a failed probe doubles the pause before the next one.
         failed AS (
             INSERT INTO delivery_endpoints AS e (endpoint, failures, failing_since, last_failure, pause, probe_at)
             SELECT s.endpoint, s.failures, now(), s.failure,
@@ -280,5 +279,5 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<Turned>> 
     .fetch_all(pool)
     .await
     .map_err(error)?;
-    Ok(turned.into_iter().map(|row| Turned { endpoint: row.endpoint, is_open: row.is_open }).collect())
+    Ok(turned.into_iter().map(|row| BreakerChange { endpoint: row.endpoint, is_open: row.is_open }).collect())
 }

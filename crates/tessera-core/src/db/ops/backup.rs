@@ -1,20 +1,20 @@
-//! What a backup and a restore ask of the database, besides what PostgreSQL's own programs do.
+//! The database side of backup and restore, except for what PostgreSQL's own programs do.
 
 use crate::db::error;
 use crate::error::Result;
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::fmt;
 
-/// What a database holds, as a person would ask.
+/// The contents of a database in numbers, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contents {
     /// Tickets.
     pub tickets: i64,
     /// Transactions of all tickets.
     pub transactions: i64,
-    /// Deliveries, made and waiting.
+    /// Deliveries, finished and unfinished.
     pub deliveries: i64,
-    /// Deliveries that are not finished: a server would make them.
+    /// Unfinished deliveries, which a server on this database would send.
     pub waiting: i64,
 }
 
@@ -28,7 +28,8 @@ impl fmt::Display for Contents {
     }
 }
 
-/// Begins a database transaction whose snapshot a dump can join: the snapshot's name. It stands until that ends.
+/// Begins a database transaction and exports its snapshot for a dump. Returns the snapshot's name, which is valid until the
+/// database transaction ends.
 ///
 /// # Errors
 /// Those of the database.
@@ -39,7 +40,7 @@ pub async fn begin_snapshot(db: &mut PgConnection) -> Result<String> {
     sqlx::query_scalar!(r#"SELECT pg_export_snapshot() AS "name!""#).fetch_one(db).await.map_err(error)
 }
 
-/// Counts what there is.
+/// Counts the contents of the database.
 ///
 /// # Errors
 /// Those of the database.
@@ -56,7 +57,7 @@ pub async fn contents(db: &mut PgConnection) -> Result<Contents> {
     .map_err(error)
 }
 
-/// Whether the database has no table at all.
+/// Returns true if the database has no tables.
 ///
 /// # Errors
 /// Those of the database.
@@ -69,14 +70,14 @@ pub async fn is_empty(db: &mut PgConnection) -> Result<bool> {
     .map_err(error)
 }
 
-/// Who else is connected to the database of this connection: program, user and how often, 20 of them at most.
+/// Returns who else is connected to this database: program, user and number of connections, at most 20 entries.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn others(db: &mut PgConnection) -> Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"
-        -- Who may not see the type of somebody else's sees null; what PostgreSQL itself runs has no user.
+        -- Without the privilege to see another user's backend_type it is null; PostgreSQL's own processes have no user.
         SELECT format('%s (user %s, connections: %s)', coalesce(nullif(application_name, ''), 'a program without a name'),
                       usename, count(*)) AS "who!"
         FROM pg_stat_activity
@@ -90,11 +91,11 @@ pub async fn others(db: &mut PgConnection) -> Result<Vec<String>> {
     .map_err(error)
 }
 
-/// Makes an empty database `name` with the encoding and the collation of database `like`, in the place of one that an
-/// earlier attempt left behind. `db` is a connection to a third one.
+/// Creates an empty database `name` with the encoding and collation of the database `like`, and replaces one that an earlier
+/// attempt left behind. `db` must be a connection to a third database.
 ///
 /// # Errors
-/// Those of the database; one is that its user may not make databases.
+/// Those of the database, for example if its user must not create databases.
 pub async fn make_database(db: &mut PgConnection, name: &str, like: &str) -> Result<()> {
     drop_database(db, name).await?;
     let like = sqlx::query!(
@@ -119,10 +120,10 @@ pub async fn make_database(db: &mut PgConnection, name: &str, like: &str) -> Res
     Ok(())
 }
 
-/// Gives the name of the database `name` to the database `fresh`, in one step, and calls the old one `aside`.
+/// Renames the database `name` to `aside` and the database `fresh` to `name`, in one database transaction.
 ///
 /// # Errors
-/// Those of the database; one is that somebody is connected to one of them.
+/// Those of the database, for example if somebody is connected to one of them.
 pub async fn swap(db: &mut PgConnection, name: &str, fresh: &str, aside: &str) -> Result<()> {
     let [name, fresh, aside] = [name, fresh, aside].map(quoted);
     let swap = format!(
@@ -132,7 +133,7 @@ pub async fn swap(db: &mut PgConnection, name: &str, fresh: &str, aside: &str) -
     Ok(())
 }
 
-/// Removes a database, if it is there, and whoever is connected to it.
+/// Drops a database if it exists, and closes all connections to it.
 ///
 /// # Errors
 /// Those of the database.
@@ -142,7 +143,7 @@ pub async fn drop_database(db: &mut PgConnection, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has PostgreSQL look at what was put in, without which it would plan badly until its own upkeep comes round.
+/// Runs ANALYZE after a restore: without statistics PostgreSQL plans badly until autovacuum runs.
 ///
 /// # Errors
 /// Those of the database.
@@ -165,7 +166,7 @@ mod tests {
     async fn a_database_is_made_like_another_and_takes_its_place() {
         let db = TestDb::new().await;
         let name = db.options.get_database().unwrap().to_owned();
-        // Names as an administrator may have chosen them.
+        // Names that need quoting, as an administrator may have chosen.
         let (fresh, aside) = (format!("{name}_\"fresh"), format!("{name}_\"aside"));
         let mut own = PgConnection::connect_with(&db.options).await.unwrap();
         assert!(!is_empty(&mut own).await.unwrap());
@@ -179,7 +180,7 @@ mod tests {
         }
         let refused = swap(&mut admin, &name, &fresh, &aside).await;
         assert!(refused.is_err(), "{name} is in use");
-        // What failed left the transaction open, as psql's own would be.
+        // The failed statement leaves the database transaction open.
         sqlx::raw_sql("ROLLBACK").execute(&mut admin).await.unwrap();
 
         own.close().await.unwrap();

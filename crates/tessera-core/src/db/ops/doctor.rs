@@ -1,4 +1,4 @@
-//! What `tessera doctor` asks of a database: only reading, and answerable while a server runs on it.
+//! The reads of `tessera doctor`, which can run while a server uses the database.
 
 use crate::db::error;
 use crate::error::Result;
@@ -6,41 +6,41 @@ use crate::models::id::first_id_of;
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-/// How long a mail is tried: a delivery that died today is at most this much older, and some.
+/// The maximum age of a delivery that was given up today: an email is retried for five days, and may be held before.
 const OLDEST_TO_DIE: Duration = Duration::days(14);
 
-/// What the server says about itself and about this database.
+/// Facts about the database server and this database.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Server {
-    /// Its version, as in 150004.
+pub struct ServerInfo {
+    /// The version as a number, as in 150004.
     pub version: i32,
-    /// The same for people, as in 15.4.
+    /// The version as text, as in 15.4.
     pub version_name: String,
-    /// Whether what is committed is on the disk.
+    /// True if a commit waits until its data is on disk.
     pub fsync: bool,
-    /// Whether a damaged page would be noticed.
+    /// True if data pages have checksums, which detect damage.
     pub checksums: bool,
-    /// Connections of clients, of all databases.
+    /// The number of client connections to all databases.
     pub connections: i64,
-    /// How many there may be.
+    /// The maximum number of client connections.
     pub connections_max: i64,
-    /// Since when the oldest database transaction of this database lies idle, in seconds.
+    /// The time for which the oldest idle database transaction in this database has been idle, in seconds.
     pub idle_seconds: Option<f64>,
-    /// The size of this database.
+    /// The size of this database, in bytes.
     pub bytes: i64,
-    /// Whether it has the extension pg_trgm for us, which a migration creates.
+    /// True if the extension pg_trgm is available, which a migration creates.
     pub trigrams: bool,
-    /// Its clock.
+    /// The server's clock.
     pub now: OffsetDateTime,
 }
 
-/// Asks the server about itself.
+/// Reads the facts about the server.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn server(db: &mut PgConnection) -> Result<Server> {
+pub async fn server(db: &mut PgConnection) -> Result<ServerInfo> {
     sqlx::query_as!(
-        Server,
+        ServerInfo,
         r#"
         SELECT current_setting('server_version_num')::int AS "version!",
                split_part(current_setting('server_version'), ' ', 1) AS "version_name!",
@@ -61,12 +61,12 @@ pub async fn server(db: &mut PgConnection) -> Result<Server> {
     .map_err(error)
 }
 
-/// The newest migration that the database has had; none where it has had none.
+/// Returns the newest migration that was applied to the database, if any.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn schema(db: &mut PgConnection) -> Result<Option<i64>> {
-    // The table is the migrator's own, and not there before the first migration.
+    // The migrator creates this table with the first migration.
     let there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *db)
         .await
@@ -80,23 +80,23 @@ pub async fn schema(db: &mut PgConnection) -> Result<Option<i64>> {
         .map_err(error)
 }
 
-/// The newest migration that this program knows.
+/// Returns the newest migration of this program.
 pub fn newest_schema() -> i64 {
     sqlx::migrate!("../../migrations").iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// How the deliveries stand.
+/// The state of the deliveries.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deliveries {
-    /// Not finished.
+    /// The number of unfinished deliveries.
     pub waiting: i64,
-    /// For how long the oldest has been due that nobody makes and nothing holds, in seconds.
+    /// The time for which the oldest available delivery has been due, in seconds; deliveries that are held do not count.
     pub overdue_seconds: Option<f64>,
-    /// Given up within the last day, by no person.
+    /// The number of deliveries that were given up within the last day and not cancelled by an operator.
     pub dead: i64,
 }
 
-/// Looks at the deliveries.
+/// Reads the state of the deliveries.
 ///
 /// # Errors
 /// Those of the database.
@@ -118,7 +118,7 @@ pub async fn deliveries(db: &mut PgConnection, now: OffsetDateTime) -> Result<De
     .map_err(error)
 }
 
-/// The URLs of the scrips that would send a webhook, templates as they are; at most `limit`.
+/// Returns the URLs of the enabled scrips that send webhooks, with templates unrendered; at most `limit`.
 ///
 /// # Errors
 /// Those of the database.
@@ -150,7 +150,7 @@ mod tests {
         let db = TestDb::new().await;
         let mut connection = PgConnection::connect_with(&db.options).await.unwrap();
         let seen = server(&mut connection).await.unwrap();
-        // The tests' own server is fast rather than safe.
+        // The server of the tests runs without fsync.
         assert!(
             !seen.fsync
                 && seen.trigrams

@@ -1,27 +1,27 @@
-//! What a scrape of the metrics asks the database, in one cheap statement.
+//! The read of a scrape of the metrics, in one cheap statement.
 
 use crate::db::error;
 use crate::error::Result;
 use crate::models::delivery::{DeliveryKind, DeliveryState};
 use sqlx::PgPool;
 
-/// Rows of the queue that are counted; where there are more, the counts stay below what is there.
+/// The maximum number of queue rows that are counted; with more rows, the counts are too low.
 const COUNTED_MAX: i64 = 100_000;
-/// The states of deliveries that stand in the queue.
+/// The states of the deliveries in the queue.
 pub const UNFINISHED: [DeliveryState; 3] =
     [DeliveryState::Held, DeliveryState::Available, DeliveryState::Running];
 
-/// The queue of deliveries at one moment.
+/// The delivery queue at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
-    /// How many deliveries there are of every unfinished state and kind.
+    /// The number of deliveries by unfinished state and kind.
     pub deliveries: Vec<(DeliveryState, DeliveryKind, f64)>,
-    /// For how many seconds the delivery that is due longest has been due, of those that nothing holds; 0 when none is.
+    /// The time for which the oldest due delivery has been due, in seconds, not counting held ones; 0 if none is due.
     pub oldest_due: f64,
 }
 
 impl Queue {
-    /// What is said when it cannot be looked at: no numbers.
+    /// Returns the values for a queue that cannot be read: NaN.
     pub fn unknown(kinds: &[DeliveryKind]) -> Self {
         Self { deliveries: every(kinds, |_, _| f64::NAN), oldest_due: f64::NAN }
     }
@@ -35,7 +35,7 @@ fn every(
     pairs.map(|(state, kind)| (state, kind.clone(), count(state, kind))).collect()
 }
 
-/// Looks at the queue, for deliveries of these kinds.
+/// Counts the deliveries of these kinds in the queue.
 ///
 /// # Errors
 /// Those of the database.

@@ -1,41 +1,40 @@
-//! What a running server does to its tables now and then: partitions for the months to come, old keys, traces, attempts and
-//! messages away.
+//! Periodic maintenance by a running server: creates partitions for the coming months, and deletes old keys, traces, attempts
+//! and payloads.
 
 use crate::db::error;
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::models::id::first_id_of;
 use serde::Deserialize;
+use sqlx::postgres::PgQueryResult;
 use sqlx::{AssertSqlSafe, PgPool};
 use time::{Date, Duration, Month, OffsetDateTime, Time};
 use uuid::Uuid;
 
-/// How long an idempotency key is kept.
+/// The lifetime of an idempotency key.
 pub const KEY_LIFE: Duration = Duration::hours(24);
-/// Keys deleted by one statement.
-const KEYS_AT_ONCE: i64 = 10_000;
-/// Months for which partitions are made ahead, this one included.
+/// The number of months for which partitions are created, including the current one.
 const MONTHS_AHEAD: usize = 3;
-/// The tables that are partitioned by the month of a UUIDv7.
+/// The tables that are partitioned by the month of their UUIDv7 keys.
 const PARTITIONED: [&str; 2] = ["request_traces", "delivery_attempts"];
 
-/// How long making or dropping a partition waits for its lock: all that reads or writes the table waits behind it meanwhile.
-/// What misses it is tried again the next time.
+/// The time for which creating or dropping a partition waits for its lock; all reads and writes of the table queue behind it. A
+/// partition that misses it is tried again at the next run.
 const LOCK_TIMEOUT: &str = "100ms";
-/// Rows of a default partition deleted by one statement.
+/// The maximum number of rows that one statement deletes.
 const ROWS_AT_ONCE: i64 = 10_000;
-/// Deliveries looked at by one statement that empties messages.
+/// The number of deliveries that one statement checks when payloads are deleted.
 const MESSAGES_AT_ONCE: i64 = 1_000;
 
-/// How many days things are kept; 0 keeps them for ever.
+/// Retention periods in days; 0 keeps data forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
-    /// Why scrips did what they did.
+    /// Evaluations of scrips.
     pub traces_days: u32,
     /// Attempts of finished deliveries.
     pub attempts_days: u32,
-    /// Messages of finished deliveries.
+    /// Payloads of finished deliveries.
     pub payloads_days: u32,
 }
 
@@ -45,13 +44,13 @@ impl Default for Retention {
     }
 }
 
-/// The moment before which things of this age are old; `None` when they are kept for ever.
+/// Returns the time before which data is old; `None` if it is kept forever.
 fn horizon(days: u32, now: OffsetDateTime) -> Option<OffsetDateTime> {
     if days == 0 { None } else { now.checked_sub(Duration::days(i64::from(days))) }
 }
 
-/// Drops the traces that are too old: whole months at once, and what is in the default partition row by row. Answers how many
-/// months and rows went.
+/// Deletes old traces: whole months at once, and the rows of the default partition in batches. Returns the numbers of months
+/// and rows that were deleted.
 ///
 /// # Errors
 /// Those of the database.
@@ -61,29 +60,22 @@ pub async fn drop_traces(pool: &PgPool, days: u32, now: OffsetDateTime) -> Resul
     for month in &months {
         drop_partition(pool, "request_traces", *month).await?;
     }
-    let mut rows = 0;
-    loop {
-        let deleted = sqlx::query!(
+    let rows = in_batches(|| {
+        let delete = sqlx::query!(
             r#"
             DELETE FROM request_traces_default
             WHERE ctid = ANY (ARRAY(SELECT ctid FROM request_traces_default WHERE request_id < $1 LIMIT $2))
             "#,
             first_id_of(horizon),
             ROWS_AT_ONCE
-        )
-        .execute(pool)
-        .await
-        .map_err(error)?
-        .rows_affected();
-        rows += deleted;
-        if deleted < u64::try_from(ROWS_AT_ONCE).unwrap_or(u64::MAX) {
-            return Ok((months.len(), rows));
-        }
-    }
+        );
+        delete.execute(pool)
+    });
+    Ok((months.len(), rows.await?))
 }
 
-/// Drops the attempts that are too old, as [`drop_traces`] does; a month in which a delivery was made that is not finished
-/// stays until it is.
+/// Deletes old attempts, as [`drop_traces`] does. A month in which an unfinished delivery was created is kept until that is
+/// finished.
 ///
 /// # Errors
 /// Those of the database.
@@ -104,9 +96,8 @@ pub async fn drop_attempts(pool: &PgPool, days: u32, now: OffsetDateTime) -> Res
             months += 1;
         }
     }
-    let mut rows = 0;
-    loop {
-        let deleted = sqlx::query!(
+    let rows = in_batches(|| {
+        let delete = sqlx::query!(
             r#"
             DELETE FROM delivery_attempts_default
             WHERE ctid = ANY (ARRAY(
@@ -116,22 +107,16 @@ pub async fn drop_attempts(pool: &PgPool, days: u32, now: OffsetDateTime) -> Res
             "#,
             first_id_of(horizon),
             ROWS_AT_ONCE
-        )
-        .execute(pool)
-        .await
-        .map_err(error)?
-        .rows_affected();
-        rows += deleted;
-        if deleted < u64::try_from(ROWS_AT_ONCE).unwrap_or(u64::MAX) {
-            return Ok((months, rows));
-        }
-    }
+        );
+        delete.execute(pool)
+    });
+    Ok((months, rows.await?))
 }
 
-/// Empties the messages of finished deliveries that are too old; what became of them stays. Answers how many.
+/// Deletes the payloads of old finished deliveries, whose outcomes are kept, and returns their number.
 ///
-/// `from` is the delivery up to which this was done; begin with nil. What was not finished when it was passed is emptied by a
-/// later walk, from nil.
+/// `from` is the id of the last delivery that was checked; start with nil. A delivery that was not finished when it was checked
+/// is left for a later run that starts from nil.
 ///
 /// # Errors
 /// Those of the database.
@@ -168,7 +153,7 @@ pub async fn empty_messages(pool: &PgPool, days: u32, now: OffsetDateTime, from:
     }
 }
 
-/// The months of a table's partitions that ended before `horizon`.
+/// Returns the months of a table's partitions that ended before `horizon`.
 async fn old_months(pool: &PgPool, table: &str, horizon: OffsetDateTime) -> Result<Vec<Date>> {
     let names = sqlx::query_scalar!(
         r#"
@@ -189,32 +174,32 @@ async fn drop_partition(pool: &PgPool, table: &str, month: Date) -> Result<()> {
     alter(pool, format!("DROP TABLE IF EXISTS {}", partition(table, month))).await
 }
 
-/// Runs a statement that locks a whole table, and gives up soon when the table is in use.
+/// Runs a statement that locks a whole table, and gives up after [`LOCK_TIMEOUT`] if the table is in use.
 async fn alter(pool: &PgPool, statement: String) -> Result<()> {
     let mut db = pool.begin().await.map_err(error)?;
-    let patience = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
-    sqlx::raw_sql(AssertSqlSafe(patience)).execute(&mut *db).await.map_err(error)?;
+    let timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
+    sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut *db).await.map_err(error)?;
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *db).await.map_err(error)?;
     db.commit().await.map_err(error)
 }
 
-/// The name of the partition of a month.
+/// Returns the name of the partition for a month.
 fn partition(table: &str, month: Date) -> String {
     format!("{table}_{:04}_{:02}", month.year(), u8::from(month.month()))
 }
 
-/// The month of a partition's name; `None` for the default partition and what we did not make.
+/// Returns the month in a partition's name; `None` for the default partition and for other tables.
 fn month_of(table: &str, name: &str) -> Option<Date> {
     let (year, month) = name.strip_prefix(table)?.strip_prefix('_')?.split_once('_')?;
     let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
     Date::from_calendar_date(year.parse().ok()?, month, 1).ok()
 }
 
-/// Makes the partitions of this month and the next ones, where they are missing. What falls into no month is kept in the
-/// default partition, so a server that was off for a year loses nothing.
+/// Creates missing partitions for this month and the next ones. Rows of other months go to the default partition, so a server
+/// that was off for a year loses nothing.
 ///
 /// # Errors
-/// Those of the database; one is that the default partition already holds rows of such a month.
+/// Those of the database, for example if the default partition already has rows of such a month.
 pub async fn make_partitions(pool: &PgPool, now: OffsetDateTime) -> Result<()> {
     let mut month = now.date().replace_day(1).unwrap_or(now.date());
     for _ in 0..MONTHS_AHEAD {
@@ -242,26 +227,37 @@ fn start(day: Date) -> OffsetDateTime {
     day.with_time(Time::MIDNIGHT).assume_utc()
 }
 
-/// Deletes the idempotency keys that are older than [`KEY_LIFE`], a bounded number at a time.
+/// Deletes the idempotency keys that are older than [`KEY_LIFE`], in batches, and returns their number.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn forget_keys(pool: &PgPool, now: OffsetDateTime) -> Result<u64> {
-    let mut forgotten = 0;
-    loop {
-        let deleted = sqlx::query!(
+    in_batches(|| {
+        let delete = sqlx::query!(
             "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at < $1 LIMIT $2))",
             now - KEY_LIFE,
-            KEYS_AT_ONCE
-        )
-        .execute(pool)
-        .await
-        .map_err(error)?
-        .rows_affected();
-        forgotten += deleted;
-        Failpoint::KeysForgotten.pass();
-        if deleted < u64::try_from(KEYS_AT_ONCE).unwrap_or(u64::MAX) {
-            return Ok(forgotten);
+            ROWS_AT_ONCE
+        );
+        async move {
+            let deleted = delete.execute(pool).await;
+            Failpoint::KeysForgotten.pass();
+            deleted
+        }
+    })
+    .await
+}
+
+/// Runs a statement that deletes at most [`ROWS_AT_ONCE`] rows until it deletes fewer; returns how many it deleted in all.
+async fn in_batches<F>(delete: impl Fn() -> F) -> Result<u64>
+where
+    F: Future<Output = sqlx::Result<PgQueryResult>>,
+{
+    let mut rows = 0;
+    loop {
+        let deleted = delete().await.map_err(error)?.rows_affected();
+        rows += deleted;
+        if deleted < ROWS_AT_ONCE.unsigned_abs() {
+            return Ok(rows);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The database as an operator sees it: maintenance, backups, what `tessera doctor` and `/metrics` read.
+//! Operations on the database: maintenance, backups, and the reads of `tessera doctor` and `/metrics`.
 
 pub mod backup;
 pub mod doctor;

@@ -1,4 +1,4 @@
-//! The rows of plans, turned into columns for the statements that write them.
+//! The rows of plans as columns, for the statements that write them.
 
 use crate::models::delivery::Payload;
 use crate::models::text::fold;
@@ -12,8 +12,8 @@ use std::borrow::Cow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// What is kept of the evaluations: whole for those that did or would do something, the bare verdict of those that
-/// declined, nothing of those that did not apply (it follows from the configuration's version).
+/// Returns the part of the evaluations that is stored: complete for scrips that did or would do something, only the verdict
+/// for those that declined, and nothing for those that did not apply, which follows from the configuration's version.
 pub(super) fn trace(plan: &Plan) -> Option<Json<Vec<Cow<'_, Evaluation>>>> {
     let kept: Vec<_> = plan
         .evaluations
@@ -27,13 +27,13 @@ pub(super) fn trace(plan: &Plan) -> Option<Json<Vec<Cow<'_, Evaluation>>>> {
     if kept.is_empty() { None } else { Some(Json(kept)) }
 }
 
-/// What stands for the why of a scrip that declined.
+/// The explanation that replaces that of a scrip that declined.
 fn not_kept() -> Why {
     Why::leaf("not kept", Value::Null, Value::Null, false)
-        .because("Only that it declined is kept; a preview of the same change says why.")
+        .because("Only the verdict was stored. A preview of the same change shows the explanation.")
 }
 
-/// The heads of plans, a column each.
+/// The columns of the tickets and requests of plans.
 #[derive(Default)]
 pub(super) struct Heads<'p> {
     pub id: Vec<Uuid>,
@@ -90,7 +90,7 @@ impl<'p> Heads<'p> {
     }
 }
 
-/// The rows below the heads, a column each.
+/// The columns of all other rows of plans.
 #[derive(Default)]
 pub(super) struct Lines<'p> {
     pub content_ticket: Vec<Uuid>,

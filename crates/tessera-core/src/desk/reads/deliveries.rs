@@ -1,7 +1,7 @@
 //! Deliveries and the endpoints they go to.
 
 use super::{DeliveryFilter, TicketRef};
-use crate::db::deliveries::{self, Endpoint, Listed, Whole};
+use crate::db::deliveries::{self, DeliveryDetail, DeliverySummary, Endpoint};
 use crate::db::tickets;
 use crate::desk::{Caller, Tessera};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ impl Tessera {
         filter: &DeliveryFilter,
         limit: i64,
         cursor: Option<&str>,
-    ) -> Result<Page<Listed>> {
+    ) -> Result<Page<DeliverySummary>> {
         deliveries::list(&self.pools.read, filter, limit, cursor).await
     }
 
@@ -38,7 +38,7 @@ impl Tessera {
         ticket: TicketRef,
         limit: i64,
         cursor: Option<&str>,
-    ) -> Result<Page<Listed>> {
+    ) -> Result<Page<DeliverySummary>> {
         let ticket = Some(tickets::id_of(&self.pools.read, ticket).await?);
         self.deliveries(caller, &DeliveryFilter { ticket, ..DeliveryFilter::default() }, limit, cursor).await
     }
@@ -47,7 +47,7 @@ impl Tessera {
     ///
     /// # Errors
     /// `not_found`; those of the database.
-    pub async fn delivery(&self, _caller: &Caller, delivery: DeliveryId) -> Result<Whole> {
+    pub async fn delivery(&self, _caller: &Caller, delivery: DeliveryId) -> Result<DeliveryDetail> {
         deliveries::whole(&self.pools.read, delivery).await
     }
 

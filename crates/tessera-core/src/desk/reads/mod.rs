@@ -7,8 +7,8 @@ mod tickets;
 mod why;
 
 pub use crate::db::deliveries::{
-    Action as OperatorAction, Endpoint, Filter as DeliveryFilter, Hold, Hour, LastAttempt, Listed, Stored,
-    Tried, Whole,
+    AttemptRecord, DeliveryDetail, DeliverySummary, Endpoint, Filter as DeliveryFilter, Hold, Hour,
+    LastAttempt, OperatorAction, Stored,
 };
 pub use crate::db::history::{Recorded, Request};
 pub use crate::db::ops::gauges::Queue as DeliveryQueue;

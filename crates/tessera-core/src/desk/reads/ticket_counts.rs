@@ -1,7 +1,7 @@
 //! The number of tickets by queue and status, counted at most once a minute however many ask.
 
 use crate::db::ops::ticket_counts;
-pub use crate::db::ops::ticket_counts::Standing as TicketCount;
+pub use crate::db::ops::ticket_counts::TicketCount;
 use crate::desk::{Caller, Tessera, clock};
 use crate::error::Result;
 use std::sync::Arc;

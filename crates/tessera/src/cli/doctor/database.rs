@@ -1,7 +1,7 @@
 //! Checks of the database: availability, safety, versions, free connections, and the state of deliveries.
 
 use sqlx::{Connection as _, PgConnection};
-use tessera_core::db::ops::doctor::{self, Deliveries, Server};
+use tessera_core::db::ops::doctor::{self, Deliveries, ServerInfo};
 use tessera_core::desk::clock;
 use time::OffsetDateTime;
 
@@ -70,7 +70,7 @@ fn refused(what: &str, error: tessera_core::Error) -> Finding {
     Finding::failed("database", format!("{what}: {cause}"), "see PostgreSQL's log")
 }
 
-fn version(server: &Server, place: &str) -> Finding {
+fn version(server: &ServerInfo, place: &str) -> Finding {
     let bytes = size(u64::try_from(server.bytes).unwrap_or_default());
     let seen = format!("PostgreSQL {} responds, {bytes}, {place}", server.version_name);
     if server.version < OLDEST {
@@ -88,7 +88,7 @@ fn version(server: &Server, place: &str) -> Finding {
     Finding::good("database", seen)
 }
 
-fn safety(server: &Server, is_embedded: bool) -> Finding {
+fn safety(server: &ServerInfo, is_embedded: bool) -> Finding {
     if !server.fsync {
         let advice =
             "set fsync = on in postgresql.conf: without it, a power failure can destroy the database";
@@ -108,7 +108,7 @@ fn safety(server: &Server, is_embedded: bool) -> Finding {
     }
 }
 
-fn connections(server: &Server) -> Finding {
+fn connections(server: &ServerInfo) -> Finding {
     let left = server.connections_max - server.connections;
     let seen = format!("{} of {} connections are in use", server.connections, server.connections_max);
     let advice = "raise max_connections (a node of Tessera uses up to 40), or stop other clients";
@@ -119,7 +119,7 @@ fn connections(server: &Server) -> Finding {
     }
 }
 
-fn idle(server: &Server) -> Finding {
+fn idle(server: &ServerInfo) -> Finding {
     match server.idle_seconds {
         Some(seconds) if seconds > IDLE_MAX => Finding::warning(
             "transactions",
@@ -130,7 +130,7 @@ fn idle(server: &Server) -> Finding {
     }
 }
 
-fn clocks(server: &Server, ours: OffsetDateTime) -> Finding {
+fn clocks(server: &ServerInfo, ours: OffsetDateTime) -> Finding {
     let apart = (server.now - ours).as_seconds_f64();
     let seen = format!(
         "the database's clock is {:.1} s {} this machine's",
@@ -146,7 +146,7 @@ fn clocks(server: &Server, ours: OffsetDateTime) -> Finding {
 }
 
 /// Checks for the programs that a start and a backup need, of the server's major version.
-fn programs(config: &Config, database: &Database, server: &Server) -> Finding {
+fn programs(config: &Config, database: &Database, server: &ServerInfo) -> Finding {
     let program = env!("CARGO_PKG_VERSION");
     match database.tools(u32::try_from(server.version / 10_000).unwrap_or_default()) {
         Ok(tools) => Finding::good(
@@ -218,8 +218,8 @@ mod tests {
     use super::*;
     use time::macros::datetime;
 
-    fn server() -> Server {
-        Server {
+    fn server() -> ServerInfo {
+        ServerInfo {
             version: 150_004,
             version_name: "15.4".into(),
             fsync: true,
@@ -237,15 +237,15 @@ mod tests {
     fn every_problem_of_a_server_is_reported() {
         let now = server().now;
         assert_eq!(version(&server(), "here").verdict, Verdict::Good);
-        assert_eq!(version(&Server { version: 140_010, ..server() }, "here").verdict, Verdict::Failed);
-        assert_eq!(version(&Server { trigrams: false, ..server() }, "here").verdict, Verdict::Failed);
-        assert_eq!(safety(&Server { fsync: false, ..server() }, true).verdict, Verdict::Failed);
-        assert_eq!(safety(&Server { checksums: false, ..server() }, true).verdict, Verdict::Warning);
-        assert_eq!(safety(&Server { checksums: false, ..server() }, false).verdict, Verdict::Good);
-        assert_eq!(connections(&Server { connections: 90, ..server() }).verdict, Verdict::Warning);
-        assert_eq!(connections(&Server { connections: 97, ..server() }).verdict, Verdict::Failed);
-        assert_eq!(idle(&Server { idle_seconds: Some(5.0), ..server() }).verdict, Verdict::Good);
-        assert_eq!(idle(&Server { idle_seconds: Some(500.0), ..server() }).verdict, Verdict::Warning);
+        assert_eq!(version(&ServerInfo { version: 140_010, ..server() }, "here").verdict, Verdict::Failed);
+        assert_eq!(version(&ServerInfo { trigrams: false, ..server() }, "here").verdict, Verdict::Failed);
+        assert_eq!(safety(&ServerInfo { fsync: false, ..server() }, true).verdict, Verdict::Failed);
+        assert_eq!(safety(&ServerInfo { checksums: false, ..server() }, true).verdict, Verdict::Warning);
+        assert_eq!(safety(&ServerInfo { checksums: false, ..server() }, false).verdict, Verdict::Good);
+        assert_eq!(connections(&ServerInfo { connections: 90, ..server() }).verdict, Verdict::Warning);
+        assert_eq!(connections(&ServerInfo { connections: 97, ..server() }).verdict, Verdict::Failed);
+        assert_eq!(idle(&ServerInfo { idle_seconds: Some(5.0), ..server() }).verdict, Verdict::Good);
+        assert_eq!(idle(&ServerInfo { idle_seconds: Some(500.0), ..server() }).verdict, Verdict::Warning);
         assert_eq!(clocks(&server(), now).verdict, Verdict::Good);
         let behind = clocks(&server(), now + time::Duration::seconds(3));
         assert_eq!(

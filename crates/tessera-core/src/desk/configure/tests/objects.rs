@@ -170,7 +170,7 @@ async fn every_fault_of_a_queue_is_told_at_once() {
 async fn names_are_unique_whatever_their_case_and_limits_hold() {
     let desk = desk().await;
     let taken = conflict(add::<QueueDocument>(&desk, json!({ "name": "GENERAL" })).await, Code::NameTaken);
-    assert_eq!(taken, "There is a queue GENERAL already; names are compared without case.");
+    assert_eq!(taken, "A queue GENERAL already exists; names are compared without case.");
     let scrip = a_scrip(json!({ "name": "on resolve notify requestors" }));
     conflict(add::<ScripDocument>(&desk, scrip).await, Code::NameTaken);
     let template = json!({ "name": "Blank", "body_template": "x" });
@@ -180,7 +180,7 @@ async fn names_are_unique_whatever_their_case_and_limits_hold() {
     add::<TemplateDocument>(&desk, in_queue).await.unwrap();
     add::<UserDocument>(&desk, json!({ "username": "ann", "email": "a@b.example" })).await.unwrap();
     let twin = add::<UserDocument>(&desk, json!({ "username": "bob", "email": "A@B.example" })).await;
-    assert_eq!(conflict(twin, Code::NameTaken), "There is a user with this mail address already.");
+    assert_eq!(conflict(twin, Code::NameTaken), "A user with this mail address already exists.");
     conflict(add::<UserDocument>(&desk, json!({ "username": "Ann" })).await, Code::NameTaken);
     let mut lifecycle = a_lifecycle();
     lifecycle["name"] = json!("Default");
