@@ -1,7 +1,7 @@
-//! For the benchmark (scripts/bench): how fast deliveries are leased and settled, and webhooks sent, each without the rest.
+//! For the benchmark (scripts/bench): measures leasing and settling deliveries, and sending webhooks, each on its own.
 //!
-//! `settle URL COUNT` works off the queue of a database and sends nothing; `send PORT COUNT` sends webhooks and has no
-//! database; both print how many a second. `sink` answers webhooks on a port that it prints.
+//! `settle URL COUNT` leases and settles deliveries from the queue of a database without sending them. `send PORT COUNT` sends
+//! webhooks without a database. Both print the number per second. `sink` accepts webhooks on a port that it prints.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// Attempts of a batch, and the same of a lease; as the workers have it.
+/// The number of attempts per batch and per lease, as for the workers.
 const BATCH: usize = 64;
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -35,15 +35,15 @@ async fn main() -> Result<()> {
         ["settle", url, count] => settle(url, count.parse()?).await,
         ["send", port, count] => send(port.parse()?, count.parse()?).await,
         ["sink"] => sink().await,
-        _ => Err("takes settle URL COUNT, send PORT COUNT, or sink".into()),
+        _ => Err("usage: settle URL COUNT | send PORT COUNT | sink".into()),
     }
 }
 
-fn tell(count: usize, begun: Instant) {
+fn print_rate(count: usize, begun: Instant) {
     println!("{:.1}", count as f64 / begun.elapsed().as_secs_f64());
 }
 
-/// Leases and settles as the workers do, one beside the other, until `count` are settled.
+/// Leases and settles concurrently, as the workers do, until `count` deliveries are settled.
 async fn settle(url: &str, count: usize) -> Result<()> {
     let pool = Pools::new(url.parse()?).write;
     let (leased, mut unsettled) = mpsc::channel::<Vec<Leased>>(2);
@@ -63,7 +63,7 @@ async fn settle(url: &str, count: usize) -> Result<()> {
     });
     let mut settled = 0;
     while settled < count {
-        let batch = unsettled.recv().await.ok_or("the queue held less than was said")?;
+        let batch = unsettled.recv().await.ok_or("the queue has fewer deliveries than COUNT")?;
         let mut ids = clock::ids();
         let delivered = |leased| Settlement {
             leased: Arc::new(leased),
@@ -75,7 +75,7 @@ async fn settle(url: &str, count: usize) -> Result<()> {
         deliveries::settle(&pool, &batch).await?;
         settled += batch.len();
     }
-    tell(settled, begun);
+    print_rate(settled, begun);
     Ok(())
 }
 
@@ -101,7 +101,7 @@ async fn send(port: u16, count: usize) -> Result<()> {
     for sending in (0..BATCH).map(sender).collect::<Vec<_>>() {
         sending.await??;
     }
-    tell(count, begun);
+    print_rate(count, begun);
     Ok(())
 }
 
@@ -137,7 +137,7 @@ async fn sink() -> Result<()> {
     }
 }
 
-/// Answers each request of a connection with 204. A client here sends the next only after the answer.
+/// Responds to each request of a connection with 204. The client sends the next request only after the response.
 async fn answer(mut connection: TcpStream) -> Result<()> {
     let (mut seen, mut chunk) = (Vec::new(), [0; 16 * 1024]);
     loop {

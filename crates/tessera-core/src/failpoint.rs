@@ -1,20 +1,21 @@
-//! Failpoints: labelled places at which a test lets the process die, as suddenly as by a power cut. In a release they are nothing.
+//! Failpoints: labelled places at which a test can kill the process, as suddenly as a power failure. Release builds do not
+//! contain them.
 //!
-//! `FAILPOINTS=update_written=return` ends the process at that place, `9*off->return` when it comes there for the tenth
-//! time. A label stands once in this list and once in the code; the test that crashes at each goes through the list.
+//! `FAILPOINTS=update_written=return` kills the process at that place, `9*off->return` at the tenth pass. Each label occurs
+//! once in this list and once in the code; a test crashes the process at every label of the list.
 
-/// Makes the enumeration, its list and its names from one table, so that none can be forgotten.
+/// Generates the enum, its list and its names from one table.
 macro_rules! failpoints {
     ($($(#[doc = $meaning:literal])+ $point:ident = $name:literal,)+) => {
-        /// A place at which a process may be made to die.
+        /// A place at which a test can kill the process.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Failpoint { $($(#[doc = $meaning])+ $point,)+ }
 
         impl Failpoint {
-            /// All there are: those of a start in the order in which a start comes by.
+            /// Every failpoint; those of a start are in the order in which a start passes them.
             pub const ALL: &[Self] = &[$(Self::$point,)+];
 
-            /// What `FAILPOINTS` calls it.
+            /// The name in `FAILPOINTS`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$point => $name,)+ }
             }
@@ -23,19 +24,19 @@ macro_rules! failpoints {
 }
 
 failpoints! {
-    /// A start: the embedded cluster is made, and has not got its name yet.
+    /// A start: the embedded cluster is created but not renamed yet.
     ClusterMade = "cluster_made",
-    /// A start: the database answers, and no migration has run.
+    /// A start: the database responds, and no migration has run.
     MigrationBegun = "migration_begun",
-    /// A start: the database has its schema.
+    /// A start: the migrations are complete.
     MigrationDone = "migration_done",
-    /// Upkeep: a partition is made, others are not.
+    /// Maintenance: a partition is created, others are not.
     PartitionMade = "partition_made",
-    /// A start: the seed is written, and not committed.
+    /// A start: the seed is written but not committed.
     SeedWritten = "seed_written",
     /// A start: the seed is committed.
     SeedCommitted = "seed_committed",
-    /// Upkeep: old idempotency keys are away.
+    /// Maintenance: old idempotency keys are deleted.
     KeysForgotten = "keys_forgotten",
 
     /// A create that has read nothing yet.
@@ -44,7 +45,7 @@ failpoints! {
     CreateLoaded = "create_loaded",
     /// A create whose plan is ready to be written.
     CreatePrepared = "create_prepared",
-    /// A create that is committed and not answered.
+    /// A create that is committed, before the response.
     CreateWritten = "create_written",
     /// An update that has read nothing yet.
     UpdateBegun = "update_begun",
@@ -52,44 +53,44 @@ failpoints! {
     UpdateLoaded = "update_loaded",
     /// An update whose plan is ready to be written.
     UpdatePrepared = "update_prepared",
-    /// An update that is committed and not answered.
+    /// An update that is committed, before the response.
     UpdateWritten = "update_written",
     /// An update that holds the lock of its ticket.
     LockTaken = "lock_taken",
-    /// An update that is written in the lock, and not committed.
+    /// An update that is written under the lock but not committed.
     LockedWritten = "locked_written",
-    /// An update that is committed in the lock, and not answered.
+    /// An update that is committed under the lock, before the response.
     LockedCommitted = "locked_committed",
 
-    /// A change of the configuration that has its turn.
+    /// A change of the configuration that holds the lock.
     ConfigurationLocked = "configuration_locked",
-    /// A change of the configuration that is written, and not committed.
+    /// A change of the configuration that is written but not committed.
     ConfigurationWritten = "configuration_written",
-    /// A change of the configuration that is committed, and neither read again nor answered.
+    /// A change of the configuration that is committed, before it is read again and before the response.
     ConfigurationCommitted = "configuration_committed",
 
-    /// Deliveries are leased, and their attempts have not begun.
+    /// Deliveries are leased, and their attempts have not started.
     DeliveryLeased = "delivery_leased",
-    /// An attempt has come to an end, and nobody knows.
+    /// An attempt has ended and is not reported yet.
     DeliveryAttempted = "delivery_attempted",
     /// Attempts are about to be settled.
     DeliverySettling = "delivery_settling",
     /// Attempts are settled.
     DeliverySettled = "delivery_settled",
 
-    /// A stop has been asked for.
+    /// A shutdown was requested.
     Stopping = "stopping",
-    /// A stop is about to give back the leases of attempts that did not end.
+    /// A shutdown is about to give back the leases of attempts that did not end.
     LeasesHeld = "leases_held",
 }
 
 impl Failpoint {
-    /// Dies here, if a test has said so. No destructor runs, and nothing is written any more.
+    /// Aborts the process if `FAILPOINTS` requests it here: no destructor runs, and nothing more is written.
     pub fn pass(self) {
         fail::fail_point!(self.name(), |_| std::process::abort());
     }
 
-    /// Takes in what `FAILPOINTS` says, for as long as the process lives. A program without failpoints reads nothing.
+    /// Reads `FAILPOINTS` for the lifetime of the process; does nothing in a build without failpoints.
     pub fn arm() {
         if fail::has_failpoints() {
             std::mem::forget(fail::FailScenario::setup());
