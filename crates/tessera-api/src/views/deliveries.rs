@@ -1,4 +1,4 @@
-//! The JSON of deliveries: as planned, as listed, and whole with attempts; and of the endpoints that they go to.
+//! The JSON of deliveries (planned, listed, and in detail with attempts) and of their endpoints.
 
 use super::ScripRef;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use tessera_core::models::{DeliveryId, TransactionId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-/// A delivery in short.
+/// A summary of a delivery that a change created.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryRef {
     /// Its id.
@@ -18,52 +18,52 @@ pub struct DeliveryRef {
     pub id: DeliveryId,
     /// `email`, `webhook`, or a kind that connectors deliver.
     pub kind: String,
-    /// The scrip that made it.
+    /// The scrip that created it.
     pub scrip: Option<ScripRef>,
-    /// `available`: it was just made; `held`: no connector of its kind has ever connected.
+    /// `available`, or `held` if no connector has served its kind yet.
     pub state: String,
 }
 
-/// A delivery in full, as it will leave.
+/// A delivery as it would be sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Delivery {
-    /// Its id: in the Message-ID of a mail, the `webhook-id` of a webhook.
+    /// Its id: part of the Message-ID of an email, the `webhook-id` of a webhook.
     #[schema(value_type = Uuid)]
     pub id: DeliveryId,
-    /// The scrip that made it.
+    /// The scrip that created it.
     pub scrip: Option<ScripRef>,
     /// The message.
     #[serde(flatten)]
     pub message: Message,
-    /// Why it will be held; null when it will be tried at once.
+    /// The reason for which it would be held; null if it would be tried immediately.
     #[schema(required)]
     pub hold: Option<HoldView>,
 }
 
-/// What leaves.
+/// The message of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Message {
-    /// A mail.
+    /// An email.
     Email {
         /// The sender.
         from: String,
-        /// Addresses.
+        /// Recipients in the To header.
         to: Vec<String>,
-        /// Addresses.
+        /// Recipients in the Cc header.
         cc: Vec<String>,
-        /// Addresses, in the envelope only.
+        /// Recipients in the envelope only.
         bcc: Vec<String>,
-        /// One line.
+        /// The subject, a single line.
         subject: String,
-        /// Further headers.
+        /// The other headers, by name.
         headers: BTreeMap<String, String>,
         /// The text part.
         text: String,
         /// The HTML part.
         #[serde(skip_serializing_if = "Option::is_none")]
         html: Option<String>,
-        /// Every address considered, and what became of it.
+        /// Every address that was considered, with the decision.
         #[schema(value_type = Vec<Object>)]
         recipients: Vec<Recipient>,
     },
@@ -73,20 +73,20 @@ pub enum Message {
         method: String,
         /// The URL.
         url: String,
-        /// Text, or the name of a secret.
+        /// The headers by name: text, or the name of a secret.
         #[schema(value_type = Object)]
         headers: Value,
-        /// The body, byte for byte.
+        /// The body, sent byte for byte.
         body: String,
-        /// The name of the secret that signs it.
+        /// The name of the secret that signs the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
     },
-    /// What a connector delivers.
+    /// A payload for a connector.
     Connector {
-        /// The kind of the connector.
+        /// The kind.
         connector: String,
-        /// What it is given, in the form that the kind's schema says.
+        /// The payload, in the form that the kind's schema defines.
         json: Value,
     },
 }
@@ -94,182 +94,182 @@ pub enum Message {
 /// A delivery in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryListed {
-    /// Its id: in the Message-ID of a mail, the `webhook-id` of a webhook.
+    /// Its id: part of the Message-ID of an email, the `webhook-id` of a webhook.
     #[schema(value_type = Uuid)]
     pub id: DeliveryId,
-    /// The scrip that made it.
+    /// The scrip that created it.
     pub scrip: Option<ScripRef>,
-    /// The message, while it is kept.
+    /// The message, while it is stored.
     #[serde(flatten)]
     pub message: MessageKept,
-    /// Where it goes: `scheme://host:port`, `smtp`, or the kind that connectors deliver.
+    /// The endpoint: `scheme://host:port`, `smtp`, or a kind that connectors deliver.
     pub endpoint: String,
-    /// Where it stands: `held`, `available`, `running`, `completed`, `discarded`, `cancelled`.
+    /// `held`, `available`, `running`, `completed`, `discarded` or `cancelled`.
     pub state: String,
-    /// Why it is held, when it is.
+    /// The hold, if its state is `held`.
     pub hold: Option<HoldView>,
     /// The ticket's number.
     pub ticket: i64,
-    /// The transaction whose scrip made it.
+    /// The transaction on which the scrip fired.
     #[schema(value_type = Uuid)]
     pub transaction: TransactionId,
-    /// Attempts begun.
+    /// The number of attempts that were started.
     pub attempts: i32,
-    /// When it is tried next if nothing holds it; null when it is finished.
+    /// The time of the next attempt unless it is held; null if it is finished.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_attempt_at: Option<OffsetDateTime>,
-    /// What the last attempt came to.
+    /// The last attempt that ended.
     pub last_attempt: Option<AttemptView>,
-    /// When it was made.
+    /// The time of creation.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
 }
 
-/// What is kept of a message.
+/// The stored message of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum MessageKept {
-    /// All of it.
+    /// The whole message.
     Whole(Message),
-    /// Nothing that can be shown.
+    /// No message that can be shown.
     Missing(MessageMissing),
 }
 
-/// A message that is not there.
+/// A message that is not available.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MessageMissing {
     /// `email`, `webhook`, or a kind that connectors deliver.
     pub kind: String,
-    /// Why: `gone` (older than `retention.payloads_days`), `unreadable` (a newer version wrote it).
+    /// The reason: `gone` (older than `retention.payloads_days`) or `unreadable` (written by a newer version).
     pub missing: String,
 }
 
-/// Why a delivery is held.
+/// The hold of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HoldView {
-    /// `operator`, `endpoint`, `breaker`, `no_connector`, `unreadable`, `payload_gone`, `unrecorded`.
+    /// `operator`, `endpoint`, `breaker`, `no_connector`, `unreadable`, `payload_gone` or `unrecorded`.
     pub reason: String,
-    /// The reason in words, with what ends it.
+    /// The reason in words, and how the hold ends.
     pub detail: String,
-    /// The person who did it: a username.
+    /// The username of the operator who held it, if one did.
     pub by: Option<String>,
-    /// Since when.
+    /// The time when the hold began, if known.
     #[serde(with = "time::serde::rfc3339::option")]
     pub since: Option<OffsetDateTime>,
-    /// With `breaker`: when the next delivery is let through. Otherwise null: until somebody releases it, with `no_connector` until
-    /// a connector comes.
+    /// With `breaker`: the time of the next probe. Otherwise null: the hold lasts until somebody releases it, with `no_connector`
+    /// until a connector serves the kind.
     #[serde(with = "time::serde::rfc3339::option")]
     pub until: Option<OffsetDateTime>,
 }
 
-/// An attempt that came to an end.
+/// An attempt that ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AttemptView {
-    /// `delivered`, `retry`, `permanent`.
+    /// `delivered`, `retry` or `permanent`.
     pub outcome: String,
-    /// Of HTTP or SMTP.
+    /// The HTTP or SMTP status code.
     pub status_code: Option<i32>,
-    /// One sentence.
+    /// A sentence for people to read.
     pub detail: String,
-    /// When it ended.
+    /// The time of its end.
     #[serde(with = "time::serde::rfc3339")]
     pub finished_at: OffsetDateTime,
 }
 
-/// A delivery with everything that was tried and done.
+/// A delivery with its attempts and operator actions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryWhole {
-    /// What a list shows.
+    /// The delivery as lists show it.
     #[serde(flatten)]
     pub listed: DeliveryListed,
-    /// Its attempts, the newest first.
+    /// Its attempts, newest first; at most 500.
     pub attempts_made: Vec<AttemptMade>,
-    /// What people did to it, the newest first.
+    /// Its operator actions, newest first; at most 100.
     pub actions: Vec<ActionTaken>,
 }
 
-/// An attempt.
+/// A recorded attempt.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AttemptMade {
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub number: i32,
-    /// When it began.
+    /// The time of its start.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
-    /// How long it took; null when it did not come to an end.
+    /// Its duration in milliseconds; null if it did not end.
     pub duration_ms: Option<i32>,
-    /// `delivered`, `retry`, `permanent`; `running`; `lost` when its worker did not come back.
+    /// `delivered`, `retry` or `permanent`; `running`; or `lost` if its lease expired without a report.
     pub outcome: String,
-    /// Of HTTP or SMTP.
+    /// The HTTP or SMTP status code.
     pub status_code: Option<i32>,
-    /// One sentence.
+    /// A sentence for people to read.
     pub detail: Option<String>,
-    /// The first 4 KiB of the answer.
+    /// The first 4 KiB of the response.
     pub response: Option<String>,
-    /// What is known of each recipient of a mail after it: `address`, `outcome`, `answer`.
+    /// The answer for each recipient of an email, as known after it: `address`, `outcome`, `answer`.
     #[schema(value_type = Vec<Object>)]
     pub recipients: Vec<RecipientAnswer>,
-    /// The name of the connector that made it; null = Tessera itself.
+    /// The name of the connector that made it; null for Tessera itself.
     pub connector: Option<String>,
 }
 
-/// Something that a person did to a delivery.
+/// An action of an operator on a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ActionTaken {
-    /// `hold`, `release`, `cancel`, `resend`.
+    /// `hold`, `release`, `cancel` or `resend`.
     pub action: String,
-    /// Why, where Tessera did it itself.
+    /// The reason, if Tessera acted automatically.
     pub reason: Option<String>,
-    /// A username.
+    /// The username of the operator.
     pub actor: String,
-    /// When.
+    /// The time of the action.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
 }
 
-/// An endpoint: where deliveries go.
+/// An endpoint of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EndpointView {
     /// `scheme://host:port`, `smtp`, or a kind that connectors deliver.
     pub endpoint: String,
-    /// `held`, `open` (its breaker), `failing`, `fine`.
+    /// `held`, `open` (its breaker), `failing` or `fine`.
     pub state: String,
-    /// Failures in a row.
+    /// The number of failures in a row.
     pub failures: i32,
-    /// Since when it fails.
+    /// The time of the first of them.
     #[serde(with = "time::serde::rfc3339::option")]
     pub failing_since: Option<OffsetDateTime>,
-    /// What the last failure said.
+    /// The detail of the last failure.
     pub last_failure: Option<String>,
-    /// While its breaker is open: when the next delivery is let through.
+    /// The time of the next probe while its breaker is open.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_try_at: Option<OffsetDateTime>,
-    /// Since when a person holds it.
+    /// The time since when an operator holds it.
     #[serde(with = "time::serde::rfc3339::option")]
     pub held_at: Option<OffsetDateTime>,
-    /// Who: a username.
+    /// The username of that operator.
     pub held_by: Option<String>,
-    /// Deliveries that are available.
+    /// The number of available deliveries.
     pub waiting: i64,
-    /// Deliveries that are held.
+    /// The number of held deliveries.
     pub held: i64,
-    /// Deliveries that are running.
+    /// The number of running deliveries.
     pub running: i64,
-    /// Half of what was delivered took at most this long.
+    /// The median duration of successful attempts, in milliseconds.
     pub median_ms: Option<i32>,
-    /// Attempts by the hour in which they began, oldest first; hours without any are left out.
+    /// The attempts by the hour in which they started, oldest first, without hours that have none.
     pub hours: Vec<HourView>,
 }
 
-/// The attempts of an hour.
+/// The attempts of one hour.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HourView {
-    /// Its beginning.
+    /// The beginning of the hour.
     #[serde(with = "time::serde::rfc3339")]
     pub hour: OffsetDateTime,
-    /// Attempts that delivered.
+    /// The number of attempts that delivered.
     pub delivered: i64,
-    /// Attempts that did not.
+    /// The number of attempts that failed.
     pub failed: i64,
 }
 
@@ -330,31 +330,31 @@ impl From<DeliverySummary> for DeliveryListed {
 }
 
 impl HoldView {
-    /// Of what no connector ever came for.
+    /// The hold of a delivery whose kind no connector has served yet.
     pub(super) fn without_connector(endpoint: &str) -> Self {
         Self::of(Hold { reason: HoldReason::NoConnector, by: None, since: None, until: None }, endpoint)
     }
 
     fn of(hold: Hold, endpoint: &str) -> Self {
         let detail = match hold.reason {
-            HoldReason::Operator => "Held by a person, until somebody releases it.".to_owned(),
+            HoldReason::Operator => "An operator holds it until somebody releases it.".to_owned(),
             HoldReason::Endpoint => {
-                format!("Everything to {endpoint} is held by a person, until somebody releases the endpoint.")
+                format!("An operator holds everything to {endpoint} until somebody releases the endpoint.")
             }
             HoldReason::Breaker => format!(
-                "{endpoint} does not work. One delivery at a time is tried until one gets an answer; a release sends this one now."
+                "{endpoint} is failing. One delivery at a time is tried until one succeeds or is rejected. Release this one to try it now."
             ),
             HoldReason::NoConnector => {
-                format!("No {endpoint} connector has ever connected. It goes out when one does.")
+                format!("No {endpoint} connector has connected yet. The delivery will be sent when one does.")
             }
             HoldReason::Unreadable => {
-                "A newer version of Tessera wrote it. Start that version, then release it.".to_owned()
+                "A newer version of Tessera wrote its message. Start that version, then release it.".to_owned()
             }
             HoldReason::PayloadGone => {
-                "Its message is no longer kept, so it cannot be sent. Cancel it.".to_owned()
+                "Its message is no longer stored, so it cannot be sent. Cancel it.".to_owned()
             }
             HoldReason::Unrecorded => {
-                "What came of its attempt could not be stored; the log says why. It may have arrived. Release it to try again, or cancel it.".to_owned()
+                "The result of its attempt could not be stored; see the server's log. It may have been delivered. Release it to try again, or cancel it.".to_owned()
             }
         };
         Self {

@@ -99,7 +99,7 @@ async fn a_preview_shows_what_a_connector_will_be_handed_and_that_it_is_held_unt
         (&shown["connector"], &shown["json"]),
         (&json!("chat"), &json!({ "text": "Printer", "urgent": "false" }))
     );
-    let detail = "No chat connector has ever connected. It goes out when one does.";
+    let detail = "No chat connector has connected yet. The delivery will be sent when one does.";
     assert_eq!(
         (&shown["hold"]["reason"], &shown["hold"]["detail"]),
         (&json!("no_connector"), &json!(detail))
