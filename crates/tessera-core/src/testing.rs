@@ -11,11 +11,12 @@
 pub(crate) mod desk;
 pub mod properties;
 
-use crate::db::{Pools, migrate};
+use crate::db::{Pools, migrate, search};
 use crate::delivery::guard::Guard;
 use crate::desk::Tessera;
 use crate::plan::Installation;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use crate::query::sql::Statement;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -58,6 +59,14 @@ impl TestDb {
         let options = server.options(&name);
         Self { name, server: server.options("postgres"), pools: Pools::new(options.clone()), options }
     }
+}
+
+/// Runs a statement of the query compiler and returns its rows.
+///
+/// # Errors
+/// Those of the database.
+pub async fn fetch(pool: &PgPool, statement: &Statement) -> sqlx::Result<Vec<PgRow>> {
+    search::run(&statement.text, &statement.binds).fetch_all(pool).await
 }
 
 impl Drop for TestDb {

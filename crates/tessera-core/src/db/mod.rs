@@ -18,8 +18,6 @@ pub mod words;
 
 #[cfg(test)]
 pub(crate) mod delivery_fixtures;
-#[cfg(test)]
-mod ticketsql_tests;
 
 use crate::error::{Code, Error};
 use crate::failpoint::Failpoint;

@@ -303,7 +303,7 @@ async fn fetch(db: &mut PgConnection, statement: &Statement) -> Result<Vec<PgRow
 }
 
 /// A statement of the compiler, planned for its values and then forgotten: queries are many and seldom the same.
-pub(super) fn run<'q>(text: &str, binds: &'q [Bind]) -> sqlx::query::Query<'q, Postgres, PgArguments> {
+pub(crate) fn run<'q>(text: &str, binds: &'q [Bind]) -> sqlx::query::Query<'q, Postgres, PgArguments> {
     let mut query = sqlx::query(AssertSqlSafe(text.to_owned())).persistent(false);
     for bind in binds {
         query = match bind {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// A query with its answer.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct Case {
     /// The file and the line of the query.
     pub place: String,
     pub query: String,
@@ -38,22 +38,22 @@ pub const REFUSED: [(&str, &str); 6] = [
     ("refused_conditions.txt", include_str!("tables/refused_conditions.txt")),
 ];
 
-/// The rows of a table: blocks between empty lines, those that begin with `#` left out.
-pub fn rows((file, text): (&str, &str)) -> Vec<Row> {
-    let mut rows = Vec::new();
+/// The cases of a table: blocks between empty lines, those that begin with `#` left out.
+pub fn cases((file, text): (&str, &str)) -> Vec<Case> {
+    let mut cases = Vec::new();
     let mut line = 1;
     for block in text.split("\n\n") {
         let place = format!("{file}:{line}");
         line += block.matches('\n').count() + 2;
         if !block.trim().starts_with('#') && !block.trim().is_empty() {
-            rows.push(row(place, block.trim_matches('\n')));
+            cases.push(case(place, block.trim_matches('\n')));
         }
     }
-    rows
+    cases
 }
 
-fn row(place: String, block: &str) -> Row {
-    let mut row = Row {
+fn case(place: String, block: &str) -> Case {
+    let mut case = Case {
         place,
         query: String::new(),
         zone: "UTC".to_owned(),
@@ -66,18 +66,18 @@ fn row(place: String, block: &str) -> Row {
     for line in block.lines() {
         if let Some(setting) = line.strip_prefix("@ ") {
             match setting.split_once('=').unwrap_or((setting, "")) {
-                ("zone", zone) => row.zone = zone.to_owned(),
-                ("asker", asker) => row.asker = asker.to_owned(),
-                ("dialect", "rt") => row.is_rt = true,
-                ("condition", "") => row.is_condition = true,
+                ("zone", zone) => case.zone = zone.to_owned(),
+                ("asker", asker) => case.asker = asker.to_owned(),
+                ("dialect", "rt") => case.is_rt = true,
+                ("condition", "") => case.is_condition = true,
                 ("empty", "") => {}
-                other => panic!("{}: {other:?}", row.place),
+                other => panic!("{}: {other:?}", case.place),
             }
         } else if let Some((numbers, source)) =
             line.strip_prefix("= ").and_then(|found| found.split_once(" | "))
         {
-            assert!(source == "naive" || source.starts_with("hand: "), "{}: from where?", row.place);
-            row.answer = Answer::Finds { tickets: expand(numbers), source: source.to_owned() };
+            assert!(source == "naive" || source.starts_with("hand: "), "{}: from where?", case.place);
+            case.answer = Answer::Finds { tickets: expand(numbers), source: source.to_owned() };
         } else if let Some(part) = line.strip_prefix('!') {
             refusal.push(part.trim());
         } else {
@@ -86,10 +86,10 @@ fn row(place: String, block: &str) -> Row {
     }
     if let [at, message, hint] = refusal.as_slice() {
         let [at, message, hint] = [at, message, hint].map(|part| (*part).to_owned());
-        row.answer = Answer::Refused { at, message, hint };
+        case.answer = Answer::Refused { at, message, hint };
     }
-    row.query = query.join("\n");
-    row
+    case.query = query.join("\n");
+    case
 }
 
 /// `1-3 7` is 1, 2, 3 and 7.

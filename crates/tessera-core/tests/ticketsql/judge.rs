@@ -1,7 +1,7 @@
 //! The slow and obvious meaning of TicketSQL over the raw rows, which shares nothing with resolving, SQL or memory.
 
-use super::calendar::stretch;
-use super::read::{Node, Test, Word, read};
+use crate::calendar::stretch;
+use crate::read::{Node, Test, Word, read};
 use serde_json::Value;
 use sqlx::PgPool;
 use time::OffsetDateTime;

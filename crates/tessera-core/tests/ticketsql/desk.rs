@@ -1,16 +1,16 @@
 //! A desk written straight into the tables: the fixed one of `desk.json`, or any other of the same form.
 
-use crate::db::catalog;
-use crate::models::StatusClass;
-use crate::models::id::first_id_of;
-use crate::models::text::fold;
-use crate::models::user::{ADMIN_USER, SYSTEM_USER};
-use crate::plan::{Catalog, Installation};
-use crate::query::words;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::collections::BTreeMap;
+use tessera_core::db::catalog;
+use tessera_core::models::StatusClass;
+use tessera_core::models::id::first_id_of;
+use tessera_core::models::text::fold;
+use tessera_core::models::user::{ADMIN_USER, SYSTEM_USER};
+use tessera_core::plan::{Catalog, Installation};
+use tessera_core::query::words;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;

@@ -1,23 +1,23 @@
 //! Random queries over random tickets: SQL, memory and the judge find the same, and pages have each of them once, in order.
 
-use super::NOW;
-use super::desk::{Desk, UserRow};
-use super::dice::Dice;
-use super::judge::Judge;
-use crate::db::search::{self, Count, Search, run};
-use crate::db::tickets;
-use crate::models::{Ticket, User, UserId};
-use crate::plan::Catalog;
-use crate::query::eval::{self, Scene};
-use crate::query::resolve::{DELETED, hides_deleted};
-use crate::query::sql::{Asker, Frequencies, Keys, Plan, Sorted, Statement, words_of};
-use crate::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
-use crate::testing::TestDb;
+use crate::NOW;
+use crate::desk::{Desk, UserRow};
+use crate::dice::Dice;
+use crate::judge::Judge;
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use sqlx::{PgPool, Row};
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use tessera_core::db::search::{self, Count, Search};
+use tessera_core::db::tickets;
+use tessera_core::models::{Ticket, User, UserId};
+use tessera_core::plan::Catalog;
+use tessera_core::query::eval::{self, Scene};
+use tessera_core::query::resolve::{DELETED, hides_deleted};
+use tessera_core::query::sql::{Asker, Frequencies, Keys, Plan, Sorted, Statement, words_of};
+use tessera_core::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
+use tessera_core::testing::{self, TestDb};
 use uuid::Uuid;
 
 const SEED: u64 = 20_261_123;
@@ -129,7 +129,7 @@ fn key(field: &str, row: &Value) -> Option<(i128, String)> {
                 values.filter_map(|value| text(&value["value"])).min()
             }
             None => {
-                super::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new()))
+                crate::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new()))
             }
         },
     }
@@ -148,9 +148,8 @@ fn users(desk: &Desk) -> Vec<User> {
 }
 
 async fn ids(pool: &PgPool, statement: &Statement) -> sqlx::Result<Vec<String>> {
-    let text = format!("SELECT id::text FROM ({}) one", statement.text);
-    let rows = run(&text, &statement.binds).fetch_all(pool).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    let rows = testing::fetch(pool, statement).await?;
+    rows.iter().map(|row| row.try_get(0).map(|id: Uuid| id.to_string())).collect()
 }
 
 fn order(dice: &mut Dice) -> Vec<Sorted> {

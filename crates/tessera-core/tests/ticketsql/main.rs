@@ -1,5 +1,12 @@
 //! TicketSQL held to what it means: tables of queries over a fixed desk, answered by hand, by a slow and obvious judge, by SQL.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking, its helpers too"
+)]
+
 mod calendar;
 mod desk;
 mod dice;
@@ -8,26 +15,26 @@ mod random;
 mod read;
 mod table;
 
-use super::search::{self, Count, Search};
-use crate::models::{User, UserId};
-use crate::plan::Catalog;
-use crate::query::ast::{Predicate, Verb};
-use crate::query::sql::Asker;
-use crate::query::{Dialect, Purpose, Zone, parse, resolve};
-use crate::testing::{TestDb, properties};
 use desk::Desk;
 use judge::Judge;
 use sqlx::PgPool;
 use std::collections::BTreeSet;
-use table::{Answer, FINDS, REFUSED, Row, contract, rows};
+use table::{Answer, Case, FINDS, REFUSED, cases, contract};
+use tessera_core::db::search::{self, Count, Search};
+use tessera_core::models::{User, UserId};
+use tessera_core::plan::Catalog;
+use tessera_core::query::ast::{Predicate, Verb};
+use tessera_core::query::sql::Asker;
+use tessera_core::query::{Dialect, Purpose, Zone, parse, resolve};
+use tessera_core::testing::{TestDb, properties};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
 /// When the tables are asked: on the Monday after the clocks of Berlin went forward.
 const NOW: OffsetDateTime = datetime!(2026-03-30 10:30:15.5 UTC);
 
-fn dialect(row: &Row) -> Dialect {
-    if row.is_rt { Dialect::Rt } else { Dialect::Tessera }
+fn dialect(case: &Case) -> Dialect {
+    if case.is_rt { Dialect::Rt } else { Dialect::Tessera }
 }
 
 async fn numbers(
@@ -53,20 +60,20 @@ async fn every_query_of_the_tables_finds_the_tickets_that_they_say_by_the_judge_
     let catalog = desk.write(&db.pools.write).await;
     let mut judge = Judge::of(&db.pools.read, "ann", NOW).await;
     let (mut wrong, mut by_hand, mut all) = (Vec::new(), 0, 0);
-    for row in FINDS.into_iter().flat_map(rows) {
-        let Answer::Finds { tickets, source } = &row.answer else { panic!("{} finds nothing", row.place) };
+    for case in FINDS.into_iter().flat_map(cases) {
+        let Answer::Finds { tickets, source } = &case.answer else { panic!("{} finds nothing", case.place) };
         (by_hand, all) = (by_hand + usize::from(source.starts_with("hand")), all + 1);
-        (judge.asker, judge.zone, judge.is_rt) = (row.asker.clone(), row.zone.clone(), row.is_rt);
+        (judge.asker, judge.zone, judge.is_rt) = (case.asker.clone(), case.zone.clone(), case.is_rt);
         let asker = || Asker {
-            user: UserId(desk.user(&row.asker).unwrap()),
+            user: UserId(desk.user(&case.asker).unwrap()),
             now: NOW,
-            zone: Zone::parse(&row.zone).unwrap(),
+            zone: Zone::parse(&case.zone).unwrap(),
         };
-        let printed = parse(&row.query, dialect(&row))
+        let printed = parse(&case.query, dialect(&case))
             .map_or_else(|error| error.to_string(), |parsed| parsed.query.to_string());
         let answers = [
-            ("the judge", Ok(judge.find(&row.query))),
-            ("SQL", numbers(&db.pools.read, &catalog, &row.query, dialect(&row), asker()).await),
+            ("the judge", Ok(judge.find(&case.query))),
+            ("SQL", numbers(&db.pools.read, &catalog, &case.query, dialect(&case), asker()).await),
             (
                 "SQL of the printed query",
                 numbers(&db.pools.read, &catalog, &printed, Dialect::Tessera, asker()).await,
@@ -77,8 +84,8 @@ async fn every_query_of_the_tables_finds_the_tickets_that_they_say_by_the_judge_
                 let found = found.map_or_else(|error| error, |found| contract(&found));
                 wrong.push(format!(
                     "{}: {}\n  {source}: {}\n  {who}: {found}",
-                    row.place,
-                    row.query,
+                    case.place,
+                    case.query,
                     contract(tickets)
                 ));
             }
@@ -108,19 +115,20 @@ async fn every_wrong_query_of_the_tables_is_refused_at_its_place_with_what_to_wr
             })
             .collect();
     let mut wrong = Vec::new();
-    for row in REFUSED.into_iter().flat_map(rows) {
-        let purpose = if row.is_condition { Purpose::Condition } else { Purpose::Search(&users) };
+    for case in REFUSED.into_iter().flat_map(cases) {
+        let purpose = if case.is_condition { Purpose::Condition } else { Purpose::Search(&users) };
         let fields = catalog.query_fields(purpose);
-        let error = parse(&row.query, dialect(&row)).and_then(|parsed| resolve(&parsed.query, &fields)).err();
+        let error =
+            parse(&case.query, dialect(&case)).and_then(|parsed| resolve(&parsed.query, &fields)).err();
         let refused = error.map(|error| Answer::Refused {
-            at: row.query.get(error.span.start..error.span.end).unwrap().replace('\n', " "),
+            at: case.query.get(error.span.start..error.span.end).unwrap().replace('\n', " "),
             message: error.message,
             hint: error.hint.unwrap_or_default(),
         });
-        if refused.as_ref().is_none_or(|refused| !is_same(refused, &row.answer)) {
+        if refused.as_ref().is_none_or(|refused| !is_same(refused, &case.answer)) {
             wrong.push(format!(
                 "{}: {}\n  expected {:?}\n  but is   {refused:?}",
-                row.place, row.query, row.answer
+                case.place, case.query, case.answer
             ));
         }
     }
@@ -225,8 +233,8 @@ fn what_rt_would_read_otherwise_is_warned_of_where_it_stands() {
 /// The tables are seeds of the fuzz target too.
 #[test]
 fn every_query_of_the_tables_keeps_the_property_of_any_text() {
-    for row in FINDS.into_iter().chain(REFUSED).flat_map(rows) {
-        properties::ticketsql(row.query.as_bytes());
+    for case in FINDS.into_iter().chain(REFUSED).flat_map(cases) {
+        properties::ticketsql(case.query.as_bytes());
     }
 }
 
@@ -271,7 +279,8 @@ const KINDS: [(&str, &[&str]); 10] = [
 
 #[test]
 fn the_tables_have_every_operator_on_every_kind_of_field_and_every_field() {
-    let texts: Vec<String> = FINDS.into_iter().chain(REFUSED).flat_map(rows).map(|row| row.query).collect();
+    let texts: Vec<String> =
+        FINDS.into_iter().chain(REFUSED).flat_map(cases).map(|case| case.query).collect();
     let found: BTreeSet<String> = texts.iter().flat_map(|text| forms(text)).collect();
     let negatable = ["=", "LIKE", "STARTSWITH", "ENDSWITH", "MATCHES", "NULL", "IN", "BETWEEN"];
     let verbs = negatable.iter().flat_map(|verb| [(*verb).to_owned(), format!("NOT {verb}")]);
@@ -281,8 +290,8 @@ fn the_tables_have_every_operator_on_every_kind_of_field_and_every_field() {
     assert!(missing.is_empty(), "{missing:#?}");
     let fields: BTreeSet<String> = FINDS
         .into_iter()
-        .flat_map(rows)
-        .filter_map(|row| parse(&row.query, Dialect::Tessera).ok())
+        .flat_map(cases)
+        .filter_map(|case| parse(&case.query, Dialect::Tessera).ok())
         .flat_map(|parsed| {
             parsed.query.tests().iter().map(|test| test.field.parts[0].to_lowercase()).collect::<Vec<_>>()
         })

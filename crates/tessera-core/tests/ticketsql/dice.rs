@@ -1,6 +1,6 @@
 //! Random desks and random queries, the same for the same seed.
 
-use super::desk::{Desk, TicketRow};
+use crate::desk::{Desk, TicketRow};
 use std::collections::BTreeMap;
 use time::format_description::well_known::Rfc3339;
 use time::macros::datetime;
