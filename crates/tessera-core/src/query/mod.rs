@@ -1,6 +1,7 @@
-//! TicketSQL: one expression language, to search tickets and to say when a scrip fires.
+//! TicketSQL: one expression language for searches and for the conditions of scrips.
 //!
 //! `text --parse--> Query<Predicate> --resolve(Fields)--> Query<Test>`, and from there SQL (`sql`) or a bool with a trace (`eval`).
+//! `search` takes these steps for a search.
 
 pub mod ast;
 mod changed;
@@ -16,6 +17,7 @@ pub mod parser;
 mod people;
 pub mod reads;
 pub mod resolve;
+pub mod search;
 pub mod sql;
 pub mod text;
 pub mod words;

@@ -413,8 +413,8 @@ fn assert_refusal(text: &str, error: &QueryError) {
 fn assert_compiles(query: &Query<Test>) {
     let asker = Asker { user: ADMIN_USER, now: OffsetDateTime::UNIX_EPOCH, zone: Zone::utc() };
     let (frequencies, keys) = (Frequencies::default(), Keys::default());
-    let plan = sql::Plan { query, asker: &asker, frequencies: &frequencies, keys: &keys };
-    let Statement { text, binds } = plan.all();
+    let compiler = sql::Compiler { query, asker: &asker, frequencies: &frequencies, keys: &keys };
+    let Statement { text, binds } = compiler.all();
     // Where no digits follow, it ends a regular expression.
     let named = text.split('$').skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap());
     let mut named = named.filter_map(|digits| digits.parse::<usize>().ok());

@@ -15,7 +15,7 @@ use tessera_core::models::{Ticket, User, UserId};
 use tessera_core::plan::Catalog;
 use tessera_core::query::eval::{self, Scene};
 use tessera_core::query::resolve::{DELETED, hides_deleted};
-use tessera_core::query::sql::{Asker, Frequencies, Keys, Plan, Sorted, Statement, words_of};
+use tessera_core::query::sql::{Asker, Compiler, Frequencies, Keys, Sorted, Statement, words_of};
 use tessera_core::query::{Dialect, Purpose, Query, Test, Zone, parse, resolve};
 use tessera_core::testing::{self, TestDb};
 use uuid::Uuid;
@@ -75,8 +75,8 @@ impl Lab {
         let words = words_of(&query).into_iter().filter(|_| are_frequent).map(|word| (word, 1.0));
         let frequencies = Frequencies { messages: f32::MAX, words: words.collect() };
         let keys = self.keys(order);
-        let plan = Plan { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
-        let statement = plan.all();
+        let compiler = Compiler { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
+        let statement = compiler.all();
         let ids =
             ids(&self.db.pools.read, &statement).await.unwrap_or_else(|error| panic!("{text}: {error}"));
         ids.iter().map(|id| id[25..].parse().unwrap()).collect()

@@ -1,11 +1,10 @@
 //! Disjunctive normal form: a query as branches, of which each is sets, texts and conditions joined by AND.
 
-use super::Compiler;
-use super::set::Part;
-use super::statement::FENCE_MAX;
+use super::builder::Builder;
+use super::set::Subselect;
 use super::tree::{Leaf, Node};
 use crate::query::fields::Date;
-use crate::query::meaning::{DateTest, Meaning};
+use crate::query::meaning::Meaning;
 use time::OffsetDateTime;
 
 /// Branches of a statement. An OR that would make more is a condition, which tickets are tried on one by one.
@@ -16,11 +15,16 @@ const SETS_MAX: usize = 7;
 /// Sets joined in all branches of a statement.
 const ALL_SETS_MAX: usize = 32;
 
+/// Matches of a text that are fetched before anything else is looked at. Of a text with more, tickets are tried in the order of
+/// the answer, and a page is soon full.
+/// Few for the tests of this crate, so that their few tickets take both ways.
+pub(super) const FENCE_MAX: u16 = if cfg!(any(test, feature = "testing")) { 20 } else { 2_000 };
+
 /// What is joined by AND.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Branch {
     /// Rows of other tables.
-    pub sets: Vec<Part>,
+    pub sets: Vec<Subselect>,
     /// Words to be found.
     pub texts: Vec<Text>,
     /// Conditions on the ticket `t`.
@@ -61,7 +65,7 @@ impl Branch {
     }
 }
 
-impl Compiler<'_> {
+impl Builder<'_> {
     /// The branches of a node; at least one, at most [`BRANCHES_MAX`].
     pub(super) fn branches(&mut self, node: &Node<'_>) -> Vec<Branch> {
         match node {
@@ -108,21 +112,14 @@ impl Compiler<'_> {
             return vec![Branch { texts: vec![text], ..Branch::default() }];
         }
         if leaf.is_set {
-            let parts = self.parts_of(leaf).into_iter();
+            let parts = self.subselects_of(leaf).into_iter();
             return parts.map(|part| Branch { sets: vec![part], ..Branch::default() }).collect();
         }
         let mut branch = Branch::of(self.leaf(leaf, "t"));
         if let Some(Meaning::Date(Date::Created, test)) = meaning {
-            (branch.from, branch.until) = self.bounds(test);
+            (branch.from, branch.until) = self.time_bounds(test);
         }
         vec![branch]
-    }
-
-    /// From when and until when a date that passes is, at the widest.
-    pub(super) fn bounds(&self, test: &DateTest) -> (Option<OffsetDateTime>, Option<OffsetDateTime>) {
-        let ranges = test.ranges(self.asker.now, &self.asker.zone).unwrap_or_default();
-        let from = ranges.iter().filter_map(|range| range.from).min();
-        (from, ranges.iter().filter_map(|range| range.until).max())
     }
 
     fn is_frequent(&self, leaf: &Leaf<'_>) -> bool {

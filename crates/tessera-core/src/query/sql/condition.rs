@@ -1,53 +1,13 @@
-//! Tests as conditions on one ticket.
+//! Nodes of a query as conditions, which are tried on one ticket at a time.
 
-use super::Compiler;
-use super::bind::Bind;
+use super::builder::Builder;
+use super::set::Subselect;
 use super::tree::{Leaf, Node};
-use crate::models::StatusClass;
-use crate::query::ast::Order;
-use crate::query::fields::{Date, Person};
-use crate::query::meaning::{DateTest, Meaning, Number, NumberTest, PersonTest, Range, Who};
-use crate::query::text::{Decimal, TextTest};
-use uuid::Uuid;
 
-/// The column of a date.
-pub(super) fn date_column(date: Date) -> &'static str {
-    match date {
-        Date::Created => "created_at",
-        Date::LastUpdated => "updated_at",
-        Date::Started => "started_at",
-        Date::Due => "due_at",
-        Date::Resolved => "resolved_at",
-        Date::Told => "told_at",
-    }
-}
+/// The most negated sets that PostgreSQL may plan as anti-joins. With more, planning takes longer than running.
+const ANTI_JOINS_MAX: usize = 7;
 
-/// The id of a person of the ticket `t`.
-pub(super) fn person_column(person: Person, t: &str) -> String {
-    match person {
-        Person::Owner => format!("{t}.owner_id"),
-        Person::Creator => format!("{t}.creator_id"),
-        // `version` is the seq of the last numbered transaction. An actor stands in conditions only.
-        Person::LastUpdatedBy | Person::Actor => {
-            format!(
-                "(SELECT l.creator_id FROM transactions l WHERE l.ticket_id = {t}.id AND l.seq = {t}.version)"
-            )
-        }
-    }
-}
-
-fn number_column(number: Number, t: &str) -> String {
-    match number {
-        Number::Id => format!("{t}.number"),
-        Number::Priority => format!("{t}.priority"),
-    }
-}
-
-fn sign(order: Option<Order>) -> &'static str {
-    order.map_or("=", Order::as_str)
-}
-
-impl Compiler<'_> {
+impl Builder<'_> {
     /// A condition on the ticket `t`. Where it is NULL it does not hold: no NOT stands above it, and within it each is IS NOT TRUE.
     pub(super) fn condition(&mut self, node: &Node<'_>, t: &str) -> String {
         let (members, word) = match node {
@@ -67,177 +27,28 @@ impl Compiler<'_> {
         if leaf.is_negated { format!("({positive}) IS NOT TRUE") } else { positive }
     }
 
-    fn column(&mut self, leaf: &Leaf<'_>, t: &str) -> String {
-        let Some(test) = leaf.tests.first() else { return "true".to_owned() };
-        match &test.meaning {
-            Meaning::Ids(numbers, ids) => {
-                let mut either = Vec::new();
-                if !numbers.is_empty() {
-                    either.push(format!("{t}.number {}", self.binds.among_numbers(numbers)));
-                }
-                if !ids.is_empty() {
-                    let ids = ids.iter().map(|id| id.0).collect();
-                    either.push(format!("{t}.id {}", self.binds.among_ids(ids)));
-                }
-                any(&either)
-            }
-            Meaning::Number(number, test) => self.number(test, &number_column(*number, t), t),
-            Meaning::Subject(test) => self.subject(test, t),
-            Meaning::Status(names, classes) => self.status(names, classes, t),
-            Meaning::Queue(queues) => {
-                let ids = queues.iter().map(|id| id.0).collect();
-                format!("{t}.queue_id {}", self.binds.among_ids(ids))
-            }
-            Meaning::Person(person, test) => self.person(test, &person_column(*person, t), t),
-            Meaning::Date(date, test) => self.date(test, &format!("{t}.{}", date_column(*date)), t),
-            // The others are sets, or stand in conditions of scrips only, which are never compiled to SQL.
-            _ => "false".to_owned(),
-        }
-    }
-
-    fn status(&mut self, names: &[String], classes: &[StatusClass], t: &str) -> String {
-        let mut either = Vec::new();
-        if !names.is_empty() {
-            either.push(format!("{t}.status {}", self.binds.among_texts(names)));
-        }
-        if !classes.is_empty() {
-            // Letters of ours, which the index of queue and class is about.
-            let letters: Vec<&str> = classes
-                .iter()
-                .map(|class| match class {
-                    StatusClass::Initial => "'i'",
-                    StatusClass::Active => "'a'",
-                    StatusClass::Inactive => "'x'",
-                })
-                .collect();
-            either.push(format!("{t}.status_class IN ({})", letters.join(", ")));
-        }
-        any(&either)
-    }
-
-    fn number(&mut self, test: &NumberTest, column: &str, t: &str) -> String {
-        match test {
-            NumberTest::Equal(numbers) => format!("{column} {}", self.binds.among_numbers(numbers)),
-            NumberTest::Order(order, number) => {
-                format!("{column} {} {}", order.as_str(), self.binds.add(Bind::Number(*number)))
-            }
-            NumberTest::Between(low, high) => {
-                let (low, high) = (self.binds.add(Bind::Number(*low)), self.binds.add(Bind::Number(*high)));
-                format!("{column} BETWEEN {low} AND {high}")
-            }
-            NumberTest::Field(order, other) => {
-                format!("{column} {} {}", sign(*order), number_column(*other, t))
-            }
-        }
-    }
-
-    /// A test of a text in its folded form; `words` is the column that MATCHES looks at.
-    pub(super) fn text(&mut self, test: &TextTest, folded: &str, words: Option<&str>) -> String {
-        let number = |text: &Decimal| Bind::Text(text.sql());
-        let as_number = || {
-            let pattern = Decimal::SQL_PATTERN;
-            format!("CASE WHEN {folded} ~ '{pattern}' THEN {folded}::numeric END")
+    /// Whether the ticket `t` has a row that passes, or has none.
+    fn exists(&mut self, leaf: &Leaf<'_>, t: &str) -> String {
+        let is_anti_join = leaf.is_negated && !leaf.is_text && self.anti_joins < ANTI_JOINS_MAX;
+        self.anti_joins += usize::from(is_anti_join);
+        // OFFSET 0 keeps PostgreSQL from reading the whole set first, and from planning it as one more join.
+        let offset = if is_anti_join { "" } else { " OFFSET 0" };
+        let not = if leaf.is_negated { "NOT " } else { "" };
+        let test = |Subselect { from, id, condition }: &Subselect| {
+            format!("{not}EXISTS (SELECT FROM {from} WHERE {id} = {t}.id AND {condition}{offset})")
         };
-        match test {
-            TextTest::Present => format!("{folded} IS NOT NULL"),
-            TextTest::Equal(texts) => format!("{folded} {}", self.binds.among_texts(texts)),
-            TextTest::Like(pattern) => format!("{folded} LIKE {}", self.binds.add(Bind::Text(pattern.sql()))),
-            TextTest::Order(order, text) => {
-                let text = self.binds.add(Bind::Text(text.clone()));
-                format!("{folded} {} {text} COLLATE \"C\"", order.as_str())
+        let tests: Vec<String> = match leaf.content() {
+            // The subject is in the ticket's own row.
+            Some(content) => {
+                let subject = self.subject(content, t);
+                let subject = if leaf.is_negated { format!("({subject}) IS NOT TRUE") } else { subject };
+                vec![subject, test(&self.messages(content))]
             }
-            TextTest::Between(low, high) => {
-                let (low, high) =
-                    (self.binds.add(Bind::Text(low.clone())), self.binds.add(Bind::Text(high.clone())));
-                format!("{folded} BETWEEN ({low} COLLATE \"C\") AND ({high} COLLATE \"C\")")
-            }
-            TextTest::Number(order, value) => {
-                format!("{} {} {}::numeric", as_number(), order.as_str(), self.binds.add(number(value)))
-            }
-            TextTest::NumberBetween(low, high) => {
-                let (low, high) = (self.binds.add(number(low)), self.binds.add(number(high)));
-                format!("{} BETWEEN {low}::numeric AND {high}::numeric", as_number())
-            }
-            TextTest::Words(matcher) => {
-                let words = words.unwrap_or("NULL::tsvector");
-                format!("{words} @@ {}::tsquery", self.binds.add(Bind::Text(matcher.tsquery())))
-            }
-        }
-    }
-
-    /// The users that words stand for.
-    pub(super) fn ids_of(&self, who: &[Who]) -> Vec<Uuid> {
-        let ids = who.iter().flat_map(|who| match who {
-            Who::Nobody => Vec::new(),
-            Who::CurrentUser => vec![self.asker.user.0],
-            Who::User(id) => vec![id.0],
-            Who::Name(_, ids) | Who::Address(_, ids) | Who::Word(_, ids) => {
-                ids.iter().map(|id| id.0).collect()
-            }
-        });
-        ids.collect()
-    }
-
-    /// A test of the person whose id is in a column.
-    pub(super) fn person(&mut self, test: &PersonTest, column: &str, t: &str) -> String {
-        match test {
-            PersonTest::Present => format!("{column} IS NOT NULL"),
-            PersonTest::Is(who) => {
-                let ids = self.ids_of(who);
-                let mut either = Vec::new();
-                if !ids.is_empty() {
-                    either.push(format!("{column} {}", self.binds.among_ids(ids)));
-                }
-                if who.contains(&Who::Nobody) {
-                    either.push(format!("{column} IS NULL"));
-                }
-                any(&either)
-            }
-            PersonTest::Name(test) => {
-                format!(
-                    "{column} IN (SELECT u.id FROM users u WHERE {})",
-                    self.text(test, "lower(u.username)", None)
-                )
-            }
-            PersonTest::Address(test) => {
-                format!(
-                    "{column} IN (SELECT u.id FROM users u WHERE {})",
-                    self.text(test, "lower(u.email)", None)
-                )
-            }
-            PersonTest::Field(other) => format!("{column} = {}", person_column(*other, t)),
-        }
-    }
-
-    /// A test of the date in a column.
-    pub(super) fn date(&mut self, test: &DateTest, column: &str, t: &str) -> String {
-        if let Some(ranges) = test.ranges(self.asker.now, &self.asker.zone) {
-            let within: Vec<String> = ranges.iter().map(|range| self.within(range, column)).collect();
-            return any(&within);
-        }
-        match test {
-            DateTest::Field(order, other) => format!("{column} {} {t}.{}", sign(*order), date_column(*other)),
-            _ => format!("{column} IS NOT NULL"),
-        }
-    }
-
-    fn within(&mut self, range: &Range, column: &str) -> String {
-        let sides = [(">=", range.from), ("<", range.until)];
-        let sides = sides.into_iter().filter_map(|(sign, at)| Some((sign, at?)));
-        let sides: Vec<String> =
-            sides.map(|(sign, at)| format!("{column} {sign} {}", self.binds.add(Bind::Time(at)))).collect();
-        match sides.as_slice() {
+            None => self.subselects_of(leaf).iter().map(test).collect(),
+        };
+        match tests.as_slice() {
             [only] => only.clone(),
-            both => format!("({})", both.join(" AND ")),
+            many => format!("({})", many.join(if leaf.is_negated { " AND " } else { " OR " })),
         }
-    }
-}
-
-/// Any of them; none of none.
-fn any(conditions: &[String]) -> String {
-    match conditions {
-        [] => "false".to_owned(),
-        [only] => only.clone(),
-        many => format!("({})", many.join(" OR ")),
     }
 }

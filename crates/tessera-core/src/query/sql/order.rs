@@ -1,7 +1,7 @@
 //! The order of what is found, and the place in it where a page begins.
 
 use super::bind::{Bind, Binds};
-use super::condition::{date_column, person_column};
+use super::columns::{date_column, person_column};
 use crate::error::Fault;
 use crate::models::CustomFieldId;
 use crate::models::text::between_commas;

@@ -1,35 +1,13 @@
 //! Branches written as one statement.
 
-use super::Compiler;
-use super::bind::{Bind, Binds};
-use super::branch::{Branch, Text};
+use super::branch::{Branch, FENCE_MAX, Text};
+use super::builder::Builder;
 use super::order::Shape;
-use crate::models::id::first_id_of;
 use crate::query::resolve::DELETED;
-use time::{Duration, OffsetDateTime};
-
-/// Matches of a text that are fetched before anything else is looked at. Of a text with more, tickets are tried in the order of
-/// the answer, and a page is soon full.
-/// Few for the tests of this crate, so that their few tickets take both ways.
-pub(super) const FENCE_MAX: u16 = if cfg!(any(test, feature = "testing")) { 20 } else { 2_000 };
-/// How far the time that an id carries may be from the time that its row tells: what clocks may differ by, and more.
-pub const ID_SLACK: Duration = Duration::hours(1);
-
-/// What the ids of what was made in a stretch of time are: `>= $1`, `< $2`. Ids from before 1970 carry 1970.
-pub(super) fn id_bounds(
-    from: Option<OffsetDateTime>,
-    until: Option<OffsetDateTime>,
-    binds: &mut Binds,
-) -> Vec<String> {
-    let from = from.map(|from| (">=", from.saturating_sub(ID_SLACK)));
-    let until = until.map(|until| ("<", until.max(OffsetDateTime::UNIX_EPOCH).saturating_add(ID_SLACK)));
-    let bounds = from.into_iter().chain(until);
-    bounds.map(|(sign, at)| format!("{sign} {}", binds.add(Bind::Id(first_id_of(at))))).collect()
-}
 
 /// The whole statement.
-pub(super) fn write(compiler: &mut Compiler<'_>, branches: &[Branch], shape: &Shape, limit: &str) -> String {
-    let mut writer = Writer { compiler, shape, limit, withs: Vec::new(), selects: Vec::new() };
+pub(super) fn write(builder: &mut Builder<'_>, branches: &[Branch], shape: &Shape, limit: &str) -> String {
+    let mut writer = Writer { builder, shape, limit, withs: Vec::new(), selects: Vec::new() };
     for branch in branches {
         writer.branch(branch);
     }
@@ -50,7 +28,7 @@ pub(super) fn write(compiler: &mut Compiler<'_>, branches: &[Branch], shape: &Sh
 }
 
 struct Writer<'w, 'a> {
-    compiler: &'w mut Compiler<'a>,
+    builder: &'w mut Builder<'a>,
     shape: &'w Shape,
     limit: &'w str,
     withs: Vec<String>,
@@ -137,7 +115,7 @@ impl Writer<'_, '_> {
         text += &self.shape.joins;
         conditions.extend(self.ranges(branch, &ids));
         conditions.extend(branch.conditions.iter().cloned());
-        if self.compiler.hides_deleted {
+        if self.builder.hides_deleted {
             // A constant of ours, so that PostgreSQL knows that it leaves nearly all.
             conditions.push(format!("t.status <> '{DELETED}'"));
         }
@@ -148,7 +126,7 @@ impl Writer<'_, '_> {
 
     /// What is known of a ticket's id, said of each set too: PostgreSQL does not carry it over a join.
     fn ranges(&mut self, branch: &Branch, ids: &[String]) -> Vec<String> {
-        let bounds = id_bounds(branch.from, branch.until, &mut self.compiler.binds);
+        let bounds = self.builder.id_bounds(branch.from, branch.until);
         let of_sets =
             self.shape.after_id.iter().flat_map(|after| ids.iter().skip(1).map(move |id| (id, after)));
         let of_all = ids.iter().flat_map(|id| bounds.iter().map(move |bound| (id, bound)));

@@ -5,7 +5,7 @@ use crate::query::{Dialect, Purpose, parse, resolve};
 use crate::testing::desk::Desk;
 use time::macros::datetime;
 
-fn plan<T>(text: &str, frequencies: &Frequencies, of: impl FnOnce(&Plan<'_>) -> T) -> T {
+fn compile<T>(text: &str, frequencies: &Frequencies, of: impl FnOnce(&Compiler<'_>) -> T) -> T {
     let desk = Desk::of(&[0; 64]);
     let fields = desk.catalog.query_fields(Purpose::Search(&[]));
     let query = parse(text, Dialect::Tessera).unwrap_or_else(|error| panic!("{text}: {error}")).query;
@@ -15,11 +15,11 @@ fn plan<T>(text: &str, frequencies: &Frequencies, of: impl FnOnce(&Plan<'_>) -> 
         now: datetime!(2026-11-23 10:00 UTC),
         zone: crate::query::Zone::utc(),
     };
-    of(&Plan { query: &query, asker: &asker, frequencies, keys: &Keys::default() })
+    of(&Compiler { query: &query, asker: &asker, frequencies, keys: &Keys::default() })
 }
 
 fn page(text: &str) -> Statement {
-    plan(text, &Frequencies::default(), |plan| plan.page(None, 51).unwrap())
+    compile(text, &Frequencies::default(), |compiler| compiler.page(None, 51).unwrap())
 }
 
 #[test]
@@ -76,7 +76,9 @@ fn a_text_is_fenced_unless_its_words_are_known_to_be_frequent() {
     let words = [("fire".to_owned(), 0.2), ("smoke".to_owned(), 0.02)].into();
     let frequencies = Frequencies { messages: 4_000.0, words };
     let is_fenced = |text: &str| {
-        plan(text, &frequencies, |plan| plan.page(None, 51).unwrap().text.contains("AS MATERIALIZED"))
+        compile(text, &frequencies, |compiler| {
+            compiler.page(None, 51).unwrap().text.contains("AS MATERIALIZED")
+        })
     };
     assert!(!is_fenced("Content MATCHES 'fire'"));
     assert!(is_fenced("Content MATCHES 'fire smoke'"), "in 16, which are fetched");
@@ -89,8 +91,9 @@ fn a_time_is_said_of_the_ids_and_a_place_of_every_set() {
     let text = page("Created > '2026-11-01' AND Updated > 'today' AND NOT Created > '2027-01-01'").text;
     assert!(text.contains("t.id >= ") && text.contains("j0.id >= ") && !text.contains("t.id < "), "{text}");
     let place = uuid::Uuid::from_u128(7);
-    let next =
-        plan("Updated > 'today'", &Frequencies::default(), |plan| plan.page(Some((&[], place)), 51).unwrap());
+    let next = compile("Updated > 'today'", &Frequencies::default(), |compiler| {
+        compiler.page(Some((&[], place)), 51).unwrap()
+    });
     assert!(next.text.contains("t.id < ") && next.text.contains("j0.id < "), "{}", next.text);
 }
 
