@@ -131,7 +131,7 @@ async fn exported_tickets_are_imported_into_an_empty_database_unchanged() {
     let mut there = Server::new(&[]);
     let refused = there.run(&["import", "--create-missing", "--atomic", &file], &[]);
     assert!(!refused.ok && refused.stdout == "Imported nothing; 2 lines are bad.\n", "{refused:?}");
-    assert!(refused.stderr.contains("is no status of the queue \"Incidents\""), "{refused:?}");
+    assert!(refused.stderr.contains("is not a status of the queue \"Incidents\""), "{refused:?}");
     there.restart().await;
     there.log_in();
     let lifecycles = here.list("/api/lifecycles").await;

@@ -1,4 +1,4 @@
-//! What an import lacks of the configuration, made as the API would make it, in the database transaction of the import.
+//! Creates what an import lacks of the configuration, as the API would, in the database transaction of the import.
 
 use super::{Change, Document, at};
 use crate::db::catalog;
@@ -12,67 +12,68 @@ use crate::plan::documents::{CustomFieldDocument, DEFAULT_LIFECYCLE, QueueDocume
 use crate::plan::import::{Missing, Refused, Thing};
 use sqlx::{Postgres, Transaction};
 
-/// What came of it: the database transaction that goes on, and what stands in it.
-pub struct Made {
-    /// The database transaction, which holds the configuration from now on.
+/// The result: the database transaction that continues, and the configuration in it.
+pub struct Created {
+    /// The database transaction, which from now on holds the lock of the configuration.
     pub db: Transaction<'static, Postgres>,
-    /// The configuration with what was made.
+    /// The configuration with the created objects.
     pub catalog: Catalog,
-    /// What could not be made, and why.
+    /// The objects that could not be created, and why.
     pub refused: Refused,
-    /// How many things were made or changed.
+    /// The number of objects created or changed.
     pub count: u64,
 }
 
-/// Makes what is missing: queues of the default lifecycle, Freeform fields (or of those several values), the fields of queues, privileged users. All of it
-/// is one version of the configuration; what cannot be made is left out and told.
+/// Creates what is missing: queues with the default lifecycle, Freeform fields with one or several values, attachments of fields
+/// to queues, and privileged users. All of it is one version of the configuration. Objects that cannot be created are skipped
+/// and listed in the result.
 ///
 /// # Errors
-/// `locked` when somebody else changes the configuration for longer than the lock timeout; those of the database.
-pub async fn make(
+/// `locked` if another change of the configuration takes longer than the lock timeout; those of the database.
+pub async fn create(
     mut db: Transaction<'static, Postgres>,
     previous: &Catalog,
     guard: &Guard,
     missing: &Missing,
-) -> Result<Made> {
+) -> Result<Created> {
     let version = configuration::lock(&mut db).await? + 1;
     let catalog = catalog::read_within(&mut db, Some(previous), previous.installation.clone()).await?;
-    let mut making = Making {
+    let mut creation = Creation {
         change: Change::new(db, catalog, version, guard, ADMIN_USER),
         refused: Refused::new(),
         count: 0,
     };
     for (folded, name) in &missing.queues {
-        making.plant(Thing::Queue(folded.clone()), &queue(name), None).await?;
+        creation.plant(Thing::Queue(folded.clone()), &queue(name), None).await?;
     }
     for (folded, (name, is_multiple)) in &missing.fields {
-        making.plant(Thing::Field(folded.clone()), &field(name, *is_multiple), None).await?;
+        creation.plant(Thing::Field(folded.clone()), &field(name, *is_multiple), None).await?;
     }
     for folded in &missing.wider {
-        making.widen(folded).await?;
+        creation.widen(folded).await?;
     }
-    for (folded, fields) in &missing.places {
-        making.attach(folded, fields).await?;
+    for (folded, fields) in &missing.queue_fields {
+        creation.attach(folded, fields).await?;
     }
     for (folded, (name, address)) in &missing.agents {
-        making.agent(folded, name, address.as_deref()).await?;
+        creation.agent(folded, name, address.as_deref()).await?;
     }
-    let Making { mut change, refused, count } = making;
+    let Creation { mut change, refused, count } = creation;
     if count > 0 {
         configuration::set_version(&mut change.db, version).await?;
         change.catalog.version = version;
     }
-    Ok(Made { db: change.db, catalog: change.catalog, refused, count })
+    Ok(Created { db: change.db, catalog: change.catalog, refused, count })
 }
 
-struct Making<'g> {
+struct Creation<'g> {
     change: Change<'g>,
     refused: Refused,
     count: u64,
 }
 
-impl Making<'_> {
-    /// Writes one object; a refusal undoes what it had written and nothing else.
+impl Creation<'_> {
+    /// Writes one object. If it is invalid, only its own rows are undone.
     async fn plant<D: Document>(
         &mut self,
         thing: Thing,
@@ -94,7 +95,7 @@ impl Making<'_> {
         }
     }
 
-    /// Has a Freeform field take several values.
+    /// Changes a Freeform field to take several values.
     async fn widen(&mut self, folded: &str) -> Result<()> {
         let Some(id) = self.change.catalog.fields.find(folded).map(|field| field.id.0) else { return Ok(()) };
         let Some(before) = at::<CustomFieldDocument>(&mut self.change.db, id).await? else { return Ok(()) };
@@ -102,9 +103,9 @@ impl Making<'_> {
         self.plant(Thing::Field(folded.to_owned()), &document, Some(&before)).await
     }
 
-    /// Adds fields to those of a queue.
+    /// Attaches fields to a queue.
     async fn attach(&mut self, folded: &str, fields: &[String]) -> Result<()> {
-        // What is not there was refused before this.
+        // A queue that does not exist could not be created above.
         let Some(id) = self.change.catalog.queues.find(folded).map(|queue| queue.id.0) else { return Ok(()) };
         let Some(before) = at::<QueueDocument>(&mut self.change.db, id).await? else { return Ok(()) };
         let mut document = before.document.clone();
@@ -113,10 +114,10 @@ impl Making<'_> {
         if document == before.document {
             return Ok(());
         }
-        self.plant(Thing::Place(folded.to_owned()), &document, Some(&before)).await
+        self.plant(Thing::QueueFields(folded.to_owned()), &document, Some(&before)).await
     }
 
-    /// Makes a privileged user, or a user privileged.
+    /// Creates a privileged user, or makes an existing user privileged.
     async fn agent(&mut self, folded: &str, name: &str, address: Option<&str>) -> Result<()> {
         let mut id = users::person(&mut self.change.db, name).await?;
         if let Some(address) = address.filter(|_| id.is_none()) {
@@ -127,7 +128,7 @@ impl Making<'_> {
             None => None,
         };
         let document = match &before {
-            // Named in two ways: by the address, and by the username before.
+            // A line before named the same user differently and already made them privileged.
             Some(before) if before.document.privileged => return Ok(()),
             Some(before) => UserDocument { privileged: true, ..before.document.clone() },
             None => UserDocument {
@@ -168,8 +169,7 @@ fn field(name: &str, is_multiple: bool) -> CustomFieldDocument {
 }
 
 impl Change<'_> {
-    /// Adds an object as the API would, or puts it in the place of another, and reads the configuration again so that the
-    /// next one may name it.
+    /// Writes an object as the API would, and reads the configuration again so that the next object can refer to it.
     pub(super) async fn plant<D: Document>(
         &mut self,
         document: &D,

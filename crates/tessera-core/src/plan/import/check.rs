@@ -1,4 +1,4 @@
-//! Holds a line against the configuration and the users there are: what it lacks, and what is wrong with it.
+//! Checks a line against the configuration and the existing users, and collects what it lacks.
 
 use super::line::Who;
 use super::{Line, Values};
@@ -9,7 +9,7 @@ use crate::models::{CustomField, CustomFieldId, FieldType, Queue, QueueId, Statu
 use crate::plan::{Catalog, People};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// A line that can be imported, but for the people who are yet to be made.
+/// A line that can be imported once its people are users.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checked {
     pub(super) queue: QueueId,
@@ -19,41 +19,40 @@ pub struct Checked {
     pub(super) values: BTreeMap<CustomFieldId, Vec<String>>,
 }
 
-/// What lines need of the configuration and it does not have, each once, by its name.
+/// The objects of the configuration that lines need and that do not exist, each once, by its folded name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Queues.
     pub queues: BTreeMap<String, String>,
-    /// Fields, each with its name and whether it may have several values.
+    /// Fields, each with its name and whether it takes several values.
     pub fields: BTreeMap<String, (String, bool)>,
-    /// Fields that take one value, and are to take several.
+    /// Fields that take one value and need to take several.
     pub wider: BTreeSet<String>,
-    /// The fields of a queue, by the queue, in the order in which lines name them: fields that are there or are missing, and are
-    /// not its own.
-    pub places: BTreeMap<String, Vec<String>>,
-    /// Users who are to own tickets, each with the address that is known of them.
+    /// By queue, the existing or missing fields that need to be attached to it, in the order in which lines name them.
+    pub queue_fields: BTreeMap<String, Vec<String>>,
+    /// Ticket owners who are not privileged users, each with their address if a line gives it.
     pub agents: BTreeMap<String, (String, Option<String>)>,
 }
 
-/// A thing of the configuration, by its folded name.
+/// An object of the configuration, by its folded name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Thing {
     /// A queue.
     Queue(String),
     /// A field.
     Field(String),
-    /// The fields of a queue.
-    Place(String),
+    /// The fields attached to a queue.
+    QueueFields(String),
     /// A privileged user.
     Agent(String),
 }
 
-/// What was to be made and could not be, and why.
+/// The objects that could not be created, and why.
 pub type Refused = HashMap<Thing, String>;
 
 impl Missing {
-    /// Adds what a line lacks. Fields that were `made` before, for other lines, may become such as this one needs.
-    pub fn add(&mut self, line: &Line, catalog: &Catalog, people: &People, made: &HashSet<CustomFieldId>) {
+    /// Adds what a line lacks. Only fields in `created`, which this import created, may be changed to fit the line.
+    pub fn add(&mut self, line: &Line, catalog: &Catalog, people: &People, created: &HashSet<CustomFieldId>) {
         let queue = catalog.queues.find(&line.queue);
         if queue.is_none() {
             self.queues.entry(fold(&line.queue)).or_insert_with(|| line.queue.clone());
@@ -66,7 +65,7 @@ impl Missing {
                     let one = self.fields.entry(fold(name)).or_insert_with(|| (name.clone(), false));
                     one.1 |= is_multiple;
                 }
-                Some(field) if is_multiple && !field.is_multiple() && made.contains(&field.id) => {
+                Some(field) if is_multiple && !field.is_multiple() && created.contains(&field.id) => {
                     self.wider.insert(fold(name));
                 }
                 Some(_) => {}
@@ -74,9 +73,9 @@ impl Missing {
             let is_there =
                 queue.zip(field).is_some_and(|(queue, field)| queue.custom_fields.contains(&field.id));
             if !is_there && field.is_none_or(|field| !field.disabled) {
-                let place = self.places.entry(fold(&line.queue)).or_default();
-                if !place.iter().any(|there| fold(there) == fold(name)) {
-                    place.push(name.clone());
+                let fields = self.queue_fields.entry(fold(&line.queue)).or_default();
+                if !fields.iter().any(|there| fold(there) == fold(name)) {
+                    fields.push(name.clone());
                 }
             }
         }
@@ -88,18 +87,21 @@ impl Missing {
         }
     }
 
-    /// Whether nothing is missing.
+    /// Returns true if nothing is missing.
     pub fn is_empty(&self) -> bool {
-        let Self { queues, fields, wider, places, agents } = self;
-        queues.is_empty() && fields.is_empty() && wider.is_empty() && places.is_empty() && agents.is_empty()
+        let Self { queues, fields, wider, queue_fields, agents } = self;
+        queues.is_empty()
+            && fields.is_empty()
+            && wider.is_empty()
+            && queue_fields.is_empty()
+            && agents.is_empty()
     }
 }
 
-/// Holds a line against the configuration. A queue that takes no new tickets takes old ones, and users who are disabled own
-/// what they owned.
+/// Checks a line against the configuration. Disabled queues accept imported tickets, and disabled users may own them.
 ///
 /// # Errors
-/// Every fault there is, with what there is instead.
+/// All faults, each with the valid alternatives.
 pub fn check(
     line: &Line,
     catalog: &Catalog,
@@ -114,7 +116,7 @@ pub fn check(
     let Some(queue) = catalog.queues.find(&line.queue) else {
         let names = list(catalog.queues.iter().map(|queue| queue.name.as_str()));
         let message = format!(
-            "there is no queue {}; there are {names}. Make it, or give --create-missing",
+            "there is no queue {}; there are {names}. Create it, or use --create-missing",
             quote(&line.queue)
         );
         faults.push(with_reason("queue", message, refused.get(&Thing::Queue(fold(&line.queue)))));
@@ -140,14 +142,14 @@ fn owner(line: &Line, people: &People, refused: &Refused) -> Result<Option<UserI
         Some(user) if user.privileged => Ok(Some(user.id)),
         Some(user) => {
             let message = format!(
-                "{} may not own tickets: only privileged users may. Make them one, or give --create-missing",
+                "{} may not own tickets: only privileged users may. Make this user privileged, or use --create-missing",
                 user.username
             );
             Err(with_reason("owner", message, reason))
         }
         None => {
             let message = format!(
-                "there is no user {}; make one who is privileged, or give --create-missing",
+                "there is no user {}; create a privileged user, or use --create-missing",
                 quote(word)
             );
             Err(with_reason("owner", message, reason))
@@ -161,7 +163,7 @@ fn status(line: &Line, catalog: &Catalog, queue: &Queue) -> Result<(String, Stat
     found.map(|(status, class)| (status.to_owned(), class)).ok_or_else(|| {
         let there = lifecycle.map(|life| list(life.statuses())).unwrap_or_default();
         let message = format!(
-            "{} is no status of the queue {}; there are {there}",
+            "{} is not a status of the queue {}, which has {there}",
             quote(&line.status),
             quote(&queue.name)
         );
@@ -184,7 +186,7 @@ fn values(
             Err(message) => {
                 let reason = refused
                     .get(&Thing::Field(fold(name)))
-                    .or_else(|| refused.get(&Thing::Place(fold(&line.queue))));
+                    .or_else(|| refused.get(&Thing::QueueFields(fold(&line.queue))));
                 faults.push(with_reason(&place, message, reason));
                 continue;
             }
@@ -217,7 +219,7 @@ fn field<'c>(name: &str, catalog: &'c Catalog, queue: &Queue) -> Result<&'c Cust
         let attached = queue.custom_fields.iter().filter_map(|id| catalog.fields.get(*id));
         let there = list(attached.map(|field| field.name.as_str()));
         return Err(format!(
-            "there is no such field; the queue {} has {there}. Make it, or give --create-missing",
+            "there is no such field; the queue {} has {there}. Create it, or use --create-missing",
             quote(&queue.name)
         ));
     };
@@ -226,7 +228,7 @@ fn field<'c>(name: &str, catalog: &'c Catalog, queue: &Queue) -> Result<&'c Cust
     }
     if !queue.custom_fields.contains(&field.id) {
         return Err(format!(
-            "is not attached to the queue {}; attach the field, or give --create-missing",
+            "is not attached to the queue {}; attach it, or use --create-missing",
             quote(&queue.name)
         ));
     }
@@ -236,6 +238,6 @@ fn field<'c>(name: &str, catalog: &'c Catalog, queue: &Queue) -> Result<&'c Cust
 fn with_reason(field: &str, message: String, reason: Option<&String>) -> Fault {
     match reason {
         None => Fault::new(field, message),
-        Some(reason) => Fault::new(field, format!("could not be made: {reason}")),
+        Some(reason) => Fault::new(field, format!("could not be created: {reason}")),
     }
 }

@@ -1,4 +1,4 @@
-//! The format: what a line of an import says, and an export writes.
+//! The format of a line, which an import reads and an export writes.
 
 use crate::models::User;
 use crate::models::text::{ADDRESS_MAX, NAME_MAX, is_address, line_fault, name_fault, quote};
@@ -10,23 +10,23 @@ use std::collections::BTreeSet;
 use std::fmt;
 use time::OffsetDateTime;
 
-/// A ticket, as a line of a file has it.
+/// A ticket on a line of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
-    /// What people say; drawn where it is not given.
+    /// The ticket number; assigned automatically if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
-    /// A queue, by name.
+    /// The name of a queue.
     pub queue: String,
-    /// One line.
+    /// A single line of text.
     pub subject: String,
     /// A status of the queue's lifecycle.
     pub status: String,
-    /// A person; nobody where it is not given.
+    /// A person; no owner if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// A person.
+    /// A person (see [`Who`]).
     pub creator: String,
     /// Persons.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
@@ -37,50 +37,50 @@ pub struct Line {
     /// Persons.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub admin_cc: Vec<String>,
-    /// 0 where it is not given.
+    /// 0 if absent.
     #[serde(default, deserialize_with = "or_default")]
     pub priority: i32,
-    /// When it was made.
+    /// The time of creation.
     #[serde(with = "date")]
     pub created_at: OffsetDateTime,
-    /// When it was last changed; where it is not given, when the last transaction was made.
+    /// The time of the last change; if absent, that of the last transaction.
     #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<OffsetDateTime>,
-    /// When it first left an initial status.
+    /// The time at which the ticket first left an initial status.
     #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<OffsetDateTime>,
-    /// When it should be done.
+    /// The time by which the ticket should be resolved.
     #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
     pub due_at: Option<OffsetDateTime>,
-    /// When the requestors were last written to.
+    /// The time of the last message to the requestors.
     #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
     pub told_at: Option<OffsetDateTime>,
-    /// When it last became inactive.
+    /// The time at which the ticket last became inactive.
     #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<OffsetDateTime>,
-    /// Values by the name of the field, in the order of the line.
+    /// Values by field name, in the order of the line.
     #[serde(default, with = "pairs", skip_serializing_if = "Vec::is_empty")]
     pub custom_fields: Vec<(String, Values)>,
-    /// What happened before.
+    /// The ticket's history.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub transactions: Vec<Past>,
 }
 
 impl Line {
-    /// The people whom an import makes users where they are none: all but watchers of whom only an address is known.
+    /// Returns the people for whom an import creates users if necessary: all except watchers with only an address.
     pub fn users(&self) -> BTreeSet<(&str, Option<&str>)> {
         let watchers = self.watchers().filter_map(|word| Who::parse(word).ok()).filter(|who| !who.is_bare);
         let people = self.makers().filter_map(|word| Who::parse(word).ok()).chain(watchers);
         people.map(|who| (who.username, who.address)).collect()
     }
 
-    /// The words by which the people of this line may be found.
+    /// Returns the usernames and addresses of the people on this line.
     pub fn people(&self) -> impl Iterator<Item = &str> {
         let words = self.makers().chain(self.owner()).chain(self.watchers());
         words.filter_map(|word| Who::parse(word).ok()).flat_map(|who| who.words())
     }
 
-    /// The owner; `Nobody` is none.
+    /// The owner; `Nobody` means no owner.
     pub(super) fn owner(&self) -> Option<&str> {
         self.owner.as_deref().filter(|owner| !owner.trim().eq_ignore_ascii_case(NOBODY))
     }
@@ -94,48 +94,48 @@ impl Line {
     }
 }
 
-/// A transaction of a ticket's past, as a line has it.
+/// A transaction of a ticket's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Past {
     /// `Create`, `Status`, `Set` and so on.
     pub r#type: String,
-    /// When.
+    /// The time of the transaction.
     #[serde(with = "date")]
     pub created_at: OffsetDateTime,
-    /// A person.
+    /// A person (see [`Who`]).
     pub creator: String,
     /// The column or field that changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// The readable old value.
+    /// The old value in readable form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_value: Option<String>,
-    /// The readable new value.
+    /// The new value in readable form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_value: Option<String>,
-    /// The message.
+    /// The text of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// `text/plain` unless given, or `text/html`.
+    /// `text/plain` or `text/html`; `text/plain` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
 }
 
-/// The values of a field: null, a text, or a list of texts, which says that the field may have several.
+/// The values of a field: null, a text, or a list of texts. A list means that the field takes several values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Values {
-    /// None.
+    /// No value.
     None,
-    /// One.
+    /// One value.
     One(String),
-    /// Any number.
+    /// Any number of values.
     Many(Vec<String>),
 }
 
 impl Values {
-    /// The values.
+    /// Returns the values.
     pub fn as_slice(&self) -> &[String] {
         match self {
             Self::None => &[],
@@ -175,22 +175,22 @@ impl<'de> Deserialize<'de> for Values {
     }
 }
 
-/// A person, as a line names them: by a username, by a mail address, or by both: `eve <eve@example.net>`.
+/// A person on a line: a username, an email address, or both as in `eve <eve@example.net>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Who<'w> {
-    /// The username; the address where only that is given.
+    /// The username, or the address if only that is given.
     pub username: &'w str,
     /// The address.
     pub address: Option<&'w str>,
-    /// Whether only an address is given: as a watcher, somebody who need not be a user.
+    /// True if only an address is given. Such a watcher need not be a user.
     pub is_bare: bool,
 }
 
 impl<'w> Who<'w> {
-    /// Reads one.
+    /// Parses the name of a person.
     ///
     /// # Errors
-    /// Why it names nobody, and how somebody is named.
+    /// The reason, and how to name a person.
     pub fn parse(word: &'w str) -> Result<Self, String> {
         let word = word.trim();
         if is_address(word) {
@@ -204,7 +204,7 @@ impl<'w> Who<'w> {
             return Err(format!("{} {fault}", quote(username)));
         }
         if username.eq_ignore_ascii_case(NOBODY) {
-            return Err(format!("{NOBODY} is the owner of tickets that nobody owns, and can be nobody else"));
+            return Err(format!("{NOBODY} means no owner, so it cannot name a person"));
         }
         match address.filter(|address| !is_address(address)) {
             Some(address) => Err(format!(
@@ -215,29 +215,29 @@ impl<'w> Who<'w> {
         }
     }
 
-    /// The user, if they are one.
+    /// Returns the user, if this person is one.
     pub fn find<'p>(&self, people: &'p People) -> Option<&'p User> {
         people.find(self.username).or_else(|| self.address.and_then(|address| people.find(address)))
     }
 
-    /// The words by which they may be found.
+    /// Returns the words by which the user can be found.
     pub fn words(self) -> impl Iterator<Item = &'w str> {
         [self.username].into_iter().chain(self.address.filter(|_| !self.is_bare))
     }
 
-    /// How a user with an address is named, so that an import makes the same one.
+    /// Returns the form of a user with an address, from which an import creates the same user.
     pub fn named(username: &str, address: &str) -> String {
         format!("{username} <{address}>")
     }
 }
 
-/// Whether a word could name a person at all, as far as its length and characters go.
+/// Checks that the length and characters of a word allow it to name a person.
 pub(super) fn person_fault(word: &str) -> Option<String> {
     const MAX: usize = NAME_MAX + ADDRESS_MAX + " <>".len();
     line_fault(word, MAX).or_else(|| Who::parse(word).err())
 }
 
-/// The same of somebody who becomes a user, with the address as the username where there is no other.
+/// Checks the same for a person who becomes a user. A bare address becomes the username.
 pub(super) fn maker_fault(word: &str) -> Option<String> {
     person_fault(word).or_else(|| {
         let username = Who::parse(word).ok()?.username;
@@ -245,14 +245,14 @@ pub(super) fn maker_fault(word: &str) -> Option<String> {
     })
 }
 
-/// What is `null` as if it were not there.
+/// Reads `null` like an absent member.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A JSON object as its members in their order, also those that come twice.
+/// A JSON object as a list of its members in order, including duplicates.
 mod pairs {
     use super::{MapAccess, Values, Visitor, fmt};
     use serde::ser::SerializeMap;
@@ -296,7 +296,7 @@ mod pairs {
     }
 }
 
-/// Times by RFC 3339, in UTC and microseconds, in a year that every part of the way can write.
+/// Times in RFC 3339, converted to UTC and microseconds. The year is limited to what JSON, SQL and COPY can all write.
 mod date {
     use crate::models::text::quote;
     use crate::plan::context::to_micros;
@@ -321,7 +321,7 @@ mod date {
             .map_err(|_| format!("{} is not a time; write 2026-11-23T10:00:00Z", quote(word)))?;
         let time = to_micros(time);
         let is_within = time.offset().is_utc() && (1..=9_999).contains(&time.year());
-        is_within.then_some(time).ok_or_else(|| "is not within the years 1 to 9999 of UTC".to_owned())
+        is_within.then_some(time).ok_or_else(|| "is outside the years 1 to 9999 in UTC".to_owned())
     }
 
     pub(super) mod option {

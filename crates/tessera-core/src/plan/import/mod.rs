@@ -1,7 +1,7 @@
-//! Imports, the pure part: a line of a file becomes a ticket with its history, or the faults that keep it from being one.
+//! The pure part of imports: turns a line of a file into a ticket with its history, or into faults.
 //!
-//! [`Read::of`] reads a line and knows nothing else; [`check()`] holds it against the configuration; [`Checked::rows`] makes
-//! what is written. [`Line`] is also what an export writes.
+//! [`Read::of`] reads a line and needs nothing else; [`check()`] checks it against the configuration; [`Checked::rows`] turns
+//! it into rows. An export writes [`Line`]s too.
 
 mod check;
 mod line;
@@ -19,9 +19,9 @@ use time::Duration;
 
 /// The longest line, in bytes.
 pub const LINE_MAX: usize = 32 * 1024 * 1024;
-/// The largest number that a line may give: far from what JSON carries everywhere, so that the numbers after it are carried too.
+/// The largest ticket number that a line may give. It is far below 2^53, so that later numbers are safe in JSON too.
 pub const NUMBER_MAX: i64 = 1_000_000_000_000;
-/// The most transactions of a line.
+/// The maximum number of transactions on a line.
 pub const TRANSACTIONS_MAX: usize = 10_000;
-/// How far ahead of this machine's clock a time may be at which something has happened: what clocks differ by.
+/// How far a past event may lie ahead of this machine's clock, because clocks differ.
 pub const AHEAD_MAX: Duration = Duration::minutes(5);

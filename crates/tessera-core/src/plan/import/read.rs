@@ -1,4 +1,4 @@
-//! Reads a line: the JSON, what can be said of it without a database, and the key under which it is imported once.
+//! Reads a line: parses the JSON, checks what needs no database, and computes the key that prevents a second import.
 
 use super::line::{maker_fault, person_fault};
 use super::{AHEAD_MAX, Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
@@ -13,26 +13,26 @@ use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use time::OffsetDateTime;
 
-/// The types of messages that a person may have written.
+/// The content types of messages.
 const CONTENT_TYPES: [&str; 2] = ["text/plain", "text/html"];
 
-/// A line that was read, with what can be worked out from it alone.
+/// A line that has been read, with what can be computed from it alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read {
-    /// What it says, with its transactions in the order of their times.
+    /// The ticket, with its transactions ordered by time.
     pub line: Line,
-    /// What it is imported once under.
+    /// The key that prevents a second import.
     pub key: Key,
-    /// The words of its subject.
+    /// The words of the subject, for full-text search.
     pub subject_words: String,
-    /// The words of each transaction's content, in their order.
+    /// The words of each transaction's content, for full-text search.
     pub content_words: Vec<String>,
 }
 
-/// What a line is imported once under.
+/// The identity of a line. A line whose `key` was imported before is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// The given number, in 8 bytes; else the SHA-256 of the file's name, the line's number and the line.
+    /// The given ticket number in 8 bytes, or the SHA-256 of the file name, the line number and the line.
     pub key: Vec<u8>,
     /// The first 16 bytes of the SHA-256 of the line.
     pub line: Vec<u8>,
@@ -42,14 +42,14 @@ impl Read {
     /// Reads line `number`, from 1, of a file of this name.
     ///
     /// # Errors
-    /// Every fault there is, with paths such as `transactions[3].type`; of JSON that cannot be read, the first.
+    /// All faults, with paths such as `transactions[3].type`; only the first fault of invalid JSON.
     pub fn of(file: &str, number: u64, bytes: &[u8], now: OffsetDateTime) -> Result<Self, Vec<Fault>> {
         let mut line = parse(bytes).map_err(|fault| vec![fault])?;
         let faults = look(&line, now);
         if !faults.is_empty() {
             return Err(faults);
         }
-        // A history reads forwards; of one time, in the order of the line.
+        // A history is in order of time; transactions of the same time keep the order of the line.
         line.transactions.sort_by_key(|past| past.created_at);
         let content = |past: &Past| past.content.as_deref().map(vector).unwrap_or_default();
         Ok(Self {
@@ -61,7 +61,7 @@ impl Read {
     }
 }
 
-/// The number that a line gives, if it can be read: for a look ahead.
+/// Returns the ticket number of a valid line, to find the highest number before the import starts.
 pub fn number_of(bytes: &[u8], now: OffsetDateTime) -> Option<i64> {
     let line = parse(bytes).ok()?;
     line.number.filter(|_| look(&line, now).is_empty())
@@ -85,13 +85,13 @@ impl Key {
     }
 }
 
-/// The JSON of a line. What is wrong is looked for again with its path, which costs, and only where something is.
+/// Parses the JSON of a line. Tracking the path of an error is slow, so only a line that fails is parsed with it.
 fn parse(bytes: &[u8]) -> Result<Line, Fault> {
-    // serde would take a list of the members' values for an object, too.
+    // serde would also accept a list of the members' values as an object.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Fault::new(
             "line",
-            "is not a JSON object; each line is one: {\"queue\": …, \"subject\": …}",
+            "is not a JSON object; every line must be one, such as {\"queue\": …, \"subject\": …}",
         ));
     }
     let fast: serde_json::Result<Line> = serde_json::from_slice(bytes);
@@ -107,7 +107,7 @@ fn parse(bytes: &[u8]) -> Result<Line, Fault> {
         }
         let message = inner.to_string();
         let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        // Of a member that is missing or unknown, the path ends before it.
+        // The path of a missing or unknown member does not include the member.
         let named = message.split('`').nth(1).filter(|_| message.contains("field `"));
         let path = match (path.as_str(), named) {
             (".", Some(named)) => named.to_owned(),
@@ -124,21 +124,21 @@ fn syntax(error: &serde_json::Error) -> Fault {
     Fault::new("line", format!("is not JSON: {message}, at byte {}", error.column())).at(1, error.column())
 }
 
-/// What is wrong with a line, as far as can be said without knowing more than the time: an import at that time refuses it.
+/// Checks everything that needs only the line and the current time. An import rejects a line with any of these faults.
 pub fn look(line: &Line, now: OffsetDateTime) -> Vec<Fault> {
     let mut all = Vec::new();
     let faults = &mut all;
     if line.number.is_some_and(|number| !(1..=NUMBER_MAX).contains(&number)) {
-        let message = format!("is not a number of a ticket, which are 1 to {NUMBER_MAX}");
+        let message = format!("is not a valid ticket number; ticket numbers are 1 to {NUMBER_MAX}");
         faults.push(Fault::new("number", message));
     }
-    let mut say =
+    let mut add =
         |field: &str, fault: Option<String>| faults.extend(fault.map(|words| Fault::new(field, words)));
-    say("queue", line_fault(&line.queue, NAME_MAX).or_else(|| empty(&line.queue)));
-    say("status", line_fault(&line.status, NAME_MAX).or_else(|| empty(&line.status)));
-    say("creator", maker_fault(&line.creator));
-    say("created_at", future_fault(line.created_at, now));
-    say("updated_at", line.updated_at.and_then(|time| future_fault(time, now)));
+    add("queue", line_fault(&line.queue, NAME_MAX).or_else(|| empty(&line.queue)));
+    add("status", line_fault(&line.status, NAME_MAX).or_else(|| empty(&line.status)));
+    add("creator", maker_fault(&line.creator));
+    add("created_at", future_fault(line.created_at, now));
+    add("updated_at", line.updated_at.and_then(|time| future_fault(time, now)));
     if let Err(error) = check_subject(&line.subject) {
         faults.extend_from_slice(error.faults());
     }
@@ -183,7 +183,7 @@ fn look_at_fields(line: &Line, faults: &mut Vec<Fault>) {
         }
         let place = || format!("custom_fields.{name}");
         if !names.insert(fold(name)) {
-            faults.push(Fault::new(place(), "comes twice; names are compared without case. Remove one"));
+            faults.push(Fault::new(place(), "occurs twice (names ignore case); remove one"));
         }
         let count = values.as_slice().len();
         if count > most {
@@ -194,46 +194,43 @@ fn look_at_fields(line: &Line, faults: &mut Vec<Fault>) {
 
 fn look_at_past(past: &Past, place: &str, now: OffsetDateTime, faults: &mut Vec<Fault>) {
     let Past { r#type, created_at, creator, field, old_value, new_value, content, content_type } = past;
-    let mut say = |member: &str, fault: Option<String>| {
+    let mut add = |member: &str, fault: Option<String>| {
         faults.extend(fault.map(|message| Fault::new(format!("{place}.{member}"), message)));
     };
-    say("type", type_fault(r#type));
-    say("created_at", future_fault(*created_at, now));
-    say("creator", maker_fault(creator));
-    say("field", field.as_deref().and_then(|field| line_fault(field, NAME_MAX)));
-    // A value of a field elsewhere may be longer than one here, and a subject with it.
+    add("type", type_fault(r#type));
+    add("created_at", future_fault(*created_at, now));
+    add("creator", maker_fault(creator));
+    add("field", field.as_deref().and_then(|field| line_fault(field, NAME_MAX)));
+    // Values and subjects from another system may be longer than Tessera's own.
     let value = |value: &Option<String>| value.as_deref().and_then(|value| fault(value, CONTENT_MAX));
-    say("old_value", value(old_value));
-    say("new_value", value(new_value));
-    say("content", content.as_deref().and_then(|content| fault(content, CONTENT_MAX)));
+    add("old_value", value(old_value));
+    add("new_value", value(new_value));
+    add("content", content.as_deref().and_then(|content| fault(content, CONTENT_MAX)));
     let known = |word: &&String| !CONTENT_TYPES.contains(&word.as_str());
-    say(
+    add(
         "content_type",
-        content_type
-            .as_ref()
-            .filter(known)
-            .map(|word| format!("{} is none of {}", quote(word), list(CONTENT_TYPES))),
+        content_type.as_ref().filter(known).map(|word| {
+            format!("{} is not a supported content type; use {}", quote(word), CONTENT_TYPES.join(" or "))
+        }),
     );
 }
 
-/// An Import is what this line will be, and no part of a past.
+/// `Import` is the type of the transaction that the import itself adds, so a line cannot have it.
 fn type_fault(word: &str) -> Option<String> {
     let known = TransactionType::parse(word).filter(|kind| *kind != TransactionType::Import);
     known.is_none().then(|| {
         let types = TransactionType::ALL.into_iter().filter(|kind| *kind != TransactionType::Import);
         format!(
-            "{} is no type of a transaction; there are {}",
+            "{} is not a transaction type; the types are {}",
             quote(word),
             list(types.map(TransactionType::as_str))
         )
     })
 }
 
-/// A ticket's history never runs backwards, so what comes after such a time would wait for it.
+/// Rejects times in the future: a ticket's history never goes back in time, so later changes would get that time too.
 fn future_fault(time: OffsetDateTime, now: OffsetDateTime) -> Option<String> {
-    (time > now.saturating_add(AHEAD_MAX)).then(|| {
-        "is in the future, and says when something happened; write a time that has passed".to_owned()
-    })
+    (time > now.saturating_add(AHEAD_MAX)).then(|| "is in the future; write a time in the past".to_owned())
 }
 
 fn empty(text: &str) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Makes of a line what is written: the ticket, its people and values, and a history that ends with an Import.
+//! Turns a line into rows: the ticket, its people and values, and a history that ends with an `Import` transaction.
 
 use super::line::Who;
 use super::{Checked, Past, Read};
@@ -15,22 +15,22 @@ use crate::plan::draft::role_field;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// A ticket that is imported, with everything that is written of it.
+/// An imported ticket with all of its rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
     /// The ticket.
     pub ticket: Ticket,
-    /// The ids of the rows of its values.
+    /// The values of its fields, with the ids of their rows.
     pub values: Vec<(Uuid, CustomFieldId, String)>,
-    /// Its history; the last one is the Import.
+    /// Its history, which ends with the `Import` transaction.
     pub transactions: Vec<Transaction>,
 }
 
 impl Checked {
-    /// The rows of a line: the ticket has this number, and its ids carry the times of the line, so that they sort by them.
+    /// Returns the rows of a line. The ticket gets this number. All ids carry the times of the line, so that they sort by time.
     ///
     /// # Errors
-    /// A person who is no user and should be.
+    /// A person who is not a user and must be one.
     pub fn rows(
         self,
         read: &Read,
@@ -88,7 +88,7 @@ impl Checked {
     }
 }
 
-/// The history under work.
+/// The history being built.
 struct History<'t> {
     ticket: &'t Ticket,
     request: RequestId,
@@ -99,9 +99,9 @@ impl History<'_> {
     fn push_past(&mut self, past: &Past, creator: UserId, id: TransactionId) {
         let content_type = past.content_type.clone().unwrap_or_else(|| "text/plain".to_owned());
         let content = past.content.clone().filter(|body| !body.is_empty());
-        // The type was looked at when the line was read.
+        // The type was checked when the line was read.
         let kind = TransactionType::parse(&past.r#type).unwrap_or(TransactionType::Comment);
-        let made = Transaction {
+        let transaction = Transaction {
             field: past.field.clone(),
             old_value: past.old_value.clone(),
             new_value: past.new_value.clone(),
@@ -109,13 +109,13 @@ impl History<'_> {
             creator,
             ..self.line(id, kind, Change::Imported, past.created_at)
         };
-        self.transactions.push(made);
+        self.transactions.push(transaction);
     }
 
     fn push_import(&mut self, at: OffsetDateTime, id: TransactionId) {
         let change = Change::Import(Box::new(self.ticket.clone()));
-        let made = self.line(id, TransactionType::Import, change, at);
-        self.transactions.push(made);
+        let transaction = self.line(id, TransactionType::Import, change, at);
+        self.transactions.push(transaction);
     }
 
     fn line(
@@ -150,13 +150,14 @@ impl History<'_> {
 fn user(word: &str, place: &str, people: &People, faults: &mut Vec<Fault>) -> UserId {
     let found = Who::parse(word).ok().and_then(|who| who.find(people)).map(|user| user.id);
     found.unwrap_or_else(|| {
-        let message = format!("{} is no user, and could not be made one; make it by hand", quote(word));
+        let message =
+            format!("{} is not a user, and creating one failed; create the user manually", quote(word));
         faults.push(Fault::new(place, message));
         SYSTEM_USER
     })
 }
 
-/// The watchers of a role, each once. The address of a user is the user.
+/// The watchers of a role, each once. The address of a user stands for that user.
 fn watchers(
     role: Role,
     words: &[String],
@@ -169,8 +170,8 @@ fn watchers(
         let Ok(who) = Who::parse(word) else { continue };
         let user = who.find(people).map(|user| user.id);
         let wrong = match user {
-            Some(SYSTEM_USER) => Some(format!("{word} is the system and cannot watch a ticket")),
-            None if !who.is_bare => Some(format!("{} is no user, and could not be made one", quote(word))),
+            Some(SYSTEM_USER) => Some(format!("{word} is the system user and cannot watch a ticket")),
+            None if !who.is_bare => Some(format!("{} is not a user, and creating one failed", quote(word))),
             _ => None,
         };
         faults.extend(wrong.map(|message| Fault::new(role_field(role), message)));
@@ -183,7 +184,7 @@ fn watchers(
     watchers
 }
 
-/// Ids that carry times which only grow: those of one millisecond come of one source, and so keep their order.
+/// Draws ids that carry increasing times. Ids of the same millisecond come from one source and so keep their order.
 struct Trail {
     at: OffsetDateTime,
     ids: Ids,
@@ -198,7 +199,7 @@ impl Trail {
     fn draw<I: From<Uuid>>(&mut self, at: OffsetDateTime) -> I {
         let millis = |time: OffsetDateTime| time.unix_timestamp_nanos().div_euclid(1_000_000);
         if millis(at) != millis(self.at) {
-            // Another stretch of the same chance: no two sources of a ticket give one id.
+            // A different part of the same random sequence, so that no two sources of a ticket draw the same id.
             self.seed = self.seed.wrapping_add(0x5851_f42d_4c95_7f2d);
             self.ids = Ids::new(at, self.seed);
         }

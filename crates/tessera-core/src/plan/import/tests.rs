@@ -1,4 +1,4 @@
-//! Tables of lines: what each becomes, and what is said of those that become nothing.
+//! Tables of lines with the tickets they become, and of invalid lines with their faults.
 
 use super::*;
 use crate::error::Fault;
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
 
-/// A line that says no more than it must, with more in it, or less where that is null.
+/// A line with only the required members, plus `more`; members that are null in `more` are removed.
 fn line(more: Value) -> Vec<u8> {
     let mut line = json!({"queue": "Support", "subject": "Printer", "status": "open", "creator": "ann",
         "created_at": "2020-01-01T10:00:00Z"});
@@ -22,7 +22,7 @@ fn line(more: Value) -> Vec<u8> {
     line.to_string().into_bytes()
 }
 
-/// When the tests import.
+/// The time of the imports.
 const NOW: OffsetDateTime = datetime!(2026-11-23 10:00 UTC);
 
 fn read_from(file: &str, at: u64, bytes: &[u8]) -> Result<Read, Vec<Fault>> {
@@ -33,7 +33,7 @@ fn read(more: Value) -> Read {
     read_from("old.jsonl", 1, &line(more)).unwrap()
 }
 
-/// ann and bob may own tickets, eve may not, and gone could until she left.
+/// ann and bob can own tickets, eve cannot, and gone is disabled.
 fn people() -> People {
     let gone = User { disabled: true, ..user(14, "gone", true) };
     let system = User { id: SYSTEM_USER, ..user(0, "tessera", false) };
@@ -46,7 +46,7 @@ fn rows(catalog: &Catalog, read: &Read) -> Result<Imported, Vec<Fault>> {
     checked.rows(read, 7, &people, id(900).into(), 1)
 }
 
-/// What is wrong with a line, as `field: message` each.
+/// The faults of a line, each as `field: message`.
 fn faults(more: Value) -> Vec<String> {
     let catalog = Desk::new().open();
     let faults = read_from("old.jsonl", 1, &line(more)).and_then(|read| rows(&catalog, &read)).unwrap_err();
@@ -146,7 +146,7 @@ fn what_is_no_line_is_told_with_the_place_and_what_would_be_right() {
         assert_eq!(faults.len(), 1, "{faults:?}");
         format!("{}: {}", faults[0].field, faults[0].message)
     };
-    let object = "line: is not a JSON object; each line is one: {\"queue\": …, \"subject\": …}";
+    let object = "line: is not a JSON object; every line must be one, such as {\"queue\": …, \"subject\": …}";
     for text in ["", "42", "[\"Support\"]", "null", "\u{feff}{}"] {
         assert_eq!(told(text), object, "{text}");
     }
@@ -173,7 +173,7 @@ fn what_is_no_line_is_told_with_the_place_and_what_would_be_right() {
             json!({"created_at": "yesterday"}),
             "created_at: \"yesterday\" is not a time; write 2026-11-23T10:00:00Z",
         ),
-        (json!({"due_at": "9999-12-31T23:59:59-01:00"}), "due_at: is not within the years 1 to 9999 of UTC"),
+        (json!({"due_at": "9999-12-31T23:59:59-01:00"}), "due_at: is outside the years 1 to 9999 in UTC"),
         (
             json!({"custom_fields": ["a"]}),
             "custom_fields: invalid type: sequence, expected an object with a member for each field, or null",
@@ -206,8 +206,8 @@ fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
     assert_eq!(
         all,
         [
-            "number: is not a number of a ticket, which are 1 to 1000000000000",
-            "creator: Nobody is the owner of tickets that nobody owns, and can be nobody else",
+            "number: is not a valid ticket number; ticket numbers are 1 to 1000000000000",
+            "creator: Nobody means no owner, so it cannot name a person",
             "subject: contains a line break or another control character; it must be one line",
             "requestors[0]: \"no\" is not a mail address; write a username, an address, or eve <eve@example.net>",
             "cc[0]: \"\" is empty; a name has 1 to 200 bytes",
@@ -218,22 +218,22 @@ fn what_a_line_says_and_cannot_be_is_told_all_at_once() {
         past.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         faults(json!({"transactions": [past]}))
     };
-    let types = "there are \"Create\", \"Status\", \"Set\", \"Correspond\", \"Comment\", \"CustomField\", \"AddWatcher\", \
+    let types = "the types are \"Create\", \"Status\", \"Set\", \"Correspond\", \"Comment\", \"CustomField\", \"AddWatcher\", \
                  \"DelWatcher\", \"EmailRecord\", \"CommentEmailRecord\", \"WebhookDelivery\", \"ConnectorDelivery\", \
                  \"DeliveryFailed\" and \"SystemError\"";
     for kind in ["Import", "Told"] {
-        let expected = format!("transactions[0].type: \"{kind}\" is no type of a transaction; {types}");
+        let expected = format!("transactions[0].type: \"{kind}\" is not a transaction type; {types}");
         assert_eq!(past(json!({"type": kind})), [expected]);
     }
     let nul = "contains the character U+0000, which cannot be stored; remove it";
     assert_eq!(past(json!({"content": "a\u{0}b"})), [format!("transactions[0].content: {nul}")]);
     assert_eq!(past(json!({"new_value": "\u{0}"})), [format!("transactions[0].new_value: {nul}")]);
-    let html = "transactions[0].content_type: \"text/markdown\" is none of \"text/plain\" and \"text/html\"";
+    let html = "transactions[0].content_type: \"text/markdown\" is not a supported content type; use text/plain or text/html";
     assert_eq!(past(json!({"content_type": "text/markdown"})), [html]);
     let many = vec!["a@example.net"; 201];
     assert_eq!(faults(json!({"cc": many})), ["cc: names 201 people; at most 200 are allowed"]);
     let twice = read_from("f", 1, br#"{"queue":"Support","subject":"S","status":"open","creator":"ann","created_at":"2020-01-01T00:00:00Z","custom_fields":{"Note":"a","note":"b"}}"#);
-    assert_eq!(twice.unwrap_err()[0].message, "comes twice; names are compared without case. Remove one");
+    assert_eq!(twice.unwrap_err()[0].message, "occurs twice (names ignore case); remove one");
 }
 
 #[test]
@@ -241,25 +241,25 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
     let cases = [
         (
             json!({"queue": "Nowhere"}),
-            "queue: there is no queue \"Nowhere\"; there are \"Support\" and \"Billing\". Make it, or give --create-missing",
+            "queue: there is no queue \"Nowhere\"; there are \"Support\" and \"Billing\". Create it, or use --create-missing",
         ),
         (
             json!({"queue": "Billing", "status": "resolved"}),
-            "status: \"resolved\" is no status of the queue \"Billing\"; there are \"waiting\", \"open\" and \"paid\"",
+            "status: \"resolved\" is not a status of the queue \"Billing\", which has \"waiting\", \"open\" and \"paid\"",
         ),
         (
             json!({"owner": "zoe"}),
-            "owner: there is no user \"zoe\"; make one who is privileged, or give --create-missing",
+            "owner: there is no user \"zoe\"; create a privileged user, or use --create-missing",
         ),
         (
             json!({"owner": "eve"}),
-            "owner: eve may not own tickets: only privileged users may. Make them one, or give --create-missing",
+            "owner: eve may not own tickets: only privileged users may. Make this user privileged, or use --create-missing",
         ),
         (
             json!({"creator": "zoe"}),
-            "creator: \"zoe\" is no user, and could not be made one; make it by hand",
+            "creator: \"zoe\" is not a user, and creating one failed; create the user manually",
         ),
-        (json!({"cc": ["tessera"]}), "cc: tessera is the system and cannot watch a ticket"),
+        (json!({"cc": ["tessera"]}), "cc: tessera is the system user and cannot watch a ticket"),
         (
             json!({"custom_fields": {"Severity": "huge"}}),
             "custom_fields.Severity: \"huge\" is not a value of \"Severity\"; valid values are \"low\" and \"high\"",
@@ -270,11 +270,11 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
         ),
         (
             json!({"custom_fields": {"Nope": null}}),
-            "custom_fields.Nope: there is no such field; the queue \"Support\" has \"Severity\", \"Components\" and \"Note\". Make it, or give --create-missing",
+            "custom_fields.Nope: there is no such field; the queue \"Support\" has \"Severity\", \"Components\" and \"Note\". Create it, or use --create-missing",
         ),
         (
             json!({"queue": "Billing", "custom_fields": {"Note": "x"}}),
-            "custom_fields.Note: is not attached to the queue \"Billing\"; attach the field, or give --create-missing",
+            "custom_fields.Note: is not attached to the queue \"Billing\"; attach it, or use --create-missing",
         ),
     ];
     for (more, expected) in cases {
@@ -300,14 +300,14 @@ fn what_is_missing_is_named_once_whatever_its_case() {
     assert_eq!(names(&missing.queues), ["Old"]);
     assert_eq!(missing.fields["colour"], ("Colour".to_owned(), true), "a list once is a list");
     assert_eq!(missing.fields.len(), 1);
-    assert_eq!(missing.places["old"], ["Colour", "Note"]);
-    assert_eq!(missing.places["billing"], ["Note"]);
+    assert_eq!(missing.queue_fields["old"], ["Colour", "Note"]);
+    assert_eq!(missing.queue_fields["billing"], ["Note"]);
     let agents: Vec<_> =
         missing.agents.values().map(|(name, address)| (name.as_str(), address.as_deref())).collect();
     assert_eq!(agents, [("eve", None), ("Zoe", Some("zoe@example.net"))]);
     let refused = Refused::from([(Thing::Queue("old".to_owned()), "it is too late".to_owned())]);
     let told = check(&read(json!({"queue": "Old"})).line, &catalog, &people, &refused).unwrap_err();
-    assert_eq!(told[0].message, "could not be made: it is too late");
+    assert_eq!(told[0].message, "could not be created: it is too late");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn what_has_happened_did_not_happen_in_the_future() {
         (json!({"transactions": past}), "transactions[0].created_at"),
     ];
     for (more, place) in cases {
-        let expected = "is in the future, and says when something happened; write a time that has passed";
+        let expected = "is in the future; write a time in the past";
         assert_eq!(faults(more), [format!("{place}: {expected}")]);
     }
     let soon = read(json!({"updated_at": "2026-11-23T10:05:00Z", "due_at": "2062-01-01T00:00:00Z"}));

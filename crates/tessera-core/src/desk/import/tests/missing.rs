@@ -1,4 +1,4 @@
-//! What an import lacks of the configuration: what is made of it, and what is not.
+//! Objects of the configuration that an import lacks: which are created, and which cannot be.
 
 use super::*;
 
@@ -14,7 +14,7 @@ async fn what_is_missing_is_made_as_the_api_would_one_version_a_batch() {
         line(json!({"creator": "zoe"})),
     ];
     let tally = imported(&desk, MISSING, &lines).await;
-    // Old; Colour, Tags, Empty; the fields of two queues; Zoe. Then eve, who was made by the batch before.
+    // Old; Colour, Tags, Empty; the fields of two queues; Zoe. Then eve, whom the previous batch created.
     assert_eq!((tally.imported, tally.configured, tally.users), (4, 8, 1));
     assert_eq!(count(&desk, "SELECT version FROM config_version").await, 3);
     assert_clean(&desk).await;
@@ -48,9 +48,9 @@ async fn what_cannot_be_made_is_told_of_every_line_that_needs_it_and_of_no_other
     assert_eq!(
         told,
         [
-            "1: custom_fields.a{b}: could not be made: name: contains a brace, which would end the field's name in queries",
-            "2: queue: could not be made: name: begins or ends with a space; remove it",
-            "3: owner: tessera may not own tickets: only privileged users may. Make them one, or give --create-missing",
+            "1: custom_fields.a{b}: could not be created: name: contains a brace, which would end the field's name in queries",
+            "2: queue: could not be created: name: begins or ends with a space; remove it",
+            "3: owner: tessera may not own tickets: only privileged users may. Make this user privileged, or use --create-missing",
         ]
     );
     assert_clean(&desk).await;
@@ -63,10 +63,10 @@ async fn a_field_that_was_made_takes_several_values_as_soon_as_a_line_has_them()
     let lines =
         [parts(json!("lid")), parts(json!("lid")), parts(json!(["lid"])), parts(json!(["lid", "gasket"]))];
     let tally = imported(&desk, MISSING, &lines).await;
-    // The field, its place, and that it takes several.
+    // The field, its attachment, and the change to several values.
     assert_eq!((tally.imported, tally.configured), (4, 3));
     assert_clean(&desk).await;
-    // What somebody else made is theirs, and is told.
+    // A field that the import did not create is not changed, and the line is reported.
     let (_, told) = import(&desk, MISSING, &[line(json!({"custom_fields": {"Other": "x"}}))]).await;
     assert_eq!(told, [""; 0]);
     let (_, told) = import(&desk, MISSING, &[line(json!({"custom_fields": {"Other": ["x", "y"]}}))]).await;
@@ -80,13 +80,13 @@ async fn what_a_bad_line_lacks_is_not_made() {
     let before = rows_there(&desk).await;
     let (tally, told) = import(&desk, MISSING, &[line(bad.clone())]).await;
     assert_eq!((tally.bad, tally.configured), (1, 0));
-    assert!(told[0].starts_with("1: status: \"bogus\" is no status"), "{told:?}");
+    assert!(told[0].starts_with("1: status: \"bogus\" is not a status"), "{told:?}");
     assert_eq!(rows_there(&desk).await, before);
     let good = line(
         json!({"queue": "Old", "owner": "Zoe <zoe@example.net>", "custom_fields": {"a{b}": null, "Colour": "x"}}),
     );
     let (_, told) = import(&desk, MISSING, &[line(bad), good]).await;
-    assert!(told[1].starts_with("2: custom_fields.a{b}: could not be made: "), "{told:?}");
+    assert!(told[1].starts_with("2: custom_fields.a{b}: could not be created: "), "{told:?}");
     assert_eq!(rows_there(&desk).await, before, "nor what another part of it lacks");
     let good = line(json!({"queue": "Old", "owner": "Zoe <zoe@example.net>"}));
     let worse = line(

@@ -1,11 +1,11 @@
-//! Imports on a real database: what they write, that they write it once, and what others do meanwhile.
+//! Imports into a real database: the rows they write, repeated imports, and concurrent changes.
 
 use super::*;
 use crate::db::export::Wanted;
 use crate::db::history;
 use crate::db::tickets::TicketRef;
 use crate::delivery::guard::Guard;
-use crate::desk::Conditions;
+use crate::desk::{Conditions, clock};
 use crate::models::user::ADMIN_USER;
 use crate::plan::Installation;
 use crate::plan::command::{CreateTicket, UpdateTicket};
@@ -16,10 +16,10 @@ use crate::testing::TestDb;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-#[path = "import_missing_tests.rs"]
-mod missing_things;
+#[path = "tests/missing.rs"]
+mod missing_objects;
 
-/// A desk with the seed, and the database under it.
+/// A seeded desk with its database.
 struct Desk {
     tessera: Arc<Tessera>,
     _db: TestDb,
@@ -52,7 +52,7 @@ async fn desk() -> Desk {
     Desk { tessera: Arc::new(tessera), _db: db }
 }
 
-/// A line that the seeded desk takes, with more in it.
+/// A line that is valid in the seeded database, with more members.
 fn line(more: Value) -> Value {
     let mut line = json!({"queue": "General", "subject": "Printer", "status": "open", "creator": "eve@example.net",
         "created_at": "2020-01-01T10:00:00Z"});
@@ -68,7 +68,7 @@ fn numbered(lines: &[Value]) -> Vec<Numbered> {
     (1..).zip(lines).map(read).collect()
 }
 
-/// Imports lines in batches of two, so that there are several; what was done and what was said.
+/// Imports lines in batches of two, so that there are several. Returns the tally and the reported lines.
 async fn import(desk: &Tessera, options: Options, lines: &[Value]) -> (Tally, Vec<String>) {
     let (mut import, mut told) = (Import::begin(desk, options), Vec::new());
     for batch in numbered(lines).chunks(2) {
@@ -85,7 +85,7 @@ async fn import(desk: &Tessera, options: Options, lines: &[Value]) -> (Tally, Ve
     (import.finish().await.unwrap(), told.into_iter().map(words).collect())
 }
 
-/// Imports lines that are all good.
+/// Imports lines that are all valid.
 async fn imported(desk: &Tessera, options: Options, lines: &[Value]) -> Tally {
     let (tally, told) = import(desk, options, lines).await;
     assert_eq!(told, [""; 0]);
@@ -96,7 +96,7 @@ async fn count(desk: &Tessera, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(&desk.pools.read).await.unwrap()
 }
 
-/// How many rows there are of everything that an import writes, and the version of the configuration.
+/// The numbers of rows in all tables that an import writes, and the version of the configuration.
 async fn rows_there(desk: &Tessera) -> BTreeMap<&'static str, i64> {
     let mut rows = BTreeMap::from([("version", count(desk, "SELECT version FROM config_version").await)]);
     for table in [
@@ -125,7 +125,7 @@ async fn assert_clean(desk: &Tessera) {
     assert!(report.tickets > 0 && report.violations.is_empty(), "{report:#?}");
 }
 
-/// Makes a ticket as the API would; its number.
+/// Creates a ticket as the API would, and returns its number.
 async fn make(desk: &Tessera, command: CreateTicket) -> i64 {
     let caller = desk.administrator().unwrap();
     let made = desk.create(&caller, command, &Conditions::default()).await.unwrap();
@@ -219,7 +219,7 @@ async fn a_file_that_is_imported_again_makes_nothing_twice() {
     let lines: Vec<Value> = (1..=5)
         .map(|at| if at % 2 == 0 { line(json!({"number": at * 10})) } else { line(json!({"priority": at})) })
         .collect();
-    // As if it had been killed after its first batch.
+    // As if the import had been killed after its first batch.
     imported(&desk, ALL_THERE, &lines[..2]).await;
     let tally = imported(&desk, ALL_THERE, &lines).await;
     assert_eq!((tally.imported, tally.skipped, tally.lines), (3, 2, 5));
@@ -259,12 +259,12 @@ async fn a_bad_line_is_told_and_the_others_are_imported() {
     let (tally, told) = import(&desk, ALL_THERE, &lines).await;
     assert_eq!((tally.imported, tally.bad, tally.skipped, tally.lines), (1, 7, 1, 9));
     let begins = [
-        "1: status: \"lost\" is no status",
+        "1: status: \"lost\" is not a status",
         "3: line: is not a JSON object",
         "4: number: 1 is the number of another ticket",
         "5: differs from #7",
         "6: owner: eve@example.net may not own tickets",
-        "7: cc: tessera is the system",
+        "7: cc: tessera is the system user",
         "8: owner: eve@example.net may not own tickets",
         "9: queue: missing field",
     ];
@@ -335,7 +335,7 @@ async fn people_whose_names_are_folded_in_two_ways_are_found_by_the_names_they_h
     let tally = imported(&desk, MISSING, &lines).await;
     assert_eq!(tally.imported, 4);
     assert_eq!(count(&desk, "SELECT count(*) FROM users WHERE username IN ('İsmail', 'ΝΙΚΟΣ')").await, 2);
-    // Another import knows none of them yet.
+    // Another import has not looked up any of them yet.
     let more = line(json!({"creator": "İsmail", "subject": "Another", "cc": ["ΝΙΚΟΣ"]}));
     imported(&desk, ALL_THERE, &[more]).await;
     assert_clean(&desk).await;
@@ -365,7 +365,7 @@ async fn all_or_nothing_leaves_no_trace_of_a_file_with_one_bad_line() {
     ];
     let before = rows_there(&desk).await;
     let (tally, told) = import(&desk, ATOMIC, &lines).await;
-    assert_eq!(told.len(), 2, "both are told: {told:?}");
+    assert_eq!(told.len(), 2, "both are reported: {told:?}");
     assert_eq!(tally, Tally { lines: 5, bad: 2, ..Tally::default() });
     assert_eq!(rows_there(&desk).await, before);
     lines.remove(4);
@@ -399,7 +399,7 @@ async fn given_numbers_are_kept_and_the_next_ones_follow_the_highest() {
         .await
         .unwrap();
     assert_eq!(numbers, [3, 500, 1_000, 1_001, 1_002, 1_003]);
-    // Before the first of them is written, so that nobody is given one meanwhile.
+    // The numbers are reserved before the first line is written, so that no other ticket gets one meanwhile.
     Import::begin(&desk, ALL_THERE).reserve(2_000).await.unwrap();
     assert_eq!(make(&desk, a_ticket()).await, 2_001);
     Import::begin(&desk, ALL_THERE).reserve(5).await.unwrap();
@@ -410,7 +410,7 @@ async fn given_numbers_are_kept_and_the_next_ones_follow_the_highest() {
 async fn a_create_that_drew_a_number_which_an_import_gave_away_draws_another() {
     let desk = desk().await;
     imported(&desk, ALL_THERE, &[line(json!({"number": 1})), line(json!({"number": 2}))]).await;
-    // As if they had been drawn before the import moved the sequence.
+    // As if these numbers had been drawn before the import moved the sequence.
     sqlx::query("SELECT setval('ticket_number', 1, false)").execute(&desk.pools.write).await.unwrap();
     assert_eq!(make(&desk, a_ticket()).await, 3);
     assert_clean(&desk).await;
@@ -445,7 +445,7 @@ async fn creates_and_two_imports_at_once_give_every_ticket_a_number_of_its_own()
         let given = |at| line(json!({"number": highest - at}));
         let drawn = |at| line(json!({"priority": highest - at}));
         let lines: Vec<Value> = (0..20).map(|at| if at % 2 == 0 { given(at) } else { drawn(at) }).collect();
-        // Without a number the file, the line and its place are the key; the priority tells the two apart.
+        // Without a number, the file, the line number and the line are the key; the priority makes them differ.
         tokio::spawn(async move { imported(&tessera, MISSING, &lines).await.imported })
     };
     let (one, other) = (import_of(1_000), import_of(10_000));
@@ -464,7 +464,7 @@ async fn creates_and_two_imports_at_once_give_every_ticket_a_number_of_its_own()
 async fn a_lifecycle_that_changes_meanwhile_is_the_one_that_counts() {
     use crate::plan::documents::LifecycleDocument;
     let desk = desk().await;
-    // The import has read the configuration before it is changed, and takes its first batch after.
+    // The import reads the configuration before the change, and imports its first batch after it.
     let mut under_way = Import::begin(&desk, ALL_THERE);
     let other =
         Tessera::open(desk.pools.clone(), installation(), Arc::new(Guard::new(Vec::new()))).await.unwrap();
@@ -507,7 +507,7 @@ async fn what_is_exported_and_imported_elsewhere_is_exported_the_same() {
     assert_eq!(
         kinds,
         ["Create", "Status", "Set", "Set"],
-        "what was made here is told, and nothing of its deliveries"
+        "changes in this database are exported, its deliveries are not"
     );
     imported(&there, MISSING, &values).await;
     assert_clean(&there).await;
