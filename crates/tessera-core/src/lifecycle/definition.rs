@@ -1,4 +1,4 @@
-//! The definition of a lifecycle: the JSON that an administrator writes, and the check that names every fault in it.
+//! The definition of a lifecycle: the JSON that an administrator writes, and the check that lists all faults in it.
 
 use crate::error::Fault;
 use crate::models::StatusClass;
@@ -8,62 +8,62 @@ use std::collections::BTreeMap;
 
 /// The longest name of a status, in characters, folded or not. RT: the same.
 pub const STATUS_CHARS_MAX: usize = 64;
-/// How many statuses a lifecycle may have.
+/// The maximum number of statuses of a lifecycle.
 pub const STATUSES_MAX: usize = 100;
-/// To how many other lifecycles one may have maps.
+/// The maximum number of other lifecycles to which a lifecycle has maps.
 pub const MAPS_MAX: usize = 100;
 /// The longest name of a right, in ASCII letters and digits. RT: the same.
 pub const RIGHT_CHARS_MAX: usize = 25;
-/// How many faults of one definition are told; the last one then says how many more there are.
+/// The maximum number of faults reported for a definition. A last fault states how many more there are.
 pub const FAULTS_MAX: usize = 200;
 
-/// What stands for "not made yet" in transitions.
+/// The key of a new ticket in transitions.
 pub(super) const CREATE: &str = "";
-/// What stands for any status in rights.
+/// The key of any status in rights.
 pub(super) const ANY: &str = "*";
 
-/// A lifecycle as it is written down: spelled as its author spelled it, and not yet checked.
+/// A lifecycle as its author wrote it, not yet checked.
 ///
-/// It serialises to the JSON it was read from. `Lifecycle::compile` checks it.
+/// It serialises to the same JSON. `Lifecycle::compile` checks it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
-    /// Statuses of tickets that nobody has begun.
+    /// Statuses of tickets that nobody has started to work on.
     pub initial: Vec<String>,
-    /// Statuses of tickets that somebody is at.
+    /// Statuses of tickets in progress.
     pub active: Vec<String>,
-    /// Statuses of tickets that are over.
+    /// Statuses of closed tickets.
     pub inactive: Vec<String>,
-    /// What is taken where a request does not say.
+    /// Defaults for requests that leave something out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Defaults>,
-    /// Where tickets in a status may go, in the order in which it is shown. The status "" is that of a ticket not made yet.
+    /// The statuses that each status can change to, in the order in which they are shown. The key "" stands for a new ticket.
     pub transitions: BTreeMap<String, Vec<String>>,
-    /// The right that a transition needs, by "from -> to"; "*" is any status, "''" a ticket not made yet.
+    /// The right that a transition needs, by "from -> to"; "*" is any status, "''" a new ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rights: Option<BTreeMap<String, String>>,
-    /// What becomes of a status when a ticket moves to a queue with another lifecycle, by that lifecycle's name.
+    /// How statuses change if a ticket moves to a queue with another lifecycle, by the name of that lifecycle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<BTreeMap<String, BTreeMap<String, String>>>,
 }
 
-/// What is taken where a request does not say.
+/// Defaults for requests that leave something out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
-    /// The status of a new ticket; else the first initial status that is allowed at create, else the first active one.
+    /// The status of a new ticket. By default, the first initial status in which tickets can be created, or the first active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_create: Option<String>,
 }
 
 impl Definition {
-    /// The lifecycle `default` of a new database. RT: `%Lifecycles{default}` in `RT_Config`.
+    /// Returns the lifecycle `default` of a new database. RT: `%Lifecycles{default}` in `RT_Config`.
     #[expect(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
     pub fn stock() -> Self {
         serde_json::from_str(include_str!("default.json")).expect("default.json is a definition")
     }
 
-    /// The statuses of a list.
+    /// Returns the statuses of a list.
     pub fn statuses(&self, class: StatusClass) -> &[String] {
         match class {
             StatusClass::Initial => &self.initial,
@@ -73,7 +73,7 @@ impl Definition {
     }
 }
 
-/// What a definition without a fault says, every status in its stored (folded) spelling.
+/// A valid definition with every status in its stored (folded) spelling.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Graph {
     /// In the order of the lists.
@@ -106,11 +106,11 @@ impl Graph {
     }
 }
 
-/// A check under way: what was understood so far, and what was not.
+/// A check in progress.
 #[derive(Default)]
 struct Check {
     graph: Graph,
-    /// The statuses there are, as messages list them.
+    /// The list of statuses for messages.
     exist: String,
     faults: Vec<Fault>,
     /// Faults beyond [`FAULTS_MAX`].
@@ -128,7 +128,7 @@ impl Check {
 
     fn finish(mut self) -> Result<Graph, Vec<Fault>> {
         if self.untold > 0 {
-            let more = format!("and {} more faults, which show when these are mended", self.untold);
+            let more = format!("and {} more faults, which are listed once these are fixed", self.untold);
             self.faults.push(Fault::new("definition", more));
         }
         if self.faults.is_empty() { Ok(self.graph) } else { Err(self.faults) }
@@ -143,7 +143,7 @@ impl Check {
                 let fault = status_fault(name).or_else(|| {
                     let other = self.graph.classes.get(&status)?;
                     Some(format!(
-                        "{} stands in the list {other} already; a status stands once, whatever its case",
+                        "{} is already in the list {other}; a status can be listed only once, ignoring case",
                         quote(name)
                     ))
                 });
@@ -169,10 +169,7 @@ impl Check {
             if !status.is_empty() && !self.is_known(&status) {
                 self.unknown(path, from, "add it to initial, active or inactive, or remove this entry");
             } else if self.graph.transitions.contains_key(&status) {
-                self.fault(
-                    path,
-                    format!("stands twice, as names are compared without case; keep one {status:?}"),
-                );
+                self.fault(path, format!("occurs twice, because names ignore case; keep one {status:?}"));
             } else {
                 let ways = self.ways(&path, &status, ways);
                 self.graph.transitions.insert(status, ways);
@@ -181,12 +178,12 @@ impl Check {
         if !definition.transitions.contains_key(CREATE) {
             self.fault(
                 "definition.transitions",
-                "has no entry \"\", which lists the statuses a ticket may be created in; add it",
+                "has no entry \"\", which lists the statuses in which a ticket can be created; add it",
             );
         }
     }
 
-    /// The ways from a status, without those that cannot be.
+    /// The transitions from a status, without invalid ones.
     fn ways(&mut self, path: &str, from: &str, ways: &[String]) -> Vec<String> {
         let mut good: Vec<String> = Vec::new();
         for (at, to) in ways.iter().enumerate() {
@@ -194,9 +191,9 @@ impl Check {
             if !self.is_known(&status) {
                 self.unknown(path, to, "add it to initial, active or inactive, or remove it here");
             } else if status == from {
-                self.fault(path, format!("leads from {status:?} to itself, which is no change; remove it"));
+                self.fault(path, format!("leads from {status:?} to itself; remove it"));
             } else if good.contains(&status) {
-                self.fault(path, format!("{status:?} stands in this list already; remove one of them"));
+                self.fault(path, format!("{status:?} occurs twice in this list; remove one of them"));
             } else {
                 good.push(status);
             }
@@ -212,7 +209,7 @@ impl Check {
         if usual.is_none() && definition.transitions.contains_key(CREATE) {
             self.fault(
                 "definition.transitions.\"\"",
-                "lists no initial or active status, so no work could ever come in; add one",
+                "lists no initial or active status, so every ticket would be created closed; add one",
             );
         }
         match wanted.map(|name| (name, fold(name))) {
@@ -223,7 +220,7 @@ impl Check {
             Some((_, status)) if !at_create.contains(&status) => self.fault(
                 "definition.defaults.on_create",
                 format!(
-                    "{status:?} is not allowed at create; definition.transitions.\"\" allows {}",
+                    "a ticket cannot be created with the status {status:?}; definition.transitions.\"\" allows {}",
                     list(&at_create)
                 ),
             ),
@@ -238,7 +235,7 @@ impl Check {
                 self.fault(
                     path.clone(),
                     format!(
-                        "{} cannot be a right; a right has 1 to {RIGHT_CHARS_MAX} ASCII letters or digits, \
+                        "{} is not a valid right; a right has 1 to {RIGHT_CHARS_MAX} ASCII letters or digits, \
                          as ModifyTicket",
                         quote(right)
                     ),
@@ -247,8 +244,8 @@ impl Check {
             let Some((from, to)) = ends_of(edge) else {
                 self.fault(
                     path,
-                    "cannot be read; write \"from -> to\", with \"*\" for any status and \"''\" before \"->\" \
-                     for a ticket not made yet",
+                    "is not a valid transition; write \"from -> to\", with \"*\" for any status and \"''\" before \
+                     \"->\" for a new ticket",
                 );
                 continue;
             };
@@ -261,7 +258,7 @@ impl Check {
             }
             let to_rights = self.graph.rights.entry(from).or_default();
             if known && to_rights.insert(to, right.clone()).is_some() {
-                self.fault(path, "stands twice, as names are compared without case; keep one");
+                self.fault(path, "occurs twice, because names ignore case; keep one");
             }
         }
     }
@@ -278,11 +275,11 @@ impl Check {
         for (target, entries) in definition.maps.iter().flatten() {
             let path = format!("definition.maps.{}", key(target));
             if let Some(fault) = name_fault(target) {
-                self.fault(path, format!("names a lifecycle by a name that {fault}"));
+                self.fault(path, format!("the name of the lifecycle {fault}"));
             } else if fold(target) == fold(own_name) {
-                self.fault(path, "is this lifecycle itself, where a ticket keeps its status; remove the map");
+                self.fault(path, "is this lifecycle itself, which needs no map; remove it");
             } else if self.graph.maps.contains_key(&fold(target)) {
-                self.fault(path, "stands twice, as names are compared without case; keep one");
+                self.fault(path, "occurs twice, because names ignore case; keep one");
             } else {
                 let map = self.map(&path, entries);
                 self.graph.maps.insert(fold(target), map);
@@ -290,7 +287,8 @@ impl Check {
         }
     }
 
-    /// One map. What it leads to stands in another lifecycle, so only its form is checked here; the linter knows more.
+    /// Checks one map. The statuses it leads to belong to another lifecycle, so only their form is checked here; the linter
+    /// checks the rest.
     fn map(&mut self, path: &str, entries: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut map = BTreeMap::new();
         for (from, to) in entries {
@@ -298,9 +296,9 @@ impl Check {
             if !self.is_known(&status) {
                 self.unknown(path, from, "a map goes from the statuses of this lifecycle");
             } else if let Some(fault) = status_fault(to) {
-                self.fault(path, format!("leads to a status that cannot be: {fault}"));
+                self.fault(path, format!("leads to an invalid status: {fault}"));
             } else if map.insert(status, fold(to)).is_some() {
-                self.fault(path, "stands twice, as names are compared without case; keep one");
+                self.fault(path, "occurs twice, because names ignore case; keep one");
             }
         }
         map
@@ -311,12 +309,13 @@ impl Check {
     }
 
     fn unknown(&mut self, path: String, name: &str, advice: &str) {
-        let message = format!("there is no status {}; there are {} ({advice})", quote(name), self.exist);
+        let message =
+            format!("there is no status {}; the statuses are {} ({advice})", quote(name), self.exist);
         self.fault(path, message);
     }
 }
 
-/// Why this cannot name a status, if it cannot.
+/// The reason why a name cannot be a status, if there is one.
 fn status_fault(name: &str) -> Option<String> {
     let chars = name.chars().count().max(fold(name).chars().count());
     if name.is_empty() {
@@ -324,11 +323,11 @@ fn status_fault(name: &str) -> Option<String> {
     } else if chars > STATUS_CHARS_MAX {
         Some(format!("is {chars} characters long; a status has 1 to {STATUS_CHARS_MAX}"))
     } else if name.chars().any(char::is_control) {
-        Some(format!("{} holds a line break or another control character; remove it", quote(name)))
+        Some(format!("{} contains a line break or another control character; remove it", quote(name)))
     } else if name.trim() != name {
         Some(format!("{} begins or ends with a space; remove it", quote(name)))
     } else if [ANY, "''", "\"\""].contains(&name) || name.contains("->") {
-        Some(format!("{} is a sign that rights are written with, so no status can be called so", quote(name)))
+        Some(format!("{} is reserved for the notation of rights and cannot be a status", quote(name)))
     } else {
         None
     }
@@ -338,7 +337,7 @@ fn is_right(right: &str) -> bool {
     (1..=RIGHT_CHARS_MAX).contains(&right.len()) && right.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// The two ends of `from -> to`, folded; `to` is never [`CREATE`]. RT writes the status of a ticket not made yet as `''` or `""`.
+/// The two ends of `from -> to`, folded; `to` is never [`CREATE`]. RT writes `''` or `""` for a new ticket.
 fn ends_of(edge: &str) -> Option<(String, String)> {
     let (from, to) = edge.split_once("->")?;
     let (from, to) = (fold(from.trim()), fold(to.trim()));
@@ -346,7 +345,7 @@ fn ends_of(edge: &str) -> Option<(String, String)> {
     (!to.is_empty()).then_some((from, to))
 }
 
-/// A key as a path shows it: bare where it reads well, else quoted.
+/// A key in a path: bare if it consists of letters, digits, `_` and `-`, otherwise quoted.
 fn key(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if !name.is_empty() && name.len() <= STATUS_CHARS_MAX && name.bytes().all(plain) {

@@ -1,4 +1,4 @@
-//! Every rule of definitions, by tables of what breaks it.
+//! Every rule of definitions, with tables of definitions that break it.
 
 use super::*;
 use serde_json::{Value, json};
@@ -52,9 +52,14 @@ fn every_broken_rule_is_a_fault_with_its_place_and_what_to_do() {
         ("/initial", json!(["new", "a\nb"]), "definition.initial[1]", "control character"),
         ("/initial", json!(["new", "a\u{0}"]), "definition.initial[1]", "control character"),
         ("/initial", json!(["new", " a"]), "definition.initial[1]", "begins or ends with a space"),
-        ("/initial", json!(["new", "*"]), "definition.initial[1]", "sign that rights are written with"),
-        ("/initial", json!(["new", "a->b"]), "definition.initial[1]", "sign that rights are written with"),
-        ("/inactive", json!(["done", "OPEN"]), "definition.inactive[1]", "stands in the list active already"),
+        ("/initial", json!(["new", "*"]), "definition.initial[1]", "is reserved for the notation of rights"),
+        (
+            "/initial",
+            json!(["new", "a->b"]),
+            "definition.initial[1]",
+            "is reserved for the notation of rights",
+        ),
+        ("/inactive", json!(["done", "OPEN"]), "definition.inactive[1]", "is already in the list active"),
         ("/transitions/", Value::Null, "definition.transitions", "has no entry \"\""),
         ("/transitions/", json!([]), "definition.transitions.\"\"", "no initial or active status"),
         ("/transitions/", json!(["done"]), "definition.transitions.\"\"", "no initial or active status"),
@@ -73,14 +78,19 @@ fn every_broken_rule_is_a_fault_with_its_place_and_what_to_do() {
             "\"open\", \"in review\"",
         ),
         ("/transitions/new", json!(["New"]), "definition.transitions.new[0]", "to itself"),
-        ("/transitions/new", json!(["open", "Open"]), "definition.transitions.new[1]", "stands in this list"),
+        (
+            "/transitions/new",
+            json!(["open", "Open"]),
+            "definition.transitions.new[1]",
+            "occurs twice in this list",
+        ),
         (
             "/transitions/in review",
             json!(["x"]),
             "definition.transitions.\"in review\"[0]",
             "no status \"x\"",
         ),
-        ("/transitions/open", json!(["done"]), "definition.transitions.open", "stands twice"),
+        ("/transitions/open", json!(["done"]), "definition.transitions.open", "occurs twice"),
         (
             "/defaults/on_create",
             json!("gone"),
@@ -98,7 +108,7 @@ fn every_broken_rule_is_a_fault_with_its_place_and_what_to_do() {
         ("/rights/open -> x", json!("R"), "definition.rights.\"open -> x\"", "there is no status \"x\""),
         ("/rights/x -> open", json!("R"), "definition.rights.\"x -> open\"", "there is no status \"x\""),
         ("/rights/* -> ''", json!("R"), "definition.rights.\"* -> ''\"", "there is no status \"''\""),
-        ("/rights/* -> DONE", json!("R"), "definition.rights.\"* -> done\"", "stands twice"),
+        ("/rights/* -> DONE", json!("R"), "definition.rights.\"* -> done\"", "occurs twice"),
         ("/rights/* -> open", json!(""), "definition.rights.\"* -> open\"", "1 to 25 ASCII letters"),
         (
             "/rights/* -> open",
@@ -119,10 +129,10 @@ fn every_broken_rule_is_a_fault_with_its_place_and_what_to_do() {
             "there is no status \"gone\"",
         ),
         ("/maps/Billing", json!({"new": ""}), "definition.maps.Billing.new", "is empty"),
-        ("/maps/Billing", json!({"new": "a", "NEW": "b"}), "definition.maps.Billing.new", "stands twice"),
-        ("/maps/BILLING", json!({}), "definition.maps.Billing", "stands twice"),
+        ("/maps/Billing", json!({"new": "a", "NEW": "b"}), "definition.maps.Billing.new", "occurs twice"),
+        ("/maps/BILLING", json!({}), "definition.maps.Billing", "occurs twice"),
         ("/maps/support", json!({}), "definition.maps.support", "is this lifecycle itself"),
-        ("/maps/", json!({}), "definition.maps.\"\"", "names a lifecycle by a name that is empty"),
+        ("/maps/", json!({}), "definition.maps.\"\"", "the name of the lifecycle is empty"),
     ];
     for (pointer, value, field, message) in table {
         let faults = faults_with(pointer, value);
@@ -167,7 +177,7 @@ fn sizes_have_limits_and_so_has_the_list_of_faults() {
 
     let faults = faults_with("/transitions/new", json!(names(5_000)));
     assert_eq!(faults.len(), FAULTS_MAX + 1);
-    assert_eq!(faults[FAULTS_MAX].message, "and 4800 more faults, which show when these are mended");
+    assert_eq!(faults[FAULTS_MAX].message, "and 4800 more faults, which are listed once these are fixed");
 }
 
 #[test]
@@ -187,7 +197,7 @@ fn too_many_statuses_or_faults_are_told_and_nothing_more_is_looked_at() {
         check(json!({"initial": names, "active": [], "inactive": [], "transitions": {"": ["gone"]}}));
     assert_eq!(faults.unwrap_err().len(), 1);
 
-    // These, and that they are too many.
+    // These faults, and the fault that there are too many statuses.
     let nameless = vec![""; FAULTS_MAX - 1];
     let faults = check(json!({"initial": nameless, "active": [], "inactive": [], "transitions": {}}));
     assert_eq!(faults.unwrap_err().len(), FAULTS_MAX);

@@ -1,4 +1,4 @@
-//! The linter of lifecycles: what a definition without a fault would still do to the tickets and lifecycles around it.
+//! The linter of lifecycles: problems that a valid definition can still cause for tickets and other lifecycles.
 
 use super::Lifecycle;
 use super::definition::CREATE;
@@ -7,42 +7,42 @@ use crate::models::text::{fold, list, quote};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How much a finding weighs.
+/// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// To mend before saving.
+    /// To be fixed before saving.
     Mend,
-    /// To know; it may be meant.
+    /// A remark; it may be intended.
     Know,
 }
 
-/// One thing that the linter noticed.
+/// A finding of the linter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How much it weighs.
+    /// How serious it is.
     pub severity: Severity,
-    /// The rule, stable: `unreachable`, `no_way_out`, `list_word`, `idle_right`, `tickets_stranded`,
+    /// The rule, which is stable: `unreachable`, `no_way_out`, `list_word`, `idle_right`, `tickets_stranded`,
     /// `tickets_lose_way`, `tickets_change_class`, `map_broken`, `map_to_nowhere`, `no_map`.
     pub code: &'static str,
-    /// What it is about: a status, `from -> to`, or for maps `lifecycle -> lifecycle`.
+    /// Its subject: a status, `from -> to`, or for maps `lifecycle -> lifecycle`.
     pub place: String,
-    /// The sentence for a person.
+    /// The text for people.
     pub text: String,
 }
 
-/// What stands around a lifecycle. The default is an empty desk, which judges the graph alone.
+/// The context of a lifecycle. The default is no context, so that only the graph is checked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Surroundings<'a> {
     /// The version in force, if the lifecycle is an edit of one.
     pub before: Option<&'a Lifecycle>,
-    /// How many tickets of its queues are in each status (as stored).
+    /// The number of tickets of its queues in each status (as stored).
     pub tickets: Option<&'a BTreeMap<String, u64>>,
     /// The other lifecycles; the lifecycle itself may be among them.
     pub others: &'a [&'a Lifecycle],
 }
 
-/// What is to be mended or known about a lifecycle, what weighs more first.
+/// Returns the findings about a lifecycle, the most serious first.
 pub fn lint(lifecycle: &Lifecycle, around: &Surroundings<'_>) -> Vec<Finding> {
     let mut linter = Linter { lifecycle, around, findings: Vec::new() };
     linter.reach();
@@ -71,7 +71,7 @@ impl<'a> Linter<'a> {
         self.around.others.iter().copied().filter(move |other| other.id() != own)
     }
 
-    /// Statuses that no ticket can come to: not by a create, not by transitions, not by a move from another lifecycle.
+    /// Statuses that no ticket can reach: by creation, by transitions, or by a move from another lifecycle.
     fn reach(&mut self) {
         let lifecycle = self.lifecycle;
         let mapped = self
@@ -89,14 +89,14 @@ impl<'a> Linter<'a> {
         }
         for status in lifecycle.statuses().iter().filter(|status| !reached.contains(status.as_str())) {
             let text = format!(
-                "{status:?} is unreachable: no ticket is created in it and no transition leads to it from a \
-                 status that tickets reach. Add a transition to it, or remove it."
+                "{status:?} is unreachable: no ticket can be created with it, and no reachable status has a \
+                 transition to it. Add a transition to it, or remove it."
             );
             self.find(Severity::Mend, "unreachable", status, text);
         }
     }
 
-    /// Statuses that are not the end of a ticket and that it can leave only by being deleted.
+    /// Statuses that are not inactive and that a ticket cannot leave except by deletion.
     fn ways_out(&mut self) {
         let lifecycle = self.lifecycle;
         for status in lifecycle.statuses() {
@@ -106,10 +106,9 @@ impl<'a> Linter<'a> {
             };
             let ways = lifecycle.transitions_from(status);
             if ways.iter().all(|to| to == "deleted") {
-                let fate =
-                    if ways.is_empty() { "would stay there for ever" } else { "could only be deleted" };
+                let fate = if ways.is_empty() { "would stay there forever" } else { "could only be deleted" };
                 let text = format!(
-                    "{status:?} has no way out, and it is {class}: a ticket put there {fate}. \
+                    "{status:?} is {class} and has no way out: a ticket in it {fate}. \
                      Add a transition from it, or move it to inactive."
                 );
                 self.find(Severity::Mend, "no_way_out", status, text);
@@ -117,20 +116,20 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// Statuses named like a list: conditions and actions mean the list.
+    /// Statuses named like a list, because conditions and actions with that name mean the list.
     fn words(&mut self) {
         for status in self.lifecycle.statuses() {
             if StatusClass::parse(status).is_some() {
                 let text = format!(
-                    "{status:?} is also the word for a list of statuses: a condition or an action that says \
-                     {status:?} means all of that list. Another name avoids this."
+                    "{status:?} is also the name of a list of statuses: a condition or an action that names \
+                     {status:?} means all statuses of that list. Choose another name to avoid this."
                 );
                 self.find(Severity::Know, "list_word", status, text);
             }
         }
     }
 
-    /// Rights of single transitions that there are not.
+    /// Rights of single transitions that do not exist.
     fn rights(&mut self) {
         let lifecycle = self.lifecycle;
         for (from, rights) in &lifecycle.graph.rights {
@@ -139,7 +138,7 @@ impl<'a> Linter<'a> {
             for (to, right) in tos.filter(|(to, _)| !lifecycle.ways(from).contains(to)) {
                 let place = edge(from, to);
                 let text = format!(
-                    "The right {right} of \"{place}\" has no effect: there is no such transition. \
+                    "The right {right} of \"{place}\" has no effect, because there is no such transition. \
                      Add the transition, or remove the right."
                 );
                 self.find(Severity::Know, "idle_right", place, text);
@@ -147,7 +146,7 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// What becomes of the tickets there are.
+    /// Consequences for existing tickets.
     fn tickets(&mut self) {
         let counts = self.around.tickets.into_iter().flatten().filter(|(_, count)| **count > 0);
         for (status, count) in counts {
@@ -156,7 +155,7 @@ impl<'a> Linter<'a> {
                 None => {
                     let text = format!(
                         "{tickets} in {}, which this definition does not have. Keep the status, or move \
-                         them to another one first.",
+                         these tickets to another status first.",
                         quote(status)
                     );
                     self.find(Severity::Mend, "tickets_stranded", status, text);
@@ -166,14 +165,17 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// What becomes of the tickets in a status that stays.
+    /// Consequences for tickets in a status that remains.
     fn kept(&mut self, status: &str, class: StatusClass, tickets: &str) {
         let Some(before) = self.around.before else { return };
         let ways = self.lifecycle.transitions_from(status);
         let lost: Vec<_> = before.transitions_from(status).iter().filter(|to| !ways.contains(to)).collect();
         if !lost.is_empty() {
             let text = if ways.is_empty() {
-                format!("{tickets} in {status:?}, which has no way out any more; it led to {}.", list(&lost))
+                format!(
+                    "{tickets} in {status:?}, which no longer has a way out; before, it led to {}.",
+                    list(&lost)
+                )
             } else {
                 format!(
                     "{tickets} in {status:?}, which no longer leads to {}; it still leads to {}.",
@@ -189,19 +191,19 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// Moves between queues that could not be made.
+    /// Moves between queues that would fail.
     fn maps(&mut self) {
         let others: Vec<&Lifecycle> = self.others().collect();
         for &other in &others {
             self.moves(self.lifecycle, other);
             self.moves(other, self.lifecycle);
         }
-        // An empty list of others means that nobody looked, not that there are none.
+        // An empty list means that the other lifecycles were not read, not that there are no others.
         let names: BTreeSet<String> = others.iter().map(|other| fold(other.name())).collect();
         for target in self.lifecycle.graph.maps.keys().filter(|target| !names.contains(*target)) {
             if !others.is_empty() {
                 let text = format!(
-                    "There is a map to the lifecycle {}, which does not exist; there are {}.",
+                    "There is a map to the lifecycle {}, which does not exist; the lifecycles are {}.",
                     quote(target),
                     list(others.iter().map(|other| other.name()))
                 );
@@ -221,8 +223,8 @@ impl<'a> Linter<'a> {
                 None => missing.push(status),
                 Some(mapped) if to.canonical(mapped).is_none() => {
                     let text = format!(
-                        "A move from {from_name} to {to_name} turns {status:?} into {}, which {to_name} does \
-                         not have; it has {}.",
+                        "A move from {from_name} to {to_name} changes {status:?} to {}, which {to_name} does \
+                         not have; its statuses are {}.",
                         quote(mapped),
                         list(to.statuses())
                     );
@@ -233,14 +235,14 @@ impl<'a> Linter<'a> {
         }
         if missing.len() == from.statuses().len() {
             let text = format!(
-                "Tickets cannot move from {from_name} to {to_name}. Where they should, add maps.{to_name} to \
+                "Tickets cannot move from {from_name} to {to_name}. To allow it, add maps.{to_name} to \
                  the definition of {from_name}."
             );
             self.find(Severity::Know, "no_map", place, text);
         } else if !missing.is_empty() {
             let text = format!(
-                "Tickets in {} cannot move from {from_name} to {to_name}: maps.{to_name} of {from_name} does not \
-                 say what they become.",
+                "Tickets in {} cannot move from {from_name} to {to_name}: maps.{to_name} of {from_name} has no \
+                 entry for them.",
                 list(missing)
             );
             self.find(Severity::Know, "no_map", place, text);

@@ -59,13 +59,16 @@ fn a_status_that_only_moves_lead_to_is_reached() {
 #[test]
 fn a_status_in_work_with_no_way_out_but_the_bin_is_to_be_mended() {
     for (ways, fate) in
-        [(json!([]), "would stay there for ever"), (json!(["deleted"]), "could only be deleted")]
+        [(json!([]), "would stay there forever"), (json!(["deleted"]), "could only be deleted")]
     {
         let graph = json!({"": ["new"], "new": ["open", "done", "deleted"], "open": ways});
         let findings = lint(&lifecycle(1, "Support", simple(graph)), &Surroundings::default());
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert_eq!((findings[0].code, findings[0].place.as_str()), ("no_way_out", "open"));
-        assert!(findings[0].text.contains(fate) && findings[0].text.contains("it is active"), "{findings:?}");
+        assert!(
+            findings[0].text.contains(fate) && findings[0].text.contains("is active and"),
+            "{findings:?}"
+        );
     }
 }
 
@@ -97,8 +100,8 @@ fn tickets_in_a_removed_status_are_stranded() {
     assert_eq!((findings[0].severity, findings[0].code), (Severity::Mend, "tickets_stranded"));
     assert_eq!(
         findings[0].text,
-        "19 tickets are in \"waiting\", which this definition does not have. Keep the status, or move them to \
-         another one first."
+        "19 tickets are in \"waiting\", which this definition does not have. Keep the status, or move these \
+         tickets to another status first."
     );
 }
 
@@ -118,7 +121,7 @@ fn tickets_that_lose_a_way_or_change_their_class_are_worth_knowing() {
     assert_eq!(
         texts,
         [
-            "7 tickets are in \"done\", which has no way out any more; it led to \"open\".",
+            "7 tickets are in \"done\", which no longer has a way out; before, it led to \"open\".",
             "2 tickets are in \"new\", which no longer leads to \"deleted\"; it still leads to \"open\".",
             "1 ticket is in \"open\", which was active and becomes initial.",
         ]
@@ -152,7 +155,7 @@ fn moves_without_a_map_and_maps_that_lead_nowhere_are_found() {
     assert!(
         findings[0]
             .text
-            .contains("turns \"open\" into \"opne\", which \"Desk\" does not have; it has \"new\"")
+            .contains("changes \"open\" to \"opne\", which \"Desk\" does not have; its statuses are \"new\"")
     );
     assert!(
         findings[1].text.starts_with("Tickets in \"done\" and \"deleted\" cannot move"),
@@ -161,7 +164,7 @@ fn moves_without_a_map_and_maps_that_lead_nowhere_are_found() {
     );
     assert_eq!(
         findings[2].text,
-        "Tickets cannot move from \"Support\" to \"Plain\". Where they should, add maps.\"Plain\" to the \
+        "Tickets cannot move from \"Support\" to \"Plain\". To allow it, add maps.\"Plain\" to the \
          definition of \"Support\"."
     );
 }

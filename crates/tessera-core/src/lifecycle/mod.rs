@@ -1,4 +1,4 @@
-//! Lifecycles: which statuses there are, where a ticket may go from each, and what right that needs.
+//! Lifecycles: the statuses of a ticket, the transitions between them, and the rights that transitions need.
 
 pub mod definition;
 pub mod lint;
@@ -9,7 +9,7 @@ use crate::models::{Change, LifecycleId, LifecycleVersionId, StatusClass};
 pub use definition::Definition;
 use definition::{ANY, CREATE, Graph};
 
-/// A lifecycle whose definition was checked. Statuses are stored folded; every method takes them in any case.
+/// A lifecycle with a valid definition. Statuses are stored folded; all methods ignore case.
 ///
 /// RT: `RT::Lifecycle`.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,10 +22,10 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Checks a definition: the only way to a lifecycle.
+    /// Checks a definition. This is the only way to get a lifecycle.
     ///
     /// # Errors
-    /// Every fault there is (up to [`definition::FAULTS_MAX`]), with paths such as `definition.transitions.open[1]`.
+    /// All faults, up to [`definition::FAULTS_MAX`], with paths such as `definition.transitions.open[1]`.
     pub fn compile(
         id: LifecycleId,
         version_id: LifecycleVersionId,
@@ -37,78 +37,78 @@ impl Lifecycle {
         Ok(Self { id, version_id, name, definition, graph })
     }
 
-    /// Its id.
+    /// Returns the id, which is the same for all versions.
     pub fn id(&self) -> LifecycleId {
         self.id
     }
 
-    /// The version of its definition.
+    /// Returns the id of this version of the definition.
     pub fn version_id(&self) -> LifecycleVersionId {
         self.version_id
     }
 
-    /// Unique, compared without case.
+    /// Returns the name. Names are unique, ignoring case.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The definition as it was written.
+    /// Returns the definition as its author wrote it.
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
-    /// Every status: the initial ones, the active ones, the inactive ones.
+    /// Returns all statuses: first the initial, then the active, then the inactive ones.
     pub fn statuses(&self) -> &[String] {
         &self.graph.statuses
     }
 
-    /// The list in which a status stands.
+    /// Returns the list to which a status belongs, or `None` for an unknown status.
     pub fn class_of(&self, status: &str) -> Option<StatusClass> {
         self.graph.classes.get(&fold(status)).copied()
     }
 
-    /// The stored spelling of a status.
+    /// Returns the stored spelling of a status, or `None` for an unknown status.
     pub fn canonical(&self, status: &str) -> Option<&str> {
         self.graph.classes.get_key_value(&fold(status)).map(|(stored, _)| stored.as_str())
     }
 
-    /// The status of a ticket for which none was asked.
+    /// Returns the status of a new ticket whose request names none.
     pub fn on_create(&self) -> &str {
         &self.graph.on_create
     }
 
-    /// The statuses in which a ticket may be created.
+    /// Returns the statuses in which a ticket can be created.
     pub fn at_create(&self) -> &[String] {
         self.ways(CREATE)
     }
 
-    /// Where a ticket in a status may go, in the order of the definition. A status without an entry has no way out.
+    /// Returns the statuses that a status can change to, in the order of the definition; none for a status without an entry.
     pub fn transitions_from(&self, status: &str) -> &[String] {
-        // The entry "" is no status: where a create may begin is asked of `at_create`.
+        // The entry "" is not a status; `at_create` returns it.
         self.canonical(status).map_or(&[], |status| self.ways(status))
     }
 
-    /// The first status of a list that may be reached from here in one step. RT: the action `SetStatus`.
+    /// Returns the first status of a list that can be reached in one transition. RT: the action `SetStatus`.
     pub fn first_allowed(&self, from: &str, class: StatusClass) -> Option<&str> {
         self.transitions_from(from).iter().find(|to| self.class_of(to) == Some(class)).map(String::as_str)
     }
 
-    /// Whether a word of a condition means this status: its name, or `initial`, `active`, `inactive` for its list.
+    /// Returns true if a word of a condition means this status: its name, or `initial`, `active` or `inactive` for its list.
     pub fn matches(&self, word: &str, status: &str) -> bool {
         fold(word) == fold(status)
             || StatusClass::parse(word).is_some_and(|class| self.class_of(status) == Some(class))
     }
 
-    /// Whether a word means any status of this lifecycle at all.
+    /// Returns true if a word of a condition means any status of this lifecycle.
     pub fn knows(&self, word: &str) -> bool {
         self.canonical(word).is_some() || StatusClass::parse(word).is_some()
     }
 
-    /// The change of a ticket's status along a transition: with [`Lifecycle::map_to`], the only way to a [`StatusChange`].
+    /// Returns the change of a ticket's status by a transition. Only this and [`Lifecycle::map_to`] return a [`StatusChange`].
     ///
     /// # Errors
-    /// `422 invalid` for a status that this lifecycle does not have; `409 transition_denied` for one that cannot be
-    /// reached from here, with what can. Staying where one is is not a transition either.
+    /// `422 invalid` for an unknown status; `409 transition_denied` if there is no such transition, with the statuses that can
+    /// be reached. Keeping the same status is not a transition.
     pub fn transition(&self, from: &str, to: &str) -> Result<StatusChange> {
         let (new, class) = self.find(to)?;
         let allowed = self.transitions_from(from);
@@ -117,14 +117,14 @@ impl Lifecycle {
         };
         let Some((old, old_class)) = self.stored(from) else {
             return denied(format!(
-                "The ticket's status {} is not in the lifecycle {} any more, so nothing leads out of it; \
-                 add it to the lifecycle again.",
+                "The ticket's status {} no longer exists in the lifecycle {}, so it has no \
+                 transitions. Add the status to the lifecycle again.",
                 quote(from),
                 quote(&self.name)
             ));
         };
         if old == new {
-            return denied(format!("The ticket is {new:?} already; {}", self.offer(allowed)));
+            return denied(format!("The ticket already has the status {new:?}; {}", self.offer(allowed)));
         }
         if !allowed.iter().any(|way| way == new) {
             return denied(format!("{new:?} is not allowed from {old:?}; {}", self.offer(allowed)));
@@ -139,16 +139,16 @@ impl Lifecycle {
         })
     }
 
-    /// The status of a new ticket: the one asked for, or [`Lifecycle::on_create`].
+    /// Returns the status of a new ticket: `wanted`, or [`Lifecycle::on_create`].
     ///
     /// # Errors
-    /// `422 invalid` for a status that this lifecycle does not have, `409 transition_denied` for one that no ticket
-    /// begins in, with those that tickets do.
+    /// `422 invalid` for an unknown status; `409 transition_denied` if tickets cannot be created with it, with the statuses that
+    /// are allowed.
     pub fn create_status(&self, wanted: Option<&str>) -> Result<StatusAtCreate> {
         let (status, class) = self.find(wanted.unwrap_or_else(|| self.on_create()))?;
         if !self.at_create().iter().any(|way| way == status) {
             let sentence = format!(
-                "{status:?} is not allowed at create; the lifecycle {} allows {}.",
+                "A ticket cannot be created with the status {status:?}; the lifecycle {} allows {}.",
                 quote(&self.name),
                 list(self.at_create())
             );
@@ -163,13 +163,13 @@ impl Lifecycle {
         })
     }
 
-    /// What becomes of a status when its ticket moves to a queue with the lifecycle `target`: `None` where both the
-    /// status and its class stay, always so within one lifecycle. The change is one of `target`'s version.
+    /// Returns the change of a status if its ticket moves to a queue with the lifecycle `target`, or `None` if neither the status
+    /// nor its class changes, which is always so within one lifecycle. The change belongs to `target`'s version.
     ///
-    /// RT: `RT::Lifecycle::MoveMap`; without a map a ticket does not move, even if both lifecycles have its status.
+    /// RT: `RT::Lifecycle::MoveMap`; without a map a ticket cannot move, even if both lifecycles have its status.
     ///
     /// # Errors
-    /// `409 no_status_map`, with what to add to which lifecycle.
+    /// `409 no_status_map`, with the entry to add and the lifecycle to add it to.
     pub fn map_to(&self, target: &Self, status: &str) -> Result<Option<StatusChange>> {
         if self.id == target.id {
             return Ok(None);
@@ -189,7 +189,7 @@ impl Lifecycle {
         }))
     }
 
-    /// What the map to `target` says of a status, whether `target` has it or not.
+    /// The status that the map to `target` gives for a status, even if `target` does not have it.
     fn mapped(&self, target: &Self, status: &str) -> Option<&str> {
         let map = self.graph.maps.get(&fold(&target.name))?;
         map.get(&fold(status)).map(String::as_str)
@@ -199,7 +199,7 @@ impl Lifecycle {
         let (own, theirs) = (quote(&self.name), quote(&target.name));
         let why = match mapped {
             Some(gone) => format!("maps {} to {}, which {theirs} does not have", quote(status), quote(gone)),
-            None => format!("does not say what {} becomes in {theirs}", quote(status)),
+            None => format!("has no mapping of {} to a status of {theirs}", quote(status)),
         };
         let sentence = format!(
             "The ticket cannot move: the lifecycle {own} {why}. Set maps.{theirs}.{} in the definition of {own} \
@@ -210,16 +210,16 @@ impl Lifecycle {
         Error::new(Code::NoStatusMap, sentence)
     }
 
-    /// The stored spelling and the class of a status, if there is such a one.
+    /// The stored spelling and the class of a status.
     fn stored(&self, status: &str) -> Option<(&str, StatusClass)> {
         self.graph.classes.get_key_value(&fold(status)).map(|(stored, class)| (stored.as_str(), *class))
     }
 
-    /// The same, of a status that somebody asked for.
+    /// The same for a status from a request.
     fn find(&self, status: &str) -> Result<(&str, StatusClass)> {
         self.stored(status).ok_or_else(|| {
             let message = format!(
-                "there is no status {} in the lifecycle {}; there are {}",
+                "there is no status {} in the lifecycle {}; its statuses are {}",
                 quote(status),
                 quote(&self.name),
                 list(self.statuses())
@@ -234,7 +234,7 @@ impl Lifecycle {
 
     fn offer(&self, allowed: &[String]) -> String {
         match allowed {
-            [] => format!("the lifecycle {} allows nothing from there.", quote(&self.name)),
+            [] => format!("the lifecycle {} allows no transition from there.", quote(&self.name)),
             some => format!("from there the lifecycle {} allows {}.", quote(&self.name), list(some)),
         }
     }
@@ -252,7 +252,7 @@ impl Lifecycle {
     }
 }
 
-/// A change of a ticket's status that its lifecycle allows, made by [`Lifecycle::transition`] or [`Lifecycle::map_to`].
+/// A change of a ticket's status that its lifecycle allows, returned by [`Lifecycle::transition`] or [`Lifecycle::map_to`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusChange {
     old: String,
@@ -264,52 +264,52 @@ pub struct StatusChange {
 }
 
 impl StatusChange {
-    /// From.
+    /// Returns the old status.
     pub fn old_status(&self) -> &str {
         &self.old
     }
 
-    /// To. The same as the old one where the map of a queue move changes the class alone.
+    /// Returns the new status. It equals the old one if the map of a queue move changes only the class.
     pub fn new_status(&self) -> &str {
         &self.new
     }
 
-    /// The class of the old status.
+    /// Returns the class of the old status.
     pub fn old_class(&self) -> StatusClass {
         self.old_class
     }
 
-    /// The class of the new status.
+    /// Returns the class of the new status.
     pub fn class(&self) -> StatusClass {
         self.class
     }
 
-    /// The version of the lifecycle that has the new status.
+    /// Returns the version of the lifecycle that has the new status.
     pub fn lifecycle_version(&self) -> LifecycleVersionId {
         self.lifecycle_version
     }
 
-    /// The right that the actor needs; `None` for the map of a queue move, which needs only the rights of the move.
+    /// Returns the right that the actor needs, or `None` for the map of a queue move, which needs only the rights of the move.
     pub fn right(&self) -> Option<&str> {
         self.right.as_deref()
     }
 
-    /// Whether the map of a queue move made it.
+    /// Returns true if the change comes from the map of a queue move.
     pub fn is_mapped(&self) -> bool {
         self.right.is_none()
     }
 
-    /// Whether work begins with it. RT: Started is set, if unset.
+    /// Returns true if the ticket leaves the initial statuses. RT: Started is set, if unset.
     pub fn leaves_initial(&self) -> bool {
         self.old_class == StatusClass::Initial && self.class != StatusClass::Initial
     }
 
-    /// Whether it ends in an inactive status, also from another one. RT: Resolved is set.
+    /// Returns true if the new status is inactive, even if the old one was too. RT: Resolved is set.
     pub fn enters_inactive(&self) -> bool {
         self.class == StatusClass::Inactive
     }
 
-    /// What the transaction says.
+    /// Returns the change as the transaction stores it.
     pub fn into_change(self) -> Change {
         Change::Status {
             mapped: self.is_mapped(),
@@ -322,7 +322,7 @@ impl StatusChange {
     }
 }
 
-/// The status of a new ticket that its lifecycle allows, made by [`Lifecycle::create_status`].
+/// The status of a new ticket that its lifecycle allows, returned by [`Lifecycle::create_status`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusAtCreate {
     status: String,
@@ -332,22 +332,22 @@ pub struct StatusAtCreate {
 }
 
 impl StatusAtCreate {
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> &str {
         &self.status
     }
 
-    /// Its class.
+    /// Returns its class.
     pub fn class(&self) -> StatusClass {
         self.class
     }
 
-    /// The version of the lifecycle that allowed it.
+    /// Returns the version of the lifecycle that allows it.
     pub fn lifecycle_version(&self) -> LifecycleVersionId {
         self.lifecycle_version
     }
 
-    /// The right that the actor needs.
+    /// Returns the right that the actor needs.
     pub fn right(&self) -> &str {
         &self.right
     }

@@ -1,4 +1,4 @@
-//! What a lifecycle allows, refuses and asks for, by tables; and what holds for any lifecycle, by properties.
+//! Tables of the transitions that a lifecycle allows and rejects and the rights they need; properties of all lifecycles.
 
 use super::*;
 use proptest::prelude::*;
@@ -89,21 +89,21 @@ fn a_transition_that_is_not_allowed_is_refused_with_what_is() {
         (
             "open",
             "open",
-            "The ticket is \"open\" already; from there the lifecycle \"Support\" allows \"waiting\", \
+            "The ticket already has the status \"open\"; from there the lifecycle \"Support\" allows \"waiting\", \
              \"resolved\" and \"deleted\".",
             &["waiting", "resolved", "deleted"],
         ),
         (
             "deleted",
             "open",
-            "\"open\" is not allowed from \"deleted\"; the lifecycle \"Support\" allows nothing from there.",
+            "\"open\" is not allowed from \"deleted\"; the lifecycle \"Support\" allows no transition from there.",
             &[],
         ),
         (
             "stalled",
             "open",
-            "The ticket's status \"stalled\" is not in the lifecycle \"Support\" any more, so nothing leads out \
-             of it; add it to the lifecycle again.",
+            "The ticket's status \"stalled\" no longer exists in the lifecycle \"Support\", so it has no \
+             transitions. Add the status to the lifecycle again.",
             &[],
         ),
     ];
@@ -142,8 +142,7 @@ fn a_ticket_is_created_only_in_what_create_allows() {
 
     let error = support().create_status(Some("resolved")).unwrap_err();
     assert_eq!(error.code(), Code::TransitionDenied);
-    let sentence =
-        "\"resolved\" is not allowed at create; the lifecycle \"Support\" allows \"new\" and \"open\".";
+    let sentence = "A ticket cannot be created with the status \"resolved\"; the lifecycle \"Support\" allows \"new\" and \"open\".";
     assert_eq!(error.detail(), sentence);
     assert_eq!(error.allowed().unwrap(), ["new", "open"]);
 }
@@ -219,7 +218,7 @@ fn a_move_without_a_map_is_refused_with_what_to_add_where() {
             billing(),
             support(),
             "open",
-            "The ticket cannot move: the lifecycle \"Billing\" does not say what \"open\" becomes in \"Support\". \
+            "The ticket cannot move: the lifecycle \"Billing\" has no mapping of \"open\" to a status of \"Support\". \
              Set maps.\"Support\".\"open\" in the definition of \"Billing\" to one of \"new\", \"open\", \
              \"waiting\", \"resolved\" and \"deleted\".",
         ),
@@ -227,7 +226,7 @@ fn a_move_without_a_map_is_refused_with_what_to_add_where() {
             support(),
             billing(),
             "deleted",
-            "The ticket cannot move: the lifecycle \"Support\" does not say what \"deleted\" becomes in \
+            "The ticket cannot move: the lifecycle \"Support\" has no mapping of \"deleted\" to a status of \
              \"Billing\". Set maps.\"Billing\".\"deleted\" in the definition of \"Support\" to one of \
              \"received\", \"open\" and \"parked\".",
         ),
@@ -276,7 +275,7 @@ fn a_word_of_a_condition_is_a_status_or_a_list() {
     assert!(support.knows("Waiting") && support.knows("Active") && !support.knows("gone"));
 }
 
-/// Names that collide, differ in case alone, or are no names at all.
+/// Names that collide, differ only in case, or are invalid.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         12 => "[sS][0-3]",
@@ -292,7 +291,7 @@ fn names() -> impl Strategy<Value = Vec<String>> {
 }
 
 prop_compose! {
-    /// Anything of the right shape, mostly wrong.
+    /// Definitions of the right shape, most of them invalid.
     fn any_definition()(
         initial in names(), active in names(), inactive in names(),
         on_create in prop::option::of(name()),
@@ -309,7 +308,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A definition without a fault: statuses s0, S1, ... in any lists, edges where `edges` says so.
+    /// A valid definition: statuses s0, S1, ... in any lists, with transitions as in `edges`.
     fn good_definition()(
         classes in prop::collection::vec(0_usize..3, 1..8),
         edges in prop::collection::vec(any::<bool>(), 64),
@@ -331,7 +330,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A good definition, bent in a few places: some still hold, most do not.
+    /// A valid definition with a few random changes, after which most are invalid.
     fn bent_definition()(
         good in good_definition(),
         more in names(),

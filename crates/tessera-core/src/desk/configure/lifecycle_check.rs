@@ -1,4 +1,5 @@
-//! The check of a lifecycle before it is saved: its faults, what the linter finds, and whom an edit would strand.
+//! Checks a lifecycle without saving it: its faults, the linter's findings, and the tickets, scrips and maps that an edit would
+//! strand.
 
 use super::lifecycles::{gone, maps_naming, queues_of, scrips_left};
 use super::{Caller, find, live_scrips};
@@ -19,34 +20,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What a new lifecycle is called until it has a name.
+/// The name of a new lifecycle in findings until it has one.
 const UNNAMED: &str = "new lifecycle";
 
-/// What would be said of a lifecycle if it were saved.
+/// The result of checking a lifecycle.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LifecycleCheck {
-    /// Whether it can be saved as it is, without force.
+    /// True if it can be saved as it is, without `force`.
     pub is_savable: bool,
-    /// The lifecycle that it would replace; null for a new one.
+    /// The lifecycle that it would replace; null for a new lifecycle.
     pub replaces: Option<Replaced>,
-    /// Everything that cannot be, each with its path.
+    /// All faults, each with its path.
     pub faults: Vec<Fault>,
-    /// What the linter noticed, what weighs more first; empty while there are faults.
+    /// The findings of the linter, the most serious first; empty while there are faults.
     pub findings: Vec<Finding>,
-    /// The tickets of the queues that have the lifecycle, by status.
+    /// The number of tickets in the queues of the lifecycle, by queue and status.
     pub tickets: Vec<StatusUse>,
-    /// What an edit would leave behind; saving refuses it.
+    /// References to removed statuses, which prevent saving.
     pub stranded: Stranded,
 }
 
 /// A lifecycle that an edit replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Replaced {
-    /// Its id.
+    /// The id.
     pub id: Uuid,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: i32,
 }
 
@@ -57,38 +58,38 @@ pub struct StatusUse {
     pub queue: String,
     /// The status.
     pub status: String,
-    /// How many.
+    /// The number of tickets.
     pub tickets: i64,
-    /// The list in which the definition has the status; null where it does not have it.
+    /// The list of the status in the definition; null if the definition does not have it.
     pub class: Option<StatusClass>,
 }
 
-/// What would name, or be in, a status that is no more.
+/// Tickets, scrips and maps that an edit would leave with a removed status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stranded {
-    /// Tickets; never forced.
+    /// Tickets. `force` does not override these.
     pub tickets: Vec<StatusUse>,
-    /// Scrips that run; `?force=true` saves all the same.
+    /// Enabled scrips; `?force=true` saves anyway.
     pub scrips: Vec<ScripLeft>,
-    /// Other lifecycles whose maps name the lifecycle or a status; `?force=true` saves all the same.
+    /// Other lifecycles whose maps refer to the lifecycle or to a removed status; `?force=true` saves anyway.
     pub maps: Vec<String>,
 }
 
-/// A scrip that names a status which no lifecycle of its queues would have.
+/// A scrip that names a status that no lifecycle of its queues would have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScripLeft {
-    /// Its name.
+    /// The name of the scrip.
     pub scrip: String,
     /// The status.
     pub status: String,
 }
 
 impl Tessera {
-    /// Says what saving a definition would say, and writes nothing. `id` (a name or an id) is the lifecycle that it would
-    /// replace; without it, one of the same `name` is.
+    /// Checks a definition as saving it would, without saving it. `id` (a name or an id) is the lifecycle that it would replace;
+    /// by default, that is the lifecycle with the same `name`.
     ///
     /// # Errors
-    /// `not_found` when there is no lifecycle `id`; those of the database.
+    /// `not_found` if there is no lifecycle `id`; those of the database.
     pub async fn check_lifecycle(
         &self,
         _caller: &Caller,
@@ -142,14 +143,14 @@ async fn replaced(
     }
     let Some(name) = name else { return Ok(None) };
     match find::<LifecycleDocument>(db, name).await {
-        // An id is no name: a lifecycle cannot be called so.
+        // `find` also takes ids, but an id is not a valid name.
         Ok(found) => Ok(Some(found).filter(|found| fold(&found.document.name) == fold(name))),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The lifecycle that a definition makes, or everything that is wrong with it.
+/// Compiles a definition, or returns all of its faults.
 fn compiled(id: Option<Uuid>, name: &str, definition: Value) -> Result<Lifecycle, Vec<Fault>> {
     let members = [("name".to_owned(), Value::from(name)), ("definition".to_owned(), definition)];
     let document: LifecycleDocument =

@@ -1,4 +1,4 @@
-//! Lifecycles: an edit leaves no ticket, scrip or map behind in a status that is no more, and tickets follow their class.
+//! Lifecycles: an edit cannot leave tickets, scrips or maps with a removed status, and tickets follow the class of their status.
 
 use super::mentions::Thing;
 use super::scrips::lifecycles_of;
@@ -15,9 +15,9 @@ use sqlx::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The most lifecycles of a desk.
+/// The maximum number of lifecycles.
 pub const LIFECYCLES_MAX: usize = 100;
-/// How many tickets an edit may move from one class to another.
+/// The maximum number of tickets that an edit moves from one class to another.
 pub const RECLASSED_MAX: i64 = 10_000;
 
 impl Document for LifecycleDocument {
@@ -63,12 +63,12 @@ impl Versioned for LifecycleDocument {
 }
 
 impl LifecycleDocument {
-    /// Every queue needs its lifecycle, a disabled one too: its tickets are still there.
+    /// Rejects disabling a lifecycle that a queue uses. Disabled queues count, because their tickets still exist.
     fn check_queues(&self, change: &mut Change<'_>, id: LifecycleId) -> Result<()> {
         let queues = queues_of(&change.catalog, id).map(|queue| queue.name.clone()).collect::<Vec<_>>();
         if !queues.is_empty() {
             let detail = format!(
-                "The queues {} have the lifecycle {}. Give them another one first.",
+                "The queues {} use the lifecycle {}. Give them another lifecycle first.",
                 list(&queues),
                 quote(&self.name)
             );
@@ -76,31 +76,31 @@ impl LifecycleDocument {
         }
         if fold(&self.name) == DEFAULT_LIFECYCLE {
             change.warnings.push(format!(
-                "New queues take the lifecycle \"{DEFAULT_LIFECYCLE}\" unless they name one; now they must."
+                "New queues that name no lifecycle use \"{DEFAULT_LIFECYCLE}\", which is now disabled. From now on, every new queue must name a lifecycle."
             ));
         }
         Ok(())
     }
 }
 
-/// The queues of a lifecycle, the disabled ones too.
+/// The queues of a lifecycle, including disabled ones.
 pub(super) fn queues_of(catalog: &Catalog, lifecycle: LifecycleId) -> impl Iterator<Item = &Arc<Queue>> {
     catalog.queues.iter().filter(move |queue| queue.lifecycle == lifecycle)
 }
 
-/// What an edit asks of the things around the lifecycle, and does to its tickets.
+/// Checks that an edit leaves no reference behind, and moves tickets to the new class of their status.
 async fn edit(change: &mut Change<'_>, old: &Arc<Lifecycle>, after: &Lifecycle) -> Result<()> {
     let is_renamed = fold(old.name()) != fold(after.name());
     if is_renamed && fold(old.name()) == DEFAULT_LIFECYCLE {
         change.warnings.push(format!(
-            "New queues take the lifecycle \"{DEFAULT_LIFECYCLE}\" unless they name one; now there is none."
+            "New queues that name no lifecycle use \"{DEFAULT_LIFECYCLE}\", which no longer exists. From now on, every new queue must name a lifecycle."
         ));
     }
     let gone = gone(old, after);
     let holders = maps_naming(&change.catalog, old, is_renamed, &gone);
     if !holders.is_empty() {
         let what = if is_renamed { quote(old.name()) } else { list(&gone) };
-        change.in_use(format!("Maps of the lifecycles {} name {what}.", list(&holders)))?;
+        change.in_use(format!("The maps of the lifecycles {} refer to {what}.", list(&holders)))?;
     }
     if is_renamed {
         let scrips = change.scrips_naming(Thing::Lifecycle, &[old.name()]).await?;
@@ -119,12 +119,12 @@ async fn edit(change: &mut Change<'_>, old: &Arc<Lifecycle>, after: &Lifecycle) 
     Ok(())
 }
 
-/// The statuses that an edit takes away.
+/// The statuses that an edit removes.
 pub(super) fn gone(old: &Lifecycle, after: &Lifecycle) -> Vec<String> {
     old.statuses().iter().filter(|status| after.class_of(status).is_none()).cloned().collect()
 }
 
-/// Other lifecycles whose maps to this one name it, or a status that goes.
+/// Other lifecycles whose maps to this one refer to its old name or to a removed status.
 pub(super) fn maps_naming(
     catalog: &Catalog,
     old: &Lifecycle,
@@ -165,14 +165,14 @@ pub(super) fn scrips_left(
 fn warn(change: &mut Change<'_>, before: Option<&Lifecycle>, after: &Lifecycle) {
     let others: Vec<&Lifecycle> = change.catalog.lifecycles.iter().map(Arc::as_ref).collect();
     let around = Surroundings { before, tickets: None, others: &others };
-    // That tickets cannot move to a lifecycle without a map is how it is meant, most of the time.
+    // A missing map is usually intended.
     let findings = lint(after, &around).into_iter().filter(|finding| finding.code != "no_map");
     change.warnings.extend(findings.map(|finding| finding.text));
 }
 
 impl Change<'_> {
-    /// Makes the tickets of some queues fit a lifecycle that becomes theirs: refused where one has a status that it does
-    /// not have, written where the class of their status is another.
+    /// Adapts the tickets of some queues to their new lifecycle. Fails if a ticket has a status that the lifecycle does not have;
+    /// updates tickets whose status has a different class.
     pub(super) async fn fit_tickets(&mut self, queues: &[QueueId], lifecycle: &Lifecycle) -> Result<()> {
         let queues: Vec<Uuid> = queues.iter().map(|queue| queue.0).collect();
         tickets::hold(&mut self.db).await?;
@@ -188,7 +188,7 @@ impl Change<'_> {
         }
         if !stranded.is_empty() {
             let detail = format!(
-                "The lifecycle {} would not have statuses that tickets have: {}. Keep them, or move those tickets first.",
+                "The lifecycle {} would no longer have statuses that tickets are in: {}. Keep these statuses, or move the tickets first.",
                 quote(lifecycle.name()),
                 stranded.join(", ")
             );
@@ -197,7 +197,7 @@ impl Change<'_> {
         let total: i64 = moved.iter().map(|(count, _)| count.tickets).sum();
         if total > RECLASSED_MAX {
             let detail = format!(
-                "{} would go to another class of status, and at most {RECLASSED_MAX} can at once. \
+                "{} would change to another class, and at most {RECLASSED_MAX} can do so at a time. \
                  Add a status in the new class, and move the tickets to it.",
                 tickets_of(total)
             );
@@ -215,9 +215,8 @@ impl Change<'_> {
         count: &tickets::StatusCount,
         new: StatusClass,
     ) -> Result<()> {
-        let old = StatusClass::from_char(count.class).ok_or_else(|| {
-            Error::internal("A ticket has a status class that is none.", count.status.clone())
-        })?;
+        let old = StatusClass::from_char(count.class)
+            .ok_or_else(|| Error::internal("A ticket has an unknown status class.", count.status.clone()))?;
         let tickets = tickets::in_status(&mut self.db, queues, &count.status, count.class).await?;
         let rows: Vec<_> =
             tickets.into_iter().map(|ticket| (ticket, self.ids.draw(), self.ids.draw())).collect();

@@ -81,8 +81,8 @@ async fn a_status_that_tickets_have_is_not_removed_not_even_by_force() {
     let refused = conflict(force::<LifecycleDocument>(&desk, "incident", edited(None)).await, Code::InUse);
     assert_eq!(
         refused,
-        "The lifecycle \"incident\" would not have statuses that tickets have: 1 ticket in \"watching\". \
-         Keep them, or move those tickets first."
+        "The lifecycle \"incident\" would no longer have statuses that tickets are in: 1 ticket in \"watching\". \
+         Keep these statuses, or move the tickets first."
     );
     update(&desk, ticket, to("working")).await.unwrap();
     let saved = change::<LifecycleDocument>(&desk, "incident", edited(None)).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_status_that_scrips_or_maps_name_is_removed_only_by_force() {
     let scrip = json!({ "name": "Watch", "queue": "Incidents", "condition_type": "OnOwnerChange", "action_type": "SetStatus", "action_config": { "status": "watching" } });
     add::<ScripDocument>(&desk, scrip).await.unwrap();
     let refused = conflict(change::<LifecycleDocument>(&desk, "incident", edited(None)).await, Code::InUse);
-    assert!(refused.starts_with("Maps of the lifecycles \"fault\" name \"watching\"."), "{refused}");
+    assert!(refused.starts_with("The maps of the lifecycles \"fault\" refer to \"watching\"."), "{refused}");
     change::<LifecycleDocument>(&desk, "fault", json!({ "definition": a_lifecycle()["definition"] }))
         .await
         .unwrap();
@@ -152,7 +152,7 @@ async fn more_tickets_than_one_edit_may_move_are_refused_with_their_count() {
         Code::LimitReached,
     );
     assert!(
-        refused.starts_with("10001 tickets would go to another class of status, and at most 10000"),
+        refused.starts_with("10001 tickets would change to another class, and at most 10000"),
         "{refused}"
     );
 }

@@ -127,7 +127,7 @@ async fn a_lifecycle_is_disabled_when_no_queue_has_it_and_then_none_can_take_it(
     );
     assert_eq!(
         refused,
-        "The queues \"General\" have the lifecycle \"default\". Give them another one first."
+        "The queues \"General\" use the lifecycle \"default\". Give them another lifecycle first."
     );
     conflict(force::<LifecycleDocument>(&desk, "default", json!({ "disabled": true })).await, Code::InUse);
     add::<LifecycleDocument>(&desk, a_lifecycle()).await.unwrap();
