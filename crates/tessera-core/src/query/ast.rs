@@ -1,4 +1,4 @@
-//! The tree of a query, and its printed form, which reads back as the same tree.
+//! The syntax tree of a query, and its printed form, which parses to the same tree.
 
 use super::error::Span;
 use super::lexer::{self, Part, is_name};
@@ -6,47 +6,47 @@ use std::fmt;
 
 /// The longest query, in bytes of UTF-8.
 pub const QUERY_MAX: usize = 8 * 1024;
-/// How deep parentheses and NOTs may be nested.
+/// The maximum nesting depth of parentheses and NOT.
 pub const DEPTH_MAX: usize = 100;
-/// Tests in a query.
+/// The maximum number of tests in a query.
 pub const PREDICATES_MAX: usize = 200;
-/// Values in a list after IN.
+/// The maximum number of values in a list after IN.
 pub const VALUES_MAX: usize = 1_000;
 
-/// A query at a stage: `P` is what its tests are. `None` = no test at all, which everything passes.
+/// A query. `P` is the type of its tests, which depends on the stage. `None` = no tests, which matches every ticket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query<P>(pub Option<Expr<P>>);
 
 /// Tests joined by AND, OR and NOT.
 ///
-/// An AND within an AND, and an OR within an OR, stand in parentheses of their own, and so does an AND of one: tests of the
-/// history that stand in one parenthesis speak of one transaction.
+/// An AND in an AND, an OR in an OR, and an AND of one test have parentheses of their own, because tests of the history in the
+/// same parentheses apply to the same transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr<P> {
-    /// All of them.
+    /// All members must hold.
     And(Vec<Expr<P>>),
-    /// Any of them.
+    /// Any member must hold.
     Or(Vec<Expr<P>>),
-    /// Not it.
+    /// The inner expression must not hold.
     Not(Box<Expr<P>>),
-    /// One test.
+    /// A test.
     Test(P),
 }
 
-/// A test as it is written.
+/// A test as written.
 #[derive(Debug, Clone)]
 pub struct Predicate {
-    /// What is looked at.
+    /// The field.
     pub field: Name,
-    /// Whether the opposite is asked for: `!=`, `NOT LIKE`, `IS NOT NULL`.
+    /// True for the opposite: `!=`, `NOT LIKE`, `IS NOT NULL`.
     pub is_negated: bool,
-    /// How it is looked at.
+    /// The operator and its values.
     pub verb: Verb,
-    /// Where it stands.
+    /// Its position in the query.
     pub span: Span,
 }
 
-/// How a field is tested. Every one can be negated but `Order` and `Changed`.
+/// An operator with its values. All except `Order` and `Changed` can be negated.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verb {
     /// `=`
@@ -61,19 +61,19 @@ pub enum Verb {
     Null,
     /// `IN (…)`
     In(Vec<Value>),
-    /// `BETWEEN … AND …`, both included
+    /// `BETWEEN … AND …`, both ends included
     Between(Value, Value),
     /// `CHANGED FROM … TO …`
     Changed {
-        /// The old value; `None` = any.
+        /// The old value; `None` = any value.
         from: Option<Value>,
-        /// The new value; `None` = any.
+        /// The new value; `None` = any value.
         to: Option<Value>,
     },
 }
 
 impl Verb {
-    /// How it is written where it is not negated.
+    /// Returns the keyword of the operator without NOT.
     pub fn keyword(&self) -> &'static str {
         match self {
             Self::Equal(_) => "=",
@@ -87,7 +87,7 @@ impl Verb {
         }
     }
 
-    /// The values of `=` and IN.
+    /// Returns the values of `=` and IN.
     pub fn equals(&self) -> Option<&[Value]> {
         match self {
             Self::Equal(value) => Some(std::slice::from_ref(value)),
@@ -97,7 +97,7 @@ impl Verb {
     }
 }
 
-/// Less and more.
+/// An order comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Order {
     /// `<`
@@ -111,10 +111,10 @@ pub enum Order {
 }
 
 impl Order {
-    /// Every one.
+    /// All variants.
     pub const ALL: [Self; 4] = [Self::Less, Self::AtMost, Self::More, Self::AtLeast];
 
-    /// The sign, in queries and in SQL.
+    /// Returns the sign, which is the same in queries and in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Less => "<",
@@ -124,7 +124,7 @@ impl Order {
         }
     }
 
-    /// Whether two things are in this order.
+    /// Returns true if two values are in this order.
     pub fn holds<T: PartialOrd + ?Sized>(self, left: &T, right: &T) -> bool {
         match self {
             Self::Less => left < right,
@@ -135,10 +135,10 @@ impl Order {
     }
 }
 
-/// Which part of a text a pattern speaks of.
+/// The part of a text to which a pattern applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Like {
-    /// `LIKE`: anywhere, or the whole where the pattern has wildcards.
+    /// `LIKE`: anywhere in the text, or the whole text if the pattern has wildcards.
     Like,
     /// `STARTSWITH`
     Start,
@@ -147,10 +147,10 @@ pub enum Like {
 }
 
 impl Like {
-    /// Every one.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::Like, Self::Start, Self::End];
 
-    /// The keyword.
+    /// Returns the keyword.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Like => "LIKE",
@@ -160,36 +160,36 @@ impl Like {
     }
 }
 
-/// What a field is compared with.
+/// A value in a query.
 #[derive(Debug, Clone)]
 pub struct Value {
-    /// What it is.
+    /// The value.
     pub kind: ValueKind,
-    /// Where it stands.
+    /// Its position in the query.
     pub span: Span,
 }
 
 /// The kinds of values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueKind {
-    /// A text in quotes. The escapes `\%`, `\_` and `\\` are kept, for patterns; no other backslash is in it.
+    /// A text in quotes. The escapes `\%`, `\_` and `\\` are kept for patterns; it contains no other backslash.
     Text(String),
-    /// A number as it is written.
+    /// A number as written.
     Number(String),
-    /// A word without quotes: a name of a status or a queue, a placeholder, or another field.
+    /// A word without quotes: the name of a status or a queue, a placeholder, or another field.
     Name(Name),
 }
 
-/// The name of a field: parts between dots.
+/// The name of a field, which consists of parts separated by dots.
 #[derive(Debug, Clone)]
 pub struct Name {
     /// The parts; at least one.
     pub parts: Vec<String>,
-    /// Where it stands.
+    /// Its position in the query.
     pub span: Span,
 }
 
-// Trees are equal when they say the same, wherever it stands.
+// Trees are equal if they mean the same; positions are ignored.
 impl PartialEq for Predicate {
     fn eq(&self, other: &Self) -> bool {
         self.field == other.field && self.is_negated == other.is_negated && self.verb == other.verb
@@ -211,34 +211,34 @@ impl PartialEq for Name {
 impl Eq for Name {}
 
 impl Name {
-    /// A name of these parts, which stands nowhere.
+    /// Returns a name without a position.
     pub fn of(parts: &[&str]) -> Self {
         Self { parts: parts.iter().map(|part| (*part).to_owned()).collect(), span: Span::default() }
     }
 
-    /// A text that is one whole name, such as `CF.{Severity}`, which stands nowhere; `None` when it is not.
+    /// Parses a text that is one whole name, such as `CF.{Severity}`. The name has no position.
     pub fn parse(text: &str) -> Option<Self> {
         lexer::name(text).map(|parts| Self::of_parts(parts, Span::default()))
     }
 
-    /// A name that was read at a place.
+    /// A name that was parsed at a position.
     pub(super) fn of_parts(parts: Vec<Part>, span: Span) -> Self {
         Self { parts: parts.into_iter().map(|part| part.text).collect(), span }
     }
 
-    /// The parts, to match on.
+    /// Returns the parts as slices, for matching.
     pub fn parts(&self) -> Vec<&str> {
         self.parts.iter().map(String::as_str).collect()
     }
 }
 
 impl Value {
-    /// A text, as it is: what a pattern would take for a wildcard stands for itself.
+    /// Returns a literal text. The wildcards of patterns are escaped.
     pub fn text(text: &str) -> Self {
         Self { kind: ValueKind::Text(text.replace('\\', "\\\\")), span: Span::default() }
     }
 
-    /// A pattern for LIKE, with its own wildcards and escapes.
+    /// Returns a pattern for LIKE with its own wildcards and escapes.
     pub fn pattern(pattern: &str) -> Self {
         let mut kept = String::new();
         let mut chars = pattern.chars().peekable();
@@ -254,7 +254,7 @@ impl Value {
     }
 }
 
-/// A text with the escapes of patterns undone.
+/// Returns a text without the escapes of patterns.
 pub fn unescape(kept: &str) -> String {
     let mut plain = String::with_capacity(kept.len());
     let mut chars = kept.chars();
@@ -264,7 +264,7 @@ pub fn unescape(kept: &str) -> String {
     plain
 }
 
-/// The members joined; one alone is itself.
+/// The members joined; a single member stays as it is.
 pub(super) fn joined<T>(members: Vec<T>, join: impl FnOnce(Vec<T>) -> T) -> T {
     match <[T; 1]>::try_from(members) {
         Ok([only]) => only,
@@ -273,15 +273,15 @@ pub(super) fn joined<T>(members: Vec<T>, join: impl FnOnce(Vec<T>) -> T) -> T {
 }
 
 impl<P> Query<P> {
-    /// Every test, in the order of the text.
+    /// Returns all tests in the order of the text.
     pub fn tests(&self) -> Vec<&P> {
         self.0.as_ref().map_or_else(Vec::new, Expr::tests)
     }
 
-    /// The same query with other tests, or the first error.
+    /// Returns the query with its tests converted.
     ///
     /// # Errors
-    /// What `change` answered first.
+    /// The first error of `change`.
     pub fn try_map<Q, E>(&self, mut change: impl FnMut(&P) -> Result<Q, E>) -> Result<Query<Q>, E> {
         let expr = self.0.as_ref().map(|expr| expr.try_map(&mut change));
         Ok(Query(expr.transpose()?))
@@ -289,7 +289,7 @@ impl<P> Query<P> {
 }
 
 impl<P> Expr<P> {
-    /// Every test, in the order of the text.
+    /// Returns all tests in the order of the text.
     pub fn tests(&self) -> Vec<&P> {
         let mut tests = Vec::new();
         self.collect(&mut tests);
@@ -323,7 +323,7 @@ impl<P> Expr<P> {
 impl<P: fmt::Display> fmt::Display for Query<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            // An AND of one is a parenthesis, at the outside too.
+            // An AND of one is written in parentheses, even if it is the whole query.
             Some(expr @ Expr::And(members)) if members.len() == 1 => write!(f, "({expr})"),
             Some(expr) => expr.fmt(f),
             None => Ok(()),
@@ -387,7 +387,7 @@ impl fmt::Display for Predicate {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            // Backslashes are escapes already; a quote becomes one.
+            // Backslashes are already escapes; only quotes need one.
             ValueKind::Text(text) => write!(f, "'{}'", text.replace('\'', "\\'")),
             ValueKind::Number(number) => f.write_str(number),
             ValueKind::Name(name) => name.fmt(f),
@@ -397,7 +397,7 @@ impl fmt::Display for Value {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is after the CF of a custom field is always in braces, so that it never reads as a subfield.
+        // The name of a custom field is always in braces, so that it is never parsed as a part.
         let is_field = self.parts.len() > 1 && self.parts.iter().any(|part| part.eq_ignore_ascii_case("cf"));
         for (at, part) in self.parts.iter().enumerate() {
             let is_last = at + 1 == self.parts.len();

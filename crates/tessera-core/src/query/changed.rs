@@ -1,4 +1,4 @@
-//! Resolving CHANGED: which changes it speaks of, and what their sides may be.
+//! Resolves CHANGED: the changes that it tests, and their old and new values.
 
 use super::ast::Value;
 use super::error::Result;
@@ -10,7 +10,7 @@ use crate::models::text::fold;
 impl Resolver<'_> {
     pub(super) fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
         if let Purpose::Search(_) = self.fields.purpose {
-            return Err(self.no_such_test("CHANGED speaks of the change at hand, in the condition of a scrip; a search knows Updated and UpdatedBy"));
+            return Err(self.no_such_test("CHANGED tests the current change in the condition of a scrip; in a search, use Updated and UpdatedBy"));
         }
         let changed = match field {
             Field::Status => Changed::Status,
@@ -26,19 +26,20 @@ impl Resolver<'_> {
             Field::Custom(id) => Changed::Custom(id),
             _ => {
                 return Err(self.no_such_test(
-                    "these change: Subject, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
+                    "CHANGED works with Subject, Status, Queue, Owner, Priority, Due, Started, Resolved, Told, Requestor, Cc, AdminCc, Watcher and custom fields",
                 ));
             }
         };
         if matches!(field, Field::Date(_)) && (from.is_some() || to.is_some()) {
-            return Err(self
-                .no_such_test("CHANGED alone says that a date changed; test the date itself for its value"));
+            return Err(self.no_such_test(
+                "write CHANGED without FROM and TO for a date, and test its new value separately",
+            ));
         }
         let side = |value: Option<&Value>| value.map(|value| self.changed_value(field, value)).transpose();
         Ok(Meaning::Changed(changed, side(from)?, side(to)?))
     }
 
-    /// The folded readable values that one side of a change may have.
+    /// The folded readable values that one side of a change can have.
     fn changed_value(&self, field: Field, value: &Value) -> Result<Vec<String>> {
         let word = folded_word(value);
         match field {

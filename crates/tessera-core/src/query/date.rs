@@ -1,4 +1,4 @@
-//! Dates in queries: a closed grammar, read once and turned into a stretch of time when the query runs.
+//! Dates in queries: a closed grammar, parsed once and turned into a stretch of time when the query runs.
 
 use jiff::civil::{self, Date};
 use jiff::tz::{Offset, TimeZone};
@@ -7,33 +7,33 @@ use regex::Regex;
 use std::sync::LazyLock;
 use time::OffsetDateTime;
 
-/// The largest amount in `5 days ago`; of each unit less than 2,000 years.
+/// The largest amount in `5 minutes ago`. Each unit is limited to about 2,000 years.
 const AMOUNT_MAX: i64 = 1_000_000_000;
-/// The last year that a date may name.
+/// The last year of a date.
 const YEAR_MAX: i16 = 9_000;
 
-/// A time zone: its days begin and end when they do there.
+/// A time zone, which determines when days begin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Zone(TimeZone);
 
 impl Zone {
-    /// Coordinated universal time.
+    /// Returns UTC.
     pub fn utc() -> Self {
         Self(TimeZone::UTC)
     }
 
-    /// The zone of a name of the IANA database, such as `Europe/Berlin`, in any case.
+    /// Returns the zone with a name from the IANA database, such as `Europe/Berlin`, ignoring case.
     pub fn parse(name: &str) -> Option<Self> {
         TimeZone::get(name).ok().map(Self)
     }
 
-    /// Its name.
+    /// Returns the name from the IANA database.
     pub fn name(&self) -> &str {
         self.0.iana_name().unwrap_or("UTC")
     }
 }
 
-/// From the one up to before the other.
+/// A stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
     /// The first moment.
@@ -42,7 +42,7 @@ pub struct Stretch {
     pub until: OffsetDateTime,
 }
 
-/// A date as it is written: when it is depends on now and on the time zone.
+/// A date as written. Its time depends on the current time and the time zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DateExpr(Form);
 
@@ -52,11 +52,11 @@ enum Form {
     Calendar { at: civil::DateTime, precision: Precision, offset: Option<i32> },
     /// `now`
     Now,
-    /// `today` and its neighbours, in days from today.
+    /// `today`, `yesterday` and `tomorrow`, in days from today.
     Day(i64),
     /// `2 days ago`, `in 3 hours`: a signed amount.
     Shift(i64, Unit),
-    /// `beginning of last month`, `end of this week`; which one, counted from this.
+    /// `beginning of last month`, `end of this week`; `which` counts from the current unit.
     Edge { is_end: bool, which: i64, unit: Unit },
 }
 
@@ -78,7 +78,7 @@ enum Unit {
     Year,
 }
 
-/// What to write where a date cannot be read.
+/// The hint for an invalid date.
 pub const DATE_HINT: &str = "write a date as '2026-11-23', '2026-11-23 10:00', '2026-11-23T10:00:00Z', 'now', 'today', 'yesterday', 'tomorrow', '2 days ago', 'in 3 hours', 'beginning of last month' or 'end of this week'";
 
 #[expect(clippy::expect_used, reason = "a constant pattern, compiled by every test of dates")]
@@ -90,10 +90,10 @@ static ISO: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 impl DateExpr {
-    /// Reads a date.
+    /// Parses a date.
     ///
     /// # Errors
-    /// What is wrong with it, as a sentence without its subject.
+    /// The reason, as a sentence without its subject.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim().to_lowercase();
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -111,12 +111,12 @@ impl DateExpr {
         Ok(Self(form))
     }
 
-    /// When it is, for somebody in a time zone.
+    /// Returns the stretch of time of the date.
     pub fn stretch(&self, now: OffsetDateTime, zone: &Zone) -> Stretch {
         self.try_stretch(now, zone).unwrap_or(Stretch { from: now, until: now })
     }
 
-    /// `None` only beyond the years that the limits leave out.
+    /// `None` only for years that the limits exclude.
     fn try_stretch(&self, now: OffsetDateTime, Zone(zone): &Zone) -> Option<Stretch> {
         let micros = i64::try_from(now.unix_timestamp_nanos() / 1_000).ok()?;
         let now = Timestamp::from_microsecond(micros).ok()?.to_zoned_datetime(zone.clone());
@@ -171,7 +171,7 @@ impl Unit {
             "year" => Self::Year,
             other => {
                 return Err(format!(
-                    "has the unit \"{other}\"; there are minute, hour, day, week, month and year"
+                    "has the unknown unit \"{other}\"; the units are minute, hour, day, week, month and year"
                 ));
             }
         })
@@ -196,7 +196,7 @@ fn shift(amount: &str, unit: &str, sign: i64) -> Result<Form, String> {
     if (0..=most).contains(&amount) {
         return Ok(Form::Shift(sign * amount, unit));
     }
-    Err(format!("is too far away; the amount is 0 to {most} there"))
+    Err(format!("is out of range; the amount must be 0 to {most}"))
 }
 
 fn edge_of(edge: &str, which: &str, unit: &str) -> Result<Form, String> {
@@ -207,7 +207,7 @@ fn edge_of(edge: &str, which: &str, unit: &str) -> Result<Form, String> {
         ("this" | "the", unit) => (0, unit),
         ("last" | "previous", unit) => (-1, unit),
         ("next", unit) => (1, unit),
-        (other, _) => return Err(format!("has the word \"{other}\"; there are this, last and next")),
+        (other, _) => return Err(format!("has the unknown word \"{other}\"; use this, last or next")),
     };
     Ok(Form::Edge { is_end: edge == "end", which, unit: Unit::parse(unit)? })
 }
@@ -219,10 +219,10 @@ fn calendar(text: &str) -> Result<Form, String> {
     let small = |at: usize| number(at).and_then(|number| i8::try_from(number).ok());
     let year = number(1).filter(|year| (1..=YEAR_MAX).contains(year));
     let date = || Date::new(year?, small(2)?, small(3)?).ok();
-    let date = date().ok_or_else(|| format!("is no day of the calendar from year 1 to {YEAR_MAX}"))?;
+    let date = date().ok_or_else(|| format!("is not a day in the years 1 to {YEAR_MAX}"))?;
     let nanos = part(7).and_then(|digits| format!("{digits:0<9}").parse().ok()).unwrap_or(0);
     let time = civil::Time::new(small(4).unwrap_or(0), small(5).unwrap_or(0), small(6).unwrap_or(0), nanos)
-        .map_err(|_| "is no time of the day".to_owned())?;
+        .map_err(|_| "has an invalid time of day".to_owned())?;
     let precision = match (part(4), part(6), part(7)) {
         (None, _, _) => Precision::Day,
         (_, None, _) => Precision::Minute,
@@ -239,7 +239,7 @@ fn offset(text: &str) -> Result<i32, String> {
     let (hours, minutes) = digits.split_at_checked(2).unwrap_or(("0", "0"));
     let (hours, minutes): (i32, i32) = (hours.parse().unwrap_or(0), minutes.parse().unwrap_or(0));
     if hours > 18 || minutes > 59 {
-        return Err(format!("has the offset {text}; offsets are -18:00 to +18:00"));
+        return Err(format!("has the offset {text}; offsets range from -18:00 to +18:00"));
     }
     let seconds = hours * 3_600 + minutes * 60;
     Ok(if text.starts_with('-') { -seconds } else { seconds })
@@ -264,7 +264,7 @@ fn beginning(at: &ZonedDateTime, unit: Unit) -> Option<ZonedDateTime> {
     day.to_zoned_datetime(at.time_zone().clone()).ok()?.start_of_day().ok()
 }
 
-/// By the calendar of the zone: a month later is the same day of the next month, or its last.
+/// Shifts by the calendar of the zone: a month later is the same day of the next month, or its last day.
 fn shifted(at: &ZonedDateTime, amount: i64, unit: Unit) -> Option<ZonedDateTime> {
     let span = jiff::Span::new();
     let span = match unit {

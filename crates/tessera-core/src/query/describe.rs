@@ -1,4 +1,4 @@
-//! What can be written in a query, for programs that help people to write one: asked of the compiler itself.
+//! Describes the query language for editors that help people to write queries. The compiler itself decides what is valid.
 
 use super::ast::{Name, Value};
 use super::fields::{Date, Field, Fields, People, Person, Purpose, TransactionText};
@@ -11,35 +11,35 @@ use crate::models::{Role, TransactionType};
 /// A field of the language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// As it is written.
+    /// The name as written in a query.
     pub name: String,
-    /// What kind of value it has.
+    /// The kind of its values.
     pub kind: &'static str,
-    /// What it is.
+    /// A sentence about the field.
     pub description: &'static str,
-    /// Its parts, as in `Requestor.Name`.
+    /// The names of its parts, as in `Requestor.Name`.
     pub parts: Vec<&'static str>,
-    /// The operators that a search takes after it; none = a search does not know it.
+    /// The operators that a search accepts after it; empty if searches do not have the field.
     pub search: Vec<&'static str>,
-    /// The same for the condition of a scrip.
+    /// The operators that the condition of a scrip accepts after it.
     pub condition: Vec<&'static str>,
-    /// Whether a search can be ordered by it.
+    /// True if a search can be ordered by it.
     pub is_orderable: bool,
 }
 
-/// The words that stand for something else, with the fields that take them and what they stand for.
+/// The placeholders, with the fields that accept them and their meaning.
 pub const PLACEHOLDERS: [(&str, &[&str], &str); 4] = [
-    ("__Active__", &["Status"], "every status in which there is work to do: the initial and the active ones"),
-    ("__Inactive__", &["Status"], "every status in which there is none"),
+    ("__Active__", &["Status"], "all initial and active statuses"),
+    ("__Inactive__", &["Status"], "all inactive statuses"),
     (
         "__CurrentUser__",
         &["Owner", "Creator", "LastUpdatedBy", "UpdatedBy", "Requestor", "Cc", "AdminCc", "Watcher", "Actor"],
-        "who searches; in a condition who makes the change",
+        "the user who searches; in a condition, the user who makes the change",
     ),
     ("Nobody", &["Owner"], "no owner"),
 ];
 
-/// One date of every form.
+/// An example of every form of date.
 pub const DATES: [&str; 15] = [
     "2026-11-23",
     "2026-11-23 10:00",
@@ -58,7 +58,7 @@ pub const DATES: [&str; 15] = [
     "end of next year",
 ];
 
-/// Every field, and as the last `CF.{Name}` for all custom fields where there are any.
+/// Returns all fields. The last one is `CF.{Name}`, which stands for all custom fields, if there are any.
 pub fn describe(fields: &Fields<'_>) -> Vec<Described> {
     let search = Fields { purpose: Purpose::Search(&[]), ..*fields };
     let condition = Fields { purpose: Purpose::Condition, ..*fields };
@@ -88,7 +88,7 @@ fn one(name: &str, field: Field, search: &Fields<'_>, condition: &Fields<'_>) ->
     }
 }
 
-/// The operators that the compiler takes after a field.
+/// The operators that the compiler accepts after a field.
 fn operators(name: &str, field: Field, fields: &Fields<'_>) -> Vec<&'static str> {
     let value = example(field, fields);
     let is_taken = |operator: &&str| {
@@ -104,7 +104,7 @@ fn operators(name: &str, field: Field, fields: &Fields<'_>) -> Vec<&'static str>
     OPERATORS.into_iter().chain(["CHANGED"]).filter(is_taken).collect()
 }
 
-/// A value that a field can have.
+/// A valid value of a field.
 fn example(field: Field, fields: &Fields<'_>) -> String {
     let quoted = |word: Option<&str>| Value::text(word.unwrap_or_default()).to_string();
     match field {
@@ -124,49 +124,48 @@ fn example(field: Field, fields: &Fields<'_>) -> String {
     }
 }
 
-/// What kind of value a field has, and what it is.
+/// The kind of a field's values, and a sentence about the field.
 fn words(field: Field) -> (&'static str, &'static str) {
     match field {
-        Field::Id => ("number", "The number of the ticket; its id, in quotes, is taken too."),
-        Field::Subject => ("text", "Its subject."),
+        Field::Id => ("number", "The ticket number, or the UUID of the ticket in quotes."),
+        Field::Subject => ("text", "The subject of the ticket."),
         Field::Status => ("status", "A status of any lifecycle."),
-        Field::Queue => ("queue", "Its queue, by name or id."),
-        Field::Lifecycle => ("lifecycle", "The lifecycle of its queue, by name or id."),
-        Field::Priority => ("number", "How urgent it is; larger is more."),
-        Field::Person(Person::Owner, _) => {
-            ("person", "Who works on it; IS NULL finds those that nobody owns.")
-        }
-        Field::Person(Person::Creator, _) => ("person", "Who made it."),
-        Field::Person(Person::LastUpdatedBy, _) => ("person", "Who changed it last."),
-        Field::Person(Person::Actor, _) => ("person", "Who makes the change at hand."),
+        Field::Queue => ("queue", "The queue, by name or id."),
+        Field::Lifecycle => ("lifecycle", "The lifecycle of the queue, by name or id."),
+        Field::Priority => ("number", "The priority; larger numbers are more urgent."),
+        Field::Person(Person::Owner, _) => ("person", "The owner; IS NULL finds tickets without an owner."),
+        Field::Person(Person::Creator, _) => ("person", "The user who created the ticket."),
+        Field::Person(Person::LastUpdatedBy, _) => ("person", "The user who changed the ticket last."),
+        Field::Person(Person::Actor, _) => ("person", "The user who makes the current change."),
         Field::People(people, _) => ("people", role(people)),
-        Field::Date(Date::Created) => ("date", "When it was made."),
-        Field::Date(Date::LastUpdated) => ("date", "When it was changed last."),
-        Field::Date(Date::Started) => ("date", "When it first left an initial status."),
-        Field::Date(Date::Due) => ("date", "When it should be done."),
-        Field::Date(Date::Resolved) => ("date", "When it last became inactive."),
-        Field::Date(Date::Told) => ("date", "When the requestor was last written to."),
-        Field::Custom(_) => ("custom field", "A custom field; of several values any may pass."),
-        Field::Updated => ("date", "When any line of its history was made."),
-        Field::UpdatedBy(_) => {
-            ("person", "Who made any line of its history; with Updated in one AND, of the same line.")
-        }
-        Field::Content => ("full text", "The words of its subject, comments and replies."),
-        Field::TransactionType => ("transaction type", "The type of the change at hand."),
-        Field::Transaction(TransactionText::Field) => ("text", "The column or field that changes."),
-        Field::Transaction(TransactionText::OldValue) => ("text", "The readable old value."),
-        Field::Transaction(TransactionText::NewValue) => ("text", "The readable new value."),
-        Field::Transaction(TransactionText::Content) => ("text", "The comment or reply."),
-        Field::Channel => ("text", "Through what the change came."),
+        Field::Date(Date::Created) => ("date", "The time of creation."),
+        Field::Date(Date::LastUpdated) => ("date", "The time of the last change."),
+        Field::Date(Date::Started) => ("date", "The time at which the ticket first left an initial status."),
+        Field::Date(Date::Due) => ("date", "The time by which the ticket should be resolved."),
+        Field::Date(Date::Resolved) => ("date", "The time at which the ticket last became inactive."),
+        Field::Date(Date::Told) => ("date", "The time of the last message to the requestor."),
+        Field::Custom(_) => ("custom field", "A custom field; any of its values can match."),
+        Field::Updated => ("date", "The time of any transaction in the history."),
+        Field::UpdatedBy(_) => (
+            "person",
+            "The user of any transaction in the history; joined with Updated by AND, of the same transaction.",
+        ),
+        Field::Content => ("full text", "The words in the subject, comments and replies."),
+        Field::TransactionType => ("transaction type", "The type of the current change."),
+        Field::Transaction(TransactionText::Field) => ("text", "The column or custom field that changes."),
+        Field::Transaction(TransactionText::OldValue) => ("text", "The old value in readable form."),
+        Field::Transaction(TransactionText::NewValue) => ("text", "The new value in readable form."),
+        Field::Transaction(TransactionText::Content) => ("text", "The text of the comment or reply."),
+        Field::Channel => ("text", "The channel of the change, such as rest or grpc."),
     }
 }
 
 fn role(people: People) -> &'static str {
     match people.roles().as_slice() {
-        [Role::Requestor] => "Who asked, by address or username; of several any may pass.",
-        [Role::Cc] => "Who is told what the requestor is told; of several any may pass.",
-        [Role::AdminCc] => "Who is told everything; of several any may pass.",
-        _ => "Anybody in a role of it: Requestor, Cc or AdminCc.",
+        [Role::Requestor] => "The requestors, by address or username; any of them can match.",
+        [Role::Cc] => "The people who get the same mail as the requestor; any of them can match.",
+        [Role::AdminCc] => "The people who get all mail, including comments; any of them can match.",
+        _ => "Anyone who is a requestor, Cc or AdminCc of the ticket.",
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the compiler says of itself: every field with its operators, every placeholder and date.
+//! The description of the language: every field with its operators, every placeholder and form of date.
 
 use super::*;
 use crate::lifecycle::{Definition, Lifecycle};

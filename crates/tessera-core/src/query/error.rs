@@ -1,10 +1,10 @@
-//! What is wrong with a query: where, why, and what to write instead.
+//! Errors in a query: the position, the reason, and a hint.
 
 use crate::error::{Code, Error, Fault, Place};
 use crate::models::text::nearest;
 use std::fmt;
 
-/// A part of a query's text, in bytes; `end` is the first byte after it.
+/// A part of the text of a query, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Span {
     /// The first byte.
@@ -14,17 +14,17 @@ pub struct Span {
 }
 
 impl Span {
-    /// From `start` to before `end`.
+    /// Returns the span from `start` to before `end`.
     pub fn new(start: usize, end: usize) -> Self {
         Self { start, end }
     }
 
-    /// From the start of this to the end of the other.
+    /// Returns the span from the start of this one to the end of the other.
     pub fn to(self, other: Self) -> Self {
         Self { start: self.start, end: other.end.max(self.start) }
     }
 
-    /// Where this is in the text, as people count: characters, lines and columns.
+    /// Returns the position in the text in characters, lines and columns.
     pub fn place(self, text: &str) -> Place {
         let before = text.get(..self.start).unwrap_or(text);
         let within = text.get(self.start..self.end).unwrap_or_default();
@@ -39,39 +39,39 @@ impl Span {
     }
 }
 
-/// Why a query cannot be understood.
+/// The reason why a query is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryError {
-    /// The part at fault.
+    /// The part of the query that is wrong.
     pub span: Span,
-    /// What is wrong.
+    /// The message, without a full stop.
     pub message: String,
-    /// What to write instead.
+    /// A suggestion.
     pub hint: Option<String>,
 }
 
-/// What the stages of the compiler answer.
+/// The result of a stage of the compiler.
 pub type Result<T> = std::result::Result<T, QueryError>;
 
 impl QueryError {
-    /// An error about a part of the text.
+    /// Returns an error without a hint.
     pub fn new(span: Span, message: impl Into<String>) -> Self {
         Self { span, message: message.into(), hint: None }
     }
 
-    /// With what to write instead.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The refusal of a search: `400 invalid_query` with the place.
+    /// Returns the error of a search: `400 invalid_query` with the position.
     pub fn into_error(self, text: &str) -> Error {
         let Self { span, message, hint } = self;
         Error::new(Code::InvalidQuery, message).with_place(span.place(text), hint)
     }
 
-    /// The fault of a field that holds a query.
+    /// Returns the fault of a field that contains a query.
     pub fn into_fault(self, field: impl Into<String>, text: &str) -> Fault {
         let place = self.span.place(text);
         let span = Some((place.start, place.end));
@@ -90,7 +90,7 @@ impl fmt::Display for QueryError {
     }
 }
 
-/// The name among those known that was probably meant: "did you mean `Status`?".
+/// The known name that was probably meant: "did you mean `Status`?".
 pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(word, known).map(|name| format!("did you mean `{name}`?"))
 }

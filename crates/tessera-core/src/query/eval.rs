@@ -1,4 +1,4 @@
-//! The back end in memory: whether a query holds of one ticket and of the change at hand, and why.
+//! The in-memory back end: evaluates a query for one ticket and the current change, with a trace.
 
 use super::ast::{Expr, Query};
 use super::date::Zone;
@@ -11,71 +11,71 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Nodes of a trace that are kept; the tests beyond are made and counted.
+/// The maximum number of nodes in a trace. Further tests are evaluated and counted.
 pub const TRACE_MAX: usize = 64;
-/// The bytes that a condition looks at of what a transaction says, the first ones: it is tried while somebody waits.
+/// A condition looks only at this many bytes at the start of a transaction's text, because it is evaluated during a request.
 pub const CONTENT_MAX: usize = 64 * 1024;
 /// Characters of a text that a trace shows.
 const TEXT_SHOWN: usize = 200;
 /// Items of a list that a trace shows.
 const LIST_SHOWN: usize = 20;
 
-/// What a query is tried on.
+/// The input of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'a> {
     /// The ticket.
     pub ticket: &'a Ticket,
-    /// What people call it; none while it is being made, so that a preview, which draws no number, sees what a create does.
+    /// The ticket number; `None` during a create, so that a preview, which draws no number, gives the same result.
     pub number: Option<i64>,
-    /// The users among the ticket's people, as far as they are no agents.
+    /// The users among the ticket's people who are not agents.
     pub people: &'a HashMap<UserId, User>,
-    /// What there is: agents, and names for what a trace found.
+    /// Agents, and names for traces.
     pub fields: Fields<'a>,
-    /// Who asks: `__CurrentUser__`, and in conditions `Actor`.
+    /// The user that `__CurrentUser__` and, in conditions, `Actor` stand for.
     pub current_user: Option<&'a User>,
-    /// Who made the ticket's last transaction, where that is not the one at hand.
+    /// The creator of the ticket's last transaction, if that is not the current one.
     pub last_updated_by: Option<UserId>,
-    /// When it is.
+    /// The current time.
     pub now: OffsetDateTime,
-    /// Where days begin.
+    /// The time zone in which days begin.
     pub zone: &'a Zone,
-    /// The change at hand; in conditions.
+    /// The current change; only in conditions.
     pub occasion: Option<Occasion<'a>>,
 }
 
-/// A change at hand.
+/// The current change, for which a condition is evaluated.
 #[derive(Debug, Clone, Copy)]
 pub struct Occasion<'a> {
-    /// The transaction that a scrip is tried on.
+    /// The transaction for which a scrip is evaluated.
     pub transaction: &'a Transaction,
-    /// Those of which CHANGED speaks.
+    /// The transactions that CHANGED tests.
     pub changes: &'a [Transaction],
-    /// Through what.
+    /// The channel of the change.
     pub channel: &'a str,
 }
 
-/// Whether a query holds.
+/// Returns true if a query holds.
 pub fn holds(query: &Query<Test>, scene: &Scene<'_>) -> bool {
     query.0.as_ref().is_none_or(|expr| scene.passes(expr))
 }
 
-/// The same with every test that was made, what it expected and what it found, up to [`TRACE_MAX`] nodes.
+/// Evaluates a query and returns a trace of all tests with the expected and the found values, up to [`TRACE_MAX`] nodes.
 pub fn why(query: &Query<Test>, scene: &Scene<'_>) -> Why {
     let Some(expr) = &query.0 else { return Why::all(Vec::new()) };
     let mut tracer = Tracer { scene, left: TRACE_MAX - 1, hidden: 0 };
     let why = tracer.node(expr);
     match tracer.hidden {
         0 => why,
-        1 => why.because("1 more test was made and is not shown"),
-        hidden => why.because(format!("{hidden} more tests were made and are not shown")),
+        1 => why.because("1 more test is not shown"),
+        hidden => why.because(format!("{hidden} more tests are not shown")),
     }
 }
 
 struct Tracer<'s, 'a> {
     scene: &'s Scene<'a>,
-    /// Nodes that there is still room for.
+    /// The number of nodes that still fit.
     left: usize,
-    /// Tests for which there was none.
+    /// The number of tests that did not fit.
     hidden: usize,
 }
 
@@ -88,7 +88,7 @@ impl Tracer<'_, '_> {
                 (result, None) => Why::leaf("not", Value::Null, Value::Null, !result),
             },
             Expr::And(members) => match members.as_slice() {
-                // A parenthesis around one test says no more than the test.
+                // Parentheses around one test add nothing to the trace.
                 [only] => self.node(only),
                 many => self.group(many, Why::all(Vec::new()), |results| !results.contains(&false)),
             },
@@ -138,7 +138,7 @@ impl<'a> Scene<'a> {
         self.means(&test.meaning) != test.is_negated
     }
 
-    /// Whether a meaning holds. What is not there passes nothing.
+    /// Returns true if a meaning holds. A missing value passes no test.
     fn means(&self, meaning: &Meaning) -> bool {
         let occasion = self.occasion.as_ref();
         match meaning {
@@ -161,7 +161,7 @@ impl<'a> Scene<'a> {
             Meaning::Custom(field, test) => {
                 self.ticket.values_of(*field).iter().any(|value| test.holds(value))
             }
-            // The ticket's history is not at hand: conditions do not know these fields, and searches are answered by SQL.
+            // The history is not loaded: conditions do not have these fields, and searches use SQL.
             Meaning::Updated(_) | Meaning::UpdatedBy(_) | Meaning::Content(_) => false,
             Meaning::TransactionType(types) => {
                 occasion.is_some_and(|one| types.contains(&one.transaction.transaction_type))
@@ -181,7 +181,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    // What there is -------------------------------------------------------------------------------------------------
+    // Values --------------------------------------------------------------------------------------------------------
 
     fn current_id(&self) -> Option<UserId> {
         self.current_user.map(|user| user.id)
@@ -202,7 +202,7 @@ impl<'a> Scene<'a> {
     fn date_of(&self, date: Date) -> Option<OffsetDateTime> {
         match date {
             Date::Created => Some(self.ticket.created_at),
-            // The transaction at hand is the last one there is of the ticket.
+            // The current transaction is the ticket's last one.
             Date::LastUpdated => {
                 let at_hand = self.occasion.map(|occasion| occasion.transaction.created_at);
                 at_hand.or(Some(self.ticket.updated_at))
@@ -247,7 +247,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The changes at hand of a field. Making a ticket changes nothing.
+    /// The current changes of a field. Creating a ticket changes nothing.
     fn changes(&self, changed: &Changed) -> impl Iterator<Item = &'a Transaction> {
         let all = self.occasion.map_or(&[][..], |occasion| occasion.changes);
         all.iter().filter(move |one| match changed {
@@ -265,7 +265,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// What one side of a change is called, folded: its readable value, and for users also the address and the id.
+    /// The folded names of one side of a change: its readable value, and for users also the address and the id.
     fn sides(&self, change: &Transaction, is_old: bool) -> Vec<String> {
         let readable = if is_old { &change.old_value } else { &change.new_value };
         let mut sides: Vec<String> = readable.iter().map(|value| fold(value)).collect();
@@ -321,7 +321,7 @@ impl<'a> Scene<'a> {
             DateTest::Field(order, other) => self
                 .date_of(*other)
                 .is_some_and(|other| order.map_or(at == other, |order| order.holds(&at, &other))),
-            // There is one, and nothing else is asked of it.
+            // The date is set, which is all that is tested.
             _ => true,
         }
     }
@@ -359,7 +359,7 @@ impl<'a> Scene<'a> {
         Why::leaf(field, expected, self.found(test), self.test(test))
     }
 
-    /// What a test looked at.
+    /// The value that a test found.
     fn found(&self, test: &Test) -> Value {
         match &test.meaning {
             Meaning::Ids(numbers, _) if numbers.is_empty() => json!(self.ticket.id),
@@ -397,7 +397,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// What a test calls somebody: by what it compares; people of a role rather by their address.
+    /// The name of a person in a trace: the part that the test compares, or for people of a role the address.
     fn called(&self, somebody: Somebody<'a>, asked: &PersonTest, has_role: bool) -> Option<String> {
         let id = || somebody.id.map(|id| id.to_string());
         let name = || self.username_of(somebody).map(cut);
@@ -416,7 +416,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Null for nothing, one alone, else a list, cut with a count of the rest.
+/// Null for no value, the value if there is one, otherwise a list that is cut after [`LIST_SHOWN`] items.
 fn listed(found: impl Iterator<Item = String>) -> Value {
     let mut found: Vec<String> = found.collect();
     if found.len() > LIST_SHOWN {

@@ -1,4 +1,4 @@
-//! Every field and operator on one ticket that has everything and on one that has nothing, and on changes at hand.
+//! Every field and operator on a ticket with all values, on a ticket with none, and on current changes.
 
 use super::*;
 use crate::models::transaction::Content;
@@ -21,7 +21,7 @@ fn watcher(n: u128, user: Option<u128>, address: Option<&str>) -> Watcher {
     Watcher { id: WatcherId(id(n)), user, address: address.map(str::to_owned) }
 }
 
-/// A ticket with something of everything.
+/// A ticket with a value in every field.
 fn full() -> Ticket {
     Ticket {
         id: TicketId(id(1_000)),
@@ -51,7 +51,7 @@ fn full() -> Ticket {
     }
 }
 
-/// A ticket in the making with nothing that it can be without.
+/// A new ticket with no optional values.
 fn empty() -> Ticket {
     Ticket {
         number: None,
@@ -68,7 +68,7 @@ fn empty() -> Ticket {
     }
 }
 
-/// A desk with a ticket, where ann asks and bob was the last who changed something.
+/// A catalog and a ticket; ann asks, and bob made the last change.
 struct World {
     catalog: Catalog,
     ticket: Ticket,
@@ -99,7 +99,7 @@ impl World {
     }
 }
 
-/// Asserts what a query says of a scene, its trace, and that NOT of it says the opposite.
+/// Asserts the result of a query on a scene, its trace, and the opposite result with NOT.
 #[track_caller]
 fn assert_holds(catalog: &Catalog, scene: &Scene<'_>, text: &str, expected: bool, found: Value) {
     let (asked, opposite) = (query(catalog, text), query(catalog, &format!("NOT ({text})")));
@@ -253,7 +253,7 @@ fn every_field_and_operator_says_what_it_says_of_a_ticket_with_everything() {
     ])
     .collect();
     for (text, expected, found) in table {
-        // One value is shown alone, and so is a list of one.
+        // One value is shown without a list, and so is a list of one.
         let found = match found {
             Value::Array(items) if items.len() == 1 => items[0].clone(),
             found => found,
@@ -356,13 +356,13 @@ fn a_trace_keeps_so_many_nodes_and_counts_the_rest_which_count_all_the_same() {
     assert_eq!((nodes(&whole), whole.result, whole.reason), (TRACE_MAX, false, None));
     let one = many(" AND ", TRACE_MAX, "id = 1");
     assert_eq!((nodes(&one), one.result), (TRACE_MAX, false), "what is not shown decides");
-    assert_eq!(one.reason.as_deref(), Some("1 more test was made and is not shown"));
+    assert_eq!(one.reason.as_deref(), Some("1 more test is not shown"));
     let more = many(" AND ", 200, "id = 42");
     assert_eq!((nodes(&more), more.result), (TRACE_MAX, true));
-    assert_eq!(more.reason.as_deref(), Some("137 more tests were made and are not shown"));
+    assert_eq!(more.reason.as_deref(), Some("137 more tests are not shown"));
     let nested = many(" AND ", TRACE_MAX - 1, "NOT (id = 42 OR id = 1)");
     assert_eq!((nodes(&nested), nested.result), (TRACE_MAX, false));
-    assert_eq!(nested.reason.as_deref(), Some("2 more tests were made and are not shown"));
+    assert_eq!(nested.reason.as_deref(), Some("2 more tests are not shown"));
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn what_a_trace_shows_of_a_text_and_a_list_has_an_end() {
     assert_eq!(told.actual[LIST_SHOWN], "and 2 more");
 }
 
-/// A change: its type, the readable field, old and new value, and exactly.
+/// A change: its type, its readable field, old and new value, and its exact data.
 fn made(
     kind: TransactionType,
     words: (Option<&str>, Option<&str>, Option<&str>),
@@ -502,7 +502,7 @@ fn changed_speaks_of_the_changes_at_hand_and_of_their_sides() {
     ] {
         assert_holds(&world.catalog, &all, text, expected, found.clone());
     }
-    // Each change is of its own: from the one and to the other are not put together.
+    // FROM and TO must match the same change.
     let twice = [events[1].clone(), status_change("open", "stalled")];
     let found = json!(["new -> open", "open -> stalled"]);
     assert_holds(&world.catalog, &scene(&twice), "Status CHANGED FROM new TO stalled", false, found.clone());

@@ -1,4 +1,4 @@
-//! What the compiler must know of the database, and the fields of the language.
+//! The fields of the language, and the names from the database that the compiler needs.
 
 use super::ast::Name;
 use super::error::{QueryError, Result, Span, did_you_mean};
@@ -8,7 +8,7 @@ use crate::models::{
 };
 use std::collections::{BTreeSet, HashMap};
 
-/// What queries may name.
+/// The names that queries can use.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
     /// Queues.
@@ -19,22 +19,22 @@ pub struct Fields<'a> {
     pub custom_fields: &'a Named<CustomFieldId, CustomField>,
     /// Users who may own tickets.
     pub agents: &'a Named<UserId, User>,
-    /// Who of them has an address, which is folded.
+    /// The agents by their folded addresses.
     pub agent_addresses: &'a HashMap<String, UserId>,
-    /// What the query is for.
+    /// The purpose of the query.
     pub purpose: Purpose<'a>,
 }
 
-/// What a query is for.
+/// The purpose of a query, which determines its fields.
 #[derive(Debug, Clone, Copy)]
 pub enum Purpose<'a> {
-    /// To find tickets. The users are all those that the query names by username, address or id.
+    /// A search for tickets, with all users that the query names by username, address or id.
     Search(&'a [User]),
-    /// To say when a scrip fires: of one ticket, one transaction and one actor.
+    /// The condition of a scrip, for one ticket, one transaction and one actor.
     Condition,
 }
 
-/// A field of the language, found by its name.
+/// A field of the language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     /// `id`
@@ -49,17 +49,17 @@ pub enum Field {
     Lifecycle,
     /// `Priority`
     Priority,
-    /// `Owner`, `Creator` and so on, with the part of them.
+    /// `Owner`, `Creator` and so on, with the tested part.
     Person(Person, Part),
-    /// `Requestor`, `Watcher` and so on, with the part of them.
+    /// `Requestor`, `Watcher` and so on, with the tested part.
     People(People, Part),
     /// `Created`, `Due` and so on.
     Date(Date),
     /// `CF.{Name}`
     Custom(CustomFieldId),
-    /// `Updated`: when a transaction was made.
+    /// `Updated`: the time of any transaction.
     Updated,
-    /// `UpdatedBy`: who made one.
+    /// `UpdatedBy`: the creator of any transaction.
     UpdatedBy(Part),
     /// `Content`: the words of the subject, comments and replies.
     Content,
@@ -71,34 +71,34 @@ pub enum Field {
     Channel,
 }
 
-/// One person.
+/// A single person of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Person {
-    /// Who works on the ticket.
+    /// The owner of the ticket.
     Owner,
-    /// Who made it.
+    /// The creator of the ticket.
     Creator,
-    /// Who made its last numbered transaction.
+    /// The creator of the last numbered transaction.
     LastUpdatedBy,
-    /// Who asked for the change at hand; in conditions.
+    /// The user who makes the current change; only in conditions.
     Actor,
 }
 
-/// People of a role.
+/// The people of a role, or of all roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct People(Option<Role>);
 
 impl People {
-    /// The roles.
+    /// Returns the roles.
     pub fn roles(self) -> Vec<Role> {
         self.0.map_or_else(|| Role::ALL.to_vec(), |role| vec![role])
     }
 }
 
-/// What of a person is looked at.
+/// The part of a person that is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The person: by username or address; patterns look at the username, those of roles at the address.
+    /// The person, by username or address. Patterns test the username, or for roles the address.
     Whole,
     /// `.Name`: the username.
     Name,
@@ -111,34 +111,34 @@ pub enum Part {
 /// A date of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Date {
-    /// When the ticket was made.
+    /// The time of creation.
     Created,
-    /// When its last numbered transaction was made.
+    /// The time of the last numbered transaction.
     LastUpdated,
-    /// When it first left an initial status.
+    /// The time at which the ticket first left an initial status.
     Started,
-    /// When it should be done.
+    /// The time by which the ticket should be resolved.
     Due,
-    /// When it last became inactive.
+    /// The time at which the ticket last became inactive.
     Resolved,
-    /// When the requestor was last written to.
+    /// The time of the last message to the requestor.
     Told,
 }
 
-/// A text of the transaction at hand.
+/// A text of the current transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransactionText {
     /// The column or custom field that changed.
     Field,
-    /// The readable old value.
+    /// The old value in readable form.
     OldValue,
-    /// The readable new value.
+    /// The new value in readable form.
     NewValue,
     /// The text of a message.
     Content,
 }
 
-/// Names of fields without a part of their own, in the order of the documentation; RT's other names for them follow.
+/// The names of fields of one part, in the order of the documentation. RT's other names for them come last.
 const SIMPLE: [(&str, Field); 27] = [
     ("id", Field::Id),
     ("Subject", Field::Subject),
@@ -168,7 +168,7 @@ const SIMPLE: [(&str, Field); 27] = [
     ("Watchers", Field::People(People(None), Part::Whole)),
     ("HistoryContent", Field::Content),
 ];
-/// How many of them RT's other names are.
+/// The number of RT's other names at the end of [`SIMPLE`].
 const OTHER_NAMES: usize = 3;
 
 const TRANSACTION: [(&str, Field); 5] = [
@@ -182,14 +182,13 @@ const TRANSACTION: [(&str, Field); 5] = [
 const PARTS: [(&str, Part); 3] = [("Name", Part::Name), ("EmailAddress", Part::Address), ("id", Part::Id)];
 
 impl Field {
-    /// The names of its parts, as in `Requestor.Name`.
+    /// Returns the names of its parts, as in `Requestor.Name`.
     pub fn parts(self) -> Vec<&'static str> {
         let has_parts = with_part(self, Part::Whole).is_some();
         PARTS.iter().map(|(name, _)| *name).filter(|_| has_parts).collect()
     }
 }
 
-/// Fields that only conditions have, and what a search says in their place.
 fn is_for_conditions(field: Field) -> bool {
     matches!(
         field,
@@ -198,14 +197,14 @@ fn is_for_conditions(field: Field) -> bool {
 }
 
 impl Fields<'_> {
-    /// Every name of a field that has no part and is for this purpose, for completion and hints.
+    /// Returns the names of the fields of one part that are available for this purpose, for completion and hints.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         let is_search = matches!(self.purpose, Purpose::Search(_));
         let simple = SIMPLE.iter().take(SIMPLE.len() - OTHER_NAMES);
         simple.filter(move |(_, field)| is_for(is_search, *field)).map(|(name, _)| *name)
     }
 
-    /// Every field that is for this purpose, with its name, but for the custom ones.
+    /// Returns all fields that are available for this purpose with their names, except custom fields.
     pub fn all(&self) -> impl Iterator<Item = (String, Field)> {
         let is_search = matches!(self.purpose, Purpose::Search(_));
         let simple = SIMPLE.iter().take(SIMPLE.len() - OTHER_NAMES);
@@ -220,10 +219,10 @@ impl Fields<'_> {
         statuses.map(String::as_str).collect()
     }
 
-    /// The field of a name, with the name as it is properly written.
+    /// Returns the field with a name, and the canonical spelling of the name.
     ///
     /// # Errors
-    /// What is not known in it, and what may have been meant; a field that is not for this purpose.
+    /// An unknown name, with a suggestion; a field that is not available for this purpose.
     pub fn find(&self, name: &Name) -> Result<(Field, Name)> {
         let (field, parts) = self.look_up(name)?;
         self.check_purpose(field, name)?;
@@ -249,7 +248,7 @@ impl Fields<'_> {
                 let (known, field) = among(&SIMPLE, first).ok_or_else(|| self.unknown_field(name, first))?;
                 if with_part(field, Part::Whole).is_none() {
                     return Err(QueryError::new(name.span, format!("{known} has no part {second}"))
-                        .hint(format!("write {known} alone")));
+                        .hint(format!("write {known} without a part")));
                 }
                 let (part, found) = among(&PARTS, second)
                     .ok_or_else(|| unknown(name, known, second, PARTS.map(|(name, _)| name)))?;
@@ -258,7 +257,7 @@ impl Fields<'_> {
                 Ok((field, vec![proper.to_owned(), part.to_owned()]))
             }
             _ => Err(QueryError::new(name.span, format!("there is no field {name}")).hint(
-                "a field has one part at most, as in Requestor.Name, and a custom field is CF.{Severity}",
+                "a field has at most one part, as in Requestor.Name; a custom field is written CF.{Severity}",
             )),
         }
     }
@@ -269,7 +268,7 @@ impl Fields<'_> {
             [word] => (None, *word),
             [queue, word] => (Some(*queue), *word),
             _ => {
-                return Err(QueryError::new(name.span, format!("{name} names no custom field"))
+                return Err(QueryError::new(name.span, format!("{name} is not a custom field"))
                     .hint("write CF.{Name} or CF.Queue.{Name}"));
             }
         };
@@ -277,7 +276,7 @@ impl Fields<'_> {
             let known: Vec<&str> = self.custom_fields.iter().map(|field| field.name.as_str()).collect();
             let near = did_you_mean_field(word, &known);
             QueryError::new(name.span, format!("there is no custom field \"{word}\""))
-                .hint(near.unwrap_or_else(|| format!("there are {}", text::list(&known))))
+                .hint(near.unwrap_or_else(|| format!("the custom fields are {}", text::list(&known))))
         })?;
         let mut parts = vec!["CF".to_owned(), field.name.clone()];
         if let Some(queue) = queue {
@@ -297,17 +296,17 @@ impl Fields<'_> {
             return Ok(());
         }
         if is_search {
-            let message = format!("{name} is known only to the condition of a scrip");
+            let message = format!("{name} is only available in the conditions of scrips");
             return Err(QueryError::new(name.span, message)
-                .hint("of a ticket's history a search knows Updated, UpdatedBy and Content"));
+                .hint("to search the history, use Updated, UpdatedBy and Content"));
         }
         let hint = match field {
-            Field::Content => "write Subject or Transaction.Content",
-            _ => "write Actor for who makes this change; when is now",
+            Field::Content => "use Subject or Transaction.Content",
+            _ => "use Actor for the user who makes the change; its time is now",
         };
         Err(QueryError::new(
             name.span,
-            format!("{name} is the ticket's history, which a condition does not read"),
+            format!("{name} searches the ticket's history, which is not available in conditions"),
         )
         .hint(hint))
     }
@@ -315,11 +314,10 @@ impl Fields<'_> {
     fn unknown_field(&self, name: &Name, word: &str) -> QueryError {
         let error = QueryError::new(name.span, format!("there is no field {name}"));
         if is_custom(word) {
-            return error.hint("write which custom field: CF.{Severity}");
+            return error.hint("add the name of the custom field: CF.{Severity}");
         }
         if word.eq_ignore_ascii_case("Transaction") || word.eq_ignore_ascii_case("Txn") {
-            return error
-                .hint("write what of it: Transaction.Type, .Field, .OldValue, .NewValue or .Content");
+            return error.hint("add a part: Transaction.Type, .Field, .OldValue, .NewValue or .Content");
         }
         if let Some(field) = self.custom_fields.find(word) {
             return error.hint(format!("a custom field is written CF.{{{}}}", field.name));
@@ -338,15 +336,15 @@ impl Fields<'_> {
         let near = other.map(|other| format!("did you mean `{other}`?"));
         let near = near.or_else(|| did_you_mean(word, self.names().chain(["CF", "Transaction"])));
         let all: Vec<&str> = self.names().collect();
-        error.hint(near.unwrap_or_else(|| format!("there are {} and CF.{{Name}}", all.join(", "))))
+        error.hint(near.unwrap_or_else(|| format!("the fields are {} and CF.{{Name}}", all.join(", "))))
     }
 
-    /// The error of a queue that is not there.
+    /// The error for an unknown queue.
     pub(super) fn unknown_queue(&self, span: Span, word: &str) -> QueryError {
         let known: Vec<&str> = self.queues.iter().map(|queue| queue.name.as_str()).collect();
         QueryError::new(span, format!("there is no queue \"{word}\"")).hint(
             did_you_mean(word, known.iter().copied())
-                .unwrap_or_else(|| format!("there are {}", text::list(&known))),
+                .unwrap_or_else(|| format!("the queues are {}", text::list(&known))),
         )
     }
 }
@@ -387,7 +385,7 @@ fn unknown(
     let near = near.map(|near| near.replacen('`', &format!("`{holder}."), 1));
     QueryError::new(name.span, format!("{holder} has no part {word}")).hint(near.unwrap_or_else(|| {
         format!(
-            "there are {}",
+            "the parts are {}",
             known.iter().map(|part| format!("{holder}.{part}")).collect::<Vec<_>>().join(", ")
         )
     }))

@@ -1,6 +1,6 @@
-//! Queries as JSON, for programs: the tree of a query, and a flat form of what must all hold.
+//! Queries as JSON, for programs: a tree, and a flat form of tests that must all hold.
 //!
-//! What is read here is printed and goes the way of every text, so that there is one compiler and one set of refusals.
+//! A filter is converted to the same syntax tree as text, so that there is one compiler with one set of errors.
 
 use super::ast::{
     DEPTH_MAX, Expr, Like, Name, Order, PREDICATES_MAX, Predicate, Query, VALUES_MAX, Value, ValueKind, Verb,
@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::models::text::{fold, quote};
 use serde_json::{Map, Value as Json, json};
 
-/// The operators, as a tree names them; every one in any case.
+/// The operators of a tree; case is ignored.
 pub const OPERATORS: [&str; 20] = [
     "=",
     "!=",
@@ -36,11 +36,11 @@ pub const OPERATORS: [&str; 20] = [
 ];
 
 /// Reads a filter: a tree (`{"and": [..]}`, `{"or": [..]}`, `{"not": ..}`, `{"field": "Status", "op": "=", "value": "open"}`),
-/// or the flat form (`{"Queue": "Support", "Status": ["new", "open"], "CF.{Severity}": null}`), all of which must hold: of a
-/// list any, null where there is no value, and of the subject a part.
+/// or the flat form (`{"Queue": "Support", "Status": ["new", "open"], "CF.{Severity}": null}`). All members of the flat form
+/// must hold. A list matches any of its values, null matches no value, and the subject is matched in part.
 ///
 /// # Errors
-/// The first thing that is no filter, with its path from `filter` on. Whether there is such a field, the compiler says.
+/// The first fault, with its path from `filter` on. Unknown fields are reported later, when the query is resolved.
 pub fn read(filter: &Json) -> Result<Query<Predicate>, Fault> {
     let path = "filter";
     let members = object(filter, path)?;
@@ -53,7 +53,7 @@ pub fn read(filter: &Json) -> Result<Query<Predicate>, Fault> {
     Ok(Query(Some(expr)))
 }
 
-/// Writes a query as a tree, which reads back as the same.
+/// Writes a query as a tree. Reading it again gives the same query.
 pub fn write(query: &Query<Predicate>) -> Json {
     query.0.as_ref().map_or_else(|| json!({}), write_expr)
 }
@@ -101,7 +101,7 @@ fn operator(predicate: &Predicate) -> String {
     }
 }
 
-/// A text is written as it is meant, but a pattern with its wildcards and escapes.
+/// A text is written without escapes, a pattern with its wildcards and escapes.
 fn write_value(value: &Value, is_pattern: bool) -> Json {
     match &value.kind {
         ValueKind::Text(kept) if is_pattern => json!(kept),
@@ -121,7 +121,10 @@ struct Reader {
 impl Reader {
     fn node(&mut self, node: &Json, path: &str, depth: usize) -> Result<Expr<Predicate>, Fault> {
         if depth > DEPTH_MAX {
-            return Err(Fault::new(path, format!("is nested more than {DEPTH_MAX} deep; make it flatter")));
+            return Err(Fault::new(
+                path,
+                format!("is nested more than {DEPTH_MAX} levels deep; simplify it"),
+            ));
         }
         let members = object(node, path)?;
         if members.contains_key("field") {
@@ -170,7 +173,10 @@ impl Reader {
             ["IS", "NULL"] | ["IS"] if is_null => (false, Verb::Null),
             ["IS", "NOT", "NULL"] | ["IS", "NOT"] if is_null => (true, Verb::Null),
             ["IS", ..] => {
-                return Err(Fault::new(value_path, "must be null: IS asks whether there is a value"));
+                return Err(Fault::new(
+                    value_path,
+                    "must be null, because IS only tests whether there is a value",
+                ));
             }
             ["=" | "=="] if value()?.is_null() => (false, Verb::Null),
             ["!=" | "<>"] if value()?.is_null() => (true, Verb::Null),
@@ -186,7 +192,7 @@ impl Reader {
     fn counted(&mut self, field: Name, is_negated: bool, verb: Verb, path: &str) -> Result<Predicate, Fault> {
         self.tests += 1;
         if self.tests > PREDICATES_MAX {
-            let message = format!("is one test too many; at most {PREDICATES_MAX} are allowed");
+            let message = format!("is one test too many; a query has at most {PREDICATES_MAX}");
             return Err(Fault::new(path, message));
         }
         Ok(Predicate { field, is_negated, verb, span: Span::default() })
@@ -200,7 +206,7 @@ impl Reader {
             let field = name(key, &path)?;
             let folded = fold(&field.to_string());
             if named.contains(&folded) {
-                return Err(Fault::new(path, "is named twice; give it a list"));
+                return Err(Fault::new(path, "occurs twice; use one list of values"));
             }
             named.push(folded);
             all.push(self.any_of(field, value, &path)?);
@@ -208,7 +214,7 @@ impl Reader {
         Ok(joined(all, Expr::And))
     }
 
-    /// What one key of the flat form asks for.
+    /// The expression of one member of the flat form.
     fn any_of(&mut self, field: Name, value: &Json, path: &str) -> Result<Expr<Predicate>, Fault> {
         let is_subject = matches!(field.parts().as_slice(), [only] if only.eq_ignore_ascii_case("Subject"));
         let make = if is_subject { part } else { Value::text };
@@ -260,11 +266,11 @@ fn positive(word: &str, value: &Json, path: &str) -> Result<Verb, Fault> {
 }
 
 fn no_operator(path: &str) -> Fault {
-    let message = format!("is no operator; there are {} and CHANGED", OPERATORS.join(", "));
+    let message = format!("is not an operator; the operators are {} and CHANGED", OPERATORS.join(", "));
     Fault::new(format!("{path}.op"), message)
 }
 
-/// A value that is no list; `make` reads a text.
+/// A value that is not a list; `make` converts a text.
 fn one(value: &Json, make: fn(&str) -> Value, path: &str) -> Result<Value, Fault> {
     let of = |kind| Ok(Value { kind, span: Span::default() });
     match value {
@@ -279,13 +285,13 @@ fn one(value: &Json, make: fn(&str) -> Value, path: &str) -> Result<Value, Fault
             }
             _ => Err(Fault::new(path, "must be a value, or {\"field\": \"Due\"} for another field")),
         },
-        Json::Array(_) => Err(Fault::new(path, "is a list; IN and BETWEEN take lists")),
-        Json::Null => Err(Fault::new(path, "cannot be null; =, != and IS take null")),
-        Json::Bool(is) => Err(Fault::new(path, format!("is {is}; give a text, a number or null"))),
+        Json::Array(_) => Err(Fault::new(path, "is a list; only IN and BETWEEN take lists")),
+        Json::Null => Err(Fault::new(path, "cannot be null; only =, != and IS take null")),
+        Json::Bool(is) => Err(Fault::new(path, format!("is {is}; use a text, a number or null"))),
     }
 }
 
-/// A number as queries write it.
+/// A number in the notation of queries.
 fn plain(number: &str, path: &str) -> Result<String, Fault> {
     let digits = number.strip_prefix(['-', '+']).unwrap_or(number);
     let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
@@ -293,10 +299,10 @@ fn plain(number: &str, path: &str) -> Result<String, Fault> {
     if is_plain(whole) && is_plain(part) {
         return Ok(number.to_owned());
     }
-    Err(Fault::new(path, format!("{} is not a number of digits alone, as -12.5 is", quote(number))))
+    Err(Fault::new(path, format!("{} is not a plain decimal number, such as -12.5", quote(number))))
 }
 
-/// A part of a text: a pattern that takes nothing for a wildcard.
+/// A pattern that matches part of a text, with escaped wildcards.
 fn part(text: &str) -> Value {
     let mut pattern = String::new();
     for c in text.chars() {
@@ -307,7 +313,10 @@ fn part(text: &str) -> Value {
 
 fn name(word: &str, path: &str) -> Result<Name, Fault> {
     Name::parse(word).ok_or_else(|| {
-        Fault::new(path, format!("{} is not the name of a field; write Status or CF.{{Name}}", quote(word)))
+        Fault::new(
+            path,
+            format!("{} is not the name of a field; write for example Status or CF.{{Name}}", quote(word)),
+        )
     })
 }
 
@@ -326,7 +335,7 @@ fn list<'v>(value: &'v Json, path: &str, max: usize) -> Result<&'v [Json], Fault
 fn only(members: &Map<String, Json>, known: &[&str], path: &str) -> Result<(), Fault> {
     match members.keys().find(|member| !known.contains(&member.as_str())) {
         Some(member) => {
-            let message = format!("means nothing here, beside {}", known.join(", "));
+            let message = format!("is not allowed together with {}", known.join(", "));
             Err(Fault::new(format!("{path}.{member}"), message))
         }
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Filters: both forms as the text that they come to, each refusal with its path, trees that read back as the same.
+//! Filters: both forms and their text, every fault with its path, and trees that read back unchanged.
 
 use super::*;
 use crate::query::parser::tests::{expr, value};
@@ -31,16 +31,16 @@ fn the_flat_form_is_an_and_of_what_each_key_says() {
         (json!({ "subject": ["a", 1] }), "subject LIKE 'a' OR subject LIKE 1"),
         (json!({ "Requestor": r"it's \ a" }), r"Requestor = 'it\'s \\ a'"),
         (json!({ "Priority": [5, -7] }), "Priority IN (5, -7)"),
-        (json!({ "Status": [["new"]] }), "filter.Status: is a list; IN and BETWEEN take lists"),
-        (json!({ "Status": true }), "filter.Status: is true; give a text, a number or null"),
+        (json!({ "Status": [["new"]] }), "filter.Status: is a list; only IN and BETWEEN take lists"),
+        (json!({ "Status": true }), "filter.Status: is true; use a text, a number or null"),
         (json!({ "Status": [] }), "filter.Status: is a list of 0; it must have 1 to 1000"),
-        (json!({ "status": "new", "Status": "open" }), "filter.status: is named twice; give it a list"),
-        (json!({ "CF.{a}": 1, "CF.A": 2 }), "filter.CF.{a}: is named twice; give it a list"),
+        (json!({ "status": "new", "Status": "open" }), "filter.status: occurs twice; use one list of values"),
+        (json!({ "CF.{a}": 1, "CF.A": 2 }), "filter.CF.{a}: occurs twice; use one list of values"),
         (
             json!({ "Status = 1 OR id": 1 }),
-            "filter.Status = 1 OR id: \"Status = 1 OR id\" is not the name of a field; write Status or CF.{Name}",
+            "filter.Status = 1 OR id: \"Status = 1 OR id\" is not the name of a field; write for example Status or CF.{Name}",
         ),
-        (json!({ "Due": 1e300 }), "filter.Due: \"1e+300\" is not a number of digits alone, as -12.5 is"),
+        (json!({ "Due": 1e300 }), "filter.Due: \"1e+300\" is not a plain decimal number, such as -12.5"),
         (json!([]), "filter: must be an object"),
     ] {
         assert_eq!(printed(filter.clone()), expected, "{filter}");
@@ -88,21 +88,29 @@ fn what_is_no_tree_is_refused_with_its_path() {
     for (filter, place, says) in [
         (json!({ "and": [] }), "filter.and", "1 to 200"),
         (json!({ "and": test, }), "filter.and", "must be a list"),
-        (json!({ "and": [test], "or": [test] }), "filter.or", "means nothing here"),
-        (json!({ "and": [test], "Status": "new" }), "filter.Status", "means nothing here"),
+        (json!({ "and": [test], "or": [test] }), "filter.or", "is not allowed together with"),
+        (json!({ "and": [test], "Status": "new" }), "filter.Status", "is not allowed together with"),
         (json!({ "or": [{ "Status": "new" }] }), "filter.or[0]", "\"field\""),
         (json!({ "or": ["Status = 'new'"] }), "filter.or[0]", "must be an object"),
         (with("value", json!({ "field": 1 })), "filter.and[1].not.value", "another field"),
         (with("value", json!({ "field": "a b" })), "filter.and[1].not.value", "name of a field"),
-        (with("value", json!({ "number": "1e5" })), "filter.and[1].not.value", "digits alone"),
-        (with("value", json!({ "number": "1 OR 1" })), "filter.and[1].not.value", "digits alone"),
+        (
+            with("value", json!({ "number": "1e5" })),
+            "filter.and[1].not.value",
+            "is not a plain decimal number",
+        ),
+        (
+            with("value", json!({ "number": "1 OR 1" })),
+            "filter.and[1].not.value",
+            "is not a plain decimal number",
+        ),
         (with("value", json!([1])), "filter.and[1].not.value", "IN and BETWEEN"),
-        (with("values", json!([1])), "filter.and[1].not.values", "means nothing here"),
-        (with("from", json!(1)), "filter.and[1].not.from", "means nothing here"),
+        (with("values", json!([1])), "filter.and[1].not.values", "is not allowed together with"),
+        (with("from", json!(1)), "filter.and[1].not.from", "is not allowed together with"),
         (with("op", json!("<=>")), "filter.and[1].not.op", "STARTSWITH"),
-        (with("op", json!("NOT =")), "filter.and[1].not.op", "is no operator"),
-        (with("op", json!("NOT CHANGED")), "filter.and[1].not.op", "is no operator"),
-        (with("op", json!("CHANGED")), "filter.and[1].not.value", "means nothing here"),
+        (with("op", json!("NOT =")), "filter.and[1].not.op", "is not an operator"),
+        (with("op", json!("NOT CHANGED")), "filter.and[1].not.op", "is not an operator"),
+        (with("op", json!("CHANGED")), "filter.and[1].not.value", "is not allowed together with"),
         (with("op", json!("IS")), "filter.and[1].not.value", "must be null"),
         (with("op", json!("IN")), "filter.and[1].not.value", "must be a list"),
         (with("op", Json::Null), "filter.and[1].not.op", "must be a text"),
@@ -121,7 +129,7 @@ fn what_is_no_tree_is_refused_with_its_path() {
     }
 }
 
-/// Values as JSON says them: a text stands for itself.
+/// Values as in JSON, where a text is literal.
 fn plain() -> impl Strategy<Value = Value> {
     value().prop_map(|value| match &value.kind {
         ValueKind::Text(kept) => Value::text(&unescape(kept)),

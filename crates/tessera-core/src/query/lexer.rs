@@ -1,22 +1,22 @@
-//! The lexer: a query's text cut into tokens, each with its place.
+//! The lexer: cuts the text of a query into tokens with their positions.
 
 use super::error::{QueryError, Result, Span};
 
-/// A piece of a query.
+/// A token of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
     pub kind: TokenKind,
     pub span: Span,
 }
 
-/// What a piece is.
+/// The kind of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenKind {
     /// A name or a keyword: parts between dots, `CF.{any text}` included.
     Word(Vec<Part>),
-    /// A text in quotes, its escapes undone.
+    /// A text in quotes. Only the escapes of patterns are kept.
     Quoted(String),
-    /// A number as it is written.
+    /// A number as written.
     Number(String),
     /// `=`, `!=`, `<` and so on.
     Operator(&'static str),
@@ -26,7 +26,7 @@ pub(super) enum TokenKind {
     Close,
     /// `,`
     Comma,
-    /// After the last.
+    /// The end of the text.
     End,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum TokenKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
     pub text: String,
-    /// Written in braces, so that it may hold anything.
+    /// True if it is written in braces, where any character is allowed.
     pub is_braced: bool,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn lex(text: &str) -> Result<Vec<Token>> {
     }
 }
 
-/// The parts of a text that is one whole name, such as `CF.{Severity}`; `None` when it is not.
+/// The parts of a text that is one whole name, such as `CF.{Severity}`, otherwise `None`.
 pub(super) fn name(text: &str) -> Option<Vec<Part>> {
     let mut lexer = Lexer { text, at: 0 };
     match lexer.next() {
@@ -67,7 +67,7 @@ pub(super) fn name(text: &str) -> Option<Vec<Part>> {
     }
 }
 
-/// Whether a character can stand in a name outside braces.
+/// Returns true for the characters that names can contain outside braces.
 pub(super) fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
@@ -132,7 +132,7 @@ impl Lexer<'_> {
         matches!(chars.next(), Some('-' | '+')) && chars.next().is_some_and(|c| c.is_ascii_digit())
     }
 
-    /// A text up to the same quote; a backslash takes the next character as it is.
+    /// A text up to the same quote. A backslash makes the next character literal.
     fn quoted(&mut self, quote: char) -> Result<String> {
         let start = self.at;
         let mut text = String::new();
@@ -140,7 +140,7 @@ impl Lexer<'_> {
         while let Some((at, c)) = chars.next() {
             match c {
                 '\\' => match chars.next() {
-                    // A pattern's own escapes stay, so that LIKE sees them.
+                    // The escapes of patterns are kept for LIKE.
                     Some((_, escaped @ ('%' | '_' | '\\'))) => text.extend(['\\', escaped]),
                     Some((_, escaped)) => text.push(escaped),
                     None => break,
@@ -153,8 +153,8 @@ impl Lexer<'_> {
             }
         }
         let span = Span::new(start, self.text.len());
-        Err(QueryError::new(span, "this text has no end").hint(format!(
-            "close it with {quote}; within it write \\{quote} for a quote and \\\\ for a backslash"
+        Err(QueryError::new(span, "this quoted text is never closed").hint(format!(
+            "close it with {quote}; inside the text, write \\{quote} for a quote and \\\\ for a backslash"
         )))
     }
 
@@ -186,8 +186,8 @@ impl Lexer<'_> {
                 Some('{') => parts.push(self.braced()?),
                 Some(c) if is_name(c) => parts.push(self.part(is_name)),
                 _ => {
-                    return Err(QueryError::new(Span::new(dot, dot + 1), "a name must follow this dot")
-                        .hint("write for example CF.{Room No.}, with braces, or Requestor.Name"));
+                    return Err(QueryError::new(Span::new(dot, dot + 1), "expected a name after this dot")
+                        .hint("for example Requestor.Name, or CF.{Room No.} with braces"));
                 }
             }
         }
@@ -203,32 +203,32 @@ impl Lexer<'_> {
         self.at += 1;
         let text = self.eat_while(|c| c != '}' && c != '{');
         if !self.eat("}") {
-            return Err(QueryError::new(Span::new(start, self.at), "this brace has no end")
-                .hint("write for example CF.{Severity}"));
+            return Err(QueryError::new(Span::new(start, self.at), "this brace is never closed")
+                .hint("write a custom field as CF.{Severity}"));
         }
         if text.trim().is_empty() {
-            return Err(QueryError::new(Span::new(start, self.at), "these braces hold no name")
-                .hint("write for example CF.{Severity}"));
+            return Err(QueryError::new(Span::new(start, self.at), "there is no name in these braces")
+                .hint("write a custom field as CF.{Severity}"));
         }
         Ok(Part { text: text.trim().to_owned(), is_braced: true })
     }
 }
 
 fn stray(span: Span, c: char) -> QueryError {
-    let error = QueryError::new(span, format!("`{}` means nothing here", c.escape_debug()));
+    let error = QueryError::new(span, format!("unexpected character `{}`", c.escape_debug()));
     match c {
-        '!' => error.hint("write != for \"is not\", and NOT before a test"),
-        '&' => error.hint("write AND; a name that has it stands in quotes: 'R&D'"),
+        '!' => error.hint("write != for \"is not equal\", or NOT before a test"),
+        '&' => error.hint("write AND, or put a name that contains & in quotes: 'R&D'"),
         '@' => error.hint("put an address in quotes: 'eve@example.com'"),
         '|' => error.hint("write OR"),
-        '#' => error.hint("write the number alone: id = 12"),
-        '~' => error.hint("write LIKE for a pattern, MATCHES for words"),
+        '#' => error.hint("write the number without #: id = 12"),
+        '~' => error.hint("use LIKE for a pattern or MATCHES for words"),
         ';' => error.hint("a query is one expression; join tests with AND or OR"),
         '*' => {
-            error.hint("write a pattern in quotes, Subject LIKE 'print%', and nothing before the first test")
+            error.hint("write a pattern in quotes, as in Subject LIKE 'print%'; a query starts with its first test, without SELECT")
         }
         '%' => error.hint("write a pattern in quotes: Subject LIKE 'print%'"),
-        '{' | '}' => error.hint("braces hold a custom field's name: CF.{Severity}"),
+        '{' | '}' => error.hint("braces are for the name of a custom field: CF.{Severity}"),
         '[' | ']' => error.hint("write a list in parentheses: Status IN ('new', 'open')"),
         '\u{2018}' | '\u{2019}' | '\u{201c}' | '\u{201d}' => error.hint("use straight quotes: ' or \""),
         _ => error.hint("put a text in quotes"),

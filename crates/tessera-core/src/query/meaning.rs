@@ -1,4 +1,4 @@
-//! What a resolved test asks; both back ends, SQL and memory, start from this.
+//! The meaning of resolved tests, from which both back ends (SQL and memory) start.
 
 use super::ast::{Order, Predicate};
 use super::date::{DateExpr, Zone};
@@ -8,92 +8,92 @@ use crate::models::{CustomFieldId, QueueId, StatusClass, TicketId, TransactionTy
 use std::fmt;
 use time::OffsetDateTime;
 
-/// A test with its meaning. A negated one holds exactly when its positive does not: also where there is no value.
+/// A test with its meaning. A negated test holds exactly if its positive does not, so also if there is no value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Test {
-    /// As it is properly written.
+    /// The test in its canonical spelling.
     pub predicate: Predicate,
-    /// Whether the opposite of the meaning is asked for.
+    /// True if the meaning must not hold.
     pub is_negated: bool,
-    /// What it asks.
+    /// The meaning of the positive test.
     pub meaning: Meaning,
 }
 
-/// What a test asks of a ticket, or of the change at hand.
+/// The meaning of a test of a ticket or of the current change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Meaning {
-    /// The ticket is one of these.
+    /// The ticket has one of these numbers or ids.
     Ids(Vec<i64>, Vec<TicketId>),
-    /// Its number or priority.
+    /// A test of its number or priority.
     Number(Number, NumberTest),
-    /// Its subject.
+    /// A test of its subject.
     Subject(TextTest),
-    /// Its status is one of these, or of one of these classes.
+    /// The status is one of these, or has one of these classes.
     Status(Vec<String>, Vec<StatusClass>),
-    /// It is in one of these queues.
+    /// The ticket is in one of these queues.
     Queue(Vec<QueueId>),
-    /// One person of it.
+    /// A test of a single person.
     Person(Person, PersonTest),
-    /// Any of the people of a role.
+    /// A test that any person of a role passes.
     People(People, PersonTest),
-    /// A date of it.
+    /// A test of a date.
     Date(Date, DateTest),
-    /// Any of the values of a custom field.
+    /// A test that any value of a custom field passes.
     Custom(CustomFieldId, TextTest),
-    /// It has a transaction of such a time.
+    /// The ticket has a transaction with such a time.
     Updated(DateTest),
-    /// It has a transaction by such a person.
+    /// The ticket has a transaction by such a person.
     UpdatedBy(PersonTest),
-    /// Its subject, or one of its messages.
+    /// A test that the subject or one of the messages passes.
     Content(TextTest),
-    /// The transaction at hand is of one of these types.
+    /// The current transaction has one of these types.
     TransactionType(Vec<TransactionType>),
-    /// A text of the transaction at hand.
+    /// A test of a text of the current transaction.
     Transaction(TransactionText, TextTest),
-    /// Through what the change came.
+    /// A test of the channel of the change.
     Channel(TextTest),
-    /// The change at hand is one of a field, from and to.
+    /// The current change is a change of a field, from and to these values.
     Changed(Changed, Option<Vec<String>>, Option<Vec<String>>),
 }
 
 /// A number of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Number {
-    /// What people say.
+    /// The ticket number.
     Id,
-    /// How urgent it is.
+    /// The priority.
     Priority,
 }
 
 /// A test of a number.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NumberTest {
-    /// It is one of these.
+    /// The number is one of these.
     Equal(Vec<i64>),
-    /// It stands in an order to this.
+    /// The number compares in this order to the given one.
     Order(Order, i64),
-    /// Between these, both included.
+    /// The number lies between these, both included.
     Between(i64, i64),
-    /// It stands in an order to another of the ticket; `None` = it is equal.
+    /// The number compares in this order to another number of the ticket; `None` = equal.
     Field(Option<Order>, Number),
 }
 
-/// A test of a date. An unset date passes none.
+/// A test of a date. An unset date passes no test.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DateTest {
-    /// It is set.
+    /// The date is set.
     Present,
-    /// It is within one of these.
+    /// The date lies within one of these.
     Equal(Vec<DateExpr>),
-    /// Before, up to the end of, after the end of, or from the beginning of.
+    /// The date is before the other's beginning (`<`), up to its end (`<=`), after its end (`>`), or from its beginning (`>=`).
     Order(Order, DateExpr),
-    /// From the beginning of the one to the end of the other.
+    /// The date lies between the beginning of the first and the end of the second.
     Between(DateExpr, DateExpr),
-    /// It stands in an order to another of the ticket; `None` = it is equal.
+    /// The date compares in this order to another date of the ticket; `None` = equal.
     Field(Option<Order>, Date),
 }
 
-/// A stretch of time that may have no beginning or no end: from the one up to before the other.
+/// A stretch of time that can be open at both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     /// The first moment.
@@ -103,14 +103,14 @@ pub struct Range {
 }
 
 impl Range {
-    /// Whether a moment lies in it.
+    /// Returns true if a moment lies in it.
     pub fn contains(&self, at: OffsetDateTime) -> bool {
         self.from.is_none_or(|from| from <= at) && self.until.is_none_or(|until| at < until)
     }
 }
 
 impl DateTest {
-    /// When a date is that passes, for somebody in a time zone: within any of these. `None` = that does not rest on time alone.
+    /// Returns the ranges in which a date passes the test, or `None` if that depends on more than time.
     pub fn ranges(&self, now: OffsetDateTime, zone: &Zone) -> Option<Vec<Range>> {
         let within = |low: &DateExpr, high: &DateExpr| Range {
             from: Some(low.stretch(now, zone).from),
@@ -139,45 +139,46 @@ impl DateTest {
 /// A test of a person.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PersonTest {
-    /// There is one. An owner who is nobody is none.
+    /// There is a person. The owner `Nobody` does not count.
     Present,
-    /// They are one of these.
+    /// The person is one of these.
     Is(Vec<Who>),
-    /// Their username passes.
+    /// The username passes.
     Name(TextTest),
-    /// Their address passes.
+    /// The address passes.
     Address(TextTest),
-    /// They are the same as another of the ticket.
+    /// The person is the same as another person of the ticket.
     Field(Person),
 }
 
-/// A person as a query names one. The users known under a word are empty in conditions, which look at the people at hand.
+/// A person named in a query, with the users of that name. Conditions have no such users; they compare the names of the people
+/// of the ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// Nobody.
+    /// No person.
     Nobody,
-    /// Who asks: who searches, or whose change it is.
+    /// The user who searches or makes the change.
     CurrentUser,
-    /// The user of an id.
+    /// The user with an id.
     User(UserId),
-    /// Somebody of this username (folded).
+    /// A person with this username (folded).
     Name(String, Vec<UserId>),
-    /// Somebody of this address (folded).
+    /// A person with this address (folded).
     Address(String, Vec<UserId>),
-    /// Somebody of this username or address (folded).
+    /// A person with this username or address (folded).
     Word(String, Vec<UserId>),
 }
 
-/// A field of which CHANGED can speak: how its transactions name it.
+/// A field that CHANGED can test, by its transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// Its Status transactions.
+    /// `Status` transactions.
     Status,
-    /// A Set transaction of this column.
+    /// `Set` transactions of this column.
     Column(&'static str),
-    /// AddWatcher and DelWatcher of these roles.
+    /// `AddWatcher` and `DelWatcher` transactions of these roles.
     People(People),
-    /// CustomField transactions of this field.
+    /// `CustomField` transactions of this field.
     Custom(CustomFieldId),
 }
 

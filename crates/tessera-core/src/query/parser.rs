@@ -1,4 +1,4 @@
-//! The parser: recursive descent over the tokens, each refusal with its place and what to write instead.
+//! The parser: recursive descent over the tokens. Every error has a position and a hint.
 
 use super::ast::{
     DEPTH_MAX, Expr, Like, Name, Order, PREDICATES_MAX, Predicate, QUERY_MAX, Query, VALUES_MAX, Value,
@@ -7,26 +7,26 @@ use super::ast::{
 use super::error::{QueryError, Result, Span};
 use super::lexer::{self, Token, TokenKind};
 
-/// How AND and OR on one level are read.
+/// How AND and OR without parentheses are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
     /// AND binds tighter than OR.
     #[default]
     Tessera,
-    /// RT's: a level has one of them, the last that is written. RT: `RT::SQL::ParseToArray`.
+    /// As in RT: all operators on a level are read as the last one. RT: `RT::SQL::ParseToArray`.
     Rt,
 }
 
-/// What a query was read as.
+/// A parsed query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
-    /// The tree.
+    /// The syntax tree.
     pub query: Query<Predicate>,
-    /// What a person should know of how it was read.
+    /// Remarks on how it was read.
     pub warnings: Vec<QueryError>,
 }
 
-/// Words that are never names of fields.
+/// The words that cannot be names of fields.
 pub const KEYWORDS: [&str; 15] = [
     "AND",
     "OR",
@@ -45,20 +45,20 @@ pub const KEYWORDS: [&str; 15] = [
     "SHALLOW",
 ];
 
-/// Reads a query. An empty text is a query without a test.
+/// Parses a query. An empty text is a query without tests.
 ///
 /// # Errors
-/// The first thing that cannot be understood; no more is guessed after it.
+/// The first error.
 pub fn parse(text: &str, dialect: Dialect) -> Result<Parsed> {
     if text.len() > QUERY_MAX {
         let message = format!("the query is {} bytes long; at most {QUERY_MAX} are allowed", text.len());
         return Err(QueryError::new(Span::new(0, text.len()), message)
-            .hint("a long list of ids is better asked for in parts"));
+            .hint("split a long list of ids into several searches"));
     }
     if let Some(at) = text.find('\0') {
         return Err(QueryError::new(
             Span::new(at, at + 1),
-            "the character U+0000 cannot be stored, so it cannot be found",
+            "the query contains the character U+0000, which no ticket contains",
         )
         .hint("remove it"));
     }
@@ -73,7 +73,8 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Parsed> {
             Ok(Parsed { query: Query(Some(expr)), warnings: parser.warnings })
         }
         Token { kind: TokenKind::Close, span } => {
-            Err(QueryError::new(*span, "no parenthesis is open here").hint("remove it, or open one before"))
+            Err(QueryError::new(*span, "this parenthesis has no matching (")
+                .hint("remove it, or add ( before it"))
         }
         _ => Err(parser.goes_on("join two tests with AND or OR")),
     }
@@ -88,7 +89,7 @@ struct Parser {
     warnings: Vec<QueryError>,
 }
 
-/// What stands where there is no token; the lexer's last is End, so it is never seen.
+/// A fallback that is never used, because the lexer's last token is `End`.
 static END: Token = Token { kind: TokenKind::End, span: Span { start: 0, end: 0 } };
 
 impl Parser {
@@ -96,7 +97,7 @@ impl Parser {
         self.tokens.get(self.at).or(self.tokens.last()).unwrap_or(&END)
     }
 
-    /// The token that was read last.
+    /// The previous token.
     fn last(&self) -> &Token {
         self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).unwrap_or(&END)
     }
@@ -107,7 +108,7 @@ impl Parser {
         token
     }
 
-    /// Whether the next token is this keyword, in any case.
+    /// Returns true if the next token is this keyword, ignoring case.
     fn sees(&self, keyword: &str) -> bool {
         word(&self.peek().kind).is_some_and(|found| found.eq_ignore_ascii_case(keyword))
     }
@@ -122,7 +123,7 @@ impl Parser {
         if self.eat(keyword) {
             return Ok(());
         }
-        Err(QueryError::new(self.peek().span, format!("{keyword} must stand here")).hint(hint))
+        Err(QueryError::new(self.peek().span, format!("expected {keyword}")).hint(hint))
     }
 
     /// Everything up to a closing parenthesis or the end.
@@ -167,10 +168,11 @@ impl Parser {
         if words.iter().any(|word| word != last) {
             let span = start.to(self.last().span);
             let message = format!(
-                "AND and OR stand on one level; as RT does, every one is read as {last}, which is the last"
+                "AND and OR are mixed without parentheses; as in RT, all of them are read as {last}, the last one"
             );
-            self.warnings
-                .push(QueryError::new(span, message).hint("set parentheses, which both dialects read alike"));
+            self.warnings.push(
+                QueryError::new(span, message).hint("add parentheses, which both dialects read the same way"),
+            );
         }
         Ok(joined(members, if *last == "OR" { Expr::Or } else { Expr::And }))
     }
@@ -186,35 +188,36 @@ impl Parser {
         }
         self.at += 1;
         if self.peek().kind == TokenKind::Close {
-            return Err(QueryError::new(start.to(self.peek().span), "these parentheses hold no test")
-                .hint("remove them, or write a test in them"));
+            return Err(QueryError::new(start.to(self.peek().span), "these parentheses are empty")
+                .hint("remove them, or write a test inside"));
         }
         let inner = self.deeper(start, Self::level)?;
         match self.peek() {
             Token { kind: TokenKind::Close, .. } => self.at += 1,
             Token { kind: TokenKind::End, .. } => {
                 return Err(
-                    QueryError::new(start, "this parenthesis is not closed").hint("add ) where it ends")
+                    QueryError::new(start, "this parenthesis is never closed").hint("add ) where it ends")
                 );
             }
             _ => return Err(self.goes_on("join two tests with AND or OR, or close the parenthesis")),
         }
-        // A parenthesis around one test is an AND of one; around anything else it says no more than the tree does.
+        // Parentheses around one test are an AND of one; around anything else they add nothing to the tree.
         Ok(match inner {
             Expr::Test(_) => Expr::And(vec![inner]),
             other => other,
         })
     }
 
-    /// The error of what stands after a whole test.
+    /// The error for a token after a complete test.
     fn goes_on(&self, hint: &str) -> QueryError {
         let token = self.peek();
-        let error = QueryError::new(token.span, "a test ends before this");
+        let error = QueryError::new(token.span, "expected AND or OR before this");
         match (&self.last().kind, word(&token.kind).map(str::to_lowercase).as_deref()) {
-            (_, Some("order" | "sort" | "limit" | "group")) => error
-                .hint("a query only says which tickets; their order and number are parameters of the search"),
+            (_, Some("order" | "sort" | "limit" | "group")) => error.hint(
+                "a query only selects tickets; their order and number are separate parameters of the search",
+            ),
             (TokenKind::Word(_), Some(_)) => {
-                error.hint(format!("{hint}; a text of several words stands in quotes: 'on hold'"))
+                error.hint(format!("{hint}; put a text of several words in quotes: 'on hold'"))
             }
             _ => error.hint(hint),
         }
@@ -222,8 +225,8 @@ impl Parser {
 
     fn deeper<T>(&mut self, span: Span, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth == DEPTH_MAX {
-            let message = format!("parentheses and NOTs are nested more than {DEPTH_MAX} deep here");
-            return Err(QueryError::new(span, message).hint("remove those that say nothing"));
+            let message = format!("parentheses and NOT are nested more than {DEPTH_MAX} levels deep here");
+            return Err(QueryError::new(span, message).hint("remove those that are not needed"));
         }
         self.depth += 1;
         let parsed = parse(self);
@@ -236,14 +239,14 @@ impl Parser {
         let mut field = self.field()?;
         let start = field.span;
         if self.tests > PREDICATES_MAX {
-            let message = format!("this is test {}; at most {PREDICATES_MAX} are allowed", self.tests);
+            let message = format!("this is test number {}; a query has at most {PREDICATES_MAX}", self.tests);
             return Err(QueryError::new(start, message).hint("use IN for a list of values"));
         }
         let (is_negated, verb) = if is_changed(&field) {
             field.parts.remove(0);
             if !field.parts.first().is_some_and(|first| begins_name(first)) {
-                return Err(QueryError::new(start, "a field must follow Changed")
-                    .hint("write for example Changed.Status or Changed.CF.{Severity}"));
+                return Err(QueryError::new(start, "expected a field after Changed")
+                    .hint("for example Changed.Status or Changed.CF.{Severity}"));
             }
             self.eat("CHANGED");
             (false, self.changed()?)
@@ -261,9 +264,8 @@ impl Parser {
                 let name = Name::of_parts(parts, token.span);
                 match name.parts.as_slice() {
                     [only] if !begins_name(only) => {
-                        let message =
-                            format!("a test must stand here, and {} is a keyword", only.to_uppercase());
-                        refused(&message, "write a test: field, operator, value, as in Status = 'open'")
+                        let message = format!("expected a test, but {} is a keyword", only.to_uppercase());
+                        refused(&message, "a test is a field, an operator and a value, as in Status = 'open'")
                     }
                     _ => Ok(name),
                 }
@@ -271,14 +273,16 @@ impl Parser {
             TokenKind::Quoted(text) => match Name::parse(&text) {
                 Some(name) => Ok(Name { span: token.span, ..name }),
                 None => refused(
-                    "a field must stand here, and this text is none",
+                    "expected a field, but this text is not a field",
                     "a test begins with its field: Subject LIKE 'printer'",
                 ),
             },
-            TokenKind::End => refused("a test is missing at the end", "write one: Status = 'open'"),
+            TokenKind::End => {
+                refused("expected a test, but the query ends here", "add a test such as Status = 'open'")
+            }
             _ => refused(
-                "a field must stand here",
-                "write a test: field, operator, value, as in Status = 'open'",
+                "expected a field",
+                "a test is a field, an operator and a value, as in Status = 'open'",
             ),
         }
     }
@@ -294,14 +298,14 @@ impl Parser {
             });
         }
         if self.eat("SHALLOW") {
-            let message = "SHALLOW is not needed: people are not looked for in groups";
+            let message = "SHALLOW is not supported: people are never searched for in groups";
             return Err(QueryError::new(self.last().span, message).hint("remove it"));
         }
         if self.eat("IS") {
             let is_negated = self.eat("NOT");
             self.expect(
                 "NULL",
-                "IS asks whether there is a value: IS NULL or IS NOT NULL; use = to compare",
+                "IS only tests whether there is a value: IS NULL or IS NOT NULL; to compare values, use =",
             )?;
             return Ok((is_negated, Verb::Null));
         }
@@ -329,13 +333,13 @@ impl Parser {
 
     fn no_operator(&self, field: &Name, is_negated: bool) -> QueryError {
         let token = self.peek();
-        let error = QueryError::new(token.span, format!("an operator must follow {field}"));
+        let error = QueryError::new(token.span, format!("expected an operator after {field}"));
         let all = "the operators are =, !=, <, <=, >, >=, LIKE, STARTSWITH, ENDSWITH, MATCHES, IN, BETWEEN, IS NULL, CHANGED";
         let next = word(&token.kind).map(str::to_lowercase);
         if is_negated {
             return error.hint(match (next.as_deref(), &token.kind) {
                 (Some("is"), _) => "write IS NOT NULL".to_owned(),
-                _ => "write != for what it is not; NOT stands before a whole test, or before LIKE, IN and other words".to_owned(),
+                _ => "write != for \"is not equal\"; NOT can only come before a whole test or before LIKE, STARTSWITH, ENDSWITH, MATCHES, IN and BETWEEN".to_owned(),
             });
         }
         if field
@@ -343,13 +347,13 @@ impl Parser {
             .first()
             .is_some_and(|first| ["select", "where"].contains(&first.to_lowercase().as_str()))
         {
-            return error.hint("begin with the first test, without SELECT and WHERE: Status = 'open'");
+            return error.hint("start with the first test, without SELECT and WHERE: Status = 'open'");
         }
         match next.as_deref() {
             Some("and" | "or") | None if !matches!(token.kind, TokenKind::Quoted(_) | TokenKind::Number(_)) => {
-                error.hint(format!("write field, operator, value; for one field and several values Status IN ('new', 'open'); {all}"))
+                error.hint(format!("a test is a field, an operator and a value; to compare a field with several values, write Status IN ('new', 'open'); {all}"))
             }
-            Some("contains" | "has" | "includes") => error.hint("write LIKE for a part of a text"),
+            Some("contains" | "has" | "includes") => error.hint("use LIKE for part of a text"),
             Some("equals" | "eq" | "is") => error.hint("write ="),
             Some("starts" | "begins" | "startwith") => error.hint("write STARTSWITH"),
             Some("ends" | "endwith") => error.hint("write ENDSWITH"),
@@ -365,8 +369,10 @@ impl Parser {
         let to = if self.eat("TO") { Some(self.value()?) } else { None };
         for later in ["BY", "AFTER", "BEFORE", "FROM"] {
             if self.sees(later) {
-                let error = QueryError::new(self.peek().span, format!("CHANGED takes no {later} here"));
-                return Err(error.hint("write CHANGED FROM 'old' TO 'new'; who makes the change is Actor"));
+                let error = QueryError::new(self.peek().span, format!("CHANGED does not take {later} here"));
+                return Err(error.hint(
+                    "write CHANGED FROM 'old' TO 'new'; for the user who makes the change, use Actor",
+                ));
             }
         }
         Ok(Verb::Changed { from, to })
@@ -376,26 +382,25 @@ impl Parser {
         let open = self.next();
         let example = "write a list in parentheses: IN ('new', 'open')";
         if open.kind != TokenKind::Open {
-            return Err(QueryError::new(open.span, "a list must follow IN").hint(example));
+            return Err(QueryError::new(open.span, "expected a list after IN").hint(example));
         }
         let mut values = Vec::new();
         loop {
             if self.peek().kind == TokenKind::Close {
-                let message =
-                    if values.is_empty() { "this list is empty" } else { "a value is missing here" };
+                let message = if values.is_empty() { "this list is empty" } else { "expected a value" };
                 return Err(QueryError::new(self.peek().span, message).hint(example));
             }
             values.push(self.value()?);
             if values.len() > VALUES_MAX {
                 let message = format!("this list has more than {VALUES_MAX} values");
                 return Err(QueryError::new(open.span.to(self.peek().span), message)
-                    .hint("ask for it in parts, joined by OR"));
+                    .hint("split it into several lists joined by OR"));
             }
             let next = self.next();
             match next.kind {
                 TokenKind::Comma => {}
                 TokenKind::Close => return Ok(values),
-                _ => return Err(QueryError::new(next.span, "a comma or ) must stand here").hint(example)),
+                _ => return Err(QueryError::new(next.span, "expected a comma or )").hint(example)),
             }
         }
     }
@@ -412,23 +417,18 @@ impl Parser {
                 name => ValueKind::Name(name),
             },
             TokenKind::End => {
-                return Err(QueryError::new(token.span, "a value is missing at the end")
+                return Err(QueryError::new(token.span, "expected a value, but the query ends here")
                     .hint("write a text in quotes or a number"));
             }
             TokenKind::Open => {
-                return Err(
-                    QueryError::new(token.span, "one value must stand here").hint("use IN for a list")
-                );
+                return Err(QueryError::new(token.span, "expected a single value").hint("use IN for a list"));
             }
             TokenKind::Operator(_) => {
-                return Err(QueryError::new(
-                    token.span,
-                    "a value must stand here, and this is a second operator",
-                )
-                .hint("the operators are =, !=, <>, <, <=, > and >=, written without a space in them"));
+                return Err(QueryError::new(token.span, "expected a value, but this is another operator")
+                    .hint("write the operators =, !=, <>, <, <=, > and >= without spaces in them"));
             }
             _ => {
-                return Err(QueryError::new(token.span, "a value must stand here")
+                return Err(QueryError::new(token.span, "expected a value")
                     .hint("write a text in quotes or a number"));
             }
         };
@@ -443,18 +443,18 @@ fn is_keyword(part: &str) -> bool {
 
 fn keyword_for_value(span: Span, name: &Name) -> QueryError {
     if name.parts.first().is_some_and(|part| part.eq_ignore_ascii_case("NULL")) {
-        return QueryError::new(span, "nothing is equal to NULL").hint("write IS NULL or IS NOT NULL");
+        return QueryError::new(span, "NULL cannot be compared").hint("write IS NULL or IS NOT NULL");
     }
-    QueryError::new(span, format!("a value must stand here, and {name} is a keyword"))
-        .hint(format!("put it in quotes if it is the value: '{name}'"))
+    QueryError::new(span, format!("expected a value, but {name} is a keyword"))
+        .hint(format!("if it is the value, put it in quotes: '{name}'"))
 }
 
-/// `Changed.Status` says the same as `Status CHANGED`.
+/// `Changed.Status` means the same as `Status CHANGED`.
 fn is_changed(field: &Name) -> bool {
     field.parts.len() > 1 && field.parts.first().is_some_and(|part| part.eq_ignore_ascii_case("Changed"))
 }
 
-/// Whether a part can be the first of a name.
+/// Returns true if a name can begin with this part.
 fn begins_name(part: &str) -> bool {
     !is_keyword(part) && !part.starts_with(|c: char| c.is_ascii_digit()) && part.chars().all(lexer::is_name)
 }

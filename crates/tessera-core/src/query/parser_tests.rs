@@ -1,4 +1,4 @@
-//! Readings and refusals of texts, and trees printed and read back.
+//! Parsed and rejected texts, and trees that are printed and parsed again.
 
 use super::*;
 use crate::query::ast::{Expr, Like, Name, Order, Predicate, Query, Value, ValueKind, Verb};
@@ -69,7 +69,7 @@ fn name() -> impl Strategy<Value = Name> {
     ]
 }
 
-/// `other` makes the values of every operator but LIKE.
+/// `other` generates the values of every operator except LIKE.
 fn predicate(other: BoxedStrategy<Value>) -> impl Strategy<Value = Predicate> {
     let other = || other.clone();
     let verb = prop_oneof![
@@ -92,7 +92,7 @@ fn predicate(other: BoxedStrategy<Value>) -> impl Strategy<Value = Predicate> {
     })
 }
 
-/// Trees as the parser makes them: an AND of one holds a test, no OR or NOT of one.
+/// Trees as the parser builds them: an AND of one contains a test, never an OR or NOT.
 pub(crate) fn expr(other: BoxedStrategy<Value>) -> impl Strategy<Value = Expr<Predicate>> {
     predicate(other.clone()).prop_map(Expr::Test).prop_recursive(4, 20, 4, move |inner| {
         prop_oneof![

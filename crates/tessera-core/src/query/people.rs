@@ -1,4 +1,4 @@
-//! Resolving tests of people: who a word stands for, and what of them is looked at.
+//! Resolves tests of people: the users a word stands for, and the part of them that is tested.
 
 use super::ast::{Value, Verb};
 use super::error::{QueryError, Result, did_you_mean};
@@ -11,7 +11,7 @@ use crate::models::user::NOBODY;
 use crate::models::{User, UserId};
 
 impl Resolver<'_> {
-    /// A test of one person of the ticket, who may be compared with another.
+    /// A test of a single person, who can be compared with another person of the ticket.
     pub(super) fn person_or_other(&self, person: Person, part: Part) -> Result<PersonTest> {
         match &self.predicate.verb {
             Verb::Equal(value) => match self.field_of(value) {
@@ -24,29 +24,27 @@ impl Resolver<'_> {
         }
     }
 
-    /// `person` is the one person that it is about; `None` = people of a role, who may be bare addresses.
+    /// A test of people. `person` is the single person; `None` = people of a role, who can be bare addresses.
     pub(super) fn person(&self, person: Option<Person>, part: Part) -> Result<PersonTest> {
         if let Some(values) = self.equals() {
             let who = values.iter().map(|value| self.who(value, person, part));
             return Ok(PersonTest::Is(who.collect::<Result<_>>()?));
         }
         match &self.predicate.verb {
-            // Whether there is that part of them: somebody may have no address, and an address need not be a user's.
+            // This tests whether the part exists: a user may have no address, and an address may have no user.
             Verb::Null => Ok(match part {
                 Part::Name | Part::Id => PersonTest::Name(TextTest::Present),
                 Part::Address => PersonTest::Address(TextTest::Present),
                 Part::Whole => PersonTest::Present,
             }),
-            Verb::Like(..) if part == Part::Id => Err(self.no_such_test("write the whole id: .id = '…'")),
+            Verb::Like(..) if part == Part::Id => Err(self.no_such_test("compare the whole id: .id = '…'")),
             Verb::Like(..) => {
                 let is_name = part == Part::Name || (part == Part::Whole && person.is_some());
                 let test = self.any_text()?;
                 Ok(if is_name { PersonTest::Name(test) } else { PersonTest::Address(test) })
             }
-            _ => {
-                Err(self
-                    .no_such_test("they are people: use =, !=, IN, LIKE, STARTSWITH, ENDSWITH or IS NULL"))
-            }
+            _ => Err(self
+                .no_such_test("its values are people: use =, !=, IN, LIKE, STARTSWITH, ENDSWITH or IS NULL")),
         }
     }
 
@@ -64,7 +62,7 @@ impl Resolver<'_> {
         if part == Part::Id {
             return Err(self
                 .error(value.span, format!("\"{written}\" is not an id"))
-                .hint("write .Name for the username"));
+                .hint("use .Name for a username"));
         }
         let (may_be_name, may_be_address) = (part != Part::Address, part != Part::Name);
         let known: Vec<UserId> = match self.fields.purpose {
@@ -80,7 +78,7 @@ impl Resolver<'_> {
         };
         let is_known = match self.fields.purpose {
             Purpose::Search(_) => !known.is_empty(),
-            // Only agents are known before the ticket is there, and only they can own one.
+            // Only agents are known without a ticket, and only agents can own tickets.
             Purpose::Condition => {
                 let has_name = may_be_name && self.fields.agents.find(&word).is_some();
                 let has_address = may_be_address && self.fields.agent_addresses.contains_key(&word);
@@ -99,30 +97,30 @@ impl Resolver<'_> {
         })
     }
 
-    /// The error of somebody who is not there.
+    /// The error for an unknown person.
     fn unknown_person(&self, value: &Value, person: Option<Person>, part: Part) -> QueryError {
         let (written, holder) =
             (word_of(value), self.predicate.field.parts.first().map_or("", String::as_str));
         if let Some(Field::Person(..) | Field::People(..)) = self.field_of(value) {
             return self
                 .error(value.span, format!("{} cannot be compared with the field {written}", self.name))
-                .hint("Owner, Creator and LastUpdatedBy can, each with another; put a username in quotes");
+                .hint("only Owner, Creator and LastUpdatedBy can be compared with each other; put a username in quotes");
         }
         let error = self.error(value.span, format!("there is no user \"{written}\""));
         let agents: Vec<&str> = self.fields.agents.iter().map(|agent| agent.username.as_str()).collect();
         match fold(&written) {
             word if word.is_empty() || (word == fold(NOBODY) && person != Some(Person::Owner)) => {
-                error.hint(format!("write {} IS NULL to ask for nobody", self.name))
+                error.hint(format!("to test for nobody, write {} IS NULL", self.name))
             }
             word if part == Part::Name && word.contains('@') => {
-                error.hint(format!("write {holder}.EmailAddress for an address"))
+                error.hint(format!("use {holder}.EmailAddress for an address"))
             }
             word if part == Part::Address && !word.contains('@') => {
-                error.hint(format!("write {holder}.Name for a username"))
+                error.hint(format!("use {holder}.Name for a username"))
             }
             word => error.hint(
                 did_you_mean(&word, agents.iter().copied())
-                    .unwrap_or_else(|| format!("among others there are {}", list(agents))),
+                    .unwrap_or_else(|| format!("existing users include {}", list(agents))),
             ),
         }
     }

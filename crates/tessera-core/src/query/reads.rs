@@ -1,4 +1,4 @@
-//! What a query reads: the names in it of things that people configure, so that these are not changed under it.
+//! The configured objects that a query names, so that they are not removed or renamed while the query is in use.
 
 use super::ast::{Query, Value, Verb};
 use super::fields::{Person, TransactionText};
@@ -7,12 +7,12 @@ use super::resolve::word_of;
 use crate::models::text::fold;
 use crate::models::user::NOBODY;
 
-/// A thing that a query names.
+/// An object that a query names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Read {
     /// A custom field.
     Field(String),
-    /// A custom field that a queue must have, as it is written: `CF.Support.{Severity}`.
+    /// A custom field that a queue must have, as written: `CF.Support.{Severity}`.
     FieldOfQueue(String),
     /// A queue.
     Queue(String),
@@ -20,13 +20,13 @@ pub enum Read {
     Lifecycle(String),
     /// A status of any lifecycle.
     Status(String),
-    /// Somebody who may own.
+    /// A ticket owner.
     Owner(String),
-    /// Anybody, by username or address.
+    /// Any person, by username or address.
     Person(String),
 }
 
-/// Everything that a query names. Ids and patterns name nothing: they go on meaning what they mean.
+/// Returns all objects that a query names. Ids and patterns do not count, because renaming an object does not affect them.
 pub fn reads(query: &Query<Test>) -> Vec<Read> {
     let mut reads: Vec<Read> = query.tests().into_iter().flat_map(of_test).collect();
     reads.sort();
@@ -63,7 +63,7 @@ fn of_test(test: &Test) -> Vec<Read> {
     reads
 }
 
-/// The values that stand for things by their names.
+/// The values that can be names of objects.
 fn values(verb: &Verb) -> Vec<&Value> {
     match verb {
         Verb::Changed { from, to } => from.iter().chain(to).collect(),
@@ -71,7 +71,7 @@ fn values(verb: &Verb) -> Vec<&Value> {
     }
 }
 
-/// Whether a word is neither an id nor one of the words that stand for others.
+/// Returns true if a word is neither an id nor a placeholder.
 fn is_name(word: &str) -> bool {
     let is_placeholder = word.starts_with("__") && word.ends_with("__");
     !is_placeholder && fold(word) != fold(NOBODY) && uuid::Uuid::parse_str(word).is_err()

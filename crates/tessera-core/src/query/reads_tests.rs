@@ -1,4 +1,4 @@
-//! What a query names, by a table.
+//! A table of queries and the objects that they name.
 
 use super::*;
 use crate::plan::tests::Desk;

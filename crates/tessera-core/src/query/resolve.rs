@@ -1,4 +1,4 @@
-//! Resolving: every name of a parsed query looked up, every value read, every test given its meaning, or refused with a hint.
+//! Resolves a parsed query: looks up all names, reads all values, and gives every test its meaning.
 
 use super::ast::{Name, Predicate, Query, Value, ValueKind, Verb, unescape};
 use super::date::{DATE_HINT, DateExpr};
@@ -11,18 +11,18 @@ use crate::models::text::{fold, list};
 use crate::models::{QueueId, StatusClass, TicketId, TransactionType};
 use std::collections::BTreeSet;
 
-/// The status of tickets that nobody wants to see.
+/// The status of tickets that searches leave out.
 pub const DELETED: &str = "deleted";
 
 /// Gives every test its meaning.
 ///
 /// # Errors
-/// The first name or value that cannot be.
+/// The first invalid name, value or operator.
 pub fn resolve(query: &Query<Predicate>, fields: &Fields<'_>) -> Result<Query<Test>> {
     query.try_map(|predicate| resolve_one(predicate, fields))
 }
 
-/// Whether a search leaves out deleted tickets: unless it names that status.
+/// Returns true if a search leaves out deleted tickets, which it does unless it names that status.
 pub fn hides_deleted(query: &Query<Test>) -> bool {
     !query.tests().iter().any(|test| match &test.meaning {
         Meaning::Status(names, _) => names.iter().any(|name| name == DELETED),
@@ -30,7 +30,7 @@ pub fn hides_deleted(query: &Query<Test>) -> bool {
     })
 }
 
-/// The words by which a query names people, to be looked up before it is resolved for a search.
+/// Returns the words by which a query names people. Their users must be known before the query is resolved for a search.
 pub fn people_named(query: &Query<Predicate>, fields: &Fields<'_>) -> Vec<String> {
     let of_people = query.tests().into_iter().filter(|predicate| {
         let field = fields.find(&predicate.field).map(|(field, _)| field);
@@ -39,11 +39,11 @@ pub fn people_named(query: &Query<Predicate>, fields: &Fields<'_>) -> Vec<String
     of_people.flat_map(|predicate| predicate.verb.equals().unwrap_or_default()).map(word_of).collect()
 }
 
-/// One test being resolved.
+/// A test being resolved.
 pub(super) struct Resolver<'a> {
     pub(super) predicate: &'a Predicate,
     pub(super) fields: &'a Fields<'a>,
-    /// The field, as it is properly written.
+    /// The field in its canonical spelling.
     pub(super) name: &'a Name,
 }
 
@@ -51,7 +51,7 @@ fn resolve_one(predicate: &Predicate, fields: &Fields<'_>) -> Result<Test> {
     let (field, name) = fields.find(&predicate.field)?;
     let resolver = Resolver { predicate, fields, name: &name };
     let meaning = resolver.meaning(field)?;
-    // IS NULL is the one verb whose positive asks that there is nothing.
+    // The meaning of IS NULL is that a value exists, so IS NULL itself is the negated test.
     let is_negated = predicate.is_negated != matches!(predicate.verb, Verb::Null);
     let predicate = Predicate { field: name, ..predicate.clone() };
     Ok(Test { predicate, is_negated, meaning })
@@ -65,7 +65,9 @@ impl Resolver<'_> {
         Ok(match field {
             Field::Id => return self.id(),
             Field::Priority => Meaning::Number(Number::Priority, self.number()?),
-            Field::Subject => Meaning::Subject(self.text("a ticket always has one; write Subject = ''")?),
+            Field::Subject => Meaning::Subject(
+                self.text("every ticket has a subject; to find empty subjects, write Subject = ''")?,
+            ),
             Field::Status => return self.status(),
             Field::Queue => Meaning::Queue(self.queues()?),
             Field::Lifecycle => Meaning::Queue(self.queues_of_lifecycles()?),
@@ -91,10 +93,10 @@ impl Resolver<'_> {
         QueryError::new(span, message)
     }
 
-    /// The refusal of an operator.
+    /// The error for an operator that the field does not support.
     pub(super) fn no_such_test(&self, hint: impl Into<String>) -> QueryError {
         let verb = self.predicate.verb.keyword();
-        self.error(self.predicate.span, format!("{} cannot be tested with {verb}", self.name)).hint(hint)
+        self.error(self.predicate.span, format!("{} does not support {verb}", self.name)).hint(hint)
     }
 
     /// The values of `=` and IN.
@@ -102,7 +104,7 @@ impl Resolver<'_> {
         self.predicate.verb.equals()
     }
 
-    /// The field that a bare word names, where the value may be one.
+    /// The field that an unquoted value names.
     pub(super) fn field_of(&self, value: &Value) -> Option<Field> {
         match &value.kind {
             ValueKind::Name(name) => self.fields.find(name).ok().map(|(field, _)| field),
@@ -127,8 +129,8 @@ impl Resolver<'_> {
                 (_, Ok(id)) => ids.push(TicketId(id)),
                 _ => {
                     return Err(self
-                        .error(value.span, format!("\"{word}\" is not the number of a ticket"))
-                        .hint("write id = 12, or the id in quotes"));
+                        .error(value.span, format!("\"{word}\" is not a ticket number"))
+                        .hint("write id = 12, or the UUID of a ticket in quotes"));
                 }
             }
         }
@@ -165,11 +167,12 @@ impl Resolver<'_> {
             use std::num::IntErrorKind::{NegOverflow, PosOverflow};
             let is_large = matches!(error.kind(), PosOverflow | NegOverflow);
             let what = if is_large { "has too many digits" } else { "is not a whole number" };
-            self.error(value.span, format!("\"{word}\" {what}")).hint(format!("write {} = 10", self.name))
+            self.error(value.span, format!("\"{word}\" {what}"))
+                .hint(format!("for example {} = 10", self.name))
         })
     }
 
-    /// A test of a text that is always there; `null_hint` says what to write in place of IS NULL.
+    /// A test of a text that always exists; `null_hint` is the hint for IS NULL.
     fn text(&self, null_hint: &str) -> Result<TextTest> {
         Ok(match &self.predicate.verb {
             Verb::Null => return Err(self.no_such_test(null_hint)),
@@ -198,7 +201,7 @@ impl Resolver<'_> {
                 (None, None) => TextTest::Between(folded_word(low), folded_word(high)),
                 _ => {
                     return Err(self
-                        .error(low.span.to(high.span), "one of these is a number and the other a text")
+                        .error(low.span.to(high.span), "one of these is a number, the other a text")
                         .hint("write both without quotes to compare numbers, or both with quotes to compare texts"));
                 }
             },
@@ -208,15 +211,15 @@ impl Resolver<'_> {
 
     fn custom(&self) -> Result<TextTest> {
         if matches!(self.predicate.verb, Verb::Matches(_)) {
-            return Err(self.no_such_test("write LIKE for a part of a value"));
+            return Err(self.no_such_test("use LIKE for part of a value"));
         }
         if let Verb::Equal(Value { kind: ValueKind::Name(name), span })
         | Verb::Order(_, Value { kind: ValueKind::Name(name), span }) = &self.predicate.verb
             && name.parts.len() > 1
         {
             return Err(self
-                .error(*span, "a custom field is compared with a text, not with another field")
-                .hint(format!("put it in quotes if it is the value: '{name}'")));
+                .error(*span, "a custom field cannot be compared with another field")
+                .hint(format!("if it is the value, put it in quotes: '{name}'")));
         }
         self.any_text()
     }
@@ -227,7 +230,7 @@ impl Resolver<'_> {
             Verb::Equal(_) => {
                 Err(self.no_such_test("write Content MATCHES 'word', or Content LIKE 'part of a word'"))
             }
-            _ => Err(self.no_such_test("use MATCHES for words, LIKE for a part of a text")),
+            _ => Err(self.no_such_test("use MATCHES for words or LIKE for part of a text")),
         }
     }
 
@@ -235,7 +238,7 @@ impl Resolver<'_> {
         let is_words = matches!(self.predicate.verb, Verb::Matches(_));
         if is_words && text != TransactionText::Content {
             return Err(self.no_such_test(
-                "MATCHES is for Subject, Content and Transaction.Content; write LIKE for a part of it",
+                "MATCHES works with Subject, Content and Transaction.Content; use LIKE for part of this text",
             ));
         }
         self.any_text()
@@ -244,7 +247,7 @@ impl Resolver<'_> {
     fn channel(&self) -> Result<TextTest> {
         match self.predicate.verb {
             Verb::Equal(_) | Verb::In(_) | Verb::Like(..) => self.any_text(),
-            _ => Err(self.no_such_test("a change always has one; use =, !=, IN or LIKE")),
+            _ => Err(self.no_such_test("every change has a channel; use =, !=, IN or LIKE")),
         }
     }
 
@@ -253,16 +256,17 @@ impl Resolver<'_> {
         if let Some(values) = self.equals() {
             return values.iter().map(|value| self.transaction_type(value, &known)).collect();
         }
-        let names = self.among_names(known.iter().copied(), "it is one of a list: use =, !=, IN or LIKE")?;
+        let names =
+            self.among_names(known.iter().copied(), "its values are a fixed list: use =, !=, IN or LIKE")?;
         Ok(names.into_iter().filter_map(TransactionType::parse).collect())
     }
 
     fn transaction_type(&self, value: &Value, known: &[&str]) -> Result<TransactionType> {
         let word = word_of(value);
         TransactionType::parse(&word).ok_or_else(|| {
-            self.error(value.span, format!("there is no transaction of the type \"{word}\"")).hint(
+            self.error(value.span, format!("there is no transaction type \"{word}\"")).hint(
                 did_you_mean(&word, known.iter().copied())
-                    .unwrap_or_else(|| format!("there are {}", known.join(", "))),
+                    .unwrap_or_else(|| format!("the types are {}", known.join(", "))),
             )
         })
     }
@@ -282,8 +286,8 @@ impl Resolver<'_> {
     fn status(&self) -> Result<Meaning> {
         let all = self.fields.statuses();
         let Some(values) = self.equals() else {
-            let hint = "it is one of a list: use =, !=, IN, LIKE, or __Active__ and __Inactive__";
-            // A pattern names no status, so it does not bring the deleted tickets into a search.
+            let hint = "its values are a fixed list: use =, !=, IN, LIKE, or __Active__ and __Inactive__";
+            // A pattern does not name the status deleted, so it does not include deleted tickets in a search.
             let is_search = matches!(self.fields.purpose, Purpose::Search(_));
             let names =
                 self.among_names(all.into_iter().filter(|name| !is_search || *name != DELETED), hint)?;
@@ -308,11 +312,13 @@ impl Resolver<'_> {
                 status => {
                     let error = self.error(value.span, format!("no lifecycle has the status \"{written}\""));
                     let near = match status {
-                        "active" => Some("write __Active__ for those that are initial or active".to_owned()),
-                        "inactive" => Some("write __Inactive__".to_owned()),
+                        "active" => Some("write __Active__ for all initial and active statuses".to_owned()),
+                        "inactive" => Some("write __Inactive__ for all inactive statuses".to_owned()),
                         _ => did_you_mean(status, all.iter().copied()),
                     };
-                    return Err(error.hint(near.unwrap_or_else(|| format!("there are {}", list(all.iter())))));
+                    return Err(
+                        error.hint(near.unwrap_or_else(|| format!("the statuses are {}", list(all.iter()))))
+                    );
                 }
             }
         }
@@ -330,7 +336,7 @@ impl Resolver<'_> {
             return values.iter().map(find).collect();
         }
         let names = queues.iter().map(|queue| queue.name.as_str());
-        let names = self.among_names(names, "it is one of a list: use =, !=, IN or LIKE")?;
+        let names = self.among_names(names, "its values are a fixed list: use =, !=, IN or LIKE")?;
         Ok(names.into_iter().filter_map(|name| queues.find(name)).map(|queue| queue.id).collect())
     }
 
@@ -345,12 +351,12 @@ impl Resolver<'_> {
                     lifecycles.find(&word).map(|lifecycle| lifecycle.id()).ok_or_else(|| {
                         let near = did_you_mean(&word, known.iter().copied());
                         self.error(value.span, format!("there is no lifecycle \"{word}\""))
-                            .hint(near.unwrap_or_else(|| format!("there are {}", list(&known))))
+                            .hint(near.unwrap_or_else(|| format!("the lifecycles are {}", list(&known))))
                     })
                 })
                 .collect::<Result<_>>()?,
             None => self
-                .among_names(known.iter().copied(), "it is one of a list: use =, !=, IN or LIKE")?
+                .among_names(known.iter().copied(), "its values are a fixed list: use =, !=, IN or LIKE")?
                 .into_iter()
                 .filter_map(|name| lifecycles.find(name))
                 .map(|lifecycle| lifecycle.id())
@@ -365,7 +371,7 @@ impl Resolver<'_> {
             .collect())
     }
 
-    /// `is_field`: it may be compared with another date of the ticket.
+    /// A test of a date. If `is_field`, it can be compared with another date of the ticket.
     fn date(&self, is_field: bool) -> Result<DateTest> {
         let field = |value: &Value| match self.field_of(value) {
             Some(Field::Date(date)) if is_field => Some(date),
@@ -402,18 +408,16 @@ impl Resolver<'_> {
             ValueKind::Name(name) => name.to_string(),
         };
         if let Some(Field::Date(_)) = self.field_of(value) {
-            return Err(self
-                .error(value.span, format!("{word} is a field, and a date must stand here"))
-                .hint(
-                    "dates of a ticket are compared one at a time, as in Due >= Created AND Due <= Resolved",
-                ));
+            return Err(self.error(value.span, format!("expected a date, but {word} is a field")).hint(
+                "compare two dates of a ticket one at a time, as in Due >= Created AND Due <= Resolved",
+            ));
         }
         DateExpr::parse(&word)
             .map_err(|reason| self.error(value.span, format!("\"{word}\" {reason}")).hint(date_hint(&word)))
     }
 }
 
-/// What to write in place of what is no date.
+/// The hint for an invalid date.
 fn date_hint(word: &str) -> String {
     const DAYS: [&str; 4] = ["now", "today", "yesterday", "tomorrow"];
     let word = word.trim().to_lowercase();
@@ -422,7 +426,7 @@ fn date_hint(word: &str) -> String {
     if of_unit && ["day", "week", "month", "year"].contains(&unit) {
         return format!("write 'beginning of {word}' or 'end of {word}'");
     }
-    // A word alone: anything longer is another form gone wrong.
+    // Only a single word can be a misspelt `today` and so on.
     let near = if word.chars().all(char::is_alphabetic) { did_you_mean(&word, DAYS) } else { None };
     near.unwrap_or_else(|| DATE_HINT.to_owned())
 }
@@ -443,7 +447,7 @@ pub(super) fn folded_word(value: &Value) -> String {
     fold(&word_of(value))
 }
 
-/// The text of a pattern, its escapes kept.
+/// The text of a pattern with its escapes.
 fn kept(value: &Value) -> String {
     match &value.kind {
         ValueKind::Text(text) => text.clone(),
@@ -466,7 +470,7 @@ fn matcher(value: &Value) -> Result<Matcher> {
     let text = word_of(value);
     Matcher::parse(&text).map_err(|error| {
         let span = match &value.kind {
-            // After the quote; where an escape was undone the places differ, and the whole is underlined.
+            // The position within the quotes. If escapes were removed, positions differ, and the whole value is marked.
             ValueKind::Text(_)
                 if value.span.end - value.span.start == text.len() + 2
                     && (1..text.len()).contains(&error.at.len()) =>
@@ -477,6 +481,6 @@ fn matcher(value: &Value) -> Result<Matcher> {
             _ => value.span,
         };
         QueryError::new(span, format!("MATCHES '{text}': {}", error.message))
-            .hint("write words, \"a phrase\", -without and begin*")
+            .hint("write words, \"a phrase\", -excluded or prefix*")
     })
 }

@@ -1,4 +1,4 @@
-//! Tests of a text: equality, patterns, order and words; always of its folded form.
+//! Tests of a text: equality, patterns, order and words, always on its folded form.
 
 use super::ast::{Like, Order};
 use super::words::Matcher;
@@ -7,26 +7,26 @@ use crate::models::text::fold;
 /// A test of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TextTest {
-    /// There is one.
+    /// The text exists.
     Present,
-    /// It is one of these, which are folded.
+    /// The text is one of these, which are folded.
     Equal(Vec<String>),
-    /// It fits a pattern.
+    /// The text matches a pattern.
     Like(Pattern),
-    /// It stands in an order to this, which is folded, byte by byte.
+    /// The text compares in this order to the given one, which is folded, byte by byte.
     Order(Order, String),
-    /// Between these, which are folded, both included.
+    /// The text lies between these, which are folded, both included.
     Between(String, String),
-    /// It reads as a number that stands in an order to this.
+    /// The text is a number that compares in this order to the given one.
     Number(Order, Decimal),
-    /// The same, between these, both included.
+    /// The text is a number between these, both included.
     NumberBetween(Decimal, Decimal),
-    /// It has these words.
+    /// The text contains these words.
     Words(Matcher),
 }
 
 impl TextTest {
-    /// Whether a text passes.
+    /// Returns true if a text passes.
     pub fn holds(&self, text: &str) -> bool {
         match self {
             Self::Present => true,
@@ -48,11 +48,11 @@ impl TextTest {
     }
 }
 
-/// A pattern over a whole folded text: parts between which `%` stood, each of literal runs between which `_` stood.
+/// A pattern for a whole folded text: parts that `%` separates, each of literal runs that `_` separates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Vec<Part>);
 
-/// What stands between two `%`: its first run and, each after any one character, the others.
+/// A part between two `%`: its first run, and the others, each after any one character.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Part {
     first: String,
@@ -60,9 +60,9 @@ struct Part {
 }
 
 impl Pattern {
-    /// The pattern of an operator and its text, as queries keep it (`\%`, `\_` and `\\` stand for themselves).
+    /// Returns the pattern of an operator and its text, in which `\%`, `\_` and `\\` are literal.
     ///
-    /// After LIKE a text without wildcards is looked for anywhere; STARTSWITH and ENDSWITH know no wildcards.
+    /// LIKE without wildcards matches anywhere in a text. STARTSWITH and ENDSWITH have no wildcards.
     pub fn new(like: Like, kept: &str) -> Self {
         let (mut parts, mut part) = (Vec::new(), Part::default());
         let mut chars = kept.chars();
@@ -85,19 +85,19 @@ impl Pattern {
         Self(parts)
     }
 
-    /// The pattern in SQL's form, for `LIKE` with the usual escape.
+    /// Returns the pattern for SQL's `LIKE` with a backslash as escape.
     pub fn sql(&self) -> String {
         let parts: Vec<String> = self.0.iter().map(Part::sql).collect();
         parts.join("%")
     }
 
-    /// Whether a folded text fits. What stands between two `%` is taken where it first is, so nothing is tried twice but
-    /// the characters of a part with `_`.
+    /// Returns true if a folded text matches. Each part between two `%` is matched at its first occurrence, so the time is linear
+    /// except for parts with `_`.
     pub fn matches(&self, folded: &str) -> bool {
         self.rest_of(folded).is_some_and(str::is_empty)
     }
 
-    /// What of a text is left beyond the pattern; `None` = it does not fit.
+    /// The rest of a text after the pattern; `None` = no match.
     fn rest_of<'t>(&self, text: &'t str) -> Option<&'t str> {
         let (first, others) = self.0.split_first()?;
         let mut rest = first.strip_from_start(text)?;
@@ -110,7 +110,7 @@ impl Pattern {
 }
 
 impl Part {
-    /// Adds a character. Folding one may give several; the whole text is folded the same way but for a final sigma.
+    /// Adds a folded character, which can be several. Folding a whole text gives the same, except for a final sigma.
     fn push(&mut self, c: char) {
         let run = self.others.last_mut().unwrap_or(&mut self.first);
         run.push_str(&fold(c.encode_utf8(&mut [0; 4])));
@@ -132,7 +132,7 @@ impl Part {
         sql
     }
 
-    /// What follows the part at the start of a text.
+    /// The text after the part, if it begins with the part.
     fn strip_from_start<'t>(&self, text: &'t str) -> Option<&'t str> {
         self.others.iter().try_fold(text.strip_prefix(&self.first)?, |rest, run| {
             let mut chars = rest.chars();
@@ -141,7 +141,7 @@ impl Part {
         })
     }
 
-    /// What precedes the part at the end of a text.
+    /// The text before the part, if it ends with the part.
     fn strip_from_end<'t>(&self, text: &'t str) -> Option<&'t str> {
         let rest = self.others.iter().rev().try_fold(text, |rest, run| {
             let mut chars = rest.strip_suffix(run)?.chars();
@@ -151,7 +151,7 @@ impl Part {
         rest?.strip_suffix(&self.first)
     }
 
-    /// What follows the part where it first is in a text.
+    /// The text after the first occurrence of the part.
     fn find_in<'t>(&self, text: &'t str) -> Option<&'t str> {
         if self.others.is_empty() {
             return text.split_once(&self.first).map(|(_, rest)| rest);
@@ -176,7 +176,7 @@ pub const WHOLE_DIGITS_MAX: usize = 18;
 pub const FRACTION_DIGITS_MAX: usize = 9;
 
 impl Decimal {
-    /// A number as it is written: `-12`, `3.50`; `None` for anything else.
+    /// Parses a decimal number such as `-12` or `3.50`. Returns `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let (sign, digits) = match text.strip_prefix('-') {
             Some(digits) => (-1, digits),
@@ -202,7 +202,7 @@ impl Decimal {
         format!("{sign}{}.{:09}", scaled / 1_000_000_000, scaled % 1_000_000_000)
     }
 
-    /// The regular expression of the texts that read as numbers, in SQL's form.
+    /// A regular expression in PostgreSQL's form for the texts that are numbers.
     pub const SQL_PATTERN: &'static str = r"^[-+]?[0-9]{1,18}(\.[0-9]{1,9})?$";
 }
 
@@ -223,7 +223,7 @@ mod tests {
         texts
     }
 
-    /// What LIKE means, as slowly as it can be said.
+    /// The meaning of LIKE, written as simply as possible.
     fn fits(pattern: &[char], text: &[char]) -> bool {
         match pattern {
             [] => text.is_empty(),

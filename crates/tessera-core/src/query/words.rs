@@ -1,4 +1,4 @@
-//! Full text: the words of a text, as PostgreSQL keeps them, and what MATCHES asks of them, here and there with one meaning.
+//! Full-text search: the words of a text as PostgreSQL stores them, and MATCHES, with the same meaning in both back ends.
 
 use crate::models::text::fold;
 use std::collections::BTreeMap;
@@ -6,22 +6,22 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// The most words of a text that are kept, the first ones; PostgreSQL knows positions up to 16,383.
+/// Only this many words at the start of a text are stored. PostgreSQL supports positions up to 16,383.
 pub const WORDS_MAX: u16 = 16_000;
-/// The most characters of a word that are kept, of at most 4 bytes each; PostgreSQL takes 2,046 bytes.
+/// Only this many characters of a word are stored, of at most 4 bytes each. PostgreSQL supports 2,046 bytes.
 pub const WORD_MAX: usize = 100;
-/// The most words that MATCHES may name, those of its phrases included.
+/// The maximum number of words after MATCHES, including those of phrases.
 pub const TERMS_MAX: usize = 50;
 
-/// The most bytes that the kept words of a text may take; PostgreSQL takes 1,048,575.
+/// The maximum size of the stored words of a text, in bytes. PostgreSQL supports 1,048,575.
 const BYTES_MAX: usize = 1_000_000;
-/// What PostgreSQL adds to a word with one position, in bytes: their number, the position, and one for alignment.
+/// PostgreSQL's overhead for a word with one position, in bytes: the number of positions, the position, and alignment.
 const BESIDES: usize = 5;
-/// The most places of one word that are kept; PostgreSQL forgets what is beyond 255.
+/// The maximum number of stored positions of a word. PostgreSQL ignores positions after the 255th.
 const PLACES_MAX: usize = 255;
 
-/// The words of a text in the text form of a `tsvector`, which PostgreSQL reads and prints the same: each word once, in
-/// the order of its bytes, with its places. Nothing needs to be escaped, for a word has only letters, digits and marks.
+/// Returns the words of a text in the text form of a `tsvector`, exactly as PostgreSQL prints it: each word once, in byte order,
+/// with its positions. Nothing needs to be escaped, because words consist of letters, digits and marks.
 pub fn vector(text: &str) -> String {
     let folded = folded(text);
     let mut vector = String::new();
@@ -33,40 +33,40 @@ pub fn vector(text: &str) -> String {
     vector
 }
 
-/// What MATCHES asks for: `word`, `"a phrase"`, `beginning*`, and with a `-` before it what must not be there. All of it
-/// must hold of one text. A word that the text would hold as several (`foo-bar`, all Chinese) is a phrase.
+/// The value of MATCHES: `word`, `"a phrase"`, `prefix*`, and with a `-` before it terms that must not occur. All terms must hold
+/// for the same text. A word that is stored as several words (`foo-bar`, all Chinese) is a phrase.
 ///
-/// Its `Display` parses to the same.
+/// Its `Display` parses to the same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matcher {
     terms: Vec<Term>,
 }
 
-/// Words that follow each other.
+/// Words that must follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Term {
     is_negative: bool,
     words: Vec<String>,
-    /// The last word is only the beginning of one.
+    /// True if the last word is a prefix.
     is_prefix: bool,
 }
 
-/// Why a text asks for nothing that could be looked for.
+/// The reason why a value of MATCHES is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct MatchError {
-    /// Where, in bytes of the text.
+    /// The position in the text, in bytes.
     pub at: Range<usize>,
-    /// What is wrong and what to write instead.
+    /// The message, with a suggestion.
     pub message: String,
 }
 
 impl Matcher {
-    /// Reads what MATCHES asks for. What holds no letter and no digit asks for nothing: `R & D` is `R D`.
+    /// Parses the value of MATCHES. Terms without a letter or digit are ignored: `R & D` is `R D`.
     ///
     /// # Errors
-    /// Nothing is left to look for, or only what must not be there; a quote that is not closed; a `*` anywhere but at the
-    /// end of a word; more than [`TERMS_MAX`] words.
+    /// No terms, or only excluded ones; a quote that is never closed; a `*` that is not at the end of a word; more than
+    /// [`TERMS_MAX`] words.
     pub fn parse(text: &str) -> Result<Self, MatchError> {
         let mut terms = Vec::new();
         let (mut at, mut words) = (0, 0);
@@ -74,7 +74,7 @@ impl Matcher {
             at = range.end;
             words += term.words.len();
             if words > TERMS_MAX {
-                let message = format!("MATCHES takes at most {TERMS_MAX} words; leave some out");
+                let message = format!("MATCHES takes at most {TERMS_MAX} words; remove some");
                 return Err(MatchError { at: range, message });
             }
             if !term.words.is_empty() {
@@ -83,29 +83,27 @@ impl Matcher {
         }
         let nothing = |message: &str| Err(MatchError { at: 0..text.len(), message: message.to_owned() });
         if terms.is_empty() {
-            return nothing("there is no word to look for; write one, as in 'printer'");
+            return nothing("there is no word to search for; write one, as in 'printer'");
         }
         if terms.iter().all(|term| term.is_negative) {
-            return nothing(
-                "there is nothing here but what must be absent; add a word that must be there, or write NOT before the field",
-            );
+            return nothing("all words are excluded; add a word that must occur, or write NOT MATCHES");
         }
         Ok(Self { terms })
     }
 
-    /// The same as the text form of a `tsquery`.
+    /// Returns the text form of a `tsquery`.
     pub fn tsquery(&self) -> String {
         let terms: Vec<String> = self.terms.iter().map(Term::tsquery).collect();
         terms.join(" & ")
     }
 
-    /// The words that must be there. The beginning of one is among them as it is written.
+    /// Returns the words that must occur, including prefixes.
     pub fn wanted(&self) -> impl Iterator<Item = &str> {
         let positive = self.terms.iter().filter(|term| !term.is_negative);
         positive.flat_map(|term| term.words.iter().map(String::as_str))
     }
 
-    /// Whether it holds of a text: what `vector(text) @@ tsquery` says.
+    /// Returns true if a text matches, with the same result as `vector(text) @@ tsquery`.
     pub fn matches(&self, text: &str) -> bool {
         let folded = folded(text);
         let index = index(&folded);
@@ -135,7 +133,7 @@ impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let minus = if self.is_negative { "-" } else { "" };
         match (self.words.as_slice(), self.is_prefix) {
-            // A phrase in quotes has no `*`, and a hyphen between words makes one too.
+            // A phrase in quotes cannot have a `*`, but words joined by hyphens are a phrase too.
             (words, true) => write!(f, "{minus}{}*", words.join("-")),
             ([word], false) => write!(f, "{minus}{word}"),
             (words, false) => write!(f, "{minus}\"{}\"", words.join(" ")),
@@ -169,7 +167,7 @@ impl Term {
     }
 }
 
-/// The next term from byte `at` on, which may have no words, and where it stands; `None` at the end.
+/// The next term from byte `at` on, which may have no words, and its position; `None` at the end.
 fn next_term(text: &str, at: usize) -> Result<Option<(Term, Range<usize>)>, MatchError> {
     let rest = text.get(at..).unwrap_or_default().trim_start();
     if rest.is_empty() {
@@ -182,7 +180,7 @@ fn next_term(text: &str, at: usize) -> Result<Option<(Term, Range<usize>)>, Matc
         Some(quoted) => {
             let part = quoted.split_once('"').map(|(phrase, _)| phrase).ok_or_else(|| MatchError {
                 at: start + minus..text.len(),
-                message: "this quote is not closed; add a \" at the end of the phrase".to_owned(),
+                message: "this quote is never closed; add a \" at the end of the phrase".to_owned(),
             })?;
             (part, start + minus + part.len() + 2)
         }
@@ -194,14 +192,14 @@ fn next_term(text: &str, at: usize) -> Result<Option<(Term, Range<usize>)>, Matc
     let (words, is_prefix) = if asked.starts_with('"') { (part, false) } else { beginning(part) };
     if let Some(star) = words.find('*') {
         let star = end - usize::from(asked.starts_with('"')) - part.len() + star;
-        let message = "a * stands only at the end of a word that is not in quotes, as in 'print*'".to_owned();
+        let message = "* is only allowed at the end of a word outside quotes, as in 'print*'".to_owned();
         return Err(MatchError { at: star..star + 1, message });
     }
     let words = words_of(&folded(words)).map(|(_, word)| word.to_owned()).collect();
     Ok(Some((Term { is_negative, words, is_prefix }, start..end)))
 }
 
-/// A word without the `*` at its end, and whether there is one: after a letter, a digit or a mark, so that it ends a word.
+/// Splits off a `*` at the end of a word. It must follow a letter, a digit or a mark.
 fn beginning(part: &str) -> (&str, bool) {
     match part.strip_suffix('*') {
         Some(word) if word.ends_with(is_of_a_word) => (word, true),
@@ -209,7 +207,7 @@ fn beginning(part: &str) -> (&str, bool) {
     }
 }
 
-/// The words of a text and the places of each.
+/// The words of a text with their positions.
 type Index<'t> = BTreeMap<&'t str, Vec<u16>>;
 
 fn index(folded: &str) -> Index<'_> {
@@ -223,7 +221,7 @@ fn index(folded: &str) -> Index<'_> {
     index
 }
 
-/// The places of a word, or of all that begin with it.
+/// The positions of a word, or of all words that begin with it.
 fn places(index: &Index<'_>, word: &str, is_prefix: bool) -> Vec<u16> {
     if !is_prefix {
         return index.get(word).cloned().unwrap_or_default();
@@ -232,12 +230,12 @@ fn places(index: &Index<'_>, word: &str, is_prefix: bool) -> Vec<u16> {
     from_there.flat_map(|(_, places)| places).copied().collect()
 }
 
-/// A text as its words are compared: folded, and with one form of the sigma, which folds as its place in the text has it.
+/// A folded text with only one form of sigma, because folding chooses the form by its position in a word.
 fn folded(text: &str) -> String {
     fold(text).replace('ς', "σ")
 }
 
-/// The words of a folded text with their places, from 1 on, within the limits above.
+/// The words of a folded text with their positions, from 1 on, within the limits above.
 fn words_of(folded: &str) -> impl Iterator<Item = (u16, &str)> {
     let mut rest = folded;
     let words = std::iter::from_fn(move || {
@@ -259,7 +257,7 @@ fn words_of(folded: &str) -> impl Iterator<Item = (u16, &str)> {
     })
 }
 
-/// Whether a character is a word of its own: those of the scripts that put no spaces between words.
+/// Returns true for characters that are words of their own, in scripts without spaces between words.
 fn stands_alone(c: char) -> bool {
     let is_of_such_a_script = matches!(c,
         '\u{E00}'..='\u{EFF}'           // Thai, Lao
@@ -277,18 +275,18 @@ fn stands_alone(c: char) -> bool {
     is_of_such_a_script && is_of_a_word(c)
 }
 
-/// Whether words are made of a character: letters, digits, and marks that belong to the letter before them.
+/// Returns true for characters of words: letters, digits, and marks that belong to the letter before them.
 fn is_of_a_word(c: char) -> bool {
     c.is_alphanumeric() || (!c.is_ascii() && is_mark(c))
 }
 
-/// The marks that Unicode does not call alphabetic, as far as they are common.
+/// The common marks that Unicode does not classify as alphabetic.
 fn is_mark(c: char) -> bool {
     match c {
         '\u{300}'..='\u{36F}' | '\u{483}'..='\u{487}' => true, // Latin, Greek, Cyrillic
         '\u{591}'..='\u{5C7}' => !matches!(c, '\u{5BE}' | '\u{5C0}' | '\u{5C3}' | '\u{5C6}'), // Hebrew
         '\u{610}'..='\u{61A}' | '\u{64B}'..='\u{65F}' | '\u{6D6}'..='\u{6ED}' => true, // Arabic
-        // Of the blocks of India what is no letter and no danda joins letters (virama, nukta) or is rare.
+        // In the Indic blocks, everything but letters and dandas joins letters (virama, nukta) or is rare.
         '\u{900}'..='\u{DFF}' => !matches!(c, '\u{964}' | '\u{965}' | '\u{970}'),
         '\u{E47}'..='\u{E4E}' | '\u{EC8}'..='\u{ECE}' => true, // Thai, Lao
         '\u{1037}'..='\u{103A}' | '\u{17C9}'..='\u{17D3}' | '\u{17DD}' => true, // Burmese, Khmer

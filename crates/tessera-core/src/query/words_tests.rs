@@ -1,4 +1,4 @@
-//! The words and what MATCHES asks, by tables; and that PostgreSQL reads and answers as memory does.
+//! Tables of words and of MATCHES, and a comparison of PostgreSQL's results with those in memory.
 
 use super::*;
 use crate::models::text::CONTENT_MAX;
@@ -91,15 +91,15 @@ fn what_asks_for_nothing_is_refused_with_its_place() {
     let table = [
         ("", 0..0, "no word"),
         (" & -- \"\" ", 0..9, "no word"),
-        ("-a -\"b c\"", 0..9, "must be absent"),
-        ("a \"b c", 2..6, "not closed"),
-        ("a -\"b c", 3..7, "not closed"),
-        ("é a*b", 4..5, "a * stands"),
-        ("*", 0..1, "a * stands"),
-        ("a **", 2..3, "a * stands"),
-        ("a** b", 1..2, "a * stands"),
-        ("x -\"a b*\"", 7..8, "a * stands"),
-        ("\"a b\"*", 5..6, "a * stands"),
+        ("-a -\"b c\"", 0..9, "all words are excluded"),
+        ("a \"b c", 2..6, "never closed"),
+        ("a -\"b c", 3..7, "never closed"),
+        ("é a*b", 4..5, "* is only allowed"),
+        ("*", 0..1, "* is only allowed"),
+        ("a **", 2..3, "* is only allowed"),
+        ("a** b", 1..2, "* is only allowed"),
+        ("x -\"a b*\"", 7..8, "* is only allowed"),
+        ("\"a b\"*", 5..6, "* is only allowed"),
         (&many, 100..104, "at most 50 words"),
     ];
     for (text, at, message) in table {
@@ -151,7 +151,7 @@ proptest! {
     }
 }
 
-/// Texts that put every limit to the test, none longer than a content may be.
+/// Texts that reach every limit, none longer than a message can be.
 fn largest() -> Vec<String> {
     let fill = |word: &dyn Fn(usize) -> String| {
         let mut text = String::new();
@@ -173,7 +173,7 @@ fn largest() -> Vec<String> {
         fill(&|n| format!("{n:057}")),
         fill(&|n| format!("{n:058}")),
         fill(&|n| format!("{n:090}{}", "x".repeat(20))),
-        // Four bytes a letter, and letters that grow when they are folded.
+        // Letters of four bytes, and letters that become longer when folded.
         fill(&|n| format!("{n:08}{}", "\u{10400}".repeat(WORD_MAX - 8))),
         fill(&|n| format!("{n:06}{}", "Ⱥ".repeat(26))),
         fill(&|n| char::from_u32(0x4E00 + u32::try_from(n % 20_000).unwrap()).unwrap().to_string()),
@@ -214,7 +214,7 @@ async fn places_and_words_beyond_the_limits_are_forgotten_by_both() {
     }
 }
 
-/// The words that PostgreSQL finds in an index and those that memory finds, over texts and questions of few letters.
+/// The texts that PostgreSQL and memory find, for texts and queries with few letters.
 #[tokio::test]
 async fn postgresql_and_memory_find_the_same_texts() {
     const TEXTS: usize = 400;

@@ -92,8 +92,8 @@ fn a_query_that_cannot_be_read_is_refused_with_its_place_and_what_to_write() {
     let fault = &faults[0];
     assert_eq!((fault.field.as_str(), faults.len()), ("condition_config.query", 1));
     assert_eq!((fault.line, fault.column, fault.span), (Some(2), Some(15), Some((27, 35))));
-    assert_eq!(fault.message, "an operator must follow Subject");
-    assert_eq!(fault.hint.as_deref(), Some("write LIKE for a part of a text"));
+    assert_eq!(fault.message, "expected an operator after Subject");
+    assert_eq!(fault.hint.as_deref(), Some("use LIKE for part of a text"));
     assert!(refused(json!({ "query": " " }))[0].message.starts_with("holds no test"));
     assert!(refused(json!({ "query": 7 }))[0].message.starts_with("is not a text"));
     let both = refused(json!({ "query": "x", "colour": "red" }));

@@ -1,14 +1,14 @@
-//! A second calendar, which shares nothing with the first: three time zones and the few forms of dates.
+//! A second calendar that shares no code with the first: three time zones and the few forms of dates.
 
 use time::format_description::well_known::Iso8601;
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset, Weekday};
 
-/// From the one up to before the other.
+/// The first moment, and the first moment after the stretch.
 pub type Stretch = (OffsetDateTime, OffsetDateTime);
 
 const MICROSECOND: Duration = Duration::MICROSECOND;
 
-/// When a date is that is written so, for somebody in the zone.
+/// The stretch of time of a date in a zone.
 pub fn stretch(text: &str, now: OffsetDateTime, zone: &str) -> Stretch {
     let text = text.trim().to_lowercase();
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -84,13 +84,13 @@ fn day(date: Date, zone: &str) -> Stretch {
     (midnight(date), midnight(date + Duration::DAY))
 }
 
-/// When the unit began that is so many after this one.
+/// The beginning of a unit of time, `which` units after the current one.
 fn begin(now: OffsetDateTime, which: i64, unit: &str, zone: &str) -> OffsetDateTime {
     let here = local(now, zone);
     let date = match unit.trim_end_matches('s') {
         "minute" | "hour" => {
             let seconds = if unit.starts_with("hour") { 3_600 } else { 60 };
-            // All offsets here are of whole half hours, so an hour begins where the clock says so.
+            // All offsets here are multiples of 30 minutes, so an hour begins when the local clock shows minute 0.
             let past = Duration::seconds(
                 i64::from(here.minute()) * 60 * i64::from(seconds == 3_600) + i64::from(here.second()),
             ) + Duration::nanoseconds(here.nanosecond().into());
@@ -134,13 +134,13 @@ fn months_later(date: Date, months: i64) -> Date {
     Date::from_calendar_date(year, month, date.day().min(month.length(year))).unwrap()
 }
 
-/// What the clocks of the zone say.
+/// The local time in a zone.
 fn local(at: OffsetDateTime, zone: &str) -> PrimitiveDateTime {
     let there = at.to_offset(offset(at, zone));
     PrimitiveDateTime::new(there.date(), there.time())
 }
 
-/// When the clocks say so: the first time of two, and after a gap that they jump over.
+/// The moment of a local time: the first one if there are two, and the moment after a gap for a time in the gap.
 fn instant(local: PrimitiveDateTime, zone: &str) -> OffsetDateTime {
     let with = |offset: UtcOffset| local.assume_offset(offset).to_offset(UtcOffset::UTC);
     let around = [-1, 1].map(|days| offset(local.assume_utc() + Duration::days(days), zone));

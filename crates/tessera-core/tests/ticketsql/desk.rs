@@ -1,4 +1,4 @@
-//! A desk written straight into the tables: the fixed one of `desk.json`, or any other of the same form.
+//! A desk that is written directly into the tables: the fixed one in `desk.json`, or another one of the same form.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-/// What stands in `desk.json`.
+/// The content of `desk.json`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Desk {
@@ -57,7 +57,7 @@ pub struct UserRow {
     disabled: bool,
 }
 
-/// A ticket. Its history begins with its creation, whose text is `says`; the last of it is its last update.
+/// A ticket. Its history begins with its creation, whose text is `says`, and ends with its last update.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TicketRow {
@@ -73,17 +73,17 @@ pub struct TicketRow {
     pub due: Option<String>,
     pub told: Option<String>,
     pub resolved: Option<String>,
-    /// Usernames, or addresses of people who are no users.
+    /// Usernames, or addresses of people without a user.
     pub requestors: Vec<String>,
     pub cc: Vec<String>,
     pub admin_cc: Vec<String>,
     pub fields: BTreeMap<String, Vec<String>>,
     pub says: Option<String>,
-    /// When, who, of which type, and the text of a message.
+    /// The time, the user, the type, and the text of a message.
     pub history: Vec<Vec<String>>,
 }
 
-/// What the ids of things have before the number, which stands there in digits, so that queries can name them.
+/// The kind of an object in its id. The number follows in decimal digits, so that queries can contain the id.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Queue = 2,
@@ -92,19 +92,19 @@ pub enum Kind {
     Lifecycle = 5,
 }
 
-/// The id of the thing of a number: `00000000-0000-7000-8000-200000000001` is the second queue.
+/// The id of the object with a number: `00000000-0000-7000-8000-200000000001` is the second queue.
 pub fn id(kind: Kind, number: usize) -> Uuid {
     Uuid::parse_str(&format!("00000000-0000-7000-8000-{}{number:011}", kind as u8)).unwrap()
 }
 
-/// An id that carries a time, and ends in a number in digits.
+/// An id that carries a time and ends in a number in decimal digits.
 fn timed_id(at: &str, number: usize) -> Uuid {
     let begin = first_id_of(OffsetDateTime::parse(at, &Rfc3339).unwrap()).to_string();
     Uuid::parse_str(&format!("{}-7000-8000-{number:012}", &begin[..13])).unwrap()
 }
 
 impl TicketRow {
-    /// Its id, of the time at which it was made and its number.
+    /// The id, built from the time of creation and the number.
     pub fn id(&self) -> Uuid {
         timed_id(&self.created, usize::try_from(self.number).unwrap())
     }
@@ -116,7 +116,7 @@ impl Desk {
         serde_json::from_str(include_str!("desk.json")).unwrap()
     }
 
-    /// Writes all of it; answers its catalog.
+    /// Writes the desk and returns its catalog.
     pub async fn write(&self, pool: &PgPool) -> Catalog {
         self.write_configuration(pool).await;
         let mut transactions = 0;
@@ -320,13 +320,13 @@ impl Desk {
 }
 
 impl Lists {
-    /// The list in which a status stands.
+    /// The list of a status.
     fn class_of(&self, status: &str) -> StatusClass {
         let lists = [&self.initial, &self.active, &self.inactive].into_iter().zip(StatusClass::ALL);
         lists.into_iter().find(|(list, _)| list.iter().any(|one| one == status)).unwrap().1
     }
 
-    /// The lifecycle in which every status leads to every other.
+    /// A definition in which every status can change to every other.
     fn definition(&self) -> Value {
         let all: Vec<&String> = self.initial.iter().chain(&self.active).chain(&self.inactive).collect();
         let others = |from: &str| -> Vec<&String> { all.iter().copied().filter(|to| *to != from).collect() };

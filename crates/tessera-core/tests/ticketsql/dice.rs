@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
-/// Pieces of texts: letters that fold strangely, what patterns mean, what quotes are, numbers.
+/// Pieces of texts: letters with unusual folding, wildcards, quotes, numbers.
 const PIECES: [&str; 38] = [
     "a", "A", "b", "%", "_", "\\", "É", "é", "ß", "SS", "İ", "i", "i\u{307}", "ΟΔΟΣ", "οδος", "οδοσ", "Σ",
     "日本", "日", "'", "\"", " ", "10", "9", "-1", "1.50", "007", "1e3", "print", "Printer", "er", ",", "😀",
@@ -81,10 +81,10 @@ const DATES: [&str; 34] = [
     "beginning of next month",
 ];
 
-/// Numbers that look random.
+/// A generator of pseudo-random numbers.
 pub struct Dice {
     seed: u64,
-    /// The ids of the tickets of the desk that was made.
+    /// The ids of the tickets of the generated desk.
     tickets: Vec<String>,
 }
 
@@ -129,7 +129,7 @@ impl Dice {
         }
     }
 
-    /// The text of a message: LIKE has PostgreSQL fold it, which does so as Tessera but for İ and the last Σ of a word.
+    /// The text of a message. For LIKE, PostgreSQL folds it, which differs from Tessera for İ and the last Σ of a word.
     fn body(&mut self) -> String {
         self.text().replace(['İ', 'Σ'], "x")
     }
@@ -168,7 +168,7 @@ impl Dice {
             owner: self.some(|dice| dice.user(desk)),
             creator: self.user(desk),
             priority: i32::try_from(self.below(8)).unwrap() - 3,
-            // A date of the ticket is often the same as another, so that = has something to find.
+            // Dates of a ticket are often equal, so that = finds something.
             started: self.some(|dice| if dice.once_in(4) { created.clone() } else { dice.moment() }),
             due: self.some(|dice| if dice.once_in(4) { created.clone() } else { dice.moment() }),
             told: self.some(Self::moment),
@@ -210,7 +210,7 @@ impl Dice {
         fields
     }
 
-    /// Often the same few moments, and around those at which clocks change.
+    /// A moment, often one of a few, or close to a change of the clocks.
     fn moment(&mut self) -> String {
         let base = self.one(&[
             datetime!(2026-03-29 01:00 UTC),
@@ -227,7 +227,7 @@ impl Dice {
 
     // A query -------------------------------------------------------------------------------------------------------
 
-    /// Tests joined, at most so deep. Without `history` it has none that memory cannot answer.
+    /// A query of at most this depth. Without `history`, it contains only tests that memory can evaluate.
     pub fn query(&mut self, depth: usize, history: bool) -> String {
         if depth == 0 || self.once_in(4) {
             return self.test(history);
@@ -375,7 +375,7 @@ impl Dice {
         self.named(&field, true)
     }
 
-    /// A person by what every part of a person takes.
+    /// A value that every part of a person accepts.
     fn named(&mut self, field: &str, may_be_unset: bool) -> String {
         let known: &[&str] = if field.ends_with(".EmailAddress") {
             &[
@@ -440,7 +440,7 @@ impl Dice {
 
     fn content(&mut self) -> String {
         if self.once_in(3) {
-            // What PostgreSQL folds as Tessera does: the bodies of messages are folded by it.
+            // Letters that PostgreSQL folds as Tessera does, because PostgreSQL folds the bodies of messages.
             let pattern = self.one(&[
                 "'a'",
                 "'%A'",
@@ -479,7 +479,7 @@ impl Dice {
         .to_owned()
     }
 
-    /// Fields to order by, each with whether the largest comes first.
+    /// Fields to order by, and whether each is descending.
     pub fn order(&mut self) -> Vec<(String, bool)> {
         const FIELDS: [&str; 19] = [
             "id",
@@ -524,13 +524,13 @@ impl Dice {
         self.one(&["LIKE", "LIKE", "STARTSWITH", "ENDSWITH"])
     }
 
-    /// A text as it is written so that it stands for itself.
+    /// A text written so that it is literal.
     fn quoted(&mut self, text: &str) -> String {
         let quote = self.one(&["'", "\""]);
         format!("{quote}{}{quote}", text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}")))
     }
 
-    /// A text whose `%` and `_` are sometimes wildcards and sometimes not.
+    /// A text whose `%` and `_` are wildcards or escaped, at random.
     fn pattern(&mut self) -> String {
         let mut text = self.text().replace('\\', "\\\\").replace('\'', "\\'");
         if self.once_in(3) {

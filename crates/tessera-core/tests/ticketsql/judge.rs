@@ -1,4 +1,4 @@
-//! The slow and obvious meaning of TicketSQL over the raw rows, which shares nothing with resolving, SQL or memory.
+//! A slow and obvious evaluation of TicketSQL on the raw rows, which shares no code with the resolver and the two back ends.
 
 use crate::calendar::stretch;
 use crate::read::{Node, Test, Word, read};
@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Every ticket as PostgreSQL has it, with all that hangs on it.
+/// All tickets as PostgreSQL has them, with the rows that belong to them.
 const ROWS: &str = "
     SELECT to_jsonb(t) || jsonb_build_object(
         'queue', q.name, 'lifecycle', l.name, 'lifecycle_id', l.id, 'lists', l.definition, 'owner', to_jsonb(o), 'creator', to_jsonb(c),
@@ -23,17 +23,17 @@ const ROWS: &str = "
     JOIN users c ON c.id = t.creator_id LEFT JOIN users o ON o.id = t.owner_id
     ORDER BY t.number";
 
-/// All that is judged, and by whom and when.
+/// The tickets, and the user, time and time zone of a search.
 pub struct Judge {
     pub rows: Vec<Value>,
-    /// Who searches.
+    /// The user who searches.
     pub asker: String,
     pub now: OffsetDateTime,
     pub zone: String,
     pub is_rt: bool,
 }
 
-/// A person of a ticket, as far as is known.
+/// A person of a ticket, as far as known.
 #[derive(Debug, Default)]
 struct Somebody {
     name: Option<String>,
@@ -47,7 +47,7 @@ impl Judge {
         Self { rows, asker: asker.to_owned(), now, zone: "UTC".to_owned(), is_rt: false }
     }
 
-    /// The numbers of the tickets that a query finds, in order.
+    /// Returns the numbers of the matching tickets in order.
     pub fn find(&self, query: &str) -> Vec<i64> {
         let node = read(query, self.is_rt);
         let shows_deleted = node.as_ref().is_some_and(names_deleted);
@@ -241,12 +241,12 @@ fn names_deleted(node: &Node) -> bool {
     }
 }
 
-/// Only what must be speaks of one transaction: what must not be is so of none.
+/// Only positive tests apply to the same transaction; a negated test means that no transaction passes it.
 fn is_of_history(node: &Node) -> bool {
     matches!(node, Node::Test(test) if !test.is_negated && ["updated", "updatedby"].contains(&test.field[0].to_lowercase().as_str()))
 }
 
-/// The transactions that have a place in the history: not the mails that left.
+/// The numbered transactions, which exclude records of sent mail.
 fn history_of(row: &Value) -> impl Iterator<Item = &Value> {
     list(&row["history"]).iter().filter(|one| !one["seq"].is_null())
 }
@@ -264,7 +264,7 @@ fn time(value: &Value) -> Option<OffsetDateTime> {
     value.as_str().map(|text| OffsetDateTime::parse(text, &Rfc3339).unwrap())
 }
 
-/// The date of a name; `None` = that is none of a date.
+/// The date in a field; `None` = the field is not a date.
 pub fn date(name: &str, row: &Value) -> Option<Option<OffsetDateTime>> {
     let column = match name.to_lowercase().as_str() {
         "created" => "created_at",
@@ -316,14 +316,14 @@ fn is_status(test: &Test, row: &Value) -> bool {
     }
 }
 
-/// Something that has a name and an id.
+/// A test of an object with a name and an id.
 fn is_named(test: &Test, name: &Value, id: &Value) -> bool {
     let is_id = |word: &Word| id.as_str() == Some(&word.plain().to_lowercase());
     (["=", "IN"].contains(&test.op.as_str()) && test.values.iter().any(is_id))
         || text(test, name.as_str().unwrap())
 }
 
-/// A test of a text that is there.
+/// A test of an existing text.
 fn text(test: &Test, own: &str) -> bool {
     let folded = own.to_lowercase();
     let value = |at: usize| test.values[at].plain().to_lowercase();
@@ -392,7 +392,7 @@ fn fits(pieces: &[Piece], text: &[char]) -> bool {
     }
 }
 
-/// Whether a text has the words that are asked for.
+/// Evaluates MATCHES.
 fn matches(asked: &str, text: &str) -> bool {
     let own = words(text);
     let mut rest = asked.trim();
@@ -427,7 +427,7 @@ fn matches(asked: &str, text: &str) -> bool {
     true
 }
 
-/// Runs of letters and digits; each sign of Chinese and Japanese is a word.
+/// The words of a text: runs of letters and digits; each Chinese or Japanese character is a word.
 fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for c in text.to_lowercase().replace('ς', "σ").chars() {

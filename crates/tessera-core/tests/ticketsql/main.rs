@@ -1,4 +1,5 @@
-//! TicketSQL held to what it means: tables of queries over a fixed desk, answered by hand, by a slow and obvious judge, by SQL.
+//! Tests of TicketSQL from outside: tables of queries on a fixed desk, with results that are written by hand, evaluated by a slow
+//! and obvious judge, and found by SQL.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ use tessera_core::testing::{TestDb, properties};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-/// When the tables are asked: on the Monday after the clocks of Berlin went forward.
+/// The time of the searches: the Monday after summer time began in Berlin.
 const NOW: OffsetDateTime = datetime!(2026-03-30 10:30:15.5 UTC);
 
 fn dialect(case: &Case) -> Dialect {
@@ -135,7 +136,7 @@ async fn every_wrong_query_of_the_tables_is_refused_at_its_place_with_what_to_wr
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// A text that ends in … stands for all that begin so.
+/// An expected text that ends in … matches every text that begins with it.
 fn is_same(refused: &Answer, expected: &Answer) -> bool {
     let (
         Answer::Refused { at, message, hint },
@@ -152,7 +153,7 @@ fn is_same(refused: &Answer, expected: &Answer) -> bool {
     )
 }
 
-/// What is said of a query that is too much: the part at fault is too long to be shown.
+/// These queries are too long for the tables.
 #[test]
 fn every_limit_of_a_query_is_told_with_its_number() {
     let nested = |depth: usize| format!("{}id = 1{}", "(".repeat(depth), ")".repeat(depth));
@@ -163,21 +164,21 @@ fn every_limit_of_a_query_is_told_with_its_number() {
             nested(100),
             nested(101),
             100..101,
-            "parentheses and NOTs are nested more than 100 deep here",
-            "remove those that say nothing",
+            "parentheses and NOT are nested more than 100 levels deep here",
+            "remove those that are not needed",
         ),
         (
             format!("{}id = 1", "NOT ".repeat(100)),
             format!("{}id = 1", "NOT ".repeat(101)),
             400..403,
-            "parentheses and NOTs are nested more than 100 deep here",
-            "remove those that say nothing",
+            "parentheses and NOT are nested more than 100 levels deep here",
+            "remove those that are not needed",
         ),
         (
             joined(200),
             joined(201),
             2_000..2_002,
-            "this is test 201; at most 200 are allowed",
+            "this is test number 201; a query has at most 200",
             "use IN for a list of values",
         ),
         (
@@ -185,20 +186,20 @@ fn every_limit_of_a_query_is_told_with_its_number() {
             list(1_001),
             6..2_009,
             "this list has more than 1000 values",
-            "ask for it in parts, joined by OR",
+            "split it into several lists joined by OR",
         ),
         (
             format!("{}id = 1", " ".repeat(8_186)),
             format!("{}id = 1", " ".repeat(8_187)),
             0..8_193,
             "the query is 8193 bytes long; at most 8192 are allowed",
-            "a long list of ids is better asked for in parts",
+            "split a long list of ids into several searches",
         ),
         (
             "Subject = 'a\u{1}'".to_owned(),
             "Subject = 'a\0'".to_owned(),
             12..13,
-            "the character U+0000 cannot be stored, so it cannot be found",
+            "the query contains the character U+0000, which no ticket contains",
             "remove it",
         ),
     ] {
@@ -224,13 +225,13 @@ fn what_rt_would_read_otherwise_is_warned_of_where_it_stands() {
     assert_eq!(&text[warning.span.start..warning.span.end], "id = 1 OR id = 2 AND id = 3");
     assert_eq!(
         warning.to_string(),
-        "AND and OR stand on one level; as RT does, every one is read as AND, which is the last; \
-         set parentheses, which both dialects read alike"
+        "AND and OR are mixed without parentheses; as in RT, all of them are read as AND, the last one; \
+         add parentheses, which both dialects read the same way"
     );
     assert_eq!(parse(text, Dialect::Tessera).unwrap().warnings, []);
 }
 
-/// The tables are seeds of the fuzz target too.
+/// The tables also seed the fuzz target.
 #[test]
 fn every_query_of_the_tables_keeps_the_property_of_any_text() {
     for case in FINDS.into_iter().chain(REFUSED).flat_map(cases) {
@@ -238,7 +239,7 @@ fn every_query_of_the_tables_keeps_the_property_of_any_text() {
     }
 }
 
-/// What stands in the tables: the kind of a field, its part, and how it is tested.
+/// The forms of tests in a query: the kind of a field, and the operator.
 fn forms(query: &str) -> Vec<String> {
     let Ok(parsed) = parse(query, Dialect::Tessera) else { return Vec::new() };
     let form = |test: &&Predicate| {
@@ -263,7 +264,7 @@ fn forms(query: &str) -> Vec<String> {
     parsed.query.tests().iter().map(form).collect()
 }
 
-/// Fields that are tested alike.
+/// Fields with the same operators.
 const KINDS: [(&str, &[&str]); 10] = [
     ("a number", &["id", "priority"]),
     ("a subject", &["subject"]),

@@ -1,4 +1,4 @@
-//! Random queries over random tickets: SQL, memory and the judge find the same, and pages have each of them once, in order.
+//! Random queries on random tickets: SQL, memory and the judge find the same tickets, and pages contain each once, in order.
 
 use crate::NOW;
 use crate::desk::{Desk, UserRow};
@@ -22,12 +22,12 @@ use uuid::Uuid;
 
 const SEED: u64 = 20_261_123;
 const TICKETS: usize = 120;
-/// Queries of a run; `PROPTEST_CASES` takes its place.
+/// Queries of a run; `PROPTEST_CASES` overrides it.
 const QUERIES: usize = 1_000;
-/// Queries whose pages are walked; a tenth of `PROPTEST_CASES` takes its place.
+/// Queries whose pages are walked; a tenth of `PROPTEST_CASES` overrides it.
 const WALKS: usize = 100;
 
-/// Queries that PostgreSQL works on at a time.
+/// Queries that PostgreSQL runs at a time.
 const AT_ONCE: usize = 4;
 
 fn cases() -> Option<usize> {
@@ -69,7 +69,7 @@ impl Lab {
         Keys::resolve(order, &self.catalog.query_fields(Purpose::Search(&self.users))).unwrap()
     }
 
-    /// The numbers that SQL finds, in its order; `are_frequent` says that of all the words that are looked for.
+    /// The numbers that SQL finds, in its order; `are_frequent` marks all words of the query as frequent.
     async fn by_sql(&self, text: &str, order: &[Sorted], are_frequent: bool) -> Vec<i64> {
         let query = self.resolved(text);
         let words = words_of(&query).into_iter().filter(|_| are_frequent).map(|word| (word, 1.0));
@@ -82,7 +82,7 @@ impl Lab {
         ids.iter().map(|id| id[25..].parse().unwrap()).collect()
     }
 
-    /// What an order means: the numbers, put into it.
+    /// The numbers sorted by an order.
     fn in_order(&self, mut numbers: Vec<i64>, order: &[Sorted]) -> Vec<i64> {
         let row = |number: &i64| &self.judge.rows[usize::try_from(*number).unwrap() - 1];
         let ends_descending = order.last().is_none_or(|term| term.is_descending);
@@ -111,7 +111,7 @@ fn by_term(term: &Sorted, one: &Value, other: &Value) -> Ordering {
     }
 }
 
-/// Numbers before texts, of which a field has either.
+/// A key is a number or a text.
 fn key(field: &str, row: &Value) -> Option<(i128, String)> {
     let text = |value: &Value| value.as_str().map(|text| (0, text.to_lowercase()));
     match field.to_lowercase().as_str() {
@@ -220,7 +220,7 @@ async fn pages_of_any_size_have_each_ticket_once_in_order() {
 }
 
 impl Lab {
-    /// The numbers that memory finds; `None` where the query is refused for that purpose. A trace is slow, so not of all.
+    /// The numbers that memory finds; `None` if the query is invalid for that purpose. Traces are slow, so only some are built.
     fn by_memory(
         &self,
         text: &str,
@@ -278,7 +278,7 @@ async fn sql_and_memory_find_the_same_tickets_by_any_query_of_what_both_know() {
         let search = lab.by_memory(query, &tickets, Purpose::Search(&lab.users), is_traced).unwrap();
         let condition = lab.by_memory(query, &tickets, Purpose::Condition, is_traced);
         conditions += usize::from(condition.is_some());
-        // A pattern of statuses takes deleted tickets in a condition and none in a search, so they are left out of that.
+        // A pattern of statuses matches deleted tickets in a condition but not in a search, so they are excluded here.
         let there = |numbers: &[i64]| -> Vec<i64> {
             numbers.iter().copied().filter(|number| !deleted.contains(number)).collect()
         };

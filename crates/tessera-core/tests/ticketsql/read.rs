@@ -1,6 +1,6 @@
-//! A second reader of TicketSQL, which shares nothing with the first: for accepted queries only, so it panics at all others.
+//! A second parser of TicketSQL that shares no code with the first. It is only for valid queries and panics on all others.
 
-/// Tests joined. A parenthesis around one test is an [`Node::All`] of one.
+/// Joined tests. Parentheses around one test are a [`Node::All`] of one.
 #[derive(Debug, Clone)]
 pub enum Node {
     All(Vec<Node>),
@@ -9,7 +9,7 @@ pub enum Node {
     Test(Test),
 }
 
-/// A test, its operator in capitals and without its NOT.
+/// A test with its operator in capitals and without NOT.
 #[derive(Debug, Clone)]
 pub struct Test {
     pub field: Vec<String>,
@@ -20,7 +20,7 @@ pub struct Test {
 
 #[derive(Debug, Clone)]
 pub enum Word {
-    /// In quotes, with `\%`, `\_` and `\\` as they are written.
+    /// A text in quotes, with the escapes `\%`, `\_` and `\\`.
     Text(String),
     Number(String),
     Name(Vec<String>),
@@ -34,7 +34,7 @@ enum Token {
     Sign(String),
 }
 
-/// Reads a query; `None` = it has no test.
+/// Parses a query; `None` = no tests.
 pub fn read(text: &str, is_rt: bool) -> Option<Node> {
     let mut reader = Reader { tokens: tokens(text), is_rt };
     reader.tokens.reverse();
@@ -112,7 +112,7 @@ fn name(chars: &[char], mut at: usize) -> (Vec<String>, usize) {
 }
 
 struct Reader {
-    /// The next is the last.
+    /// The tokens in reverse, so that the next one is the last.
     tokens: Vec<Token>,
     is_rt: bool,
 }
@@ -134,7 +134,7 @@ impl Reader {
         is_there
     }
 
-    /// All up to the end or a closing parenthesis, as a list of tests and the words between them.
+    /// Parses up to the end or a closing parenthesis: a list of tests, and the words between them.
     fn level(&mut self) -> Node {
         let mut members = vec![self.one()];
         let mut joints = Vec::new();
@@ -150,7 +150,7 @@ impl Reader {
                 Some(_) => Node::All(members),
             };
         }
-        // Between two ORs stand those that AND joins.
+        // AND joins the tests between two ORs.
         let mut groups = vec![vec![members.remove(0)]];
         for (joint, member) in joints.iter().zip(members) {
             if joint == "OR" {
@@ -225,7 +225,7 @@ impl Reader {
 }
 
 impl Word {
-    /// What it says, without escapes.
+    /// The value without escapes.
     pub fn plain(&self) -> String {
         match self {
             Self::Text(text) => {
@@ -241,7 +241,7 @@ impl Word {
         }
     }
 
-    /// What it says, with the escapes that patterns know.
+    /// The value with the escapes of patterns.
     pub fn pattern(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -249,7 +249,7 @@ impl Word {
         }
     }
 
-    /// The name of a field, if it may be one.
+    /// The name of a field, if the value can be one.
     pub fn name(&self) -> Option<&[String]> {
         match self {
             Self::Name(parts) => Some(parts),

@@ -1,8 +1,8 @@
-//! The tables of queries: what each finds, or what is said of it.
+//! Reads the tables of queries with their results or errors.
 
 use std::fmt::Write;
 
-/// A query with its answer.
+/// A query and its expected result.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// The file and the line of the query.
@@ -21,14 +21,14 @@ pub enum Answer {
     Refused { at: String, message: String, hint: String },
 }
 
-/// The tables of answers, by their files.
+/// The tables of valid queries, by file.
 pub const FINDS: [(&str, &str); 4] = [
     ("ticket.txt", include_str!("tables/ticket.txt")),
     ("people.txt", include_str!("tables/people.txt")),
     ("dates.txt", include_str!("tables/dates.txt")),
     ("sets.txt", include_str!("tables/sets.txt")),
 ];
-/// The tables of refusals.
+/// The tables of invalid queries.
 pub const REFUSED: [(&str, &str); 6] = [
     ("refused_operators.txt", include_str!("tables/refused_operators.txt")),
     ("refused_grammar.txt", include_str!("tables/refused_grammar.txt")),
@@ -38,7 +38,7 @@ pub const REFUSED: [(&str, &str); 6] = [
     ("refused_conditions.txt", include_str!("tables/refused_conditions.txt")),
 ];
 
-/// The cases of a table: blocks between empty lines, those that begin with `#` left out.
+/// Returns the cases of a table: blocks between empty lines, except those that begin with `#`.
 pub fn cases((file, text): (&str, &str)) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut line = 1;
@@ -92,7 +92,7 @@ fn case(place: String, block: &str) -> Case {
     case
 }
 
-/// `1-3 7` is 1, 2, 3 and 7.
+/// Expands ranges: `1-3 7` is 1, 2, 3 and 7.
 fn expand(numbers: &str) -> Vec<i64> {
     let numbers = numbers.split_whitespace().filter(|word| *word != "none");
     let ranges = numbers.map(|word| {
@@ -102,7 +102,7 @@ fn expand(numbers: &str) -> Vec<i64> {
     ranges.flatten().collect()
 }
 
-/// The other way round.
+/// The inverse of [`expand`].
 pub fn contract(numbers: &[i64]) -> String {
     let mut text = String::new();
     let mut rest = numbers;

@@ -1,4 +1,4 @@
-//! Values of parameters.
+//! The values of a statement's parameters.
 
 use std::fmt;
 use time::OffsetDateTime;
@@ -24,7 +24,7 @@ pub enum Bind {
 }
 
 impl fmt::Display for Bind {
-    /// As the value is written in SQL between quotes.
+    /// Writes the value as in SQL, without quotes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fn array<T: fmt::Display>(
             f: &mut fmt::Formatter<'_>,
@@ -53,7 +53,7 @@ impl fmt::Display for Bind {
 pub(super) struct Binds(Vec<Bind>);
 
 impl Binds {
-    /// Adds a value; answers how the statement names it.
+    /// Adds a value and returns the parameter for the statement.
     pub(super) fn add(&mut self, bind: Bind) -> String {
         let cast = match &bind {
             Bind::Text(_) => "text",
@@ -68,7 +68,7 @@ impl Binds {
         format!("${}::{cast}", self.0.len())
     }
 
-    /// `= $1`, or `= ANY ($1)` of several.
+    /// `= $1`, or `= ANY ($1)` for several values.
     fn among<T>(&mut self, values: Vec<T>, one: fn(T) -> Bind, many: fn(Vec<T>) -> Bind) -> String {
         match <[T; 1]>::try_from(values) {
             Ok([only]) => format!("= {}", self.add(one(only))),
@@ -76,17 +76,17 @@ impl Binds {
         }
     }
 
-    /// The condition that something is among ids.
+    /// `= $1`, or `= ANY ($1)` for several ids.
     pub(super) fn among_ids(&mut self, ids: Vec<Uuid>) -> String {
         self.among(ids, Bind::Id, Bind::Ids)
     }
 
-    /// The same of texts.
+    /// The same for texts.
     pub(super) fn among_texts(&mut self, texts: &[String]) -> String {
         self.among(texts.to_vec(), Bind::Text, Bind::Texts)
     }
 
-    /// The same of numbers.
+    /// The same for numbers.
     pub(super) fn among_numbers(&mut self, numbers: &[i64]) -> String {
         self.among(numbers.to_vec(), Bind::Number, Bind::Numbers)
     }
@@ -95,7 +95,7 @@ impl Binds {
         self.0.len()
     }
 
-    /// Forgets those after the first `len`.
+    /// Removes all values after the first `len`.
     pub(super) fn truncate(&mut self, len: usize) {
         self.0.truncate(len);
     }

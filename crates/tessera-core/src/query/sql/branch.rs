@@ -1,4 +1,4 @@
-//! Disjunctive normal form: a query as branches, of which each is sets, texts and conditions joined by AND.
+//! Disjunctive normal form: a query as branches. Each branch is sets, texts and conditions joined by AND.
 
 use super::builder::Builder;
 use super::set::Subselect;
@@ -7,42 +7,41 @@ use crate::query::fields::Date;
 use crate::query::meaning::Meaning;
 use time::OffsetDateTime;
 
-/// Branches of a statement. An OR that would make more is a condition, which tickets are tried on one by one.
+/// The maximum number of branches of a statement. An OR that would exceed it is tested as a condition, ticket by ticket.
 const BRANCHES_MAX: usize = 16;
-/// Sets joined in a branch: with the tickets as many as PostgreSQL orders freely (`join_collapse_limit`). Beyond it planning
-/// would take longer than running: 50 joins are planned for 0.7 s, 196 for a minute and a half.
+/// The maximum number of sets joined in a branch. With the tickets, that is as many as PostgreSQL orders freely
+/// (`join_collapse_limit`). With more, planning takes longer than running: 0.7 s for 50 joins, 90 s for 196.
 const SETS_MAX: usize = 7;
-/// Sets joined in all branches of a statement.
+/// The maximum number of sets joined in all branches of a statement.
 const ALL_SETS_MAX: usize = 32;
 
-/// Matches of a text that are fetched before anything else is looked at. Of a text with more, tickets are tried in the order of
-/// the answer, and a page is soon full.
-/// Few for the tests of this crate, so that their few tickets take both ways.
+/// Up to this many matches of a text are fetched first. With more matches, tickets are tested in the order of the results
+/// instead, which fills a page quickly. The limit is small in tests, so that few tickets cover both ways.
 pub(super) const FENCE_MAX: u16 = if cfg!(any(test, feature = "testing")) { 20 } else { 2_000 };
 
-/// What is joined by AND.
+/// Sets, texts and conditions joined by AND.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Branch {
     /// Rows of other tables.
     pub sets: Vec<Subselect>,
-    /// Words to be found.
+    /// Searches for words.
     pub texts: Vec<Text>,
     /// Conditions on the ticket `t`.
     pub conditions: Vec<String>,
-    /// The ticket was made at this time or later.
+    /// The ticket was created at this time or later.
     pub from: Option<OffsetDateTime>,
-    /// The ticket was made before this time.
+    /// The ticket was created before this time.
     pub until: Option<OffsetDateTime>,
 }
 
-/// Words to be found in the texts of a ticket.
+/// A search for words in the texts of a ticket.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
-    /// A select of the ids of the tickets, found by the words.
+    /// Selects the ids of the matching tickets.
     pub select: String,
-    /// The same as a condition on the ticket `t`.
+    /// The same search as a condition on the ticket `t`.
     pub condition: String,
-    /// Whether so many have them that it is better to try tickets one by one.
+    /// True if the words are so frequent that tickets are better tested one by one.
     pub is_frequent: bool,
 }
 
@@ -66,7 +65,7 @@ impl Branch {
 }
 
 impl Builder<'_> {
-    /// The branches of a node; at least one, at most [`BRANCHES_MAX`].
+    /// Returns the branches of a node, from 1 to [`BRANCHES_MAX`].
     pub(super) fn branches(&mut self, node: &Node<'_>) -> Vec<Branch> {
         match node {
             Node::Leaf(leaf) => self.branches_of_leaf(leaf),
@@ -126,7 +125,7 @@ impl Builder<'_> {
         let Some(matcher) = leaf.matcher() else { return false };
         let known: Option<Vec<f32>> =
             matcher.wanted().map(|word| self.frequencies.words.get(word).copied()).collect();
-        // More than would be fetched first: so it is not tried.
+        // More matches than are fetched first, so fetching them is not tried.
         let matches = known.map(|known| known.into_iter().product::<f32>() * self.frequencies.messages);
         matches.is_some_and(|matches| matches > f32::from(FENCE_MAX))
     }

@@ -49,7 +49,7 @@ impl Builder<'_> {
         (from, ranges.iter().filter_map(|range| range.until).max())
     }
 
-    /// The range of ids of what was created in a stretch of time: `>= $1`, `< $2`. Ids from before 1970 carry 1970.
+    /// The bounds of ids created in a stretch of time: `>= $1`, `< $2`. Ids from before 1970 carry 1970.
     pub(super) fn id_bounds(
         &mut self,
         from: Option<OffsetDateTime>,

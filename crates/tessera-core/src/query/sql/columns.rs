@@ -27,7 +27,7 @@ pub(super) fn person_column(person: Person, t: &str) -> String {
     match person {
         Person::Owner => format!("{t}.owner_id"),
         Person::Creator => format!("{t}.creator_id"),
-        // `version` is the seq of the last numbered transaction. An actor stands in conditions only.
+        // `version` is the seq of the last numbered transaction. `Actor` exists only in conditions.
         Person::LastUpdatedBy | Person::Actor => {
             format!(
                 "(SELECT l.creator_id FROM transactions l WHERE l.ticket_id = {t}.id AND l.seq = {t}.version)"
@@ -72,7 +72,7 @@ impl Builder<'_> {
             }
             Meaning::Person(person, test) => self.person(test, &person_column(*person, t), t),
             Meaning::Date(date, test) => self.date(test, &format!("{t}.{}", date_column(*date)), t),
-            // The others are sets, or stand in conditions of scrips only, which are never compiled to SQL.
+            // The others are sets, or exist only in conditions, which are never compiled to SQL.
             _ => "false".to_owned(),
         }
     }
@@ -83,7 +83,7 @@ impl Builder<'_> {
             either.push(format!("{t}.status {}", self.binds.among_texts(names)));
         }
         if !classes.is_empty() {
-            // Letters of ours, which the index of queue and class is about.
+            // Constants, as in the index of queue and class.
             let letters: Vec<&str> = classes
                 .iter()
                 .map(|class| match class {
@@ -113,7 +113,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A test of a text in its folded form; `words` is the column that MATCHES looks at.
+    /// A test of a text in its folded form; `words` is the column for MATCHES.
     pub(super) fn text(&mut self, test: &TextTest, folded: &str, words: Option<&str>) -> String {
         let number = |text: &Decimal| Bind::Text(text.sql());
         let as_number = || {
@@ -147,12 +147,12 @@ impl Builder<'_> {
         }
     }
 
-    /// A test of the subject, which is in the ticket's own row.
+    /// A test of the subject.
     pub(super) fn subject(&mut self, test: &TextTest, t: &str) -> String {
         self.text(test, &format!("{t}.subject_folded"), Some(&format!("{t}.subject_words")))
     }
 
-    /// The users that words stand for.
+    /// The ids of the users that a query names.
     pub(super) fn ids_of(&self, who: &[Who]) -> Vec<Uuid> {
         let ids = who.iter().flat_map(|who| match who {
             Who::Nobody => Vec::new(),
@@ -220,7 +220,7 @@ impl Builder<'_> {
     }
 }
 
-/// Any of them; none of none.
+/// The conditions joined by OR; `false` for none.
 pub(super) fn any(conditions: &[String]) -> String {
     match conditions {
         [] => "false".to_owned(),

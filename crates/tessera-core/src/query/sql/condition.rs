@@ -8,7 +8,7 @@ use super::tree::{Leaf, Node};
 const ANTI_JOINS_MAX: usize = 7;
 
 impl Builder<'_> {
-    /// A condition on the ticket `t`. Where it is NULL it does not hold: no NOT stands above it, and within it each is IS NOT TRUE.
+    /// A condition on the ticket `t`. NULL counts as false: there is no NOT above it, and within it every negation is IS NOT TRUE.
     pub(super) fn condition(&mut self, node: &Node<'_>, t: &str) -> String {
         let (members, word) = match node {
             Node::Leaf(leaf) => return self.leaf(leaf, t),
@@ -27,7 +27,7 @@ impl Builder<'_> {
         if leaf.is_negated { format!("({positive}) IS NOT TRUE") } else { positive }
     }
 
-    /// Whether the ticket `t` has a row that passes, or has none.
+    /// The condition that the ticket `t` has a row that passes, or has none if the leaf is negated.
     fn exists(&mut self, leaf: &Leaf<'_>, t: &str) -> String {
         let is_anti_join = leaf.is_negated && !leaf.is_text && self.anti_joins < ANTI_JOINS_MAX;
         self.anti_joins += usize::from(is_anti_join);

@@ -1,4 +1,4 @@
-//! The order of what is found, and the place in it where a page begins.
+//! The order of the results, and the position in it at which a page begins.
 
 use super::bind::{Bind, Binds};
 use super::columns::{date_column, person_column};
@@ -10,20 +10,20 @@ use crate::query::fields::{Date, Field, Fields, Part, Person};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Fields to order by.
+/// The maximum number of fields in an order.
 pub const KEYS_MAX: usize = 5;
 
-/// One term of an order, as it is asked for.
+/// One term of an order, as in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sorted {
     /// The field, as in a query.
     pub field: String,
-    /// Largest or newest first.
+    /// True for largest or newest first.
     pub is_descending: bool,
 }
 
 impl Sorted {
-    /// An order as a line says it: fields between commas, `-` before one turns it round: `-LastUpdated,id`.
+    /// Parses an order in one line, such as `-LastUpdated,id`: fields separated by commas, `-` for descending.
     pub fn list(text: &str) -> Vec<Self> {
         let term = |word: String| match word.strip_prefix('-') {
             Some(field) => Self { field: field.to_owned(), is_descending: true },
@@ -33,7 +33,7 @@ impl Sorted {
     }
 }
 
-/// What is ordered by. Unset values come last in both directions.
+/// A column to order by. Unset values come last in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {
     Number,
@@ -44,7 +44,7 @@ enum Column {
     Priority,
     Person(Person),
     Date(Date),
-    /// Of several values the least.
+    /// The least of several values.
     Custom(CustomFieldId),
 }
 
@@ -55,14 +55,14 @@ pub struct Key {
     is_descending: bool,
 }
 
-/// The value of a key, as the statement answers it and a cursor carries it; `None` = unset.
+/// The value of a key in a cursor; `None` = unset.
 pub type KeyValue = Option<String>;
 
-/// An order: its terms, and last the ticket's id, which is the order in which tickets were made.
+/// An order: its terms, and then the id of the ticket, which is the order of creation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys(Vec<Key>);
 
-/// What kind of value a key has, and how a row answers it.
+/// The type of a key's values in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// `text`
@@ -73,15 +73,15 @@ pub enum KeyKind {
     Time,
 }
 
-/// An order in SQL.
+/// The parts of a statement that an order determines.
 pub(super) struct Shape {
-    /// Whether it is the order in which tickets were made, newest first.
+    /// True for the default order, newest first.
     pub is_newest_first: bool,
     /// The keys, each with a comma before it.
     pub columns: String,
-    /// What has to be joined for them.
+    /// The joins that they need.
     pub joins: String,
-    /// The keys, over tickets `t` and what is joined.
+    /// The keys, over tickets `t` and the joined tables.
     expressions: Vec<String>,
     /// ORDER BY, over tickets `t`.
     pub order: String,
@@ -91,9 +91,9 @@ pub(super) struct Shape {
     pub distinct: String,
     /// The same over the columns.
     pub outer_distinct: String,
-    /// The condition of what comes after a place.
+    /// The condition for tickets after a position.
     pub after: Option<String>,
-    /// What it says of the id, where it speaks of nothing else.
+    /// Its comparison with the id, if it consists of nothing else.
     pub after_id: Option<String>,
 }
 
@@ -116,10 +116,10 @@ impl Shape {
 }
 
 impl Keys {
-    /// Looks up the fields of an order; none = the newest first.
+    /// Looks up the fields of an order; no terms = newest first.
     ///
     /// # Errors
-    /// Faults of `order[0].field` and so on, with what can be ordered by.
+    /// Faults of `order[0].field` and so on, with the possible fields.
     pub fn resolve(terms: &[Sorted], fields: &Fields<'_>) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut keys: Vec<Key> = Vec::new();
@@ -132,7 +132,7 @@ impl Keys {
         for (at, term) in terms.iter().enumerate() {
             match column(&term.field, fields) {
                 Ok(column) if keys.iter().any(|key| key.column == column) => {
-                    faults.push(Fault::new(format!("order[{at}].field"), "is ordered by already"));
+                    faults.push(Fault::new(format!("order[{at}].field"), "occurs twice in the order"));
                 }
                 Ok(column) => keys.push(Key { column, is_descending: term.is_descending }),
                 Err(message) => faults.push(Fault::new(format!("order[{at}].field"), message)),
@@ -141,17 +141,17 @@ impl Keys {
         if faults.is_empty() { Ok(Self(keys)) } else { Err(faults) }
     }
 
-    /// Whether it is the order in which tickets were made, newest first.
+    /// Returns true for the default order, newest first.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The kinds of its values.
+    /// Returns the types of its keys.
     pub fn kinds(&self) -> impl Iterator<Item = KeyKind> {
         self.0.iter().map(|key| key.column.kind())
     }
 
-    /// In SQL, from the first ticket on.
+    /// The order in SQL, from the first ticket on.
     pub(super) fn shape(&self, binds: &mut Binds) -> Shape {
         let (mut columns, mut joins) = (String::new(), String::new());
         let (mut order, mut outer_order, mut expressions) = (Vec::new(), Vec::new(), Vec::new());
@@ -185,7 +185,7 @@ impl Keys {
         }
     }
 
-    /// The same, after a place: the values of a ticket, and its id. `None` when they are none of this order.
+    /// The order in SQL after a position, which is the keys and the id of a ticket. `None` if they do not fit this order.
     pub(super) fn shape_after(&self, values: &[KeyValue], id: Uuid, binds: &mut Binds) -> Option<Shape> {
         let mut shape = self.shape(binds);
         if values.len() != self.0.len() {
@@ -202,7 +202,7 @@ impl Keys {
         self.0.last().is_none_or(|key| key.is_descending)
     }
 
-    /// What comes after a place, from the last key to the first.
+    /// The condition for tickets after a position, built from the last key to the first.
     fn after(
         &self,
         values: &[KeyValue],
@@ -213,7 +213,7 @@ impl Keys {
         let mut condition = id;
         for ((key, value), expression) in self.0.iter().zip(values).zip(expressions).rev() {
             condition = match value {
-                // Nothing but other unset ones comes after an unset value.
+                // After an unset value come only other unset values.
                 None => format!("({expression} IS NULL AND {condition})"),
                 Some(value) => {
                     let value = binds.add(key.column.read(value)?);
@@ -248,7 +248,7 @@ fn column(word: &str, fields: &Fields<'_>) -> Result<Column, String> {
         Field::Custom(id) => Column::Custom(id),
         _ => {
             return Err(format!(
-                "cannot be {name}, of which a ticket may have many; order by id, Subject, Status, Queue, Lifecycle, Priority, Owner, Creator, LastUpdatedBy, a date or a custom field"
+                "cannot be {name}, because a ticket can have several; order by id, Subject, Status, Queue, Lifecycle, Priority, Owner, Creator, LastUpdatedBy, a date or a custom field"
             ));
         }
     })
@@ -273,7 +273,7 @@ impl Column {
         }
     }
 
-    /// What to join, and the value. Texts in the order of their bytes.
+    /// The joins, and the value. Texts are in byte order.
     fn sql(self, at: usize, binds: &mut Binds) -> (String, String) {
         let k = format!("k{at}");
         let queue = || format!("\nJOIN queues {k}q ON {k}q.id = t.queue_id");
@@ -302,7 +302,7 @@ impl Column {
         }
     }
 
-    /// The value of a cursor; `None` when it is none of ours.
+    /// Reads a value of a cursor; `None` if it is malformed.
     fn read(self, value: &str) -> Option<Bind> {
         Some(match self.kind() {
             KeyKind::Text => Bind::Text(value.to_owned()),

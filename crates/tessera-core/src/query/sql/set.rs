@@ -1,4 +1,4 @@
-//! Tests that are looked up in another table: each as one or more selects of ticket ids.
+//! Tests that look up rows of another table, as one or more selects of ticket ids.
 
 use super::bind::Bind;
 use super::builder::Builder;
@@ -8,7 +8,7 @@ use crate::query::fields::People;
 use crate::query::meaning::{DateTest, Meaning, PersonTest, Who};
 use crate::query::text::TextTest;
 
-/// Rows of another table that belong to tickets.
+/// A select of the ids of tickets that have certain rows in another table.
 #[derive(Debug, Clone)]
 pub(super) struct Subselect {
     pub from: &'static str,
@@ -29,7 +29,7 @@ impl Subselect {
         Self { from, id, condition }
     }
 
-    /// The ids of the tickets, some perhaps more than once.
+    /// The select. It can return an id more than once.
     pub(super) fn select(&self) -> String {
         let Self { from, id, condition } = self;
         format!("SELECT {id} FROM {from} WHERE {condition}")
@@ -37,7 +37,7 @@ impl Subselect {
 }
 
 impl Builder<'_> {
-    /// The ids of the tickets that pass, some perhaps more than once.
+    /// One select of the ids of the tickets that pass. It can return an id more than once.
     pub(super) fn select(&mut self, leaf: &Leaf<'_>) -> String {
         let selects: Vec<String> = self.subselects_of(leaf).iter().map(Subselect::select).collect();
         selects.join(" UNION ALL ")
@@ -65,7 +65,7 @@ impl Builder<'_> {
 
     fn people(&mut self, people: People, test: &PersonTest) -> Vec<Subselect> {
         let role = match people.roles().as_slice() {
-            // Anybody: every row has a role.
+            // All roles: no condition is needed.
             roles if roles.len() == Role::ALL.len() => String::new(),
             roles => {
                 let roles: Vec<String> = roles.iter().map(|role| role.as_str().to_owned()).collect();
@@ -108,7 +108,7 @@ impl Builder<'_> {
             parts.push(Subselect::of(WATCHERS, format!("{role}w.user_id {}", self.binds.among_ids(ids))));
         }
         if !addresses.is_empty() {
-            // The index is over rows that have an address, and is found only where that is said.
+            // PostgreSQL uses the partial index only if this condition is stated.
             let among = self.binds.among_texts(&addresses);
             parts.push(Subselect::of(
                 WATCHERS,
@@ -122,7 +122,7 @@ impl Builder<'_> {
         Subselect::of(CONTENTS, self.text(test, "lower(c.body)", Some("c.words")))
     }
 
-    /// One transaction that passes every test.
+    /// Transactions that pass all tests.
     fn history(&mut self, leaf: &Leaf<'_>) -> Subselect {
         let mut condition = "h.seq IS NOT NULL".to_owned();
         let is_by = leaf.tests.iter().any(|test| matches!(test.meaning, Meaning::UpdatedBy(_)));
@@ -140,7 +140,7 @@ impl Builder<'_> {
         Subselect::of(HISTORY, condition)
     }
 
-    /// Transactions of a time are found by their ids, which carry it; those of a person by an index of persons.
+    /// Transactions are found by time through their ids, which carry it, and by person through an index.
     fn range_of_ids(&mut self, test: &DateTest) -> String {
         let (from, until) = self.time_bounds(test);
         let bounds = self.id_bounds(from, until);

@@ -1,4 +1,4 @@
-//! Branches written as one statement.
+//! Writes branches as one statement.
 
 use super::branch::{Branch, FENCE_MAX, Text};
 use super::builder::Builder;
@@ -17,7 +17,7 @@ pub(super) fn write(builder: &mut Builder<'_>, branches: &[Branch], shape: &Shap
         many => {
             let with = if withs.is_empty() { String::new() } else { format!("WITH {}\n", withs.join(",\n")) };
             let many: Vec<String> = many.iter().map(|select| format!("({select})")).collect();
-            // A ticket may be of several branches.
+            // A ticket can match several branches.
             let Shape { outer_distinct, outer_order, .. } = shape;
             format!(
                 "{with}SELECT {outer_distinct}*\nFROM (\n{}\n) u{outer_order}{limit}",
@@ -35,18 +35,18 @@ struct Writer<'w, 'a> {
     selects: Vec<String>,
 }
 
-/// How the sets of a branch are looked at.
+/// How the sets of a branch are tested.
 #[derive(Clone, Copy, PartialEq)]
 enum Sets {
-    /// Joined, so that PostgreSQL may begin with any.
+    /// Joined, so that PostgreSQL can begin with any of them.
     Joined,
-    /// Looked up for each ticket, where the tickets are tried in their order.
+    /// Looked up for each ticket, if tickets are tested in the order of the results.
     Looked,
 }
 
 impl Writer<'_, '_> {
     fn branch(&mut self, branch: &Branch) {
-        // A text that may be rare is looked for first, the others are tried on what it finds.
+        // A text that may be rare is searched first; the other texts are tested on its matches.
         let fenced = branch.texts.iter().position(|text| !text.is_frequent);
         let others = branch.texts.iter().enumerate().filter(|(at, _)| Some(*at) != fenced);
         let others: Vec<&str> = others.map(|(_, text)| text.condition.as_str()).collect();
@@ -60,13 +60,12 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Tickets that are tried on a text in another order than theirs would all be joined to their sets first.
+    /// If tickets are tested on a text in an order other than newest first, PostgreSQL would join all of them to the sets first.
     fn walking(&self, is_walking: bool) -> Sets {
         if is_walking && !self.shape.is_newest_first { Sets::Looked } else { Sets::Joined }
     }
 
-    /// Two selects, of which PostgreSQL runs one: of the tickets found by the text when they are few, else of all that are
-    /// tried on it.
+    /// Two selects, and PostgreSQL runs one of them: the matches of the text if they are few, otherwise all tickets tested on it.
     fn fenced(&mut self, branch: &Branch, text: &Text, others: &[&str]) {
         let f = format!("f{}", self.withs.len());
         let select = &text.select;
@@ -78,7 +77,7 @@ impl Writer<'_, '_> {
         let conditions: Vec<&str> = others.iter().copied().chain(["t.id = f.id"]).collect();
         let body = self.body(branch, Sets::Joined, "tickets t", &conditions);
         let columns = &self.shape.columns;
-        // OFFSET makes PostgreSQL look up each of the few, where it would read whole sets or walk all tickets in their order.
+        // OFFSET makes PostgreSQL look up each of the few matches instead of reading whole sets or all tickets in order.
         self.selects.push(format!(
             "SELECT t.*\nFROM (SELECT DISTINCT id FROM {f}) f\nCROSS JOIN LATERAL (\n  SELECT t.id{columns}\n{body}\n  OFFSET 0) t\nWHERE NOT {are_many}"
         ));
@@ -116,7 +115,7 @@ impl Writer<'_, '_> {
         conditions.extend(self.ranges(branch, &ids));
         conditions.extend(branch.conditions.iter().cloned());
         if self.builder.hides_deleted {
-            // A constant of ours, so that PostgreSQL knows that it leaves nearly all.
+            // A constant, so that PostgreSQL knows that nearly all tickets remain.
             conditions.push(format!("t.status <> '{DELETED}'"));
         }
         conditions.extend(more.iter().map(|condition| (*condition).to_owned()));
@@ -124,7 +123,7 @@ impl Writer<'_, '_> {
         if conditions.is_empty() { text } else { format!("{text}\nWHERE {}", conditions.join("\n  AND ")) }
     }
 
-    /// What is known of a ticket's id, said of each set too: PostgreSQL does not carry it over a join.
+    /// The bounds of the ticket's id, repeated for each set, because PostgreSQL does not propagate them through a join.
     fn ranges(&mut self, branch: &Branch, ids: &[String]) -> Vec<String> {
         let bounds = self.builder.id_bounds(branch.from, branch.until);
         let of_sets =

@@ -1,4 +1,4 @@
-//! Statements, as they are sent: which shape a query gets, and that nothing of its values is in the text.
+//! The shape of statements, and that their text contains no values of the query.
 
 use super::*;
 use crate::query::{Dialect, Purpose, parse, resolve};

@@ -1,4 +1,4 @@
-//! Negation normal form: every NOT moved down to the tests, which two-valued logic allows.
+//! Negation normal form: every NOT is moved down to the tests, which two-valued logic allows.
 
 use crate::query::ast::{self, Expr};
 use crate::query::meaning::{Meaning, Test};
@@ -12,15 +12,15 @@ pub(super) enum Node<'q> {
     Leaf(Leaf<'q>),
 }
 
-/// A test, or the tests of the history that speak of one transaction.
+/// A test, or several tests of the history that apply to the same transaction.
 pub(super) struct Leaf<'q> {
     pub tests: Vec<&'q Test>,
     pub is_negated: bool,
-    /// It is looked up in another table than the tickets.
+    /// True if it looks up rows of a table other than `tickets`.
     pub is_set: bool,
-    /// It is best joined, or looked for first: found by an index.
+    /// True if an index finds its rows, so that it is joined or searched first.
     pub is_joined: bool,
-    /// It is a search for words, whose number of matches PostgreSQL guesses badly.
+    /// True for a search for words, whose number of matches PostgreSQL estimates badly.
     pub is_text: bool,
 }
 
@@ -28,7 +28,7 @@ impl<'q> Leaf<'q> {
     fn new(tests: Vec<&'q Test>, is_negated: bool) -> Self {
         let (is_set, is_joined, is_text) = match tests.first().map(|test| &test.meaning) {
             Some(Meaning::Content(TextTest::Words(_))) => (true, true, true),
-            // By no index.
+            // No index finds these.
             Some(Meaning::Content(_)) => (true, false, false),
             Some(Meaning::Custom(..) | Meaning::People(..) | Meaning::Updated(_) | Meaning::UpdatedBy(_)) => {
                 (true, true, false)
@@ -38,7 +38,7 @@ impl<'q> Leaf<'q> {
         Self { tests, is_negated, is_set, is_joined, is_text }
     }
 
-    /// What it asks of the texts of a ticket.
+    /// The test of the texts of a ticket.
     pub(super) fn content(&self) -> Option<&'q TextTest> {
         match self.tests.first().map(|test| &test.meaning) {
             Some(Meaning::Content(test)) => Some(test),
@@ -46,7 +46,7 @@ impl<'q> Leaf<'q> {
         }
     }
 
-    /// The words that it looks for.
+    /// The words that it searches for.
     pub(super) fn matcher(&self) -> Option<&'q Matcher> {
         match self.content() {
             Some(TextTest::Words(matcher)) => Some(matcher),
@@ -56,7 +56,7 @@ impl<'q> Leaf<'q> {
 }
 
 impl Node<'_> {
-    /// Whether anything in it is looked up in another table.
+    /// Returns true if it contains a positive test of another table.
     pub(super) fn has_set(&self) -> bool {
         match self {
             Self::And(members) | Self::Or(members) => members.iter().any(Self::has_set),
@@ -76,7 +76,7 @@ fn node(expr: &Expr<Test>, negate: bool) -> Node<'_> {
         Expr::Not(inner) => node(inner, !negate),
         Expr::Or(members) => joined(members.iter().map(|member| node(member, negate)).collect(), negate),
         Expr::And(members) => {
-            // Those of the history that are asked for side by side speak of one transaction.
+            // Tests of the history that are joined directly apply to the same transaction.
             let (mut history, mut nodes) = (Vec::new(), Vec::new());
             for member in members {
                 match member {
@@ -96,7 +96,7 @@ fn is_history(test: &Test) -> bool {
     !test.is_negated && matches!(test.meaning, Meaning::Updated(_) | Meaning::UpdatedBy(_))
 }
 
-/// Members joined, an AND within an AND opened, as is an OR within an OR.
+/// Joins members. An AND in an AND is flattened, and so is an OR in an OR.
 fn joined(nodes: Vec<Node<'_>>, by_and: bool) -> Node<'_> {
     let mut members = Vec::with_capacity(nodes.len());
     for node in nodes {

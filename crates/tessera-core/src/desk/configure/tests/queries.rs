@@ -47,16 +47,21 @@ async fn a_query_is_understood_when_its_scrip_is_saved_or_refused_with_its_place
         (
             "Subject = 'é' AND 'a b' = 1",
             (1, 19, (18, 23)),
-            "a field must stand here, and this text is none",
+            "expected a field, but this text is not a field",
             "a test begins",
         ),
         (
             "Updated > '1 day ago'",
             (1, 1, (0, 7)),
-            "Updated is the ticket's history, which a condition does not read",
-            "write Actor",
+            "Updated searches the ticket's history, which is not available in conditions",
+            "use Actor",
         ),
-        ("Subject", (1, 8, (7, 7)), "an operator must follow Subject", "write field, operator, value"),
+        (
+            "Subject",
+            (1, 8, (7, 7)),
+            "expected an operator after Subject",
+            "a test is a field, an operator and a value",
+        ),
     ] {
         let error = add::<ScripDocument>(&desk, asking(query)).await.unwrap_err();
         let [fault] = error.faults() else { panic!("{query}: {error:?}") };

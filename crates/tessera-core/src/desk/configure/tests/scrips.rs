@@ -52,7 +52,7 @@ async fn what_a_scrip_names_must_exist_and_the_refusal_says_what_does() {
         (
             json!({ "condition_config": { "query": "x" } }),
             "condition_config.query",
-            "an operator must follow x",
+            "expected an operator after x",
         ),
         (
             json!({ "condition_type": "UserDefined" }),
