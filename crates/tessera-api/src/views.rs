@@ -411,6 +411,7 @@ impl Preview {
             before: plan.before.as_ref(),
             transactions: &plan.transactions,
             evaluations: &plan.evaluations,
+            passes: &plan.passes,
         };
         let others = explain.map(|ExplainWhat::All| bystanders(&prepared.catalog, done));
         let others = others.into_iter().flatten().map(ScripConsidered::from);

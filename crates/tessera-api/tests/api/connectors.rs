@@ -137,7 +137,7 @@ async fn a_preview_shows_what_a_connector_will_be_handed_and_that_it_is_held_unt
         (&json!([]), vec![&json!("failed")])
     );
     let told = preview["transactions"].to_string();
-    assert!(told.contains("payload does not fit the schema of") && told.contains("/text: "), "{told}");
+    assert!(told.contains("payload does not match the schema of") && told.contains("/text: "), "{told}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::models::FieldType;
 use crate::models::template::ContentType;
 use crate::models::text::{ADDRESS_MAX, NAME_MAX};
 use crate::scrip::State;
-use crate::scrip::action::Action;
+use crate::scrip::action::ACTIONS;
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
 use schemars::JsonSchema;
@@ -200,7 +200,7 @@ pub struct ScripDocument {
     #[serde(default)]
     pub applicable_types: Option<Vec<String>>,
     /// What it does; `GET /api/scrip-types` lists the types.
-    #[schemars(extend("enum" = Action::TYPES))]
+    #[schemars(extend("enum" = ACTIONS.each_ref().map(|action| action.name)))]
     pub action_type: String,
     /// What the action needs to know.
     #[serde(default = "nothing")]

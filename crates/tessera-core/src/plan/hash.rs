@@ -1,7 +1,7 @@
 //! The plan's hash: SHA-256 over a canonical form of its effects. Ids, times and the number of a new ticket are not in it.
 
 use super::Plan;
-use super::effects::Canonical;
+use super::words::Canonical;
 use crate::models::{Change, Ticket, Transaction};
 use crate::scrip::evaluation::{Evaluation, Verdict};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,34 +1,36 @@
-//! Mail: who gets it and why, and what it says. The transport sends exactly these parts.
+//! Mail: the recipients, with a reason for each, and the message. The transport sends exactly these parts.
 
 use super::catalog::bare_address;
-use super::effects::{Unready, Words};
+use super::intent::{Intent, Mail, Message, host_part};
 use super::variables::{NEW_NUMBER, same_address};
+use super::words::{Bench, Unready, Words};
 use crate::models::delivery::{DEPTH_HEADER, Email, Recipient, RecipientOutcome};
 use crate::models::template::ContentType;
 use crate::models::text::{fold, is_address};
-use crate::models::{DeliveryId, TransactionType, UserId, Watcher};
-use crate::scrip::action::{Addressee, Header, MailRole, SendEmail};
+use crate::models::{Role, TransactionType, UserId, Watcher};
+use crate::scrip::action::mail::{Addressee, Header, MailRole, SendEmail};
 use crate::scrip::template::{Template, html_to_text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Addresses considered for one mail.
+/// The most addresses considered for one mail.
 const RECIPIENTS_MAX: usize = 1_000;
 
-/// A mail, and its subject without the ticket's number, which the hash of a create must not hold.
-#[derive(Debug)]
-pub(super) struct Mail {
-    pub email: Email,
-    bare_subject: String,
-    number: String,
+/// Prepares a mail.
+pub(super) fn intend<'a>(bench: &mut Bench<'_, '_, 'a>, send: &SendEmail) -> Result<Intent<'a>, Unready> {
+    let template =
+        bench.template()?.ok_or_else(|| Unready::Failed("the scrip names no template".to_owned()))?;
+    let mail = compose(&mut bench.real(), send, template)?;
+    let canonical = if bench.differs(template) || bench.texts_differ() {
+        canonical(&compose(&mut bench.fixed(), send, template)?, template)
+    } else {
+        canonical(&mail, template)
+    };
+    Ok(Intent::Send(Message::Email(Box::new(mail)), canonical))
 }
 
-/// Composes a mail, or says why there is none to send.
-pub(super) fn compose(
-    words: &mut Words<'_, '_, '_>,
-    send: &SendEmail,
-    template: &Template,
-) -> Result<Mail, Unready> {
+/// Composes a mail, or returns the reason why none is sent.
+fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template: &Template) -> Result<Mail, Unready> {
     let chosen = choose(words, send)?;
     if chosen.iter().all(Vec::is_empty) {
         let reasons: Vec<_> =
@@ -67,32 +69,24 @@ pub(super) fn compose(
     Ok(Mail { email, bare_subject, number })
 }
 
-impl Mail {
-    /// The mail with its identity: the Message-ID carries ticket, delivery and installation, the same at every attempt.
-    pub fn identified(mut self, id: DeliveryId, installation: &str) -> Email {
-        let message_id = format!("<ticket-{}.{id}@{}>", self.number, host_part(installation));
-        self.email.headers.insert("Message-ID".to_owned(), message_id);
-        self.email
-    }
-}
-
-/// The headers that every mail has. A template's own may not replace them, but for `Reply-To` and the like.
+/// The headers of every mail. A template can add headers such as `Reply-To`, but cannot replace these.
 fn standing_headers(words: &Words<'_, '_, '_>, send: &SendEmail, number: &str) -> BTreeMap<String, String> {
     let draft = words.snapshot.draft;
     let name = &draft.catalog.installation.name;
     let thread = format!("<ticket-{}@{}>", draft.ticket.id, host_part(name));
-    let speaks_to_requestor = send.lists.iter().flat_map(|(_, list)| list).any(|addressee| {
-        matches!(addressee, Addressee::Role(MailRole::Ticket(crate::models::Role::Requestor)))
-    });
-    // RFC 3834: an answer to who just wrote is a reply; everything else that a scrip sends is generated.
-    let is_reply =
-        words.snapshot.transaction.transaction_type == TransactionType::Create && speaks_to_requestor;
+    let is_to_requestor = send
+        .lists
+        .iter()
+        .flat_map(|(_, list)| list)
+        .any(|addressee| matches!(addressee, Addressee::Role(MailRole::Ticket(Role::Requestor))));
+    // RFC 3834: a mail to a person who has just written is a reply; all other mail from scrips is generated.
+    let is_reply = words.snapshot.transaction.transaction_type == TransactionType::Create && is_to_requestor;
     let headers = [
         ("Auto-Submitted", if is_reply { "auto-replied" } else { "auto-generated" }.to_owned()),
         ("In-Reply-To", thread.clone()),
         ("Precedence", "bulk".to_owned()),
         ("References", thread),
-        (DEPTH_HEADER, words.depth()),
+        (DEPTH_HEADER, words.snapshot.depth().to_string()),
         ("X-Auto-Response-Suppress", "All".to_owned()),
         ("X-Tessera-Loop-Prevention", name.clone()),
         ("X-Tessera-Scrip", format!("{} v{}", words.scrip.name, words.scrip.version)),
@@ -101,7 +95,7 @@ fn standing_headers(words: &Words<'_, '_, '_>, send: &SendEmail, number: &str) -
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// `From`: the queue's address for this kind of mail, else the installation's.
+/// Returns `From`: the queue's address for this kind of mail, else the installation's.
 fn sender(words: &Words<'_, '_, '_>, send: &SendEmail) -> String {
     let draft = words.snapshot.draft;
     let queue = draft.queue_now().ok();
@@ -111,8 +105,8 @@ fn sender(words: &Words<'_, '_, '_>, send: &SendEmail) -> String {
     address.unwrap_or_else(|| draft.catalog.installation.mail_from.clone())
 }
 
-/// The mail in the form that is hashed: without its ids, its time and a new ticket's number.
-pub(super) fn canonical(mail: &Mail, template: &Template) -> Value {
+/// Returns the form of a mail that is hashed: without ids, its time and a new ticket's number.
+fn canonical(mail: &Mail, template: &Template) -> Value {
     let email = &mail.email;
     let own: BTreeMap<_, _> =
         email.headers.iter().filter(|(name, _)| template.source().headers.contains_key(*name)).collect();
@@ -134,7 +128,7 @@ pub(super) fn canonical(mail: &Mail, template: &Template) -> Value {
     ])
 }
 
-/// Who gets the mail: To, Cc, Bcc, and everybody considered with the reason.
+/// The recipients of a mail: To, Cc and Bcc, and every address considered, with the reason.
 struct Chosen {
     lists: [Vec<String>; 3],
     considered: Vec<Recipient>,
@@ -146,7 +140,7 @@ impl Chosen {
     }
 }
 
-/// Somebody a mail may go to.
+/// A possible recipient.
 struct Person {
     user: Option<UserId>,
     address: Option<String>,
@@ -177,7 +171,7 @@ fn choose(words: &mut Words<'_, '_, '_>, send: &SendEmail) -> Result<Chosen, Unr
     Ok(chosen)
 }
 
-/// A mail that has Cc and no To is addressed to the Cc. RT: `Notify.pm`.
+/// Moves Cc to To if To is empty. RT: `Notify.pm`.
 fn promote(chosen: &mut Chosen) {
     let [to, cc, _] = &mut chosen.lists;
     if to.is_empty() && !cc.is_empty() {
@@ -226,7 +220,7 @@ fn expand(
     })
 }
 
-/// Why somebody does not get the mail, if so. RT: `SendEmail.pm`, `RecipientFilter`.
+/// Returns the reason to drop a recipient, if there is one. RT: `SendEmail.pm`, `RecipientFilter`.
 fn objection(
     words: &Words<'_, '_, '_>,
     send: &SendEmail,
@@ -250,30 +244,18 @@ fn objection(
         return Some("made this change, and notify_actor is false".to_owned());
     }
     if snapshot.mailed.contains(&(words.scrip.id, fold(address))) {
-        return Some("was mailed by this scrip in this request already".to_owned());
+        return Some("was already mailed by this scrip in this request".to_owned());
     }
     let headers = [Header::To, Header::Cc, Header::Bcc];
     let there = headers
         .into_iter()
         .zip(&chosen.lists)
         .find(|(_, list)| list.iter().any(|one| same_address(one, address)));
-    there.map(|(header, _)| format!("is in {} already", header.as_str()))
+    there.map(|(header, _)| format!("is already in {}", header.as_str()))
 }
 
 impl Recipient {
     fn shown(&self) -> &str {
         if self.address.is_empty() { &self.role } else { &self.address }
     }
-}
-
-/// A name as the right side of a Message-ID.
-fn host_part(name: &str) -> String {
-    let safe: String =
-        name.chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c.to_ascii_lowercase() } else { '-' }
-            })
-            .collect();
-    let safe = safe.trim_matches(['.', '-']);
-    if safe.is_empty() { "tessera".to_owned() } else { safe.to_owned() }
 }

@@ -2,8 +2,12 @@
 //!
 //! `prepare(catalog, situation, command, context) -> Plan`. Preview shows the plan; only a plan is ever written.
 
+mod budget;
 pub mod catalog;
 pub mod command;
+mod commit;
+mod connector;
+mod consider;
 pub mod context;
 pub mod documents;
 mod draft;
@@ -11,13 +15,20 @@ mod effects;
 pub mod explain;
 mod hash;
 pub mod import;
+mod intent;
 mod mail;
 mod names;
+mod passes;
+mod past_passes;
 mod prepare;
+mod progress;
 mod request;
+mod rows;
 pub mod situation;
 mod trial;
 mod variables;
+mod webhook;
+mod words;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -27,20 +38,20 @@ pub use command::Command;
 pub use context::{Access, Context};
 pub use hash::PlanHash;
 pub use names::Names;
+pub use passes::Pass;
+pub(crate) use past_passes::past_passes;
 pub use prepare::prepare;
+pub use rows::Rows;
 pub use situation::{People, Situation, Target};
 
-use crate::models::{
-    CustomFieldId, Delivery, DeliveryId, RequestId, Role, Ticket, Transaction, UserId, Watcher, WatcherId,
-};
+use crate::models::{Delivery, DeliveryId, RequestId, Ticket, Transaction, UserId};
 use crate::scrip::evaluation::Evaluation;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-/// How deep a cascade goes: a change of the request is at 0, what its scrips change is at 1, and so on.
+/// The depth of the deepest cascade. Changes of the request have depth 0, changes by their scrips depth 1, and so on.
 pub const CASCADE_DEPTH_MAX: u32 = 10;
-/// How deep a chain of deliveries goes: a request that came through so many of them, one made because of another, sends
-/// nothing more. So two desks that answer each other's webhooks, or mails, come to an end.
+/// The length of the longest chain of deliveries, each caused by the one before. A request that is at the end of such a chain
+/// sends nothing, so that two servers that respond to each other's webhooks or mails stop.
 pub const EXTERNAL_DEPTH_MAX: u32 = 5;
 /// Scrips fired per request.
 pub const FIRED_MAX: usize = 200;
@@ -48,56 +59,45 @@ pub const FIRED_MAX: usize = 200;
 pub const DELIVERIES_MAX: usize = 100;
 /// Bytes of text that all templates of a request may render to.
 pub const RENDERED_MAX: usize = 2 * 1024 * 1024;
-/// Scrips on trial per request.
+/// Scrips on trial evaluated per request.
 pub const SHADOWS_MAX: usize = 50;
-/// Items of a list given to a template.
+/// Items of a list that a template receives.
 pub const LIST_MAX: usize = 200;
 
 /// Everything that a request will do.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The request.
+    /// The id of the request.
     pub request: RequestId,
-    /// Who asked.
+    /// The user who made the request.
     pub actor: UserId,
-    /// Through what.
+    /// The channel of the request, for example `rest`.
     pub channel: &'static str,
-    /// When.
+    /// The time of the request.
     pub now: OffsetDateTime,
-    /// The configuration it was prepared against; it is written only while that is current.
+    /// The version of the configuration that it is based on. It is written only while that is current.
     pub config_version: i64,
-    /// The ticket it was prepared against; `None` for a create. It is written only while its version is current.
+    /// The ticket that it is based on; `None` for a create. It is written only while the ticket's version is current.
     pub before: Option<Ticket>,
     /// The ticket after.
     pub ticket: Ticket,
-    /// The history that it adds, in order.
+    /// The transactions that it adds to the history, in order.
     pub transactions: Vec<Transaction>,
-    /// What leaves.
+    /// The deliveries that it creates.
     pub deliveries: Vec<Delivery>,
     /// Every scrip considered.
     pub evaluations: Vec<Evaluation>,
-    /// The rows of people and values that come and go.
+    /// The passes of scrips, in order.
+    pub passes: Vec<Pass>,
+    /// The rows of people and values to insert and delete.
     pub rows: Rows,
-    /// Over everything that matters; equal plans have equal hashes.
+    /// The hash of all effects. Ids, times and a new ticket's number do not influence it.
     pub hash: PlanHash,
 }
 
 impl Plan {
-    /// What was decided of the scrip that made a delivery.
+    /// Returns the evaluation of the scrip that created a delivery.
     pub fn maker(&self, delivery: DeliveryId) -> Option<&Evaluation> {
         self.evaluations.iter().find(|evaluation| evaluation.deliveries.contains(&delivery))
     }
-}
-
-/// The difference between the ticket before and after, in rows.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rows {
-    /// Values that come, each with the id of its row.
-    pub values_in: Vec<(Uuid, CustomFieldId, String)>,
-    /// Values that go.
-    pub values_out: Vec<(CustomFieldId, String)>,
-    /// People who come.
-    pub watchers_in: Vec<(Role, Watcher)>,
-    /// People who go.
-    pub watchers_out: Vec<WatcherId>,
 }

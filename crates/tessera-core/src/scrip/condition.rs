@@ -1,5 +1,6 @@
 //! Conditions: when a scrip fires. Each is an event, tried on one transaction, and perhaps a query; the answer says why.
 
+use super::mention::{Mention, Thing};
 use crate::error::Fault;
 use crate::models::text::fold;
 use crate::models::{Change, StatusClass, Transaction, TransactionType, Why};
@@ -280,8 +281,27 @@ impl Event {
             "UserDefined" => plain(Self::UserDefined),
             unknown => Err(vec![Fault::new(
                 "condition_type",
-                format!("there is no condition {unknown}; there are {}", Condition::TYPES.join(", ")),
+                format!("unknown condition \"{unknown}\"; use one of: {}", Condition::TYPES.join(", ")),
             )]),
+        }
+    }
+
+    /// Returns the objects that its configuration names.
+    pub fn mentions(&self) -> Vec<Mention> {
+        let mention =
+            |thing, word: &str, place: String| Mention::of(thing, word, format!("condition_config.{place}"));
+        match self {
+            Self::OnStatusChange(config) => {
+                let sides = [("from", &config.from), ("to", &config.to)];
+                let words = sides.into_iter().flat_map(|(side, words)| {
+                    words.iter().enumerate().map(move |(at, word)| (word, format!("{side}[{at}]")))
+                });
+                words.filter_map(|(word, place)| mention(Thing::Status, word, place)).collect()
+            }
+            Self::OnCustomFieldChange(config) => {
+                mention(Thing::Field, &config.field, "field".to_owned()).into_iter().collect()
+            }
+            _ => Vec::new(),
         }
     }
 

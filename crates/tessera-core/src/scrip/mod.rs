@@ -4,6 +4,7 @@ pub mod action;
 pub mod condition;
 pub mod evaluation;
 pub mod kind;
+pub mod mention;
 pub mod template;
 
 use crate::models::{QueueId, ScripId, ScripVersionId, TransactionType};

@@ -13,7 +13,7 @@ use crate::plan::catalog::{Installation, Parts};
 use crate::plan::command::{CreateTicket, Difference, FieldChange, UpdateTicket};
 use crate::plan::situation::PastMessage;
 use crate::plan::{Access, Catalog, Command, Context, People, Situation, Target};
-use crate::scrip::action::Action;
+use crate::scrip::action::{ACTIONS, Action};
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
 use crate::scrip::template::Template;
@@ -391,7 +391,7 @@ impl Source<'_> {
     }
 
     fn action(&mut self) -> Option<Action> {
-        let kind = self.one(&Action::TYPES);
+        let kind = self.one(&ACTIONS.each_ref().map(|action| action.name));
         let role = self.one(&Role::ALL).as_str();
         let classes = StatusClass::ALL.map(StatusClass::as_str);
         let config = match kind {

@@ -10,7 +10,8 @@ use crate::models::user::ADMIN_USER;
 use crate::models::{Change, CustomFieldId, DeliveryId, Role, Ticket, User};
 use crate::plan::catalog::bare_address;
 use crate::plan::{
-    CASCADE_DEPTH_MAX, Catalog, DELIVERIES_MAX, FIRED_MAX, Plan, RENDERED_MAX, SHADOWS_MAX, prepare,
+    CASCADE_DEPTH_MAX, Catalog, DELIVERIES_MAX, FIRED_MAX, Plan, RENDERED_MAX, SHADOWS_MAX, past_passes,
+    prepare,
 };
 use crate::query::ast::QUERY_MAX;
 use crate::query::filter;
@@ -285,6 +286,11 @@ pub fn plans(data: &[u8]) {
         let Ok(one) = one else { continue };
         assert_eq!(one.hash, other.unwrap().hash, "the hash follows the ids");
         assert_within_budgets(&one);
+        assert_eq!(
+            past_passes(&one.transactions, &one.evaluations),
+            one.passes,
+            "the passes of the past are others"
+        );
         assert_rows(&one);
         one.deliveries.iter().for_each(|delivery| assert_leaves_well(&desk.catalog, &delivery.payload));
         let lifecycle = desk.catalog.lifecycle_of(one.ticket.queue).unwrap();

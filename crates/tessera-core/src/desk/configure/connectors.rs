@@ -10,7 +10,7 @@ use crate::models::delivery::KindName;
 use crate::models::secret::Secret;
 use crate::models::text::{line_fault, name_fault, quote};
 use crate::models::{Connector, DeliveryKind, UserId};
-use crate::scrip::action::Action;
+use crate::scrip::action::Effect;
 use crate::scrip::kind::{SCHEMA_MAX, Schema};
 use crate::scrip::{Scrip, State};
 use std::collections::BTreeSet;
@@ -164,8 +164,8 @@ impl Tessera {
         let DeliveryKind::Connector(name) = bound else { return Ok(Vec::new()) };
         let catalog = self.fresh_catalog().await?;
         let kind = catalog.kinds.get(&name).map(Arc::as_ref);
-        let is_misfit = |scrip: &&Arc<Scrip>| match (&scrip.action, kind) {
-            (Action::Connector(action), Some(kind)) => {
+        let is_misfit = |scrip: &&Arc<Scrip>| match (&scrip.action.effect, kind) {
+            (Effect::Connector(action), Some(kind)) => {
                 scrip.state != State::Disabled && action.kind == kind.name && !action.misfits(kind).is_empty()
             }
             _ => false,

@@ -16,7 +16,7 @@ use crate::plan::Catalog;
 use crate::plan::catalog::SCRIPS_MAX;
 use crate::plan::documents::{PlaceAt, ScripDocument, Stored};
 use crate::query::{Purpose, Read, reads};
-use crate::scrip::action::Action;
+use crate::scrip::action::{ACTIONS, Action, ActionType, Effect};
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
 use crate::scrip::kind::{ConnectorKind, Misfit, Schema};
@@ -204,12 +204,12 @@ impl ScripDocument {
         if action.needs_template() && self.template.is_none() {
             change.fault("template", format!("is missing; {} takes its words from one", self.action_type));
         }
-        if let Action::Webhook(webhook) = action
+        if let Effect::Webhook(webhook) = &action.effect
             && let Err(reason) = change.guard.check_url_at_save(&webhook.origin)
         {
             change.fault("action_config.url", reason);
         }
-        if let Action::Connector(connector) = action
+        if let Effect::Connector(connector) = &action.effect
             && let Some(kind) = change.catalog.kinds.get(&connector.kind)
         {
             let told = |misfit: &Misfit| {
@@ -221,7 +221,7 @@ impl ScripDocument {
 
     /// Secrets that there are not, or that cannot do what they are named for.
     async fn missing_secrets(&self, change: &mut Change<'_>, action: &Action) -> Result<Vec<Fault>> {
-        let Action::Webhook(webhook) = action else { return Ok(Vec::new()) };
+        let Effect::Webhook(webhook) = &action.effect else { return Ok(Vec::new()) };
         let mut missing = Vec::new();
         for name in action.secrets() {
             let signs = webhook.secret.as_deref() == Some(name);
@@ -318,7 +318,7 @@ impl ScripDocument {
 
 /// A kind for which nobody ever added a connector.
 fn missing_kind(change: &Change<'_>, action: &Action) -> Option<Fault> {
-    let Action::Connector(connector) = action else { return None };
+    let Effect::Connector(connector) = &action.effect else { return None };
     let (kinds, kind) = (&change.catalog.kinds, &connector.kind);
     if kinds.contains_key(kind) {
         return None;
@@ -393,7 +393,7 @@ pub fn scrip_types(catalog: &Catalog) -> Value {
             Condition::parse(name, &sample).map(|condition| condition.natural_types()).unwrap_or_default();
         (name.to_owned(), json!({ "schema": Condition::schema(name), "transaction_types": natural }))
     };
-    let action = |name: &str| (name.to_owned(), json!({ "schema": Action::schema(name) }));
+    let action = |action: &ActionType| (action.name.to_owned(), json!({ "schema": action.schema() }));
     let kind = |kind: &Arc<ConnectorKind>| {
         let schema = kind.schema.as_ref().map(Schema::source);
         (kind.name.to_string(), json!({ "schema": schema, "is_announced": kind.is_announced }))
@@ -401,7 +401,7 @@ pub fn scrip_types(catalog: &Catalog) -> Value {
     let activating: Vec<_> = TransactionType::ALL.into_iter().filter(|kind| kind.is_activating()).collect();
     json!({
         "conditions": Condition::TYPES.into_iter().map(condition).collect::<Map<_, _>>(),
-        "actions": Action::TYPES.into_iter().map(action).collect::<Map<_, _>>(),
+        "actions": ACTIONS.iter().map(action).collect::<Map<_, _>>(),
         "kinds": catalog.kinds.values().map(kind).collect::<Map<_, _>>(),
         "stages": [Stage::TransactionCreate, Stage::TransactionBatch],
         "states": [State::Enabled, State::Disabled, State::Shadow],

@@ -5,8 +5,8 @@ use crate::db::history::{self, Past, Request};
 use crate::desk::{Caller, Tessera};
 use crate::error::{Error, Result};
 use crate::models::{TransactionId, User};
-use crate::plan::Catalog;
 use crate::plan::explain::{Bystander, Done, bystanders};
+use crate::plan::{Catalog, past_passes};
 use std::sync::Arc;
 
 /// A transaction with everything that led to it.
@@ -59,6 +59,7 @@ impl Explained {
 
     /// The scrips that left no evaluation in `request`, each with what kept it out.
     pub fn bystanders(&self, request: &Request) -> Vec<Bystander<'_>> {
+        let evaluations = request.evaluations.as_deref().unwrap_or_default();
         let done = Done {
             actor: &self.actor,
             channel: &request.channel,
@@ -66,7 +67,8 @@ impl Explained {
             people: &self.past.people,
             before: self.past.before.as_ref(),
             transactions: &self.past.transactions,
-            evaluations: request.evaluations.as_deref().unwrap_or_default(),
+            evaluations,
+            passes: &past_passes(&self.past.transactions, evaluations),
         };
         bystanders(&self.catalog, done)
     }

@@ -22,7 +22,7 @@ fn scrips_of_a_pass_run_in_order_and_see_one_snapshot() {
     assert_eq!(verdicts(&plan)[..3], ["First: fired", "Second: fired", "Later: refused"]);
     assert_eq!(plan.ticket.subject, "p=0", "Second does not see what First did in the same pass");
     assert_eq!(plan.ticket.priority, 5);
-    assert!(why_of(&plan, "Later").contains("scrips do not talk to each other"));
+    assert!(why_of(&plan, "Later").contains("scrips do not reply to each other"));
     assert_folds(&[], &plan);
 }
 

@@ -313,6 +313,7 @@ fn assert_explained(catalog: &Catalog, plan: &Plan, scrips: &[&str]) {
         before: plan.before.as_ref(),
         transactions: &plan.transactions,
         evaluations: &[],
+        passes: &plan.passes,
     };
     let all = bystanders(catalog, done);
     let told: Vec<&str> = all.iter().map(|one| one.scrip.name.as_str()).collect();

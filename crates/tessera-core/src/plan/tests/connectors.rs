@@ -61,7 +61,7 @@ fn a_payload_that_does_not_fit_fails_its_scrip_and_not_the_request() {
     assert!(plan.deliveries.is_empty());
     let told = plan.transactions.iter().find(|one| one.transaction_type == TransactionType::SystemError);
     let told = format!("{told:?}");
-    for part in ["payload does not fit the schema of", "/channel: ", "/text: "] {
+    for part in ["payload does not match the schema of", "/channel: ", "/text: "] {
         assert!(told.contains(part), "{part}: {told}");
     }
 }

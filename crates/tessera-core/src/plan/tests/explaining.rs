@@ -14,6 +14,7 @@ fn done(plan: &Plan) -> Done<'_> {
         before: plan.before.as_ref(),
         transactions: &plan.transactions,
         evaluations: &plan.evaluations,
+        passes: &plan.passes,
     }
 }
 

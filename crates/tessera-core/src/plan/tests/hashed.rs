@@ -1,8 +1,8 @@
 //! What is in a plan's hash, part by part, and what is not.
 
 use super::*;
-use crate::plan::effects::Canonical;
 use crate::plan::hash::hash;
+use crate::plan::words::Canonical;
 use time::Duration;
 
 /// A part of a plan that is changed.

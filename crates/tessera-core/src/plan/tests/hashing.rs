@@ -254,6 +254,7 @@ proptest! {
                     prop_assert!(lifecycle.transition(old, new).is_ok(), "{} -> {}", old, new);
                 }
             }
+            prop_assert_eq!(past_passes(&plan.transactions, &plan.evaluations), &plan.passes[..]);
             prop_assert!(plan.deliveries.len() <= DELIVERIES_MAX);
             let refs: Vec<&Plan> = plans.iter().collect();
             assert_folds(&refs, &plan);

@@ -181,7 +181,7 @@ fn who_became_to_is_listed_there_and_who_was_left_out_is_not() {
     let config = json!({"to": ["owner"], "cc": ["x@example.net", "X@example.net"], "bcc": ["b@example.net"]});
     let plan = create(&mail_desk(config), new_ticket()).unwrap();
     let reasons: Vec<_> = mail(&plan).recipients.iter().map(|one| one.reason.as_str()).collect();
-    assert_eq!(reasons, ["To", "is in Cc already", "Bcc"]);
+    assert_eq!(reasons, ["To", "is already in Cc", "Bcc"]);
 }
 
 #[test]

@@ -1,19 +1,20 @@
-//! The action `Connector`: JSON whose strings are templates, for whoever delivers its kind.
+//! The action `Connector`: a JSON payload whose strings are templates, for the connector of its kind.
 
-use super::template;
+use super::read::template;
 use crate::error::Fault;
 use crate::models::delivery::KindName;
 use crate::scrip::kind::{ConnectorKind, Misfit};
+use crate::scrip::mention::is_template;
 use crate::scrip::template::{Compiled, Mode as Escape};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// How deep a payload may be nested.
+/// The deepest nesting of a payload.
 const DEPTH_MAX: usize = 16;
-/// The most strings, numbers and other leaves of a payload.
+/// The most strings, numbers and other leaves in a payload.
 const LEAVES_MAX: usize = 500;
-/// The most bytes of a payload as it is written.
+/// The longest payload before rendering, in bytes.
 const SOURCE_MAX: usize = 64 * 1024;
 
 /// The configuration of `Connector`.
@@ -31,7 +32,7 @@ pub struct ConnectorConfig {
 /// A compiled `Connector`.
 #[derive(Debug)]
 pub struct Connector {
-    /// What delivers it.
+    /// The kind of connector that delivers it.
     pub kind: KindName,
     payload: Node,
 }
@@ -48,13 +49,13 @@ enum Node {
 /// A string of a payload that holds a template.
 #[derive(Debug)]
 struct Text {
-    /// Its place: a JSON pointer.
+    /// Its position in the payload: a JSON pointer.
     pointer: String,
     words: Compiled,
 }
 
 impl Connector {
-    /// Compiles a payload.
+    /// Compiles the templates of a payload.
     ///
     /// # Errors
     /// Faults of `action_config.payload…`, those of templates with line and column.
@@ -72,23 +73,25 @@ impl Connector {
         Ok(Self { kind: config.kind, payload })
     }
 
-    /// Its templates.
+    /// Returns the templates of the payload.
     pub fn texts(&self) -> Vec<&Compiled> {
         self.payload.texts().into_iter().map(|text| &text.words).collect()
     }
 
-    /// The payload, with what each template says.
+    /// Returns the payload with each template replaced by the text that `say` renders it to.
     ///
     /// # Errors
-    /// The first that `say` has.
+    /// The first error of `say`.
     pub fn render<E>(&self, mut say: impl FnMut(&str, &Compiled) -> Result<String, E>) -> Result<Value, E> {
         self.payload.render(&mut say)
     }
 
-    /// A rendered payload as the schema of its kind takes it: with numbers and truth values where only these fit.
+    /// Returns a rendered payload as the schema of its kind requires it: texts become numbers and booleans where the schema
+    /// accepts only these.
     ///
     /// # Errors
-    /// What does not fit; but for what may come from a text that only a preview does not know (`is_open`).
+    /// Every value that does not match the schema, except those that may depend on a text for which `is_open` holds: a text
+    /// that a preview cannot know yet.
     pub fn fit(
         &self,
         kind: &ConnectorKind,
@@ -106,19 +109,19 @@ impl Connector {
         }
         let open: Vec<&str> =
             texts.iter().filter(|text| is_open(&text.words)).map(|text| text.pointer.as_str()).collect();
-        let is_told = |misfit: &Misfit| !open.iter().any(|pointer| misfit.may_come_from(pointer));
-        let misfits: Vec<_> = schema.misfits(&payload).into_iter().filter(is_told).collect();
+        let is_certain = |misfit: &Misfit| !open.iter().any(|pointer| misfit.may_come_from(pointer));
+        let misfits: Vec<_> = schema.misfits(&payload).into_iter().filter(is_certain).collect();
         if misfits.is_empty() { Ok(payload) } else { Err(misfits) }
     }
 
-    /// What the schema makes of its texts, where it takes none: their places, with the types that fit there.
+    /// Returns the position of each text that the schema converts to another type, with the accepted types.
     pub fn typed<'s>(&self, kind: &'s ConnectorKind) -> Vec<(String, Vec<&'s str>)> {
         let Some(schema) = &kind.schema else { return Vec::new() };
         let typed = |text: &Text| Some((text.pointer.clone(), schema.types_instead_of_text(&text.pointer)?));
         self.payload.texts().into_iter().filter_map(typed).collect()
     }
 
-    /// What does not fit whatever the templates will say.
+    /// Returns the values that do not match the schema, whatever the templates render to.
     pub fn misfits(&self, kind: &ConnectorKind) -> Vec<Misfit> {
         let blank = self.payload.render(&mut |_, _| Ok::<_, std::convert::Infallible>(String::new()));
         let Ok(blank) = blank;
@@ -175,7 +178,7 @@ fn compile(value: &Value, path: &mut Vec<String>, leaves: &mut usize) -> Result<
                 members.iter().map(|(name, member)| Ok((name.clone(), below(name.clone(), member)?)));
             Ok(Node::Object(members.collect::<Result<_, Vec<Fault>>>()?))
         }
-        Value::String(source) if ["{{", "{%", "{$", "{#"].iter().any(|mark| source.contains(mark)) => {
+        Value::String(source) if is_template(source) => {
             *leaves += 1;
             let pointer = pointer(path);
             let words = template(&format!("payload{pointer}"), source, Escape::Text)?;

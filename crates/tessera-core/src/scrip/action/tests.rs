@@ -1,5 +1,6 @@
-//! What may be configured as an action, and what is said of it; what actions do, the tests of plans hold.
+//! Configurations of actions: which are accepted, and the errors for the others. The tests of plans cover their effects.
 
+use super::read::ITEMS_MAX;
 use super::*;
 use serde_json::json;
 
@@ -36,17 +37,17 @@ fn every_type_is_made_from_its_configuration_and_has_its_name_and_a_schema() {
         ("AddWatcher", who.clone(), false, 1, "role"),
         ("RemoveWatcher", who, false, 1, "who"),
     ];
-    assert_eq!(table.each_ref().map(|row| row.0), Action::TYPES);
+    assert_eq!(table.each_ref().map(|row| row.0), ACTIONS.each_ref().map(|action| action.name));
     for (kind, config, needs_template, texts, key) in table {
         let action = compile(kind, &config);
-        assert_eq!((action.type_name(), action.needs_template()), (kind, needs_template));
+        assert_eq!((action.action_type.name, action.needs_template()), (kind, needs_template));
         assert_eq!(action.texts().len(), texts, "{kind}");
         let secrets = if kind == "Webhook" { vec!["token", "sign"] } else { Vec::new() };
         assert_eq!(action.secrets(), secrets);
-        let schema = Action::schema(kind).unwrap();
+        let schema = action.action_type.schema();
         assert!(schema.get("properties").and_then(|keys| keys.get(key)).is_some(), "{kind}: {schema:?}");
     }
-    assert!(Action::schema("SendPigeon").is_none() && Action::compile("SendPigeon", &json!({})).is_err());
+    assert!(ActionType::find("SendPigeon").is_none() && Action::compile("SendPigeon", &json!({})).is_err());
 }
 
 #[test]
@@ -57,18 +58,22 @@ fn what_cannot_be_is_refused_with_its_place() {
     let table = [
         (hook("hooks.example/x"), "url", "must begin with https://"),
         (hook("ftp://hooks.example/x"), "url", "must begin with https://"),
-        (hook("https://"), "url", "is not a URL"),
-        (hook("https://{{ now }}/x"), "url", "must be written out"),
-        (hook("https://hooks.example{{ now }}"), "url", "must be written out"),
-        (hook("https://user@hooks.example/"), "url", "user or password"),
-        (hook("https://:pass@hooks.example/"), "url", "user or password"),
+        (hook("https://"), "url", "is not a valid URL"),
+        (hook("https://{{ now }}/x"), "url", "must be literal"),
+        (hook("https://hooks.example{{ now }}"), "url", "must be literal"),
+        (hook("https://user@hooks.example/"), "url", "username or password"),
+        (hook("https://:pass@hooks.example/"), "url", "username or password"),
         (hook("https://hooks.example/#part"), "url", "fragment"),
         (headed("Bad Name"), "headers.Bad Name", "letters, digits and hyphens"),
-        (headed("HOST"), "headers.HOST", "made by Tessera"),
+        (headed("HOST"), "headers.HOST", "set by Tessera"),
         (("Webhook", json!({"url": "https://hooks.example", "method": "HEAD"})), "method", "POST, PUT"),
-        (("SendEmail", json!({ "to": nobody })), "to", "names nobody"),
+        (("SendEmail", json!({ "to": nobody })), "to", "is empty, as are cc and bcc"),
         (("SendEmail", json!({"cc": ["boss"]})), "cc[0]", "neither a mail address nor a role"),
-        (("SetCustomField", json!({"field": "F", "mode": "clear", "value": "x"})), "value", "takes no value"),
+        (
+            ("SetCustomField", json!({"field": "F", "mode": "clear", "value": "x"})),
+            "value",
+            "is not allowed with mode clear",
+        ),
         (("SetCustomField", json!({"field": "F"})), "value", "is missing"),
         (("SetCustomField", json!({"field": "F", "value": ["", "{{ x }}"]})), "value[1]", "no variable"),
         (("SetSubject", json!({"value": "{{ x }}"})), "value", "no variable"),

@@ -200,7 +200,7 @@ mod examples {
             ("plan/mod.rs", "use crate::{\n    error::Error,\n    desk::{self, clock},\n};"),
             ("scrip/mod.rs", "use super::plan::Plan;"),
             ("scrip/action/mod.rs", "use super::super::plan::Plan;"),
-            ("scrip/action/config.rs", "use super::super::super::plan::Plan;"),
+            ("scrip/action/mail.rs", "use super::super::super::plan::Plan;"),
             ("db/mod.rs", "fn f() { crate::delivery::wake() }"),
             ("error.rs", "use crate::models::Ticket;"),
             ("db/mod.rs", "use crate::elsewhere::Thing;"),

@@ -10,7 +10,7 @@ mod pages;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use tessera_core::scrip::action::Action;
+use tessera_core::scrip::action::ACTIONS;
 use tessera_core::scrip::condition::Condition;
 use tessera_core::scrip::template::{FILTERS, FUNCTIONS, Offered, TESTS, VARIABLES};
 
@@ -110,7 +110,8 @@ fn the_page_on_scrips_has_every_type_variable_and_filter_as_it_is_and_no_other()
         let listed: Vec<String> = pages::rows(&page, heading).iter().map(|row| pages::plain(row)).collect();
         assert_eq!(pages::compare(&format!("docs/scrips.md, {heading}"), &there, &listed), NOTHING);
     }
-    for (heading, types) in [("## Conditions", &Condition::TYPES[..]), ("## Actions", &Action::TYPES[..])] {
+    let actions = ACTIONS.each_ref().map(|action| action.name);
+    for (heading, types) in [("## Conditions", &Condition::TYPES[..]), ("## Actions", &actions[..])] {
         let types: Vec<String> = types.iter().map(|name| (*name).to_owned()).collect();
         let listed = pages::first_column(&page, heading);
         assert_eq!(pages::compare(&format!("docs/scrips.md, {heading}"), &types, &listed), NOTHING);

@@ -25,9 +25,9 @@ async fn what_a_scrip_names_must_exist_and_the_refusal_says_what_does() {
         (
             json!({ "condition_type": "OnFoo" }),
             "condition_type",
-            "there is no condition OnFoo; there are OnCreate",
+            "unknown condition \"OnFoo\"; use one of: OnCreate",
         ),
-        (json!({ "action_type": "Foo" }), "action_type", "there is no action Foo; there are SendEmail"),
+        (json!({ "action_type": "Foo" }), "action_type", "unknown action \"Foo\"; use one of: SendEmail"),
         (
             json!({ "applicable_types": ["Status"] }),
             "applicable_types[0]",

@@ -1,0 +1,239 @@
+//! Words: the templates of a scrip, rendered against the snapshot of a pass. What they render to is counted, and hashed.
+
+use super::RENDERED_MAX;
+use super::draft::{Draft, date, parse_date};
+use super::variables::{FIXED_TIME, Tense, Variables};
+use crate::models::{ScripId, Transaction};
+use crate::scrip::Scrip;
+use crate::scrip::action::Effect;
+use crate::scrip::template::{Compiled, Failure, Rendered, Template};
+use serde_json::{Map, Value};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use tera::Context as Values;
+use time::OffsetDateTime;
+
+/// The reason why an action has no effect.
+#[derive(Debug)]
+pub(super) enum Unready {
+    /// There is nothing to do: the predicate that does not hold, and why.
+    Declined(&'static str, String),
+    /// It is not allowed: the predicate that does not hold, and why.
+    Refused(&'static str, String),
+    /// A template failed, or its result is invalid.
+    Failed(String),
+    /// The query of the condition names something unknown. The condition's own explanation has the details.
+    Unclear(String),
+    /// The request's budget of rendered text is used up.
+    OverBudget,
+}
+
+/// The input of the plan's hash besides the plan: deliveries in canonical form, and replacements for rendered texts that
+/// differ between two plans for the same request.
+#[derive(Debug)]
+pub(super) struct Canonical {
+    pub deliveries: Vec<Value>,
+    /// Replacements by rendered text.
+    pub fixed: HashMap<String, String>,
+    /// The number of texts learned so far. They may be in the ticket, so any text rendered later may contain them.
+    learned: usize,
+}
+
+impl Canonical {
+    /// Starts with the time of the request, which the history contains as text.
+    pub fn new(now: OffsetDateTime) -> Self {
+        let fixed = HashMap::from([(date(now), date(FIXED_TIME))]);
+        Self { deliveries: Vec::new(), fixed, learned: 0 }
+    }
+
+    fn learn(&mut self, rendered: String, fixed: String) {
+        self.fixed.insert(rendered, fixed);
+        self.learned += 1;
+    }
+
+    fn is_spread(&self) -> bool {
+        self.learned > 0
+    }
+}
+
+/// The variables of one transaction in one pass. Building them is the most expensive part of a plan, so it happens at first
+/// use, and all scrips of the pass share them.
+#[derive(Default)]
+pub(super) struct Known {
+    real: OnceCell<Values>,
+    /// The number of learned texts at that time, and the variables.
+    fixed: RefCell<Option<(usize, Values)>>,
+}
+
+impl Known {
+    fn real(&self, draft: &Draft<'_>, transaction: &Transaction) -> Values {
+        let build = || values(Variables::new(draft, Tense::Real).of(transaction));
+        self.real.get_or_init(build).clone()
+    }
+
+    fn fixed(&self, draft: &Draft<'_>, transaction: &Transaction, canonical: &Canonical) -> Values {
+        let mut known = self.fixed.borrow_mut();
+        match known.as_ref() {
+            Some((learned, values)) if *learned == canonical.learned => values.clone(),
+            _ => {
+                let tense = Tense::Fixed(&canonical.fixed);
+                let built = values(Variables::new(draft, tense).of(transaction));
+                known.insert((canonical.learned, built)).1.clone()
+            }
+        }
+    }
+}
+
+fn values(variables: Map<String, Value>) -> Values {
+    let mut values = Values::new();
+    for (name, value) in variables {
+        values.insert(name, &value);
+    }
+    values
+}
+
+/// The input of all scrips of a pass: the ticket as it was when the pass began, and one transaction.
+pub(super) struct Snapshot<'d, 'a> {
+    pub draft: &'d Draft<'a>,
+    pub transaction: &'d Transaction,
+    /// Folded addresses that a scrip has already sent a mail to in this request.
+    pub mailed: &'d HashSet<(ScripId, String)>,
+    pub known: &'d Known,
+}
+
+impl Snapshot<'_, '_> {
+    /// The depth of a delivery: one more than that of the request that creates it.
+    pub fn depth(&self) -> u32 {
+        self.draft.context.depth.saturating_add(1)
+    }
+}
+
+/// Renders the texts of one scrip, with real or with fixed variables.
+pub(super) struct Words<'s, 'd, 'a> {
+    pub snapshot: &'s Snapshot<'d, 'a>,
+    pub scrip: &'a Scrip,
+    pub tense: Tense<'s>,
+    values: Values,
+    /// Bytes rendered by the request so far.
+    spent: &'s mut usize,
+}
+
+impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
+    /// The texts as they will be sent and stored.
+    fn real(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, spent: &'s mut usize) -> Self {
+        let values = snapshot.known.real(snapshot.draft, snapshot.transaction);
+        Self { snapshot, scrip, tense: Tense::Real, values, spent }.with_scrip()
+    }
+
+    /// The texts that replace them in the hash.
+    fn fixed(
+        snapshot: &'s Snapshot<'d, 'a>,
+        scrip: &'a Scrip,
+        spent: &'s mut usize,
+        canonical: &'s Canonical,
+    ) -> Self {
+        let tense = Tense::Fixed(&canonical.fixed);
+        let values = snapshot.known.fixed(snapshot.draft, snapshot.transaction, canonical);
+        Self { snapshot, scrip, tense, values, spent }.with_scrip()
+    }
+
+    fn with_scrip(mut self) -> Self {
+        let (scrip, draft) = (self.scrip, self.snapshot.draft);
+        self.values.insert("scrip", &Variables::scrip(scrip));
+        if draft.catalog.uses_messages() {
+            let comments = matches!(&scrip.action.effect, Effect::SendEmail(send) if send.as_comment);
+            self.values.insert("messages", &Variables::new(draft, self.tense).messages(comments));
+        }
+        self
+    }
+
+    /// Renders a text. `name` is its name in a failure.
+    pub fn render(&mut self, name: &str, text: &Compiled) -> Result<String, Unready> {
+        let named =
+            |failure: Failure| Unready::Failed(Failure { field: name.to_owned(), ..failure }.to_string());
+        let rendered = text.render(&self.values).map_err(named)?;
+        self.spend(rendered.len())?;
+        Ok(rendered)
+    }
+
+    /// Renders subject, body and headers of a template.
+    pub fn render_all(&mut self, template: &Template) -> Result<Rendered, Unready> {
+        let name = &template.source().name;
+        let rendered = template
+            .render(&self.values)
+            .map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;
+        self.spend(
+            rendered.subject.len()
+                + rendered.body.len()
+                + rendered.headers.values().map(String::len).sum::<usize>(),
+        )?;
+        Ok(rendered)
+    }
+
+    /// Counts rendered bytes against the budget of the request.
+    pub fn spend(&mut self, bytes: usize) -> Result<(), Unready> {
+        *self.spent = self.spent.saturating_add(bytes);
+        if *self.spent > RENDERED_MAX { Err(Unready::OverBudget) } else { Ok(()) }
+    }
+}
+
+/// Everything that the action of one scrip is prepared with: the snapshot, the request's budget of text, and the texts that
+/// the hash replaces.
+pub(super) struct Bench<'w, 'd, 'a> {
+    pub snapshot: &'w Snapshot<'d, 'a>,
+    pub scrip: &'a Scrip,
+    /// Bytes rendered by the request so far.
+    pub spent: &'w mut usize,
+    pub canonical: &'w mut Canonical,
+}
+
+impl<'a> Bench<'_, '_, 'a> {
+    /// Renders a value and trims it. If it depends on an id, a time or the number of a new ticket, the hash learns the text
+    /// that replaces it.
+    pub fn value(&mut self, text: &Compiled) -> Result<String, Unready> {
+        let rendered =
+            |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| text.trim().to_owned());
+        let real = rendered(self.real())?;
+        if self.canonical.is_spread() || text.is_volatile(self.is_new()) {
+            let fixed = rendered(self.fixed())?;
+            if let Ok(Some(due)) = parse_date(&real) {
+                self.canonical.learn(date(due), fixed.clone());
+            }
+            self.canonical.learn(real.clone(), fixed);
+        }
+        Ok(real)
+    }
+
+    /// Returns the template that the scrip names, in the ticket's queue or global; `None` if it names none.
+    pub fn template(&self) -> Result<Option<&'a Template>, Unready> {
+        let Some(name) = &self.scrip.template else { return Ok(None) };
+        let draft = self.snapshot.draft;
+        let found = draft.catalog.template(name, draft.ticket.queue);
+        found
+            .map(|template| Some(template.as_ref()))
+            .ok_or_else(|| Unready::Failed(format!("template {name} not found")))
+    }
+
+    pub fn real(&mut self) -> Words<'_, '_, 'a> {
+        Words::real(self.snapshot, self.scrip, self.spent)
+    }
+
+    pub fn fixed(&mut self) -> Words<'_, '_, 'a> {
+        Words::fixed(self.snapshot, self.scrip, self.spent, self.canonical)
+    }
+
+    fn is_new(&self) -> bool {
+        self.snapshot.draft.situation.is_new()
+    }
+
+    /// Whether the template may render differently in another plan for the same request.
+    pub fn differs(&self, template: &Template) -> bool {
+        self.canonical.is_spread() || template.is_volatile(self.is_new())
+    }
+
+    /// Whether a text of the action's configuration may.
+    pub fn texts_differ(&self) -> bool {
+        self.canonical.is_spread()
+            || self.scrip.action.texts().iter().any(|text| text.is_volatile(self.is_new()))
+    }
+}

@@ -1,0 +1,174 @@
+//! The actions that change the ticket: their configurations, compiled.
+
+use super::read::{bounded, template};
+use crate::error::Fault;
+use crate::models::{Role, StatusClass};
+use crate::scrip::template::{Compiled, Mode as Escape};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The columns that an action can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// The owner: a username, the address of an agent, or `Nobody`.
+    Owner,
+    /// The priority: a whole number.
+    Priority,
+    /// The subject.
+    Subject,
+    /// The queue: a name.
+    Queue,
+    /// The due date: RFC 3339, or an empty text to clear it.
+    Due,
+}
+
+/// The configuration of the actions that set one column.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetConfig {
+    /// A template.
+    pub value: String,
+}
+
+impl SetConfig {
+    pub(super) fn compile(self) -> Result<Compiled, Vec<Fault>> {
+        template("value", &self.value, Escape::Text)
+    }
+}
+
+/// The configuration of `SetStatus`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetStatusConfig {
+    /// A status; or `initial`, `active`, `inactive`: the first status of that class that is allowed.
+    pub status: String,
+    /// Only when the status before the request was one of these statuses or classes, and the request does not set the
+    /// status itself; none = always. RT: `AutoOpenInactive` is `active` from `inactive`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+}
+
+impl SetStatusConfig {
+    /// The class that `status` names, if it names one.
+    pub fn class(&self) -> Option<StatusClass> {
+        [StatusClass::Initial, StatusClass::Active, StatusClass::Inactive]
+            .into_iter()
+            .find(|class| class.as_str().eq_ignore_ascii_case(&self.status))
+    }
+}
+
+/// The configuration of `SetCustomField`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetCustomFieldConfig {
+    /// The field's name.
+    pub field: String,
+    /// A template, or several for a field with several values; none with `clear`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Values>,
+    /// What to do with what is there.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// One value or several.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum Values {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// What an action does with the values that a field has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Replaces them.
+    #[default]
+    Set,
+    /// Adds to them.
+    Add,
+    /// Removes some.
+    Remove,
+    /// Removes all.
+    Clear,
+}
+
+/// A compiled `SetCustomField`.
+#[derive(Debug)]
+pub struct SetCustomField {
+    /// The field's name.
+    pub field: String,
+    /// Templates, one for each value.
+    pub values: Vec<Compiled>,
+    /// The effect on the present values.
+    pub mode: Mode,
+}
+
+impl SetCustomField {
+    pub(super) fn compile(config: SetCustomFieldConfig) -> Result<Self, Vec<Fault>> {
+        let sources = match config.value {
+            None => Vec::new(),
+            Some(Values::One(value)) => vec![value],
+            Some(Values::Many(values)) => values,
+        };
+        bounded("value", sources.len())?;
+        let fault = |message: &str| Err(vec![Fault::new("action_config.value", message)]);
+        match (config.mode, sources.is_empty()) {
+            (Mode::Clear, false) => return fault("is not allowed with mode clear; remove it"),
+            (Mode::Set | Mode::Add | Mode::Remove, true) => {
+                return fault("is missing; give a template, or use mode clear");
+            }
+            _ => {}
+        }
+        let values = sources
+            .iter()
+            .enumerate()
+            .map(|(index, source)| template(&format!("value[{index}]"), source, Escape::Text))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { field: config.field, values, mode: config.mode })
+    }
+}
+
+/// The audience of a message that an action adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// The team.
+    Comment,
+    /// The requestors.
+    Correspondence,
+}
+
+/// The configuration of `AddComment` and `AddCorrespondence`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MessageConfig {
+    /// A template; without it the body of the scrip's template is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+impl MessageConfig {
+    pub(super) fn compile(self) -> Result<Option<Compiled>, Vec<Fault>> {
+        self.content.map(|text| template("content", &text, Escape::Text)).transpose()
+    }
+}
+
+/// The configuration of `AddWatcher` and `RemoveWatcher`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatcherConfig {
+    /// The role.
+    pub role: Role,
+    /// A template that renders to a username or an address.
+    pub who: String,
+}
+
+impl WatcherConfig {
+    pub(super) fn compile(self) -> Result<(Role, Compiled), Vec<Fault>> {
+        Ok((self.role, template("who", &self.who, Escape::Line)?))
+    }
+}
