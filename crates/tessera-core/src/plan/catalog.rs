@@ -1,4 +1,4 @@
-//! The catalog: the whole configuration, compiled, as one value that is never changed, only replaced.
+//! The catalog: the whole configuration, compiled, as one immutable value that is replaced when the configuration changes.
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
@@ -18,50 +18,50 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-/// The most scrips of a desk.
+/// The most scrips of an installation.
 pub const SCRIPS_MAX: usize = 2_000;
-/// The most templates of a desk.
+/// The most templates of an installation.
 pub const TEMPLATES_MAX: usize = 2_000;
-/// The most queues of a desk.
+/// The most queues of an installation.
 pub const QUEUES_MAX: usize = 500;
-/// The most custom fields of a desk.
+/// The most custom fields of an installation.
 pub const FIELDS_MAX: usize = 1_000;
-/// The most privileged users of a desk.
+/// The most privileged users of an installation.
 pub const AGENTS_MAX: usize = 20_000;
 
-/// What an installation is called and where it is; from the settings, not from the database.
+/// The name and addresses of an installation, from the settings and not from the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
-    /// RT: `$rtname`.
+    /// The name in mail subjects. RT: `$rtname`.
     pub name: String,
-    /// Without a slash at the end.
+    /// The base URL, without a slash at the end.
     pub base_url: String,
-    /// `From` where a queue has no address.
+    /// `From` for queues without an address.
     pub mail_from: String,
 }
 
 impl Installation {
-    /// Where people see the ticket of this number.
+    /// Returns the URL of the ticket with a number.
     pub fn ticket_url(&self, number: impl fmt::Display) -> String {
         format!("{}/t/{number}", self.base_url)
     }
 }
 
-/// A scrip at a place of a stage.
+/// A scrip with its position in a stage.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The scrip.
     pub scrip: Arc<Scrip>,
-    /// Its place.
+    /// Its position.
     pub sort_order: i32,
 }
 
-/// The configuration.
+/// The compiled configuration.
 #[derive(Debug)]
 pub struct Catalog {
     /// The version of the configuration in the database.
     pub version: i64,
-    /// What the installation is called.
+    /// The installation.
     pub installation: Installation,
     /// Queues.
     pub queues: Named<QueueId, Queue>,
@@ -75,24 +75,24 @@ pub struct Catalog {
     pub scrips: Named<ScripId, Scrip>,
     /// Templates.
     pub templates: BTreeMap<TemplateId, Arc<Template>>,
-    /// What connectors deliver.
+    /// The kinds of connectors.
     pub kinds: BTreeMap<KindName, Arc<ConnectorKind>>,
     template_names: HashMap<(String, Option<QueueId>), TemplateId>,
     agent_addresses: HashMap<String, UserId>,
     own_addresses: Vec<String>,
     scrip_names: HashMap<ScripVersionId, ScripId>,
     candidates: HashMap<(QueueId, Stage, TransactionType), Vec<Candidate>>,
-    /// Of the scrips whose condition has one.
+    /// The resolved queries of the scrips whose condition has one.
     queries: HashMap<ScripId, Resolved>,
     uses_messages: bool,
 }
 
-/// What a catalog is made of.
+/// The parts of a catalog.
 #[derive(Debug)]
 pub struct Parts {
     /// The version of the configuration.
     pub version: i64,
-    /// What the installation is called.
+    /// The installation.
     pub installation: Installation,
     /// Queues.
     pub queues: Vec<Arc<Queue>>,
@@ -100,18 +100,18 @@ pub struct Parts {
     pub lifecycles: Vec<Arc<Lifecycle>>,
     /// Custom fields.
     pub fields: Vec<Arc<CustomField>>,
-    /// Users who may own or act.
+    /// Privileged users and the system user.
     pub agents: Vec<Arc<User>>,
     /// Scrips.
     pub scrips: Vec<Arc<Scrip>>,
     /// Templates.
     pub templates: Vec<Arc<Template>>,
-    /// What connectors deliver.
+    /// The kinds of connectors.
     pub kinds: Vec<Arc<ConnectorKind>>,
 }
 
 impl Catalog {
-    /// Puts a catalog together: every name, and the scrips of every queue, stage and type in their order.
+    /// Builds a catalog: the index of names, and the scrips of every queue, stage and transaction type in their order.
     pub fn new(parts: Parts) -> Self {
         let live_templates = parts.templates.iter().filter(|template| !template.source().disabled);
         let template_names = live_templates
@@ -166,17 +166,17 @@ impl Catalog {
         asked.map(|(scrip, asked)| (scrip, asked.resolve(&fields))).collect()
     }
 
-    /// The lifecycle of a queue.
+    /// Returns the lifecycle of a queue.
     pub fn lifecycle_of(&self, queue: QueueId) -> Option<&Arc<Lifecycle>> {
         self.queues.get(queue).and_then(|queue| self.lifecycles.get(queue.lifecycle))
     }
 
-    /// The scrips to consider for a type of transaction in a queue and stage, in their order.
+    /// Returns the scrips to consider for a transaction type in a queue and stage, in their order.
     pub fn candidates(&self, queue: QueueId, stage: Stage, kind: TransactionType) -> &[Candidate] {
         self.candidates.get(&(queue, stage, kind)).map_or(&[], Vec::as_slice)
     }
 
-    /// The template of a name for a ticket in `queue`: the queue's own, else the global one.
+    /// Returns the template of a name for a ticket in `queue`: the queue's own, else the global one.
     pub fn template(&self, name: &str, queue: QueueId) -> Option<&Arc<Template>> {
         let id = [Some(queue), None]
             .into_iter()
@@ -184,34 +184,34 @@ impl Catalog {
         id.and_then(|id| self.templates.get(id))
     }
 
-    /// The agent of a username or an address.
+    /// Returns the agent with a username or address.
     pub fn agent(&self, word: &str) -> Option<&Arc<User>> {
         self.agents
             .find(word)
             .or_else(|| self.agent_addresses.get(&fold(word)).and_then(|id| self.agents.get(*id)))
     }
 
-    /// Whether mail to this address would come back to us.
+    /// Whether an address is one of the installation's own, so that mail to it would come back.
     pub fn is_own_address(&self, address: &str) -> bool {
         self.own_addresses.binary_search(&fold(address)).is_ok()
     }
 
-    /// The scrip whose current version this is.
+    /// Returns the scrip that has this as its current version.
     pub fn scrip_of_version(&self, version: ScripVersionId) -> Option<&Arc<Scrip>> {
         self.scrip_names.get(&version).and_then(|id| self.scrips.get(*id))
     }
 
-    /// The query of a scrip's condition, if it has one, with the meaning that it has in this configuration.
+    /// Returns the query of a scrip's condition, if it has one, resolved in this configuration.
     pub fn query_of(&self, scrip: ScripId) -> Option<&Resolved> {
         self.queries.get(&scrip)
     }
 
-    /// Whether any text uses the ticket's past messages; the load fetches them only then.
+    /// Whether any template uses the ticket's past messages. They are loaded only then.
     pub fn uses_messages(&self) -> bool {
         self.uses_messages
     }
 
-    /// What queries may name.
+    /// Returns the names that queries can use.
     pub fn query_fields<'a>(&'a self, purpose: Purpose<'a>) -> Fields<'a> {
         Fields {
             queues: &self.queues,
@@ -223,19 +223,19 @@ impl Catalog {
         }
     }
 
-    /// Every kind that there is: those that the binary delivers, and those of connectors.
+    /// Returns every kind of delivery: those that Tessera delivers itself, and those of connectors.
     pub fn delivery_kinds(&self) -> Vec<DeliveryKind> {
         let named = self.kinds.keys().cloned().map(DeliveryKind::Connector);
         DeliveryKind::BUILTIN.into_iter().chain(named).collect()
     }
 
-    /// Whether deliveries of a kind are held, for no connector ever was there that delivers it.
+    /// Whether deliveries of a kind are held because no connector for it has ever connected.
     pub fn lacks_connector(&self, kind: &DeliveryKind) -> bool {
         let DeliveryKind::Connector(name) = kind else { return false };
         self.kinds.get(name).is_some_and(|kind| !kind.is_announced)
     }
 
-    /// The names of the enabled scrips that make deliveries of a kind, in their order.
+    /// Returns the names of the enabled scrips that create deliveries of a kind, sorted.
     pub fn makers_of(&self, kind: &str) -> Vec<String> {
         let is_maker = |scrip: &&Arc<Scrip>| {
             scrip.state == State::Enabled && scrip.action.delivers().is_some_and(|made| made.as_str() == kind)
@@ -245,15 +245,15 @@ impl Catalog {
         names
     }
 
-    /// The names of the queues that take tickets, for messages that say what exists.
+    /// Returns the names of the queues that accept tickets, for error messages.
     pub fn queue_names(&self) -> Vec<&str> {
         self.queues.iter().filter(|queue| !queue.disabled).map(|queue| queue.name.as_str()).collect()
     }
 
-    /// The queue of a name or id, if it takes tickets.
+    /// Returns the queue with a name or id, if it accepts tickets.
     ///
     /// # Errors
-    /// `invalid` on `queue`, naming those that do.
+    /// `invalid` on `queue`, with the names of those that do.
     pub fn open_queue(&self, word: &str) -> Result<&Arc<Queue>> {
         self.queues.find(word).filter(|queue| !queue.disabled).ok_or_else(|| {
             let known = text::list(self.queue_names());
@@ -282,7 +282,7 @@ fn candidates(
     candidates
 }
 
-/// The address within `"Name" <address>`, or the text itself.
+/// Returns the address within `"Name" <address>`, or the text itself.
 pub fn bare_address(mailbox: &str) -> &str {
     match mailbox.rsplit_once('<') {
         Some((_, address)) => address.trim_end().trim_end_matches('>'),

@@ -1,48 +1,48 @@
-//! Commands: what a request asks for, parsed and not yet believed.
+//! Commands: the changes that a request asks for, parsed but not yet validated.
 
 use crate::models::Role;
 use crate::models::transaction::Content;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
-/// What a request asks for.
+/// The change that a request asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// A new ticket.
+    /// Creates a ticket.
     Create(CreateTicket),
-    /// A change of a ticket.
+    /// Changes a ticket.
     Update(UpdateTicket),
 }
 
 /// A new ticket. People are usernames or mail addresses; queue and fields are names or ids.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreateTicket {
-    /// Where.
+    /// The queue, by name or id.
     pub queue: String,
-    /// One line.
+    /// The subject: one line.
     pub subject: String,
-    /// `None` = the lifecycle's `on_create`.
+    /// The status; `None` = the lifecycle's `on_create`.
     pub status: Option<String>,
-    /// `None` = Nobody.
+    /// The owner; `None` = Nobody.
     pub owner: Option<String>,
-    /// `None` = 0.
+    /// The priority; `None` = 0.
     pub priority: Option<i32>,
-    /// When it should be done.
+    /// The due date.
     pub due_at: Option<OffsetDateTime>,
-    /// Who asks.
+    /// The requestors.
     pub requestors: Vec<String>,
-    /// Who is told what the requestor is told.
+    /// People who get the same mail as the requestors.
     pub cc: Vec<String>,
-    /// Who is told everything.
+    /// People who get all mail, comments included.
     pub admin_cc: Vec<String>,
-    /// Values by field.
+    /// Values by field name or id.
     pub custom_fields: BTreeMap<String, Vec<String>>,
     /// The first message.
     pub content: Option<Content>,
 }
 
 impl CreateTicket {
-    /// The people of a role.
+    /// Returns the people of a role.
     pub fn people(&self, role: Role) -> &[String] {
         match role {
             Role::Requestor => &self.requestors,
@@ -52,7 +52,7 @@ impl CreateTicket {
     }
 }
 
-/// A change of a ticket; what is `None` or empty stays as it is.
+/// A change of a ticket. Members that are `None` or empty change nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UpdateTicket {
     /// A new subject.
@@ -67,36 +67,36 @@ pub struct UpdateTicket {
     pub priority: Option<i32>,
     /// A new due time; `Some(None)` clears it.
     pub due_at: Option<Option<OffsetDateTime>>,
-    /// Who comes and goes, by role.
+    /// People to add and remove, by role.
     pub watchers: BTreeMap<Role, Difference>,
-    /// What changes, by field.
+    /// Changes of custom fields, by name or id.
     pub custom_fields: BTreeMap<String, FieldChange>,
     /// A message to the team.
     pub comment: Option<Content>,
-    /// A message to the requestor.
+    /// A message to the requestors.
     pub reply: Option<Content>,
 }
 
-/// What comes and what goes.
+/// Items to add and to remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// What comes.
+    /// Items to add.
     pub add: Vec<String>,
-    /// What goes.
+    /// Items to remove.
     pub remove: Vec<String>,
 }
 
 /// A change of a field's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldChange {
-    /// These and no others; none clears the field.
+    /// Replaces all values; an empty list clears the field.
     Replace(Vec<String>),
-    /// Some more, some fewer.
+    /// Adds and removes values.
     Difference(Difference),
 }
 
 impl Command {
-    /// Every username or address that the command names: the load looks them up.
+    /// Returns every username and address in the command. Loading the situation looks them up.
     pub fn people(&self) -> Vec<&str> {
         match self {
             Self::Create(create) => Role::ALL

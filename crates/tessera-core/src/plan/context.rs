@@ -1,32 +1,32 @@
-//! The context of a plan: who asks, through what, when, with which rights, and the ids to use. All of it is data.
+//! The context of a plan: the actor and their rights, the channel, the time, and the ids to use. All of it is data.
 
 use crate::models::{Ids, QueueId, RequestId, User};
 use std::collections::BTreeSet;
 use time::{OffsetDateTime, UtcOffset};
 
-/// Who asks, when, and what ids the plan draws.
+/// The circumstances of a request.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The person or program.
+    /// The user who made the request.
     pub actor: User,
-    /// Through what: `rest`, `cli`.
+    /// The channel of the request: `rest`, `cli`.
     pub channel: &'static str,
-    /// When, in microseconds; one per request.
+    /// The time, cut to microseconds; one for the whole request.
     pub now: OffsetDateTime,
-    /// The request.
+    /// The id of the request.
     pub request: RequestId,
-    /// Where ids come from.
+    /// The source of ids.
     pub ids: Ids,
-    /// What the actor may do.
+    /// The rights of the actor.
     pub access: Access,
-    /// How many deliveries, each made because of the one before, led to this request: what its `Tessera-Depth` says.
+    /// The length of the chain of deliveries, each caused by the one before, that led to this request: its `Tessera-Depth`.
     pub depth: u32,
 }
 
 /// Rights, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// Everything. Until there are people and rights, the one administrator.
+    /// All rights, in every queue.
     All,
     /// These rights, in every queue.
     Only(BTreeSet<String>),
@@ -42,7 +42,7 @@ impl Access {
     }
 }
 
-/// A time as the database keeps it, whatever the sender's clock shows: in UTC, cut to microseconds.
+/// Returns a time as the database stores it: in UTC, cut to microseconds.
 pub fn to_micros(time: OffsetDateTime) -> OffsetDateTime {
     let time = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
     time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)

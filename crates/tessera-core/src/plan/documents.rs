@@ -1,6 +1,6 @@
-//! Documents: the objects of the configuration as people write them and read them, in the words of the API.
+//! Documents: the objects of the configuration as the API reads and writes them.
 //!
-//! One shape goes both ways: what `GET` answers is what `POST` takes, plus `id`, `version` and `created_at`.
+//! One shape serves both directions: `GET` returns what `POST` accepts, plus `id`, `version` and `created_at`.
 
 use crate::error::{Error, Fault, Result};
 use crate::lifecycle::Definition;
@@ -21,21 +21,21 @@ use uuid::Uuid;
 
 /// The longest description, in bytes.
 pub const DESCRIPTION_MAX: usize = 10_000;
-/// The most people of a queue in one role, and the most fields of it.
+/// The most people of a queue in one role, and the most fields of a queue.
 pub const QUEUE_LIST_MAX: usize = 200;
 
-/// A document with what Tessera adds to it.
+/// A stored document, with the members that Tessera adds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stored<D> {
     /// Its id.
     pub id: Uuid,
-    /// The number of its version, from 1; scrips, templates and lifecycles have them.
+    /// The number of its version, from 1; only scrips, templates and lifecycles have versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i32>,
-    /// When it was made.
+    /// The time at which it was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// What it says.
+    /// The document.
     #[serde(flatten)]
     pub document: D,
 }
@@ -44,14 +44,14 @@ pub struct Stored<D> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueueDocument {
-    /// Unique, compared without case.
+    /// The name: unique, ignoring case.
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
-    /// For people.
+    /// A description for people.
     #[serde(default)]
     #[schemars(length(max = DESCRIPTION_MAX))]
     pub description: Option<String>,
-    /// The name or id of the lifecycle of its tickets; `default` unless given.
+    /// The name or id of the lifecycle of its tickets; default `default`.
     #[serde(default = "default_lifecycle")]
     pub lifecycle: String,
     /// `From` of replies.
@@ -62,11 +62,11 @@ pub struct QueueDocument {
     #[serde(default)]
     #[schemars(length(max = ADDRESS_MAX))]
     pub comment_address: Option<String>,
-    /// Usernames or mail addresses: told what the requestors are told.
+    /// Usernames or mail addresses of people who get the same mail as the requestors.
     #[serde(default)]
     #[schemars(length(max = QUEUE_LIST_MAX))]
     pub cc: Vec<String>,
-    /// Usernames or mail addresses: told everything.
+    /// Usernames or mail addresses of people who get all mail, comments included.
     #[serde(default)]
     #[schemars(length(max = QUEUE_LIST_MAX))]
     pub admin_cc: Vec<String>,
@@ -74,7 +74,7 @@ pub struct QueueDocument {
     #[serde(default)]
     #[schemars(length(max = QUEUE_LIST_MAX))]
     pub custom_fields: Vec<String>,
-    /// Whether it takes no new tickets.
+    /// Whether new tickets are rejected.
     #[serde(default)]
     pub disabled: bool,
 }
@@ -90,12 +90,12 @@ fn default_lifecycle() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifecycleDocument {
-    /// Unique, compared without case.
+    /// The name: unique, ignoring case.
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
-    /// Its statuses and the ways between them.
+    /// Its statuses and transitions.
     pub definition: Definition,
-    /// Whether no queue may take it; one that a queue has cannot be disabled.
+    /// Whether queues can no longer select it. A lifecycle in use by a queue cannot be disabled.
     #[serde(default)]
     pub disabled: bool,
 }
@@ -104,21 +104,21 @@ pub struct LifecycleDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomFieldDocument {
-    /// Unique, compared without case.
+    /// The name: unique, ignoring case.
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
-    /// How it is filled in.
+    /// The type of its values.
     pub field_type: FieldType,
-    /// What may be chosen, for the two Select types.
+    /// The allowed values, for the two Select types.
     #[serde(default)]
     pub values: Vec<String>,
-    /// How many values a ticket may have; 0 = any number. Else 1, for SelectMulti 0.
+    /// The most values of a ticket; 0 = no limit. Default 1, for SelectMulti 0.
     #[serde(default)]
     pub max_values: Option<u32>,
-    /// A regular expression that a whole Freeform value must match.
+    /// A regular expression that the whole value of a Freeform field must match.
     #[serde(default)]
     pub pattern: Option<String>,
-    /// Whether it is shown nowhere; its values stay.
+    /// Whether it is hidden everywhere; its values are kept.
     #[serde(default)]
     pub disabled: bool,
 }
@@ -127,24 +127,24 @@ pub struct CustomFieldDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateDocument {
-    /// Unique in its queue. Scrips name it.
+    /// The name: unique in its queue. Scrips refer to it.
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
-    /// The name or id of the queue it belongs to; `null` = global. In its queue it wins over a global one of its name.
+    /// The name or id of its queue; `null` = global. In its queue it takes precedence over the global template of the same name.
     #[serde(default)]
     pub queue: Option<String>,
-    /// The subject line; empty = the ticket's.
+    /// The subject line; empty = the ticket's subject.
     #[serde(default)]
     pub subject_template: String,
     /// The body.
     pub body_template: String,
-    /// What the body is: `text` unless given.
+    /// The content type of the body; default `text`.
     #[serde(default)]
     pub content_type: ContentType,
-    /// More headers, each a template.
+    /// Additional headers, each a template.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Whether it is as if it were not there.
+    /// Whether it is ignored, as if it did not exist.
     #[serde(default)]
     pub disabled: bool,
 }
@@ -153,33 +153,33 @@ pub struct TemplateDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserDocument {
-    /// Unique, compared without case.
+    /// The name: unique, ignoring case.
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub username: String,
-    /// Unique where given, compared without case.
+    /// The mail address: unique, ignoring case.
     #[serde(default)]
     #[schemars(length(max = ADDRESS_MAX))]
     pub email: Option<String>,
-    /// What people call them.
+    /// The display name.
     #[serde(default)]
     #[schemars(length(max = NAME_MAX))]
     pub name: Option<String>,
-    /// Whether they may own tickets.
+    /// Whether the user can own tickets.
     #[serde(default)]
     pub privileged: bool,
-    /// Whether they keep their history and get nothing.
+    /// Whether the user is disabled: their history is kept, but they get no mail.
     #[serde(default)]
     pub disabled: bool,
 }
 
-/// A scrip. `queue` and `disabled` are short forms of `queues` and `state`; answers have both.
+/// A scrip. `queue` and `disabled` are short forms of `queues` and `state`; responses contain both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScripDocument {
-    /// Unique, compared without case.
+    /// The name: unique, ignoring case.
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
-    /// For people.
+    /// A description for people.
     #[serde(default)]
     #[schemars(length(max = DESCRIPTION_MAX))]
     pub description: Option<String>,
@@ -189,33 +189,33 @@ pub struct ScripDocument {
     /// The queues it is attached to; `null`, and no `queue` either = every queue.
     #[serde(default)]
     pub queues: Option<Vec<Place>>,
-    /// When it fires; `GET /api/scrip-types` lists the types.
+    /// The type of its condition; `GET /api/scrip-types` lists the types.
     #[schemars(extend("enum" = Condition::TYPES))]
     pub condition_type: String,
-    /// What the condition needs to know.
+    /// The configuration of the condition.
     #[serde(default = "nothing")]
     #[schemars(extend("type" = ["object", "string"]))]
     pub condition_config: Value,
-    /// The transaction types it is tried on, of those that the condition can hold for; `null` = all of them.
+    /// The transaction types that it is tried on, among those that the condition can hold for; `null` = all of them.
     #[serde(default)]
     pub applicable_types: Option<Vec<String>>,
-    /// What it does; `GET /api/scrip-types` lists the types.
+    /// The type of its action; `GET /api/scrip-types` lists the types.
     #[schemars(extend("enum" = ACTIONS.each_ref().map(|action| action.name)))]
     pub action_type: String,
-    /// What the action needs to know.
+    /// The configuration of the action.
     #[serde(default = "nothing")]
     #[schemars(extend("type" = "object"))]
     pub action_config: Value,
-    /// The name of the template with its words.
+    /// The name of its template.
     #[serde(default)]
     pub template: Option<String>,
-    /// When it runs: `TransactionCreate` unless given.
+    /// The stage at which it runs; default `TransactionCreate`.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// Its place among the scrips of its stage; 0 unless given.
+    /// Its position among the scrips of its stage; default 0.
     #[serde(default)]
     pub sort_order: Option<i32>,
-    /// Whether it runs: `enabled` unless given.
+    /// Its state; default `enabled`.
     #[serde(default)]
     pub state: Option<State>,
     /// Short for the state `disabled`.
@@ -231,30 +231,30 @@ fn nothing() -> Value {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "must be the name of a queue, or {queue, stage?, sort_order?}")]
 pub enum Place {
-    /// By name or id; stage and order are the scrip's.
+    /// A queue by name or id, with the scrip's stage and order.
     Named(String),
-    /// With a stage and an order of its own.
+    /// A queue with its own stage and order.
     At(PlaceAt),
 }
 
-/// A queue that a scrip is attached to, with a stage and an order of its own.
+/// A queue that a scrip is attached to, with its own stage and order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceAt {
-    /// Name or id; `null` = every other queue.
+    /// The queue's name or id; `null` = every other queue.
     pub queue: Option<String>,
-    /// The scrip's unless given.
+    /// The stage; default: the scrip's.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// The scrip's unless given.
+    /// The position; default: the scrip's.
     #[serde(default)]
     pub sort_order: Option<i32>,
 }
 
-/// Reads a document from the members of a JSON object. A member that is `null` is as if it were not there.
+/// Reads a document from the members of a JSON object. Members that are `null` are ignored.
 ///
 /// # Errors
-/// `422 invalid`, naming the member that is unknown, missing or of the wrong type, or every text that holds U+0000.
+/// `422 invalid`, with the member that is unknown, missing or of the wrong type, or every text that contains U+0000.
 pub fn read<D: DeserializeOwned>(members: Map<String, Value>) -> Result<D> {
     let given = Value::Object(members.into_iter().filter(|(_, value)| !value.is_null()).collect());
     let mut faults = Vec::new();
@@ -265,13 +265,13 @@ pub fn read<D: DeserializeOwned>(members: Map<String, Value>) -> Result<D> {
     serde_path_to_error::deserialize(given).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
-        // For a member that is missing, the path ends before it.
+        // For a missing member, the path ends before it.
         let named = message.split('`').nth(1).filter(|_| path == ".").unwrap_or(&path).to_owned();
         Error::invalid(vec![Fault::new(named, message)])
     })
 }
 
-/// Texts with U+0000, wherever they stand: PostgreSQL cannot store it, in JSON neither.
+/// Finds texts that contain U+0000, which PostgreSQL cannot store, not even in JSON.
 fn find_nul(place: String, value: &Value, faults: &mut Vec<Fault>) {
     let mut say = |place: &str, text: &str| {
         if text.contains('\0') {
@@ -300,8 +300,8 @@ fn find_nul(place: String, value: &Value, faults: &mut Vec<Fault>) {
 }
 
 impl ScripDocument {
-    /// The same with its short forms and defaults written out: every place with its stage and order, `state` and
-    /// `disabled`, `queue` where there is just one.
+    /// Returns the document with short forms and defaults written out: every queue with its stage and order, `state` and
+    /// `disabled`, and `queue` if there is only one.
     ///
     /// # Errors
     /// Short forms that contradict the long ones.
@@ -360,7 +360,7 @@ impl ScripDocument {
         if faults.is_empty() { Ok(self) } else { Err(faults) }
     }
 
-    /// Where it is attached, once it is settled.
+    /// Returns the queues that it is attached to. The document must be settled.
     pub fn places(&self) -> Vec<PlaceAt> {
         let everywhere = PlaceAt { queue: None, stage: self.stage, sort_order: self.sort_order };
         let at = |place: &Place| match place {

@@ -1,4 +1,4 @@
-//! How configuration is read, and what short forms come to.
+//! Reading documents of the configuration, and writing out their short forms.
 
 use super::*;
 use serde_json::json;
@@ -9,7 +9,7 @@ fn read_scrip(more: Value) -> Result<ScripDocument> {
     read(members.as_object().unwrap().clone())
 }
 
-/// A scrip of these members, settled: queue, stage and order of each of its places.
+/// Settles a scrip with these members. Returns queue, stage and order of each attachment.
 fn places(more: Value) -> Vec<(Option<String>, Option<Stage>, Option<i32>)> {
     let settled = read_scrip(more).unwrap().settled().unwrap();
     settled.places().into_iter().map(|place| (place.queue, place.stage, place.sort_order)).collect()
@@ -37,7 +37,7 @@ fn what_cannot_be_read_is_named_whether_unknown_missing_or_of_another_type() {
     assert_eq!(field(read_scrip(json!({"sort_order": "first"})).unwrap_err()), "sort_order");
     assert_eq!(field(read::<ScripDocument>(Map::new()).unwrap_err()), "name");
     let null = read_scrip(json!({"description": null})).unwrap();
-    assert_eq!(null.description, None, "a member that is null is as if it were not there");
+    assert_eq!(null.description, None, "a null member is ignored");
 }
 
 #[test]

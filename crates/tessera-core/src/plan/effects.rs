@@ -14,7 +14,7 @@ use crate::scrip::action::ticket::{Column, Message, Mode, SetCustomField, SetSta
 use crate::scrip::template::Compiled;
 use serde_json::json;
 
-/// Prepares the action of a scrip: renders its words and says what it will do.
+/// Prepares the action of a scrip: renders its words, and returns what it will do.
 pub(super) fn intend<'a>(mut bench: Bench<'_, '_, 'a>) -> Result<Intent<'a>, Unready> {
     match &bench.scrip.action.effect {
         Effect::SendEmail(send) => mail::intend(&mut bench, send),

@@ -29,7 +29,7 @@ pub struct Done<'d> {
     pub transactions: &'d [Transaction],
     /// The evaluations, as far as they are known.
     pub evaluations: &'d [Evaluation],
-    /// The passes in order: those of the plan, or for a written request of [`past_passes`](super::past_passes()).
+    /// The passes in order: those of the plan, or those that the history of a written request gives.
     pub passes: &'d [Pass],
 }
 

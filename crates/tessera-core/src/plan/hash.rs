@@ -1,4 +1,4 @@
-//! The plan's hash: SHA-256 over a canonical form of its effects. Ids, times and the number of a new ticket are not in it.
+//! The plan's hash: SHA-256 over a canonical form of its effects, without ids, times and the number of a new ticket.
 
 use super::Plan;
 use super::words::Canonical;
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for PlanHash {
     }
 }
 
-/// Hashes what matters of a plan.
+/// Returns the hash of a plan's effects.
 pub(super) fn hash(plan: &Plan, canonical: &Canonical) -> PlanHash {
     let form = Form { now: plan.now, fixed: &canonical.fixed, is_create: plan.before.is_none() };
     let notable = |evaluation: &&Evaluation| {
@@ -68,10 +68,10 @@ pub(super) fn hash(plan: &Plan, canonical: &Canonical) -> PlanHash {
     PlanHash(hasher.0.finalize().into())
 }
 
-/// The canonical form: what differs from one preparing to the next is left out or fixed.
+/// Builds the canonical form: values that differ between two plans for the same request are left out or replaced.
 struct Form<'p> {
     now: OffsetDateTime,
-    /// Rendered texts that hold an id, a time or a new number, and what stands for them.
+    /// Replacements for rendered texts that contain an id, a time or a new number.
     fixed: &'p HashMap<String, String>,
     is_create: bool,
 }
@@ -123,7 +123,7 @@ impl Form<'_> {
 
     fn change(&self, change: &Change) -> Value {
         match change {
-            // The whole first state: its effects are those of the ticket, without ids and times.
+            // The initial ticket, in the same form as the ticket after: without ids and times.
             Change::Create(initial) => self.ticket(initial),
             Change::AddWatcher { role, watcher } | Change::DelWatcher { role, watcher } => {
                 json!([role, watcher.user, watcher.address])
@@ -132,7 +132,7 @@ impl Form<'_> {
         }
     }
 
-    /// Replaces texts and times within a value.
+    /// Replaces texts and times, at any depth of a value.
     fn normal(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.timeless(self.text(&text).to_owned())),
@@ -161,7 +161,7 @@ impl Form<'_> {
     }
 }
 
-/// Writes a value into the hash, keys in order, so that no map's order matters.
+/// Adds a value to the hash, with keys sorted, so that the order of maps does not matter.
 struct Hasher(Sha256);
 
 impl Hasher {

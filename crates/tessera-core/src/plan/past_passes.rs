@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Returns the passes that `prepare` ran for a request: the same as in its plan.
 ///
-/// `transactions` are the numbered transactions of the request in order, `evaluations` those that were kept. If the
-/// evaluations of the batch pass are gone, what it changed cannot be told from the changes before it.
+/// `transactions` are the numbered transactions of the request in order, `evaluations` those that were kept. Without
+/// the evaluations of the batch pass, its changes cannot be distinguished from those before it.
 pub fn past_passes(transactions: &[Transaction], evaluations: &[Evaluation]) -> Vec<Pass> {
     let history = History::of(transactions, evaluations);
     let each = transactions.iter().enumerate().filter(|(_, one)| one.starts_pass());

@@ -1,4 +1,4 @@
-//! What a request itself changes: the whole of it, in one order whatever the order of its JSON, or nothing.
+//! The request's own changes: all of them, in a fixed order that does not depend on its JSON, or none.
 
 use super::command::{CreateTicket, FieldChange, UpdateTicket};
 use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, checked_due, role_field, wanted_values};
@@ -7,7 +7,7 @@ use crate::lifecycle::Lifecycle;
 use crate::models::text::{self, CONTENT_MAX};
 use crate::models::{Queue, Role, StatusClass, Ticket, TransactionType, Watcher};
 
-/// Collects what is wrong with a request, so that it is refused once, with everything.
+/// Collects the errors in a request, so that it is refused once with all of them.
 #[derive(Default)]
 struct Refusals {
     faults: Vec<crate::error::Fault>,
@@ -26,7 +26,7 @@ impl Refusals {
         None
     }
 
-    /// What cannot be read right is said before what the state of things does not allow.
+    /// Invalid members take precedence over changes that the ticket's state does not allow.
     fn finish(self) -> Result<()> {
         match (self.faults.is_empty(), self.other) {
             (false, _) => Err(Error::invalid(self.faults)),
@@ -84,7 +84,7 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTicket) -> Result<()
     refusals.finish()
 }
 
-/// The changes of fields in the queue's order; unknown fields last, to be refused.
+/// Returns the changes of fields in the queue's order. Unknown fields come last; they are refused.
 fn in_queue_order<'c>(
     draft: &Draft<'_>,
     changes: &'c std::collections::BTreeMap<String, FieldChange>,
@@ -99,7 +99,7 @@ fn in_queue_order<'c>(
     Ok(changes)
 }
 
-/// The ticket that a create begins with; `draft.ticket` is a blank of the right queue.
+/// Applies a create. `draft.ticket` is a blank ticket in the right queue.
 pub(super) fn create(
     draft: &mut Draft<'_>,
     queue: &Queue,
@@ -150,7 +150,8 @@ fn permit(draft: &Draft<'_>, right: &str, queue: &Queue) -> Result<()> {
     if draft.context.access.has(right, queue.id) {
         return Ok(());
     }
-    let detail = format!("You need {right} in {} to make a ticket there. Ask an administrator.", queue.name);
+    let detail =
+        format!("You need {right} in {} to create a ticket there. Ask an administrator.", queue.name);
     Err(Error::new(Code::PermissionDenied, detail))
 }
 
@@ -176,7 +177,7 @@ fn too_many(role: Role, people: usize) -> Error {
     Error::invalid_field(role_field(role), message)
 }
 
-/// A ticket before anything was said of it.
+/// Returns a ticket without any values.
 pub(super) fn blank(
     draft_queue: &Queue,
     number: Option<i64>,

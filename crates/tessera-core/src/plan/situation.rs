@@ -1,47 +1,47 @@
-//! The situation: everything that a plan must know of a ticket and its people, as one load brings it.
+//! The situation: the ticket and its people, as loaded for a plan in one query.
 
 use crate::models::text::fold;
 use crate::models::{Ticket, TransactionType, User, UserId};
 use std::collections::HashMap;
 use time::OffsetDateTime;
 
-/// The ticket as it is, or a new one, with the people concerned.
+/// The current ticket or a new one, with the people concerned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Situation {
-    /// What there is.
+    /// The ticket.
     pub ticket: Target,
-    /// The users among the ticket's people and those that the command names.
+    /// The users among the ticket's people, and those that the command names.
     pub people: People,
     /// The first message and the newest ones, oldest first; loaded only when a template uses them.
     pub messages: Vec<PastMessage>,
 }
 
-/// What a plan is about.
+/// The ticket that a plan changes or creates.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    /// A ticket to be. A preview draws no number.
+    /// A new ticket.
     New {
-        /// Its number.
+        /// Its number; `None` in a preview, which draws none.
         number: Option<i64>,
     },
-    /// A ticket that is.
+    /// An existing ticket.
     Existing(Box<Ticket>),
 }
 
-/// A message of the ticket's past.
+/// A past message of the ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PastMessage {
     /// Create, Correspond or Comment.
     pub transaction_type: TransactionType,
-    /// Who wrote it.
+    /// The author.
     pub creator: UserId,
-    /// When.
+    /// The time at which it was written.
     pub created_at: OffsetDateTime,
-    /// Its text, at most 64 KiB, cut with a mark.
+    /// The text, cut at 64 KiB with a mark.
     pub content: String,
 }
 
-/// Users by id, name and address.
+/// Users by id, username and address.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct People {
     by_id: HashMap<UserId, User>,
@@ -49,22 +49,22 @@ pub struct People {
 }
 
 impl People {
-    /// The user of an id.
+    /// Returns the user with an id.
     pub fn get(&self, id: UserId) -> Option<&User> {
         self.by_id.get(&id)
     }
 
-    /// The user of a username or an address, compared without case.
+    /// Returns the user with a username or address, ignoring case.
     pub fn find(&self, word: &str) -> Option<&User> {
         self.by_word.get(&fold(word)).and_then(|id| self.by_id.get(id))
     }
 
-    /// Every user by id.
+    /// Returns every user by id.
     pub fn by_id(&self) -> &HashMap<UserId, User> {
         &self.by_id
     }
 
-    /// Every user, in no order.
+    /// Returns every user, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &User> {
         self.by_id.values()
     }
@@ -81,7 +81,7 @@ impl FromIterator<User> for People {
 impl Extend<User> for People {
     fn extend<T: IntoIterator<Item = User>>(&mut self, users: T) {
         for user in users {
-            // A username wins over an address of the same letters, whatever the order.
+            // A username takes precedence over an equal address, whatever the order.
             if let Some(email) = &user.email {
                 self.by_word.entry(fold(email)).or_insert(user.id);
             }
@@ -92,7 +92,7 @@ impl Extend<User> for People {
 }
 
 impl Situation {
-    /// Whether the ticket is yet to be.
+    /// Whether the ticket is being created.
     pub fn is_new(&self) -> bool {
         matches!(self.ticket, Target::New { .. })
     }

@@ -1,4 +1,4 @@
-//! Trying the condition of a scrip on a transaction: one way for plans and for what explains them.
+//! Trials: tries the condition of a scrip on a transaction, in the same way for plans and for explanations.
 
 use super::{Catalog, People};
 use crate::models::{Ticket, Transaction, User};
@@ -7,25 +7,26 @@ use crate::scrip::Scrip;
 use crate::scrip::condition::Tried;
 use time::OffsetDateTime;
 
-/// What conditions are tried on.
+/// The input of conditions.
 pub(super) struct Trial<'a> {
     pub catalog: &'a Catalog,
-    /// The ticket as it is then.
+    /// The ticket at that point.
     pub ticket: &'a Ticket,
-    /// Whether it is being made: then it has no number, so that a preview, which draws none, sees what a create does.
+    /// Whether the ticket is being created. Then conditions see no number, so that a preview, which draws none, agrees with the
+    /// create.
     pub is_new: bool,
-    /// The users among its people.
+    /// The users among the ticket's people.
     pub people: &'a People,
-    /// Who asked.
+    /// The user who made the request.
     pub actor: &'a User,
-    /// Through what.
+    /// The channel of the request.
     pub channel: &'a str,
-    /// When.
+    /// The time of the request.
     pub now: OffsetDateTime,
 }
 
 impl Trial<'_> {
-    /// Tries a scrip's condition on a transaction; CHANGED looks at `changes`.
+    /// Tries a scrip's condition on a transaction. CHANGED refers to `changes`.
     pub fn of(&self, scrip: &Scrip, transaction: &Transaction, changes: &[Transaction]) -> Tried {
         let scene = Scene {
             ticket: self.ticket,

@@ -1,4 +1,4 @@
-//! The values that templates speak of, built from the ticket as it is when a pass begins.
+//! Variables: the values that templates use, built from the ticket at the start of a pass.
 
 use super::LIST_MAX;
 use super::draft::{Draft, date};
@@ -10,23 +10,23 @@ use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use time::OffsetDateTime;
 
-/// How the values are meant.
+/// The kind of values: real, or fixed for the hash.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tense<'f> {
-    /// As they are.
+    /// The actual values.
     Real,
-    /// With fixed values in place of ids, of the request's time, of a new ticket's number, and of the texts that were
-    /// rendered from these: what the hash is over.
+    /// Fixed values that replace ids, the request's time, a new ticket's number, and texts rendered from these. The hash covers
+    /// these values.
     Fixed(&'f HashMap<String, String>),
 }
 
 impl Tense<'_> {
-    /// Whether the values stand for others.
+    /// Whether these are fixed values.
     pub fn is_fixed(self) -> bool {
         matches!(self, Self::Fixed(_))
     }
 
-    /// Puts fixed texts in the place of rendered ones, wherever they stand.
+    /// Replaces rendered texts by fixed ones, at any depth of a value.
     fn fix(self, value: &mut Value) {
         let Self::Fixed(fixes) = self else { return };
         match value {
@@ -49,12 +49,12 @@ impl Tense<'_> {
     }
 }
 
-/// The time that stands for the request's in [`Tense::Fixed`].
+/// The time that replaces the request's in [`Tense::Fixed`].
 pub(super) const FIXED_TIME: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-/// What stands for the number of a ticket that has none yet.
+/// The placeholder for the number of a ticket that has none yet.
 pub(super) const NEW_NUMBER: &str = "new";
 
-/// Makes the values for one transaction.
+/// Builds the values for one transaction.
 pub(super) struct Variables<'d, 'a> {
     draft: &'d Draft<'a>,
     tense: Tense<'d>,
@@ -65,7 +65,7 @@ impl<'d, 'a> Variables<'d, 'a> {
         Self { draft, tense }
     }
 
-    /// Everything but the scrip and the messages, which differ from scrip to scrip.
+    /// Returns all values except the scrip and the messages, which differ between scrips.
     pub fn of(&self, transaction: &Transaction) -> Map<String, Value> {
         let mut values = json!({
             "ticket": self.ticket(),
@@ -86,12 +86,12 @@ impl<'d, 'a> Variables<'d, 'a> {
         }
     }
 
-    /// The scrip itself.
+    /// Returns the value of `scrip`.
     pub fn scrip(scrip: &Scrip) -> Value {
         json!({ "id": scrip.id, "name": scrip.name, "version": scrip.version, "description": scrip.description })
     }
 
-    /// The ticket's past messages; comments only for a mail that is sent as a comment.
+    /// Returns the ticket's past messages; comments only for mail that is sent as a comment.
     pub fn messages(&self, comments: bool) -> Value {
         let shown = |kind: TransactionType| comments || kind != TransactionType::Comment;
         let messages = self.draft.situation.messages.iter().filter(|message| shown(message.transaction_type));
@@ -136,7 +136,7 @@ impl<'d, 'a> Variables<'d, 'a> {
         })
     }
 
-    /// The ticket's number, or what stands for it.
+    /// The ticket's number, or its placeholder.
     fn number(&self) -> Value {
         let is_new = self.draft.situation.is_new();
         match self.draft.ticket.number {
@@ -153,7 +153,7 @@ impl<'d, 'a> Variables<'d, 'a> {
         self.draft.catalog.installation.ticket_url(number)
     }
 
-    /// The values of the fields of the ticket's queue; a field of another queue is undefined.
+    /// Returns the values of the fields of the ticket's queue. A field of another queue is undefined.
     fn fields(&self) -> Value {
         let Ok(queue) = self.draft.queue_now() else { return Value::Null };
         let fields = queue.custom_fields.iter().filter_map(|id| self.draft.catalog.fields.get(*id));
@@ -247,7 +247,7 @@ fn person(user: &User) -> Value {
     json!({ "username": user.username, "name": user.display_name(), "email": user.email })
 }
 
-/// A message as templates get it: at most 64 KiB, cut between characters.
+/// Cuts a message for templates at 64 KiB, between characters.
 fn cut(body: &str) -> &str {
     const MESSAGE_MAX: usize = 64 * 1024;
     let mut end = body.len().min(MESSAGE_MAX);
@@ -257,7 +257,7 @@ fn cut(body: &str) -> &str {
     body.get(..end).unwrap_or(body)
 }
 
-/// What a transaction did, in words. RT: `RT::Transaction::BriefDescription`.
+/// Describes a transaction in words. RT: `RT::Transaction::BriefDescription`.
 fn describe(transaction: &Transaction, old: Option<&str>, new: Option<&str>) -> String {
     let field = transaction.field.as_deref().unwrap_or_default();
     match (&transaction.change, old, new) {

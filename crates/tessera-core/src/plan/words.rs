@@ -1,4 +1,4 @@
-//! Words: the templates of a scrip, rendered against the snapshot of a pass. What they render to is counted, and hashed.
+//! Words: the templates of a scrip, rendered against the snapshot of a pass, within a budget, and prepared for the hash.
 
 use super::RENDERED_MAX;
 use super::draft::{Draft, date, parse_date};

@@ -1,4 +1,5 @@
-//! Conditions: when a scrip fires. Each is an event, tried on one transaction, and perhaps a query; the answer says why.
+//! Conditions: when a scrip fires. A condition is an event, tried on one transaction, and optionally a query. The result
+//! includes the reasons.
 
 use super::mention::{Mention, Thing};
 use crate::error::Fault;
@@ -14,46 +15,46 @@ use std::collections::BTreeSet;
 /// A condition, parsed from `condition_type` and `condition_config`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    /// What must have happened.
+    /// The event: what the transaction must be.
     pub event: Event,
-    /// What must hold besides.
+    /// A query that must hold as well.
     pub query: Option<Asked>,
 }
 
-/// The query of a condition, as it is written.
+/// The query of a condition, as it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     /// Its text.
     pub text: String,
-    /// Its tree.
+    /// Its syntax tree.
     pub query: Query<Predicate>,
 }
 
-/// The same with its meaning, by the configuration of now; else what of it that does not know.
+/// The query with its names resolved in the current configuration; otherwise the first unknown name.
 pub type Resolved = Result<Query<Test>, Fault>;
 
-/// What became of trying a condition.
+/// The outcome of trying a condition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tried {
     /// Whether it holds, and why.
     pub why: Why,
-    /// What is broken, where something is.
+    /// The error, if the query cannot be evaluated.
     pub failure: Option<String>,
 }
 
 impl Tried {
-    /// Whether something comes of it, if only a failure.
+    /// Whether it holds or failed: in both cases the scrip has a verdict beyond "not applicable".
     pub fn is_settled(&self) -> bool {
         self.why.result || self.failure.is_some()
     }
 }
 
-/// What must have happened: the type of a condition.
+/// The event that a condition requires: its type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The ticket was made. RT: On Create.
+    /// The ticket was created. RT: On Create.
     OnCreate,
-    /// Anything of the scrip's `applicable_types`. RT: On Transaction.
+    /// Any transaction of the scrip's `applicable_types`. RT: On Transaction.
     OnTransaction,
     /// The status changed, from and to given statuses or classes. RT: On Status Change, `StatusChange`.
     OnStatusChange(StatusChangeConfig),
@@ -65,9 +66,9 @@ pub enum Event {
     OnClose,
     /// The status went from inactive to active. RT: On Reopen.
     OnReopen,
-    /// A comment was made. RT: On Comment.
+    /// A comment was added. RT: On Comment.
     OnComment,
-    /// A reply was made. RT: On Correspond.
+    /// A reply was added. RT: On Correspond.
     OnCorrespond,
     /// The owner changed. RT: On Owner Change.
     OnOwnerChange,
@@ -77,7 +78,7 @@ pub enum Event {
     OnPriorityChange,
     /// A custom field changed.
     OnCustomFieldChange(CustomFieldChangeConfig),
-    /// Anything of the scrip's `applicable_types`; all else is in the query. RT: `UserDefined`.
+    /// Any transaction of the scrip's `applicable_types`; the rest of the condition is in the query. RT: `UserDefined`.
     UserDefined,
 }
 
@@ -85,11 +86,11 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatusChangeConfig {
-    /// Statuses, or `initial`, `active`, `inactive`; none = any. RT's argument `old: a, b; new: c` is read into both.
+    /// Old statuses, or classes `initial`, `active`, `inactive`; empty = any. RT's `old: a, b; new: c` sets both members.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
     #[schemars(with = "Words")]
     pub from: Vec<String>,
-    /// The same, for the new status.
+    /// New statuses or classes; empty = any.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
     #[schemars(with = "Words")]
     pub to: Vec<String>,
@@ -101,11 +102,11 @@ pub struct StatusChangeConfig {
 pub struct CustomFieldChangeConfig {
     /// The field's name.
     pub field: String,
-    /// Old values; none = any, also no value.
+    /// Old values; empty = any value, or none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
     #[schemars(with = "Words")]
     pub from: Vec<String>,
-    /// New values; none = any, also no value.
+    /// New values; empty = any value, or none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
     #[schemars(with = "Words")]
     pub to: Vec<String>,
@@ -137,7 +138,7 @@ struct QueryConfig {
     query: String,
 }
 
-/// The configuration of a condition that needs none.
+/// The configuration of a condition without members.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NoConfig {}
@@ -149,23 +150,23 @@ const WORDS_MAX: usize = 100;
 const QUERY: &str = "condition_config.query";
 
 impl Asked {
-    /// Reads the query of a condition.
+    /// Parses the query of a condition.
     ///
     /// # Errors
-    /// What cannot be understood, with its place in the text.
+    /// The first syntax error, with its position in the text.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         let parsed = query::parse(text, Dialect::Tessera).map_err(|error| error.into_fault(QUERY, text))?;
         if parsed.query.0.is_none() {
-            let message = "holds no test; write one, as in CF.{Severity} = 'high'";
+            let message = "contains no test; write one, such as CF.{Severity} = 'high'";
             return Err(Fault::new(QUERY, message));
         }
         Ok(Self { text: text.to_owned(), query: parsed.query })
     }
 
-    /// Gives every test its meaning.
+    /// Resolves every name in the query.
     ///
     /// # Errors
-    /// The first name or value that is not known, with its place in the text.
+    /// The first unknown name or value, with its position in the text.
     pub fn resolve(&self, fields: &Fields<'_>) -> Resolved {
         query::resolve(&self.query, fields).map_err(|error| error.into_fault(QUERY, &self.text))
     }
@@ -190,19 +191,19 @@ impl Condition {
         "UserDefined",
     ];
 
-    /// Reads a condition as it is stored.
+    /// Parses a condition as it is stored.
     ///
     /// # Errors
-    /// Faults of `condition_type` or `condition_config`, with what is known instead.
+    /// Faults of `condition_type` or `condition_config`, with the values that are accepted.
     pub fn parse(condition_type: &str, config: &Value) -> Result<Self, Vec<Fault>> {
         let mut config = config.clone();
         let query = match config.as_object_mut().and_then(|config| config.remove("query")) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(Asked::parse(&text)),
-            Some(_) => Some(Err(Fault::new(QUERY, "is not a text; write a query in TicketSQL"))),
+            Some(_) => Some(Err(Fault::new(QUERY, "is not a string; write a TicketSQL query"))),
         };
         if query.is_none() && condition_type == "UserDefined" {
-            let message = "is missing; UserDefined holds when its query does, as in Priority > 50";
+            let message = "is missing; UserDefined requires a query, such as Priority > 50";
             return Err(vec![Fault::new(QUERY, message)]);
         }
         match (Event::parse(condition_type, &config), query.transpose()) {
@@ -211,7 +212,7 @@ impl Condition {
         }
     }
 
-    /// The JSON Schema of the configuration of a type.
+    /// Returns the JSON Schema of the configuration of a type.
     pub fn schema(condition_type: &str) -> Option<Schema> {
         let mut schema = match condition_type {
             "OnStatusChange" => schema_for!(StatusChangeConfig),
@@ -222,20 +223,20 @@ impl Condition {
         };
         let properties = schema.ensure_object().entry("properties").or_insert_with(|| json!({}));
         if let Some(properties) = properties.as_object_mut() {
-            let about = "A query in TicketSQL over the ticket after the change, Transaction, Actor, Channel and CHANGED; it must hold too.";
+            let about = "A TicketSQL query over the ticket after the change, Transaction, Actor, Channel and CHANGED. It must hold as well.";
             let query = json!({"type": "string", "maxLength": QUERY_MAX, "description": about});
             properties.insert("query".to_owned(), query);
         }
         Some(schema)
     }
 
-    /// The transaction types that the condition can hold for; a scrip of it is a candidate for no others.
+    /// Returns the transaction types that the condition can hold for. A scrip is a candidate for no others.
     /// RT: `ScripConditions.ApplicableTransTypes`.
     pub fn natural_types(&self) -> BTreeSet<TransactionType> {
         self.event.natural_types()
     }
 
-    /// Tries the condition on the transaction at hand, of a type it is applicable to; `query` is its query's meaning.
+    /// Tries the condition on a transaction of a type that it applies to. `query` is its resolved query.
     pub fn evaluate(&self, query: Option<&Resolved>, scene: &Scene<'_>, occasion: Occasion<'_>) -> Tried {
         let event = self.event.evaluate(occasion.transaction);
         let (asked, failure) = match query {
@@ -348,7 +349,7 @@ impl Event {
     }
 }
 
-/// What is wrong with a query, with its place, for those who did not just write it.
+/// Formats an error in a query with its position, for people who read about it later.
 fn told(fault: &Fault) -> String {
     let (line, column) = (fault.line.unwrap_or(1), fault.column.unwrap_or(1));
     Fault { field: format!("{QUERY}, line {line}, column {column}"), ..fault.clone() }.to_string()
@@ -406,7 +407,7 @@ fn any_of<W: AsRef<str>>(words: &[W]) -> Value {
     }
 }
 
-/// Reads a configuration; serde's own words are the message, and they name the field and what is known.
+/// Deserializes a configuration. The message is serde's, which names the member and the accepted ones.
 pub(super) fn read<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T, Vec<Fault>> {
     T::deserialize(config).map_err(|error| vec![Fault::new("condition_config", error.to_string())])
 }
@@ -424,7 +425,7 @@ fn read_status_change(config: &Value) -> Result<StatusChangeConfig, Vec<Fault>> 
     Ok(config)
 }
 
-/// RT's `old: a, b; new: c`, or one status alone, which means the new one.
+/// Parses RT's `old: a, b; new: c`. A status alone is the new one.
 fn read_rt_argument(argument: &str) -> Result<StatusChangeConfig, Vec<Fault>> {
     let list = |text: &str| {
         text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
@@ -438,7 +439,7 @@ fn read_rt_argument(argument: &str) -> Result<StatusChangeConfig, Vec<Fault>> {
             Some((side, _)) => {
                 return Err(vec![Fault::new(
                     "condition_config",
-                    format!("{side}: is not understood; write `old: a, b; new: c`"),
+                    format!("unknown key \"{side}\"; write `old: a, b; new: c`"),
                 )]);
             }
         }

@@ -1,11 +1,11 @@
-//! What a scrip was found to be worth: the verdict, and the why.
+//! Evaluations: the verdict on a scrip in one request, and the reasons.
 
 use crate::models::{DeliveryId, ScripId, ScripVersionId, TransactionId, Why};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 
-/// When a scrip runs: once for each transaction, or once for all that a request made.
+/// The stage at which a scrip runs: once for each transaction, or once for the whole request.
 #[derive(
     Debug,
     Clone,
@@ -24,7 +24,7 @@ pub enum Stage {
     /// After each transaction. RT: `TransactionCreate`.
     #[default]
     TransactionCreate,
-    /// Once, after all of a request. RT: `TransactionBatch`.
+    /// Once, after all transactions of a request. RT: `TransactionBatch`.
     TransactionBatch,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What became of a scrip that was considered.
+/// The outcome of a scrip that was considered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -57,13 +57,13 @@ pub enum Verdict {
     Fired,
     /// Its condition does not hold.
     NotApplicable,
-    /// Its condition holds and there is nothing to do: no recipients, no change, an empty template.
+    /// Its condition holds, but there is nothing to do: no recipients, no change, or an empty template.
     Declined,
     /// A lifecycle or a field definition does not allow its effect.
     Refused,
-    /// Its template or condition broke.
+    /// Its template, payload or condition failed.
     Failed,
-    /// It is on trial: what it would do is listed and not done.
+    /// It is on trial: its effects are listed, but nothing is done.
     Shadow,
     /// A budget of the request is used up.
     Stopped,
@@ -83,7 +83,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it stands in `scrips_fired`, and its whole trace is kept.
+    /// Whether `scrips_fired` lists it, and its whole trace is stored.
     pub fn is_notable(self) -> bool {
         !matches!(self, Self::NotApplicable | Self::Declined)
     }
@@ -95,7 +95,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A scrip that was considered, and what became of it.
+/// A scrip that was considered, and the outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The scrip.
@@ -110,19 +110,19 @@ pub struct Evaluation {
     pub stage: Stage,
     /// The type of its action.
     pub action_type: String,
-    /// The transaction it was tried on.
+    /// The transaction that it was tried on.
     pub transaction: TransactionId,
-    /// What became of it.
+    /// The outcome.
     pub verdict: Verdict,
-    /// Why.
+    /// The reasons: the condition's predicates, then those of the action.
     pub why: Why,
-    /// The deliveries that it made.
+    /// The deliveries that it created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deliveries: Vec<DeliveryId>,
-    /// The transactions that it made.
+    /// The transactions that it added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transactions: Vec<TransactionId>,
-    /// What it would have done, for a scrip on trial.
+    /// The effects of a scrip on trial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would: Vec<Value>,
 }

@@ -1,4 +1,4 @@
-//! Kinds of deliveries that connectors make, and the JSON Schemas that say what a payload of each looks like.
+//! Kinds of connectors, and the JSON Schema that the payloads of each must match.
 
 use crate::models::delivery::KindName;
 use jsonschema::{Draft, PatternOptions, Validator};
@@ -7,25 +7,25 @@ use std::fmt;
 
 /// The longest schema, in bytes.
 pub const SCHEMA_MAX: usize = 64 * 1024;
-/// The most memory that one compiled pattern may take, in bytes.
+/// The most memory of one compiled pattern, in bytes.
 const PATTERN_MAX: usize = 256 * 1024;
-/// The most faults told of one payload.
+/// The most errors reported for one payload.
 const FAULTS_MAX: usize = 20;
-/// The most parts of a schema that one value is held against.
+/// The most subschemas that one value is checked against.
 const LOOKS_MAX: usize = 10_000;
-/// How deep these are counted.
+/// The depth to which these are counted.
 const LOOKS_DEEP: usize = 64;
-/// How often references are followed to find what type a place has.
+/// The most references followed to find the type at a position.
 const REFERENCES_MAX: usize = 16;
 
-/// A kind that scrips may name.
+/// A kind that scrips can name.
 #[derive(Debug)]
 pub struct ConnectorKind {
     /// Its name.
     pub name: KindName,
-    /// What its payloads look like; `None` takes any JSON.
+    /// The schema of its payloads; `None` accepts any JSON.
     pub schema: Option<Schema>,
-    /// Whether a connector ever was there for it.
+    /// Whether a connector for it has ever connected.
     pub is_announced: bool,
 }
 
@@ -41,14 +41,14 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// What does not fit.
+/// A value of a payload that does not match the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// Where: a JSON pointer into the payload; empty is all of it.
+    /// The position: a JSON pointer into the payload; empty for the whole payload.
     pub pointer: String,
-    /// What is wrong.
+    /// The error.
     pub message: String,
-    /// Whether it also speaks of what stands below, which may be another thing there.
+    /// Whether it depends on values below that position.
     spreads: bool,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Misfit {
 }
 
 impl Misfit {
-    /// Whether it may come from the text at `pointer`, of which nobody knows what it will say.
+    /// Whether it may disappear with another text at `pointer`, one that is not known before run time.
     pub fn may_come_from(&self, pointer: &str) -> bool {
         is_at_or_below(&self.pointer, pointer) || (self.spreads && is_at_or_below(pointer, &self.pointer))
     }
@@ -73,15 +73,16 @@ fn is_at_or_below(pointer: &str, above: &str) -> bool {
 }
 
 impl Schema {
-    /// Compiles a schema. It may refer to nothing outside itself, and its patterns are matched in linear time.
+    /// Compiles a schema. References to other documents are rejected, and patterns are matched in linear time.
     ///
     /// # Errors
-    /// A sentence about what is wrong with it.
+    /// A message that describes the first problem.
     pub fn compile(source: Value) -> Result<Self, String> {
         if !matches!(source, Value::Object(_) | Value::Bool(_)) {
-            return Err("is no JSON Schema: that is an object".to_owned());
+            return Err("is not a valid JSON Schema: it must be an object".to_owned());
         }
-        jsonschema::meta::validate(&source).map_err(|error| format!("is no JSON Schema: {error}"))?;
+        jsonschema::meta::validate(&source)
+            .map_err(|error| format!("is not a valid JSON Schema: {error}"))?;
         let validator = jsonschema::options()
             .with_draft(Draft::Draft202012)
             .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX))
@@ -94,14 +95,14 @@ impl Schema {
         Ok(Self { source, validator })
     }
 
-    /// The schema as it was written.
+    /// The schema's source.
     pub fn source(&self) -> &Value {
         &self.source
     }
 
-    /// What of a payload does not fit, at most 20 faults.
+    /// Returns the values of a payload that do not match, at most 20.
     pub fn misfits(&self, payload: &Value) -> Vec<Misfit> {
-        // These say something about a whole that a part of it can change.
+        // Keywords whose result for a value depends on the values below it.
         const OF_ALL_BELOW: [&str; 14] = [
             "anyOf",
             "oneOf",
@@ -126,7 +127,8 @@ impl Schema {
         self.validator.iter_errors(payload).take(FAULTS_MAX).map(misfit).collect()
     }
 
-    /// The text at `pointer` as the number or truth value that alone fits there; `None` where a text fits, or it is neither.
+    /// Converts a text at `pointer` to the number or boolean that the schema requires there. Returns `None` if the schema accepts
+    /// a text, or the text is neither.
     pub fn coerced(&self, pointer: &str, text: &str) -> Option<Value> {
         let text = text.trim();
         let as_whole = || text.parse::<i64>().ok().map(Value::from);
@@ -139,7 +141,7 @@ impl Schema {
         })
     }
 
-    /// The types that fit at `pointer`, where no text does.
+    /// Returns the types that the schema accepts at `pointer`; `None` if it accepts a text.
     pub fn types_instead_of_text(&self, pointer: &str) -> Option<Vec<&str>> {
         let mut place = self.followed(&self.source)?;
         for step in pointer.split('/').skip(1) {
@@ -154,7 +156,7 @@ impl Schema {
         if types.contains(&"string") { None } else { Some(types) }
     }
 
-    /// What a schema says of a member or an item.
+    /// Returns the subschema of a member or an item.
     fn below<'s>(&'s self, place: &'s Value, step: &str) -> Option<&'s Value> {
         let item = || {
             let at: usize = step.parse().ok()?;
@@ -164,7 +166,7 @@ impl Schema {
         member.or_else(item).or_else(|| place.get("additionalProperties"))
     }
 
-    /// The schema itself, or the one of this document that it refers to.
+    /// Follows references within the document.
     fn followed<'s>(&'s self, mut place: &'s Value) -> Option<&'s Value> {
         for _ in 0..REFERENCES_MAX {
             match place.get("$ref").and_then(Value::as_str) {
@@ -176,14 +178,14 @@ impl Schema {
     }
 }
 
-/// Counts how often one place of a payload is held against parts of a schema. Each level may name the one below twice, and
-/// so a small schema take longer than anybody waits.
+/// Counts the subschemas that one value is checked against. Each level can refer to the one below twice, so the cost of a small
+/// schema can be exponential.
 fn look(source: &Value, part: &Value, looks: &mut usize, depth: usize) -> Result<(), String> {
     *looks += 1;
     if *looks > LOOKS_MAX {
-        return Err(format!("holds one value against more than {LOOKS_MAX} of its parts"));
+        return Err(format!("checks one value against more than {LOOKS_MAX} subschemas"));
     }
-    // A reference that leads back to itself is not followed again when a payload is checked.
+    // A circular reference is not followed again when a payload is checked.
     if depth > LOOKS_DEEP {
         return Ok(());
     }
@@ -230,9 +232,9 @@ mod tests {
     #[test]
     fn a_schema_that_is_none_or_refers_outside_or_repeats_itself_for_ever_is_refused() {
         let table = [
-            (json!("object"), "is no JSON Schema"),
-            (json!({"type": "text"}), "is no JSON Schema"),
-            (json!({"type": "object", "properties": []}), "is no JSON Schema"),
+            (json!("object"), "is not a valid JSON Schema"),
+            (json!({"type": "text"}), "is not a valid JSON Schema"),
+            (json!({"type": "object", "properties": []}), "is not a valid JSON Schema"),
             (json!({"$ref": "https://example.org/schema.json"}), "cannot be used"),
             (json!({"$ref": "file:///etc/passwd"}), "cannot be used"),
             (json!({"$ref": "#/$defs/missing"}), "cannot be used"),
@@ -267,7 +269,7 @@ mod tests {
             assert_eq!(schema.misfits(&json!({"a": 1})).is_empty(), fits, "{source}");
         }
         let refused = Schema::compile(json!({"$ref": "#/$defs/0", "$defs": doubling})).err();
-        assert!(refused.is_some_and(|told| told.contains("more than 10000 of its parts")));
+        assert!(refused.is_some_and(|told| told.contains("more than 10000 subschemas")));
     }
 
     #[test]

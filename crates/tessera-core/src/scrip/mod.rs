@@ -1,4 +1,4 @@
-//! Scrips: rules made of a condition, an action and the name of a template; versioned, attached to queues in an order.
+//! Scrips: rules with a condition, an action and the name of a template, versioned, and attached to queues in an order.
 
 pub mod action;
 pub mod condition;
@@ -14,21 +14,21 @@ use evaluation::Stage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Whether a scrip runs.
+/// The state of a scrip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It runs.
     #[default]
     Enabled,
-    /// It is as if it were not there.
+    /// It is never considered.
     Disabled,
-    /// It is tried and told of, and does nothing.
+    /// It is on trial: evaluated and reported, without effects.
     Shadow,
 }
 
 impl State {
-    /// The word in JSON and in the database.
+    /// The name in JSON and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Enabled => "enabled",
@@ -37,20 +37,20 @@ impl State {
         }
     }
 
-    /// The state of a word in the database.
+    /// Returns the state of a name in the database.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Enabled, Self::Disabled, Self::Shadow].into_iter().find(|state| state.as_str() == word)
     }
 }
 
-/// Where a scrip is attached, and when it runs there.
+/// The attachment of a scrip to a queue or to all queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attachment {
     /// `None` = every queue.
     pub queue: Option<QueueId>,
-    /// When.
+    /// The stage at which it runs there.
     pub stage: Stage,
-    /// Its place among the scrips of the stage; ties are broken by the scrip's id.
+    /// Its position among the scrips of the stage; ties are broken by the scrip's id.
     pub sort_order: i32,
 }
 
@@ -63,26 +63,26 @@ pub struct Scrip {
     pub version_id: ScripVersionId,
     /// The number of that version, from 1.
     pub version: i32,
-    /// Unique, compared without case.
+    /// The name: unique, ignoring case.
     pub name: String,
-    /// For people.
+    /// A description for people.
     pub description: Option<String>,
-    /// When it fires.
+    /// The condition under which it fires.
     pub condition: Condition,
-    /// The transaction types it is a candidate for.
+    /// The transaction types that it is a candidate for.
     pub applicable: BTreeSet<TransactionType>,
-    /// What it does.
+    /// The action that it carries out.
     pub action: Action,
-    /// The name of the template with its words.
+    /// The name of its template, which is looked up in the ticket's queue, then globally.
     pub template: Option<String>,
-    /// Whether it runs.
+    /// Its state.
     pub state: State,
-    /// Where.
+    /// The queues that it is attached to.
     pub attachments: Vec<Attachment>,
 }
 
 impl Scrip {
-    /// Where it is attached for tickets of a queue: an attachment to the queue itself decides, else the global one.
+    /// Returns the attachment that applies to tickets of a queue: that to the queue itself, else the global one.
     pub fn attachment_in(&self, queue: QueueId) -> Option<&Attachment> {
         [Some(queue), None]
             .into_iter()

@@ -1,4 +1,4 @@
-//! A desk and requests made of bytes: mostly words that mean something there, now and then anything.
+//! Generates a configuration and requests from bytes: mostly valid names, occasionally arbitrary texts.
 
 use crate::lifecycle::{Definition, Lifecycle};
 use crate::models::template::ContentType;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-/// Where every webhook of the desk goes.
+/// The server that every webhook is sent to.
 pub(super) const RECEIVER: &str = "https://hooks.example";
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-11-23 10:00:00.123456 UTC);
@@ -53,7 +53,7 @@ const FIELDS: [&str; 4] = ["Severity", "Components", "Note", "Nope"];
 const VALUES: [&str; 7] = ["low", "HIGH", "web", "mail", "a1", "", "a\0b"];
 const RIGHTS: [&str; 6] =
     ["CreateTicket", "ModifyTicket", "ReplyToTicket", "CommentOnTicket", "ModifyCustomField", "DeleteTicket"];
-/// Tests of queries; one names what there is not.
+/// Tests of queries; one names an unknown field.
 const QUERIES: [&str; 12] = [
     "CF.Severity = high",
     "CF.Components != web",
@@ -101,7 +101,7 @@ const WORDS: [&str; 30] = [
     "{{ ticket.priority / 0 }}",
 ];
 
-/// A desk, a person and what they ask for, first a ticket.
+/// A configuration, a person and their requests, the first of which creates a ticket.
 pub(crate) struct Desk {
     pub catalog: Catalog,
     pub commands: Vec<Command>,
@@ -111,7 +111,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// The same bytes make the same desk.
+    /// Generates a configuration. The same bytes give the same result.
     pub fn of(bytes: &[u8]) -> Self {
         let mut source = Source(Unstructured::new(bytes));
         let agents = agents();
@@ -147,7 +147,7 @@ impl Desk {
         Self { catalog: Catalog::new(parts), commands, people, actor, access }
     }
 
-    /// What a load would bring.
+    /// Returns the situation that a load would return.
     pub fn situation(&self, ticket: Option<&Ticket>) -> Situation {
         let ticket = match ticket {
             None => Target::New { number: Some(42) },
@@ -163,7 +163,7 @@ impl Desk {
         Situation { ticket, people: self.people.clone(), messages }
     }
 
-    /// The context of a request; each round is an hour later.
+    /// Returns the context of a request. Each round is an hour later.
     pub fn context(&self, round: u32, seed: u32) -> Context {
         let now = NOW + Duration::hours(round.into());
         let mut ids = Ids::new(now, seed.into());
@@ -172,7 +172,7 @@ impl Desk {
     }
 }
 
-/// Bytes that are used up choice by choice; where there are none left, every choice is the first.
+/// Bytes that each choice consumes. When they are used up, every choice is the first.
 struct Source<'b>(Unstructured<'b>);
 
 impl Source<'_> {
@@ -200,7 +200,7 @@ impl Source<'_> {
         (0..self.below(max + 1)).map(|_| make(self)).collect()
     }
 
-    /// One of the words, or anything.
+    /// Returns one of the words, or occasionally an arbitrary text.
     fn word(&mut self, known: &[&str]) -> String {
         if self.rarely() {
             self.0.arbitrary::<&str>().unwrap_or_default().to_owned()
@@ -213,7 +213,7 @@ impl Source<'_> {
         self.list(3, |source| source.word(known))
     }
 
-    /// A few pieces of templates, one after the other.
+    /// Returns a few concatenated pieces of templates.
     fn text(&mut self) -> String {
         self.list(3, |source| source.word(&WORDS)).concat()
     }
@@ -279,7 +279,7 @@ impl Source<'_> {
 
     // Configuration -------------------------------------------------------------------------------------------------
 
-    /// A lifecycle of few statuses, with any transitions among them and any map; the simplest where that makes none.
+    /// Generates a lifecycle with few statuses, arbitrary transitions and an arbitrary map; a simple one if that is invalid.
     fn lifecycle(&mut self) -> Arc<Lifecycle> {
         let active = self.list(2, |source| source.one(&["open", "busy"]));
         let inactive = self.list(2, |source| source.one(&["paid", "deleted"]));

@@ -1,4 +1,4 @@
-//! What holds for any input: the properties that `fuzz/` tries for long and the tests for a moment. Each panics where it is broken.
+//! Properties that hold for any input. `fuzz/` tests them for a long time, the unit tests briefly. Each panics if it is violated.
 
 use super::desk::Desk;
 use crate::delivery::email;
@@ -31,7 +31,7 @@ use uuid::Uuid;
 /// A property and its name.
 pub type Property = (&'static str, fn(&[u8]));
 
-/// Every property; its name is that of its target and of its folder of seeds.
+/// Every property, with the name of its fuzz target and its folder of seeds.
 pub const ALL: [Property; 5] = [
     ("templates", templates),
     ("addresses", addresses),
@@ -45,7 +45,8 @@ const MAIL_LINE_MAX: usize = 998;
 
 // Templates -----------------------------------------------------------------------------------------------------------
 
-/// A text, after a byte for its mode: it compiles or has faults inside of it, and renders the same twice, within its limits.
+/// Input: a byte for the mode, then a text. It compiles or has faults at positions within it, and renders the same twice, within its
+/// limits.
 pub fn templates(data: &[u8]) {
     let Some((mode, source)) = data.split_first() else { return };
     let modes = [Mode::Text, Mode::Html, Mode::Json, Mode::UrlPart, Mode::Line];
@@ -73,7 +74,7 @@ fn assert_told(source: &str, faults: &[Fault]) {
     }
 }
 
-/// A place is one of a character of the text, or the end of a line.
+/// Checks that a position is that of a character of the text, or the end of a line.
 fn assert_inside(source: &str, place: Option<(usize, usize)>) {
     let Some((line, column)) = place else { return };
     let width = source.split('\n').nth(line - 1).map(|line| line.chars().count());
@@ -92,7 +93,7 @@ fn assert_fits(rendered: &str, mode: Mode) {
     }
 }
 
-/// The variables that the published table promises, with its examples; and fields that try to break out.
+/// Returns the variables of the published table, with its examples, and fields with values that could break escaping.
 fn variables() -> Value {
     let mut root = Map::new();
     for variable in VARIABLES.iter().filter(|variable| !variable.path.contains("[]")) {
@@ -109,7 +110,7 @@ fn variables() -> Value {
     Value::Object(root)
 }
 
-/// What stands in a list: the parts that the table gives for it, or those of a transaction.
+/// Returns an item of a list: the parts in the table, or those of a transaction.
 fn parts(list: &Variable) -> Value {
     let (of, prefix) = match list.path {
         "batch" => ("transaction.", "transaction.".to_owned()),
@@ -144,7 +145,8 @@ fn put(object: &mut Map<String, Value>, path: &str, value: Value) {
 
 // Addresses -----------------------------------------------------------------------------------------------------------
 
-/// Any text in each place of a mail: what passes for an address stands in envelope and headers as it is, and nothing adds a line.
+/// Input: a text that is tried in each part of a mail. A valid address appears in envelope and headers unchanged, and no text adds
+/// a line.
 pub fn addresses(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let bare = bare_address(&text);
@@ -175,7 +177,7 @@ pub fn addresses(data: &[u8]) {
     }
 }
 
-/// The headers of the mails that are tried.
+/// The headers of the mails in this property.
 const HEADERS: [&str; 9] = [
     "Date",
     "From",
@@ -207,7 +209,7 @@ fn mail() -> Email {
     }
 }
 
-/// The fields of a mail's head, folded lines put together.
+/// Returns the header fields of a mail, with folded lines joined.
 fn fields(message: &[u8]) -> Vec<(String, String)> {
     let message = std::str::from_utf8(message).unwrap();
     let (head, _) = message.split_once("\r\n\r\n").unwrap();
@@ -220,7 +222,7 @@ fn header(message: &[u8], name: &str) -> Vec<String> {
     fields(message).into_iter().filter(|(found, _)| found == name).map(|(_, value)| value).collect()
 }
 
-/// Each header is one of those there may be and stands once; lines end as lines do and have their length.
+/// Checks that each header is a known one and occurs once, and that lines have valid ends and lengths.
 fn assert_sound(message: &[u8], known: &[&str]) {
     let text = std::str::from_utf8(message).unwrap();
     let mut seen = BTreeSet::new();
@@ -236,15 +238,15 @@ fn assert_sound(message: &[u8], known: &[&str]) {
 
 // Lifecycles ----------------------------------------------------------------------------------------------------------
 
-/// JSON: no definition or one with faults that are told; else a lifecycle that keeps its own rules and comes back from what is
-/// written down.
+/// Input: JSON. It is not a definition, or has faults that are reported, or gives a lifecycle that follows its own rules and survives
+/// serialization.
 pub fn lifecycles(data: &[u8]) {
     let Ok(definition) = serde_json::from_slice::<Definition>(data) else { return };
     let compile = |definition| Lifecycle::compile(id().0.into(), id().0.into(), "Tried", definition);
     let lifecycle = match compile(definition) {
         Ok(lifecycle) => lifecycle,
         Err(faults) => {
-            // One more says how many are not told.
+            // One more reports the number of omitted faults.
             assert!((1..=definition::FAULTS_MAX + 1).contains(&faults.len()));
             return assert!(faults.iter().all(|fault| !fault.message.is_empty() && !fault.field.is_empty()));
         }
@@ -273,8 +275,9 @@ pub fn lifecycles(data: &[u8]) {
 
 // Plans ---------------------------------------------------------------------------------------------------------------
 
-/// A desk and requests made of bytes: each is refused or becomes a plan, the same twice, of the same hash whatever its ids, within
-/// its budgets; its mails can be sent and its webhooks go nowhere else; and the history of all of them is the ticket.
+/// Input: bytes for a configuration and requests. Each request is refused or gives a plan: the same twice, with a hash that does not
+/// depend on ids, within its budgets, with passes that the history reproduces. Its mails can be sent, its webhooks go to the
+/// configured server, and the history of all plans folds to the ticket.
 pub fn plans(data: &[u8]) {
     let desk = Desk::of(data);
     let mut plans: Vec<Plan> = Vec::new();
@@ -289,7 +292,7 @@ pub fn plans(data: &[u8]) {
         assert_eq!(
             past_passes(&one.transactions, &one.evaluations),
             one.passes,
-            "the passes of the past are others"
+            "the history gives other passes"
         );
         assert_rows(&one);
         one.deliveries.iter().for_each(|delivery| assert_leaves_well(&desk.catalog, &delivery.payload));
@@ -316,13 +319,13 @@ fn assert_within_budgets(plan: &Plan) {
     for one in &plan.transactions {
         let depth = one.caused_by.map_or(0, |cause| depths.get(&cause).map_or(0, |depth| depth + 1));
         depths.insert(one.id, depth);
-        // What says that the cascade was stopped is caused by what could go no deeper.
+        // The SystemError that reports the stop is caused by the deepest transaction.
         let is_told = matches!(one.change, Change::SystemError { .. });
         assert!(depth <= CASCADE_DEPTH_MAX + u32::from(is_told), "a cascade {depth} deep");
     }
 }
 
-/// The rows that come and go make the ticket after of the one before.
+/// Checks that the rows of a plan turn the ticket before into the ticket after.
 fn assert_rows(plan: &Plan) {
     type Values<'p> = BTreeSet<(CustomFieldId, &'p str)>;
     fn values(ticket: &Ticket) -> Values<'_> {
@@ -348,7 +351,7 @@ fn assert_leaves_well(catalog: &Catalog, payload: &Payload) {
             let mut seen = BTreeSet::new();
             for address in everybody {
                 assert!(!catalog.is_own_address(address), "{address} would come back");
-                assert!(seen.insert(fold(address)), "{address} stands twice");
+                assert!(seen.insert(fold(address)), "{address} is listed twice");
             }
             let built = email::build(id(), OffsetDateTime::UNIX_EPOCH, mail).unwrap();
             let own = mail.headers.keys().map(String::as_str);
@@ -364,8 +367,9 @@ fn assert_leaves_well(catalog: &Catalog, payload: &Payload) {
 
 // TicketSQL -----------------------------------------------------------------------------------------------------------
 
-/// A text as a query, in both dialects and for both purposes: it is read or refused at a place within it, with what is wrong; a
-/// tree prints to what reads back as the same tree; and what is resolved compiles to SQL with a value for each parameter, and says the same as JSON.
+/// Input: a text, parsed as a query in both dialects and for both purposes. It is valid, or rejected with a message and a position
+/// within it. Its tree prints to a text that parses to the same tree. Once resolved it compiles to SQL with a value for each
+/// parameter, and has the same meaning as JSON.
 pub fn ticketsql(data: &[u8]) {
     static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Desk::of(&[]).catalog);
     let text = String::from_utf8_lossy(data);
@@ -400,7 +404,7 @@ pub fn ticketsql(data: &[u8]) {
     }
 }
 
-/// What the tests of a query ask, in order.
+/// Returns the meanings of the tests of a query, in order.
 fn meanings(query: &Query<Test>) -> Vec<(bool, &Meaning)> {
     query.tests().into_iter().map(|test| (test.is_negated, &test.meaning)).collect()
 }

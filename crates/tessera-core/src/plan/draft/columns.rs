@@ -52,7 +52,7 @@ impl Draft<'_> {
 /// Rejects an invalid subject.
 pub(in crate::plan) fn check_subject(subject: &str) -> Result<()> {
     let fault = text::line_fault(subject, SUBJECT_MAX).or_else(|| {
-        subject.trim().is_empty().then(|| "is empty; it is what people see in the list".to_owned())
+        subject.trim().is_empty().then(|| "is empty; lists show tickets by their subject".to_owned())
     });
     fault.map_or(Ok(()), |fault| Err(Error::invalid_field("subject", fault)))
 }

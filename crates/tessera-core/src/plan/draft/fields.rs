@@ -15,7 +15,7 @@ impl<'a> Draft<'a> {
         let place = format!("custom_fields.{name}");
         let field = self.catalog.fields.find(name).ok_or_else(|| {
             let known = text::list(attached().map(|field| field.name.as_str()));
-            Error::invalid_field(&place, format!("there is no such field; queue {} has {known}", queue.name))
+            Error::invalid_field(&place, format!("field not found; queue {} has {known}", queue.name))
         })?;
         if !queue.custom_fields.contains(&field.id) {
             let known = text::list(attached().map(|field| field.name.as_str()));

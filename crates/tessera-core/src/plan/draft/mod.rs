@@ -140,7 +140,7 @@ impl<'a> Draft<'a> {
             return Err(Error::invalid_field(place, fault));
         }
         if content.body.trim().is_empty() {
-            return Err(Error::invalid_field(place, "is empty; write something or leave it out"));
+            return Err(Error::invalid_field(place, "is empty; write a text or omit it"));
         }
         let line = Line { content: Some(content), ..Line::default() };
         let id = self.push(kind, change, line, cause);

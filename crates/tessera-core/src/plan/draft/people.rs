@@ -31,11 +31,11 @@ impl Draft<'_> {
         agent.map(|agent| Some(agent.id)).ok_or_else(|| {
             let message = if self.situation.people.find(word).is_some() || self.catalog.agent(word).is_some()
             {
-                format!("{word} may not own tickets: only privileged users that are not disabled may")
+                format!("{word} cannot own tickets: only privileged users who are not disabled can")
             } else {
                 let agents = self.catalog.agents.iter().filter(|agent| agent.privileged && !agent.disabled);
                 format!(
-                    "there is no user \"{word}\"; these may own tickets: {}",
+                    "user \"{word}\" not found; these can own tickets: {}",
                     text::list(agents.map(|a| a.username.as_str()))
                 )
             };
@@ -50,7 +50,7 @@ impl Draft<'_> {
             return Ok(false);
         }
         if watchers.len() >= WATCHERS_MAX {
-            let message = format!("has {WATCHERS_MAX} people already, which is the most");
+            let message = format!("already has {WATCHERS_MAX} people, which is the limit");
             return Err(Error::invalid_field(role_field(role), message));
         }
         self.demand("ModifyTicket", self.ticket.queue, cause)?;
@@ -93,14 +93,14 @@ impl Draft<'_> {
         if user == Some(SYSTEM_USER) {
             return Err(Error::invalid_field(
                 role_field(role),
-                format!("{word} is the system and cannot watch a ticket"),
+                format!("{word} is the system user and cannot watch a ticket"),
             ));
         }
         if user.is_none() && !text::is_address(word) {
             let message = if cause.is_request() {
                 format!("\"{word}\" is neither a user nor a mail address (name@example.org)")
             } else {
-                format!("unknown user \"{word}\": a scrip may name an agent or a mail address")
+                format!("unknown user \"{word}\": a scrip can name an agent or a mail address")
             };
             return Err(Error::invalid_field(role_field(role), message));
         }

@@ -248,7 +248,7 @@ fn a_reply_opens_a_closed_ticket_and_leaves_alone_what_the_request_itself_decide
 
 #[test]
 fn conditions_hold_for_what_they_say_and_their_why_hides_nothing() {
-    // Condition, its configuration, and the changes of a table of requests that it fires on.
+    // A condition, its configuration, and the requests that it fires on.
     let requests: [(&str, UpdateTicket); 6] = [
         ("open", status("open")),
         ("resolve", status("resolved")),
@@ -303,7 +303,7 @@ fn conditions_hold_for_what_they_say_and_their_why_hides_nothing() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&plan.evaluations[0].why).unwrap());
 }
 
-/// A desk that mails and calls out on every new ticket, and raises its priority.
+/// A configuration that sends a mail and a webhook for every new ticket, and raises its priority.
 fn outspoken() -> Catalog {
     Desk::new()
         .template("T", "It", "Words")

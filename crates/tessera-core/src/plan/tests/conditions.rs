@@ -1,4 +1,4 @@
-//! Queries in conditions: what they see of the ticket and of the change at hand, and what becomes of broken ones.
+//! Queries in conditions: the ticket and the change that they see, and queries that fail.
 
 use super::*;
 use crate::plan::explain::{Done, bystanders};
@@ -11,17 +11,17 @@ fn raise() -> (&'static str, Value) {
     ("SetPriority", json!({"value": "80"}))
 }
 
-/// A desk with one scrip, It, which raises the priority.
+/// A configuration with one scrip, It, which raises the priority.
 fn desk(kind: &str, query: &str, more: Value) -> Catalog {
     Desk::new().scrip("It", (kind, asks(query)), raise(), more).open()
 }
 
-/// A ticket as it was made at a desk without scrips.
+/// Creates a ticket in a configuration without scrips.
 fn made() -> Ticket {
     create(&Desk::new().open(), new_ticket()).unwrap().ticket
 }
 
-/// Whether It fires on a change of [`made`].
+/// Returns whether It fires on a change of [`made`].
 #[track_caller]
 fn fires(kind: &str, query: &str, more: Value, command: UpdateTicket) -> bool {
     let plan = update(&desk(kind, query, more), &made(), command).unwrap();
@@ -122,7 +122,7 @@ fn the_actor_and_the_channel_are_those_of_the_request() {
     ] {
         assert_eq!(fires("OnStatusChange", query, json!({}), status("open")), expected, "{query}");
     }
-    // What a scrip changes is made by the system, for the person who asked.
+    // Changes by a scrip are made by the system user, on behalf of the person who made the request.
     let catalog = Desk::new()
         .scrip("First", ("OnCreate", json!({})), raise(), json!({}))
         .scrip(
@@ -155,7 +155,7 @@ fn changed_looks_at_the_transaction_at_hand_and_in_the_batch_at_all_of_the_reque
         "both of the request"
     );
     assert!(!fires("UserDefined", "Started CHANGED", json!({}), several()), "what follows starts no pass");
-    // Making a ticket changes nothing, and what scrips then change is a change.
+    // Creating a ticket changes nothing; changes by its scrips do count.
     let values = CreateTicket { priority: Some(5), status: Some("open".to_owned()), ..new_ticket() };
     let query = "Status CHANGED OR Priority CHANGED OR Subject CHANGED";
     let plan =
@@ -212,7 +212,7 @@ fn a_query_that_names_what_is_gone_fails_its_scrip_and_not_the_request() {
     assert!(!why.result && why.children[0].result, "{why:?}");
     assert_eq!(why.children[1].expected, "Priority = 0\n AND CF.{Severity} = 'high'");
     assert!(why.children[1].reason.as_deref().unwrap().contains("there is no custom field"), "{why:?}");
-    // Where what must have happened did not, nothing is broken.
+    // If the event did not happen, an invalid query is not a failure.
     let opened = update(&catalog, &made(), status("open")).unwrap();
     assert_eq!(verdict_of(&opened, "Elsewhere"), Verdict::NotApplicable);
     assert_eq!(
@@ -301,7 +301,7 @@ fn what_is_explained_afterwards_is_what_was_found_then() {
     assert_explained(&new, &create(&new, new_ticket()).unwrap(), &["It"]);
 }
 
-/// Asserts that these scrips, of which nothing is known, are told of with the why that the plan found.
+/// Asserts that these scrips, without their evaluations, are explained with the same reasons as in the plan.
 #[track_caller]
 fn assert_explained(catalog: &Catalog, plan: &Plan, scrips: &[&str]) {
     let (nobody, actor) = (People::default(), admin());

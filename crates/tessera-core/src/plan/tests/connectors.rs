@@ -1,4 +1,4 @@
-//! What a connector is handed: JSON in the form that its kind takes, or a reason why there is none.
+//! Connector messages: payloads that match the schema of their kind, and the reasons why a scrip creates none.
 
 use super::*;
 use crate::models::delivery::{Custom, Payload};
@@ -29,7 +29,7 @@ fn made(plan: &Plan) -> &Custom {
     }
 }
 
-/// The plan of a create; without a number it is that of a preview.
+/// Plans a create; without a number, a preview.
 fn planned(catalog: &Catalog, number: Option<i64>) -> Plan {
     let situation =
         Situation { ticket: Target::New { number }, people: People::default(), messages: Vec::new() };
@@ -84,7 +84,7 @@ fn a_preview_that_knows_no_number_says_what_the_create_will_do() {
         (json!("new"), json!(7))
     );
     assert_eq!(preview.hash, create.hash);
-    // What does not depend on the number is told by the preview too.
+    // A preview reports everything that does not depend on the number.
     let catalog = desk(json!({"channel": "a", "text": "x", "number": "{{ ticket.number }}"}), json!({}));
     assert_eq!(verdicts(&planned(&catalog, None)), ["Chat: failed"]);
 }

@@ -1,4 +1,4 @@
-//! What a change says exactly: names, causes, limits; and who and what a catalog finds.
+//! Names, causes and limits of changes, and lookups in a catalog.
 
 use super::*;
 use crate::error::Code;
@@ -11,7 +11,7 @@ fn watchers(role: Role, add: &[&str], remove: &[&str]) -> UpdateTicket {
     UpdateTicket { watchers: BTreeMap::from([(role, difference)]), ..UpdateTicket::default() }
 }
 
-/// An update by somebody else than the administrator.
+/// Plans an update by a user other than the administrator.
 fn update_by(actor: User, catalog: &Catalog, ticket: &Ticket, command: UpdateTicket) -> Plan {
     let ticket = Target::Existing(Box::new(ticket.clone()));
     let situation = Situation { ticket, people: People::default(), messages: Vec::new() };
@@ -75,9 +75,9 @@ fn who_may_not_own_is_told_so_and_who_is_unknown_is_told_who_may() {
         refused.faults()[0].message.clone()
     };
     for known in ["eve", "dan", "system"] {
-        assert!(refusal(known).starts_with(&format!("{known} may not own tickets")), "{known}");
+        assert!(refusal(known).starts_with(&format!("{known} cannot own tickets")), "{known}");
     }
-    assert!(refusal("zoe").ends_with("these may own tickets: \"admin\", \"ann\" and \"bob\""));
+    assert!(refusal("zoe").ends_with("these can own tickets: \"admin\", \"ann\" and \"bob\""));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_change_of_a_field_names_so_many_values_and_no_more() {
     };
     let web = |count: u32| vec!["web".to_owned(); count as usize];
     let plan = change(FieldChange::Replace(web(COUNT_MAX))).unwrap();
-    assert_eq!(plan.ticket.values_of(CustomFieldId(id(301))), ["web"], "a value stands once");
+    assert_eq!(plan.ticket.values_of(CustomFieldId(id(301))), ["web"], "each value is kept once");
     assert!(change(FieldChange::Replace(web(COUNT_MAX + 1))).is_err());
     let both = |add, remove| FieldChange::Difference(Difference { add: web(add), remove: web(remove) });
     assert!(change(both(COUNT_MAX - 1, 1)).is_ok());
@@ -183,7 +183,7 @@ fn a_value_goes_in_any_case_and_comes_once() {
     assert_eq!(plan.ticket.values_of(CustomFieldId(id(301))), ["db", "mail"]);
 }
 
-/// What becomes of so many scrips on create that do the same, with a template of these headers and this body.
+/// Returns the verdicts on a number of scrips with the same action on create, with a template of these headers and this body.
 fn rendering(scrips: usize, then: (&str, Value), headers: &[(&str, &str)], body: &str) -> Vec<Verdict> {
     let mut desk = Desk::new().template("T", "{{ ticket.subject }}", body);
     let source = TemplateSource {
@@ -214,7 +214,7 @@ fn a_request_renders_so_many_bytes_and_not_one_more() {
     assert!(fits(each), "all of it may be used");
     assert!(!fits(each + 1), "and no more");
 
-    // Of a mail all counts: a subject of 2 bytes, headers of 3, the body.
+    // All of a mail counts: a subject of 2 bytes, headers of 3, the body.
     let headers = [("X-A", "a"), ("X-B", "bb")];
     let fits = |bytes: usize| {
         let to = ("SendEmail", json!({"to": ["x@example.net"]}));
@@ -259,7 +259,7 @@ fn a_role_takes_so_many_people_and_one_request_names_no_more() {
     assert_eq!(named, "names 201 people; at most 200 are allowed");
     assert_eq!(
         refused(change(&full.ticket, people(500, 1), vec![])),
-        "has 200 people already, which is the most"
+        "already has 200 people, which is the limit"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Scrips that were no candidates: which gate kept each out, with what was expected and found.
+//! Scrips that were not candidates: the requirement that each failed, with the expected and the actual value.
 
 use super::*;
 use crate::plan::explain::{Bystander, Done, bystanders};
@@ -22,7 +22,7 @@ fn of<'b, 'c>(all: &'b [Bystander<'c>], scrip: &str) -> &'b Bystander<'c> {
     all.iter().find(|one| one.scrip.name == scrip).unwrap_or_else(|| panic!("{scrip} in {all:?}"))
 }
 
-/// The gates that were shut: predicate, expected, actual.
+/// Returns the requirements that were not met: predicate, expected, actual.
 fn shut(bystander: &Bystander<'_>) -> Vec<(String, Value, Value)> {
     let shut = bystander.why.children.iter().filter(|gate| !gate.result);
     shut.map(|gate| (gate.predicate.to_string(), gate.expected.clone(), gate.actual.clone())).collect()
@@ -36,7 +36,7 @@ fn raise(to: &str) -> (&'static str, Value) {
     ("SetPriority", json!({ "value": to }))
 }
 
-/// A desk whose last scrip is attached to the queue Billing alone.
+/// Adds a scrip that is attached only to the queue Billing.
 fn with_billing(desk: Desk) -> Desk {
     let mut desk = desk.scrip("Other queue", ("OnCreate", json!({})), raise("1"), json!({}));
     let scrip = Arc::get_mut(desk.parts.scrips.last_mut().unwrap()).unwrap();
@@ -64,7 +64,7 @@ fn each_scrip_that_was_no_candidate_names_the_gate_that_kept_it_out() {
     assert_eq!(shut(of(&all, "Other queue")), gate("ticket.queue", json!(["Billing"]), json!(["Support"])));
     let types = gate("transaction.type", json!(["Comment"]), json!(["Create", "Set"]));
     assert_eq!(shut(of(&all, "Other type")), types);
-    // Nothing is hidden: the open gates are told as well.
+    // The requirements that were met are listed as well.
     assert_eq!(of(&all, "Off").why.children.len(), 4);
 }
 

@@ -1,14 +1,14 @@
-//! What is in a plan's hash, part by part, and what is not.
+//! The parts of a plan that its hash covers, and those that it does not.
 
 use super::*;
 use crate::plan::hash::hash;
 use crate::plan::words::Canonical;
 use time::Duration;
 
-/// A part of a plan that is changed.
+/// A change of one part of a plan.
 type Part = (&'static str, fn(&mut Plan));
 
-/// A create and an update, each with all sorts of changes.
+/// Plans a create and an update, each with many kinds of changes.
 fn plans() -> [Plan; 2] {
     let catalog =
         Desk::new().scrip("Up", ("OnCreate", json!({})), ("SetPriority", json!({"value": "9"})), json!({}));

@@ -4,7 +4,7 @@ use super::*;
 use crate::plan::command::Difference;
 use proptest::prelude::*;
 
-/// Everything that differs from one preparing to the next stands in one of these words.
+/// Contains every kind of value that differs between two plans for the same request.
 const VOLATILE: &str = "{{ now }} {{ ticket.number }} {{ ticket.url }} {{ ticket.created_at }} {{ transaction.id }} {{ ticket.updated_at }}";
 
 fn volatile_desk() -> Catalog {
@@ -198,7 +198,7 @@ fn any_update() -> impl Strategy<Value = UpdateTicket> {
         )
 }
 
-/// A desk whose scrips answer nearly everything, some of them to each other.
+/// A configuration whose scrips respond to nearly everything, some of them to each other.
 fn busy_desk() -> Catalog {
     Desk::new()
         .template("T", "{{ ticket.subject }}", "{{ transaction.description }} {{ now }}")

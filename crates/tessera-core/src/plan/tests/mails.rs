@@ -1,4 +1,4 @@
-//! Who is mailed, what it says, and what a webhook carries.
+//! Mail and webhooks: recipients and content.
 
 use super::*;
 use crate::models::delivery::{Email, HeaderValue, Payload, RecipientOutcome};

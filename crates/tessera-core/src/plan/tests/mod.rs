@@ -1,4 +1,4 @@
-//! Tests of planning: pure, over a desk made in memory.
+//! Tests of planning: pure, with a configuration in memory.
 
 mod automation;
 mod conditions;
@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 pub(crate) const NOW: OffsetDateTime = datetime!(2026-11-23 10:00:00.123456 UTC);
 
-/// A desk in memory: queues Support and Billing, agents ann and bob, fields Severity, Components, Note.
+/// A configuration in memory: queues Support and Billing, agents ann and bob, fields Severity, Components, Note.
 pub(crate) struct Desk {
     parts: Parts,
 }
@@ -148,7 +148,7 @@ impl Desk {
         self
     }
 
-    /// Adds a scrip: `(name, condition, its config, action, its config)`; `more` may hold template, stage, sort_order,
+    /// Adds a scrip: `(name, condition, its config, action, its config)`; `more` can contain template, stage, sort_order,
     /// state, types.
     pub fn scrip(mut self, name: &str, when: (&str, Value), then: (&str, Value), more: Value) -> Self {
         let n = 600 + 2 * self.parts.scrips.len() as u128;
@@ -180,7 +180,7 @@ impl Desk {
         self
     }
 
-    /// Adds a kind that connectors deliver; a null schema is none.
+    /// Adds a kind of connectors; null means no schema.
     pub fn kind(mut self, name: &str, schema: Value) -> Self {
         let schema = (!schema.is_null()).then(|| Schema::compile(schema).unwrap());
         let name = KindName::parse(name).unwrap();
@@ -224,7 +224,7 @@ pub(crate) fn create(catalog: &Catalog, command: CreateTicket) -> Result<Plan, c
     prepare(catalog, &situation, &Command::Create(command), &context(1))
 }
 
-/// An update of a ticket an hour later than it was made.
+/// Updates a ticket an hour after its creation.
 pub(crate) fn update(
     catalog: &Catalog,
     ticket: &Ticket,
@@ -274,7 +274,7 @@ pub(crate) fn why_of(plan: &Plan, scrip: &str) -> String {
     serde_json::to_string(&plan.evaluations.iter().find(|one| one.name == scrip).unwrap().why).unwrap()
 }
 
-/// Folds the ticket's history, the one before and the plan's, and holds it against the ticket (I2).
+/// Checks that the history before and that of the plan fold to the ticket (I2).
 pub(crate) fn assert_folds(before: &[&Plan], plan: &Plan) {
     let history = before.iter().copied().chain([plan]).flat_map(|plan| &plan.transactions);
     let folded = Ticket::fold(history.map(|one| (&one.change, one.seq.unwrap(), one.created_at))).unwrap();

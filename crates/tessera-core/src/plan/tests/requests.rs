@@ -1,4 +1,4 @@
-//! What a request itself changes.
+//! The request's own changes.
 
 use super::*;
 use crate::error::{Code, Kind};

@@ -1,4 +1,4 @@
-//! The values that templates speak of: all of them, as they are and as the hash takes them.
+//! The variables of templates: all of them, with real values and with the fixed ones of the hash.
 
 use super::*;
 use crate::plan::command::Difference;
@@ -7,7 +7,7 @@ use crate::plan::situation::PastMessage;
 use crate::plan::variables::{Tense, Variables};
 use std::collections::HashMap;
 
-/// A ticket with something in every place, and what `read` reads of it.
+/// Builds a ticket with a value in every member. Returns the result of `read`.
 fn read<T>(new: bool, read: impl FnOnce(&Draft<'_>, &Plan) -> T) -> T {
     let catalog = Desk::new().open();
     let people = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();

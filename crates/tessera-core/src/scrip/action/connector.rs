@@ -21,11 +21,11 @@ const SOURCE_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectorConfig {
-    /// What delivers it: a kind for which a connector was added.
+    /// The kind of connector that delivers it. A connector for this kind must have been added.
     #[schemars(with = "String", regex(pattern = "^[a-z][a-z0-9_-]{0,31}$"))]
     pub kind: KindName,
-    /// What it is given, in the form that the kind's schema says: any JSON. Its strings are templates, the rest is literal. Where
-    /// the schema takes no string but a number or a truth value, what a template renders to becomes that.
+    /// The message: any JSON that the kind's schema accepts. Strings are templates, everything else is literal. Where the
+    /// schema requires a number or a boolean, the rendered text is converted to one.
     pub payload: Value,
 }
 

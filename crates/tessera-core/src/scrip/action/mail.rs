@@ -16,16 +16,16 @@ pub struct SendEmailConfig {
     /// that render to addresses separated by commas.
     #[serde(default)]
     pub to: Vec<String>,
-    /// The same, in Cc.
+    /// Recipients in Cc, in the same form.
     #[serde(default)]
     pub cc: Vec<String>,
-    /// The same, in Bcc.
+    /// Recipients in Bcc, in the same form.
     #[serde(default)]
     pub bcc: Vec<String>,
-    /// Whether the person who made the change gets the mail too. RT: `$NotifyActor`.
+    /// Whether the person who made the change can be a recipient. RT: `$NotifyActor`.
     #[serde(default)]
     pub notify_actor: bool,
-    /// From the queue's comment address, and recorded as `CommentEmailRecord`. RT: `NotifyAsComment`.
+    /// Sends from the queue's comment address, and records the mail as `CommentEmailRecord`. RT: `NotifyAsComment`.
     #[serde(default)]
     pub as_comment: bool,
 }

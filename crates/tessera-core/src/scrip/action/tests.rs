@@ -75,12 +75,12 @@ fn what_cannot_be_is_refused_with_its_place() {
             "is not allowed with mode clear",
         ),
         (("SetCustomField", json!({"field": "F"})), "value", "is missing"),
-        (("SetCustomField", json!({"field": "F", "value": ["", "{{ x }}"]})), "value[1]", "no variable"),
-        (("SetSubject", json!({"value": "{{ x }}"})), "value", "no variable"),
+        (("SetCustomField", json!({"field": "F", "value": ["", "{{ x }}"]})), "value[1]", "unknown variable"),
+        (("SetSubject", json!({"value": "{{ x }}"})), "value", "unknown variable"),
         (
             ("Connector", json!({"kind": "chat", "payload": {"a/b": ["", "{{ x }}"]}})),
             "payload/a~1b/1",
-            "no variable",
+            "unknown variable",
         ),
         (
             ("Connector", json!({"kind": "chat", "payload": "x".repeat(64 * 1024)})),

@@ -40,10 +40,10 @@ impl SetConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetStatusConfig {
-    /// A status; or `initial`, `active`, `inactive`: the first status of that class that is allowed.
+    /// A status; or `initial`, `active` or `inactive` for the first allowed status of that class.
     pub status: String,
-    /// Only when the status before the request was one of these statuses or classes, and the request does not set the
-    /// status itself; none = always. RT: `AutoOpenInactive` is `active` from `inactive`.
+    /// Only if the status before the request was one of these statuses or classes, and the request does not set the status
+    /// itself; empty = always. RT: `AutoOpenInactive` is `active` from `inactive`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<String>,
 }
@@ -63,10 +63,10 @@ impl SetStatusConfig {
 pub struct SetCustomFieldConfig {
     /// The field's name.
     pub field: String,
-    /// A template, or several for a field with several values; none with `clear`.
+    /// A template, or a list of templates for a field with several values; not with `clear`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Values>,
-    /// What to do with what is there.
+    /// The effect on the values that the field has.
     #[serde(default)]
     pub mode: Mode,
 }
@@ -82,18 +82,18 @@ pub enum Values {
     Many(Vec<String>),
 }
 
-/// What an action does with the values that a field has.
+/// The effect of an action on the present values of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Replaces them.
+    /// Replaces all values.
     #[default]
     Set,
-    /// Adds to them.
+    /// Adds values.
     Add,
-    /// Removes some.
+    /// Removes the given values.
     Remove,
-    /// Removes all.
+    /// Removes all values.
     Clear,
 }
 
@@ -146,7 +146,7 @@ pub enum Message {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageConfig {
-    /// A template; without it the body of the scrip's template is used.
+    /// A template; default: the body of the scrip's template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }

@@ -28,17 +28,17 @@ const OWN_HEADERS: [&str; 9] = [
 pub struct WebhookConfig {
     /// `https://host[:port]/path?query`; scheme, host and port are literal, path and query may be templates.
     pub url: String,
-    /// `POST` unless given: one of POST, PUT, PATCH, DELETE, GET.
+    /// One of POST, PUT, PATCH, DELETE and GET; default `POST`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Values are templates, or `{"secret": name}`.
+    /// Headers by name. A value is a template, or `{"secret": name}`.
     #[serde(default)]
     pub headers: BTreeMap<String, HeaderConfig>,
-    /// A template. JSON (values are escaped as JSON) unless a Content-Type header says otherwise. Without it, the
-    /// scrip's template; without that, a document of the ticket and the transaction.
+    /// A template. Values in it are escaped as JSON, unless a Content-Type header names another type. Default: the body of
+    /// the scrip's template, or without a template a document with the ticket and the transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The name of the secret (`whsec_…`) that signs it.
+    /// The name of the secret (`whsec_…`) that signs the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }
@@ -53,11 +53,11 @@ pub enum HeaderConfig {
     Secret(SecretName),
 }
 
-/// Names a secret.
+/// A reference to a secret.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretName {
-    /// Its name.
+    /// The secret's name.
     pub secret: String,
 }
 

@@ -1,6 +1,6 @@
-//! The names of RT's Simple templates, and what they are here.
+//! Aliases: the names of RT's Simple templates, with the paths that they stand for.
 
-/// An RT name (`{$TicketSubject}`) and the path it stands for. `TicketCF<Name>` is known besides these.
+/// An RT name (`{$TicketSubject}`) and the path that it stands for. `TicketCF<Name>` is supported as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alias {
     /// RT's name.
@@ -42,8 +42,8 @@ pub const ALIASES: &[Alias] = &[
     alias("Requestor", "ticket.requestor_addresses"),
 ];
 
-/// The path an RT name stands for. `TicketCFSeverity` is `ticket.cf.Severity`: RT strips other characters from the
-/// name of a field, so a field whose name has any is to be written `{$ticket.cf["First Name"]}`.
+/// Returns the path that an RT name stands for. `TicketCFSeverity` is `ticket.cf.Severity`. RT strips characters other than
+/// letters and digits from the name; write `{$ticket.cf["First Name"]}` for a field that has any.
 pub(super) fn path_of(name: &str) -> Option<String> {
     if let Some(alias) = ALIASES.iter().find(|alias| alias.name == name) {
         return Some(alias.path.to_owned());

@@ -1,4 +1,4 @@
-//! Reads an expression: every path, filter, test, function and argument in it is one that exists.
+//! Checks an expression: every path, filter, test, function and argument in it must exist.
 
 use super::filters::{self, Offered};
 use super::lex::Kind;
@@ -6,7 +6,7 @@ use super::scan::Scan;
 use super::variables::{self, Meaning};
 use super::{BRACKETS_MAX, aliases};
 
-/// What an open bracket is.
+/// The kind of an open bracket.
 enum Bracket {
     /// `(` of a call, with the names of its arguments if they are known.
     Call(Option<&'static [&'static str]>),
@@ -16,17 +16,17 @@ enum Bracket {
     Other,
 }
 
-/// What was read so far.
+/// The state of reading an expression.
 #[derive(Default)]
 struct State {
     brackets: Vec<Bracket>,
-    /// Whether the token before ends an operand.
+    /// Whether the previous token ends an operand.
     operand: bool,
 }
 
 impl Scan<'_> {
-    /// Reads, checks and copies up to the end of the tag, which stays. Only the first trouble is told; the others often
-    /// follow from it.
+    /// Checks and copies the tokens up to the end of the tag, which is not consumed. Only the first error is reported, because
+    /// others often follow from it.
     pub(super) fn expression(&mut self) {
         let before = self.troubles();
         let mut state = State::default();
@@ -67,7 +67,7 @@ impl Scan<'_> {
                 state.operand = false;
             }
             "for" => {
-                self.trouble(at, "a list cannot be made by a loop; use {% for %}");
+                self.trouble(at, "list comprehensions are not supported; use {% for %}");
                 self.copy();
             }
             _ if next == "=" && matches!(state.brackets.last(), Some(Bracket::Call(_))) => {
@@ -81,7 +81,7 @@ impl Scan<'_> {
             }
             _ if next == "(" => self.read_offered(state, "function", filters::FUNCTIONS),
             _ if matches!(state.brackets.last(), Some(Bracket::List)) => {
-                self.trouble(at, "a list in brackets holds only texts and numbers");
+                self.trouble(at, "a list literal can contain only texts and numbers");
                 self.copy();
             }
             _ => {
@@ -93,7 +93,7 @@ impl Scan<'_> {
 
     fn begin_operand(&mut self, state: &mut State) {
         if std::mem::replace(&mut state.operand, true) {
-            self.trouble(self.here(), "a sign such as + or | is missing before this");
+            self.trouble(self.here(), "an operator such as + or | is missing before this");
         }
     }
 
@@ -102,11 +102,11 @@ impl Scan<'_> {
         let sign = self.peek().map(|token| self.word(&token).to_owned()).unwrap_or_default();
         let operand = std::mem::replace(&mut state.operand, matches!(sign.as_str(), ")" | "]"));
         let refused = match sign.as_str() {
-            "~" => Some("\"~\" is not offered; write {{ a }}{{ b }}, or a | append(text=b)"),
-            "{" | "}" => Some("a map cannot be written here"),
-            "@" | "</" => Some("components are not offered"),
-            "<" if !operand => Some("components are not offered"),
-            "." | "?." if !operand => Some("a dot follows a name"),
+            "~" => Some("\"~\" is not supported; write {{ a }}{{ b }}, or a | append(text=b)"),
+            "{" | "}" => Some("map literals are not supported"),
+            "@" | "</" => Some("components are not supported"),
+            "<" if !operand => Some("components are not supported"),
+            "." | "?." if !operand => Some("a dot must follow a name"),
             ")" | "]" if state.brackets.is_empty() => Some("no bracket is open here"),
             _ => None,
         };
@@ -139,7 +139,7 @@ impl Scan<'_> {
         }
     }
 
-    /// The name of a filter, a test or a function, and the bracket after it.
+    /// Reads the name of a filter, a test or a function, and the bracket after it.
     fn read_offered(&mut self, state: &mut State, what: &str, offered: &'static [Offered]) {
         let (name, at) = (self.name().unwrap_or_default(), self.here());
         let found = offered.iter().find(|one| one.name == name);
@@ -156,7 +156,7 @@ impl Scan<'_> {
         }
     }
 
-    /// A name that holds something, with the parts that are written out after it.
+    /// Reads a variable, with the literal parts of its path.
     fn read_path(&mut self) {
         let (root, at, prints) = (self.name().unwrap_or_default(), self.here(), self.begins_print());
         if self.is_bound(&root) {

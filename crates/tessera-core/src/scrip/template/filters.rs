@@ -1,4 +1,4 @@
-//! What can be done with a value: the closed set of filters, functions and tests, each bounded.
+//! Filters, functions and tests: a closed set, each with a limit on what it returns.
 
 use super::{FILTERED_MAX, LIST_MAX, STEPS_MAX};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,9 +14,9 @@ pub struct Offered {
     pub name: &'static str,
     /// The names of its arguments.
     pub arguments: &'static [&'static str],
-    /// How it is written.
+    /// An example of its use.
     pub example: &'static str,
-    /// What it does.
+    /// A description for the documentation.
     pub doc: &'static str,
 }
 
@@ -29,7 +29,7 @@ const fn offer(
     Offered { name, arguments, example, doc }
 }
 
-/// Every filter. A filter of texts lets null through, which prints empty.
+/// Every filter. A filter of texts returns null for null, which prints as an empty text.
 pub const FILTERS: &[Offered] = &[
     offer("append", &["text"], "queue.name | append(text=\"!\")", "Appends another text."),
     offer(
@@ -67,7 +67,7 @@ pub const FILTERS: &[Offered] = &[
         "truncate",
         &["length", "end"],
         "ticket.subject | truncate(length=40)",
-        "Cuts a text after so many characters (255) and marks the cut with \"...\" or \"end\".",
+        "Cuts a text after the given number of characters (255) and marks the cut with \"...\" or \"end\".",
     ),
     offer("upper", &[], "ticket.status | upper", "Converts to upper case."),
     offer("urlencode", &[], "ticket.subject | urlencode", "Percent-encodes for a URL, including /."),
@@ -126,7 +126,7 @@ pub(super) fn percent(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// A text as Tera writes it, short, for the argument `of` of the filters that print.
+/// Returns a text as a Tera literal, cut to 80 characters, for the argument `of` of the filters that print.
 pub(super) fn literal(text: &str) -> String {
     const SHOWN: usize = 80;
     let mut quoted = String::from("\"");
@@ -140,7 +140,7 @@ pub(super) fn literal(text: &str) -> String {
     quoted + "\""
 }
 
-/// What a text in quotes says.
+/// Returns the value of a quoted text.
 pub(super) fn unquoted(quoted: &str) -> String {
     let mut inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or("").chars();
     let mut text = String::new();
@@ -160,12 +160,12 @@ pub(super) fn unquoted(quoted: &str) -> String {
 }
 
 thread_local! {
-    /// Steps left of the rendering on this thread. Filters are called with nothing that could carry a counter, and a
-    /// rendering never leaves its thread.
+    /// Steps left in the rendering on this thread. Filters receive nothing that could hold a counter, and a rendering stays on
+    /// its thread.
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Runs a rendering with all its steps before it.
+/// Runs a rendering with the full number of steps.
 pub(super) fn with_all_steps<T>(render: impl FnOnce() -> T) -> T {
     STEPS.set(STEPS_MAX);
     render()
@@ -178,7 +178,7 @@ fn spend(steps: u64) -> TeraResult<()> {
         .ok_or_else(|| Error::message(format!("this template takes more than {STEPS_MAX} steps (STEPS_MAX)")))
 }
 
-/// Registers all of the above and the filters that the scan writes itself.
+/// Registers everything above, and the filters that the scan inserts.
 pub(super) fn register(tera: &mut Tera) {
     tera.register_filter("append", append);
     tera.register_filter("date", date);
@@ -204,20 +204,20 @@ pub(super) fn register(tera: &mut Tera) {
     tera.register_function("range", range);
 }
 
-/// In JSON the filter `json` makes what is printed as it is.
+/// Makes the filter `json` return text that is printed without escaping, for JSON.
 pub(super) fn register_for_json(tera: &mut Tera) {
     tera.register_filter("json", |value: &Value, _: Kwargs, _: &State| {
         json(value).map(|json| Value::safe_string(&json))
     });
 }
 
-/// A value as a text: what Tera would print of it. Lists and maps are not texts.
+/// Returns a value as Tera prints it. Lists and maps are errors.
 fn plain(value: &Value) -> TeraResult<String> {
     if value.is_undefined() {
         return Err(Error::message("a value given to this filter is not defined"));
     }
     if value.is_array() || value.is_map() {
-        return Err(Error::message("this is a list or has parts, and a text is needed"));
+        return Err(Error::message("this is a list or has parts, but a text is required"));
     }
     spend(1 + value.as_str().map_or(0, |text| text.len() as u64 / 256))?;
     Ok(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
@@ -231,10 +231,10 @@ fn bounded(text: String) -> TeraResult<String> {
 }
 
 fn too_long() -> Error {
-    Error::message(format!("a filter makes more than {FILTERED_MAX} bytes (FILTERED_MAX)"))
+    Error::message(format!("a filter returns more than {FILTERED_MAX} bytes (FILTERED_MAX)"))
 }
 
-/// A change of a text; null stays null.
+/// Applies a change to a text; null stays null.
 fn text(value: &Value, change: impl FnOnce(&str) -> String) -> TeraResult<Value> {
     if value.is_none() {
         return Ok(Value::none());
@@ -253,14 +253,13 @@ fn date(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     }
     let format = kwargs.get::<&str>("format")?.unwrap_or("%Y-%m-%d %H:%M");
     if kwargs.get::<&str>("timezone")?.is_some_and(|zone| zone != "UTC") {
-        return Err(Error::message("dates are in UTC; no other time zone is known"));
+        return Err(Error::message("dates are in UTC; no other time zone is supported"));
     }
     let written = plain(value)?;
     let time = OffsetDateTime::parse(&written, &Rfc3339)
         .map_err(|_| Error::message(format!("\"{}\" is not a time", short(&written))))?;
-    let format = parse_strftime_owned(format).map_err(|reason| {
-        Error::message(format!("the format \"{}\" cannot be read: {reason}", short(format)))
-    })?;
+    let format = parse_strftime_owned(format)
+        .map_err(|reason| Error::message(format!("invalid format \"{}\": {reason}", short(format))))?;
     let shown = time
         .format(&format)
         .map_err(|reason| Error::message(format!("the time cannot be shown in this format: {reason}")))?;
@@ -282,7 +281,9 @@ fn items(value: &Value) -> TeraResult<&[Value]> {
     if value.is_none() {
         return Ok(&[]);
     }
-    value.as_array().ok_or_else(|| Error::message(format!("a list is needed, this is {}", value.name())))
+    value
+        .as_array()
+        .ok_or_else(|| Error::message(format!("a list is required, but this is a {}", value.name())))
 }
 
 fn end_of(list: &Value, which: fn(&[Value]) -> Option<&Value>) -> TeraResult<Value> {
@@ -345,13 +346,13 @@ fn range(kwargs: Kwargs, _: &State) -> TeraResult<Vec<i64>> {
     let length = i128::from(end) - i128::from(start);
     if length > LIST_MAX as i128 {
         return Err(Error::message(format!(
-            "range makes {length} numbers; at most {LIST_MAX} are allowed (LIST_MAX)"
+            "range returns {length} numbers; at most {LIST_MAX} are allowed (LIST_MAX)"
         )));
     }
     Ok((start..end).collect())
 }
 
-/// Written by the scan around the list of every loop: it bounds the turns, and pays for what they run.
+/// Inserted by the scan around the list of every loop: limits the iterations, and counts their steps.
 fn each(list: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     let turns = match list.as_map() {
         Some(fields) => fields.len(),
@@ -359,14 +360,14 @@ fn each(list: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     };
     if turns > LIST_MAX {
         return Err(Error::message(format!(
-            "this has {turns} things; a loop takes at most {LIST_MAX} (LIST_MAX)"
+            "this has {turns} items; a loop takes at most {LIST_MAX} (LIST_MAX)"
         )));
     }
     spend(kwargs.must_get::<u64>("steps")?.saturating_mul(turns as u64))?;
     Ok(if list.is_none() { Value::from(Vec::<Value>::new()) } else { list.clone() })
 }
 
-/// Written by the scan around every value printed: null is empty, a list is its values with commas.
+/// Inserted by the scan around every printed value: null prints empty, a list prints its values with commas.
 fn show(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     let of = kwargs.must_get::<&str>("of")?;
     if value.is_undefined() {
@@ -379,25 +380,25 @@ fn show(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
         };
     };
     if list.iter().any(|item| item.is_map() || item.is_array()) {
-        return Err(Error::message(format!("{of} is a list of things with parts; loop over it")));
+        return Err(Error::message(format!("{of} is a list of objects; loop over it")));
     }
     let texts = list.iter().map(plain).collect::<TeraResult<Vec<_>>>()?;
     bounded(texts.join(", ")).map(Value::from)
 }
 
-/// Written by the scan around a value printed inside a JSON string.
+/// Inserted by the scan around a value printed inside a JSON string.
 fn json_inside(value: &Value, kwargs: Kwargs, state: &State) -> TeraResult<Value> {
     let shown = show(value, kwargs, state)?;
     let quoted = json(&Value::from(plain(&shown)?))?;
     Ok(Value::from(quoted.get(1..quoted.len() - 1).unwrap_or("")))
 }
 
-/// Written by the scan around a value printed in JSON outside of a string.
+/// Inserted by the scan around a value printed in JSON outside a string.
 fn json_value(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     if value.is_undefined() {
         return Err(Error::message(format!("{} is not defined", kwargs.must_get::<&str>("of")?)));
     }
-    // Only a text can be marked as JSON already; everything else calls itself safe.
+    // Only for a text does "safe" mean that it is JSON already; other values are always safe.
     if value.is_string() && value.is_safe() { Ok(value.clone()) } else { json(value).map(Value::from) }
 }
 
@@ -406,7 +407,7 @@ fn json(value: &Value) -> TeraResult<String> {
         return Err(Error::message("this is not defined"));
     }
     let json = serde_json::to_string(value)
-        .map_err(|reason| Error::message(format!("this is no JSON: {reason}")))?;
+        .map_err(|reason| Error::message(format!("this cannot be written as JSON: {reason}")))?;
     spend(1 + json.len() as u64 / 256)?;
     bounded(json)
 }

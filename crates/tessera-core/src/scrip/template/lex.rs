@@ -1,12 +1,12 @@
-//! Cuts the text of a template into tokens, the way Tera does, and `{$ticket.id}` too.
+//! Splits a template into tokens as Tera does, including `{$ticket.id}`.
 
 use super::Place;
 use std::ops::Range;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// What stands between tags.
+    /// Text between tags.
     Text,
     /// `{# ... #}`
     Comment,
@@ -16,11 +16,11 @@ pub(super) enum Kind {
     Short,
     /// `{%`
     Tag,
-    /// The end of any of the three.
+    /// The end of a print or a tag.
     Close,
-    /// A word.
+    /// An identifier or a keyword.
     Name,
-    /// A text in quotes, with its quotes.
+    /// A quoted text, with its quotes.
     Quoted,
     /// Digits.
     Number,
@@ -28,17 +28,17 @@ pub(super) enum Kind {
     Sign,
 }
 
-/// A piece of the source, by its bytes.
+/// A range of bytes of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) kind: Kind,
     pub(super) range: Range<usize>,
 }
 
-/// A sentence and the byte it is about.
+/// The byte at which an error is, and its message.
 pub(super) type Trouble = (usize, String);
 
-/// Cuts the whole text. Fails at the first thing that is never closed, or that no expression can hold.
+/// Splits a whole text. Fails at the first construct that is not closed, or character that no expression can contain.
 pub(super) fn lex(source: &str) -> Result<Vec<Token>, Trouble> {
     let mut lexer = Lexer { source, at: 0, tokens: Vec::new() };
     while lexer.at < source.len() {
@@ -48,7 +48,7 @@ pub(super) fn lex(source: &str) -> Result<Vec<Token>, Trouble> {
     Ok(lexer.tokens)
 }
 
-/// Line and column (from 1, in characters) of a byte.
+/// Returns the line and column of a byte, from 1, in characters.
 pub(super) fn place(source: &str, byte: usize) -> Place {
     let before = source.get(..source.floor_char_boundary(byte)).unwrap_or(source);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -74,7 +74,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// Everything up to the next mark.
+    /// Reads text up to the next opening mark.
     fn text(&mut self) {
         let rest = self.rest();
         let length = rest
@@ -85,7 +85,7 @@ impl<'s> Lexer<'s> {
         self.push(Kind::Text, length);
     }
 
-    /// The mark that stands here, with what belongs to it.
+    /// Reads a print, tag or comment.
     fn marked(&mut self) -> Result<(), Trouble> {
         let (rest, opened) = (self.rest(), self.at);
         match mark(rest) {
@@ -109,7 +109,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// Tokens up to `close`.
+    /// Reads tokens up to `close`.
     fn expression(&mut self, opened: usize, close: &str) -> Result<(), Trouble> {
         loop {
             let blank = self.rest().len() - self.rest().trim_ascii_start().len();
@@ -128,7 +128,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// The kind and length of the token that stands here.
+    /// Returns the kind and length of the next token.
     fn word(&self, rest: &str) -> Result<(Kind, usize), Trouble> {
         const PAIRS: [&str; 9] = ["//", "**", "==", "!=", ">=", "<=", "</", "?.", "?["];
         let first = rest.chars().next().unwrap_or(' ');
@@ -151,11 +151,11 @@ impl<'s> Lexer<'s> {
         if "+-*/%!.,:~|=><()[]{}@".contains(first) {
             return Ok((Kind::Sign, 1));
         }
-        Err((self.at, format!("\"{first}\" cannot stand here")))
+        Err((self.at, format!("\"{first}\" is not allowed here")))
     }
 }
 
-/// Which mark a text begins with. `{$` is one only before a letter, so that "${$1}" stays what it is.
+/// Returns the opening mark that a text begins with. `{$` is one only before a letter, so that "${$1}" remains text.
 fn mark(text: &str) -> Option<Kind> {
     match text.get(..2)? {
         "{{" => Some(Kind::Print),
@@ -169,7 +169,7 @@ fn mark(text: &str) -> Option<Kind> {
     }
 }
 
-/// The length of an opening mark with its `-`.
+/// Returns the length of an opening mark, including its `-`.
 fn opening(text: &str) -> usize {
     if text.as_bytes().get(2) == Some(&b'-') { 3 } else { 2 }
 }

@@ -1,4 +1,4 @@
-//! A template as mail needs it: subject, body and headers together, and text made from HTML.
+//! Templates for mail: subject, body and headers together, and plain text from HTML.
 
 use super::{Compiled, Failure, Mode, OUTPUT_MAX};
 use crate::error::Fault;
@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use tera::Context;
 
-/// How many headers a template may have.
+/// The most headers of a template.
 pub const HEADERS_MAX: usize = 20;
 /// The longest name of a header, in bytes.
 const HEADER_NAME_MAX: usize = 76;
-/// Headers that Tessera writes itself; also everything that begins with one of [`OWNED_PREFIXES`].
+/// Headers that Tessera sets; also those that begin with one of [`OWNED_PREFIXES`].
 const OWNED: [&str; 17] = [
     "from",
     "to",
@@ -40,31 +40,31 @@ pub struct Template {
     source: TemplateSource,
     subject: Compiled,
     body: Compiled,
-    /// The body once more as JSON, for webhooks; made when one first asks.
+    /// The body compiled as JSON, for webhooks; compiled at first use.
     json_body: OnceLock<Result<Compiled, Vec<Fault>>>,
     headers: BTreeMap<String, Compiled>,
 }
 
-/// What a template rendered to.
+/// A rendered template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// One line.
+    /// The subject: one line.
     pub subject: String,
-    /// Text or HTML, as the template says.
+    /// Text or HTML, according to the template's content type.
     pub body: String,
-    /// Values by name, each one line.
+    /// Headers by name, each one line.
     pub headers: BTreeMap<String, String>,
 }
 
 impl Rendered {
-    /// Whether there is nothing to say, which silences the scrip. RT: the same.
+    /// Whether the body is blank, which silences the scrip. RT: the same.
     pub fn is_blank(&self) -> bool {
         self.body.trim().is_empty()
     }
 }
 
 impl Template {
-    /// Checks and compiles subject, body and headers.
+    /// Validates and compiles subject, body and headers.
     ///
     /// # Errors
     /// All faults, in the fields `subject_template`, `body_template` and `headers.NAME`.
@@ -89,7 +89,7 @@ impl Template {
         }
     }
 
-    /// Renders all of it.
+    /// Renders subject, body and headers.
     ///
     /// # Errors
     /// The first failure, with its field.
@@ -107,12 +107,12 @@ impl Template {
         })
     }
 
-    /// What it was compiled from.
+    /// The template that it was compiled from.
     pub fn source(&self) -> &TemplateSource {
         &self.source
     }
 
-    /// What its body is.
+    /// The content type of the body.
     pub fn content_type(&self) -> ContentType {
         self.source.content_type
     }
@@ -122,16 +122,16 @@ impl Template {
         &self.body
     }
 
-    /// The body as the JSON of a webhook: values are escaped as JSON.
+    /// Returns the body compiled as JSON for a webhook: values are escaped as JSON.
     ///
     /// # Errors
-    /// Why it does not compile as JSON.
+    /// The first error in it as JSON.
     pub fn json_body(&self) -> Result<&Compiled, &str> {
         let compiled = self.json_body.get_or_init(|| Compiled::compile(&self.source.body, Mode::Json));
         compiled.as_ref().map_err(|faults| faults.first().map_or("", |fault| fault.message.as_str()))
     }
 
-    /// The custom fields it names.
+    /// Returns the names of the custom fields that it uses.
     pub fn custom_fields(&self) -> BTreeSet<&str> {
         self.texts().flat_map(Compiled::custom_fields).map(String::as_str).collect()
     }
@@ -171,13 +171,13 @@ fn header_faults<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> Vec<Fa
         let lower = name.to_ascii_lowercase();
         let is_field_name = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if name.is_empty() || name.len() > HEADER_NAME_MAX || !is_field_name {
-            Some("is not the name of a header; use letters, digits and hyphens")
+            Some("is not a valid header name; use letters, digits and hyphens")
         } else if OWNED.contains(&lower.as_str())
             || OWNED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
         {
-            Some("is a header that Tessera writes itself; leave it out")
+            Some("is a header that Tessera sets; remove it")
         } else if !seen.insert(lower) {
-            Some("stands here twice, in capitals and small letters; keep one")
+            Some("is listed twice, with different capitalization; keep one")
         } else {
             None
         }
@@ -187,7 +187,8 @@ fn header_faults<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> Vec<Fa
         .collect()
 }
 
-/// Plain text of an HTML body, in lines of at most 78 characters where words allow it; at most [`OUTPUT_MAX`] bytes.
+/// Converts an HTML body to plain text, in lines of at most 78 characters unless a word is longer, and at most [`OUTPUT_MAX`]
+/// bytes.
 pub fn html_to_text(html: &str) -> String {
     const WIDTH: usize = 78;
     let html = html.get(..html.floor_char_boundary(OUTPUT_MAX)).unwrap_or(html);
@@ -199,15 +200,15 @@ pub fn html_to_text(html: &str) -> String {
     text
 }
 
-/// With more opening tags the text is cut out without a look at the structure: the time that html2text takes grows with
-/// the square of the depth, and only so many tags can be so deep.
+/// With more opening tags, tags are only removed: the time that html2text takes grows with the square of the nesting depth, and
+/// the number of tags limits the depth.
 const TAGS_MAX: usize = 4_000;
 
 fn opening_tags(html: &str) -> usize {
     html.split('<').skip(1).filter(|tag| !tag.starts_with('/')).count()
 }
 
-/// What stands between tags, with blank lines folded.
+/// Removes tags and blank lines.
 fn without_tags(html: &str) -> String {
     let mut text = String::new();
     let mut inside = false;

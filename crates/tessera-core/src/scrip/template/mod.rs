@@ -1,7 +1,7 @@
-//! Templates: words with places for values, checked when saved, bounded by counted limits when rendered.
+//! Templates: texts with placeholders for values, validated when saved, and rendered within counted limits.
 //!
-//! A text is cut into tokens (`lex`), read and rewritten (`scan`, `expression`), and only then given to Tera. So nothing
-//! reaches the engine that is not offered here, and errors speak of what the user typed.
+//! A text is split into tokens (`lex`), checked and rewritten (`scan`, `expression`), and only then passed to Tera. The engine
+//! therefore receives only what is supported here, and errors refer to the text that the user typed.
 
 mod aliases;
 mod expression;
@@ -31,34 +31,34 @@ pub const SOURCE_MAX: usize = 64 * 1024;
 pub const OUTPUT_MAX: usize = 256 * 1024;
 /// The longest rendered line (a subject, a header), in bytes.
 pub const LINE_MAX: usize = 2_000;
-/// How deep loops may stand in each other.
+/// The deepest nesting of loops.
 pub const LOOPS_MAX: usize = 2;
-/// How many blocks and their branches may be open at once.
+/// The most blocks and branches open at once.
 pub const BLOCKS_MAX: usize = 32;
-/// How many brackets may be open at once.
+/// The most brackets open at once.
 pub const BRACKETS_MAX: usize = 16;
-/// How many things a loop or `range` takes.
+/// The most items of a loop or a `range`.
 pub const LIST_MAX: usize = 200;
-/// The longest text a filter makes, in bytes.
+/// The longest text that a filter returns, in bytes.
 pub const FILTERED_MAX: usize = 2 * 1024 * 1024;
-/// How many tokens loops may run, and quarter kilobytes filters may read, in one rendering.
+/// The most steps of one rendering: tokens executed in loops, and quarter kilobytes read by filters.
 pub const STEPS_MAX: u64 = 1_000_000;
-/// How many faults of one text are told.
+/// The most errors reported for one text.
 pub const FAULTS_MAX: usize = 20;
 
-/// What a text is, which decides how a value is escaped in it.
+/// The kind of a text, which determines how values are escaped in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Plain text: values as they are.
     Text,
     /// HTML: values are escaped.
     Html,
-    /// JSON: inside a string a value is escaped; elsewhere it is printed as a JSON literal, texts with quotes. What is
-    /// rendered must be JSON (or blank).
+    /// JSON: inside a string a value is escaped; elsewhere it is printed as a JSON literal, texts with quotes. The result must
+    /// be valid JSON, or blank.
     Json,
     /// Path or query of a URL: values are percent-encoded, `/` too.
     UrlPart,
-    /// A subject or header: values as they are, and the whole must be one line without control characters.
+    /// A subject or header: values as they are. The result must be one line without control characters.
     Line,
 }
 
@@ -68,22 +68,22 @@ impl Mode {
     }
 }
 
-/// A place in a text, from 1, in characters.
+/// A position in a text, from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     line: usize,
     column: usize,
 }
 
-/// Why a text could not be rendered.
+/// An error while rendering a text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}{}", field_prefix(.field), place_suffix(*.line, *.column))]
 pub struct Failure {
-    /// Which text of a template: `subject_template`, `body_template`, `headers.NAME`; empty of a text on its own.
+    /// The text of the template: `subject_template`, `body_template` or `headers.NAME`; empty for a single text.
     pub field: String,
-    /// What went wrong.
+    /// The error.
     pub message: String,
-    /// The line of what was typed, from 1; `None` where it is the whole text.
+    /// The line in the source, from 1; `None` if the error concerns the whole text.
     pub line: Option<usize>,
     /// The column in characters, from 1.
     pub column: Option<usize>,
@@ -97,7 +97,7 @@ fn place_suffix(line: Option<usize>, column: Option<usize>) -> String {
     line.zip(column).map_or_else(String::new, |(line, column)| format!(" (line {line}, column {column})"))
 }
 
-/// One text, checked and ready to render, on any thread.
+/// A validated text, ready to render on any thread.
 #[derive(Debug)]
 pub struct Compiled {
     mode: Mode,
@@ -108,11 +108,11 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Checks and compiles a text. The faults have no field; the caller knows it.
+    /// Validates and compiles a text. The caller adds the field to the faults.
     ///
     /// # Errors
-    /// All faults found, at most [`FAULTS_MAX`], in the order of the text: syntax, unknown names, what is not offered,
-    /// limits.
+    /// All faults, at most [`FAULTS_MAX`], in the order of the text: syntax errors, unknown names, unsupported constructs,
+    /// exceeded limits.
     pub fn compile(source: &str, mode: Mode) -> Result<Self, Vec<Fault>> {
         if source.len() > SOURCE_MAX {
             let message =
@@ -137,10 +137,10 @@ impl Compiled {
         Ok(Self { mode, source, facts: scanned.facts, positions: scanned.positions, tera })
     }
 
-    /// Renders it. The same variables give the same text, always.
+    /// Renders the text. The same variables always give the same result.
     ///
     /// # Errors
-    /// Anything undefined, any limit reached, U+0000, and what the mode does not allow.
+    /// An undefined value, an exceeded limit, U+0000, or a result that the mode does not allow.
     pub fn render(&self, variables: &Context) -> Result<String, Failure> {
         let mut output = Output::default();
         let outcome = filters::with_all_steps(|| self.tera.render_to(TEXT_NAME, variables, &mut output));
@@ -149,25 +149,25 @@ impl Compiled {
         }
         outcome.map_err(|error| self.failure(&error))?;
         let text =
-            String::from_utf8(output.bytes).map_err(|_| failure("renders what is not UTF-8".to_owned()))?;
+            String::from_utf8(output.bytes).map_err(|_| failure("renders invalid UTF-8".to_owned()))?;
         match self.mode.refuses(&text) {
             Some(reason) => Err(failure(reason)),
             None => Ok(text),
         }
     }
 
-    /// The custom fields it names; one that no queue knows deserves a warning.
+    /// Returns the names of the custom fields that it uses.
     pub fn custom_fields(&self) -> &BTreeSet<String> {
         &self.facts.custom_fields
     }
 
-    /// Whether it needs `messages` to be loaded.
+    /// Whether it uses `messages`, which must then be loaded.
     pub fn uses_messages(&self) -> bool {
         self.uses("messages")
     }
 
-    /// Whether it may read what differs between a preview and the same change made later (`create`: of a new ticket).
-    /// Doubt counts as yes: it costs a second rendering for the hash of a plan, never a wrong hash.
+    /// Whether it may use a value that differs between a preview and the same change later (`create`: of a new ticket). When in
+    /// doubt it returns `true`, which costs a second rendering for the plan's hash but never gives a wrong hash.
     pub fn is_volatile(&self, create: bool) -> bool {
         const ALWAYS: [&str; 9] = [
             "now",
@@ -185,7 +185,7 @@ impl Compiled {
             || (create && OF_A_NEW_TICKET.iter().any(|path| self.uses(path)))
     }
 
-    /// Whether it reads this path, a part of it, or something that has it as a part.
+    /// Whether it uses this path, a part of it, or a variable that contains it.
     fn uses(&self, path: &str) -> bool {
         let within =
             |whole: &str, part: &str| part.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.'));
@@ -204,7 +204,7 @@ impl Compiled {
 }
 
 impl Mode {
-    /// Why a rendered text cannot be taken.
+    /// Returns the reason to reject a rendered text, if there is one.
     fn refuses(self, text: &str) -> Option<String> {
         if text.contains('\0') {
             return Some("renders the character U+0000, which cannot be stored".to_owned());
@@ -217,16 +217,16 @@ impl Mode {
         }
         if self == Self::Json && !text.trim().is_empty() {
             let checked = serde_json::from_str::<serde::de::IgnoredAny>(text);
-            return checked.err().map(|reason| format!("renders what is not JSON: {reason}"));
+            return checked.err().map(|reason| format!("renders invalid JSON: {reason}"));
         }
         None
     }
 }
 
-/// Ends in `.html`, which is what turns the engine's escaping on.
+/// Ends in `.html`, which enables the engine's escaping.
 const TEXT_NAME: &str = "text.html";
 
-/// The engine without texts; each text gets a copy of its own, so none can reach another.
+/// The engine without templates. Each text gets its own copy, so that no template can include another.
 fn engine(mode: Mode) -> &'static Tera {
     fn made(with: fn(&mut Tera)) -> Tera {
         let mut tera = Tera::new();
@@ -259,7 +259,7 @@ fn write_percent(text: &str, output: &mut dyn Write) -> io::Result<()> {
     output.write_all(filters::percent(text).as_bytes())
 }
 
-/// What is rendered so far; it refuses what would pass [`OUTPUT_MAX`], and that ends the rendering.
+/// The output so far. A write beyond [`OUTPUT_MAX`] fails, which ends the rendering.
 #[derive(Default)]
 struct Output {
     bytes: Vec<u8>,
@@ -285,7 +285,7 @@ fn failure(message: String) -> Failure {
     Failure { field: String::new(), message, line: None, column: None }
 }
 
-/// An error of the engine as a typed byte and a sentence.
+/// Converts an error of the engine to a byte of the source and a message.
 fn told(error: &tera::Error, positions: &Positions) -> (Option<usize>, String) {
     match error.kind() {
         ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => {

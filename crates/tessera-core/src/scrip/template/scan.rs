@@ -1,4 +1,4 @@
-//! Reads what was typed before Tera does: refuses what is not offered, notes what is used, and writes the text for Tera.
+//! Scans a template before Tera does: rejects unsupported constructs, records the variables used, and writes the text for Tera.
 
 use super::lex::{self, Kind, Token, Trouble};
 use super::{BLOCKS_MAX, FAULTS_MAX, LOOPS_MAX, Mode, aliases, filters, variables};
@@ -11,16 +11,16 @@ const KEYWORDS: [&str; 15] = [
     "null",
 ];
 
-/// What a text uses.
+/// The variables that a text uses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
-    /// Paths on known roots, each cut at the first part that is only known at run time.
+    /// Paths on known roots, each cut at the first part that is known only at run time.
     pub(super) paths: BTreeSet<String>,
     /// Names of custom fields.
     pub(super) custom_fields: BTreeSet<String>,
 }
 
-/// The text for Tera, and the way back from it.
+/// The text for Tera, with the positions in the source.
 #[derive(Debug)]
 pub(super) struct Scanned {
     pub(super) tera: String,
@@ -28,7 +28,7 @@ pub(super) struct Scanned {
     pub(super) facts: Facts,
 }
 
-/// Reads a whole text.
+/// Scans a whole text.
 pub(super) fn scan(source: &str, mode: Mode) -> Result<Scanned, Vec<Trouble>> {
     let tokens = lex::lex(source).map_err(|trouble| vec![trouble])?;
     let mut scan = Scan::new(source, mode, tokens);
@@ -42,11 +42,11 @@ pub(super) fn scan(source: &str, mode: Mode) -> Result<Scanned, Vec<Trouble>> {
     scan.finish()
 }
 
-/// From a byte of the text for Tera to the byte of what was typed.
+/// Maps a byte of the text for Tera to a byte of the source.
 #[derive(Debug, Default)]
 pub(super) struct Positions(Vec<Stretch>);
 
-/// Bytes from `tera` on are those typed from `typed` on, if `copied`; else they all stand for that one byte.
+/// The bytes from `tera` on: copies of those from `typed` on if `copied`, otherwise inserted at `typed`.
 #[derive(Debug)]
 struct Stretch {
     tera: usize,
@@ -55,7 +55,7 @@ struct Stretch {
 }
 
 impl Positions {
-    /// The byte that was typed.
+    /// Returns the byte of the source.
     pub(super) fn typed(&self, tera: usize) -> usize {
         let before = self.0.partition_point(|stretch| stretch.tera <= tera).checked_sub(1);
         match before.and_then(|index| self.0.get(index)) {
@@ -75,7 +75,7 @@ struct Block {
     in_quotes: bool,
 }
 
-/// Whether the text stands inside a JSON string.
+/// Tracks whether the text is inside a JSON string.
 #[derive(Default)]
 struct Quotes {
     inside: bool,
@@ -104,7 +104,7 @@ pub(super) struct Scan<'s> {
     tokens: Vec<Token>,
     tera: String,
     positions: Positions,
-    /// How far the source has been copied.
+    /// The end of the part of the source that has been copied.
     copied: usize,
     troubles: Vec<Trouble>,
     blocks: Vec<Block>,
@@ -146,14 +146,14 @@ impl<'s> Scan<'s> {
         Err(self.troubles)
     }
 
-    /// What stands between tags, copied as it is.
+    /// Copies text between tags.
     fn text(&mut self, token: &Token) {
         let text = self.word(token);
         let one_line = self.mode.is_one_line();
         let refused = text.find(|c: char| c == '\0' || (one_line && c.is_control()));
         if let Some(index) = refused.filter(|_| token.kind == Kind::Text) {
-            let why = if one_line { "; this must be one line without any" } else { "; remove U+0000" };
-            self.trouble(token.range.start + index, format!("a control character cannot stand here{why}"));
+            let why = if one_line { "; this must be a single line" } else { "; remove U+0000" };
+            self.trouble(token.range.start + index, format!("a control character is not allowed here{why}"));
         }
         if token.kind == Kind::Text {
             self.quotes.read(text);
@@ -161,7 +161,7 @@ impl<'s> Scan<'s> {
         self.copy();
     }
 
-    /// `{{ ... }}` or `{$...}`: the value goes through the filter that prints it for this mode.
+    /// `{{ ... }}` or `{$...}`: adds the filter that prints the value in this mode.
     fn print(&mut self, kind: Kind) {
         let opened = self.here();
         if kind == Kind::Short {
@@ -192,7 +192,7 @@ impl<'s> Scan<'s> {
         if !is_path {
             self.trouble(
                 opened,
-                "{$...} holds only a name such as ticket.id; write {{ ... }} for anything more",
+                "{$...} can contain only a name such as ticket.id; use {{ ... }} for anything else",
             );
         }
     }
@@ -203,7 +203,7 @@ impl<'s> Scan<'s> {
         self.copy();
         let name = self.name().unwrap_or_default();
         if !TAGS.contains(&name.as_str()) {
-            self.trouble(opened, format!("there is no tag \"{name}\"; known are {}", text::list(TAGS)));
+            self.trouble(opened, format!("unknown tag \"{name}\"; known tags: {}", text::list(TAGS)));
             return self.copy_rest();
         }
         self.copy();
@@ -225,7 +225,7 @@ impl<'s> Scan<'s> {
         self.copy_rest();
     }
 
-    /// `x in list` or `key, x in fields`: the list goes through the filter that counts.
+    /// `x in list` or `key, x in fields`: adds the filter that counts iterations.
     fn for_each(&mut self, opened: usize) {
         let mut bound = Vec::new();
         while let Some(name) = self.name().filter(|name| name != "in") {
@@ -253,7 +253,7 @@ impl<'s> Scan<'s> {
         self.check_new_name(&name);
         self.copy();
         if !self.is_sign("=") {
-            return self.trouble(opened, "write {% set name = value %}; there is no {% endset %}");
+            return self.trouble(opened, "write {% set name = value %}; {% endset %} is not supported");
         }
         self.copy();
         self.expression();
@@ -273,11 +273,11 @@ impl<'s> Scan<'s> {
         self.blocks.push(Block { opened, is_loop, branches: 1, bound, in_quotes: self.quotes.inside });
         self.check_depth(opened);
         if is_loop && self.blocks.iter().filter(|block| block.is_loop).count() > LOOPS_MAX {
-            self.trouble(opened, format!("loops may stand in each other {LOOPS_MAX} deep, no deeper"));
+            self.trouble(opened, format!("loops can be nested at most {LOOPS_MAX} deep"));
         }
     }
 
-    /// Each `elif` counts as a block inside the one before, which is how the engine keeps it.
+    /// Each `elif` counts as a block inside the one before, as in the engine.
     fn check_depth(&mut self, opened: usize) {
         if self.blocks.iter().map(|block| block.branches).sum::<usize>() > BLOCKS_MAX {
             self.trouble(opened, format!("at most {BLOCKS_MAX} blocks and branches may be open at once"));
@@ -311,7 +311,7 @@ impl<'s> Scan<'s> {
         self.quotes.inside = at_start;
     }
 
-    /// How many tokens one turn of the loop whose tag ends here runs at most.
+    /// Returns the most tokens that one iteration of the loop executes whose tag ends here.
     fn steps_of_body(&self) -> usize {
         let rest = self.tokens.get(self.at..).unwrap_or(&[]);
         let mut depth = 1_usize;
@@ -329,7 +329,7 @@ impl<'s> Scan<'s> {
     }
 }
 
-/// Reading and writing, token by token; the checks of expressions use these too.
+/// Reading and writing token by token, also for the checks of expressions.
 impl<'s> Scan<'s> {
     pub(super) fn peek(&self) -> Option<Token> {
         self.tokens.get(self.at).cloned()
@@ -343,7 +343,7 @@ impl<'s> Scan<'s> {
         self.source.get(token.range.clone()).unwrap_or("")
     }
 
-    /// Where the next token begins.
+    /// Returns the byte at which the next token begins.
     pub(super) fn here(&self) -> usize {
         self.peek().map_or(self.source.len(), |token| token.range.start)
     }
@@ -357,7 +357,7 @@ impl<'s> Scan<'s> {
         self.peek().is_some_and(|token| token.kind == Kind::Sign && self.word(&token) == sign)
     }
 
-    /// Whether the token before opened a print.
+    /// Whether the previous token opened a print.
     pub(super) fn begins_print(&self) -> bool {
         let before = self.at.checked_sub(1).and_then(|index| self.tokens.get(index));
         before.is_some_and(|token| matches!(token.kind, Kind::Print | Kind::Short))
@@ -369,12 +369,12 @@ impl<'s> Scan<'s> {
         names.any(|bound| bound == name) || (name == "loop" && in_loop)
     }
 
-    /// How many troubles there are.
+    /// Returns the number of errors so far.
     pub(super) fn troubles(&self) -> usize {
         self.troubles.len()
     }
 
-    /// Forgets all but the first so many.
+    /// Discards all but the first `count` errors.
     pub(super) fn keep_troubles(&mut self, count: usize) {
         self.troubles.truncate(count);
     }
@@ -385,14 +385,14 @@ impl<'s> Scan<'s> {
         }
     }
 
-    /// Copies the next token, with the blanks before it.
+    /// Copies the next token, with the white space before it.
     pub(super) fn copy(&mut self) {
         let Some(token) = self.peek() else { return };
         self.copy_to(token.range.end);
         self.at += 1;
     }
 
-    /// Writes another text instead of the next token.
+    /// Replaces the next token by another text.
     pub(super) fn replace(&mut self, text: &str) {
         let Some(token) = self.peek() else { return };
         self.copy_to(token.range.start);
@@ -401,7 +401,7 @@ impl<'s> Scan<'s> {
         self.at += 1;
     }
 
-    /// Writes a text that stands for the byte `typed`.
+    /// Inserts a text. Errors in it are reported at the byte `typed`.
     fn insert(&mut self, text: &str, typed: usize) {
         self.positions.0.push(Stretch { tera: self.tera.len(), typed, copied: false });
         self.tera.push_str(text);
@@ -414,7 +414,7 @@ impl<'s> Scan<'s> {
         self.copied = end;
     }
 
-    /// Copies what is left of a tag, with its end.
+    /// Copies the rest of a tag, including its end.
     fn copy_rest(&mut self) {
         while self.peek().is_some_and(|token| token.kind != Kind::Close) {
             self.copy();

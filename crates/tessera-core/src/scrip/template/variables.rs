@@ -1,33 +1,33 @@
-//! What a template may speak of: the published table, and the check of a path against it.
+//! Variables: the published table of those that a template can use, and the check of a path against it.
 
 use super::aliases::ALIASES;
 use crate::models::text;
 
-/// What a variable holds.
+/// The type of a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VariableKind {
-    /// A text; null where there is none, which prints empty.
+    /// A text, or null, which prints as an empty text.
     Text,
-    /// A whole number; null where there is none.
+    /// A whole number, or null.
     Number,
-    /// A time in RFC 3339, UTC; null where there is none. The filter `date` formats it.
+    /// A time in RFC 3339, UTC, or null. The filter `date` formats it.
     Time,
     /// A list, for `{% for %}`, `join`, `first`, `last`, `length`.
     List,
-    /// The custom fields, by name: a text, a list of texts where the field takes several, or null.
+    /// The custom fields by name: each a text, a list of texts for a field with several values, or null.
     Fields,
 }
 
-/// A variable. `[]` in a path stands for each thing of a list.
+/// A variable. `[]` in a path stands for each item of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
-    /// The path as it is written, dots between.
+    /// The path, with dots between its parts.
     pub path: &'static str,
-    /// What it holds.
+    /// Its type.
     pub kind: VariableKind,
-    /// What it might print.
+    /// An example of its value.
     pub example: &'static str,
-    /// What it means.
+    /// A description for the documentation.
     pub doc: &'static str,
 }
 
@@ -129,23 +129,23 @@ pub const VARIABLES: &[Variable] = &[
     time("now", "When the request was made."),
 ];
 
-/// What a path on a known root means.
+/// The meaning of a path on a known root.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Something that prints.
+    /// A value that can be printed.
     Value,
-    /// Something with parts, which are named.
+    /// A variable with parts: their names, as a text.
     Group(String),
     /// A custom field.
     Field(String),
 }
 
-/// Whether a name is one of the roots.
+/// Whether a name is the first part of a variable.
 pub(super) fn is_root(name: &str) -> bool {
     roots().contains(&name)
 }
 
-/// What a path means; else why there is no such thing, with what was perhaps meant.
+/// Returns the meaning of a path, or an error message with a suggestion.
 pub(super) fn meaning(path: &[String]) -> Result<Meaning, String> {
     let joined = path.join(".");
     let holder = path.split_last().map(|(_, holder)| holder.join(".")).unwrap_or_default();
@@ -183,12 +183,13 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, String> {
     }
 }
 
-/// "There is no x; did you mean y?", or what exists. `holder` is what stands before the name, with its dot.
+/// Formats the message for an unknown name, with a suggestion or the known names. `holder` is the path before the name, with its
+/// dot.
 pub(super) fn unknown(holder: &str, what: &str, name: &str, known: Vec<&'static str>) -> String {
     let aliases = ALIASES.iter().map(|alias| alias.name).filter(|_| what == "variable" && holder.is_empty());
     match text::nearest(name, known.iter().copied().chain(aliases)) {
-        Some(near) => format!("there is no {what} \"{holder}{name}\"; did you mean \"{holder}{near}\"?"),
-        None => format!("there is no {what} \"{holder}{name}\"; known are {}", text::list(known)),
+        Some(near) => format!("unknown {what} \"{holder}{name}\"; did you mean \"{holder}{near}\"?"),
+        None => format!("unknown {what} \"{holder}{name}\"; known {what}s: {}", text::list(known)),
     }
 }
 
@@ -198,7 +199,7 @@ fn roots() -> Vec<&'static str> {
     roots
 }
 
-/// The names that may follow a path and a dot.
+/// Returns the names that can follow a path and a dot.
 fn parts_of(path: &str) -> Vec<&'static str> {
     let mut parts: Vec<_> = VARIABLES
         .iter()

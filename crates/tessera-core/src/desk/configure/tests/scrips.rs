@@ -57,7 +57,7 @@ async fn what_a_scrip_names_must_exist_and_the_refusal_says_what_does() {
         (
             json!({ "condition_type": "UserDefined" }),
             "condition_config.query",
-            "is missing; UserDefined holds",
+            "is missing; UserDefined requires a query",
         ),
         (json!({ "condition_config": { "qurey": "x" } }), "condition_config", "unknown field `qurey`"),
         (
@@ -88,7 +88,7 @@ async fn what_a_scrip_names_must_exist_and_the_refusal_says_what_does() {
         (
             json!({ "action_type": "SetSubject", "action_config": { "value": "{{ tickt }}" } }),
             "action_config.value",
-            "there is no variable \"tickt\"",
+            "unknown variable \"tickt\"",
         ),
     ];
     for (more, field, message) in cases {
@@ -348,7 +348,7 @@ async fn a_payload_is_held_against_the_schema_of_its_kind_as_far_as_templates_le
             "action_config.payload",
             "'more' was unexpected",
         ),
-        (json!({"channel": "{{ nothing }}"}), "action_config.payload/channel", "no variable"),
+        (json!({"channel": "{{ nothing }}"}), "action_config.payload/channel", "unknown variable"),
     ];
     for (payload, place, part) in table {
         let (field, message) = refused("chat", payload.clone()).await;

@@ -25,10 +25,10 @@ fn bombs_stop_at_a_counted_limit() {
     renders more than 262144 bytes (OUTPUT_MAX)
     this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 42)
     this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 92)
-    range makes 201 numbers; at most 200 are allowed (LIST_MAX) (line 1, column 13)
-    a filter makes more than 2097152 bytes (FILTERED_MAX) (line 1, column 204)
-    a filter makes more than 2097152 bytes (FILTERED_MAX) (line 1, column 589)
-    a filter makes more than 2097152 bytes (FILTERED_MAX) (line 1, column 143)
+    range returns 201 numbers; at most 200 are allowed (LIST_MAX) (line 1, column 13)
+    a filter returns more than 2097152 bytes (FILTERED_MAX) (line 1, column 204)
+    a filter returns more than 2097152 bytes (FILTERED_MAX) (line 1, column 589)
+    a filter returns more than 2097152 bytes (FILTERED_MAX) (line 1, column 143)
     "#);
 }
 
@@ -48,7 +48,7 @@ fn deep_sources_are_refused_and_do_not_overflow_the_stack() {
         "{{ batch".to_owned() + &"[0]".repeat(many) + " }}",
         "x".repeat(SOURCE_MAX + 1),
     ];
-    // As small as the stack of a thread is anywhere a template is compiled.
+    // The smallest stack of any thread that compiles a template.
     let told = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
         cases
             .iter()
@@ -121,7 +121,7 @@ fn no_value_injects_a_header() {
     assert_eq!((failure.field.as_str(), failure.line), ("headers.X-Lines", None));
 }
 
-/// Pieces that templates are made of, so that random ones get far.
+/// Pieces of templates, from which random templates are likely to compile.
 fn pieces() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "{{",

@@ -1,4 +1,4 @@
-//! What templates print; what they refuse and survive stands in the two files beside.
+//! Tests of templates: rendered values, escaping and limits.
 
 mod hostile;
 mod limits;
@@ -190,7 +190,7 @@ fn json_is_json_whatever_the_values() {
         })
     );
     assert_eq!(render(" ", Mode::Json).as_deref(), Ok(" "));
-    insta::assert_snapshot!(failure_of("[{% for b in batch %}1,{% endfor %}]", Mode::Json), @r#"renders what is not JSON: expected value at line 1 column 6"#);
+    insta::assert_snapshot!(failure_of("[{% for b in batch %}1,{% endfor %}]", Mode::Json), @r#"renders invalid JSON: expected value at line 1 column 6"#);
     insta::assert_snapshot!(faults("{\"a\": {% if now %}\"x{% endif %}\"}", Mode::Json), @r#"
     1:21 a JSON string must end in the block or branch in which it begins
     1:34 the JSON ends inside a string; close its quotes
@@ -210,7 +210,7 @@ fn a_url_part_encodes_its_values() {
 fn a_line_stays_a_line() {
     assert_eq!(render("[{$rtname}] {% if\n now %}x{% endif %}", Mode::Line).as_deref(), Ok("[desk] x"));
     insta::assert_snapshot!(failure_of("Re: {{ cf.Lines }}", Mode::Line), @r#"renders a line break or another control character; it must be one line"#);
-    insta::assert_snapshot!(faults("one\ntwo", Mode::Line), @r#"1:4 a control character cannot stand here; this must be one line without any"#);
+    insta::assert_snapshot!(faults("one\ntwo", Mode::Line), @r#"1:4 a control character is not allowed here; this must be a single line"#);
     let long = format!("{{% for n in range(end=200) %}}{}{{% endfor %}}", "x".repeat(20));
     insta::assert_snapshot!(failure_of(&long, Mode::Line), @r#"renders 4000 bytes; a line has at most 2000 (LINE_MAX)"#);
 }
