@@ -1,7 +1,8 @@
-//! The core of Tessera: nouns, the pure brain, the one mouth that speaks SQL, the one door through which things leave.
+//! The core of Tessera: the model, the pure planning of changes, the database, the deliveries, and the desk, through which all
+//! reads and changes go.
 //!
-//! Each module uses only what stands to its left: `models < lifecycle < query < scrip < plan < db < delivery < desk`; `error` and
-//! `failpoint` are everybody's.
+//! Each module uses only modules on its left: `models < lifecycle < query < scrip < plan < db < delivery < desk`. Every module may
+//! use `error` and `failpoint`.
 
 pub mod db;
 pub mod delivery;

@@ -1,11 +1,11 @@
-//! For tests: a database of its own for each, cloned from a migrated one, on a private server that all test programs share;
-//! and the properties that hold for any input.
+//! For tests: databases, cloned from a migrated template on a private server that all test programs share; and properties that
+//! hold for any input.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "tests say what went wrong by panicking"
+    reason = "tests report failures by panicking"
 )]
 
 pub(crate) mod desk;
@@ -27,27 +27,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// The user of the private server, and of the databases in it.
+/// The user of the private server and of its databases.
 const USER: &str = "tessera";
-/// How long the server may take to start.
+/// The time limit for starting the server.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// A database of one test, dropped with it; what a killed program leaves behind, the next one drops.
+/// A database for one test. It is dropped with this value; databases of killed test programs are dropped by the next program.
 #[derive(Debug)]
 pub struct TestDb {
     name: String,
     server: PgConnectOptions,
-    /// How to connect.
+    /// The connection options.
     pub options: PgConnectOptions,
-    /// Both pools.
+    /// The connection pools.
     pub pools: Pools,
 }
 
 impl TestDb {
-    /// Clones the migrated database.
+    /// Clones the migrated template.
     ///
     /// # Panics
-    /// PostgreSQL is not installed or does not start; the message says what to do.
+    /// If PostgreSQL is not installed or does not start.
     pub async fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
@@ -73,7 +73,7 @@ impl Drop for TestDb {
     fn drop(&mut self) {
         let (server, drop) =
             (self.server.clone(), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
-        // The test's own runtime is on its way out, so this one has a thread and a runtime to itself.
+        // The runtime of the test is shutting down, so this needs its own thread and runtime.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime
@@ -123,7 +123,7 @@ async fn run(db: &mut PgConnection, statement: String) {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(db).await.unwrap();
 }
 
-/// The private server: fsync off, a Unix socket only, adopted where it runs already.
+/// The private server: without fsync, on a Unix socket only. It is reused if it is already running.
 struct Server {
     dir: PathBuf,
 }
@@ -136,7 +136,7 @@ impl Server {
         let lock = File::create(dir.join("lock")).unwrap();
         lock.lock().unwrap();
         let server = Self { dir };
-        if !server.answers() {
+        if !server.is_ready() {
             server.launch(uid == 0);
         }
         server
@@ -146,8 +146,8 @@ impl Server {
         self.dir.join("run")
     }
 
-    /// Whether the server runs and takes queries: its pid file says so in a line of its own.
-    fn answers(&self) -> bool {
+    /// True if the server accepts queries: its pid file has the line `ready`.
+    fn is_ready(&self) -> bool {
         let state = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
         state.lines().any(|line| line.trim() == "ready")
             && std::os::unix::net::UnixStream::connect(self.socket_dir().join(".s.PGSQL.5432")).is_ok()
@@ -177,11 +177,11 @@ impl Server {
             }
             command
         };
-        let made = command("initdb")
+        let initialized = command("initdb")
             .args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
             .arg(&data)
             .status();
-        assert!(made.is_ok_and(|status| status.success()), "initdb failed in {}", data.display());
+        assert!(initialized.is_ok_and(|status| status.success()), "initdb failed in {}", data.display());
         let mut postgres = command("postgres");
         postgres.arg("-D").arg(&data).arg("-k").arg(&run).process_group(0);
         for setting in [
@@ -195,11 +195,14 @@ impl Server {
         ] {
             postgres.args(["-c", setting]);
         }
-        #[expect(clippy::zombie_processes, reason = "it outlives this program: the next one adopts it")]
+        #[expect(
+            clippy::zombie_processes,
+            reason = "the server outlives this program and is reused by the next one"
+        )]
         postgres.spawn().expect("postgres starts");
-        let begun = std::time::Instant::now();
-        while !self.answers() {
-            assert!(begun.elapsed() < START_MAX, "PostgreSQL did not start in {}", self.dir.display());
+        let started = std::time::Instant::now();
+        while !self.is_ready() {
+            assert!(started.elapsed() < START_MAX, "PostgreSQL did not start in {}", self.dir.display());
             std::thread::yield_now();
         }
     }
@@ -208,9 +211,9 @@ impl Server {
         PgConnectOptions::new_without_pgpass().socket(self.socket_dir()).username(USER).database(database)
     }
 
-    /// The name of the migrated database, made by the first test program that needs it.
+    /// Returns the name of the migrated template, which the first test program creates.
     async fn template(&self, db: &mut PgConnection) -> String {
-        // One number for all: whoever makes the template keeps the others waiting.
+        // Test programs that start meanwhile wait until the template is created.
         const TEMPLATE_LOCK: i64 = 7_465_737_365_726_101;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *db).await.unwrap();
         let checksums = sqlx::migrate!("../../migrations").iter().fold(0_u64, |sum, migration| {
@@ -220,12 +223,12 @@ impl Server {
                 .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
         });
         let name = format!("template_{checksums:x}");
-        let there: Vec<String> =
+        let databases: Vec<String> =
             sqlx::query_scalar("SELECT datname FROM pg_database").fetch_all(&mut *db).await.unwrap();
-        for old in there.iter().filter(|name| is_left_behind(name)) {
+        for old in databases.iter().filter(|name| is_left_behind(name)) {
             run(db, format!("DROP DATABASE IF EXISTS {old} WITH (FORCE)")).await;
         }
-        if !there.contains(&name) {
+        if !databases.contains(&name) {
             run(db, format!("DROP DATABASE IF EXISTS {name}_new WITH (FORCE)")).await;
             run(db, format!("CREATE DATABASE {name}_new")).await;
             let fresh =
@@ -240,13 +243,13 @@ impl Server {
     }
 }
 
-/// Whether this is the database of a test program that is gone.
+/// True for the database of a test program that has ended.
 fn is_left_behind(database: &str) -> bool {
     let program = database.strip_prefix("test_").and_then(|rest| rest.split('_').next());
     program.is_some_and(|program| !Path::new("/proc").join(program).exists())
 }
 
-/// The directory of `initdb` and `postgres`.
+/// Returns the directory with `initdb` and `postgres`.
 fn programs() -> PathBuf {
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
@@ -257,7 +260,7 @@ fn programs() -> PathBuf {
     found.unwrap_or_else(|| panic!("PostgreSQL is not installed: run scripts/dev-setup.sh"))
 }
 
-/// Who runs the server where we are root, which PostgreSQL refuses.
+/// Returns the user and group that run the server if this process is root, because PostgreSQL refuses to run as root.
 fn postgres_user() -> (u32, u32) {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let of = |name: &str| {

@@ -1,4 +1,4 @@
-//! The current catalog: a pointer that is read without waiting, and reloaded by one at a time when the database is ahead.
+//! The cached catalog: read without waiting, and reloaded, one reload at a time, when the database has a newer configuration.
 
 use crate::db;
 use crate::error::{Code, Error, Result};
@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// The least time between two reloads: at most 20 a second.
+/// The minimum time between two reloads, so at most 20 per second.
 const RELOAD_EVERY: Duration = Duration::from_millis(50);
 
-/// The catalog in use.
+/// The catalog that this process uses.
 #[derive(Debug)]
 pub struct CatalogCache {
     catalog: ArcSwap<Catalog>,
@@ -30,15 +30,15 @@ impl CatalogCache {
         Ok(Self { catalog: ArcSwap::from_pointee(catalog), reload: Mutex::new(None) })
     }
 
-    /// The catalog as this process knows it.
+    /// Returns the cached catalog.
     pub fn get(&self) -> Arc<Catalog> {
         self.catalog.load_full()
     }
 
-    /// The catalog of the configuration of `version` or newer, reloading it when it is older.
+    /// Returns the catalog at `version` or newer, and reloads it if it is older.
     ///
     /// # Errors
-    /// Those of [`db::catalog::read`]; `busy` when the database still has an older one than was seen.
+    /// Those of [`db::catalog::read`]; `busy` if the database still returns an older version than `version`.
     pub async fn at_least(&self, pool: &PgPool, version: i64) -> Result<Arc<Catalog>> {
         let catalog = self.get();
         if catalog.version >= version {
@@ -56,7 +56,10 @@ impl CatalogCache {
         let fresh = Arc::new(db::catalog::read(pool, Some(&catalog), catalog.installation.clone()).await?);
         self.catalog.store(Arc::clone(&fresh));
         if fresh.version < version {
-            return Err(Error::new(Code::Busy, "The configuration is being read. Send the request again."));
+            return Err(Error::new(
+                Code::Busy,
+                "The configuration has just changed and is being reloaded. Retry the request.",
+            ));
         }
         Ok(fresh)
     }

@@ -1,4 +1,4 @@
-//! The only place that asks the machine for the time and for chance; everything else is handed them.
+//! The only source of the time and of randomness; everything else receives them as arguments.
 
 use crate::models::Ids;
 use crate::models::secret::Secret;
@@ -8,32 +8,32 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Read as _;
 use time::OffsetDateTime;
 
-/// The time, in microseconds.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that asks the clock")]
+/// Returns the current time in UTC, to the microsecond.
+#[expect(clippy::disallowed_methods, reason = "this is the only place that reads the clock")]
 pub fn now() -> OffsetDateTime {
     to_micros(OffsetDateTime::now_utc())
 }
 
-/// A seed that differs from one call to the next and from one process to the next.
+/// Returns a seed that is different for each call and each process.
 pub fn seed() -> u64 {
-    // Each RandomState has keys of its own, begun from the operating system's randomness.
+    // Each RandomState has different keys, derived from the randomness of the operating system.
     RandomState::new().hash_one(std::process::id())
 }
 
-/// How many random bytes a token has, in hex.
+/// The number of random bytes in a token, which are written in hexadecimal.
 pub const TOKEN_BYTES: usize = 32;
 
-/// A token that nobody can guess, behind a prefix.
+/// Creates a token of random bytes after a prefix.
 ///
 /// # Errors
-/// The machine gives no randomness.
+/// `/dev/urandom` cannot be read.
 pub fn token(prefix: &str) -> std::io::Result<Secret> {
     let mut bytes = [0; TOKEN_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(Secret::new(format!("{prefix}{}", hex::encode(bytes))))
 }
 
-/// A fresh source of ids.
+/// Creates a source of ids that starts at the current time.
 pub fn ids() -> Ids {
     Ids::new(now(), seed())
 }

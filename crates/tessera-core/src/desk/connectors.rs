@@ -1,4 +1,4 @@
-//! Connectors: let in by their token, handed what is due, and heard about what came of it.
+//! Connectors: authenticated by their token, they lease due deliveries and report the results.
 
 use super::{Caller, Tessera, clock};
 use crate::db::connectors;
@@ -18,66 +18,66 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// What tokens of connectors begin with, so that scanners for leaked secrets know them.
+/// The prefix of connector tokens, by which scanners for leaked secrets recognize them.
 pub const TOKEN_PREFIX: &str = "tsc_";
-/// The longest that a lease waits for something that is due.
+/// The longest time that a lease waits for due deliveries.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Connectors that look at the queue at a time: a bell wakes all that wait, and requests need the database too.
+/// The number of connectors that query the queue at the same time. A wakeup wakes all that wait, and requests need the database too.
 pub(super) const LEASING_MAX: usize = 4;
 
 /// The ticket of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TicketKey {
-    /// What people call it.
+    /// The ticket number.
     pub number: i64,
-    /// Where people see it.
+    /// The URL of the ticket's page.
     pub url: String,
 }
 
 impl Tessera {
-    /// The connector that has this token.
+    /// Returns the connector with this token.
     ///
     /// # Errors
     /// `unauthenticated`; those of the database.
     pub async fn connector(&self, token: &str) -> Result<Connector> {
         let unknown = || {
             let detail =
-                "This token opens nothing: it is wrong, or was revoked. `tessera connector add` makes one.";
+                "The token is invalid or has been revoked. `tessera connector add` creates a new one.";
             Error::new(Code::Unauthenticated, detail)
         };
-        // Whatever else a client sends as a token is not looked up.
+        // Other tokens are rejected without a query.
         if !token.starts_with(TOKEN_PREFIX) {
             return Err(unknown());
         }
         connectors::by_token(&self.pools.write, &token_hash(token)).await?.ok_or_else(unknown)
     }
 
-    /// As whom a connector reads and changes tickets.
+    /// Returns the caller as whom a connector reads and changes tickets.
     ///
     /// # Errors
-    /// `403 forbidden` when it may not, or its user may not any more.
+    /// `403 forbidden` if the connector is not bound to a user, or its user is disabled or no longer privileged.
     pub async fn caller_of(&self, connector: &Connector) -> Result<Caller> {
         let forbidden = |detail: String| Error::new(Code::Forbidden, detail);
         let name = quote(&connector.name);
         let id = connector.user.ok_or_else(|| {
-            forbidden(format!("The connector {name} delivers, and may do nothing with tickets. Add one with `tessera connector add NAME --as USER`."))
+            forbidden(format!("The connector {name} is not bound to a user, so it cannot read or change tickets. `tessera connector add NAME --as USER` creates one that is."))
         })?;
         let agents = &self.fresh_catalog().await?.agents;
         let user =
             agents.get(id).filter(|user| !user.disabled).map(|user| User::clone(user)).ok_or_else(|| {
                 forbidden(format!(
-                    "The user of the connector {name} is disabled, or not privileged any more."
+                    "The user of the connector {name} is disabled or no longer privileged. Enable the user, or make the user privileged again."
                 ))
             })?;
         Ok(Caller { user, channel: "grpc", access: Access::All, depth: 0 })
     }
 
-    /// Leases what is due for a connector, and waits for something when nothing is: for `wait`, at most [`WAIT_MAX`], and until
-    /// `stop` is cancelled.
+    /// Leases due deliveries for a connector. If none is due, waits for one: for `wait`, at most [`WAIT_MAX`], and no longer than
+    /// until `stop` is cancelled.
     ///
     /// # Errors
-    /// `403 forbidden` when the connector is not there for a kind that it asks for; those of the database.
+    /// `403 forbidden` if the connector is not bound to one of the kinds in `room`; those of the database.
     pub async fn lease(
         &self,
         connector: &Connector,
@@ -92,7 +92,7 @@ impl Tessera {
         let (mut wakeup, until) = (self.wakeup.listen(), Instant::now() + wait.min(WAIT_MAX));
         loop {
             let leased = {
-                // Fails only when it is closed, which it never is.
+                // Fails only if the semaphore is closed, which never happens.
                 let _lock = self.leasing.acquire().await;
                 deliveries::lease(pool, by, room, LEASE).await?
             };
@@ -109,7 +109,7 @@ impl Tessera {
         }
     }
 
-    /// The tickets of what was handed over, by id.
+    /// Returns the tickets of leased deliveries, by ticket id.
     ///
     /// # Errors
     /// Those of the database.
@@ -121,7 +121,7 @@ impl Tessera {
         Ok(numbers.into_iter().map(key).collect())
     }
 
-    /// Puts off the end of leases; answers those that are lost.
+    /// Extends leases; returns those that are lost.
     ///
     /// # Errors
     /// Those of the database.
@@ -135,7 +135,7 @@ impl Tessera {
         Ok(held.iter().filter(|one| !kept.contains(one)).copied().collect())
     }
 
-    /// Takes what a connector says of its leases; answers one receipt each, in their order. Safe to call again.
+    /// Records the results of a connector's leases; returns one receipt for each, in the same order. Idempotent.
     ///
     /// # Errors
     /// Those of the database.
@@ -149,23 +149,23 @@ impl Tessera {
     }
 }
 
-/// SHA-256 of a token: all that is kept of it.
+/// Returns the SHA-256 of a token, the only part of it that is stored.
 pub(super) fn token_hash(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-/// A new token.
 pub(super) fn new_token() -> Result<Secret> {
-    clock::token(TOKEN_PREFIX)
-        .map_err(|error| Error::internal("A token cannot be made: this machine gives no randomness.", error))
+    clock::token(TOKEN_PREFIX).map_err(|error| {
+        Error::internal("No token can be created, because /dev/urandom cannot be read.", error)
+    })
 }
 
-/// A kind that a connector is not there for.
+/// Returns the error for a kind that the connector is not bound to.
 pub(super) fn not_bound(connector: &Connector, kind: &str) -> Error {
     let detail = format!(
-        "The connector {} is not bound to {}, but to {}. Add one with `tessera connector add NAME --kind {kind}`.",
-        quote(&connector.name),
+        "The token is not bound to the kind {}. `tessera connector add NAME --kind {kind}` creates one that is. The kinds of the connector {}: {}.",
         quote(kind),
+        quote(&connector.name),
         list(connector.kinds.iter().map(DeliveryKind::as_str))
     );
     Error::new(Code::Forbidden, detail)

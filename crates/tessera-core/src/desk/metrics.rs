@@ -1,4 +1,4 @@
-//! Counters of changes by outcome and of scrips by verdict, and the gauges of a scrape.
+//! Counts changes by outcome and scrips by verdict, and reads the gauges for a scrape.
 
 use super::Tessera;
 use super::changes::Outcome;
@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Counts a change by its outcome, and passes the result on. `word` names the outcome of a change that was not refused.
+/// Counts a change by its outcome, and returns the result unchanged. `word` is the label of a successful outcome.
 pub(super) fn count_change<T>(
     kind: &'static str,
     result: Result<T>,
@@ -30,7 +30,7 @@ pub(super) fn count_change<T>(
     result
 }
 
-/// The label of an outcome.
+/// Returns the label of an outcome.
 pub(super) fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Committed(committed) if committed.is_replayed => "replayed",
@@ -39,8 +39,8 @@ pub(super) fn outcome(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// Counts the scrips of a committed change. A counter is looked up once for each verdict that occurs, not once for each of
-/// up to a thousand scrips.
+/// Counts the scrips of a committed change. A counter is looked up once per verdict, not once per scrip, of which there may be a
+/// thousand.
 pub(super) fn count_scrips(evaluations: &[Evaluation]) {
     let counters: [(Verdict, fn() -> ::metrics::Counter); 7] = [
         (Verdict::NotApplicable, || ::metrics::counter!(SCRIPS, "verdict" => "not_applicable")),
@@ -59,14 +59,14 @@ pub(super) fn count_scrips(evaluations: &[Evaluation]) {
     }
 }
 
-/// The state of a desk at the moment of a scrape.
+/// The state of a desk at the time of a scrape.
 #[derive(Debug)]
 pub struct Gauges {
-    /// Each connection pool with its idle and its used connections.
+    /// Each connection pool with the number of its idle and used connections.
     pub pools: [(&'static str, usize, usize); 4],
-    /// The configuration as this process knows it.
+    /// The configuration cached in this process.
     pub catalog: Arc<Catalog>,
-    /// The queue of deliveries; `None` when the database did not respond in time.
+    /// The queue of deliveries; `None` if the database did not respond in time.
     pub queue: Option<Queue>,
 }
 

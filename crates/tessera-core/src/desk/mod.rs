@@ -1,7 +1,7 @@
-//! The desk: the one door of the core. Everything that is read, changed or ordered is a function here that takes its caller
-//! first.
+//! The desk: the only entry point of the core. Every read, change and operator action is a method that takes its caller first.
 //!
-//! Until there are people and rights, a caller may do everything; reads take it all the same, so that none is forgotten then.
+//! There are no permissions yet, so a caller may do everything. Reads take the caller as well, so that none is left unchecked when
+//! permissions are added.
 
 pub mod catalog_cache;
 pub mod changes;
@@ -32,10 +32,10 @@ use std::sync::Arc;
 use ticket_lock::TicketLocks;
 use tokio::sync::Semaphore;
 
-/// The largest depth that a caller may name, far above the few at which deliveries end.
+/// The largest depth that a caller may send. Deliveries are stopped at a much smaller depth.
 const DEPTH_MAX: u32 = 1_000;
 
-/// A desk: its database, its configuration, and everything that can be asked of them.
+/// A desk: a database, its configuration, and all operations on them.
 #[derive(Debug)]
 pub struct Tessera {
     pools: Pools,
@@ -48,21 +48,21 @@ pub struct Tessera {
     ticket_counts: TicketCounts,
 }
 
-/// The person or program that asks, and the channel through which they ask.
+/// The person or program that makes a request, and the channel of the request.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The person or program.
+    /// The user as whom the request acts.
     pub user: User,
-    /// `rest`, `grpc`.
+    /// The channel: `rest` or `grpc`.
     pub channel: &'static str,
-    /// Their rights.
+    /// The rights of the user.
     pub access: Access,
-    /// The length of the chain of deliveries, each caused by the one before, that led to the request: [`crate::plan::Context::depth`].
+    /// The number of deliveries, each caused by the one before, that led to the request: [`crate::plan::Context::depth`].
     pub depth: u32,
 }
 
 impl Caller {
-    /// The same caller, whose request came through this many deliveries.
+    /// Returns the caller of a request to which `depth` deliveries led.
     pub fn at_depth(self, depth: u32) -> Self {
         Self { depth, ..self }
     }
@@ -83,10 +83,10 @@ pub fn parse_depth(value: &str) -> Result<u32> {
 }
 
 impl Tessera {
-    /// Opens a desk on a migrated database, and seeds an empty one.
+    /// Opens a desk on a migrated database, and writes the default configuration if the database has none.
     ///
     /// # Errors
-    /// Those of the database, and of a stored configuration that cannot be read.
+    /// Those of the database; `internal` if the stored configuration cannot be read.
     pub async fn open(pools: Pools, installation: Installation, guard: Arc<Guard>) -> Result<Self> {
         configure::seed(&pools.write, &installation, &guard).await?;
         let catalog_cache = CatalogCache::read(&pools.read, installation).await?;
@@ -102,7 +102,7 @@ impl Tessera {
         })
     }
 
-    /// Wakes the workers when deliveries become due.
+    /// Returns the signal that wakes the workers when deliveries become due.
     pub fn wakeup(&self) -> &Arc<Wakeup> {
         &self.wakeup
     }
@@ -115,18 +115,19 @@ impl Tessera {
         catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await.map(drop)
     }
 
-    /// The administrator, as whom the holder of the administrator's token acts.
+    /// Returns the administrator, as whom holders of the administrator token act.
     ///
     /// # Errors
-    /// `internal` when the stock user is missing.
+    /// `internal` if the built-in user `admin` is missing.
     pub fn administrator(&self) -> Result<Caller> {
         let user = self.catalog().agents.get(ADMIN_USER).map(|user| User::clone(user));
-        let user =
-            user.ok_or_else(|| Error::internal("There is no administrator.", "the stock user is missing"))?;
+        let user = user.ok_or_else(|| {
+            Error::internal("The administrator does not exist.", "the user admin is missing")
+        })?;
         Ok(Caller { user, channel: "rest", access: Access::All, depth: 0 })
     }
 
-    /// The configuration as it is now.
+    /// Returns the current configuration.
     ///
     /// # Errors
     /// Those of the database.
@@ -134,11 +135,12 @@ impl Tessera {
         self.fresh_catalog().await
     }
 
-    /// The configuration as this process knows it; another process may have changed it a moment ago.
+    /// Returns the configuration cached in this process, which may be older than that of the database.
     fn catalog(&self) -> Arc<Catalog> {
         self.catalog_cache.get()
     }
 
+    /// Returns the configuration, reloaded if the database has a newer one.
     async fn fresh_catalog(&self) -> Result<Arc<Catalog>> {
         let version = catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await?;
         self.catalog_cache.at_least(&self.pools.read, version).await

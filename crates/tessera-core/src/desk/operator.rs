@@ -1,4 +1,4 @@
-//! What an operator does to deliveries and endpoints.
+//! The actions of operators on deliveries and endpoints.
 
 use super::{Caller, Tessera, clock};
 use crate::db::deliveries::{self, Order};
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::models::DeliveryId;
 
 impl Tessera {
-    /// Holds a delivery until it is released. An attempt that is under way still ends.
+    /// Holds a delivery until it is released. An attempt in progress is completed.
     ///
     /// # Errors
     /// `not_found`; `delivery_finished`; those of the database.
@@ -14,7 +14,7 @@ impl Tessera {
         deliveries::hold(&self.pools.write, delivery, order(caller)).await
     }
 
-    /// Releases a delivery and makes it due now, also while the breaker of its endpoint is open.
+    /// Releases a delivery, which becomes due immediately, even if the breaker of its endpoint is open.
     ///
     /// # Errors
     /// `not_found`; `delivery_finished`; `endpoint_held`; those of the database.
@@ -24,7 +24,7 @@ impl Tessera {
         Ok(())
     }
 
-    /// Cancels a delivery. An attempt that is under way may still succeed, and is then recorded as delivered.
+    /// Cancels a delivery. An attempt in progress may still succeed; the delivery is then recorded as delivered.
     ///
     /// # Errors
     /// `not_found`; `delivery_finished`; those of the database.
@@ -42,7 +42,7 @@ impl Tessera {
         Ok(())
     }
 
-    /// Holds all deliveries to an endpoint until it is released.
+    /// Holds all deliveries to an endpoint until the endpoint is released.
     ///
     /// # Errors
     /// `not_found`; those of the database.

@@ -1,4 +1,4 @@
-//! One writer of a ticket at a time in this process, in the order of arrival, so that writers need not fail and retry.
+//! Locks that let one writer at a time change a ticket in this process, in the order of arrival, so that writers need not retry.
 
 use crate::db::tickets::TicketRef;
 use crate::error::{Code, Error, Result};
@@ -6,21 +6,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Writers that may wait for one ticket; further ones are rejected as `busy`.
+/// The maximum number of writers that wait for one ticket; further ones are rejected with `busy`.
 pub const WAITING_MAX: usize = 256;
 
-/// The locks of all tickets that are being written.
+/// The locks of all tickets that are being changed.
 #[derive(Debug, Default)]
 pub struct TicketLocks(Mutex<HashMap<TicketRef, Lock>>);
 
 #[derive(Debug)]
 struct Lock {
     semaphore: Arc<Semaphore>,
-    /// The writer that holds the lock, and those that wait for it.
+    /// The number of writers: the one that holds the lock and those that wait for it.
     writers: usize,
 }
 
-/// A held lock; dropping it lets the next writer in.
+/// A lock on a ticket; dropping it unlocks the ticket for the next writer.
 #[derive(Debug)]
 pub struct TicketLock {
     locks: Arc<TicketLocks>,
@@ -32,10 +32,10 @@ impl TicketLocks {
     /// Waits for the lock of `ticket`.
     ///
     /// # Errors
-    /// `busy` when [`WAITING_MAX`] writers are waiting already.
+    /// `busy` if [`WAITING_MAX`] writers are already waiting.
     pub async fn acquire(self: &Arc<Self>, ticket: TicketRef) -> Result<TicketLock> {
         let semaphore = self.enter(ticket)?;
-        // From here on, dropping `lock` takes this writer off the count, also when this future is dropped while it waits.
+        // From here on, dropping `lock` decrements the count, even if this future is dropped while it waits.
         let mut lock = TicketLock { locks: Arc::clone(self), ticket, permit: None };
         lock.permit = semaphore.acquire_owned().await.ok();
         Ok(lock)
@@ -48,7 +48,7 @@ impl TicketLocks {
             .or_insert_with(|| Lock { semaphore: Arc::new(Semaphore::new(1)), writers: 0 });
         if lock.writers > WAITING_MAX {
             let detail = format!(
-                "{WAITING_MAX} changes of ticket {ticket} are waiting already. Retry the request in a moment."
+                "{WAITING_MAX} changes of ticket {ticket} are already waiting. Retry the request in a moment."
             );
             return Err(Error::new(Code::Busy, detail));
         }

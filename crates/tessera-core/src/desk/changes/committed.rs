@@ -1,4 +1,4 @@
-//! A committed change as an answer shows it, whether it was committed just now or is replayed from its idempotency key.
+//! A committed change as responses show it, whether it was just committed or is replayed for its idempotency key.
 
 use super::Prepared;
 use crate::error::{Code, Error, Result};
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// A committed change, with what is needed to name what it refers to. The edges make their answers from it.
+/// A committed change, with the names of everything that it refers to. The edges build their responses from it.
 #[derive(Debug, Clone)]
 pub struct Committed {
     /// The change itself; a replay has the same one.
     pub summary: ChangeSummary,
-    /// Whether the change was committed by an earlier request with the same idempotency key.
+    /// True if an earlier request with the same idempotency key committed the change.
     pub is_replayed: bool,
     /// The configuration, for names.
     pub(super) catalog: Arc<Catalog>,
@@ -25,21 +25,21 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// The names behind the ids of the summary, as they are now.
+    /// Returns the current names behind the ids of the summary.
     pub fn names(&self) -> Names<'_> {
         Names { catalog: &self.catalog, people: &self.people, actor: Some(&self.actor) }
     }
 }
 
-/// The part of a plan that answers show. It is what an idempotency key keeps, by ids and without names, so that a replay
-/// can be answered as its caller may see it now.
+/// The part of a plan that responses show. It is stored with the idempotency key, with ids instead of names, so that a replay shows
+/// its caller the current names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChangeSummary {
     /// The ticket after the change.
     pub ticket: Ticket,
     /// The history that the change added.
     pub transactions: Vec<AddedTransaction>,
-    /// The scrips that fired, were refused, failed, were stopped, or are in shadow.
+    /// The scrips that fired, were refused, failed, were stopped, or are on trial (shadow).
     pub scrips: Vec<FiredScrip>,
     /// The deliveries that the change queued.
     pub deliveries: Vec<QueuedDelivery>,
@@ -55,37 +55,37 @@ pub type ScripAtVersion = (ScripId, String, i32);
 pub struct AddedTransaction {
     /// The line.
     pub transaction: Transaction,
-    /// The scrip that made it, if one did.
+    /// The scrip that caused it, if any.
     pub scrip: Option<ScripAtVersion>,
 }
 
-/// A scrip that did something, would have, or could not.
+/// A scrip that had effects, or would have had them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FiredScrip {
     /// The scrip.
     pub scrip: ScripAtVersion,
-    /// The stage in which it was tried.
+    /// The stage in which it was evaluated.
     pub stage: Stage,
     /// The type of its action.
     pub action_type: String,
     /// The outcome.
     pub verdict: Verdict,
-    /// The deliveries that it made.
+    /// The deliveries that it queued.
     pub deliveries: Vec<DeliveryId>,
-    /// The effects that a scrip in shadow would have had.
+    /// The effects that a scrip on trial (shadow) would have had.
     pub would: Vec<Value>,
 }
 
 /// A delivery that a change queued.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueuedDelivery {
-    /// Its id.
+    /// The id of the delivery.
     pub id: DeliveryId,
     /// `email`, `webhook`, or the kind of a connector.
     pub kind: String,
-    /// The scrip that made it.
+    /// The scrip that caused it.
     pub scrip: Option<ScripAtVersion>,
-    /// Whether it is held because no connector has served its kind yet.
+    /// True if it is held because no connector has served its kind yet.
     pub is_held: bool,
 }
 
@@ -101,24 +101,24 @@ impl ChangeSummary {
         }
     }
 
-    /// The bytes that an idempotency key keeps.
+    /// Serializes the summary, to store it with an idempotency key.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self)
             .map_err(|source| Error::internal("The change could not be serialized.", source))
     }
 
-    /// The change that an idempotency key kept.
+    /// Deserializes the summary that is stored with an idempotency key.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|source| {
-            let detail = "The Idempotency-Key was used before Tessera was upgraded, and its answer can no longer be shown. \
-                          The change was made then; read the ticket, and use a new key for a new request.";
+            let detail = "The Idempotency-Key was used before Tessera was upgraded, and the response of that request is no longer readable. \
+                          Its change was committed; read the ticket, and use a new key for a new request.";
             Error::new(Code::IdempotencyKeyReused, detail).with_source(source)
         })
     }
 }
 
 impl AddedTransaction {
-    /// The transaction with the scrip that made it, as the catalog of its plan has it.
+    /// Adds to a transaction the scrip that caused it, from the catalog of its plan.
     pub fn of(transaction: &Transaction, catalog: &Catalog) -> Self {
         let scrip = transaction.scrip_version.and_then(|version| catalog.scrip_of_version(version));
         let scrip = scrip.map(|scrip| (scrip.id, scrip.name.clone(), scrip.version));
@@ -127,7 +127,7 @@ impl AddedTransaction {
 }
 
 impl FiredScrip {
-    /// The notable evaluations of a plan, in order.
+    /// Returns the notable evaluations of a plan, in order.
     pub fn all(evaluations: &[Evaluation]) -> Vec<Self> {
         let notable = evaluations.iter().filter(|evaluation| evaluation.verdict.is_notable());
         notable

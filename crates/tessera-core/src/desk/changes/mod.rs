@@ -1,4 +1,4 @@
-//! Changes of tickets: load, plan, write exactly what was planned. A preview stops after the plan.
+//! Changes to tickets: load, plan, and write exactly what was planned. A preview ends with the plan.
 
 mod committed;
 mod planner;
@@ -23,11 +23,12 @@ use crate::plan::{Command, Context, PlanHash, Target};
 use sqlx::PgConnection;
 use std::sync::Arc;
 
-/// Attempts without a lock, when the ticket or the configuration moves under them, before the row is locked first.
+/// The number of attempts without a lock. If the ticket or the configuration changes during each of them, the next attempts lock the
+/// row first.
 const OPTIMISTIC_ATTEMPTS: usize = 3;
-/// Attempts of one change in all, before it is rejected as `busy`.
+/// The total number of attempts before a change is rejected with `busy`.
 const ATTEMPTS_MAX: usize = 20;
-/// The longest idempotency key, in bytes.
+/// The maximum length of an idempotency key, in bytes.
 pub const KEY_MAX: usize = 255;
 
 /// The preconditions of a change.
@@ -50,12 +51,12 @@ pub struct IdempotencyKey {
     pub body_hash: Vec<u8>,
 }
 
-/// The outcome of a change that was not refused.
+/// The outcome of a change that was not rejected.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is committed, now or by an earlier request with the same idempotency key.
+    /// The change is committed, by this request or by an earlier one with the same idempotency key.
     Committed(Box<Committed>),
-    /// Nothing was written, because the plan is no longer the one in [`Conditions::plan`]. This is the new plan.
+    /// Nothing was written, because the plan differs from the one in [`Conditions::plan`]. This is the new plan.
     PlanChanged(Box<Prepared>),
 }
 
@@ -89,7 +90,7 @@ impl Tessera {
     /// Changes a ticket.
     ///
     /// # Errors
-    /// `not_found`; those of [`crate::plan::prepare`]; `version_mismatch` when the ticket does not have the version of
+    /// `not_found`; those of [`crate::plan::prepare`]; `version_mismatch` if the ticket does not have the version in
     /// `conditions`; `idempotency_key_reused`; `busy`; those of the database.
     pub async fn update(
         &self,
@@ -102,7 +103,7 @@ impl Tessera {
         metrics::count_change("update", self.commit(&change).await, metrics::outcome)
     }
 
-    /// Plans the creation of a ticket. Nothing is written and no number is drawn.
+    /// Plans the creation of a ticket. Nothing is written, and no ticket number is used.
     ///
     /// # Errors
     /// Those of [`crate::plan::prepare`]; `busy`; those of the database.
@@ -112,7 +113,7 @@ impl Tessera {
         metrics::count_change("preview", self.preview(&change).await, |_| "made")
     }
 
-    /// Plans the change of a ticket. Nothing is written: the load uses a read-only connection.
+    /// Plans a change to a ticket. Nothing is written; the connection is read-only.
     ///
     /// # Errors
     /// `not_found`; those of [`crate::plan::prepare`]; `busy`; those of the database.
@@ -127,7 +128,7 @@ impl Tessera {
         metrics::count_change("preview", self.preview(&change).await, |_| "made")
     }
 
-    /// Attempts a change until neither the ticket nor the configuration moves under it.
+    /// Retries a change until neither the ticket nor the configuration changes during an attempt.
     async fn commit(&self, change: &ChangeRequest<'_>) -> Result<Outcome> {
         let _lock = match change.ticket {
             Some(ticket) => Some(self.locks.acquire(ticket).await?),
@@ -142,17 +143,17 @@ impl Tessera {
             match result {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => {}
-                // Another process holds the row. The attempt that locks first waits for it.
+                // Another process has locked the row. An attempt that locks first waits for it.
                 Err(error) if error.code() == Code::Locked && is_optimistic => {}
                 Err(error) => return Err(error),
             }
             ::metrics::counter!(WRITES_MOVED).increment(1);
         }
-        Err(kept_moving())
+        Err(kept_changing())
     }
 
-    /// Loads, plans and writes in two round trips; no connection is held while the plan is made. `None` when something
-    /// moved in between.
+    /// Loads, plans and writes in two round trips, without holding a connection during planning. Returns `None` if the ticket or the
+    /// configuration changed in between.
     async fn attempt(&self, change: &ChangeRequest<'_>) -> Result<Option<Outcome>> {
         change.failpoints.begun.pass();
         let loaded = {
@@ -163,7 +164,7 @@ impl Tessera {
         change.failpoints.loaded.pass();
         let ready = match self.decide(change, loaded).await? {
             Step::Write(ready) => ready,
-            Step::Answer(outcome) => return Ok(Some(outcome)),
+            Step::Done(outcome) => return Ok(Some(outcome)),
             Step::Retry => return Ok(None),
         };
         change.failpoints.planned.pass();
@@ -174,7 +175,7 @@ impl Tessera {
         Ok(is_written.then(|| self.committed(ready)))
     }
 
-    /// The same in one database transaction that locks the ticket's row first, so that nothing can move it.
+    /// Does the same in one database transaction that first locks the ticket's row, so that nothing else can change it.
     async fn attempt_locked(&self, change: &ChangeRequest<'_>, ticket: TicketRef) -> Result<Option<Outcome>> {
         let mut db = self.pools.write.begin().await.map_err(error)?;
         tickets::lock(&mut db, ticket).await?;
@@ -182,7 +183,7 @@ impl Tessera {
         let loaded = self.load(&mut db, change).await?;
         let ready = match self.decide(change, loaded).await? {
             Step::Write(ready) => ready,
-            Step::Answer(outcome) => return Ok(Some(outcome)),
+            Step::Done(outcome) => return Ok(Some(outcome)),
             Step::Retry => return Ok(None),
         };
         let is_written = write(&mut db, change, &ready).await?;
@@ -192,7 +193,7 @@ impl Tessera {
         Ok(is_written.then(|| self.committed(ready)))
     }
 
-    /// Loads all that the plan needs, in one statement; for a create it draws the ticket's number.
+    /// Loads everything that the plan needs, in one statement; for a create, also draws the ticket number.
     async fn load(&self, db: &mut PgConnection, change: &ChangeRequest<'_>) -> Result<Loaded> {
         let load = change.load(self.catalog_cache.get().uses_messages());
         match change.ticket {
@@ -201,32 +202,32 @@ impl Tessera {
         }
     }
 
-    /// Decides what to do with a loaded change: answer it at once, or write its plan.
+    /// Decides the next step of a loaded change: return an outcome, write the plan, or retry.
     async fn decide(&self, change: &ChangeRequest<'_>, mut loaded: Loaded) -> Result<Step> {
         if let Some(replay) = loaded.replay.take() {
-            return self.replay(change, replay).await.map(Step::Answer);
+            return self.replay(change, replay).await.map(Step::Done);
         }
         change.check_version(&loaded)?;
         let Some(prepared) = self.plan(change, loaded).await? else { return Ok(Step::Retry) };
         if change.conditions.plan.is_some_and(|hash| hash != prepared.plan.hash) {
-            return Ok(Step::Answer(Outcome::PlanChanged(prepared)));
+            return Ok(Step::Done(Outcome::PlanChanged(prepared)));
         }
         let ready = ReadyPlan { summary: ChangeSummary::of(&prepared), prepared };
         if ready.prepared.plan.transactions.is_empty() && change.conditions.key.is_none() {
-            // The ticket is already as the command wants it.
-            return Ok(Step::Answer(ready.answer()));
+            // The command changes nothing.
+            return Ok(Step::Done(ready.outcome()));
         }
         Ok(Step::Write(ready))
     }
 
-    /// Plans a change. `None` when the configuration now needs more than was loaded.
+    /// Plans a change. Returns `None` if the current configuration needs more than was loaded.
     async fn plan(&self, change: &ChangeRequest<'_>, loaded: Loaded) -> Result<Option<Box<Prepared>>> {
         let catalog = self.catalog_cache.at_least(&self.pools.read, loaded.config_version).await?;
         if catalog.uses_messages() && !loaded.with_messages {
             return Ok(None);
         }
         let now = match &loaded.situation.ticket {
-            // A ticket's history never runs backwards, whatever the clocks of two nodes say.
+            // The times in a ticket's history never decrease, even if the clocks of two nodes differ.
             Target::Existing(ticket) => clock::now().max(ticket.updated_at),
             Target::New { .. } => clock::now(),
         };
@@ -237,7 +238,7 @@ impl Tessera {
         self.planner.run(catalog, loaded.situation, &change.command, context).await.map(Some)
     }
 
-    /// Plans a change for display, reading over a connection that cannot write.
+    /// Plans a change for display, over a read-only connection.
     async fn preview(&self, change: &ChangeRequest<'_>) -> Result<Box<Prepared>> {
         for _ in 0..OPTIMISTIC_ATTEMPTS {
             let loaded = {
@@ -253,10 +254,10 @@ impl Tessera {
                 return Ok(prepared);
             }
         }
-        Err(kept_moving())
+        Err(kept_changing())
     }
 
-    /// The answer of the request that used the idempotency key first, with today's names.
+    /// Returns the outcome of the request that used the idempotency key first, with current names.
     async fn replay(&self, change: &ChangeRequest<'_>, replay: Replay) -> Result<Outcome> {
         let key = change.conditions.key.as_ref().filter(|key| key.body_hash == replay.body_hash);
         if key.is_none() {
@@ -271,17 +272,17 @@ impl Tessera {
         Ok(Outcome::Committed(Box::new(Committed { summary, is_replayed: true, catalog, people, actor })))
     }
 
-    /// Announces a plan that is in the database: wakes the workers when it has deliveries, and counts.
+    /// Wakes the workers if a committed plan has deliveries, and counts its scrips.
     fn committed(&self, ready: ReadyPlan) -> Outcome {
         if !ready.prepared.plan.deliveries.is_empty() {
             self.wakeup.wake();
         }
         metrics::count_scrips(&ready.prepared.plan.evaluations);
-        ready.answer()
+        ready.outcome()
     }
 }
 
-/// A change on its way to the database.
+/// A change that is being attempted.
 struct ChangeRequest<'c> {
     caller: &'c Caller,
     /// `None` for a create.
@@ -340,21 +341,21 @@ impl<'c> ChangeRequest<'c> {
             return Ok(());
         }
         let detail = format!(
-            "The ticket has version {}, not {expected}. Read it again and decide again.",
+            "The ticket has version {}, not {expected}. Read the ticket again and decide whether the change still applies.",
             ticket.version
         );
         Err(Error::new(Code::VersionMismatch, detail))
     }
 }
 
-/// A plan that is ready to be written, and the answer that it will have.
+/// A plan that is ready to be written, and its summary.
 struct ReadyPlan {
     prepared: Box<Prepared>,
     summary: ChangeSummary,
 }
 
 impl ReadyPlan {
-    fn answer(self) -> Outcome {
+    fn outcome(self) -> Outcome {
         let Prepared { catalog, situation, context, .. } = *self.prepared;
         Outcome::Committed(Box::new(Committed {
             summary: self.summary,
@@ -368,21 +369,21 @@ impl ReadyPlan {
 
 /// The next step of a loaded change.
 enum Step {
-    /// The configuration now needs more than was loaded.
+    /// The current configuration needs more than was loaded.
     Retry,
-    /// Nothing is to be written.
-    Answer(Outcome),
+    /// The outcome is known, and nothing has to be written.
+    Done(Outcome),
     Write(ReadyPlan),
 }
 
-/// Writes a plan in one statement. `false` when the ticket or the configuration moved, or another request used the key:
-/// then nothing was written, and the next load finds out.
+/// Writes a plan in one statement. Returns `false` if nothing was written because the ticket or the configuration changed, or another
+/// request used the key; the next load finds out which.
 async fn write(db: &mut PgConnection, change: &ChangeRequest<'_>, ready: &ReadyPlan) -> Result<bool> {
-    let kept = match &change.conditions.key {
+    let response = match &change.conditions.key {
         Some(_) => Some(ready.summary.to_bytes()?),
         None => None,
     };
-    let key = change.conditions.key.as_ref().zip(kept.as_ref()).map(|(key, response)| Key {
+    let key = change.conditions.key.as_ref().zip(response.as_ref()).map(|(key, response)| Key {
         key: &key.key,
         body_hash: &key.body_hash,
         response,
@@ -398,7 +399,7 @@ async fn write(db: &mut PgConnection, change: &ChangeRequest<'_>, ready: &ReadyP
     Ok(written == Written::Yes)
 }
 
-fn kept_moving() -> Error {
+fn kept_changing() -> Error {
     let detail = "The ticket or the configuration kept changing during the request. Retry the request.";
     Error::new(Code::Busy, detail)
 }

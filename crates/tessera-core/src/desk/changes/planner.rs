@@ -1,6 +1,5 @@
-//! The planner: runs `prepare` where the request is, as long as plans are short and a thread of the server is left over.
-//! Otherwise, and for a while after a long one, they run off the async threads, as many at once as there are cores, with a
-//! bounded queue before them.
+//! Runs `prepare` on the thread of the request, as long as plans are short and one thread of the server stays free. Otherwise, and
+//! for a while after a long plan, plans run on blocking threads, as many at a time as there are cores, behind a bounded queue.
 
 use crate::error::{Code, Error, Result};
 use crate::metrics::PREPARE_SECONDS;
@@ -13,62 +12,64 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// Requests that may wait to be planned; one more is told to come again.
+/// The maximum number of requests that wait to be planned; further ones are rejected with `busy`.
 pub const WAITING_MAX: usize = 512;
-/// How long a plan may take. It aborts the request and never changes a plan.
+/// The time limit of a plan. Exceeding it fails the request; it never changes a plan.
 pub const DEADLINE: Duration = Duration::from_secs(2);
-/// A plan that took longer may hold up the requests that share its thread, so those after it run aside.
+/// The duration above which a plan may delay the requests that share its thread, so that the next plans run on blocking threads.
 const SHORT: Duration = Duration::from_millis(20);
-/// For how long they do. Within this time templates written to be slow get, once, at most as many threads as [`here`] says.
-const ASIDE_FOR: Duration = Duration::from_secs(10);
+/// The time for which they do. In each such period, templates written to be slow can occupy at most [`inline_max`] threads of the
+/// server, once.
+const OFFLOAD_FOR: Duration = Duration::from_secs(10);
 
-/// A plan with what it was made from: an answer needs the names.
+/// A plan with its inputs, which responses need for names.
 #[derive(Debug)]
 pub struct Prepared {
     /// The plan.
     pub plan: Plan,
     /// The configuration.
     pub catalog: Arc<Catalog>,
-    /// The people.
+    /// The situation, with the people.
     pub situation: Situation,
-    /// Who asked.
+    /// The context, with the caller.
     pub context: Context,
 }
 
 impl Prepared {
-    /// The names of what the plan speaks of.
+    /// Returns the names behind the ids of the plan.
     pub fn names(&self) -> Names<'_> {
         Names { catalog: &self.catalog, people: &self.situation.people, actor: Some(&self.context.actor) }
     }
 }
 
-/// Runs `prepare`.
+/// Runs `prepare`, and limits how many plans run at a time.
 #[derive(Debug)]
 pub struct Planner {
     cores: Arc<Semaphore>,
-    /// Places for plans that run where their requests are.
-    here: Semaphore,
+    /// Permits for plans on the threads of their requests.
+    inline: Semaphore,
     waiting: AtomicUsize,
-    /// Until when plans run aside.
-    aside: Mutex<Option<Instant>>,
+    /// The time until which all plans run on blocking threads.
+    offload_until: Mutex<Option<Instant>>,
 }
 
 impl Planner {
-    /// A planner of as many plans at once as the machine has cores.
+    /// Creates a planner that runs as many plans on blocking threads as the machine has cores.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             cores: Arc::new(Semaphore::new(cores)),
-            here: Semaphore::new(here()),
+            inline: Semaphore::new(inline_max()),
             waiting: AtomicUsize::new(0),
-            aside: Mutex::new(None),
+            offload_until: Mutex::new(None),
         }
     }
 
     /// Prepares a plan.
     ///
     /// # Errors
-    /// Those of [`plan::prepare`]; `busy` when too many wait or a plan takes longer than [`DEADLINE`].
+    /// Those of [`plan::prepare`]; `busy` if more than [`WAITING_MAX`] requests wait; `plan_too_slow` if the plan takes longer than
+    /// [`DEADLINE`].
     pub async fn run(
         &self,
         catalog: Arc<Catalog>,
@@ -76,27 +77,28 @@ impl Planner {
         command: &Arc<Command>,
         context: Context,
     ) -> Result<Box<Prepared>> {
-        let (prepared, took) = match self.place_here(Instant::now()) {
-            Some(_place) => prepare(catalog, situation, command, context),
-            None => self.run_aside(catalog, situation, Arc::clone(command), context).await?,
+        let (prepared, took) = match self.inline_permit(Instant::now()) {
+            Some(_permit) => prepare(catalog, situation, command, context),
+            None => self.offload(catalog, situation, Arc::clone(command), context).await?,
         };
-        self.note(took, Instant::now());
+        self.record(took, Instant::now());
         if took > DEADLINE { Err(too_slow()) } else { prepared }
     }
 
-    /// A place to run a plan where its request is, unless it has to run aside.
-    fn place_here(&self, now: Instant) -> Option<SemaphorePermit<'_>> {
-        if self.is_aside(now) { None } else { self.here.try_acquire().ok() }
+    /// Returns a permit to run a plan on the thread of its request, unless it must run on a blocking thread.
+    fn inline_permit(&self, now: Instant) -> Option<SemaphorePermit<'_>> {
+        if self.is_offloading(now) { None } else { self.inline.try_acquire().ok() }
     }
 
-    async fn run_aside(
+    /// Runs a plan on a blocking thread.
+    async fn offload(
         &self,
         catalog: Arc<Catalog>,
         situation: Situation,
         command: Arc<Command>,
         context: Context,
     ) -> Result<Timed> {
-        let _place = Place::take(&self.waiting)?;
+        let _waiting = Waiting::enter(&self.waiting)?;
         let permit = Arc::clone(&self.cores).acquire_owned().await;
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -104,47 +106,46 @@ impl Planner {
         });
         match tokio::time::timeout(DEADLINE, task).await {
             Ok(Ok(timed)) => Ok(timed),
-            Ok(Err(join)) => Err(Error::internal("The plan could not be made.", join)),
+            Ok(Err(join)) => Err(Error::internal("The plan could not be prepared.", join)),
             Err(_) => Ok((Err(too_slow()), DEADLINE)),
         }
     }
 
-    /// Takes note of how long a plan took.
-    fn note(&self, took: Duration, now: Instant) {
+    /// Records the duration of a plan; after a long one, the next plans run on blocking threads.
+    fn record(&self, took: Duration, now: Instant) {
         if took > SHORT {
-            *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + ASIDE_FOR);
+            *self.offload_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + OFFLOAD_FOR);
         }
     }
 
-    /// Whether plans run aside.
-    fn is_aside(&self, now: Instant) -> bool {
-        let until = *self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+    /// True while all plans run on blocking threads.
+    fn is_offloading(&self, now: Instant) -> bool {
+        let until = *self.offload_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| now < until)
     }
 }
 
-/// How many plans may run on the threads of the server at once: one thread remains for everything else, where there is more
-/// than one. A plan is known to be long only when it is over, so without this as many long ones as there are threads could
-/// begin together.
-fn here() -> usize {
+/// Returns the number of plans that may run on the threads of the server at a time: all threads but one, and at least one. The
+/// duration of a plan is known only when it is finished, so without this limit, long plans could occupy all threads.
+fn inline_max() -> usize {
     let threads = Handle::try_current().map_or(1, |server| server.metrics().num_workers());
     threads.saturating_sub(1).max(1)
 }
 
-/// What became of a plan, and how long it took.
+/// The result of a plan, and its duration.
 type Timed = (Result<Box<Prepared>>, Duration);
 
 fn prepare(catalog: Arc<Catalog>, situation: Situation, command: &Command, context: Context) -> Timed {
-    let begun = Instant::now();
+    let started = Instant::now();
     let prepared = plan::prepare(&catalog, &situation, command, &context)
         .map(|plan| Box::new(Prepared { plan, catalog, situation, context }));
-    let took = begun.elapsed();
+    let took = started.elapsed();
     metrics::histogram!(PREPARE_SECONDS).record(took);
     (prepared, took)
 }
 
 fn too_slow() -> Error {
-    let detail = "The plan of this request takes too long. Look for a scrip with a very large template.";
+    let detail = "The plan of this request took too long. Look for a scrip with a very large template.";
     Error::new(Code::PlanTooSlow, detail)
 }
 
@@ -154,23 +155,23 @@ impl Default for Planner {
     }
 }
 
-/// A place in the queue before the planner.
-struct Place<'p>(&'p AtomicUsize);
+/// A request that is in the queue of the planner or being planned on a blocking thread.
+struct Waiting<'p>(&'p AtomicUsize);
 
-impl<'p> Place<'p> {
-    fn take(waiting: &'p AtomicUsize) -> Result<Self> {
-        let place = Self(waiting);
+impl<'p> Waiting<'p> {
+    fn enter(waiting: &'p AtomicUsize) -> Result<Self> {
+        let entered = Self(waiting);
         if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
             return Err(Error::new(
                 Code::Busy,
-                "Too many requests wait to be planned. Send it again in a moment.",
+                "Too many requests are waiting to be planned. Retry the request in a moment.",
             ));
         }
-        Ok(place)
+        Ok(entered)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -181,29 +182,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_plan_sends_those_after_it_aside_for_a_while_and_a_short_one_does_not() {
+    fn a_long_plan_moves_the_next_ones_to_blocking_threads_for_a_while() {
         let (planner, now) = (Planner::new(), Instant::now());
-        planner.note(SHORT, now);
-        assert!(!planner.is_aside(now));
+        planner.record(SHORT, now);
+        assert!(!planner.is_offloading(now));
 
-        planner.note(SHORT * 2, now);
-        assert!(planner.is_aside(now));
-        planner.note(SHORT, now);
-        assert!(planner.is_aside(now + ASIDE_FOR - Duration::from_nanos(1)), "a short one proves nothing");
-        assert!(!planner.is_aside(now + ASIDE_FOR));
+        planner.record(SHORT * 2, now);
+        assert!(planner.is_offloading(now));
+        planner.record(SHORT, now);
+        assert!(
+            planner.is_offloading(now + OFFLOAD_FOR - Duration::from_nanos(1)),
+            "a short plan does not end it"
+        );
+        assert!(!planner.is_offloading(now + OFFLOAD_FOR));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-    async fn one_thread_of_the_server_is_left_over_by_plans_that_begin_together() {
+    async fn plans_that_start_together_leave_one_thread_free() {
         let (planner, now) = (Planner::new(), Instant::now());
-        let (first, second) = (planner.place_here(now), planner.place_here(now));
+        let (first, second) = (planner.inline_permit(now), planner.inline_permit(now));
         assert!(first.is_some() && second.is_some());
-        assert!(planner.place_here(now).is_none(), "the third thread remains");
+        assert!(planner.inline_permit(now).is_none(), "the third thread stays free");
         drop(first);
-        assert!(planner.place_here(now).is_some());
+        assert!(planner.inline_permit(now).is_some());
 
         drop(second);
-        planner.note(SHORT * 2, now);
-        assert!(planner.place_here(now).is_none(), "all run aside after a long one");
+        planner.record(SHORT * 2, now);
+        assert!(planner.inline_permit(now).is_none(), "after a long plan, all run on blocking threads");
     }
 }

@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A desk with the seed, for all tests of dispatch.
+/// A desk with the default configuration, for all tests of `desk`.
 pub(in crate::desk) async fn desk(db: &TestDb) -> Arc<Tessera> {
     let installation = Installation {
         name: "test".to_owned(),
@@ -48,9 +48,9 @@ fn with_comment(command: UpdateTicket, body: &str) -> UpdateTicket {
     UpdateTicket { comment: Some(content), ..command }
 }
 
-async fn make(desk: &Tessera) -> TicketRef {
-    let made = desk.create(&desk.administrator().unwrap(), new_ticket(), &Conditions::default()).await;
-    let ticket = made.unwrap().committed().summary.ticket;
+async fn create_ticket(desk: &Tessera) -> TicketRef {
+    let created = desk.create(&desk.administrator().unwrap(), new_ticket(), &Conditions::default()).await;
+    let ticket = created.unwrap().committed().summary.ticket;
     assert_eq!(ticket.version, 1);
     TicketRef::Number(ticket.number.unwrap())
 }
@@ -62,7 +62,7 @@ fn with_key(key: &str, body: &[u8]) -> Conditions {
     }
 }
 
-/// Rows of every table that a plan writes.
+/// Counts the rows of every table that a plan writes.
 async fn rows(pool: &PgPool) -> BTreeMap<&'static str, i64> {
     let tables = [
         "tickets",
@@ -84,7 +84,7 @@ async fn rows(pool: &PgPool) -> BTreeMap<&'static str, i64> {
     rows
 }
 
-/// A plan of an update, prepared and not written.
+/// Prepares the plan of an update without writing it.
 async fn planned(desk: &Tessera, ticket: TicketRef, command: UpdateTicket) -> Plan {
     desk.preview_update(&desk.administrator().unwrap(), ticket, command).await.unwrap().plan
 }
@@ -109,7 +109,7 @@ const KEY: Key<'static> = Key { key: "k", body_hash: b"h", response: b"{}" };
 async fn a_plan_of_a_moved_ticket_or_configuration_writes_nothing_at_all() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let comment = with_comment(to_status("open"), "hm");
     let stale = planned(&desk, ticket, comment.clone()).await;
     let winner = planned(&desk, ticket, priority(5)).await;
@@ -139,13 +139,13 @@ async fn many_plans_are_written_in_one_statement_and_a_moved_one_drops_out_alone
     let desk = desk(&db).await;
     let mut plans = Vec::new();
     for _ in 0..5 {
-        let ticket = make(&desk).await;
+        let ticket = create_ticket(&desk).await;
         plans.push(planned(&desk, ticket, to_status("open")).await);
     }
     let moved = TicketRef::Id(plans[2].ticket.id);
     assert_eq!(write(&desk, &planned(&desk, moved, priority(1)).await, None).await, Written::Yes);
     let mut conn = desk.pools.write.acquire().await.unwrap();
-    // One request each, one time for all: the statement takes it from the first plan.
+    // The plans have different requests but one time, because the statement takes the time from the first plan.
     let now = plans.iter().map(|plan| plan.now).max().unwrap();
     for plan in &mut plans {
         plan.now = now;
@@ -178,7 +178,7 @@ async fn a_retry_is_replayed_before_anything_else_is_looked_at() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let conditions = Conditions { version: Some(1), ..with_key("u", b"b") };
     let first = desk.update(&caller, ticket, priority(3), &conditions).await.unwrap();
     let first = first.committed();
@@ -196,7 +196,7 @@ async fn only_the_plan_that_was_shown_is_committed() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let shown = planned(&desk, ticket, to_status("resolved")).await.hash;
     let named = Conditions { plan: Some(shown), ..Conditions::default() };
     desk.update(&caller, ticket, priority(8), &Conditions::default()).await.unwrap();
@@ -207,8 +207,8 @@ async fn only_the_plan_that_was_shown_is_committed() {
     };
     assert_eq!(rows(&desk.pools.read).await, before);
     let named = Conditions { plan: Some(new.plan.hash), ..Conditions::default() };
-    let made = desk.update(&caller, ticket, to_status("resolved"), &named).await.unwrap();
-    assert!(matches!(made, Outcome::Committed(_)));
+    let committed = desk.update(&caller, ticket, to_status("resolved"), &named).await.unwrap();
+    assert!(matches!(committed, Outcome::Committed(_)));
 
     let shown = desk.preview_create(&caller, new_ticket()).await.unwrap().plan;
     assert_eq!(shown.ticket.number, None);
@@ -221,7 +221,7 @@ async fn sixty_four_writers_of_one_ticket_all_succeed() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let none = Conditions::default();
     let writers = (1..=64).map(|n| desk.update(&caller, ticket, priority(n), &none));
     for outcome in futures::future::join_all(writers).await {
@@ -235,9 +235,9 @@ async fn writers_of_two_processes_succeed_by_locking_first() {
     let db = TestDb::new().await;
     let nodes = [desk(&db).await, desk(&db).await];
     let caller = nodes[0].administrator().unwrap();
-    let ticket = make(&nodes[0]).await;
+    let ticket = create_ticket(&nodes[0]).await;
     let none = Conditions::default();
-    // Every writer of both nodes names the ticket in a way of its own, so that no turn protects it.
+    // Half of the writers of each node refer to the ticket by id and half by number, so that the ticket locks do not serialize them.
     let id = planned(&nodes[0], ticket, priority(1)).await.ticket.id;
     let writers = (1..=64).map(|n| {
         let by = if n % 4 < 2 { ticket } else { TicketRef::Id(id) };
@@ -254,15 +254,15 @@ async fn sixty_four_writers_of_status_are_written_or_refused_by_the_lifecycle() 
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let none = Conditions::default();
     let statuses = ["open", "stalled", "resolved", "rejected", "new", "deleted"];
-    let (made, denied) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (written, denied) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let writers = (0..64).map(|n| {
-        let (desk, caller, none, made, denied) = (&desk, &caller, &none, &made, &denied);
+        let (desk, caller, none, written, denied) = (&desk, &caller, &none, &written, &denied);
         async move {
             match desk.update(caller, ticket, to_status(statuses[n % statuses.len()]), none).await {
-                Ok(_) => made.fetch_add(1, Ordering::Relaxed),
+                Ok(_) => written.fetch_add(1, Ordering::Relaxed),
                 Err(error) if error.code() == Code::TransitionDenied => {
                     denied.fetch_add(1, Ordering::Relaxed)
                 }
@@ -271,7 +271,7 @@ async fn sixty_four_writers_of_status_are_written_or_refused_by_the_lifecycle() 
         }
     });
     futures::future::join_all(writers).await;
-    assert_eq!(made.into_inner() + denied.into_inner(), 64);
+    assert_eq!(written.into_inner() + denied.into_inner(), 64);
     assert_clean(&desk).await;
 }
 
@@ -280,7 +280,7 @@ async fn updates_go_on_while_the_configuration_is_edited() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let none = Conditions::default();
     let edits = async {
         for _ in 0..20 {
@@ -302,7 +302,7 @@ async fn a_preview_takes_no_transaction_id_and_changes_no_row_and_no_sequence() 
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let state = || async {
         let next: String = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
             .fetch_one(&desk.pools.read)
@@ -318,8 +318,8 @@ async fn a_preview_takes_no_transaction_id_and_changes_no_row_and_no_sequence() 
     let update = desk.preview_update(&caller, ticket, to_status("resolved")).await.unwrap();
     let create = desk.preview_create(&caller, new_ticket()).await.unwrap();
     assert!(!update.plan.transactions.is_empty() && !create.plan.deliveries.is_empty());
-    // Other tests of this run share the server, so a transaction id may be taken by them; ours read through a session
-    // that cannot take one.
+    // Other tests share the server and may take transaction ids, so these are not compared. The session is read-only, so it cannot
+    // take one.
     let after = state().await;
     assert_eq!((before.1, before.2), (after.1, after.2));
     let is_read_only: String =
@@ -332,7 +332,7 @@ async fn what_is_loaded_again_is_what_was_written() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let plan = planned(&desk, ticket, to_status("resolved")).await;
     assert_eq!(write(&desk, &plan, None).await, Written::Yes);
     let mut conn = desk.pools.read.acquire().await.unwrap();
@@ -343,7 +343,7 @@ async fn what_is_loaded_again_is_what_was_written() {
     assert_eq!(plan.now, to_micros(plan.now));
 }
 
-/// A process that does not know yet of a template with `messages` must not render it without them.
+/// A process whose cache lacks a new template with `messages` must not render the template without them.
 #[tokio::test]
 async fn a_template_that_another_process_made_is_not_rendered_without_its_messages() {
     let db = TestDb::new().await;
@@ -367,15 +367,15 @@ fn document<D: serde::de::DeserializeOwned>(value: serde_json::Value) -> D {
     serde_json::from_value(value).unwrap()
 }
 
-/// P3: two statements a create and an update, one a preview.
+/// P3: a create and an update take two statements each, and a preview takes one.
 #[tokio::test]
 async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
     let none = Conditions::default();
-    let ticket = make(&desk).await;
-    // Warm: every pool has a connection, the catalog is read.
+    let ticket = create_ticket(&desk).await;
+    // Warm up: every pool has a connection, and the catalog is loaded.
     desk.update(&caller, ticket, priority(1), &none).await.unwrap();
     desk.preview_update(&caller, ticket, priority(2)).await.unwrap();
     let statements = || async {
@@ -384,7 +384,7 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
         sqlx::query_scalar::<_, i64>(sql).fetch_one(&desk.pools.read).await.unwrap()
     };
     let start = statements().await;
-    make(&desk).await;
+    create_ticket(&desk).await;
     let created = statements().await;
     desk.update(&caller, ticket, priority(7), &none).await.unwrap();
     let updated = statements().await;
@@ -393,12 +393,12 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     assert_eq!([created - start, updated - created, previewed - updated], [2, 2, 1]);
 }
 
-/// Of what an index holds, a change of status within its class leaves all as it was, so that it stays on its page (HOT).
+/// A change of status within its class changes no indexed column, so that the update is HOT (heap-only).
 #[tokio::test]
 async fn a_change_of_status_is_hot_and_one_of_the_subject_changes_its_words() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let opened = planned(&desk, ticket, to_status("open")).await;
     assert_eq!(write(&desk, &opened, None).await, Written::Yes);
     let subject = UpdateTicket { subject: Some("Paper jam".to_owned()), ..UpdateTicket::default() };
@@ -407,7 +407,7 @@ async fn a_change_of_status_is_hot_and_one_of_the_subject_changes_its_words() {
         (priority(7), 1, "'printer':1"),
         (subject, 0, "'jam':2 'paper':1"),
     ];
-    // What this session has counted and not yet told, so that a difference is the update's own.
+    // Counts that this session has not reported yet, so that the difference is that of this update.
     let updates = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'tickets'";
     for (command, hot, words) in table {
         let plan = planned(&desk, ticket, command).await;
@@ -425,7 +425,7 @@ async fn a_change_of_status_is_hot_and_one_of_the_subject_changes_its_words() {
     }
 }
 
-/// A check that cannot fail proves nothing: each of its invariants is broken by hand, and named.
+/// Breaks each invariant on purpose; the check must report it.
 #[tokio::test]
 async fn the_check_names_every_invariant_that_is_broken() {
     let table = [
@@ -464,7 +464,7 @@ async fn the_check_names_every_invariant_that_is_broken() {
     let db = TestDb::new().await;
     let desk = desk(&db).await;
     let caller = desk.administrator().unwrap();
-    let ticket = make(&desk).await;
+    let ticket = create_ticket(&desk).await;
     let command = with_comment(to_status("resolved"), "Done");
     desk.update(&caller, ticket, command, &Conditions::default()).await.unwrap();
     assert_clean(&desk).await;
@@ -478,14 +478,14 @@ async fn the_check_names_every_invariant_that_is_broken() {
     }
 }
 
-/// What people did to deliveries is no violation: resends, holds and cancels are known.
+/// Actions of operators are not violations: the check accounts for resends, holds and cancellations.
 #[tokio::test]
 async fn the_check_knows_what_people_did_to_deliveries() {
     use crate::db::deliveries::{self, Order};
     let db = TestDb::new().await;
     let desk = desk(&db).await;
-    make(&desk).await;
-    make(&desk).await;
+    create_ticket(&desk).await;
+    create_ticket(&desk).await;
     let pool = &desk.pools.write;
     let mut seed = 0;
     let mut order = || {

@@ -1,4 +1,4 @@
-//! Connectors: added and revoked by people, and the kinds that they announce.
+//! Connectors: adding, renewing and revoking them, and the kinds that they announce.
 
 use super::{Caller, Change, Tessera, limit};
 use crate::db::configuration;
@@ -16,26 +16,26 @@ use crate::scrip::{Scrip, State};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The most connectors of a desk that are not revoked.
+/// The maximum number of connectors, without revoked ones.
 pub const CONNECTORS_MAX: usize = 200;
-/// The most kinds of one connector.
+/// The maximum number of kinds of a connector.
 pub const KINDS_MAX: usize = 16;
-/// The longest name of a connector's software, in characters.
+/// The maximum length of the name of a connector's software, in bytes.
 pub const SOFTWARE_MAX: usize = 100;
 
-/// A connector to be added.
+/// A connector to add.
 #[derive(Debug, Clone, Default)]
 pub struct NewConnector {
-    /// What people call it.
+    /// The unique name.
     pub name: String,
-    /// What it may deliver.
+    /// The kinds of delivery that it may lease.
     pub kinds: Vec<String>,
-    /// The privileged user as whom it reads and changes tickets; `None` = it may not.
+    /// The privileged user as whom it reads and changes tickets; `None` if it may do neither.
     pub user: Option<String>,
 }
 
 impl Tessera {
-    /// Adds a connector; answers its token, which is shown this once. Its kinds may be named by scrips from now on.
+    /// Adds a connector and returns it with its token, which cannot be read again. From now on, scrips can use its kinds.
     ///
     /// # Errors
     /// `422 invalid`; `409 name_taken`, `limit_reached`; those of the database.
@@ -44,10 +44,13 @@ impl Tessera {
         change.fault_if("name", name_fault(&new.name));
         let kinds: BTreeSet<DeliveryKind> = new.kinds.iter().filter_map(|word| change.kind(word)).collect();
         if kinds.is_empty() && new.user.is_none() {
-            change.fault("kinds", "is empty, and no user is given: the connector could do nothing");
+            change.fault(
+                "kinds",
+                "is empty and no user is given, so the connector could do nothing; give at least one of them",
+            );
         }
         if kinds.len() > KINDS_MAX {
-            change.fault("kinds", format!("are more than {KINDS_MAX}"));
+            change.fault("kinds", format!("has {} kinds; at most {KINDS_MAX} are allowed", kinds.len()));
         }
         let user = new.user.as_deref().and_then(|word| change.agent(word));
         change.check()?;
@@ -55,7 +58,7 @@ impl Tessera {
         limit("connectors", usize::try_from(count).unwrap_or(usize::MAX), CONNECTORS_MAX)?;
         if connectors::has(&mut change.db, &new.name).await? {
             let detail = format!(
-                "There is a connector {} already. Revoke it first, or take another name.",
+                "A connector {} already exists. Revoke it first, or choose another name.",
                 quote(&new.name)
             );
             return Err(Error::new(Code::NameTaken, detail));
@@ -70,7 +73,7 @@ impl Tessera {
         Ok((connector, token))
     }
 
-    /// Gives a connector a new token in the place of the one that it has, which opens nothing any more.
+    /// Replaces the token of a connector and returns the new one. The old token is invalid immediately.
     ///
     /// # Errors
     /// `not_found`; those of the database.
@@ -82,17 +85,17 @@ impl Tessera {
         }
     }
 
-    /// Revokes a connector, at once and for good. What it had leased goes to others when the leases run out.
+    /// Revokes a connector, immediately and permanently. Its deliveries go to other connectors when their leases expire.
     ///
     /// # Errors
     /// `not_found`; those of the database.
     pub async fn revoke_connector(&self, _caller: &Caller, name: &str) -> Result<()> {
-        // A name cannot hold it, and a query cannot ask for it.
+        // No name contains U+0000, and PostgreSQL rejects it in a parameter.
         let is_revoked = !name.contains('\0') && connectors::revoke(&self.pools.write, name).await?;
         if is_revoked { Ok(()) } else { Err(Error::not_found("connector", quote(name))) }
     }
 
-    /// Every connector that is not revoked, in order of name.
+    /// Lists the connectors that are not revoked, sorted by name.
     ///
     /// # Errors
     /// Those of the database.
@@ -100,7 +103,7 @@ impl Tessera {
         connectors::list(&self.pools.read).await
     }
 
-    /// Every kind of delivery that there is, in order of name: also those that the binary can make.
+    /// Lists all kinds of delivery, including the built-in ones, sorted by name.
     ///
     /// # Errors
     /// Those of the database.
@@ -120,8 +123,8 @@ impl Tessera {
         Ok(kinds)
     }
 
-    /// Takes a connector's word that it delivers a kind, with payloads of this schema (JSON; empty = any). What was held because
-    /// nobody delivers it may go.
+    /// Records that a connector delivers a kind, with payloads of this JSON Schema (empty for any payload). Deliveries that were held
+    /// because no connector had served the kind are released. Returns the names of the scrips whose payload does not match the schema.
     ///
     /// # Errors
     /// `403 forbidden`; `422 invalid`; those of the database.
@@ -139,7 +142,7 @@ impl Tessera {
         if software.is_empty() {
             faults.push(Fault::new(
                 "software",
-                "is empty; say what the connector is, as in chat-connector 1.2",
+                "is empty; give the name and version of the connector, for example chat-connector 1.2",
             ));
         }
         let schema = read_schema(&bound, schema);
@@ -158,7 +161,7 @@ impl Tessera {
         }
         db.commit().await.map_err(error)?;
         if has_changed {
-            self.read_again().await;
+            self.reload_configuration().await;
             self.wakeup.wake();
         }
         let DeliveryKind::Connector(name) = bound else { return Ok(Vec::new()) };
@@ -174,32 +177,32 @@ impl Tessera {
     }
 }
 
-/// The schema of a kind.
+/// Compiles the schema of a kind; `None` if it is empty.
 fn read_schema(kind: &DeliveryKind, text: &str) -> Result<Option<Schema>, String> {
     if text.trim().is_empty() {
         return Ok(None);
     }
     if !matches!(kind, DeliveryKind::Connector(_)) {
-        return Err(format!("{kind} has a form of its own, and takes no schema"));
+        return Err(format!("the payload of {kind} has a fixed format; leave the schema empty"));
     }
     if text.len() > SCHEMA_MAX {
-        return Err(format!("has {} bytes, and {SCHEMA_MAX} at most are read", text.len()));
+        return Err(format!("has {} bytes; at most {SCHEMA_MAX} are allowed", text.len()));
     }
-    let source = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
+    let source = serde_json::from_str(text).map_err(|error| format!("is not valid JSON: {error}"))?;
     Schema::compile(source).map(Some)
 }
 
 impl Change<'_> {
-    /// The privileged user of a name, as whom a connector comes.
+    /// Returns the privileged user with this name, as whom a connector acts.
     fn agent(&mut self, word: &str) -> Option<UserId> {
         let found = self.catalog.agent(word).filter(|user| !user.disabled).map(|user| user.id);
         if found.is_none() {
-            self.fault("user", format!("there is no privileged user {}", quote(word)));
+            self.fault("user", format!("there is no enabled privileged user {}", quote(word)));
         }
         found
     }
 
-    /// The kind of a word, for a connector.
+    /// Parses a kind of a connector.
     fn kind(&mut self, word: &str) -> Option<DeliveryKind> {
         let kind = DeliveryKind::parse(word);
         if kind.is_none() {

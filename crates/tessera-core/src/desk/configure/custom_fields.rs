@@ -1,7 +1,7 @@
-//! Custom fields: what is taken from a field is in no ticket.
+//! Custom fields: a change cannot remove a value or type that tickets use.
 
 use super::mentions::Thing;
-use super::{Change, Document, limit};
+use super::{Change, Document, limit, naming};
 use crate::db::configuration::{Which, custom_fields, tickets};
 use crate::error::{Code, Error, Result};
 use crate::models::custom_field::Definition;
@@ -46,8 +46,8 @@ impl Document for CustomFieldDocument {
         Ok(id.0)
     }
 
-    fn make_room(document: &mut Map<String, Value>, patch: &Map<String, Value>) {
-        // What only the old type can have does not have to be taken away by hand.
+    fn remove_superseded(document: &mut Map<String, Value>, patch: &Map<String, Value>) {
+        // Members that only the old type has need not be removed by the patch.
         let Some(wanted) =
             patch.get("field_type").filter(|wanted| document.get("field_type") != Some(wanted))
         else {
@@ -75,10 +75,10 @@ impl CustomFieldDocument {
         if templates.is_empty() {
             return Ok(());
         }
-        change.in_use(format!("Templates name {what}: {}.", crate::models::text::list(&templates)))
+        change.in_use(naming("template", &templates, &what))
     }
 
-    /// The type of a field with values stays, and so does a listed value that tickets have.
+    /// Rejects another type if tickets have values of the field, and the removal of listed values that tickets have.
     async fn check_values(&self, change: &mut Change<'_>, before: &Stored<Self>) -> Result<()> {
         let is_listed =
             |values: &[String], value: &str| values.iter().any(|listed| fold(listed) == fold(value));
@@ -92,21 +92,24 @@ impl CustomFieldDocument {
         let refused = |detail| Err(Error::new(Code::InUse, detail));
         if other_type && !used.is_empty() {
             let total: i64 = used.values().sum();
+            let values = if total == 1 { "value" } else { "values" };
             return refused(format!(
-                "Tickets have {total} values of {}, so its type stays. Make another field, or clear those values first.",
+                "Tickets have {total} {values} of {}, so its type cannot change. Create another field, or clear these values first.",
                 quote(&before.document.name)
             ));
         }
         let lost: Vec<_> = used
             .iter()
             .filter(|(value, _)| !is_listed(&self.values, value))
-            .map(|(value, tickets)| format!("{} on {tickets}", quote(value)))
+            .map(|(value, tickets)| {
+                format!("{} ({tickets} {})", quote(value), if *tickets == 1 { "ticket" } else { "tickets" })
+            })
             .collect();
         if lost.is_empty() {
             return Ok(());
         }
         refused(format!(
-            "Tickets have values that {} would not list any more: {}. Keep them, or change those tickets first.",
+            "Tickets have values that {} would no longer list: {}. Keep these values, or change the tickets first.",
             quote(&before.document.name),
             lost.join(", ")
         ))

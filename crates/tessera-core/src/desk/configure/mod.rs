@@ -1,7 +1,7 @@
-//! Configure: how queues, lifecycles, fields, templates, scrips, users and secrets are changed; one story for all.
+//! Changes of the configuration: queues, lifecycles, fields, templates, scrips, users and secrets.
 //!
-//! A change takes the one row of `config_version`, so it sees the configuration as it is and nobody else changes it
-//! meanwhile; checks everything against the catalog read there; writes its rows; and raises the version.
+//! All changes work in the same way. A change locks the only row of `config_version`, so that there are no concurrent changes; reads
+//! the catalog under this lock and validates against it; writes its rows; and increments the version.
 
 mod connectors;
 mod custom_fields;
@@ -44,52 +44,52 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 pub use versions::{Comparison, Versioned};
 
-/// A kind of object of the configuration: how it is found, read, and checked and written.
+/// A type of configuration object: how it is found, read, validated and written.
 pub trait Document: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
-    /// What one is called in messages.
+    /// The name of the type in messages.
     const WHAT: &'static str;
 
-    /// The id of the one with this name or id.
+    /// Returns the id of the object with this name or id.
     fn id_of(db: &mut PgConnection, word: &str) -> impl Future<Output = Result<Option<Uuid>>> + Send;
 
-    /// Those that are wanted, in the order of their ids.
+    /// Reads the selected objects, in the order of their ids.
     fn read(
         db: &mut PgConnection,
         which: Which<'_>,
     ) -> impl Future<Output = Result<Vec<Stored<Self>>>> + Send;
 
-    /// Checks it all and writes it, in the place of `before` if there is one; answers its id.
+    /// Validates the object and writes it, replacing `before` if given; returns its id.
     fn write(
         &self,
         change: &mut Change<'_>,
         before: Option<&Stored<Self>>,
     ) -> impl Future<Output = Result<Uuid>> + Send;
 
-    /// Whether both mean the same.
-    fn says_the_same(&self, other: &Self) -> bool {
+    /// True if both documents define the same object, perhaps in different forms.
+    fn is_equivalent(&self, other: &Self) -> bool {
         self == other
     }
 
-    /// Takes out of the document as it is what the members of a patch say in another form.
-    fn make_room(_document: &mut Map<String, Value>, _patch: &Map<String, Value>) {}
+    /// Removes the members of the current document that the patch replaces under other names.
+    fn remove_superseded(_document: &mut Map<String, Value>, _patch: &Map<String, Value>) {}
 }
 
-/// Which objects a list is of; by default all.
+/// The filters of a list; by default, all objects are listed.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Only those that are disabled, or only those that are not.
+    /// Lists only disabled objects (`true`), or only enabled ones (`false`).
     pub disabled: Option<bool>,
-    /// Only those with this in their name, without case.
+    /// Lists only objects whose name contains this text, ignoring case.
     pub name: Option<String>,
 }
 
-/// An object as it stands after a change, and what deserves a second look.
+/// An object after a change, with warnings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Saved<D> {
     /// The object.
     #[serde(flatten)]
     pub stored: Stored<D>,
-    /// Sentences for a person.
+    /// Possible problems that do not prevent the change, as sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -105,9 +105,9 @@ impl Tessera {
         change.commit(self, id).await
     }
 
-    /// Changes an object: each member of the patch takes the place of the one there is, and `null` puts back what holds
-    /// where nothing is given. A patch that changes nothing writes nothing. `force` lets a change through although
-    /// scrips or lifecycles name what it takes away; tickets are never left without what they have.
+    /// Changes an object: each member of the patch replaces the current one, and `null` restores its default. A patch that changes
+    /// nothing writes nothing. `force` allows a change even if scrips or lifecycles name what it removes, but never the removal of
+    /// statuses or values that tickets have.
     ///
     /// # Errors
     /// `not_found`; those of [`Tessera::add`]; `409 in_use`.
@@ -121,14 +121,14 @@ impl Tessera {
         let mut change = Change::begin(self, caller, force).await?;
         let before = find::<D>(&mut change.db, word).await?;
         let after: D = documents::read(patched(&before.document, patch)?)?;
-        if after.says_the_same(&before.document) {
+        if after.is_equivalent(&before.document) {
             return Ok(Saved { stored: before, warnings: Vec::new() });
         }
         let id = after.write(&mut change, Some(&before)).await?;
         change.commit(self, id).await
     }
 
-    /// The object of a name or an id.
+    /// Returns the object with this name or id.
     ///
     /// # Errors
     /// `not_found`; those of the database.
@@ -136,7 +136,7 @@ impl Tessera {
         find(&mut *self.pools.read.acquire().await.map_err(error)?, word).await
     }
 
-    /// Objects in the order in which they were made, a page at a time, at most `limit`.
+    /// Lists a page of at most `limit` objects, in the order of creation.
     ///
     /// # Errors
     /// `400 malformed_cursor`; those of the database.
@@ -152,7 +152,7 @@ impl Tessera {
             Some(cursor) => after(Uuid::parse_str(cursor).map_err(|_| crate::db::malformed_cursor())?),
         };
         let Wanted { disabled, name } = wanted;
-        // No name holds it, and a query cannot ask for it.
+        // No name contains U+0000, and PostgreSQL rejects it in a parameter.
         if name.as_ref().is_some_and(|name| name.contains('\0')) {
             return Ok(Page { items: Vec::new(), next_cursor: None });
         }
@@ -163,19 +163,19 @@ impl Tessera {
 }
 
 impl Tessera {
-    /// Reads a configuration that has just changed. The change stands; whoever uses the configuration next reads it again if
-    /// this does not.
-    async fn read_again(&self) {
+    /// Reloads the configuration after a change. A failure is only logged: the change is committed, and the next use of the
+    /// configuration reloads it.
+    async fn reload_configuration(&self) {
         if let Err(error) = self.fresh_catalog().await {
-            tracing::warn!(%error, "the changed configuration could not be read at once");
+            tracing::warn!(%error, "cannot reload the configuration after a change; the next request will try again");
         }
     }
 }
 
-/// The object of a name or an id.
+/// Returns the object with this name or id.
 async fn find<D: Document>(db: &mut PgConnection, word: &str) -> Result<Stored<D>> {
     let missing = || Error::not_found(D::WHAT, quote(word));
-    // A name cannot hold it, and a query cannot ask for it.
+    // No name contains U+0000, and PostgreSQL rejects it in a parameter.
     if word.contains('\0') {
         return Err(missing());
     }
@@ -183,34 +183,34 @@ async fn find<D: Document>(db: &mut PgConnection, word: &str) -> Result<Stored<D
     at(db, id).await?.ok_or_else(missing)
 }
 
-/// The object of an id.
+/// Returns the object with this id.
 async fn at<D: Document>(db: &mut PgConnection, id: Uuid) -> Result<Option<Stored<D>>> {
     Ok(D::read(db, Which::one(id)).await?.into_iter().find(|stored| stored.id == id))
 }
 
-/// The members of a document with those of a patch in their place.
+/// Applies a patch to the members of a document.
 fn patched<D: Document>(document: &D, patch: Map<String, Value>) -> Result<Map<String, Value>> {
     let Ok(Value::Object(mut members)) = serde_json::to_value(document) else {
-        return Err(Error::internal("A document could not be written down.", D::WHAT));
+        return Err(Error::internal("The document cannot be serialized.", D::WHAT));
     };
-    D::make_room(&mut members, &patch);
+    D::remove_superseded(&mut members, &patch);
     members.extend(patch);
     Ok(members)
 }
 
-/// The next id that there can be.
+/// Returns the smallest id above `id`.
 fn after(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
 }
 
-/// A change of the configuration under way.
+/// A change of the configuration in progress. Dropping it rolls it back.
 pub struct Change<'t> {
     db: Transaction<'static, Postgres>,
-    /// The configuration as it is, read under the lock.
+    /// The current configuration, read under the lock.
     catalog: Catalog,
-    /// The version of the configuration that this change makes.
+    /// The version of the configuration that this change creates.
     version: i64,
-    /// Whether it makes one: a user who is not privileged is not in the catalog.
+    /// True if it creates a version. Changes of unprivileged users do not, because these are not in the catalog.
     bumps: bool,
     guard: &'t Guard,
     actor: UserId,
@@ -252,7 +252,7 @@ impl<'t> Change<'t> {
         Ok(Saved { stored, warnings })
     }
 
-    /// Commits; `bumps` says whether the configuration is another one now.
+    /// Commits. With `bumps`, the configuration gets the new version.
     async fn close(mut self, tessera: &Tessera, bumps: bool) -> Result<()> {
         if bumps {
             configuration::set_version(&mut self.db, self.version).await?;
@@ -261,7 +261,7 @@ impl<'t> Change<'t> {
         self.db.commit().await.map_err(error)?;
         Failpoint::ConfigurationCommitted.pass();
         if bumps {
-            tessera.read_again().await;
+            tessera.reload_configuration().await;
         }
         Ok(())
     }
@@ -270,7 +270,7 @@ impl<'t> Change<'t> {
         self.faults.push(Fault::new(field, message));
     }
 
-    /// A fault where there is a reason for one.
+    /// Adds a fault if there is a reason.
     fn fault_if(&mut self, field: &str, reason: Option<String>) {
         self.faults.extend(reason.map(|message| Fault::new(field, message)));
     }
@@ -279,7 +279,7 @@ impl<'t> Change<'t> {
         self.fault_if("description", description.and_then(|text| fault(text, DESCRIPTION_MAX)));
     }
 
-    /// Ends the checks: nothing is written when there was any fault.
+    /// Fails with all faults so far, if there are any.
     fn check(&mut self) -> Result<()> {
         match std::mem::take(&mut self.faults) {
             faults if faults.is_empty() => Ok(()),
@@ -287,55 +287,60 @@ impl<'t> Change<'t> {
         }
     }
 
-    /// Something that names what this change takes away; `force` lets it through with a warning.
+    /// Rejects the change because something names what it removes. With `force`, adds a warning instead.
     fn in_use(&mut self, detail: String) -> Result<()> {
         if self.force {
             self.warnings.push(detail);
             return Ok(());
         }
-        let detail = format!("{detail} Change that first, or send ?force=true to do it all the same.");
+        let detail = format!("{detail} Change that first, or add ?force=true to make this change anyway.");
         Err(Error::new(Code::InUse, detail))
     }
 
-    /// Scrips that run and name what this change takes away.
+    /// Rejects the change if enabled scrips name what it removes.
     fn scrips_in_use(&mut self, what: &str, scrips: &[String]) -> Result<()> {
         if scrips.is_empty() {
             return Ok(());
         }
-        let noun = if scrips.len() == 1 { "The scrip" } else { "The scrips" };
-        let verb = if scrips.len() == 1 { "names" } else { "name" };
-        self.in_use(format!("{noun} {} {verb} {what}.", list(scrips)))
+        self.in_use(naming("scrip", scrips, what))
     }
 
-    /// The queue of a name or id, for a member of a document.
+    /// Returns the queue with this name or id, for a member of a document.
     fn queue(&mut self, field: &str, word: &str) -> Option<QueueId> {
         let found = self.catalog.queues.find(word).map(|queue| queue.id);
         if found.is_none() {
-            let message =
-                format!("there is no queue \"{word}\"; there are {}", list(self.catalog.queue_names()));
+            let message = format!(
+                "there is no queue \"{word}\"; existing queues: {}",
+                list(self.catalog.queue_names())
+            );
             self.fault(field, message);
         }
         found
     }
 
-    /// Every scrip that is not disabled, as it is written.
     async fn live_scrips(&mut self) -> Result<Vec<Stored<ScripDocument>>> {
         live_scrips(&mut self.db).await
     }
 }
 
-/// Every scrip that is not disabled, as it is written.
+/// Reads every scrip that is not disabled.
 async fn live_scrips(db: &mut PgConnection) -> Result<Vec<Stored<ScripDocument>>> {
     ScripDocument::read(db, Which { disabled: Some(false), ..Which::ALL }).await
 }
 
-/// A limit of the desk is reached.
+/// Returns the sentence that scrips or templates (`noun`) name an object.
+fn naming(noun: &str, names: &[String], object: &str) -> String {
+    let (plural, verb) = if names.len() == 1 { ("", "names") } else { ("s", "name") };
+    format!("The {noun}{plural} {} {verb} {object}.", list(names))
+}
+
+/// Fails if the desk already has the maximum number of objects.
 fn limit(what: &str, count: usize, max: usize) -> Result<()> {
     if count < max {
         return Ok(());
     }
     let detail = format!(
-        "There are {count} {what} already, and a desk has at most {max}. Change one that is not needed any more."
+        "There are already {count} {what}, and the maximum is {max}. Reuse one that is no longer needed."
     );
     Err(Error::new(Code::LimitReached, detail))
 }

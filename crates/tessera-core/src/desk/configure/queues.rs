@@ -1,4 +1,4 @@
-//! Queues: their lifecycle, addresses, people and fields.
+//! Queues, with their lifecycle, addresses, people and fields.
 
 use super::mentions::Thing;
 use super::{Change, Document, limit};
@@ -70,12 +70,13 @@ impl QueueDocument {
         match found {
             None => {
                 let names = list(known.iter().map(|lifecycle| lifecycle.name()));
-                let message = format!("there is no lifecycle {}; there are {names}", quote(&self.lifecycle));
+                let message =
+                    format!("there is no lifecycle {}; existing lifecycles: {names}", quote(&self.lifecycle));
                 change.fault("lifecycle", message);
             }
             Some(id) if lifecycles::is_disabled(&mut change.db, id).await? => {
                 let message = format!(
-                    "the lifecycle {} is disabled; enable it, or take another",
+                    "the lifecycle {} is disabled; enable it, or choose another",
                     quote(&self.lifecycle)
                 );
                 change.fault("lifecycle", message);
@@ -85,11 +86,11 @@ impl QueueDocument {
         Ok(found)
     }
 
-    /// The fields by id, each with an id for its row.
+    /// Returns the ids of the fields, each with an id for its row.
     fn fields(&self, change: &mut Change<'_>) -> Vec<(Uuid, CustomFieldId)> {
         if self.custom_fields.len() > QUEUE_LIST_MAX {
             let message =
-                format!("names {} fields; a queue has at most {QUEUE_LIST_MAX}", self.custom_fields.len());
+                format!("has {} fields; at most {QUEUE_LIST_MAX} are allowed", self.custom_fields.len());
             change.fault("custom_fields", message);
             return Vec::new();
         }
@@ -99,14 +100,13 @@ impl QueueDocument {
             match change.catalog.fields.find(word).map(|field| field.id) {
                 None => {
                     let names = list(change.catalog.fields.iter().map(|field| field.name.as_str()));
-                    let message = format!("there is no custom field {}; there are {names}", quote(word));
+                    let message =
+                        format!("there is no custom field {}; existing custom fields: {names}", quote(word));
                     change.fault(place, message);
                 }
                 Some(id) if fields.iter().any(|(_, one)| *one == id) => {
-                    change.fault(
-                        place,
-                        format!("{} stands in this list already; remove one of them", quote(word)),
-                    );
+                    change
+                        .fault(place, format!("{} is already in this list; remove one of them", quote(word)));
                 }
                 Some(id) => fields.push((change.ids.draw(), id)),
             }
@@ -114,7 +114,7 @@ impl QueueDocument {
         fields
     }
 
-    /// Scrips name in words the queues to which they move tickets, and queries the fields that a queue must have.
+    /// Checks that scrips do not name the queue if it is renamed or disabled, nor the fields of the queue that are removed.
     async fn check_use(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
         let goes = fold(&self.name) != fold(&before.name) || (self.disabled && !before.disabled);
         if goes {
@@ -139,13 +139,10 @@ impl QueueDocument {
     }
 }
 
-/// The people of usernames and addresses: an address that belongs to a user is that user.
+/// Looks up people by username or address. The address of a user stands for the user.
 async fn people(change: &mut Change<'_>, role: &str, words: &[String]) -> Result<Vec<Watcher>> {
     if words.len() > QUEUE_LIST_MAX {
-        change.fault(
-            role,
-            format!("names {} people; a queue has at most {QUEUE_LIST_MAX} in a role", words.len()),
-        );
+        change.fault(role, format!("has {} people; at most {QUEUE_LIST_MAX} are allowed", words.len()));
         return Ok(Vec::new());
     }
     let mut people: Vec<Watcher> = Vec::new();
@@ -161,7 +158,7 @@ async fn people(change: &mut Change<'_>, role: &str, words: &[String]) -> Result
         if people.iter().any(|other| other.is_same_person(&person)) {
             change.fault(
                 format!("{role}[{at}]"),
-                format!("{} stands here already; remove one of them", quote(word)),
+                format!("{} is already in this list; remove one of them", quote(word)),
             );
         } else {
             people.push(person);

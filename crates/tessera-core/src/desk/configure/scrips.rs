@@ -1,4 +1,4 @@
-//! Scrips: compiled before they are stored, and everything that they name in plain words looked up.
+//! Scrips: compiled before they are stored; everything that they name literally must exist.
 
 use super::mentions::{self, Thing};
 use super::templates::unknown_template;
@@ -68,12 +68,12 @@ impl Document for ScripDocument {
         Ok(id.0)
     }
 
-    fn says_the_same(&self, other: &Self) -> bool {
+    fn is_equivalent(&self, other: &Self) -> bool {
         self.clone().settled().ok() == other.clone().settled().ok()
     }
 
-    fn make_room(document: &mut Map<String, Value>, patch: &Map<String, Value>) {
-        // The document has both forms of where and whether; a patch says one.
+    fn remove_superseded(document: &mut Map<String, Value>, patch: &Map<String, Value>) {
+        // A stored document has both forms: `queue` and `queues`, `disabled` and `state`. A patch has one of them.
         document.remove("disabled");
         match patch.get("disabled").and_then(Value::as_bool) {
             Some(true) => document.remove("state"),
@@ -92,7 +92,7 @@ impl Document for ScripDocument {
                 place.remove(member);
             }
         }
-        // Another type needs another configuration; that of the old one would only be refused.
+        // Another type has another configuration; that of the old type would be invalid.
         for (kind, config) in [("condition_type", "condition_config"), ("action_type", "action_config")] {
             if patch.get(kind).is_some_and(|wanted| document.get(kind) != Some(wanted)) {
                 document.remove(config);
@@ -113,7 +113,7 @@ impl Versioned for ScripDocument {
 }
 
 impl ScripDocument {
-    /// Looks up its queues, and writes their names into the document as they are.
+    /// Looks up the queues, and replaces the names in the document by those of the queues.
     fn attach(&mut self, change: &mut Change<'_>) -> Vec<(Uuid, Attachment)> {
         let mut attachments: Vec<(Uuid, Attachment)> = Vec::new();
         let mut places = self.places();
@@ -128,7 +128,7 @@ impl ScripDocument {
                 },
             };
             if attachments.iter().any(|(_, other)| other.queue == queue) {
-                change.fault(field, "stands here already; a scrip is attached to a queue once");
+                change.fault(field, "is a duplicate: the scrip is already attached to this queue");
                 continue;
             }
             if let Some(found) = queue.and_then(|id| change.catalog.queues.get(id)) {
@@ -147,7 +147,7 @@ impl ScripDocument {
         attachments
     }
 
-    /// Compiles its condition and action, and looks up what they name. A disabled scrip may name what is not there.
+    /// Compiles the condition and the action, and looks up everything that they name. A disabled scrip may name missing objects.
     async fn compile(&mut self, change: &mut Change<'_>) -> Result<()> {
         let mut missing = self.missing_things(change);
         match Condition::parse(&self.condition_type, &self.condition_config) {
@@ -178,21 +178,24 @@ impl ScripDocument {
         Ok(())
     }
 
-    /// The types of transactions are activating ones that the condition can hold for, under their own names.
+    /// Checks that the condition can hold for the transaction types, and normalizes their names.
     fn check_types(&mut self, change: &mut Change<'_>, condition: &Condition) {
         let Some(types) = &self.applicable_types else { return };
         let natural = condition.natural_types();
         let exist = list(natural.iter().map(|kind| kind.as_str()));
         let mut named = BTreeSet::new();
         if types.is_empty() {
-            change.fault("applicable_types", format!("is empty; leave it out for all of {exist}"));
+            change.fault("applicable_types", format!("is empty; omit it to allow all types: {exist}"));
         }
         for (at, name) in types.iter().enumerate() {
             match TransactionType::parse(name).filter(|kind| natural.contains(kind)) {
                 Some(kind) => _ = named.insert(kind),
                 None => {
-                    let message =
-                        format!("{} cannot be for {}; there are {exist}", quote(name), self.condition_type);
+                    let message = format!(
+                        "{} cannot hold for transactions of the type {}; allowed types: {exist}",
+                        self.condition_type,
+                        quote(name)
+                    );
                     change.fault(format!("applicable_types[{at}]"), message);
                 }
             }
@@ -202,7 +205,7 @@ impl ScripDocument {
 
     fn check_action(&self, change: &mut Change<'_>, action: &Action) {
         if action.needs_template() && self.template.is_none() {
-            change.fault("template", format!("is missing; {} takes its words from one", self.action_type));
+            change.fault("template", format!("is missing; {} requires a template", self.action_type));
         }
         if let Effect::Webhook(webhook) = &action.effect
             && let Err(reason) = change.guard.check_url_at_save(&webhook.origin)
@@ -212,14 +215,14 @@ impl ScripDocument {
         if let Effect::Connector(connector) = &action.effect
             && let Some(kind) = change.catalog.kinds.get(&connector.kind)
         {
-            let told = |misfit: &Misfit| {
+            let fault = |misfit: &Misfit| {
                 Fault::new(format!("action_config.payload{}", misfit.pointer), &*misfit.message)
             };
-            change.faults.extend(connector.misfits(kind).iter().map(told));
+            change.faults.extend(connector.misfits(kind).iter().map(fault));
         }
     }
 
-    /// Secrets that there are not, or that cannot do what they are named for.
+    /// Returns a fault for each secret that does not exist or cannot sign.
     async fn missing_secrets(&self, change: &mut Change<'_>, action: &Action) -> Result<Vec<Fault>> {
         let Effect::Webhook(webhook) = &action.effect else { return Ok(Vec::new()) };
         let mut missing = Vec::new();
@@ -232,7 +235,7 @@ impl ScripDocument {
             let message = match found {
                 None => {
                     let plain = name.trim_matches('"');
-                    format!("there is no secret {name}; store it with PUT /api/secrets/{plain}")
+                    format!("there is no secret {name}; create it with PUT /api/secrets/{plain}")
                 }
                 Some(false) if signs => {
                     format!("the secret {name} does not begin with \"whsec_\", so it cannot sign")
@@ -244,6 +247,7 @@ impl ScripDocument {
         Ok(missing)
     }
 
+    /// Returns a fault for each name that does not exist, without those in queries.
     fn missing_things(&self, change: &Change<'_>) -> Vec<Fault> {
         let lifecycles = lifecycles_of(&change.catalog, self);
         let is_missing = |mention: mentions::Mention| {
@@ -251,20 +255,21 @@ impl ScripDocument {
             let message = match mention.thing {
                 Thing::Field if change.catalog.fields.find(&mention.name).is_none() => {
                     let names = change.catalog.fields.iter().map(|field| field.name.as_str());
-                    format!("there is no custom field {name}; there are {}", list(names))
+                    format!("there is no custom field {name}; existing custom fields: {}", list(names))
                 }
                 Thing::Status if lifecycles.iter().all(|one| one.class_of(&mention.name).is_none()) => {
                     let names: BTreeSet<_> = lifecycles.iter().flat_map(|one| one.statuses()).collect();
                     format!(
-                        "there is no status {name} in the lifecycles of these queues; there are {}",
+                        "there is no status {name} in the lifecycles of these queues; existing statuses: {}",
                         list(names)
                     )
                 }
                 Thing::Queue if change.catalog.queues.find(&mention.name).is_none() => {
-                    format!("there is no queue {name}; there are {}", list(change.catalog.queue_names()))
+                    let names = list(change.catalog.queue_names());
+                    format!("there is no queue {name}; existing queues: {names}")
                 }
                 Thing::Owner if !change.is_owner(&mention.name) => {
-                    format!("there is no privileged user {name}, so they cannot own")
+                    format!("there is no privileged user {name}; only privileged users can own tickets")
                 }
                 Thing::Person
                     if change.catalog.agent(&mention.name).is_none() && !is_address(&mention.name) =>
@@ -279,7 +284,7 @@ impl ScripDocument {
         mentions.filter(|mention| mention.place != mentions::QUERY).filter_map(is_missing).collect()
     }
 
-    /// The template is there in one of its queues or for all; as the body of a webhook it is JSON.
+    /// Checks that the template exists for a queue of the scrip, and renders JSON if it is the body of a webhook.
     fn missing_template(&self, change: &mut Change<'_>) -> Vec<Fault> {
         let Some(name) = &self.template else { return Vec::new() };
         let queues = queues_of(&change.catalog, self);
@@ -298,7 +303,7 @@ impl ScripDocument {
             .collect();
         if !without.is_empty() {
             let sentence = format!(
-                "There is no template {} for the queues {}; in these the scrip fails.",
+                "There is no template {} for the queues {}; the scrip fails in these queues.",
                 quote(name),
                 list(&without)
             );
@@ -310,30 +315,31 @@ impl ScripDocument {
         let wrong = found.values().filter_map(|template| template.json_body().err().map(str::to_owned));
         wrong
             .map(|reason| {
-                Fault::new("template", format!("{} cannot be a webhook's JSON body: {reason}", quote(name)))
+                Fault::new(
+                    "template",
+                    format!("{} cannot be the JSON body of a webhook: {reason}", quote(name)),
+                )
             })
             .collect()
     }
 }
 
-/// A kind for which nobody ever added a connector.
+/// Returns a fault if no connector was ever added for the kind of the action.
 fn missing_kind(change: &Change<'_>, action: &Action) -> Option<Fault> {
     let Effect::Connector(connector) = &action.effect else { return None };
     let (kinds, kind) = (&change.catalog.kinds, &connector.kind);
     if kinds.contains_key(kind) {
         return None;
     }
-    let known = match kinds.is_empty() {
-        true => "there are none yet".to_owned(),
-        false => format!("there are {}", list(kinds.keys().map(KindName::as_str))),
-    };
+    let known = list(kinds.keys().map(KindName::as_str));
     let message = format!(
-        "there is no kind \"{kind}\" of connectors; {known}. `tessera connector add NAME --kind {kind}` adds one"
+        "there is no connector kind \"{kind}\"; existing kinds: {known}. To create it, run `tessera connector add NAME --kind {kind}`"
     );
     Some(Fault::new("action_config.kind", message))
 }
 
-/// What a condition's query names and there is not. Only agents are known to conditions; others are looked up here once.
+/// Returns a fault if the query of a condition cannot be resolved, and warns of unknown people. The catalog has only privileged users,
+/// so other people are looked up here.
 async fn check_query(change: &mut Change<'_>, condition: &Condition) -> Result<Option<Fault>> {
     let fields = change.catalog.query_fields(Purpose::Condition);
     let query = match condition.query.as_ref().map(|asked| asked.resolve(&fields)) {
@@ -347,13 +353,15 @@ async fn check_query(change: &mut Change<'_>, condition: &Condition) -> Result<O
             && users::id_of(&mut change.db, &word).await?.is_none()
         {
             let name = quote(&word);
-            change.warnings.push(format!("There is no user {name}; until there is, no test of them holds."));
+            change
+                .warnings
+                .push(format!("There is no user {name}; no test on this user holds until the user exists."));
         }
     }
     Ok(None)
 }
 
-/// The queues where a scrip runs; all of them where it names none that there is.
+/// Returns the queues to which a scrip applies: all queues if it names no existing one.
 fn queues_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<QueueId> {
     let words: Option<Vec<String>> = scrip.places().into_iter().map(|place| place.queue).collect();
     let found = words.into_iter().flatten().filter_map(|word| catalog.queues.find(&word));
@@ -361,7 +369,7 @@ fn queues_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<QueueId> {
     if found.is_empty() { catalog.queues.iter().map(|queue| queue.id).collect() } else { found }
 }
 
-/// The lifecycles of the queues where a scrip runs.
+/// Returns the lifecycles of the queues to which a scrip applies.
 pub(super) fn lifecycles_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<Arc<Lifecycle>> {
     let of_queues: BTreeMap<_, _> = queues_of(catalog, scrip)
         .into_iter()
@@ -379,11 +387,11 @@ impl Change<'_> {
     }
 }
 
-/// What a scrip can be made of: the types of conditions and actions with the JSON Schema of what each needs to know, and the
-/// kinds that connectors deliver with that of their payloads.
+/// Describes the parts of scrips as JSON: the types of conditions and actions with the JSON Schema of their configuration, and the kinds
+/// of connectors with the JSON Schema of their payloads.
 pub fn scrip_types(catalog: &Catalog) -> Value {
     let condition = |name: &str| {
-        // The types of transactions do not depend on the configuration, and most can be read from an empty one.
+        // The transaction types do not depend on the configuration, so a minimal valid one is enough.
         let sample = match name {
             "OnCustomFieldChange" => json!({ "field": "any" }),
             "UserDefined" => json!({ "query": "Priority > 0" }),

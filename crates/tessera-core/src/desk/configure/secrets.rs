@@ -1,4 +1,4 @@
-//! Secrets: written and named, never shown.
+//! Secrets: they can be written, listed by name and deleted, but never read.
 
 use super::{Caller, Change, Tessera};
 use crate::db::{error, malformed_cursor, secrets};
@@ -10,12 +10,12 @@ use crate::models::text::{fault, name_fault, quote};
 use crate::plan::documents::ScripDocument;
 use crate::scrip::action::Action;
 
-/// The longest value of a secret, in bytes.
+/// The maximum length of a secret, in bytes.
 pub const SECRET_MAX: usize = 4_096;
 
 impl Tessera {
-    /// Stores a secret, in the place of one of that name. It is in effect for the next attempt of every delivery, and
-    /// does not change the configuration's version. Answers whether it is new.
+    /// Stores a secret, replacing one of the same name. The next attempt of every delivery uses it; the version of the configuration
+    /// does not change. Returns true if the secret is new.
     ///
     /// # Errors
     /// `422 invalid`; those of the database.
@@ -29,8 +29,8 @@ impl Tessera {
         secrets::put(&self.pools.write, name, value).await
     }
 
-    /// Removes a secret. It is no history, and keeping what nothing needs would only be a risk: so it is not disabled.
-    /// `force` removes one that scrips name; their next deliveries fail until there is one of that name again.
+    /// Deletes a secret. Unlike other objects it is not disabled, because keeping unused secrets would only be a risk. `force` deletes a
+    /// secret that scrips name; their next deliveries fail until a secret of this name exists again.
     ///
     /// # Errors
     /// `not_found`; `409 in_use`; those of the database.
@@ -39,7 +39,7 @@ impl Tessera {
         if name.contains('\0') {
             return Err(missing());
         }
-        // Under the lock of the configuration no scrip can come to name it meanwhile.
+        // The lock of the configuration ensures that no scrip starts to use the secret meanwhile.
         let mut change = Change::begin(self, caller, force).await?;
         if !secrets::delete(&mut change.db, name).await? {
             return Err(missing());
@@ -54,7 +54,7 @@ impl Tessera {
         change.db.commit().await.map_err(error)
     }
 
-    /// The names of the secrets, in their order.
+    /// Lists the names of the secrets, sorted by name.
     ///
     /// # Errors
     /// `400 malformed_cursor`; those of the database.
@@ -76,13 +76,15 @@ impl Tessera {
 fn value_fault(value: &Secret) -> Option<String> {
     let text = value.expose();
     if text.is_empty() {
-        return Some("is empty".to_owned());
+        return Some(format!("is empty; a secret has 1 to {SECRET_MAX} bytes"));
     }
     if text.starts_with("whsec_") {
         return SigningKey::parse(value).err();
     }
-    // A secret goes into a header, which is one line.
+    // Secrets are sent in headers, which are one line.
     let is_line = !text.chars().any(char::is_control);
-    fault(text, SECRET_MAX)
-        .or_else(|| (!is_line).then(|| "holds a line break or another control character".to_owned()))
+    fault(text, SECRET_MAX).or_else(|| {
+        (!is_line)
+            .then(|| "contains a line break or another control character; it must be one line".to_owned())
+    })
 }

@@ -1,4 +1,4 @@
-//! The seed: what an empty database gets, so that a ticket can be made at once and an RT administrator is at home.
+//! The default configuration of an empty database: tickets can be created immediately, and it is familiar to administrators of RT.
 
 use super::Change;
 use crate::db::configuration::{self, users};
@@ -16,7 +16,7 @@ use crate::plan::documents::{
 use sqlx::PgPool;
 use std::collections::BTreeMap;
 
-/// The stock templates: the subject, an empty line, the body. RT: `@Templates` in `initialdata`.
+/// The stock templates: each has the subject, an empty line, and the body. RT: `@Templates` in `initialdata`.
 const TEMPLATES: [(&str, &str); 8] = [
     ("Blank", include_str!("stock/blank.txt")),
     ("Autoreply", include_str!("stock/autoreply.txt")),
@@ -29,10 +29,10 @@ const TEMPLATES: [(&str, &str); 8] = [
 ];
 /// The stock scrips. RT: `@Scrips` in `initialdata`.
 const SCRIPS: &str = include_str!("stock/scrips.json");
-/// The configuration version that the seed makes.
+/// The version of the default configuration.
 const FIRST: i64 = 1;
 
-/// Seeds a database that has no configuration yet; does nothing to any other.
+/// Writes the default configuration, unless the database already has a configuration.
 ///
 /// # Errors
 /// Those of the database.
@@ -57,7 +57,7 @@ pub async fn seed(pool: &PgPool, installation: &Installation, guard: &Guard) -> 
         change.plant(&template(name, text), None).await?;
     }
     let scrips: Vec<ScripDocument> = serde_json::from_str(SCRIPS)
-        .map_err(|source| Error::internal("The stock scrips cannot be read.", source))?;
+        .map_err(|source| Error::internal("The stock scrips are invalid.", source))?;
     for scrip in scrips {
         change.plant(&scrip, None).await?;
     }
@@ -82,7 +82,7 @@ fn stock_users() -> [(crate::models::UserId, UserDocument); 2] {
 fn general() -> QueueDocument {
     QueueDocument {
         name: "General".to_owned(),
-        description: Some("Everything that has no queue of its own yet".to_owned()),
+        description: Some("Requests that do not belong to another queue".to_owned()),
         lifecycle: DEFAULT_LIFECYCLE.to_owned(),
         correspond_address: None,
         comment_address: None,

@@ -1,4 +1,4 @@
-//! Templates: compiled before they are stored, and not taken from under a scrip.
+//! Templates: compiled before they are stored; a template that scrips use cannot be removed.
 
 use super::mentions::Thing;
 use super::{Change, Document, Versioned, limit};
@@ -69,7 +69,7 @@ impl Versioned for TemplateDocument {
 }
 
 impl TemplateDocument {
-    /// A template with which webhooks are filled must do as JSON too.
+    /// Checks that a template that is the body of a webhook renders JSON.
     async fn check_webhooks(&self, change: &mut Change<'_>, template: &Template) -> Result<()> {
         let Err(reason) = template.json_body() else { return Ok(()) };
         let scrips: Vec<String> = change
@@ -80,13 +80,13 @@ impl TemplateDocument {
             .map(|scrip| scrip.document.name)
             .collect();
         if !scrips.is_empty() {
-            let message = format!("is the JSON body of the webhooks of {}, where {reason}", list(&scrips));
+            let message = format!("is the JSON body of the webhooks of {}, but {reason}", list(&scrips));
             change.fault("body_template", message);
         }
         Ok(())
     }
 
-    /// Scrips find templates by name: one that goes from where it is must leave another of its name behind.
+    /// Checks that a template that is renamed, moved or disabled leaves its scrips another template of the same name.
     async fn check_use(
         &self,
         change: &mut Change<'_>,
@@ -124,7 +124,7 @@ impl TemplateDocument {
 }
 
 impl ScripDocument {
-    /// Whether it is a webhook whose body is the template of this name.
+    /// True for a webhook whose JSON body is the template with this name.
     pub(super) fn takes_json_from(&self, template: &str) -> bool {
         self.action_type == "Webhook"
             && self.template.as_deref() == Some(template)
@@ -133,7 +133,7 @@ impl ScripDocument {
 }
 
 impl Change<'_> {
-    /// Warns of custom fields that no queue has: a template that names one fails when it is used.
+    /// Warns of custom fields that no queue has, because rendering them fails.
     pub(super) fn warn_of_fields(&mut self, names: &BTreeSet<&str>) {
         let attached: BTreeSet<_> =
             self.catalog.queues.iter().flat_map(|queue| queue.custom_fields.iter().copied()).collect();
@@ -145,22 +145,28 @@ impl Change<'_> {
         };
         let unknown: Vec<_> = names.iter().copied().filter(|name| !is_had(name)).collect();
         if !unknown.is_empty() {
-            let sentence =
-                format!("No queue has a custom field {}; where it is used, the scrip fails.", list(&unknown));
-            self.warnings.push(sentence);
+            let (plural, pronoun) = if unknown.len() == 1 { ("", "it") } else { ("s", "them") };
+            let fields = list(&unknown);
+            self.warnings.push(format!(
+                "No queue has the custom field{plural} {fields}; scrips that use {pronoun} fail."
+            ));
         }
     }
 }
 
-/// A template that is not there.
+/// Returns the message for a template that does not exist in the queues of a scrip.
 pub(super) fn unknown_template(change: &Change<'_>, name: &str) -> String {
     let live = change.catalog.templates.values().filter(|one| !one.source().disabled);
     let names: BTreeSet<&str> = live.map(|one| one.source().name.as_str()).collect();
-    format!("there is no template {} in these queues or for all; there are {}", quote(name), list(names))
+    format!(
+        "there is no template {} for these queues, nor a global one; existing templates: {}",
+        quote(name),
+        list(names)
+    )
 }
 
 impl Change<'_> {
-    /// The scrips that run and name a thing in words.
+    /// Returns the enabled scrips that name an object literally.
     pub(super) async fn scrips_naming(&mut self, thing: Thing, names: &[&str]) -> Result<Vec<String>, Error> {
         let scrips = self.live_scrips().await?;
         let names: Vec<String> = names.iter().map(|name| fold(name)).collect();

@@ -1,4 +1,4 @@
-//! Configuration on a real database: every refusal by its words, and what a change does to the tickets there are.
+//! The configuration on a real database: the message of every rejected change, and the effects of changes on tickets.
 
 mod objects;
 mod queries;
@@ -18,13 +18,13 @@ use crate::testing::TestDb;
 use serde_json::json;
 use std::sync::Arc;
 
-/// A desk with the seed.
+/// Opens a desk with the default configuration.
 async fn desk() -> Desk {
     let db = TestDb::new().await;
     Desk { tessera: open(&db).await, _db: db }
 }
 
-/// A desk and the database under it, which goes with it.
+/// A desk and its database, which is dropped with it.
 struct Desk {
     tessera: Arc<Tessera>,
     _db: TestDb,
@@ -55,7 +55,7 @@ async fn force<D: Document>(desk: &Tessera, word: &str, patch: Value) -> Result<
     desk.change(&desk.administrator()?, word, members(patch), true).await
 }
 
-/// The one fault of an error that says 422.
+/// Returns the only fault of a 422 error.
 #[track_caller]
 fn fault<T: std::fmt::Debug>(result: Result<T>) -> (String, String) {
     let error = result.unwrap_err();
@@ -66,7 +66,7 @@ fn fault<T: std::fmt::Debug>(result: Result<T>) -> (String, String) {
     }
 }
 
-/// The sentence of a conflict with this code.
+/// Returns the detail of an error with this code.
 #[track_caller]
 fn conflict<T: std::fmt::Debug>(result: Result<T>, code: Code) -> String {
     let error = result.unwrap_err();

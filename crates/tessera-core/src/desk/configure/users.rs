@@ -1,4 +1,4 @@
-//! Users: the people who own tickets, and those who are known by more than an address.
+//! Users: people who can own tickets, and other people with a username.
 
 use super::mentions::Thing;
 use super::{Change, Document, limit};
@@ -28,17 +28,17 @@ impl Document for UserDocument {
         if fold(&self.username) == fold(NOBODY) {
             change.fault(
                 "username",
-                format!("{NOBODY} is the owner of tickets that nobody owns; take another name"),
+                format!("{NOBODY} is reserved for tickets without an owner; choose another name"),
             );
         }
         let email = self.email.as_deref().filter(|email| !is_address(email));
         change.fault_if("email", email.map(|email| format!("{} is not a mail address", quote(email))));
         let is_mute = self.email.is_none() && is_address(&self.username);
-        let mute = "is a mail address, and mail to it must arrive: give it as email too";
+        let mute = "is a mail address; set email to an address as well, so that the user can receive mail";
         change.fault_if("username", is_mute.then(|| mute.to_owned()));
         change.fault_if("name", self.name.as_deref().and_then(|name| line_fault(name, NAME_MAX)));
         if let Some(before) = before {
-            self.keep_standing(change, before);
+            self.check_built_in(change, before);
         }
         change.check()?;
         let was_privileged = before.is_some_and(|before| before.document.privileged);
@@ -57,23 +57,23 @@ impl Document for UserDocument {
 }
 
 impl UserDocument {
-    /// The administrator and the system user are always there, under their names.
-    fn keep_standing(&self, change: &mut Change<'_>, before: &Stored<Self>) {
+    /// Protects the administrator and the system user: they cannot be renamed or disabled, nor change their privileges.
+    fn check_built_in(&self, change: &mut Change<'_>, before: &Stored<Self>) {
         let who = match UserId(before.id) {
-            SYSTEM_USER => "the system user, who makes what scrips do",
+            SYSTEM_USER => "the system user",
             ADMIN_USER => "the administrator",
             _ => return,
         };
         let old = &before.document;
         if self.username != old.username {
-            change.fault("username", format!("{} is {who}, and keeps that name", old.username));
+            change.fault("username", format!("{} is {who} and cannot be renamed", old.username));
         }
         if self.disabled {
-            change.fault("disabled", format!("{} is {who}, and cannot be disabled", old.username));
+            change.fault("disabled", format!("{} is {who} and cannot be disabled", old.username));
         }
         if self.privileged != old.privileged {
-            let may = if old.privileged { "may" } else { "may not" };
-            change.fault("privileged", format!("{} is {who}, who {may} own tickets", old.username));
+            let value = old.privileged;
+            change.fault("privileged", format!("{} is {who}; privileged must be {value}", old.username));
         }
     }
 
@@ -90,7 +90,7 @@ impl UserDocument {
         let mut scrips = Vec::new();
         for (thing, words) in [
             (Thing::Owner, words(falls || is_renamed, falls || has_moved)),
-            // Anybody may be at an address, so what names one goes on meaning it when somebody moves.
+            // A person can be named by any address, so the name stays valid when a user gets another address.
             (Thing::Person, words(goes || is_renamed, goes)),
         ] {
             if !words.is_empty() {

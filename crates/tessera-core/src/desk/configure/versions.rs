@@ -1,4 +1,4 @@
-//! Versions: what an object was, how two of its versions differ, and going back to one, by the checks of any change.
+//! Versions of an object: listing, comparing and restoring them. Restoring runs the checks of any change.
 
 use super::{Change, Document, Saved, find};
 use crate::db::configuration::Version;
@@ -16,14 +16,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How long the differences of all texts of a comparison are looked for; coarser ones are told after that.
+/// The time limit for comparing all texts of two versions; after it, the differences are coarser.
 const DIFF_MAX: Duration = Duration::from_millis(200);
-/// Lines around a change that a difference of texts shows.
+/// The number of unchanged lines shown around a changed line.
 const CONTEXT_LINES: usize = 3;
 
-/// A kind of object of which every version is kept.
+/// A type of object of which every version is kept.
 pub trait Versioned: Document {
-    /// The versions of one below a number, the newest first.
+    /// Reads the versions of an object, newest first, only those below `below`.
     fn versions(
         db: &mut PgConnection,
         id: Uuid,
@@ -32,33 +32,33 @@ pub trait Versioned: Document {
     ) -> impl Future<Output = Result<Vec<Version>>> + Send;
 }
 
-/// How one version of an object differs from another.
+/// The differences between two versions of an object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The version from which.
+    /// The version that is compared.
     pub from: Version,
-    /// The version to which.
+    /// The version that it is compared with.
     pub to: Version,
-    /// Every member that differs, by its path.
+    /// The members that differ.
     pub differences: Vec<Difference>,
 }
 
 /// A member in which two versions differ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// Its path, as `action_config.to`.
+    /// The path of the member, such as `action_config.to`.
     pub member: String,
-    /// What it was; `null` also where there was none.
+    /// The value in `from`; also `null` if it lacks the member.
     pub before: Value,
-    /// What it became; `null` also where there is none.
+    /// The value in `to`; also `null` if it lacks the member.
     pub after: Value,
-    /// For texts of several lines: the lines that went (`-`) and came (`+`), in the unified form.
+    /// For texts of several lines: a unified diff, with removed (`-`) and added (`+`) lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
 }
 
 impl Tessera {
-    /// The versions of an object, the newest first, a page at a time.
+    /// Lists a page of the versions of an object, newest first.
     ///
     /// # Errors
     /// `not_found`; `400 malformed_cursor`; those of the database.
@@ -76,7 +76,7 @@ impl Tessera {
         Ok(Page::cut(rows, limit, |version| version.version.to_string()))
     }
 
-    /// One version of an object.
+    /// Returns one version of an object.
     ///
     /// # Errors
     /// `not_found`; those of the database.
@@ -86,7 +86,7 @@ impl Tessera {
         version_of(&mut db, &stored, version).await
     }
 
-    /// How version `to` of an object differs from version `from`.
+    /// Compares version `from` of an object with version `to`.
     ///
     /// # Errors
     /// `not_found`; those of the database.
@@ -101,7 +101,7 @@ impl Tessera {
         let stored = find::<D>(&mut db, word).await?;
         let from = version_of(&mut db, &stored, from).await?;
         let to = version_of(&mut db, &stored, to).await?;
-        // It may take its time, and needs neither the connection nor a thread of the server.
+        // The comparison may take long, and needs neither the connection nor a thread of the server.
         drop(db);
         let compared = tokio::task::spawn_blocking(move || {
             let differences = differences(&from.document, &to.document);
@@ -110,11 +110,11 @@ impl Tessera {
         compared.await.map_err(|join| Error::internal("The versions could not be compared.", join))
     }
 
-    /// Makes an object what it was at a version, as a new version: nothing of its history is rewritten. Where it says that
-    /// already, nothing is written.
+    /// Restores a version of an object as a new version; the history is not rewritten. Writes nothing if the object is already
+    /// equivalent.
     ///
     /// # Errors
-    /// `not_found`; those of [`Tessera::change`], which say what of the version does not fit what there is today.
+    /// `not_found`; those of [`Tessera::change`], for members that are not valid in the current configuration.
     pub async fn restore<D: Versioned>(
         &self,
         caller: &Caller,
@@ -129,10 +129,10 @@ impl Tessera {
             Value::Object(members) => members,
             _ => Map::new(),
         };
-        let does_not_fit = |error: Error| match error.kind() {
+        let not_valid = |error: Error| match error.kind() {
             Kind::Invalid => {
                 let detail = format!(
-                    "Version {version} of the {} {} does not fit what there is today: {}",
+                    "Version {version} of the {} {} is not valid in the current configuration: {}",
                     D::WHAT,
                     quote(word),
                     error.detail()
@@ -141,11 +141,11 @@ impl Tessera {
             }
             _ => error,
         };
-        let after: D = documents::read(members).map_err(does_not_fit)?;
-        if after.says_the_same(&before.document) {
+        let after: D = documents::read(members).map_err(not_valid)?;
+        if after.is_equivalent(&before.document) {
             return Ok(Saved { stored: before, warnings: Vec::new() });
         }
-        let id = after.write(&mut change, Some(&before)).await.map_err(does_not_fit)?;
+        let id = after.write(&mut change, Some(&before)).await.map_err(not_valid)?;
         change.commit(self, id).await
     }
 }
@@ -158,25 +158,26 @@ async fn version_of<D: Versioned>(
     let found = D::versions(db, stored.id, version.checked_add(1), 1).await?;
     found.into_iter().find(|found| found.version == version).ok_or_else(|| {
         let newest = stored.version.unwrap_or_default();
-        let detail = format!("There is no version {version} of this {}; there are 1 to {newest}.", D::WHAT);
+        let detail =
+            format!("There is no version {version} of this {}; existing versions: 1 to {newest}.", D::WHAT);
         Error::new(Code::NotFound, detail)
     })
 }
 
-/// Every member that differs, found within [`DIFF_MAX`].
+/// Returns the members that differ, comparing texts for at most [`DIFF_MAX`].
 fn differences(before: &Value, after: &Value) -> Vec<Difference> {
-    let mut told = Vec::new();
-    compare("", Some(before), Some(after), Instant::now() + DIFF_MAX, &mut told);
-    told
+    let mut found = Vec::new();
+    compare("", Some(before), Some(after), Instant::now() + DIFF_MAX, &mut found);
+    found
 }
 
-/// Tells every member that differs: objects member by member, everything else whole.
+/// Adds the members that differ to `found`. Objects are compared by member, other values as a whole.
 fn compare(
     path: &str,
     before: Option<&Value>,
     after: Option<&Value>,
     deadline: Instant,
-    told: &mut Vec<Difference>,
+    found: &mut Vec<Difference>,
 ) {
     if before == after {
         return;
@@ -185,7 +186,7 @@ fn compare(
         let members: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for member in members {
             let path = if path.is_empty() { member.clone() } else { format!("{path}.{member}") };
-            compare(&path, old.get(member), new.get(member), deadline, told);
+            compare(&path, old.get(member), new.get(member), deadline, found);
         }
         return;
     }
@@ -194,7 +195,7 @@ fn compare(
         (Some(old), Some(new)) if old.contains('\n') || new.contains('\n') => Some(lines(old, new, deadline)),
         _ => None,
     };
-    told.push(Difference { member: path.to_owned(), before: value(before), after: value(after), diff });
+    found.push(Difference { member: path.to_owned(), before: value(before), after: value(after), diff });
 }
 
 fn lines(old: &str, new: &str, deadline: Instant) -> String {
@@ -204,12 +205,12 @@ fn lines(old: &str, new: &str, deadline: Instant) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! What a comparison tells; the versions themselves are tested on a database.
+    //! Comparisons. The versions themselves are tested with a database.
 
     use super::*;
     use serde_json::json;
 
-    fn told(before: &Value, after: &Value) -> Vec<(String, Value, Value, Option<String>)> {
+    fn compared(before: &Value, after: &Value) -> Vec<(String, Value, Value, Option<String>)> {
         differences(before, after)
             .into_iter()
             .map(|one| (one.member, one.before, one.after, one.diff))
@@ -225,20 +226,20 @@ mod tests {
             ("config.to", json!(["a", "b"]), json!(["a"])),
             ("name", json!("x"), json!("y")),
         ];
-        let told = told(&before, &after);
-        let shown: Vec<_> = told.iter().filter(|one| one.0 != "config.came").collect();
-        assert_eq!(shown.len(), expected.len(), "{told:?}");
+        let found = compared(&before, &after);
+        let shown: Vec<_> = found.iter().filter(|one| one.0 != "config.came").collect();
+        assert_eq!(shown.len(), expected.len(), "{found:?}");
         for (one, (member, before, after)) in shown.into_iter().zip(expected) {
             assert_eq!((one.0.as_str(), &one.1, &one.2, &one.3), (member, &before, &after, &None));
         }
-        assert_eq!(told.len(), 4, "a null that comes is told as well");
-        assert_eq!(super::tests::told(&before, &before), []);
+        assert_eq!(found.len(), 4, "an added null is a difference");
+        assert_eq!(compared(&before, &before), []);
     }
 
     #[test]
-    fn texts_of_several_lines_are_told_line_by_line_too() {
+    fn texts_of_several_lines_are_also_compared_by_line() {
         let [one] =
-            told(&json!({ "body": "a\nb\nc\n" }), &json!({ "body": "a\nB\nc\n" })).try_into().unwrap();
+            compared(&json!({ "body": "a\nb\nc\n" }), &json!({ "body": "a\nB\nc\n" })).try_into().unwrap();
         assert_eq!(one.3.as_deref(), Some("@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n"));
     }
 }

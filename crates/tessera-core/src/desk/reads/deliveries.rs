@@ -1,4 +1,4 @@
-//! Deliveries and the endpoints they go to.
+//! Reads of deliveries and of their endpoints.
 
 use super::{DeliveryFilter, TicketRef};
 use crate::db::deliveries::{self, DeliveryDetail, DeliverySummary, Endpoint};
@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::models::DeliveryId;
 use crate::models::page::Page;
 
-/// Hours of attempts that an endpoint shows by default.
+/// The default number of hours for which an endpoint shows attempts.
 pub const HOURS_DEFAULT: i32 = 24;
-/// Hours of attempts that an endpoint shows at most.
+/// The maximum number of hours for which an endpoint shows attempts.
 pub const HOURS_MAX: i32 = 168;
 
 impl Tessera {
@@ -43,7 +43,7 @@ impl Tessera {
         self.deliveries(caller, &DeliveryFilter { ticket, ..DeliveryFilter::default() }, limit, cursor).await
     }
 
-    /// Reads a delivery with its attempts and what operators did to it.
+    /// Reads a delivery with its attempts and the actions of operators.
     ///
     /// # Errors
     /// `not_found`; those of the database.
@@ -51,11 +51,11 @@ impl Tessera {
         deliveries::whole(&self.pools.read, delivery).await
     }
 
-    /// Lists the endpoints that were tried in the last `hours` (1 to [`HOURS_MAX`]; [`HOURS_DEFAULT`] if not given), that have
+    /// Lists the endpoints that had attempts in the last `hours` (1 to [`HOURS_MAX`], by default [`HOURS_DEFAULT`]), that have
     /// unfinished deliveries, or that are held or failing; the worst first.
     ///
     /// # Errors
-    /// `invalid` for the hours; those of the database.
+    /// `invalid` if `hours` is out of range; those of the database.
     pub async fn endpoints(&self, _caller: &Caller, hours: Option<i32>) -> Result<Vec<Endpoint>> {
         let hours = hours.unwrap_or(HOURS_DEFAULT);
         if !(1..=HOURS_MAX).contains(&hours) {

@@ -1,4 +1,4 @@
-//! Reads: tickets, their history, searches, and deliveries, for everybody who may see them.
+//! Reads of tickets, their history, searches, and deliveries.
 
 mod deliveries;
 mod search;

@@ -1,4 +1,4 @@
-//! Searches and exports. The caller brings the configuration in whose terms the search is written.
+//! Searches and exports. They take the configuration in which the names of the query are resolved.
 
 use super::{Explained, Export, Found, Search};
 use crate::db::search;

@@ -1,4 +1,4 @@
-//! The number of tickets by queue and status, counted at most once a minute however many ask.
+//! The number of tickets by queue and status, counted at most once a minute, regardless of the number of requests.
 
 use crate::db::ops::ticket_counts;
 pub use crate::db::ops::ticket_counts::TicketCount;
@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// The greatest age of a count that is returned.
+/// The maximum age of a count that is returned.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The last count.
@@ -22,12 +22,12 @@ pub struct TicketCounts(Mutex<Option<(Instant, Arc<Counts>)>>);
 pub struct Counts {
     /// The time of the count.
     pub at: OffsetDateTime,
-    /// `None` when the tickets could not be counted within a second.
+    /// The tickets by queue and status; `None` if they could not be counted within a second.
     pub tickets: Option<Vec<TicketCount>>,
 }
 
 impl Counts {
-    /// The number of tickets in the groups for which `which` holds; `None` when they could not be counted.
+    /// Returns the number of tickets in the groups that match `which`; `None` if they could not be counted.
     pub fn total(&self, which: impl Fn(&TicketCount) -> bool) -> Option<i64> {
         let groups = self.tickets.as_ref()?.iter();
         Some(groups.filter(|group| which(group)).map(|group| group.tickets).sum())
@@ -35,7 +35,7 @@ impl Counts {
 }
 
 impl Tessera {
-    /// Counts tickets by queue and status; the count is up to a minute old.
+    /// Returns the number of tickets by queue and status, at most a minute old.
     ///
     /// # Errors
     /// Those of the database.

@@ -1,4 +1,4 @@
-//! One ticket, now and in the past, and its history.
+//! Reads of one ticket, as it is now and as it was, and of its history.
 
 use super::{Recorded, TicketRef};
 use crate::db::{history, search};
@@ -9,7 +9,7 @@ use crate::models::{Ticket, User};
 use crate::plan::{Catalog, Names, People};
 use std::sync::Arc;
 
-/// A ticket with what is needed to name what it refers to.
+/// A ticket, with the names of everything that it refers to.
 #[derive(Debug)]
 pub struct TicketRead {
     /// The ticket.
@@ -20,7 +20,7 @@ pub struct TicketRead {
 }
 
 impl TicketRead {
-    /// The names behind the ids of the ticket.
+    /// Returns the names behind the ids of the ticket.
     pub fn names(&self) -> Names<'_> {
         Names { catalog: &self.catalog, people: &self.people, actor: Some(&self.actor) }
     }
@@ -37,7 +37,7 @@ impl Tessera {
         Ok(TicketRead { ticket, catalog, people, actor })
     }
 
-    /// Reads a ticket as it was after its transaction `seq`, with today's names.
+    /// Reads a ticket as it was after its transaction `seq`, with current names.
     ///
     /// # Errors
     /// `not_found`, also for a transaction before an import; those of the database.

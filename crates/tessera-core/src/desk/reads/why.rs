@@ -1,4 +1,4 @@
-//! The causes of a line of history, back to the person who asked.
+//! The causes of a transaction, back to the request that started it.
 
 use super::Recorded;
 use crate::db::history::{self, Past, Request};
@@ -12,15 +12,15 @@ use std::sync::Arc;
 /// A transaction with everything that led to it.
 #[derive(Debug)]
 pub struct Causes {
-    /// The transaction and, one after the other, what caused it; never empty.
+    /// The transaction, followed by its cause, the cause of that, and so on; never empty.
     pub chain: Vec<Recorded>,
-    /// The request of the transaction, with the evaluations that are kept.
+    /// The request of the transaction, with the stored evaluations.
     pub request: Request,
-    /// With `explain`, what the request did, to explain the scrips without an evaluation.
+    /// With `explain`: the effects of the request, to explain the scrips without an evaluation.
     pub explained: Option<Explained>,
 }
 
-/// A past request with the configuration of today.
+/// A past request with the current configuration.
 #[derive(Debug)]
 pub struct Explained {
     catalog: Arc<Catalog>,
@@ -29,7 +29,7 @@ pub struct Explained {
 }
 
 impl Tessera {
-    /// Reads why a transaction exists. With `explain`, also what kept out the scrips that left no evaluation.
+    /// Reads the causes of a transaction. With `explain`, also the reasons why scrips without an evaluation did not run.
     ///
     /// # Errors
     /// `not_found`; those of the database.
@@ -52,12 +52,12 @@ impl Tessera {
 }
 
 impl Explained {
-    /// The version of the configuration with which the scrips are explained.
+    /// Returns the version of the configuration with which the scrips are explained.
     pub fn config_version(&self) -> i64 {
         self.catalog.version
     }
 
-    /// The scrips that left no evaluation in `request`, each with what kept it out.
+    /// Returns the scrips without an evaluation in `request`, each with the reason why it did not run.
     pub fn bystanders(&self, request: &Request) -> Vec<Bystander<'_>> {
         let evaluations = request.evaluations.as_deref().unwrap_or_default();
         let done = Done {

@@ -1,4 +1,4 @@
-//! The seed, and queues, templates, fields, users and secrets by themselves.
+//! The default configuration, and queues, templates, fields, users and secrets on their own.
 
 use super::*;
 use crate::models::secret::Secret;
@@ -37,7 +37,7 @@ async fn an_empty_database_is_seeded_once_and_never_again() {
 }
 
 #[tokio::test]
-async fn what_is_answered_is_what_was_sent_and_each_change_raises_the_version_by_one() {
+async fn responses_match_requests_and_each_change_increments_the_version() {
     let desk = desk().await;
     add::<UserDocument>(&desk, json!({ "username": "ann", "email": "ann@desk.example", "privileged": true }))
         .await
@@ -54,7 +54,7 @@ async fn what_is_answered_is_what_was_sent_and_each_change_raises_the_version_by
     });
     let saved = add::<QueueDocument>(&desk, queue).await.unwrap();
     let shown = serde_json::to_value(&saved).unwrap();
-    assert_eq!(shown["admin_cc"], json!(["ann"]), "the address of a user is that user");
+    assert_eq!(shown["admin_cc"], json!(["ann"]), "the address of a user stands for the user");
     assert_eq!(shown["cc"], json!(["eve@example.net"]));
     assert_eq!(shown["custom_fields"], json!(["Severity"]));
     assert_eq!((&shown["disabled"], shown.get("warnings")), (&json!(false), None));
@@ -111,7 +111,7 @@ async fn lists_go_page_by_page() {
 }
 
 #[tokio::test]
-async fn an_unknown_a_missing_and_a_wrong_member_are_named() {
+async fn unknown_missing_and_invalid_members_are_named() {
     let desk = desk().await;
     let (field, message) = fault(add::<QueueDocument>(&desk, json!({ "name": "A", "colour": "red" })).await);
     assert!(
@@ -127,7 +127,7 @@ async fn an_unknown_a_missing_and_a_wrong_member_are_named() {
 }
 
 #[tokio::test]
-async fn the_character_that_postgresql_cannot_store_is_refused_wherever_it_stands() {
+async fn the_character_that_postgresql_cannot_store_is_rejected_everywhere() {
     let desk = desk().await;
     let scrip = a_scrip(json!({
         "description": "a\0", "action_type": "Webhook",
@@ -146,20 +146,21 @@ async fn the_character_that_postgresql_cannot_store_is_refused_wherever_it_stand
 }
 
 #[tokio::test]
-async fn every_fault_of_a_queue_is_told_at_once() {
+async fn all_faults_of_a_queue_are_reported_together() {
     let desk = desk().await;
     let queue = json!({
         "name": " A", "lifecycle": "nope", "correspond_address": "here", "cc": ["nobody here"], "custom_fields": ["Nope"]
     });
     let error = add::<QueueDocument>(&desk, queue).await.unwrap_err();
-    let told: Vec<_> = error.faults().iter().map(|one| format!("{}: {}", one.field, one.message)).collect();
+    let reported: Vec<_> =
+        error.faults().iter().map(|one| format!("{}: {}", one.field, one.message)).collect();
     assert_eq!(
-        told,
+        reported,
         [
             "name: begins or ends with a space; remove it",
             "correspond_address: \"here\" is not a mail address",
-            "lifecycle: there is no lifecycle \"nope\"; there are \"default\"",
-            "custom_fields[0]: there is no custom field \"Nope\"; there are none",
+            "lifecycle: there is no lifecycle \"nope\"; existing lifecycles: \"default\"",
+            "custom_fields[0]: there is no custom field \"Nope\"; existing custom fields: none",
             "cc[0]: \"nobody here\" is neither a username nor a mail address",
         ]
     );
@@ -193,7 +194,7 @@ async fn names_are_unique_whatever_their_case_and_limits_hold() {
     .await
     .unwrap();
     let full = conflict(add::<QueueDocument>(&desk, json!({ "name": "One more" })).await, Code::LimitReached);
-    assert!(full.starts_with("There are 500 queues already, and a desk has at most 500."), "{full}");
+    assert!(full.starts_with("There are already 500 queues, and the maximum is 500."), "{full}");
 }
 
 #[tokio::test]
@@ -206,7 +207,7 @@ async fn a_queue_that_a_scrip_names_is_not_taken_away_unless_forced() {
         conflict(change::<QueueDocument>(&desk, "Billing", json!({ "disabled": true })).await, Code::InUse);
     assert_eq!(
         refused,
-        "The scrip \"Move\" names the queue \"Billing\". Change that first, or send ?force=true to do it all the same."
+        "The scrip \"Move\" names the queue \"Billing\". Change that first, or add ?force=true to make this change anyway."
     );
     conflict(change::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await, Code::InUse);
     let forced = force::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await.unwrap();
@@ -230,10 +231,7 @@ async fn a_template_is_refused_with_line_and_column_and_warns_of_a_field_that_no
     assert_eq!(fault(add::<TemplateDocument>(&desk, header).await).0, "headers.From");
     let unknown = json!({ "name": "T", "body_template": "{{ ticket.cf[\"Severity\"] }}" });
     let saved = add::<TemplateDocument>(&desk, unknown).await.unwrap();
-    assert_eq!(
-        saved.warnings,
-        ["No queue has a custom field \"Severity\"; where it is used, the scrip fails."]
-    );
+    assert_eq!(saved.warnings, ["No queue has the custom field \"Severity\"; scrips that use it fail."]);
     assert_eq!(saved.stored.version, Some(1));
     let next = change::<TemplateDocument>(&desk, "T", json!({ "body_template": "plain" })).await.unwrap();
     assert_eq!((next.stored.version, next.warnings.len()), (Some(2), 0));
@@ -247,7 +245,7 @@ async fn a_template_that_scrips_name_stays_unless_another_of_its_name_takes_over
         conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "name": "Done" })).await, Code::InUse);
     assert_eq!(
         refused,
-        "The scrip \"On Resolve Notify Requestors\" names the template \"Resolved\". Change that first, or send ?force=true to do it all the same."
+        "The scrip \"On Resolve Notify Requestors\" names the template \"Resolved\". Change that first, or add ?force=true to make this change anyway."
     );
     conflict(change::<TemplateDocument>(&desk, "Resolved", json!({ "disabled": true })).await, Code::InUse);
     let own = json!({ "name": "Resolved", "queue": "General", "body_template": "ours" });
@@ -283,13 +281,13 @@ async fn a_custom_field_is_defined_well_and_not_taken_from_scrips_and_templates(
         change::<CustomFieldDocument>(&desk, "Severity", json!({ "disabled": true })).await,
         Code::InUse,
     );
-    assert!(refused.starts_with("Templates name the custom field \"Severity\": \"T\"."), "{refused}");
+    assert!(refused.starts_with("The template \"T\" names the custom field \"Severity\"."), "{refused}");
     let forced = force::<CustomFieldDocument>(&desk, "Severity", json!({ "name": "Weight" })).await.unwrap();
     assert_eq!((forced.stored.document.name.as_str(), forced.warnings.len()), ("Weight", 1));
 }
 
 #[tokio::test]
-async fn only_privileged_users_are_configuration_and_two_users_always_stand() {
+async fn only_privileged_users_are_configuration_and_built_in_users_are_protected() {
     let desk = desk().await;
     add::<UserDocument>(&desk, json!({ "username": "eve", "email": "eve@example.net" })).await.unwrap();
     change::<UserDocument>(&desk, "eve", json!({ "name": "Eve" })).await.unwrap();
@@ -307,7 +305,7 @@ async fn only_privileged_users_are_configuration_and_two_users_always_stand() {
     let (field, message) = fault(change::<UserDocument>(&desk, "admin", json!({ "username": "root" })).await);
     assert_eq!(
         (field.as_str(), message.as_str()),
-        ("username", "admin is the administrator, and keeps that name")
+        ("username", "admin is the administrator and cannot be renamed")
     );
     assert_eq!(
         fault(change::<UserDocument>(&desk, "admin", json!({ "disabled": true })).await).0,
@@ -331,13 +329,13 @@ async fn only_privileged_users_are_configuration_and_two_users_always_stand() {
 }
 
 #[tokio::test]
-async fn a_secret_is_written_and_named_and_never_shown() {
+async fn a_secret_is_written_and_listed_and_never_shown() {
     let desk = desk().await;
     let signing = Secret::new("whsec_dGVzc2VyYS1kZW1vLXNpZ25pbmcta2V5LTAx");
     assert!(desk.put_secret(&desk.administrator().unwrap(), "crm", &signing).await.unwrap());
     assert!(
         !desk.put_secret(&desk.administrator().unwrap(), "crm", &signing).await.unwrap(),
-        "the same once more is not new"
+        "storing it again does not create it"
     );
     let (field, message) =
         fault(desk.put_secret(&desk.administrator().unwrap(), "other", &Secret::new("whsec_short")).await);

@@ -1,4 +1,4 @@
-//! Queries of scrips: understood when they are saved, and what they name stays.
+//! Queries of scrips: their names are resolved when the scrip is saved, and named objects cannot be removed.
 
 use super::*;
 
@@ -13,15 +13,15 @@ async fn with_severity() -> Desk {
     desk
 }
 
-/// Whether the query of the scrip Tell is understood, or why it is not.
-fn understood(desk: &Tessera) -> Result<(), String> {
+/// Returns the error of the query of the scrip Tell, if its names cannot be resolved.
+fn resolved(desk: &Tessera) -> Result<(), String> {
     let catalog = desk.catalog();
     let query = catalog.query_of(catalog.scrips.find("Tell").unwrap().id).unwrap();
     query.as_ref().map(|_| ()).map_err(ToString::to_string)
 }
 
 #[tokio::test]
-async fn a_query_is_understood_when_its_scrip_is_saved_or_refused_with_its_place() {
+async fn a_query_is_resolved_when_its_scrip_is_saved_or_rejected_with_its_position() {
     let desk = with_severity().await;
     for (query, place, message, hint) in [
         (
@@ -78,7 +78,7 @@ async fn a_query_is_understood_when_its_scrip_is_saved_or_refused_with_its_place
     assert_eq!(count(&desk, "SELECT count(*) FROM scrips").await, 9);
 
     add::<ScripDocument>(&desk, asking("CF.Severity = high")).await.unwrap();
-    assert_eq!(understood(&desk), Ok(()));
+    assert_eq!(resolved(&desk), Ok(()));
     let patch = json!({ "condition_config": { "query": "CF.Weight = 1" } });
     let told = change::<ScripDocument>(&desk, "Tell", patch.clone()).await.unwrap_err();
     assert_eq!(told.faults()[0].span, Some((0, 9)));
@@ -98,16 +98,19 @@ async fn a_query_is_understood_when_its_scrip_is_saved_or_refused_with_its_place
 }
 
 #[tokio::test]
-async fn a_person_whom_nobody_knows_draws_a_warning() {
+async fn an_unknown_person_causes_a_warning() {
     let desk = desk().await;
     add::<UserDocument>(&desk, json!({ "username": "eve", "email": "eve@example.net" })).await.unwrap();
     let query = "Actor = eve OR Creator = evee OR Requestor = 'x@example.net' OR Owner = admin";
     let saved = add::<ScripDocument>(&desk, asking(query)).await.unwrap();
-    assert_eq!(saved.warnings, ["There is no user \"evee\"; until there is, no test of them holds."]);
+    assert_eq!(
+        saved.warnings,
+        ["There is no user \"evee\"; no test on this user holds until the user exists."]
+    );
 }
 
 #[tokio::test]
-async fn what_a_query_names_is_not_taken_away_unless_forced() {
+async fn what_a_query_names_is_not_removed_unless_forced() {
     let desk = with_severity().await;
     add::<LifecycleDocument>(&desk, a_lifecycle()).await.unwrap();
     add::<QueueDocument>(&desk, json!({ "name": "Billing" })).await.unwrap();
@@ -148,20 +151,20 @@ async fn what_a_query_names_is_not_taken_away_unless_forced() {
     let fewer = json!({ "definition": fewer });
     let refused = change::<LifecycleDocument>(&desk, "incident", fewer.clone()).await;
     told(conflict(refused, Code::InUse), "status \"watching\"");
-    // Another lifecycle has it as well: the query goes on meaning it, whatever the scrip's queues have.
+    // Another lifecycle has the status as well, so the query stays valid, whatever the scrip's queues have.
     let mut twin = a_lifecycle();
     twin["name"] = json!("twin");
     add::<LifecycleDocument>(&desk, twin).await.unwrap();
     change::<LifecycleDocument>(&desk, "incident", fewer).await.unwrap();
-    // What no query names goes as it likes, and what is not there any more is told of by the configuration of then.
+    // Objects that no query names can change freely. A forced change leaves an error in the loaded configuration.
     change::<QueueDocument>(&desk, "General", json!({ "description": "ours" })).await.unwrap();
-    assert_eq!(understood(&desk), Ok(()));
+    assert_eq!(resolved(&desk), Ok(()));
     let forced = force::<QueueDocument>(&desk, "Billing", json!({ "name": "Money" })).await.unwrap();
     assert_eq!(forced.warnings, ["The scrip \"Tell\" names the queue \"Billing\"."]);
-    let why = understood(&desk).unwrap_err();
+    let why = resolved(&desk).unwrap_err();
     assert!(why.starts_with("condition_config.query: there is no queue \"Billing\""), "{why}");
     change::<QueueDocument>(&desk, "Money", json!({ "name": "Billing" })).await.unwrap();
-    assert_eq!(understood(&desk), Ok(()));
+    assert_eq!(resolved(&desk), Ok(()));
 }
 
 #[tokio::test]
@@ -188,14 +191,14 @@ async fn a_field_that_a_query_wants_of_a_queue_stays_with_it_and_an_owner_at_the
         let refused = conflict(change::<UserDocument>(&desk, "ann", patch).await, Code::InUse);
         assert!(refused.starts_with("The scrip \"Tell\" names the user \"ann\"."), "{refused}");
     }
-    // What is named goes on being what it is.
+    // Changes that keep the names valid are allowed.
     let severity = json!({ "custom_fields": ["severity"], "description": "ours" });
     change::<QueueDocument>(&desk, "Billing", severity).await.unwrap();
     change::<UserDocument>(&desk, "ann", json!({ "username": "anna" })).await.unwrap();
     change::<UserDocument>(&desk, "eve", json!({ "email": "eve@else.example" })).await.unwrap();
-    assert_eq!(understood(&desk), Ok(()));
+    assert_eq!(resolved(&desk), Ok(()));
 
     force::<QueueDocument>(&desk, "Billing", json!({ "custom_fields": [] })).await.unwrap();
-    let why = understood(&desk).unwrap_err();
+    let why = resolved(&desk).unwrap_err();
     assert!(why.contains("the queue \"Billing\" has no custom field \"Severity\""), "{why}");
 }

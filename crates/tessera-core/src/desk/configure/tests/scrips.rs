@@ -1,4 +1,4 @@
-//! Scrips: every refusal, the short forms, and the versions.
+//! Scrips: the messages of rejected scrips, the short forms, and the versions.
 
 use super::*;
 use crate::models::secret::Secret;
@@ -8,20 +8,20 @@ async fn refused(desk: &Tessera, more: Value) -> (String, String) {
 }
 
 #[tokio::test]
-async fn what_a_scrip_names_must_exist_and_the_refusal_says_what_does() {
+async fn what_a_scrip_names_must_exist_and_the_message_lists_what_does() {
     let desk = desk().await;
     let cases = [
-        (json!({ "queue": "Nope" }), "queue", "there is no queue \"Nope\"; there are \"General\""),
-        (json!({ "queues": ["General", { "queue": "general" }] }), "queues[1]", "stands here already"),
+        (json!({ "queue": "Nope" }), "queue", "there is no queue \"Nope\"; existing queues: \"General\""),
+        (json!({ "queues": ["General", { "queue": "general" }] }), "queues[1]", "is a duplicate"),
         (json!({ "queues": [] }), "queues", "is empty; leave it out for every queue"),
         (json!({ "queue": "General", "queues": [{ "queue": null }] }), "queue", "contradicts queues"),
         (json!({ "state": "shadow", "disabled": true }), "disabled", "contradicts state"),
         (
             json!({ "template": "Nope" }),
             "template",
-            "there is no template \"Nope\" in these queues or for all; there are \"Admin Comment\"",
+            "there is no template \"Nope\" for these queues, nor a global one; existing templates: \"Admin Comment\"",
         ),
-        (json!({ "template": null }), "template", "is missing; SendEmail takes its words from one"),
+        (json!({ "template": null }), "template", "is missing; SendEmail requires a template"),
         (
             json!({ "condition_type": "OnFoo" }),
             "condition_type",
@@ -31,23 +31,23 @@ async fn what_a_scrip_names_must_exist_and_the_refusal_says_what_does() {
         (
             json!({ "applicable_types": ["Status"] }),
             "applicable_types[0]",
-            "\"Status\" cannot be for OnCreate; there are \"Create\"",
+            "OnCreate cannot hold for transactions of the type \"Status\"; allowed types: \"Create\"",
         ),
         (
             json!({ "condition_type": "OnTransaction", "applicable_types": ["EmailRecord"] }),
             "applicable_types[0]",
-            "\"EmailRecord\" cannot be for OnTransaction",
+            "OnTransaction cannot hold for transactions of the type \"EmailRecord\"",
         ),
         (json!({ "applicable_types": [] }), "applicable_types", "is empty"),
         (
             json!({ "condition_type": "OnStatusChange", "condition_config": { "to": "fixed" } }),
             "condition_config.to[0]",
-            "there is no status \"fixed\" in the lifecycles of these queues; there are \"deleted\"",
+            "there is no status \"fixed\" in the lifecycles of these queues; existing statuses: \"deleted\"",
         ),
         (
             json!({ "condition_type": "OnCustomFieldChange", "condition_config": { "field": "Nope" } }),
             "condition_config.field",
-            "there is no custom field \"Nope\"; there are none",
+            "there is no custom field \"Nope\"; existing custom fields: none",
         ),
         (
             json!({ "condition_config": { "query": "x" } }),
@@ -115,7 +115,7 @@ async fn a_webhook_goes_where_the_guard_lets_it_and_needs_its_secrets() {
     let (field, message) =
         refused(&desk, webhook(json!({ "url": "https://crm.example/x", "secret": "crm" }))).await;
     assert_eq!(field, "action_config.secret");
-    assert_eq!(message, "there is no secret \"crm\"; store it with PUT /api/secrets/crm");
+    assert_eq!(message, "there is no secret \"crm\"; create it with PUT /api/secrets/crm");
     let header =
         json!({ "url": "https://crm.example/x", "headers": { "Authorization": { "secret": "api" } } });
     assert_eq!(refused(&desk, webhook(header.clone())).await.0, "action_config.headers");
@@ -133,11 +133,11 @@ async fn a_template_that_fills_a_webhook_is_json() {
     let webhook = json!({ "action_type": "Webhook", "template": "Body", "action_config": { "url": "https://crm.example/x" } });
     let told = refused(&desk, webhook.clone()).await;
     assert!(
-        told.0 == "template" && told.1.starts_with("\"Body\" cannot be a webhook's JSON body:"),
+        told.0 == "template" && told.1.starts_with("\"Body\" cannot be the JSON body of a webhook:"),
         "{told:?}"
     );
-    let mended = json!({ "body_template": "{ \"s\": \"{{ ticket.subject }}\" }" });
-    change::<TemplateDocument>(&desk, "Body", mended).await.unwrap();
+    let closed = json!({ "body_template": "{ \"s\": \"{{ ticket.subject }}\" }" });
+    change::<TemplateDocument>(&desk, "Body", closed).await.unwrap();
     add::<ScripDocument>(&desk, a_scrip(webhook)).await.unwrap();
     let (field, message) = fault(
         change::<TemplateDocument>(
@@ -148,7 +148,7 @@ async fn a_template_that_fills_a_webhook_is_json() {
         .await,
     );
     assert!(
-        field == "body_template" && message.starts_with("is the JSON body of the webhooks of \"Tell\""),
+        field == "body_template" && message.starts_with("is the JSON body of the webhooks of \"Tell\", but "),
         "{message}"
     );
 }
@@ -208,7 +208,7 @@ async fn short_and_long_forms_are_one_and_answers_have_both() {
 }
 
 #[tokio::test]
-async fn a_disabled_scrip_may_name_what_is_not_there_and_is_told_when_it_is_to_run() {
+async fn a_disabled_scrip_may_name_missing_objects_and_cannot_be_enabled() {
     let desk = desk().await;
     let saved =
         add::<ScripDocument>(&desk, a_scrip(json!({ "template": "Nope", "disabled": true }))).await.unwrap();
@@ -253,7 +253,7 @@ async fn each_change_of_a_scrip_appends_a_version() {
 }
 
 #[tokio::test]
-async fn a_template_of_one_queue_only_draws_a_warning_for_the_others() {
+async fn a_template_of_one_queue_only_causes_a_warning_for_the_others() {
     let desk = desk().await;
     add::<QueueDocument>(&desk, json!({ "name": "Billing" })).await.unwrap();
     let own = json!({ "name": "Invoice", "queue": "Billing", "body_template": "x" });
@@ -261,7 +261,7 @@ async fn a_template_of_one_queue_only_draws_a_warning_for_the_others() {
     let saved = add::<ScripDocument>(&desk, a_scrip(json!({ "template": "Invoice" }))).await.unwrap();
     assert_eq!(
         saved.warnings,
-        ["There is no template \"Invoice\" for the queues \"General\"; in these the scrip fails."]
+        ["There is no template \"Invoice\" for the queues \"General\"; the scrip fails in these queues."]
     );
     let told = refused(&desk, json!({ "name": "Other", "queue": "General", "template": "Invoice" })).await;
     assert_eq!(told.0, "template");
@@ -307,7 +307,7 @@ async fn the_types_are_published_with_their_schemas() {
 }
 
 #[tokio::test]
-async fn a_payload_is_held_against_the_schema_of_its_kind_as_far_as_templates_let_it() {
+async fn a_payload_is_validated_against_the_schema_of_its_kind_as_far_as_templates_allow() {
     let desk = desk().await;
     let scrip = |kind: &str, payload: Value| {
         a_scrip(
@@ -320,7 +320,7 @@ async fn a_payload_is_held_against_the_schema_of_its_kind_as_far_as_templates_le
     assert_eq!(field, "action_config.kind");
     assert_eq!(
         message,
-        "there is no kind \"chat\" of connectors; there are none yet. `tessera connector add NAME --kind chat` adds one"
+        "there is no connector kind \"chat\"; existing kinds: none. To create it, run `tessera connector add NAME --kind chat`"
     );
     let (field, message) = refused("email", json!({})).await;
     assert_eq!(field, "action_config");
@@ -355,7 +355,7 @@ async fn a_payload_is_held_against_the_schema_of_its_kind_as_far_as_templates_le
         assert_eq!(field, place, "{payload}: {message}");
         assert!(message.contains(part), "{payload}: {message}");
     }
-    assert!(refused("sms", json!({})).await.1.contains("there are \"chat\" and \"pager\""));
+    assert!(refused("sms", json!({})).await.1.contains("existing kinds: \"chat\" and \"pager\"."));
     for (kind, payload) in [
         ("chat", json!({"channel": "{{ queue.name }}", "number": "{{ ticket.number }}"})),
         ("pager", json!(["anything", 1])),

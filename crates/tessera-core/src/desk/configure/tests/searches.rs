@@ -1,4 +1,4 @@
-//! Searches on a real database: what each shape of statement finds, pages in every order, counts, exports.
+//! Searches on a real database: the results of each form of statement, pages in every order, counts, and exports.
 
 use super::*;
 use crate::db::search::{Count, Counted, Export, Search, explain, tickets};
@@ -136,7 +136,7 @@ async fn numbers(desk: &Desk, query: &str) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn every_shape_of_statement_finds_what_its_query_says() {
+async fn every_form_of_statement_finds_the_tickets_of_its_query() {
     let desk = filled().await;
     for (query, expected) in [
         ("", &[3, 2, 1][..]),
@@ -265,7 +265,7 @@ async fn pages_in_every_order_give_each_ticket_once_and_so_does_an_export() {
     }
 }
 
-/// The queries of the fences of a page that begin so, one a line.
+/// Returns the queries in the code blocks of a page with this language tag, one per line.
 fn queries_of<'a>(page: &'a str, fence: &str) -> Vec<&'a str> {
     let opening = format!("\n```{fence}\n");
     let blocks = page.split(opening.as_str()).skip(1).filter_map(|rest| rest.split("\n```").next());

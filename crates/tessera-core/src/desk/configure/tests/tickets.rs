@@ -1,4 +1,4 @@
-//! What a change of the configuration asks of tickets, and does to them: never stranded, never a stale class.
+//! Changes of the configuration that affect tickets: no ticket is stranded, and no class is stale.
 
 use super::*;
 use crate::db::tickets::TicketRef;
@@ -43,7 +43,7 @@ async fn incidents(desk: &Tessera) {
     add::<QueueDocument>(desk, json!({ "name": "Incidents", "lifecycle": "incident" })).await.unwrap();
 }
 
-/// The lifecycle with `watching` in another list, or in none.
+/// The lifecycle with `watching` in another list, or without it.
 fn edited(watching_in: Option<&str>) -> Value {
     let mut definition = a_lifecycle()["definition"].clone();
     definition["active"] = json!(["working"]);
@@ -157,7 +157,7 @@ async fn more_tickets_than_one_edit_may_move_are_refused_with_their_count() {
     );
 }
 
-/// H1: a plan that waits while an edit moves its ticket to another class must not write the class of before.
+/// H1: a plan that waits while an edit moves its ticket to another class must not write the old class.
 #[tokio::test]
 async fn a_plan_that_waits_for_a_lifecycle_edit_is_refused_and_prepared_again() {
     let desk = desk().await;
@@ -176,7 +176,7 @@ async fn a_plan_that_waits_for_a_lifecycle_edit_is_refused_and_prepared_again() 
         desk.preview_create(&caller, command).await.unwrap().plan
     };
 
-    // The edit, up to the moment before it commits.
+    // The edit, except for its commit.
     let mut edit = Change::begin(&desk, &caller, false).await.unwrap();
     let before = find::<LifecycleDocument>(&mut edit.db, "incident").await.unwrap();
     let after: LifecycleDocument =
@@ -193,7 +193,7 @@ async fn a_plan_that_waits_for_a_lifecycle_edit_is_refused_and_prepared_again() 
         (updated.unwrap()[0], created.unwrap())
     };
     let commit = async {
-        // Both statements wait for a lock before the edit goes on.
+        // The edit commits when both statements wait for a lock.
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tickets'::regclass";
         while count(&desk, waits).await < 2 {
             tokio::task::yield_now().await;
@@ -272,11 +272,14 @@ async fn a_field_keeps_its_type_and_the_values_that_tickets_have() {
     let fewer = change::<CustomFieldDocument>(&desk, "Severity", json!({ "values": ["low"] })).await;
     assert_eq!(
         conflict(fewer, Code::InUse),
-        "Tickets have values that \"Severity\" would not list any more: \"high\" on 1. Keep them, or change those tickets first."
+        "Tickets have values that \"Severity\" would no longer list: \"high\" (1 ticket). Keep these values, or change the tickets first."
     );
     change::<CustomFieldDocument>(&desk, "Severity", json!({ "values": ["low", "high"] })).await.unwrap();
     let other = force::<CustomFieldDocument>(&desk, "Severity", json!({ "field_type": "Freeform" })).await;
     let refused = conflict(other, Code::InUse);
-    assert!(refused.starts_with("Tickets have 1 values of \"Severity\", so its type stays."), "{refused}");
+    assert!(
+        refused.starts_with("Tickets have 1 value of \"Severity\", so its type cannot change."),
+        "{refused}"
+    );
     assert_eq!(status_of(&desk, ticket).await.2, 1);
 }

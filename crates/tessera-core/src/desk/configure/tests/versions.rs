@@ -1,4 +1,4 @@
-//! Versions, going back, disabling, and the check of a lifecycle: on a real database.
+//! Versions, restoring and disabling objects, and the check of a lifecycle, on a real database.
 
 use super::*;
 use crate::desk::Conditions;
@@ -10,7 +10,7 @@ async fn restore<D: Versioned>(desk: &Tessera, word: &str, version: i32) -> Resu
 }
 
 #[tokio::test]
-async fn going_back_appends_a_version_that_says_the_same_and_rewrites_nothing() {
+async fn restoring_appends_an_equivalent_version_and_rewrites_nothing() {
     let desk = desk().await;
     let template = json!({ "name": "T", "subject_template": "s", "body_template": "one\ntwo\n", "queue": "General",
                            "headers": { "X-A": "1" } });
@@ -36,11 +36,11 @@ async fn going_back_appends_a_version_that_says_the_same_and_rewrites_nothing() 
         []
     );
     let same = restore::<TemplateDocument>(&desk, "T", 1).await.unwrap();
-    assert_eq!((same.stored.version, version(&desk).await), (Some(3), 4), "it says that already");
+    assert_eq!((same.stored.version, version(&desk).await), (Some(3), 4), "it is already equivalent");
     let missing = restore::<TemplateDocument>(&desk, "T", 9).await.unwrap_err();
     assert_eq!(
         (missing.code(), missing.detail()),
-        (Code::NotFound, "There is no version 9 of this template; there are 1 to 3.")
+        (Code::NotFound, "There is no version 9 of this template; existing versions: 1 to 3.")
     );
     for out_of_range in [0, -1, i32::MAX] {
         assert_eq!(
@@ -54,7 +54,7 @@ async fn going_back_appends_a_version_that_says_the_same_and_rewrites_nothing() 
 }
 
 #[tokio::test]
-async fn a_version_that_names_what_is_gone_is_refused_with_its_fields() {
+async fn a_version_that_names_missing_objects_is_rejected_with_its_fields() {
     let desk = desk().await;
     add::<QueueDocument>(&desk, json!({ "name": "Billing" })).await.unwrap();
     add::<CustomFieldDocument>(&desk, json!({ "name": "Note", "field_type": "Freeform" })).await.unwrap();
@@ -69,7 +69,11 @@ async fn a_version_that_names_what_is_gone_is_refused_with_its_fields() {
     change::<CustomFieldDocument>(&desk, "Note", json!({ "name": "Memo" })).await.unwrap();
     let error = restore::<ScripDocument>(&desk, "Tell", 1).await.unwrap_err();
     assert_eq!(error.code(), Code::Invalid);
-    assert!(error.detail().starts_with("Version 1 of the scrip \"Tell\" does not fit what there is today"));
+    assert!(
+        error
+            .detail()
+            .starts_with("Version 1 of the scrip \"Tell\" is not valid in the current configuration")
+    );
     let fields: Vec<_> = error.faults().iter().map(|one| one.field.as_str()).collect();
     assert_eq!(fields, ["queue", "condition_config.field"], "{error:?}");
     assert_eq!(
@@ -87,7 +91,7 @@ async fn a_version_that_names_what_is_gone_is_refused_with_its_fields() {
 }
 
 #[tokio::test]
-async fn going_back_to_a_lifecycle_that_would_strand_tickets_is_refused() {
+async fn restoring_a_lifecycle_that_would_strand_tickets_is_rejected() {
     let desk = desk().await;
     add::<LifecycleDocument>(&desk, a_lifecycle()).await.unwrap();
     let mut more = a_lifecycle();
@@ -119,7 +123,7 @@ async fn a_ticket(desk: &Tessera, queue: &str, status: &str) {
 }
 
 #[tokio::test]
-async fn a_lifecycle_is_disabled_when_no_queue_has_it_and_then_none_can_take_it() {
+async fn a_lifecycle_is_disabled_only_if_no_queue_uses_it_and_then_none_can() {
     let desk = desk().await;
     let refused = conflict(
         change::<LifecycleDocument>(&desk, "default", json!({ "disabled": true })).await,
@@ -135,13 +139,13 @@ async fn a_lifecycle_is_disabled_when_no_queue_has_it_and_then_none_can_take_it(
     let queue = json!({ "name": "Incidents", "lifecycle": "incident" });
     let (field, message) = fault(add::<QueueDocument>(&desk, queue.clone()).await);
     assert_eq!(field, "lifecycle");
-    assert_eq!(message, "the lifecycle \"incident\" is disabled; enable it, or take another");
+    assert_eq!(message, "the lifecycle \"incident\" is disabled; enable it, or choose another");
     change::<LifecycleDocument>(&desk, "incident", json!({ "disabled": false })).await.unwrap();
     add::<QueueDocument>(&desk, queue).await.unwrap();
 }
 
 #[tokio::test]
-async fn lists_are_of_what_is_disabled_and_what_has_a_name() {
+async fn lists_are_filtered_by_state_and_name() {
     let desk = desk().await;
     add::<QueueDocument>(&desk, json!({ "name": "Old One", "disabled": true })).await.unwrap();
     let names = async |disabled, name: Option<&str>| {
@@ -205,7 +209,7 @@ async fn lists_are_of_what_is_disabled_and_what_has_a_name() {
 }
 
 #[tokio::test]
-async fn a_secret_goes_unless_a_scrip_that_runs_names_it() {
+async fn a_secret_is_deleted_unless_an_enabled_scrip_names_it() {
     let desk = desk().await;
     let caller = desk.administrator().unwrap();
     desk.put_secret(
@@ -236,7 +240,7 @@ async fn a_secret_goes_unless_a_scrip_that_runs_names_it() {
 }
 
 #[tokio::test]
-async fn the_check_of_a_lifecycle_tells_faults_findings_and_whom_an_edit_would_strand() {
+async fn the_check_of_a_lifecycle_reports_faults_findings_and_stranded_tickets() {
     let desk = desk().await;
     let before = version(&desk).await;
     let broken = json!({ "initial": [], "active": ["a"], "inactive": ["a"], "transitions": { "": ["b"] } });
@@ -298,7 +302,7 @@ async fn the_check_of_a_lifecycle_tells_faults_findings_and_whom_an_edit_would_s
         .await
         .unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
-    // What the check says is what saving says, and it wrote nothing.
+    // Saving gives the same result as the check, which wrote nothing.
     conflict(
         change::<LifecycleDocument>(&desk, "incident", json!({ "definition": smaller })).await,
         Code::InUse,
