@@ -172,7 +172,7 @@ impl Tessera {
         let written = write(&mut db, change, &ready).await;
         let is_written = db.done(written)?;
         change.failpoints.written.pass();
-        Ok(is_written.then(|| self.committed(ready)))
+        Ok(is_written.then(|| self.committed(*ready)))
     }
 
     /// Does the same in one database transaction that first locks the ticket's row, so that nothing else can change it.
@@ -190,7 +190,7 @@ impl Tessera {
         Failpoint::LockedWritten.pass();
         db.commit().await.map_err(error)?;
         Failpoint::LockedCommitted.pass();
-        Ok(is_written.then(|| self.committed(ready)))
+        Ok(is_written.then(|| self.committed(*ready)))
     }
 
     /// Loads everything that the plan needs, in one statement; for a create, also draws the ticket number.
@@ -217,7 +217,7 @@ impl Tessera {
             // The command changes nothing.
             return Ok(Step::Done(ready.outcome()));
         }
-        Ok(Step::Write(ready))
+        Ok(Step::Write(Box::new(ready)))
     }
 
     /// Plans a change. Returns `None` if the current configuration needs more than was loaded.
@@ -373,7 +373,7 @@ enum Step {
     Retry,
     /// The outcome is known, and nothing has to be written.
     Done(Outcome),
-    Write(ReadyPlan),
+    Write(Box<ReadyPlan>),
 }
 
 /// Writes a plan in one statement. Returns `false` if nothing was written because the ticket or the configuration changed, or another

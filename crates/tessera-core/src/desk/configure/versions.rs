@@ -21,7 +21,7 @@ const DIFF_MAX: Duration = Duration::from_millis(200);
 /// The number of unchanged lines shown around a changed line.
 const CONTEXT_LINES: usize = 3;
 
-/// A type of object of which every version is kept.
+/// A type of object whose versions are all kept.
 pub trait Versioned: Document {
     /// Reads the versions of an object, newest first, only those below `below`.
     fn versions(
