@@ -1,7 +1,6 @@
 //! Counts changes by outcome and scrips by verdict, and reads the gauges for a scrape.
 
 use super::Tessera;
-use super::changes::Outcome;
 use crate::db::ops::gauges::{self, Queue};
 use crate::error::{Kind, Result};
 use crate::metrics::{CHANGES, SCRIPS};
@@ -28,15 +27,6 @@ pub(super) fn count_change<T>(
     };
     ::metrics::counter!(CHANGES, "kind" => kind, "outcome" => outcome).increment(1);
     result
-}
-
-/// Returns the label of an outcome.
-pub(super) fn outcome(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Committed(committed) if committed.is_replayed => "replayed",
-        Outcome::Committed(_) => "made",
-        Outcome::PlanChanged(_) => "plan_changed",
-    }
 }
 
 /// Counts the scrips of a committed change. A counter is looked up once per verdict, not once per scrip, of which there may be a

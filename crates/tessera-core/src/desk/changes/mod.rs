@@ -60,6 +60,17 @@ pub enum Outcome {
     PlanChanged(Box<Prepared>),
 }
 
+impl Outcome {
+    /// The value of the metric label `outcome`.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Committed(committed) if committed.is_replayed => "replayed",
+            Self::Committed(_) => "made",
+            Self::PlanChanged(_) => "plan_changed",
+        }
+    }
+}
+
 #[cfg(test)]
 impl Outcome {
     /// The committed change.
@@ -84,7 +95,7 @@ impl Tessera {
         conditions: &Conditions,
     ) -> Result<Outcome> {
         let change = ChangeRequest::new(caller, None, Command::Create(command), conditions);
-        metrics::count_change("create", self.commit(&change).await, metrics::outcome)
+        metrics::count_change("create", self.commit(&change).await, Outcome::label)
     }
 
     /// Changes a ticket.
@@ -100,7 +111,7 @@ impl Tessera {
         conditions: &Conditions,
     ) -> Result<Outcome> {
         let change = ChangeRequest::new(caller, Some(ticket), Command::Update(command), conditions);
-        metrics::count_change("update", self.commit(&change).await, metrics::outcome)
+        metrics::count_change("update", self.commit(&change).await, Outcome::label)
     }
 
     /// Plans the creation of a ticket. Nothing is written, and no ticket number is used.
