@@ -93,7 +93,7 @@ async fn metrics_have_a_token_and_the_log_a_line_of_json_for_each_request() {
     let metrics = client.get(format!("{}/metrics", server.url())).bearer_auth(token).send().await.unwrap();
     let text = metrics.text().await.unwrap();
     for part in [
-        "# HELP tessera_http_requests_total Requests that were answered.\n# TYPE tessera_http_requests_total counter\n",
+        "# HELP tessera_http_requests_total HTTP requests that got a response.\n# TYPE tessera_http_requests_total counter\n",
         "tessera_changes_total{kind=\"create\",outcome=\"made\"} 1\n",
         "tessera_http_requests_total{method=\"POST\",route=\"/api/tickets\",status=\"201\"} 1\n",
         "tessera_http_request_seconds_bucket{route=\"/api/tickets\",le=\"15\"} 1\n",
