@@ -1,6 +1,6 @@
 //! Connectors: adding, renewing and revoking them, and the kinds that they announce.
 
-use super::{Caller, Change, Tessera, limit};
+use super::{Caller, Edit, Tessera, limit};
 use crate::db::configuration;
 use crate::db::{connectors, error};
 use crate::desk::connectors::{new_token, not_bound, token_hash};
@@ -40,7 +40,7 @@ impl Tessera {
     /// # Errors
     /// `422 invalid`; `409 name_taken`, `limit_reached`; those of the database.
     pub async fn add_connector(&self, caller: &Caller, new: NewConnector) -> Result<(Connector, Secret)> {
-        let mut change = Change::begin(self, caller, false).await?;
+        let mut change = Edit::begin(self, caller, false).await?;
         change.fault_if("name", name_fault(&new.name));
         let kinds: BTreeSet<DeliveryKind> = new.kinds.iter().filter_map(|word| change.kind(word)).collect();
         if kinds.is_empty() && new.user.is_none() {
@@ -192,7 +192,7 @@ fn read_schema(kind: &DeliveryKind, text: &str) -> Result<Option<Schema>, String
     Schema::compile(source).map(Some)
 }
 
-impl Change<'_> {
+impl Edit<'_> {
     /// Returns the privileged user with this name, as whom a connector acts.
     fn agent(&mut self, word: &str) -> Option<UserId> {
         let found = self.catalog.agent(word).filter(|user| !user.disabled).map(|user| user.id);

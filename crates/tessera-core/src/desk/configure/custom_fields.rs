@@ -1,7 +1,7 @@
 //! Custom fields: a change cannot remove a value or type that tickets use.
 
 use super::mentions::Thing;
-use super::{Change, Document, limit, naming};
+use super::{Document, Edit, limit, naming};
 use crate::db::configuration::{Which, custom_fields, tickets};
 use crate::error::{Code, Error, Result};
 use crate::models::custom_field::Definition;
@@ -24,7 +24,7 @@ impl Document for CustomFieldDocument {
         custom_fields::read(db, which).await
     }
 
-    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+    async fn write(&self, change: &mut Edit<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
         let id = before.map_or_else(|| change.ids.draw(), |before| CustomFieldId(before.id));
         let definition = Definition {
             name: self.name.clone(),
@@ -59,7 +59,7 @@ impl Document for CustomFieldDocument {
 }
 
 impl CustomFieldDocument {
-    async fn check_scrips(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
+    async fn check_scrips(&self, change: &mut Edit<'_>, before: &Self) -> Result<()> {
         let goes = fold(&self.name) != fold(&before.name) || (self.disabled && !before.disabled);
         if !goes {
             return Ok(());
@@ -79,7 +79,7 @@ impl CustomFieldDocument {
     }
 
     /// Rejects another type if tickets have values of the field, and the removal of listed values that tickets have.
-    async fn check_values(&self, change: &mut Change<'_>, before: &Stored<Self>) -> Result<()> {
+    async fn check_values(&self, change: &mut Edit<'_>, before: &Stored<Self>) -> Result<()> {
         let is_listed =
             |values: &[String], value: &str| values.iter().any(|listed| fold(listed) == fold(value));
         let other_type = self.field_type != before.document.field_type;

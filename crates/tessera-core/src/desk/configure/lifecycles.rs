@@ -2,7 +2,7 @@
 
 use super::mentions::Thing;
 use super::scrips::lifecycles_of;
-use super::{Change, Document, Versioned, limit};
+use super::{Document, Edit, Versioned, limit};
 use crate::db::configuration::{Version, Which, lifecycles, tickets};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
@@ -31,7 +31,7 @@ impl Document for LifecycleDocument {
         lifecycles::read(db, which).await
     }
 
-    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+    async fn write(&self, change: &mut Edit<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
         let id = before.map_or_else(|| change.ids.draw(), |before| LifecycleId(before.id));
         let compiled = Lifecycle::compile(id, change.ids.draw(), self.name.clone(), self.definition.clone());
         let after = compiled.map_err(Error::invalid)?;
@@ -64,7 +64,7 @@ impl Versioned for LifecycleDocument {
 
 impl LifecycleDocument {
     /// Rejects disabling a lifecycle that a queue uses. Disabled queues count, because their tickets still exist.
-    fn check_queues(&self, change: &mut Change<'_>, id: LifecycleId) -> Result<()> {
+    fn check_queues(&self, change: &mut Edit<'_>, id: LifecycleId) -> Result<()> {
         let queues = queues_of(&change.catalog, id).map(|queue| queue.name.clone()).collect::<Vec<_>>();
         if !queues.is_empty() {
             let detail = format!(
@@ -89,7 +89,7 @@ pub(super) fn queues_of(catalog: &Catalog, lifecycle: LifecycleId) -> impl Itera
 }
 
 /// Checks that an edit leaves no reference behind, and moves tickets to the new class of their status.
-async fn edit(change: &mut Change<'_>, old: &Arc<Lifecycle>, after: &Lifecycle) -> Result<()> {
+async fn edit(change: &mut Edit<'_>, old: &Arc<Lifecycle>, after: &Lifecycle) -> Result<()> {
     let is_renamed = fold(old.name()) != fold(after.name());
     if is_renamed && fold(old.name()) == DEFAULT_LIFECYCLE {
         change.warnings.push(format!(
@@ -162,7 +162,7 @@ pub(super) fn scrips_left(
     live.iter().filter(is_left).map(|scrip| scrip.document.name.clone()).collect()
 }
 
-fn warn(change: &mut Change<'_>, before: Option<&Lifecycle>, after: &Lifecycle) {
+fn warn(change: &mut Edit<'_>, before: Option<&Lifecycle>, after: &Lifecycle) {
     let others: Vec<&Lifecycle> = change.catalog.lifecycles.iter().map(Arc::as_ref).collect();
     let around = Surroundings { before, tickets: None, others: &others };
     // A missing map is usually intended.
@@ -170,7 +170,7 @@ fn warn(change: &mut Change<'_>, before: Option<&Lifecycle>, after: &Lifecycle) 
     change.warnings.extend(findings.map(|finding| finding.text));
 }
 
-impl Change<'_> {
+impl Edit<'_> {
     /// Adapts the tickets of some queues to their new lifecycle. Fails if a ticket has a status that the lifecycle does not have;
     /// updates tickets whose status has a different class.
     pub(super) async fn fit_tickets(&mut self, queues: &[QueueId], lifecycle: &Lifecycle) -> Result<()> {

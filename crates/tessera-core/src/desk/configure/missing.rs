@@ -1,6 +1,6 @@
 //! Creates what an import lacks of the configuration, as the API would, in the database transaction of the import.
 
-use super::{Change, Document, at};
+use super::{Document, Edit, at};
 use crate::db::catalog;
 use crate::db::configuration::{self, users};
 use crate::delivery::guard::Guard;
@@ -39,7 +39,7 @@ pub async fn create(
     let version = configuration::lock(&mut db).await? + 1;
     let catalog = catalog::read_within(&mut db, Some(previous), previous.installation.clone()).await?;
     let mut creation = Creation {
-        change: Change::new(db, catalog, version, guard, ADMIN_USER),
+        change: Edit::new(db, catalog, version, guard, ADMIN_USER),
         refused: Refused::new(),
         count: 0,
     };
@@ -67,7 +67,7 @@ pub async fn create(
 }
 
 struct Creation<'g> {
-    change: Change<'g>,
+    change: Edit<'g>,
     refused: Refused,
     count: u64,
 }
@@ -168,7 +168,7 @@ fn field(name: &str, is_multiple: bool) -> CustomFieldDocument {
     }
 }
 
-impl Change<'_> {
+impl Edit<'_> {
     /// Writes an object as the API would, and reads the configuration again so that the next object can refer to it.
     pub(super) async fn plant<D: Document>(
         &mut self,

@@ -61,7 +61,7 @@ pub trait Document: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sy
     /// Validates the object and writes it, replacing `before` if given; returns its id.
     fn write(
         &self,
-        change: &mut Change<'_>,
+        change: &mut Edit<'_>,
         before: Option<&Stored<Self>>,
     ) -> impl Future<Output = Result<Uuid>> + Send;
 
@@ -100,7 +100,7 @@ impl Tessera {
     /// # Errors
     /// `422 invalid` with every fault; `409 name_taken`, `limit_reached`; `busy`; those of the database.
     pub async fn add<D: Document>(&self, caller: &Caller, document: D) -> Result<Saved<D>> {
-        let mut change = Change::begin(self, caller, false).await?;
+        let mut change = Edit::begin(self, caller, false).await?;
         let id = document.write(&mut change, None).await?;
         change.commit(self, id).await
     }
@@ -118,7 +118,7 @@ impl Tessera {
         patch: Map<String, Value>,
         force: bool,
     ) -> Result<Saved<D>> {
-        let mut change = Change::begin(self, caller, force).await?;
+        let mut change = Edit::begin(self, caller, force).await?;
         let before = find::<D>(&mut change.db, word).await?;
         let after: D = documents::read(patched(&before.document, patch)?)?;
         if after.is_equivalent(&before.document) {
@@ -204,7 +204,7 @@ fn after(id: Uuid) -> Uuid {
 }
 
 /// A change of the configuration in progress. Dropping it rolls it back.
-pub struct Change<'t> {
+pub struct Edit<'t> {
     db: Transaction<'static, Postgres>,
     /// The current configuration, read under the lock.
     catalog: Catalog,
@@ -221,7 +221,7 @@ pub struct Change<'t> {
     warnings: Vec<String>,
 }
 
-impl<'t> Change<'t> {
+impl<'t> Edit<'t> {
     async fn begin(tessera: &'t Tessera, caller: &Caller, force: bool) -> Result<Self> {
         let previous = tessera.catalog();
         let mut db = tessera.pools.write.begin().await.map_err(error)?;

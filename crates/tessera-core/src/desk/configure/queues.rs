@@ -1,7 +1,7 @@
 //! Queues, with their lifecycle, addresses, people and fields.
 
 use super::mentions::Thing;
-use super::{Change, Document, limit};
+use super::{Document, Edit, limit};
 use crate::db::configuration::{Which, lifecycles, queues, users};
 use crate::error::Result;
 use crate::models::text::{fold, is_address, list, name_fault, quote};
@@ -23,7 +23,7 @@ impl Document for QueueDocument {
         queues::read(db, which).await
     }
 
-    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+    async fn write(&self, change: &mut Edit<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
         change.fault_if("name", name_fault(&self.name));
         change.description(self.description.as_deref());
         for (field, address) in
@@ -64,7 +64,7 @@ impl Document for QueueDocument {
 }
 
 impl QueueDocument {
-    async fn lifecycle_of(&self, change: &mut Change<'_>) -> Result<Option<LifecycleId>> {
+    async fn lifecycle_of(&self, change: &mut Edit<'_>) -> Result<Option<LifecycleId>> {
         let known = &change.catalog.lifecycles;
         let found = known.find(&self.lifecycle).map(|lifecycle| lifecycle.id());
         match found {
@@ -87,7 +87,7 @@ impl QueueDocument {
     }
 
     /// Returns the ids of the fields, each with an id for its row.
-    fn fields(&self, change: &mut Change<'_>) -> Vec<(Uuid, CustomFieldId)> {
+    fn fields(&self, change: &mut Edit<'_>) -> Vec<(Uuid, CustomFieldId)> {
         if self.custom_fields.len() > QUEUE_LIST_MAX {
             let message =
                 format!("has {} fields; at most {QUEUE_LIST_MAX} are allowed", self.custom_fields.len());
@@ -115,7 +115,7 @@ impl QueueDocument {
     }
 
     /// Checks that scrips do not name the queue if it is renamed or disabled, nor the fields of the queue that are removed.
-    async fn check_use(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
+    async fn check_use(&self, change: &mut Edit<'_>, before: &Self) -> Result<()> {
         let goes = fold(&self.name) != fold(&before.name) || (self.disabled && !before.disabled);
         if goes {
             let scrips = change.scrips_naming(Thing::Queue, &[&before.name]).await?;
@@ -140,7 +140,7 @@ impl QueueDocument {
 }
 
 /// Looks up people by username or address. The address of a user stands for the user.
-async fn people(change: &mut Change<'_>, role: &str, words: &[String]) -> Result<Vec<Watcher>> {
+async fn people(change: &mut Edit<'_>, role: &str, words: &[String]) -> Result<Vec<Watcher>> {
     if words.len() > QUEUE_LIST_MAX {
         change.fault(role, format!("has {} people; at most {QUEUE_LIST_MAX} are allowed", words.len()));
         return Ok(Vec::new());

@@ -2,7 +2,7 @@
 
 use super::mentions::{self, Thing};
 use super::templates::unknown_template;
-use super::{Change, Document, Versioned, limit};
+use super::{Document, Edit, Versioned, limit};
 use crate::db::configuration::scrips::{self, NewVersion};
 use crate::db::configuration::{Version, Which, users};
 use crate::db::secrets;
@@ -39,7 +39,7 @@ impl Document for ScripDocument {
         scrips::read(db, which).await
     }
 
-    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+    async fn write(&self, change: &mut Edit<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
         change.fault_if("name", name_fault(&self.name));
         change.description(self.description.as_deref());
         let mut document = match self.clone().settled() {
@@ -114,7 +114,7 @@ impl Versioned for ScripDocument {
 
 impl ScripDocument {
     /// Looks up the queues, and replaces the names in the document by those of the queues.
-    fn attach(&mut self, change: &mut Change<'_>) -> Vec<(Uuid, Attachment)> {
+    fn attach(&mut self, change: &mut Edit<'_>) -> Vec<(Uuid, Attachment)> {
         let mut attachments: Vec<(Uuid, Attachment)> = Vec::new();
         let mut places = self.places();
         let is_short = self.queue.is_some();
@@ -148,7 +148,7 @@ impl ScripDocument {
     }
 
     /// Compiles the condition and the action, and looks up everything that they name. A disabled scrip may name missing objects.
-    async fn compile(&mut self, change: &mut Change<'_>) -> Result<()> {
+    async fn compile(&mut self, change: &mut Edit<'_>) -> Result<()> {
         let mut missing = self.missing_things(change);
         match Condition::parse(&self.condition_type, &self.condition_config) {
             Ok(condition) => {
@@ -179,7 +179,7 @@ impl ScripDocument {
     }
 
     /// Checks that the condition can hold for the transaction types, and normalizes their names.
-    fn check_types(&mut self, change: &mut Change<'_>, condition: &Condition) {
+    fn check_types(&mut self, change: &mut Edit<'_>, condition: &Condition) {
         let Some(types) = &self.applicable_types else { return };
         let natural = condition.natural_types();
         let exist = list(natural.iter().map(|kind| kind.as_str()));
@@ -203,7 +203,7 @@ impl ScripDocument {
         self.applicable_types = Some(named.into_iter().map(|kind| kind.as_str().to_owned()).collect());
     }
 
-    fn check_action(&self, change: &mut Change<'_>, action: &Action) {
+    fn check_action(&self, change: &mut Edit<'_>, action: &Action) {
         if action.needs_template() && self.template.is_none() {
             change.fault("template", format!("is missing; {} requires a template", self.action_type));
         }
@@ -223,7 +223,7 @@ impl ScripDocument {
     }
 
     /// Returns a fault for each secret that does not exist or cannot sign.
-    async fn missing_secrets(&self, change: &mut Change<'_>, action: &Action) -> Result<Vec<Fault>> {
+    async fn missing_secrets(&self, change: &mut Edit<'_>, action: &Action) -> Result<Vec<Fault>> {
         let Effect::Webhook(webhook) = &action.effect else { return Ok(Vec::new()) };
         let mut missing = Vec::new();
         for name in action.secrets() {
@@ -248,7 +248,7 @@ impl ScripDocument {
     }
 
     /// Returns a fault for each name that does not exist, without those in queries.
-    fn missing_things(&self, change: &Change<'_>) -> Vec<Fault> {
+    fn missing_things(&self, change: &Edit<'_>) -> Vec<Fault> {
         let lifecycles = lifecycles_of(&change.catalog, self);
         let is_missing = |mention: mentions::Mention| {
             let name = quote(&mention.name);
@@ -285,7 +285,7 @@ impl ScripDocument {
     }
 
     /// Checks that the template exists for a queue of the scrip, and renders JSON if it is the body of a webhook.
-    fn missing_template(&self, change: &mut Change<'_>) -> Vec<Fault> {
+    fn missing_template(&self, change: &mut Edit<'_>) -> Vec<Fault> {
         let Some(name) = &self.template else { return Vec::new() };
         let queues = queues_of(&change.catalog, self);
         let found: BTreeMap<_, Arc<Template>> = queues
@@ -325,7 +325,7 @@ impl ScripDocument {
 }
 
 /// Returns a fault if no connector was ever added for the kind of the action.
-fn missing_kind(change: &Change<'_>, action: &Action) -> Option<Fault> {
+fn missing_kind(change: &Edit<'_>, action: &Action) -> Option<Fault> {
     let Effect::Connector(connector) = &action.effect else { return None };
     let (kinds, kind) = (&change.catalog.kinds, &connector.kind);
     if kinds.contains_key(kind) {
@@ -340,7 +340,7 @@ fn missing_kind(change: &Change<'_>, action: &Action) -> Option<Fault> {
 
 /// Returns a fault if the query of a condition cannot be resolved, and warns of unknown people. The catalog has only privileged users,
 /// so other people are looked up here.
-async fn check_query(change: &mut Change<'_>, condition: &Condition) -> Result<Option<Fault>> {
+async fn check_query(change: &mut Edit<'_>, condition: &Condition) -> Result<Option<Fault>> {
     let fields = change.catalog.query_fields(Purpose::Condition);
     let query = match condition.query.as_ref().map(|asked| asked.resolve(&fields)) {
         None => return Ok(None),
@@ -379,7 +379,7 @@ pub(super) fn lifecycles_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<Arc
     of_queues.into_values().collect()
 }
 
-impl Change<'_> {
+impl Edit<'_> {
     fn is_owner(&self, name: &str) -> bool {
         fold(name) == fold(NOBODY)
             || name.is_empty()

@@ -1,6 +1,6 @@
 //! Secrets: they can be written, listed by name and deleted, but never read.
 
-use super::{Caller, Change, Tessera};
+use super::{Caller, Edit, Tessera};
 use crate::db::{error, malformed_cursor, secrets};
 use crate::delivery::sign::SigningKey;
 use crate::error::{Error, Fault, Result};
@@ -40,7 +40,7 @@ impl Tessera {
             return Err(missing());
         }
         // The lock of the configuration ensures that no scrip starts to use the secret meanwhile.
-        let mut change = Change::begin(self, caller, force).await?;
+        let mut change = Edit::begin(self, caller, force).await?;
         if !secrets::delete(&mut change.db, name).await? {
             return Err(missing());
         }

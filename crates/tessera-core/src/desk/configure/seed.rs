@@ -1,6 +1,6 @@
 //! The default configuration of an empty database: tickets can be created immediately, and it is familiar to administrators of RT.
 
-use super::Change;
+use super::Edit;
 use crate::db::configuration::{self, users};
 use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
@@ -45,7 +45,7 @@ pub async fn seed(pool: &PgPool, installation: &Installation, guard: &Guard) -> 
         users::write(&mut db, id, &user, FIRST).await?;
     }
     let empty = catalog::read_within(&mut db, None, installation.clone()).await?;
-    let mut change = Change::new(db, empty, FIRST, guard, SYSTEM_USER);
+    let mut change = Edit::new(db, empty, FIRST, guard, SYSTEM_USER);
     let lifecycle = LifecycleDocument {
         name: DEFAULT_LIFECYCLE.to_owned(),
         definition: Definition::stock(),

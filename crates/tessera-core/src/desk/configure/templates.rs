@@ -1,7 +1,7 @@
 //! Templates: compiled before they are stored; a template that scrips use cannot be removed.
 
 use super::mentions::Thing;
-use super::{Change, Document, Versioned, limit};
+use super::{Document, Edit, Versioned, limit};
 use crate::db::configuration::{Version, Which, templates};
 use crate::error::{Error, Result};
 use crate::models::text::{fold, list, name_fault, quote};
@@ -24,7 +24,7 @@ impl Document for TemplateDocument {
         templates::read(db, which).await
     }
 
-    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+    async fn write(&self, change: &mut Edit<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
         change.fault_if("name", name_fault(&self.name));
         let queue = self.queue.as_deref().and_then(|word| change.queue("queue", word));
         let source = TemplateSource {
@@ -70,7 +70,7 @@ impl Versioned for TemplateDocument {
 
 impl TemplateDocument {
     /// Checks that a template that is the body of a webhook renders JSON.
-    async fn check_webhooks(&self, change: &mut Change<'_>, template: &Template) -> Result<()> {
+    async fn check_webhooks(&self, change: &mut Edit<'_>, template: &Template) -> Result<()> {
         let Err(reason) = template.json_body() else { return Ok(()) };
         let scrips: Vec<String> = change
             .live_scrips()
@@ -89,7 +89,7 @@ impl TemplateDocument {
     /// Checks that a template that is renamed, moved or disabled leaves its scrips another template of the same name.
     async fn check_use(
         &self,
-        change: &mut Change<'_>,
+        change: &mut Edit<'_>,
         before: &Stored<Self>,
         queue: Option<QueueId>,
     ) -> Result<()> {
@@ -132,7 +132,7 @@ impl ScripDocument {
     }
 }
 
-impl Change<'_> {
+impl Edit<'_> {
     /// Warns of custom fields that no queue has, because rendering them fails.
     pub(super) fn warn_of_fields(&mut self, names: &BTreeSet<&str>) {
         let attached: BTreeSet<_> =
@@ -155,7 +155,7 @@ impl Change<'_> {
 }
 
 /// Returns the message for a template that does not exist in the queues of a scrip.
-pub(super) fn unknown_template(change: &Change<'_>, name: &str) -> String {
+pub(super) fn unknown_template(change: &Edit<'_>, name: &str) -> String {
     let live = change.catalog.templates.values().filter(|one| !one.source().disabled);
     let names: BTreeSet<&str> = live.map(|one| one.source().name.as_str()).collect();
     format!(
@@ -165,7 +165,7 @@ pub(super) fn unknown_template(change: &Change<'_>, name: &str) -> String {
     )
 }
 
-impl Change<'_> {
+impl Edit<'_> {
     /// Returns the enabled scrips that name an object literally.
     pub(super) async fn scrips_naming(&mut self, thing: Thing, names: &[&str]) -> Result<Vec<String>, Error> {
         let scrips = self.live_scrips().await?;

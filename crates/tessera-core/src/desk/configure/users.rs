@@ -1,7 +1,7 @@
 //! Users: people who can own tickets, and other people with a username.
 
 use super::mentions::Thing;
-use super::{Change, Document, limit};
+use super::{Document, Edit, limit};
 use crate::db::configuration::{Which, users};
 use crate::error::Result;
 use crate::models::UserId;
@@ -23,7 +23,7 @@ impl Document for UserDocument {
         users::read(db, which).await
     }
 
-    async fn write(&self, change: &mut Change<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
+    async fn write(&self, change: &mut Edit<'_>, before: Option<&Stored<Self>>) -> Result<Uuid> {
         change.fault_if("username", name_fault(&self.username));
         if fold(&self.username) == fold(NOBODY) {
             change.fault(
@@ -58,7 +58,7 @@ impl Document for UserDocument {
 
 impl UserDocument {
     /// Protects the administrator and the system user: they cannot be renamed or disabled, nor change their privileges.
-    fn check_built_in(&self, change: &mut Change<'_>, before: &Stored<Self>) {
+    fn check_built_in(&self, change: &mut Edit<'_>, before: &Stored<Self>) {
         let who = match UserId(before.id) {
             SYSTEM_USER => "the system user",
             ADMIN_USER => "the administrator",
@@ -77,7 +77,7 @@ impl UserDocument {
         }
     }
 
-    async fn check_use(&self, change: &mut Change<'_>, before: &Self) -> Result<()> {
+    async fn check_use(&self, change: &mut Edit<'_>, before: &Self) -> Result<()> {
         let address = |user: &Self| user.email.as_deref().map(fold);
         let goes = self.disabled && !before.disabled;
         let falls = goes || (before.privileged && !self.privileged);

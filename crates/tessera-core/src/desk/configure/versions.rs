@@ -1,6 +1,6 @@
 //! Versions of an object: listing, comparing and restoring them. Restoring runs the checks of any change.
 
-use super::{Change, Document, Saved, find};
+use super::{Document, Edit, Saved, find};
 use crate::db::configuration::Version;
 use crate::db::{error, malformed_cursor};
 use crate::desk::{Caller, Tessera};
@@ -122,7 +122,7 @@ impl Tessera {
         version: i32,
         force: bool,
     ) -> Result<Saved<D>> {
-        let mut change = Change::begin(self, caller, force).await?;
+        let mut change = Edit::begin(self, caller, force).await?;
         let before = find::<D>(&mut change.db, word).await?;
         let then = version_of(&mut change.db, &before, version).await?;
         let members = match then.document {

@@ -16,7 +16,6 @@ use crate::testing::TestDb;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-#[path = "tests/missing.rs"]
 mod missing_objects;
 
 /// A seeded desk with its database.

@@ -177,7 +177,7 @@ async fn a_plan_that_waits_for_a_lifecycle_edit_is_refused_and_prepared_again() 
     };
 
     // The edit, except for its commit.
-    let mut edit = Change::begin(&desk, &caller, false).await.unwrap();
+    let mut edit = Edit::begin(&desk, &caller, false).await.unwrap();
     let before = find::<LifecycleDocument>(&mut edit.db, "incident").await.unwrap();
     let after: LifecycleDocument =
         documents::read(patched(&before.document, members(edited(Some("inactive")))).unwrap()).unwrap();
