@@ -44,7 +44,7 @@ pub enum Kind {
 pub struct Fault {
     /// The field, as a path: `custom_fields.Severity`, `definition.transitions.open`.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The reason, and the valid alternatives.
     pub message: String,
     /// Line in a template or text, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub struct Fault {
     /// The part of the text at fault, in characters: its first, and the one after its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub span: Option<(usize, usize)>,
-    /// What to write instead, where that is more than the message says.
+    /// A replacement, if it says more than the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<Box<str>>,
 }

@@ -1,5 +1,5 @@
 // Package scenarios loads the tables in testdata, which specify the common behaviour of the connectors and of the workers in
-// Tessera's own binary. crates/tessera-core/src/delivery/scenarios_tests.rs runs the same tables against the workers.
+// Tessera's own binary. crates/tessera-core/src/delivery/tests.rs runs the same tables against the workers.
 package scenarios
 
 import (

@@ -275,5 +275,4 @@ fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
 }
 
 #[cfg(test)]
-#[path = "connector_tests.rs"]
 mod tests;

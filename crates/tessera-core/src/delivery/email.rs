@@ -226,5 +226,4 @@ fn put(folder: &Path, temporary: &str, path: &Path, message: &[u8]) -> std::io::
 }
 
 #[cfg(test)]
-#[path = "email_tests.rs"]
 mod tests;

@@ -250,5 +250,4 @@ impl Resolve for SystemResolver {
 }
 
 #[cfg(test)]
-#[path = "guard_tests.rs"]
 mod tests;

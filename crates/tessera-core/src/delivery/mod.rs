@@ -19,5 +19,4 @@ use crate::models::delivery::{
 };
 
 #[cfg(test)]
-#[path = "scenarios_tests.rs"]
-mod scenarios_tests;
+mod tests;

@@ -390,5 +390,4 @@ fn tls(url: &Url, host: &str, wish: Option<&str>, password: bool) -> std::result
 }
 
 #[cfg(test)]
-#[path = "smtp_tests.rs"]
 mod tests;

@@ -323,5 +323,4 @@ pub(super) fn without_secrets(mut attempt: Attempt, webhook: &Webhook, secrets: 
 }
 
 #[cfg(test)]
-#[path = "webhook_tests.rs"]
 mod tests;

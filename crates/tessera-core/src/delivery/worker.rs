@@ -424,5 +424,4 @@ async fn persist(pool: &PgPool, batch: &[Settlement]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "worker_tests.rs"]
 mod tests;

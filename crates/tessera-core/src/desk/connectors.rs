@@ -2,7 +2,8 @@
 
 use super::{Caller, Tessera, clock};
 use crate::db::connectors;
-use crate::db::deliveries::{self, Holder, Room};
+pub use crate::db::deliveries::Room;
+use crate::db::deliveries::{self, Holder};
 use crate::delivery::connector::{self, Handed, Receipt, Told};
 use crate::delivery::settle::LEASE;
 use crate::delivery::worker::poll;
@@ -172,5 +173,4 @@ pub(super) fn not_bound(connector: &Connector, kind: &str) -> Error {
 }
 
 #[cfg(test)]
-#[path = "connectors_tests.rs"]
 mod tests;

@@ -8,9 +8,9 @@ use std::fmt;
 pub struct Explanation {
     /// The circumstances under which a request gets this code.
     pub meaning: &'static str,
-    /// The next step of the person or program that sent the request; empty when there is none.
+    /// The next step of the person or program that sent the request (empty: nothing to do).
     pub user: &'static str,
-    /// The next step of the person who runs the server; empty when there is none.
+    /// The next step of the person who runs the server (empty: nothing to do).
     pub operator: &'static str,
 }
 

@@ -356,5 +356,4 @@ fn key(name: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "definition_tests.rs"]
 mod tests;

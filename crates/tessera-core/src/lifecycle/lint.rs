@@ -259,5 +259,4 @@ fn tickets(count: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "lint_tests.rs"]
 mod tests;

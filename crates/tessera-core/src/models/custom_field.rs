@@ -263,5 +263,4 @@ fn max_fault(field_type: FieldType, max_values: Option<u32>) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "custom_field_tests.rs"]
 mod tests;

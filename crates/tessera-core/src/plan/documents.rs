@@ -375,5 +375,4 @@ impl ScripDocument {
 }
 
 #[cfg(test)]
-#[path = "documents_tests.rs"]
 mod tests;

@@ -170,5 +170,4 @@ fn role(people: People) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "describe_tests.rs"]
 mod tests;

@@ -439,5 +439,4 @@ fn cut(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "eval_tests.rs"]
 mod tests;

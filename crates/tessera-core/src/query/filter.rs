@@ -343,5 +343,4 @@ fn only(members: &Map<String, Json>, known: &[&str], path: &str) -> Result<(), F
 }
 
 #[cfg(test)]
-#[path = "filter_tests.rs"]
 mod tests;

@@ -470,5 +470,4 @@ fn word(kind: &TokenKind) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[path = "parser_tests.rs"]
 pub(super) mod tests;

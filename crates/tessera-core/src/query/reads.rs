@@ -78,5 +78,4 @@ fn is_name(word: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "reads_tests.rs"]
 mod tests;

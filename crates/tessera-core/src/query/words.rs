@@ -297,5 +297,4 @@ fn is_mark(c: char) -> bool {
 }
 
 #[cfg(test)]
-#[path = "words_tests.rs"]
 mod tests;

@@ -458,5 +458,4 @@ fn bounded(side: &str, words: &[String]) -> Result<(), Vec<Fault>> {
 }
 
 #[cfg(test)]
-#[path = "condition_tests.rs"]
 mod tests;

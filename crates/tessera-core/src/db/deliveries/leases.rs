@@ -424,5 +424,4 @@ pub(super) fn with_body(mut payload: Payload, body: Option<Vec<u8>>) -> Payload 
 }
 
 #[cfg(test)]
-#[path = "leases_tests.rs"]
 mod tests;

@@ -319,5 +319,4 @@ fn stored(payload: Option<serde_json::Value>, body: Option<Vec<u8>>) -> Stored {
 }
 
 #[cfg(test)]
-#[path = "list_tests.rs"]
 mod tests;

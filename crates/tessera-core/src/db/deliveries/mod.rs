@@ -11,7 +11,7 @@ mod operator_actions;
 mod settle;
 
 #[cfg(test)]
-mod state_tests;
+mod tests;
 
 pub use endpoints::*;
 pub use leases::*;

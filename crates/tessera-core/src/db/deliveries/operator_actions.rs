@@ -282,5 +282,4 @@ async fn unfinished(pool: &PgPool, delivery: DeliveryId) -> Result<Unfinished> {
 }
 
 #[cfg(test)]
-#[path = "operator_actions_tests.rs"]
 mod tests;

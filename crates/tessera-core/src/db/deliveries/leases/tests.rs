@@ -11,7 +11,6 @@ use crate::testing::TestDb;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-#[path = "breaker_tests.rs"]
 mod breakers;
 
 const LEASE: Duration = Duration::from_secs(30);

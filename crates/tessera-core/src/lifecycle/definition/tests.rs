@@ -244,7 +244,7 @@ fn a_definition_serialises_to_the_json_it_was_read_from() {
         "initial": ["new"], "active": [], "inactive": [], "transitions": {"": ["new"]},
         "defaults": {}, "rights": {}, "maps": {}
     });
-    let stock: Value = serde_json::from_str(include_str!("default.json")).unwrap();
+    let stock: Value = serde_json::from_str(include_str!("../default.json")).unwrap();
     for json in [bare, empty, good(), stock] {
         let definition: Definition = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(serde_json::to_value(&definition).unwrap(), json);
