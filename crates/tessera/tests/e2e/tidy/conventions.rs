@@ -2,8 +2,6 @@
 
 use super::Source;
 
-/// Maximum number of lines in a file.
-pub const LINES_MAX: usize = 600;
 /// The modules of the core. Each may use only those before it. `error` may be used by all; metrics and failpoints come after
 /// the pure modules.
 const ORDER: [&str; 11] = [
@@ -21,6 +19,8 @@ const ORDER: [&str; 11] = [
 ];
 /// The sources of the core.
 const CORE: &str = "crates/tessera-core/src/";
+/// The crates that serve clients.
+const EDGES: [&str; 2] = ["crates/tessera-api/src/", "crates/tessera-grpc/src/"];
 /// The beginning of the tests in a file that also has code.
 const TESTS: &str = "#[cfg(test)]\nmod tests {";
 
@@ -30,19 +30,14 @@ pub fn unopened(sources: &[Source]) -> Vec<String> {
     closed.map(|source| format!("{} does not begin with //! and a description", source.path)).collect()
 }
 
-/// Returns complaints about sources that are too long and not listed with a reason, and about listed ones that are not.
-pub fn too_long(sources: &[Source], listed: &[(&str, &str)]) -> Vec<String> {
-    let lines = |source: &Source| source.text.lines().count();
-    let is_long = |source: &&Source| lines(source) > LINES_MAX;
-    let is_listed = |source: &&Source| listed.iter().any(|(path, _)| *path == source.path);
-    let long = sources.iter().filter(|source| is_long(source) && !is_listed(source)).map(|source| {
-        format!("{} has {} lines, but the limit is {LINES_MAX}. Split it.", source.path, lines(source))
-    });
-    let idle =
-        listed.iter().filter(|(path, _)| !sources.iter().any(|one| one.path == *path && is_long(&one)));
-    let idle =
-        idle.map(|(path, _)| format!("{path} is listed as too long, but is not; remove it from the list"));
-    long.chain(idle).collect()
+/// Returns complaints about edges that ask the database themselves instead of the desk.
+pub fn around_the_desk(sources: &[Source]) -> Vec<String> {
+    let is_edge = |source: &&Source| EDGES.iter().any(|edge| source.path.starts_with(edge));
+    let around =
+        sources.iter().filter(is_edge).filter(|source| program(&source.text).contains("tessera_core::db"));
+    around
+        .map(|source| format!("{} uses tessera_core::db; go through tessera_core::desk", source.path))
+        .collect()
 }
 
 /// Returns complaints about modules of the core that use a module after them.
@@ -182,14 +177,11 @@ mod examples {
     }
 
     #[test]
-    fn a_long_source_is_found_and_so_is_an_unnecessary_exception() {
-        let sources = [source("long.rs", &"\n".repeat(601)), source("short.rs", &"\n".repeat(600))];
-        assert_eq!(too_long(&sources, &[]), ["long.rs has 601 lines, but the limit is 600. Split it."]);
-        assert_eq!(too_long(&sources, &[("long.rs", "a table")]), [""; 0]);
-        let listed = [("long.rs", "a table"), ("short.rs", "it was long"), ("gone.rs", "it was there")];
-        let idle = ["short.rs", "gone.rs"]
-            .map(|path| format!("{path} is listed as too long, but is not; remove it from the list"));
-        assert_eq!(too_long(&sources, &listed), idle);
+    fn an_edge_that_goes_around_the_desk_is_found() {
+        let text = "//! Lists.\nuse tessera_core::db::search;\n";
+        let sources = [source("crates/tessera-api/src/a.rs", text), source("crates/tessera/src/b.rs", text)];
+        let complaint = "crates/tessera-api/src/a.rs uses tessera_core::db; go through tessera_core::desk";
+        assert_eq!(around_the_desk(&sources), [complaint]);
     }
 
     #[test]
@@ -214,7 +206,7 @@ mod examples {
             ("db/plans.rs", "use crate::{Error, Result, plan::Plan, models};\nuse super::error;"),
             ("db/plans.rs", "//! Written for [`crate::dispatch`].\npub(crate) struct Plans;"),
             ("db/plans.rs", "use crate::plan;\n#[cfg(test)]\nmod tests {\n    use crate::dispatch;\n}"),
-            ("db/deliveries_tests.rs", "use crate::dispatch;"),
+            ("db/deliveries/tests.rs", "use crate::dispatch;"),
             ("db/configuration/queues.rs", "use super::super::error;\ncrate::point!(\"before\");"),
             ("testing.rs", "use crate::dispatch;"),
             ("lib.rs", "pub use error::Error;"),
@@ -230,10 +222,10 @@ mod examples {
         let sources = [
             ("src/worker.rs", "fn wait() {\n    nap(a);\n}\n\n#[cfg(test)]\nmod tests {\n    nap(a)\n}\n"),
             ("tests/e2e/kill.rs", "//! Kills.\ntokio::time::nap(second).await;\n"),
-            ("src/worker_tests.rs", "nap_until(then).await;\nfail::cfg(\"settle\", \"nap(100)\")\n"),
+            ("src/worker/tests.rs", "nap_until(then).await;\nfail::cfg(\"settle\", \"nap(100)\")\n"),
         ];
         let sources = sources.map(|(path, text)| source(path, &text.replace("nap", "sleep")));
-        let places = ["src/worker.rs:7", "tests/e2e/kill.rs:2", "src/worker_tests.rs:1"];
+        let places = ["src/worker.rs:7", "tests/e2e/kill.rs:2", "src/worker/tests.rs:1"];
         let complaints = places.map(|place| format!("{place} sleeps; wait for the condition"));
         assert_eq!(sleeping(&sources, &[]), complaints);
         let listed = [("tests/e2e/kill.rs", "the moment is random"), ("tests/e2e/walk.rs", "it slept")];

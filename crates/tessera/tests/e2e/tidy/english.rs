@@ -16,7 +16,7 @@ const PHRASES: [(&str, &str); 57] = [
     ("¶ ?What [a-z]+", "a noun phrase, or a verb in the third person"),
     (r"\b(?:is|are|was|were|be|been|gets?) told\b", "name who reports it: returns, reports, shows, notifies"),
     (r"\b[Ff]aults? told\b", "errors reported"),
-    (r"\b(?:is|are|was|were|be|been) none\b", "does not exist, not found, is not a valid …"),
+    (r"\b(?:is|are|was|were|be|been) none\b(?: ?[^ %}]|$)", "does not exist, not found, is not a valid …"),
     (r"\b(?:for|to|than|away|lets in|lets?|but) who [a-z]+", "people who …, anyone who …, users with …"),
     ("¶ ?Who [a-z]+", "a noun phrase: the requestors, the user that made the change"),
     (
@@ -29,7 +29,7 @@ const PHRASES: [(&str, &str); 57] = [
     (r"\b(?:that|what) there (?:is|are|was|were)[.,;:)]", "existing, or name the things"),
     (r"\bwhat there (?:is|was)\b", "the existing …, the current …"),
     (r"\bis the matter\b", "is wrong"),
-    (r"\b[Mm]end(?:s|ed|ing)?\b", "fix"),
+    (r"\b[Mm]end(?:s|ed|ing)\b|\b[Mm]end [a-z]+", "fix"),
     (r"\bby (?:itself|themselves)\b", "automatically"),
     (
         r"\bof which (?:nothing|nobody|something|any|no|so|every|the log|it|clients|health|PostgreSQL)\b",
