@@ -1,5 +1,5 @@
-//! What connectors do: lease, extend, settle. The limits of the contract are checked here, with the field that breaks them;
-//! rights are the core's.
+//! The calls of connectors: lease, extend, settle. Limits of the contract are checked here, by field; rights are checked in the
+//! core.
 
 use crate::convert::{given, span, timestamp};
 use crate::status::status;
@@ -9,10 +9,9 @@ use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use tessera_core::db::deliveries::Room;
 use tessera_core::delivery::connector::{Handed, Message, Receipt, Said, Told};
 use tessera_core::delivery::settle::LEASE;
-use tessera_core::desk::connectors::{TicketKey, WAIT_MAX};
+use tessera_core::desk::connectors::{Room, TicketKey, WAIT_MAX};
 use tessera_core::error::{Error, Fault, Result};
 use tessera_core::models::delivery::{Attempt, AttemptOutcome, Health, RecipientAnswer, excerpt, sentence};
 use tessera_core::models::text::quote;
@@ -21,25 +20,25 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 use v1::delivery::Payload;
 
-/// How long a lease waits when its request does not say.
+/// The time that a lease waits by default.
 const WAIT_DEFAULT: Duration = Duration::from_secs(20);
-/// Kinds of one lease.
+/// The number of kinds in one lease.
 const ROOMS: RangeInclusive<usize> = 1..=16;
-/// Free places of one kind.
+/// The number of free slots for one kind.
 const PLACES: RangeInclusive<i32> = 1..=100;
-/// Deliveries that one endpoint may have; 0 = as many as there are.
+/// The number of deliveries to one endpoint; 0 = unlimited.
 const PER_ENDPOINT: RangeInclusive<i32> = 0..=1_000;
-/// Endpoints that are at work.
+/// The number of endpoints with running deliveries.
 const BUSY_MAX: usize = 1_000;
-/// Deliveries that are at work at one of them.
+/// The number of deliveries running at one endpoint.
 const RUNNING: RangeInclusive<i32> = 1..=1_000;
-/// Leases that are extended at a time.
+/// The number of leases in one call of Extend.
 const EXTENDED: RangeInclusive<usize> = 1..=1_000;
-/// Attempts that are settled at a time.
+/// The number of attempts in one call of Settle.
 const SETTLED: RangeInclusive<usize> = 1..=100;
-/// Recipients of one mail.
+/// The number of recipients of one email.
 const RECIPIENTS_MAX: usize = 1_000;
-/// Bytes of a delivery; the rest of [`MESSAGE_MAX`] is for what frames it.
+/// The size of a delivery in bytes; the rest of [`MESSAGE_MAX`] is for the message around it.
 const DELIVERY_MAX: usize = MESSAGE_MAX - 64 * 1024;
 
 #[tonic::async_trait]
@@ -122,7 +121,7 @@ impl Services {
     }
 }
 
-/// What there is room for, and how long to wait.
+/// The connector's free slots, and the time to wait.
 fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
     let (mut room, mut faults, mut seen) = (Room::default(), Vec::new(), BTreeSet::new());
     let most = request.busy.iter().map(|busy| busy.running).max().unwrap_or_default();
@@ -132,12 +131,14 @@ fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
         within(&format!("rooms[{at}].per_endpoint"), per_endpoint, PER_ENDPOINT, &mut faults);
         let field = format!("rooms[{at}].kind");
         match DeliveryKind::parse(&kind) {
-            None => faults.push(Fault::new(field, format!("{} is no kind of delivery", quote(&kind)))),
+            None => {
+                faults.push(Fault::new(field, format!("{} is not a valid kind of delivery", quote(&kind))))
+            }
             Some(kind) if !seen.insert(kind.clone()) => {
-                faults.push(Fault::new(field, format!("{kind} is named twice")));
+                faults.push(Fault::new(field, format!("{kind} is listed twice")));
             }
             Some(kind) => {
-                // Without a limit it is as many as there are places, beside those at work.
+                // Without a limit, an endpoint can take all free slots besides its running deliveries.
                 let limit = if per_endpoint > 0 { per_endpoint } else { places.saturating_add(most) };
                 room.per_endpoint.push((kind.clone(), limit.into()));
                 room.kinds.push((kind, places.into()));
@@ -158,7 +159,7 @@ fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
     refuse(faults).map(|()| (room, wait))
 }
 
-/// A delivery as a connector is handed it.
+/// A delivery as a connector receives it.
 fn delivery(handed: Handed, tickets: &BTreeMap<Uuid, TicketKey>) -> v1::Delivery {
     let Handed { leased, message } = handed;
     let made = &leased.delivery;
@@ -204,13 +205,13 @@ fn payload(message: Message) -> Payload {
     }
 }
 
-/// What becomes of a delivery that fits into no answer: it is given up.
+/// The final failure of a delivery that is too large for a response.
 fn too_large(bytes: usize) -> Option<Attempt> {
-    let detail = || format!("It has {bytes} bytes, and connectors are handed {DELIVERY_MAX} at most.");
+    let detail = || format!("The delivery has {bytes} bytes; connectors can receive at most {DELIVERY_MAX}.");
     (bytes > DELIVERY_MAX).then(|| Attempt::new(AttemptOutcome::Permanent, detail()))
 }
 
-/// What a connector says of a lease.
+/// The settlement of one lease.
 fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Option<Told> {
     let field = |name: &str| format!("settlements[{at}].{name}");
     let delivery = delivery_id(&settlement.delivery_id, || field("delivery_id"), faults);
@@ -219,10 +220,10 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
         return Some(Told { delivery: delivery?, token, said: Said::Returned });
     }
     let overall = match outcome(settlement.outcome()) {
-        // It follows from what the recipients' server said.
+        // It follows from the outcomes of the recipients.
         None if !settlement.recipients.is_empty() => Some(AttemptOutcome::Retry),
         None => {
-            faults.push(Fault::new(field("outcome"), "is not given, or not known"));
+            faults.push(Fault::new(field("outcome"), "is missing or unknown"));
             None
         }
         known => known,
@@ -278,12 +279,12 @@ fn outcome(outcome: v1::Outcome) -> Option<AttemptOutcome> {
 fn delivery_id(word: &str, field: impl Fn() -> String, faults: &mut Vec<Fault>) -> Option<DeliveryId> {
     let id = Uuid::parse_str(word).ok().map(DeliveryId);
     if id.is_none() {
-        faults.push(Fault::new(field(), format!("{} is no id of a delivery", quote(word))));
+        faults.push(Fault::new(field(), format!("{} is not the id of a delivery", quote(word))));
     }
     id
 }
 
-/// Notes a number that is outside its limits.
+/// Adds a fault if a number is outside its limits.
 fn within(field: &str, number: i32, limits: RangeInclusive<i32>, faults: &mut Vec<Fault>) {
     if !limits.contains(&number) {
         let (least, most) = limits.into_inner();
@@ -291,11 +292,11 @@ fn within(field: &str, number: i32, limits: RangeInclusive<i32>, faults: &mut Ve
     }
 }
 
-/// Notes a list that is too long, or too short.
+/// Adds a fault if a list is too long or too short.
 fn counted(field: &str, count: usize, limits: RangeInclusive<usize>, faults: &mut Vec<Fault>) {
     if !limits.contains(&count) {
         let (least, most) = limits.into_inner();
-        faults.push(Fault::new(field, format!("has {count} items; {least} to {most} are taken")));
+        faults.push(Fault::new(field, format!("has {count} items; it must have {least} to {most}")));
     }
 }
 

@@ -4,7 +4,7 @@ use super::ScripRef;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tessera_core::db::deliveries::{DeliveryDetail, DeliverySummary, Endpoint, Hold, Stored};
+use tessera_core::desk::reads::{DeliveryDetail, DeliverySummary, Endpoint, Hold, Stored};
 use tessera_core::models::delivery::{HoldReason, Payload, Recipient, RecipientAnswer};
 use tessera_core::models::{DeliveryId, TransactionId};
 use time::OffsetDateTime;

@@ -48,8 +48,8 @@ async fn what_cannot_be_a_connector_is_refused_with_its_field() {
         (json!({ "name": "a\u{0}", "kinds": ["chat"] }), "name", ""),
         (json!({ "name": "a" }), "kinds", "no user is given"),
         (json!({ "name": "a", "kinds": ["Chat"] }), "kinds", "Chat"),
-        (json!({ "name": "a", "kinds": many }), "kinds", "more than 16"),
-        (json!({ "name": "a", "kinds": ["chat"], "user": "eve" }), "user", "no privileged user"),
+        (json!({ "name": "a", "kinds": many }), "kinds", "at most 16"),
+        (json!({ "name": "a", "kinds": ["chat"], "user": "eve" }), "user", "no enabled privileged user"),
         (json!({ "name": "a", "kinds": ["chat"], "token": "mine" }), "token", "unknown field"),
     ] {
         desk.post("/api/connectors", body).await.fault(field, says);
