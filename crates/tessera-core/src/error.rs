@@ -140,7 +140,11 @@ impl Error {
 
     /// Creates a [`Code::NotFound`] for an object of the type `what`.
     pub fn not_found(what: &str, name: impl fmt::Display) -> Self {
-        Self::new(Code::NotFound, format!("There is no {what} {name}."))
+        let mut detail = format!("{what} {name} does not exist.");
+        if let Some(first) = detail.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        Self::new(Code::NotFound, detail)
     }
 
     /// Creates a [`Code::Internal`] with its cause.

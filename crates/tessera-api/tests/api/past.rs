@@ -58,7 +58,10 @@ async fn a_transaction_that_there_is_not_is_answered_with_the_last() {
     for seq in ["3", "0", "-1", "9223372036854775807"] {
         let problem = desk.get(&format!("/api/tickets/1/at/{seq}")).await.problem(404, "not_found");
         let detail = problem["detail"].as_str().unwrap();
-        assert_eq!(detail, format!("Transaction {seq} of ticket #1 not found; its transactions are 1 to 2."));
+        assert_eq!(
+            detail,
+            format!("Transaction {seq} of ticket #1 does not exist; its transactions are 1 to 2.")
+        );
     }
     for path in ["/api/tickets/1/at/x", "/api/tickets/9/at/1", "/api/tickets/1/at/9223372036854775808"] {
         desk.get(path).await.problem(404, "not_found");

@@ -204,7 +204,7 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
     if seq < 1 || last != seq {
         let last = if seq < 1 { version(pool, id).await? } else { last };
         let detail =
-            format!("Transaction {seq} of ticket {ticket} not found; its transactions are 1 to {last}.");
+            format!("Transaction {seq} of ticket {ticket} does not exist; its transactions are 1 to {last}.");
         return Err(Error::new(Code::NotFound, detail));
     }
     let folded = Ticket::fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));

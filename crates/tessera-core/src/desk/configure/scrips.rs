@@ -192,7 +192,7 @@ impl ScripDocument {
                 Some(kind) => _ = named.insert(kind),
                 None => {
                     let message = format!(
-                        "{} cannot hold for transactions of the type {}; allowed types: {exist}",
+                        "{} never matches transactions of the type {}; allowed types: {exist}",
                         self.condition_type,
                         quote(name)
                     );
@@ -303,7 +303,7 @@ impl ScripDocument {
             .collect();
         if !without.is_empty() {
             let sentence = format!(
-                "There is no template {} for the queues {}; the scrip fails in these queues.",
+                "Template {} does not exist for the queues {}; the scrip fails in these queues.",
                 quote(name),
                 list(&without)
             );
@@ -353,9 +353,9 @@ async fn check_query(change: &mut Edit<'_>, condition: &Condition) -> Result<Opt
             && users::id_of(&mut change.db, &word).await?.is_none()
         {
             let name = quote(&word);
-            change
-                .warnings
-                .push(format!("There is no user {name}; no test on this user holds until the user exists."));
+            change.warnings.push(format!(
+                "User {name} does not exist; tests on this user match nothing until the user exists."
+            ));
         }
     }
     Ok(None)

@@ -158,8 +158,10 @@ async fn version_of<D: Versioned>(
     let found = D::versions(db, stored.id, version.checked_add(1), 1).await?;
     found.into_iter().find(|found| found.version == version).ok_or_else(|| {
         let newest = stored.version.unwrap_or_default();
-        let detail =
-            format!("There is no version {version} of this {}; existing versions: 1 to {newest}.", D::WHAT);
+        let detail = format!(
+            "Version {version} of this {} does not exist; existing versions: 1 to {newest}.",
+            D::WHAT
+        );
         Error::new(Code::NotFound, detail)
     })
 }

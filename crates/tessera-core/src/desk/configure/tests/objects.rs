@@ -106,7 +106,7 @@ async fn lists_go_page_by_page() {
     assert_eq!(refused.code(), Code::MalformedCursor);
     assert_eq!(
         desk.object::<TemplateDocument>(&desk.administrator().unwrap(), "Nope").await.unwrap_err().detail(),
-        "There is no template \"Nope\"."
+        "Template \"Nope\" does not exist."
     );
 }
 

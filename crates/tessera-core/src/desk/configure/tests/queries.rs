@@ -105,7 +105,7 @@ async fn an_unknown_person_causes_a_warning() {
     let saved = add::<ScripDocument>(&desk, asking(query)).await.unwrap();
     assert_eq!(
         saved.warnings,
-        ["There is no user \"evee\"; no test on this user holds until the user exists."]
+        ["User \"evee\" does not exist; tests on this user match nothing until the user exists."]
     );
 }
 

@@ -31,12 +31,12 @@ async fn what_a_scrip_names_must_exist_and_the_message_lists_what_does() {
         (
             json!({ "applicable_types": ["Status"] }),
             "applicable_types[0]",
-            "OnCreate cannot hold for transactions of the type \"Status\"; allowed types: \"Create\"",
+            "OnCreate never matches transactions of the type \"Status\"; allowed types: \"Create\"",
         ),
         (
             json!({ "condition_type": "OnTransaction", "applicable_types": ["EmailRecord"] }),
             "applicable_types[0]",
-            "OnTransaction cannot hold for transactions of the type \"EmailRecord\"",
+            "OnTransaction never matches transactions of the type \"EmailRecord\"",
         ),
         (json!({ "applicable_types": [] }), "applicable_types", "is empty"),
         (
@@ -261,7 +261,7 @@ async fn a_template_of_one_queue_only_causes_a_warning_for_the_others() {
     let saved = add::<ScripDocument>(&desk, a_scrip(json!({ "template": "Invoice" }))).await.unwrap();
     assert_eq!(
         saved.warnings,
-        ["There is no template \"Invoice\" for the queues \"General\"; the scrip fails in these queues."]
+        ["Template \"Invoice\" does not exist for the queues \"General\"; the scrip fails in these queues."]
     );
     let told = refused(&desk, json!({ "name": "Other", "queue": "General", "template": "Invoice" })).await;
     assert_eq!(told.0, "template");

@@ -40,7 +40,7 @@ async fn restoring_appends_an_equivalent_version_and_rewrites_nothing() {
     let missing = restore::<TemplateDocument>(&desk, "T", 9).await.unwrap_err();
     assert_eq!(
         (missing.code(), missing.detail()),
-        (Code::NotFound, "There is no version 9 of this template; existing versions: 1 to 3.")
+        (Code::NotFound, "Version 9 of this template does not exist; existing versions: 1 to 3.")
     );
     for out_of_range in [0, -1, i32::MAX] {
         assert_eq!(
