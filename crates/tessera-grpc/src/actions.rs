@@ -132,10 +132,11 @@ fn room(request: v1::LeaseRequest) -> Result<(Room, Duration)> {
         let field = format!("rooms[{at}].kind");
         match DeliveryKind::parse(&kind) {
             None => {
-                faults.push(Fault::new(field, format!("{} is not a valid kind of delivery", quote(&kind))))
+                let message = format!("{} is not email, webhook or the kind of a connector", quote(&kind));
+                faults.push(Fault::new(field, message));
             }
             Some(kind) if !seen.insert(kind.clone()) => {
-                faults.push(Fault::new(field, format!("{kind} is listed twice")));
+                faults.push(Fault::new(field, format!("{kind} occurs twice; remove one")));
             }
             Some(kind) => {
                 // Without a limit, an endpoint can take all free slots besides its running deliveries.
@@ -207,7 +208,7 @@ fn payload(message: Message) -> Payload {
 
 /// The final failure of a delivery that is too large for a response.
 fn too_large(bytes: usize) -> Option<Attempt> {
-    let detail = || format!("The delivery has {bytes} bytes; connectors can receive at most {DELIVERY_MAX}.");
+    let detail = || format!("It has {bytes} bytes; at most {DELIVERY_MAX} can be sent to a connector.");
     (bytes > DELIVERY_MAX).then(|| Attempt::new(AttemptOutcome::Permanent, detail()))
 }
 
@@ -223,7 +224,8 @@ fn told_of(at: usize, settlement: v1::Settlement, faults: &mut Vec<Fault>) -> Op
         // It follows from the outcomes of the recipients.
         None if !settlement.recipients.is_empty() => Some(AttemptOutcome::Retry),
         None => {
-            faults.push(Fault::new(field("outcome"), "is missing or unknown"));
+            let message = "is missing or unknown; send OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_PERMANENT or OUTCOME_RETURNED";
+            faults.push(Fault::new(field("outcome"), message));
             None
         }
         known => known,
@@ -279,7 +281,10 @@ fn outcome(outcome: v1::Outcome) -> Option<AttemptOutcome> {
 fn delivery_id(word: &str, field: impl Fn() -> String, faults: &mut Vec<Fault>) -> Option<DeliveryId> {
     let id = Uuid::parse_str(word).ok().map(DeliveryId);
     if id.is_none() {
-        faults.push(Fault::new(field(), format!("{} is not the id of a delivery", quote(word))));
+        faults.push(Fault::new(
+            field(),
+            format!("{} is not the id of a delivery, which is a UUID", quote(word)),
+        ));
     }
     id
 }
