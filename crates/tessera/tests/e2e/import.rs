@@ -130,7 +130,7 @@ async fn exported_tickets_are_imported_into_an_empty_database_unchanged() {
     // No server has run there yet, and lifecycles are not exported.
     let mut there = Server::new(&[]);
     let refused = there.run(&["import", "--create-missing", "--atomic", &file], &[]);
-    assert!(!refused.ok && refused.stdout == "Imported nothing; 2 lines are bad.\n", "{refused:?}");
+    assert!(!refused.ok && refused.stdout == "Imported nothing; 2 lines are invalid.\n", "{refused:?}");
     assert!(refused.stderr.contains("is not a status of the queue \"Incidents\""), "{refused:?}");
     there.restart().await;
     there.log_in();
@@ -201,12 +201,12 @@ async fn errors_are_printed_on_stderr_and_set_the_exit_code() {
     let mixed = format!("{}\n{{\"queue\": \"General\"\n{}\n", line(1), line(2));
     let file = written(&place, "mixed.jsonl", mixed.as_bytes());
     let atomic = server.run(&["import", "--atomic", &file], &[]);
-    assert!(!atomic.ok && atomic.stderr.contains("1 line is bad; nothing was imported"), "{atomic:?}");
-    assert_eq!(atomic.stdout, "Imported nothing; 1 line is bad.\n");
+    assert!(!atomic.ok && atomic.stderr.contains("1 line is invalid; nothing was imported"), "{atomic:?}");
+    assert_eq!(atomic.stdout, "Imported nothing; 1 line is invalid.\n");
     assert_eq!(tickets(&server).await, 0);
     let ran = server.run(&["import", &file], &[]);
     assert!(
-        !ran.ok && ran.stdout.starts_with("Imported 2 tickets; created 1 user; 1 line is bad."),
+        !ran.ok && ran.stdout.starts_with("Imported 2 tickets; created 1 user; 1 line is invalid."),
         "{ran:?}"
     );
     assert!(ran.stderr.contains(&format!("{file}:2: line: is not JSON: EOF")), "{ran:?}");

@@ -34,7 +34,7 @@ pub struct Arguments {
     /// Create missing queues, Freeform fields and owners
     #[arg(long)]
     create_missing: bool,
-    /// Import nothing if any line is bad: use one database transaction for all lines
+    /// Import nothing if any line is invalid: use one database transaction for all lines
     #[arg(long)]
     atomic: bool,
 }
@@ -42,7 +42,7 @@ pub struct Arguments {
 /// Imports a file. Skips tickets that were imported before, so it can be run again after any outcome.
 ///
 /// # Errors
-/// The file cannot be read, the database cannot be opened or rejects a batch, a line is bad, or a line has the number of
+/// The file cannot be read, the database cannot be opened or rejects a batch, a line is invalid, or a line has the number of
 /// another ticket that was imported.
 pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let input = Input::open(&arguments.file)?;
@@ -56,10 +56,10 @@ pub async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
             "{} not imported: other lines with the same numbers were. If these are other tickets, remove their numbers",
             lines_are(differing)
         ),
-        (bad, _) if arguments.atomic => bail!("{} bad; nothing was imported", lines_are(bad)),
+        (bad, _) if arguments.atomic => bail!("{} invalid; nothing was imported", lines_are(bad)),
         (bad, _) => {
             bail!(
-                "{} bad. Fix and import the file again: lines that were imported are skipped",
+                "{} invalid. Fix and import the file again: lines that were imported are skipped",
                 lines_are(bad)
             )
         }
@@ -193,7 +193,7 @@ fn summary(tally: &Tally, options: Options, seconds: f64) -> String {
         words += &format!("; created or changed {}", counted(configured, "configuration object"));
     }
     if bad > 0 {
-        words += &format!("; {} bad", lines_are(bad));
+        words += &format!("; {} invalid", lines_are(bad));
     }
     words + "."
 }
@@ -241,11 +241,11 @@ mod tests {
         let tally = Tally { lines: 3, imported: 2, bad: 1, users: 4, ..Tally::default() };
         assert_eq!(
             summary(&tally, Options::default(), 0.1),
-            "Imported 2 tickets; created 4 users; 1 line is bad."
+            "Imported 2 tickets; created 4 users; 1 line is invalid."
         );
         let atomic = Options { atomic: true, create_missing: false };
         let nothing = Tally { imported: 0, users: 0, ..tally };
-        assert_eq!(summary(&nothing, atomic, 9.0), "Imported nothing; 1 line is bad.");
+        assert_eq!(summary(&nothing, atomic, 9.0), "Imported nothing; 1 line is invalid.");
         let again = Tally { skipped: 5, differing: 1, ..Tally::default() };
         assert_eq!(
             summary(&again, Options::default(), 0.1),

@@ -37,7 +37,7 @@ impl Progress {
     /// Updates the progress.
     pub fn at(&mut self, tally: &Tally) {
         let position = self.position.load(Ordering::Relaxed);
-        let words = format!("{} lines, {} imported, {} bad", tally.lines, tally.imported, tally.bad);
+        let words = format!("{} lines, {} imported, {} invalid", tally.lines, tally.imported, tally.bad);
         if let Some(bar) = &self.bar {
             bar.set_position(position);
             bar.set_message(words);
