@@ -56,7 +56,7 @@ impl Member {
         let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
         let field = catalog.fields.find(name).ok_or_else(|| {
             let known = list(catalog.fields.iter().map(|field| &field.name));
-            format!("the custom field {} does not exist; there are {known}", quote(name))
+            format!("there is no custom field {}; existing custom fields: {known}", quote(name))
         })?;
         Ok(Self::Custom(field.name.clone()))
     }

@@ -255,10 +255,13 @@ impl Catalog {
     /// # Errors
     /// `invalid` on `queue`, with the names of those that do.
     pub fn open_queue(&self, word: &str) -> Result<&Arc<Queue>> {
-        self.queues.find(word).filter(|queue| !queue.disabled).ok_or_else(|| {
-            let known = text::list(self.queue_names());
-            Error::invalid_field("queue", format!("there is no queue \"{word}\"; there are {known}"))
-        })
+        let known = || text::list(self.queue_names());
+        let message = match self.queues.find(word) {
+            Some(queue) if !queue.disabled => return Ok(queue),
+            Some(queue) => format!("the queue \"{}\" is disabled; enabled queues: {}", queue.name, known()),
+            None => format!("there is no queue \"{word}\"; existing queues: {}", known()),
+        };
+        Err(Error::invalid_field("queue", message))
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn intend<'a>(bench: &mut Bench<'_, '_, 'a>, action: &Connector) -> R
     let kind = catalog
         .kinds
         .get(&action.kind)
-        .ok_or_else(|| Unready::Failed(format!("connector kind \"{}\" not found", action.kind)))?;
+        .ok_or_else(|| Unready::Failed(format!("there is no connector kind \"{}\"", action.kind)))?;
     let render = |words: &mut Words<'_, '_, '_>| {
         action.render(|pointer, text| words.render(&format!("payload{pointer}"), text))
     };

@@ -104,7 +104,7 @@ impl<'a> Progress<'a> {
     pub fn stop(&mut self, one: &Try<'a>, why: Why, budget: Budget) -> Considered<'a> {
         let sentence = match budget {
             Budget::Depth => format!("{}: {}", budget.sentence(), self.chain(one)),
-            _ => format!("{}; next was {}", budget.sentence(), one.scrip.name),
+            _ => format!("{}; the next scrip was {}", budget.sentence(), one.scrip.name),
         };
         let act = self.tripped.insert(budget).then(|| Act::Report("stopped", sentence.clone()));
         let why = why.with_action("budget", sentence);

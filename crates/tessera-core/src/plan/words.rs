@@ -211,7 +211,7 @@ impl<'a> Bench<'_, '_, 'a> {
         let found = draft.catalog.template(name, draft.ticket.queue);
         found
             .map(|template| Some(template.as_ref()))
-            .ok_or_else(|| Unready::Failed(format!("template {name} not found")))
+            .ok_or_else(|| Unready::Failed(format!("there is no template \"{name}\"")))
     }
 
     pub fn real(&mut self) -> Words<'_, '_, 'a> {

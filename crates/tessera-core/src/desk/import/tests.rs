@@ -262,9 +262,9 @@ async fn a_bad_line_is_told_and_the_others_are_imported() {
         "3: line: is not a JSON object",
         "4: number: 1 is the number of another ticket",
         "5: differs from #7",
-        "6: owner: eve@example.net may not own tickets",
+        "6: owner: eve@example.net cannot own tickets",
         "7: cc: tessera is the system user",
-        "8: owner: eve@example.net may not own tickets",
+        "8: owner: eve@example.net cannot own tickets",
         "9: queue: missing field",
     ];
     assert_eq!(told.len(), begins.len(), "{told:#?}");

@@ -15,11 +15,17 @@ impl<'a> Draft<'a> {
         let place = format!("custom_fields.{name}");
         let field = self.catalog.fields.find(name).ok_or_else(|| {
             let known = text::list(attached().map(|field| field.name.as_str()));
-            Error::invalid_field(&place, format!("field not found; queue {} has {known}", queue.name))
+            let message = format!(
+                "there is no custom field {}; the queue {} has {known}",
+                text::quote(name),
+                text::quote(&queue.name)
+            );
+            Error::invalid_field(&place, message)
         })?;
         if !queue.custom_fields.contains(&field.id) {
             let known = text::list(attached().map(|field| field.name.as_str()));
-            let message = format!("the field is not attached to queue {}, which has {known}", queue.name);
+            let message =
+                format!("is not attached to the queue {}, which has {known}", text::quote(&queue.name));
             return Err(Error::invalid_field(place, message));
         }
         Ok(field)

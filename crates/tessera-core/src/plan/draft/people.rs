@@ -35,7 +35,7 @@ impl Draft<'_> {
             } else {
                 let agents = self.catalog.agents.iter().filter(|agent| agent.privileged && !agent.disabled);
                 format!(
-                    "user \"{word}\" not found; these can own tickets: {}",
+                    "there is no user \"{word}\"; these can own tickets: {}",
                     text::list(agents.map(|a| a.username.as_str()))
                 )
             };
@@ -100,7 +100,7 @@ impl Draft<'_> {
             let message = if cause.is_request() {
                 format!("\"{word}\" is neither a user nor a mail address (name@example.org)")
             } else {
-                format!("unknown user \"{word}\": a scrip can name an agent or a mail address")
+                format!("there is no user \"{word}\"; a scrip can name an agent or a mail address")
             };
             return Err(Error::invalid_field(role_field(role), message));
         }

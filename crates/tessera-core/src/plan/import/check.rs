@@ -116,7 +116,7 @@ pub fn check(
     let Some(queue) = catalog.queues.find(&line.queue) else {
         let names = list(catalog.queues.iter().map(|queue| queue.name.as_str()));
         let message = format!(
-            "there is no queue {}; there are {names}. Create it, or use --create-missing",
+            "there is no queue {}; existing queues: {names}. Create it, or use --create-missing",
             quote(&line.queue)
         );
         faults.push(with_reason("queue", message, refused.get(&Thing::Queue(fold(&line.queue)))));
@@ -142,7 +142,7 @@ fn owner(line: &Line, people: &People, refused: &Refused) -> Result<Option<UserI
         Some(user) if user.privileged => Ok(Some(user.id)),
         Some(user) => {
             let message = format!(
-                "{} may not own tickets: only privileged users may. Make this user privileged, or use --create-missing",
+                "{} cannot own tickets: only privileged users can. Make this user privileged, or use --create-missing",
                 user.username
             );
             Err(with_reason("owner", message, reason))
@@ -219,7 +219,8 @@ fn field<'c>(name: &str, catalog: &'c Catalog, queue: &Queue) -> Result<&'c Cust
         let attached = queue.custom_fields.iter().filter_map(|id| catalog.fields.get(*id));
         let there = list(attached.map(|field| field.name.as_str()));
         return Err(format!(
-            "there is no such field; the queue {} has {there}. Create it, or use --create-missing",
+            "there is no custom field {}; the queue {} has {there}. Create it, or use --create-missing",
+            quote(name),
             quote(&queue.name)
         ));
     };

@@ -150,11 +150,13 @@ impl History<'_> {
 fn user(word: &str, place: &str, people: &People, faults: &mut Vec<Fault>) -> UserId {
     let found = Who::parse(word).ok().and_then(|who| who.find(people)).map(|user| user.id);
     found.unwrap_or_else(|| {
-        let message =
-            format!("{} is not a user, and creating one failed; create the user manually", quote(word));
-        faults.push(Fault::new(place, message));
+        faults.push(Fault::new(place, not_created(word)));
         SYSTEM_USER
     })
+}
+
+fn not_created(word: &str) -> String {
+    format!("{} is not a user, and creating one failed; create the user manually", quote(word))
 }
 
 /// The watchers of a role, each once. The address of a user stands for that user.
@@ -171,7 +173,7 @@ fn watchers(
         let user = who.find(people).map(|user| user.id);
         let wrong = match user {
             Some(SYSTEM_USER) => Some(format!("{word} is the system user and cannot watch a ticket")),
-            None if !who.is_bare => Some(format!("{} is not a user, and creating one failed", quote(word))),
+            None if !who.is_bare => Some(not_created(word)),
             _ => None,
         };
         faults.extend(wrong.map(|message| Fault::new(role_field(role), message)));

@@ -241,7 +241,7 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
     let cases = [
         (
             json!({"queue": "Nowhere"}),
-            "queue: there is no queue \"Nowhere\"; there are \"Support\" and \"Billing\". Create it, or use --create-missing",
+            "queue: there is no queue \"Nowhere\"; existing queues: \"Support\" and \"Billing\". Create it, or use --create-missing",
         ),
         (
             json!({"queue": "Billing", "status": "resolved"}),
@@ -253,7 +253,7 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
         ),
         (
             json!({"owner": "eve"}),
-            "owner: eve may not own tickets: only privileged users may. Make this user privileged, or use --create-missing",
+            "owner: eve cannot own tickets: only privileged users can. Make this user privileged, or use --create-missing",
         ),
         (
             json!({"creator": "zoe"}),
@@ -270,7 +270,7 @@ fn what_the_desk_does_not_have_is_told_with_what_it_has() {
         ),
         (
             json!({"custom_fields": {"Nope": null}}),
-            "custom_fields.Nope: there is no such field; the queue \"Support\" has \"Severity\", \"Components\" and \"Note\". Create it, or use --create-missing",
+            "custom_fields.Nope: there is no custom field \"Nope\"; the queue \"Support\" has \"Severity\", \"Components\" and \"Note\". Create it, or use --create-missing",
         ),
         (
             json!({"queue": "Billing", "custom_fields": {"Note": "x"}}),

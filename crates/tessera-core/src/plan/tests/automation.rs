@@ -194,7 +194,7 @@ fn an_effect_that_is_not_allowed_is_refused_and_one_that_changes_nothing_is_decl
         ("SetQueue", json!({"value": "Nowhere"}), Verdict::Refused, "there is no queue"),
         ("SetCustomField", json!({"field": "Severity", "value": "urgent"}), Verdict::Refused, "urgent"),
         ("SetCustomField", json!({"field": "Severity", "mode": "clear"}), Verdict::Declined, "no change"),
-        ("AddWatcher", json!({"role": "cc", "who": "stranger"}), Verdict::Refused, "unknown user"),
+        ("AddWatcher", json!({"role": "cc", "who": "stranger"}), Verdict::Refused, "there is no user"),
         ("RemoveWatcher", json!({"role": "cc", "who": "a@example.net"}), Verdict::Declined, "no change"),
         ("SetStatus", json!({"status": "active"}), Verdict::Fired, ""),
         ("SetOwner", json!({"value": "{{ actor.username }}"}), Verdict::Fired, ""),

@@ -217,7 +217,7 @@ fn a_request_is_refused_once_with_everything_that_is_wrong_and_what_exists() {
     let error = create(&catalog, CreateTicket { queue: "Nowhere".to_owned(), ..new_ticket() }).unwrap_err();
     assert_eq!(
         error.faults()[0].message,
-        r#"there is no queue "Nowhere"; there are "Support" and "Billing""#
+        r#"there is no queue "Nowhere"; existing queues: "Support" and "Billing""#
     );
 }
 

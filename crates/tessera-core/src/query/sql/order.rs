@@ -132,7 +132,10 @@ impl Keys {
         for (at, term) in terms.iter().enumerate() {
             match column(&term.field, fields) {
                 Ok(column) if keys.iter().any(|key| key.column == column) => {
-                    faults.push(Fault::new(format!("order[{at}].field"), "occurs twice in the order"));
+                    faults.push(Fault::new(
+                        format!("order[{at}].field"),
+                        "occurs twice in the order; remove one",
+                    ));
                 }
                 Ok(column) => keys.push(Key { column, is_descending: term.is_descending }),
                 Err(message) => faults.push(Fault::new(format!("order[{at}].field"), message)),

@@ -50,7 +50,7 @@ async fn what_cannot_be_made_is_told_of_every_line_that_needs_it_and_of_no_other
         [
             "1: custom_fields.a{b}: could not be created: name: contains a brace, which would end the field's name in queries",
             "2: queue: could not be created: name: begins or ends with a space; remove it",
-            "3: owner: tessera may not own tickets: only privileged users may. Make this user privileged, or use --create-missing",
+            "3: owner: tessera cannot own tickets: only privileged users can. Make this user privileged, or use --create-missing",
         ]
     );
     assert_clean(&desk).await;
