@@ -108,7 +108,7 @@ pub async fn export(
         let span = span.clone();
         async move {
             let part = part.await.map_err(|error| {
-                span.in_scope(|| tracing::warn!(%error, "an export broke off"));
+                span.in_scope(|| tracing::warn!(%error, "an export was interrupted; its file is incomplete"));
                 io::Error::other(error)
             })?;
             Ok::<_, io::Error>(part.map(|(part, file)| (part, file.next())))

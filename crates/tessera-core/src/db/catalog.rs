@@ -202,7 +202,7 @@ async fn templates(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Template
             Err(faults) => tracing::error!(
                 template = source.name,
                 ?faults,
-                "left out a stored template that does not compile"
+                "a stored template is invalid and is ignored; correct and save it"
             ),
         }
     }
@@ -238,7 +238,11 @@ async fn scrips(db: &mut PgConnection, since: i64) -> Result<Vec<Arc<Scrip>>> {
         let (condition, action) = match parts {
             Ok(parts) => parts,
             Err(faults) => {
-                tracing::error!(scrip = row.name, ?faults, "left out a stored scrip that does not compile");
+                tracing::error!(
+                    scrip = row.name,
+                    ?faults,
+                    "a stored scrip is invalid and is ignored; correct and save it"
+                );
                 continue;
             }
         };
@@ -294,7 +298,7 @@ async fn kinds(db: &mut PgConnection, previous: Option<&Catalog>) -> Result<Vec<
             Err(fault) => tracing::error!(
                 kind = row.kind,
                 fault,
-                "left out a connector kind whose stored schema does not compile"
+                "the stored schema of a connector kind is invalid, so the kind is ignored; correct the schema in its connector and restart it"
             ),
         }
     }

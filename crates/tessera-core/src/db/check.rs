@@ -147,7 +147,7 @@ async fn fold_tickets(db: &mut PgConnection, lifecycles: &Lifecycles, report: &m
             if row.subject_folded != text::fold(&ticket.subject) {
                 report.violation(
                     "I2",
-                    format!("ticket {} has a folded subject that does not match its subject", row.id),
+                    format!("ticket {} has a subject_folded that does not match its subject", row.id),
                 );
             }
             if row.subject_words.is_some_and(|words| words != vector(&ticket.subject)) {
@@ -194,7 +194,7 @@ fn judge(ticket: Ticket, history: &[Line], lifecycles: &Lifecycles, report: &mut
         report.violation(
             "I2",
             format!(
-                "ticket #{number} is not the fold of its transactions: folded {folded:?}, found {found:?}"
+                "ticket #{number} differs from the state that its transactions produce: expected {folded:?}, found {found:?}"
             ),
         );
     }

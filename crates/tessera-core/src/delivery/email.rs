@@ -87,7 +87,7 @@ pub fn build(id: DeliveryId, created_at: OffsetDateTime, email: &Email) -> Resul
                 .singlepart(part(ContentType::TEXT_HTML, html)),
         ),
     };
-    let message = message.map_err(|error| format!("the mail cannot be put together: {error}"))?;
+    let message = message.map_err(|error| format!("the mail cannot be built: {error}"))?;
     Ok(Built { message: message.formatted(), envelope })
 }
 
@@ -111,7 +111,7 @@ fn mailbox(address: &str) -> Result<Mailbox, String> {
 fn with_header(message: MessageBuilder, name: &str, value: &str) -> Result<MessageBuilder, String> {
     let printable = !name.is_empty() && name.bytes().all(|c| c.is_ascii_graphic() && c != b':');
     let key = HeaderName::new_from_ascii(name.to_owned()).ok().filter(|_| printable);
-    let key = key.ok_or_else(|| format!("\"{name}\" cannot be the name of a header"))?;
+    let key = key.ok_or_else(|| format!("\"{name}\" is not a valid header name"))?;
     let line = one_line(value);
     let value = if needs_no_encoding(&line) {
         HeaderValue::new(key, line)

@@ -117,10 +117,10 @@ impl SmtpTransport {
         let mut connection = self.connect().await.map_err(|error| self.words(&error))?;
         let encrypted = if connection.is_encrypted() { "encrypted" } else { "not encrypted" };
         let user =
-            if self.credentials.is_some() { "the password is accepted" } else { "no password is asked for" };
+            if self.credentials.is_some() { "the password is accepted" } else { "no password is configured" };
         // The result does not depend on the reply to QUIT.
         let _ = connection.quit().await;
-        Ok(format!("{}:{} answers, {encrypted}, {user}", self.host, self.port))
+        Ok(format!("{}:{} responds, {encrypted}, {user}", self.host, self.port))
     }
 
     /// Runs a whole session. Returns the answer for each recipient and the health of the server, or the attempt if it ended before

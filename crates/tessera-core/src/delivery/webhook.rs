@@ -245,7 +245,7 @@ fn secret<'a>(secrets: &'a Secrets, name: &str) -> std::result::Result<&'a Secre
     secrets.get(name).ok_or_else(|| {
         Attempt::new(
             Outcome::Retry,
-            format!("secret \"{name}\" does not exist; make it with PUT /api/secrets/{name}"),
+            format!("secret \"{name}\" does not exist; create it with PUT /api/secrets/{name}"),
         )
     })
 }
@@ -263,7 +263,7 @@ pub(super) fn signing_key<'a>(
 
 /// Returns the attempt for secrets that cannot be read.
 pub(super) fn without_secrets_store() -> Attempt {
-    Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not answer")
+    Attempt::new(Outcome::Retry, "the secrets cannot be read: the database does not respond")
 }
 
 /// Reads a response body up to [`READ_MAX`] and the deadline. The status decides whatever happens to the body, because a receiver

@@ -414,7 +414,10 @@ async fn persist(pool: &PgPool, batch: &[Settlement]) -> bool {
         match settle(pool, batch).await {
             Ok(settled) => return settled.has_closed,
             Err(error) if pause.is_zero() => {
-                tracing::error!(error = &error as &dyn StdError, "cannot settle deliveries; retrying");
+                tracing::error!(
+                    error = &error as &dyn StdError,
+                    "cannot record the outcomes of deliveries; retrying"
+                );
             }
             Err(_) => {}
         }

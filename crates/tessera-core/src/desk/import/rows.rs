@@ -46,7 +46,7 @@ impl Import<'_> {
             // A line that is not written needs no number.
             let ticket = read.line.number.or_else(|| numbers.next()).or(is_lost.then_some(0));
             let Some(ticket) = ticket else {
-                return Err(Error::internal("Too few ticket numbers were drawn.", "nextval"));
+                return Err(Error::internal("The database returned too few ticket numbers.", "nextval"));
             };
             let request: RequestId = requests.draw();
             match checked.rows(read, ticket, &self.people, request, clock::seed()) {

@@ -201,7 +201,7 @@ fn deliveries(seen: &Deliveries) -> Finding {
         Some(seconds) if seconds > OVERDUE_WARNING => Finding::warning(
             "deliveries",
             format!("{text}; the oldest has been due for {}", span(seconds)),
-            "nobody sends them: check that a server is running, and see its log",
+            "no server is sending them: check that a server is running, and see its log",
         ),
         _ if seen.dead > 0 => {
             let advice =
