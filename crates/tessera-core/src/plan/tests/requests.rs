@@ -219,6 +219,12 @@ fn a_request_is_refused_once_with_everything_that_is_wrong_and_what_exists() {
         error.faults()[0].message,
         r#"there is no queue "Nowhere"; existing queues: "Support" and "Billing""#
     );
+    let mut desk = Desk::new();
+    let disabled = Queue { disabled: true, ..(*desk.parts.queues[1]).clone() };
+    desk.parts.queues[1] = Arc::new(disabled);
+    let error =
+        create(&desk.open(), CreateTicket { queue: "billing".to_owned(), ..new_ticket() }).unwrap_err();
+    assert_eq!(error.faults()[0].message, r#"the queue "Billing" is disabled; enabled queues: "Support""#);
 }
 
 #[test]
