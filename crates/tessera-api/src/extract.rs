@@ -48,7 +48,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 let detail = format!("The body is larger than {} bytes.", crate::app::BODY_MAX);
                 Error::new(Code::BodyTooLarge, detail)
             } else {
-                Error::new(Code::MalformedBody, "The body was cut off. Send the request again.")
+                Error::new(Code::MalformedBody, "The body was cut off. Retry the request.")
             }
         })?;
         hasher.update(&bytes);

@@ -488,7 +488,7 @@ impl Reader {
     fn mail_from(&self, text: Option<&str>) -> Result<Option<String>, String> {
         match self.text("mail.from", text)? {
             Some(text) if !text.contains('@') => {
-                Err(self.fault("mail.from", format_args!("\"{text}\" is not an email address")))
+                Err(self.fault("mail.from", format_args!("\"{text}\" is not a mail address")))
             }
             text => Ok(text.map(str::to_owned)),
         }

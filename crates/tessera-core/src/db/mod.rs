@@ -117,17 +117,17 @@ pub(crate) async fn moment(pool: &PgPool) -> Result<Transaction<'static, Postgre
 pub fn error(source: sqlx::Error) -> Error {
     match &source {
         sqlx::Error::PoolTimedOut => {
-            Error::new(Code::Busy, "All database connections are in use. Send the request again.")
+            Error::new(Code::Busy, "All database connections are in use. Retry the request.")
         }
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            Error::new(Code::DatabaseUnavailable, "The database does not respond. Send the request again.")
+            Error::new(Code::DatabaseUnavailable, "The database does not respond. Retry the request.")
         }
         sqlx::Error::Database(fault) => match fault.code().as_deref() {
             Some(LOCK_NOT_AVAILABLE) => {
-                Error::new(Code::Locked, "Another request is changing this object. Send the request again.")
+                Error::new(Code::Locked, "Another request is changing this object. Retry the request.")
             }
             Some(QUERY_CANCELED | DEADLOCK) => {
-                Error::new(Code::Busy, "The statement took too long in the database. Send the request again.")
+                Error::new(Code::Busy, "The statement took too long in the database. Retry the request.")
             }
             // Stored text cannot contain it, so it is in the request.
             Some(CHARACTER_NOT_IN_REPERTOIRE | UNTRANSLATABLE_CHARACTER) => Error::new(
@@ -138,7 +138,7 @@ pub fn error(source: sqlx::Error) -> Error {
             Some(code) if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
                 Error::new(
                     Code::DatabaseUnavailable,
-                    "The database does not accept statements now. Send the request again.",
+                    "The database does not accept statements now. Retry the request.",
                 )
             }
             _ => Error::new(Code::Internal, "The database rejected a statement."),

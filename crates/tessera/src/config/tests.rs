@@ -151,7 +151,7 @@ fn a_fault_names_the_setting_and_the_source() {
             "http://u:hunter2@h",
             "TESSERA_MAIL__SMTP_URL: is not an smtp:// or smtps:// URL with a host",
         ),
-        ("TESSERA_MAIL__FROM", "desk", "TESSERA_MAIL__FROM: \"desk\" is not an email address"),
+        ("TESSERA_MAIL__FROM", "desk", "TESSERA_MAIL__FROM: \"desk\" is not a mail address"),
         ("TESSERA_AUTH__ADMIN_TOKEN", "short", "TESSERA_AUTH__ADMIN_TOKEN: is shorter than 16 characters"),
         (
             "TESSERA_AUTH__ADMIN_TOKEN",
