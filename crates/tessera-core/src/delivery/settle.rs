@@ -64,7 +64,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Settled> {
         let delivery = one.leased.delivery.id;
         tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded; its delivery is held");
         if let Err(error) = deliveries::hold_unrecorded(pool, delivery, one.leased.token).await {
-            tracing::error!(error = &error as &dyn StdError, %delivery, "the delivery cannot be held either; it is attempted again");
+            tracing::error!(error = &error as &dyn StdError, %delivery, "the delivery cannot be held either and will be attempted again");
         }
         settled.held.push(delivery);
         return Ok(settled);

@@ -309,7 +309,7 @@ impl ScripDocument {
         let mut faults = Vec::new();
         let state = match (self.state, self.disabled) {
             (Some(State::Enabled | State::Shadow), Some(true)) | (Some(State::Disabled), Some(false)) => {
-                faults.push(Fault::new("disabled", "contradicts state; give one of the two"));
+                faults.push(Fault::new("disabled", "contradicts state; send only one of them"));
                 State::Disabled
             }
             (Some(state), _) => state,
@@ -342,7 +342,7 @@ impl ScripDocument {
             (Some(queue), Some(places))
                 if places.iter().any(|place| place.queue.as_ref() != Some(&queue)) || places.len() != 1 =>
             {
-                faults.push(Fault::new("queue", "contradicts queues; give one of the two"));
+                faults.push(Fault::new("queue", "contradicts queues; send only one of them"));
                 Some(places)
             }
             (_, places) => places,

@@ -105,8 +105,10 @@ impl QueueDocument {
                     change.fault(place, message);
                 }
                 Some(id) if fields.iter().any(|(_, one)| *one == id) => {
-                    change
-                        .fault(place, format!("{} is already in this list; remove one of them", quote(word)));
+                    change.fault(
+                        place,
+                        format!("{} occurs twice in this list; remove one of them", quote(word)),
+                    );
                 }
                 Some(id) => fields.push((change.ids.draw(), id)),
             }
@@ -158,7 +160,7 @@ async fn people(change: &mut Edit<'_>, role: &str, words: &[String]) -> Result<V
         if people.iter().any(|other| other.is_same_person(&person)) {
             change.fault(
                 format!("{role}[{at}]"),
-                format!("{} is already in this list; remove one of them", quote(word)),
+                format!("{} occurs twice in this list; remove one of them", quote(word)),
             );
         } else {
             people.push(person);
