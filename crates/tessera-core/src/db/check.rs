@@ -1,4 +1,4 @@
-//! Checks the invariants that the data alone can prove (docs/architecture.md, "What holds").
+//! Checks the invariants that the data alone can prove (docs/architecture.md, "Invariants").
 
 use super::{error, tickets};
 use crate::error::Result;
