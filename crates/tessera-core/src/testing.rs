@@ -98,13 +98,7 @@ impl Desk {
     /// # Panics
     /// The core cannot be opened.
     pub async fn open(db: TestDb) -> Self {
-        let installation = Installation {
-            name: "desk".to_owned(),
-            base_url: "http://desk.example".to_owned(),
-            mail_from: "desk@desk.example".to_owned(),
-        };
-        let guard = Arc::new(Guard::new(Vec::new()));
-        let tessera = Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap());
+        let tessera = node(&db).await;
         Self { db, tessera }
     }
 
@@ -117,6 +111,28 @@ impl Desk {
     pub async fn lose_database(&self) {
         self.db.pools.close().await;
     }
+}
+
+impl std::ops::Deref for Desk {
+    type Target = Arc<Tessera>;
+
+    fn deref(&self) -> &Arc<Tessera> {
+        &self.tessera
+    }
+}
+
+/// Opens a core on a database, which may have others already, as the nodes of one installation do.
+///
+/// # Panics
+/// The core cannot be opened.
+pub async fn node(db: &TestDb) -> Arc<Tessera> {
+    let installation = Installation {
+        name: "desk".to_owned(),
+        base_url: "http://desk.example".to_owned(),
+        mail_from: "desk@desk.example".to_owned(),
+    };
+    let guard = Arc::new(Guard::new(Vec::new()));
+    Arc::new(Tessera::open(db.pools.clone(), installation, guard).await.unwrap())
 }
 
 async fn run(db: &mut PgConnection, statement: String) {

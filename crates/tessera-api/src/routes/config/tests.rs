@@ -5,28 +5,18 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tessera_core::delivery::guard::Guard;
-use tessera_core::desk::Tessera;
-use tessera_core::plan::Installation;
-use tessera_core::testing::TestDb;
+use tessera_core::testing::{self, TestDb};
 use tower::ServiceExt;
 
-/// The API of a desk, and the database under it, which goes with it.
+/// A desk with its API.
 struct Desk {
     router: axum::Router,
-    _db: TestDb,
+    _desk: testing::Desk,
 }
 
 async fn desk() -> Desk {
-    let installation = Installation {
-        name: "test".to_owned(),
-        base_url: "http://desk.example".to_owned(),
-        mail_from: "desk@desk.example".to_owned(),
-    };
-    let db = TestDb::new().await;
-    let guard = Arc::new(Guard::new(Vec::new()));
-    let tessera = Tessera::open(db.pools.clone(), installation, guard).await.unwrap();
-    Desk { router: crate::router(App::new(Arc::new(tessera), "token")), _db: db }
+    let desk = testing::Desk::open(TestDb::new().await).await;
+    Desk { router: crate::router(App::new(Arc::clone(&desk.tessera), "token")), _desk: desk }
 }
 
 async fn send(desk: &Desk, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {

@@ -4,7 +4,7 @@ mod committed;
 mod planner;
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 
 pub use committed::{AddedTransaction, ChangeSummary, Committed, FiredScrip, QueuedDelivery, ScripAtVersion};
 pub(super) use planner::Planner;
@@ -95,7 +95,7 @@ impl Tessera {
         conditions: &Conditions,
     ) -> Result<Outcome> {
         let change = ChangeRequest::new(caller, None, Command::Create(command), conditions);
-        metrics::count_change("create", self.commit(&change).await, Outcome::label)
+        metrics::count_change("create", self.change_ticket(&change).await, Outcome::label)
     }
 
     /// Changes a ticket.
@@ -111,7 +111,7 @@ impl Tessera {
         conditions: &Conditions,
     ) -> Result<Outcome> {
         let change = ChangeRequest::new(caller, Some(ticket), Command::Update(command), conditions);
-        metrics::count_change("update", self.commit(&change).await, Outcome::label)
+        metrics::count_change("update", self.change_ticket(&change).await, Outcome::label)
     }
 
     /// Plans the creation of a ticket. Nothing is written, and no ticket number is used.
@@ -140,7 +140,7 @@ impl Tessera {
     }
 
     /// Retries a change until neither the ticket nor the configuration changes during an attempt.
-    async fn commit(&self, change: &ChangeRequest<'_>) -> Result<Outcome> {
+    async fn change_ticket(&self, change: &ChangeRequest<'_>) -> Result<Outcome> {
         let _lock = match change.ticket {
             Some(ticket) => Some(self.locks.acquire(ticket).await?),
             None => None,

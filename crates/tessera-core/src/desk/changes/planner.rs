@@ -78,7 +78,7 @@ impl Planner {
         context: Context,
     ) -> Result<Box<Prepared>> {
         let (prepared, took) = match self.inline_permit(Instant::now()) {
-            Some(_permit) => prepare(catalog, situation, command, context),
+            Some(_permit) => timed(catalog, situation, command, context),
             None => self.offload(catalog, situation, Arc::clone(command), context).await?,
         };
         self.record(took, Instant::now());
@@ -102,7 +102,7 @@ impl Planner {
         let permit = Arc::clone(&self.cores).acquire_owned().await;
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            prepare(catalog, situation, &command, context)
+            timed(catalog, situation, &command, context)
         });
         match tokio::time::timeout(DEADLINE, task).await {
             Ok(Ok(timed)) => Ok(timed),
@@ -135,7 +135,7 @@ fn inline_max() -> usize {
 /// The result of a plan, and its duration.
 type Timed = (Result<Box<Prepared>>, Duration);
 
-fn prepare(catalog: Arc<Catalog>, situation: Situation, command: &Command, context: Context) -> Timed {
+fn timed(catalog: Arc<Catalog>, situation: Situation, command: &Command, context: Context) -> Timed {
     let started = Instant::now();
     let prepared = plan::prepare(&catalog, &situation, command, &context)
         .map(|plan| Box::new(Prepared { plan, catalog, situation, context }));

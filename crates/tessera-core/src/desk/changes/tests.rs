@@ -2,28 +2,16 @@
 
 use super::*;
 use crate::db::tickets::Load;
-use crate::delivery::guard::Guard;
 use crate::models::TicketId;
 use crate::models::transaction::Content;
 use crate::models::user::ADMIN_USER;
-use crate::plan::Installation;
 use crate::plan::command::{CreateTicket, UpdateTicket};
 use crate::plan::{Plan, context::to_micros};
-use crate::testing::TestDb;
+use crate::testing::{TestDb, node};
 use serde_json::json;
 use sqlx::PgPool;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A desk with the default configuration, for all tests of `desk`.
-pub(in crate::desk) async fn desk(db: &TestDb) -> Arc<Tessera> {
-    let installation = Installation {
-        name: "test".to_owned(),
-        base_url: "http://desk.example".to_owned(),
-        mail_from: "desk@desk.example".to_owned(),
-    };
-    Arc::new(Tessera::open(db.pools.clone(), installation, Arc::new(Guard::new(Vec::new()))).await.unwrap())
-}
 
 fn new_ticket() -> CreateTicket {
     let requestors = vec!["eve@example.net".to_owned()];
@@ -108,7 +96,7 @@ const KEY: Key<'static> = Key { key: "k", body_hash: b"h", response: b"{}" };
 #[tokio::test]
 async fn a_plan_of_a_moved_ticket_or_configuration_writes_nothing_at_all() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let ticket = create_ticket(&desk).await;
     let comment = with_comment(to_status("open"), "hm");
     let stale = planned(&desk, ticket, comment.clone()).await;
@@ -136,7 +124,7 @@ async fn a_plan_of_a_moved_ticket_or_configuration_writes_nothing_at_all() {
 #[tokio::test]
 async fn many_plans_are_written_in_one_statement_and_a_moved_one_drops_out_alone() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let mut plans = Vec::new();
     for _ in 0..5 {
         let ticket = create_ticket(&desk).await;
@@ -158,7 +146,7 @@ async fn many_plans_are_written_in_one_statement_and_a_moved_one_drops_out_alone
 #[tokio::test]
 async fn the_same_key_twice_at_once_has_one_effect_and_one_answer() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let before = rows(&desk.pools.read).await["tickets"];
     let conditions = with_key("once", b"body");
@@ -176,7 +164,7 @@ async fn the_same_key_twice_at_once_has_one_effect_and_one_answer() {
 #[tokio::test]
 async fn a_retry_is_replayed_before_anything_else_is_looked_at() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let conditions = Conditions { version: Some(1), ..with_key("u", b"b") };
@@ -194,7 +182,7 @@ async fn a_retry_is_replayed_before_anything_else_is_looked_at() {
 #[tokio::test]
 async fn only_the_plan_that_was_shown_is_committed() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let shown = planned(&desk, ticket, to_status("resolved")).await.hash;
@@ -219,7 +207,7 @@ async fn only_the_plan_that_was_shown_is_committed() {
 #[tokio::test]
 async fn sixty_four_writers_of_one_ticket_all_succeed() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let none = Conditions::default();
@@ -233,7 +221,7 @@ async fn sixty_four_writers_of_one_ticket_all_succeed() {
 #[tokio::test]
 async fn writers_of_two_processes_succeed_by_locking_first() {
     let db = TestDb::new().await;
-    let nodes = [desk(&db).await, desk(&db).await];
+    let nodes = [node(&db).await, node(&db).await];
     let caller = nodes[0].administrator().unwrap();
     let ticket = create_ticket(&nodes[0]).await;
     let none = Conditions::default();
@@ -252,7 +240,7 @@ async fn writers_of_two_processes_succeed_by_locking_first() {
 #[tokio::test]
 async fn sixty_four_writers_of_status_are_written_or_refused_by_the_lifecycle() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let none = Conditions::default();
@@ -278,7 +266,7 @@ async fn sixty_four_writers_of_status_are_written_or_refused_by_the_lifecycle() 
 #[tokio::test]
 async fn updates_go_on_while_the_configuration_is_edited() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let none = Conditions::default();
@@ -300,7 +288,7 @@ async fn updates_go_on_while_the_configuration_is_edited() {
 #[tokio::test]
 async fn a_preview_takes_no_transaction_id_and_changes_no_row_and_no_sequence() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let state = || async {
@@ -330,7 +318,7 @@ async fn a_preview_takes_no_transaction_id_and_changes_no_row_and_no_sequence() 
 #[tokio::test]
 async fn what_is_loaded_again_is_what_was_written() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let plan = planned(&desk, ticket, to_status("resolved")).await;
@@ -347,7 +335,7 @@ async fn what_is_loaded_again_is_what_was_written() {
 #[tokio::test]
 async fn a_template_that_another_process_made_is_not_rendered_without_its_messages() {
     let db = TestDb::new().await;
-    let nodes = [desk(&db).await, desk(&db).await];
+    let nodes = [node(&db).await, node(&db).await];
     let caller = nodes[0].administrator().unwrap();
     let content = Content { content_type: "text/plain".to_owned(), body: "FIRST".to_owned() };
     let command = CreateTicket { content: Some(content), ..new_ticket() };
@@ -371,7 +359,7 @@ fn document<D: serde::de::DeserializeOwned>(value: serde_json::Value) -> D {
 #[tokio::test]
 async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let none = Conditions::default();
     let ticket = create_ticket(&desk).await;
@@ -397,7 +385,7 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
 #[tokio::test]
 async fn a_change_of_status_is_hot_and_one_of_the_subject_changes_its_words() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let ticket = create_ticket(&desk).await;
     let opened = planned(&desk, ticket, to_status("open")).await;
     assert_eq!(write(&desk, &opened, None).await, Written::Yes);
@@ -462,7 +450,7 @@ async fn the_check_names_every_invariant_that_is_broken() {
         ("references", "UPDATE transaction_contents SET ticket_id = gen_random_uuid()"),
     ];
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let caller = desk.administrator().unwrap();
     let ticket = create_ticket(&desk).await;
     let command = with_comment(to_status("resolved"), "Done");
@@ -483,7 +471,7 @@ async fn the_check_names_every_invariant_that_is_broken() {
 async fn the_check_knows_what_people_did_to_deliveries() {
     use crate::db::deliveries::{self, Order};
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     create_ticket(&desk).await;
     create_ticket(&desk).await;
     let pool = &desk.pools.write;

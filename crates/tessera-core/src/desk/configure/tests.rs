@@ -9,33 +9,16 @@ mod versions;
 
 use super::*;
 use crate::desk::Tessera;
-use crate::desk::changes::tests::desk as open;
 use crate::error::Code;
 use crate::plan::documents::{
     CustomFieldDocument, LifecycleDocument, QueueDocument, TemplateDocument, UserDocument,
 };
-use crate::testing::TestDb;
+use crate::testing::{Desk, TestDb, node};
 use serde_json::json;
-use std::sync::Arc;
 
 /// Opens a desk with the default configuration.
 async fn desk() -> Desk {
-    let db = TestDb::new().await;
-    Desk { tessera: open(&db).await, _db: db }
-}
-
-/// A desk and its database, which is dropped with it.
-struct Desk {
-    tessera: Arc<Tessera>,
-    _db: TestDb,
-}
-
-impl std::ops::Deref for Desk {
-    type Target = Arc<Tessera>;
-
-    fn deref(&self) -> &Arc<Tessera> {
-        &self.tessera
-    }
+    Desk::open(TestDb::new().await).await
 }
 
 fn members(value: Value) -> Map<String, Value> {

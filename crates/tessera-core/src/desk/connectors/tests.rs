@@ -4,13 +4,12 @@ use super::*;
 use crate::db::deliveries::{Filter, list};
 use crate::delivery::connector::{Message, Said};
 use crate::desk::Conditions;
-use crate::desk::changes::tests::desk;
 use crate::desk::configure::NewConnector;
 use crate::error::Code;
 use crate::models::delivery::{Attempt, AttemptOutcome, DeliveryState, HoldReason};
 use crate::plan::command::CreateTicket;
 use crate::plan::documents::{self, ScripDocument};
-use crate::testing::TestDb;
+use crate::testing::{TestDb, node};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 
@@ -47,7 +46,7 @@ const LONG: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn a_token_is_valid_for_the_kinds_of_its_connector_until_it_is_renewed_or_revoked() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let (added, token) = add(&desk, new("mailer", &["email"], None)).await.unwrap();
     assert!(token.expose().starts_with(TOKEN_PREFIX) && token.expose().len() > 60);
     assert_eq!(desk.connector(token.expose()).await.unwrap(), added);
@@ -87,7 +86,7 @@ async fn a_token_is_valid_for_the_kinds_of_its_connector_until_it_is_renewed_or_
 #[tokio::test]
 async fn a_connector_acts_as_its_user_as_long_as_the_user_is_enabled() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let (added, _) = add(&desk, new("inbox", &[], Some("admin"))).await.unwrap();
     let caller = desk.caller_of(&added).await.unwrap();
     assert_eq!((caller.user.username.as_str(), caller.channel), ("admin", "grpc"));
@@ -100,7 +99,7 @@ async fn a_connector_acts_as_its_user_as_long_as_the_user_is_enabled() {
 #[tokio::test]
 async fn an_invalid_connector_is_rejected_with_all_reasons() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let table = [
         (new("", &["chat"], None), vec!["name"]),
         (new("a", &[], None), vec!["kinds"]),
@@ -126,7 +125,7 @@ async fn an_invalid_connector_is_rejected_with_all_reasons() {
 #[tokio::test]
 async fn deliveries_of_a_kind_are_held_until_a_connector_announces_it() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let (added, _) = add(&desk, new("chatter", &["chat"], None)).await.unwrap();
     let scrip = json!({"name": "Chat", "condition_type": "OnCreate", "action_type": "Connector",
         "action_config": {"kind": "chat", "payload": {"text": "{{ ticket.subject }}"}}});
@@ -187,7 +186,7 @@ async fn deliveries_of_a_kind_are_held_until_a_connector_announces_it() {
 #[tokio::test]
 async fn a_lease_waits_for_new_deliveries_until_its_time_is_up_or_it_is_stopped() {
     let db = TestDb::new().await;
-    let desk = desk(&db).await;
+    let desk = node(&db).await;
     let (added, _) = add(&desk, new("mailer", &["email"], None)).await.unwrap();
     let (room, stop) = (room("email"), CancellationToken::new());
     assert!(desk.lease(&added, &room, Duration::ZERO, &stop).await.unwrap().is_empty());

@@ -10,7 +10,7 @@ mod people;
 mod report;
 mod rows;
 
-use super::Tessera;
+use super::{Caller, Tessera};
 use crate::db::import::{self as db_import, Copied};
 use crate::db::{catalog, error};
 use crate::error::{Code, Error, Fault, Kind, Result};
@@ -75,7 +75,7 @@ struct Ready<'l> {
 
 impl<'t> Import<'t> {
     /// Starts an import. Nothing is written yet.
-    pub fn begin(tessera: &'t Tessera, options: Options) -> Self {
+    pub fn begin(tessera: &'t Tessera, _caller: &Caller, options: Options) -> Self {
         let (catalog, people) = (tessera.catalog(), People::default());
         let (fields, tally) = (HashSet::new(), Tally::default());
         Self { tessera, options, people, catalog, fields, open: None, tally }

@@ -4,51 +4,24 @@ use super::*;
 use crate::db::export::Wanted;
 use crate::db::history;
 use crate::db::tickets::TicketRef;
-use crate::delivery::guard::Guard;
 use crate::desk::{Conditions, clock};
 use crate::models::user::ADMIN_USER;
-use crate::plan::Installation;
 use crate::plan::command::{CreateTicket, UpdateTicket};
 use crate::plan::import::Line;
 use crate::query::Zone;
 use crate::query::sql::Asker;
-use crate::testing::TestDb;
+use crate::testing::{Desk, TestDb, node};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 mod missing_objects;
 
-/// A seeded desk with its database.
-struct Desk {
-    tessera: Arc<Tessera>,
-    _db: TestDb,
-}
-
-impl std::ops::Deref for Desk {
-    type Target = Arc<Tessera>;
-
-    fn deref(&self) -> &Arc<Tessera> {
-        &self.tessera
-    }
-}
-
 const ALL_THERE: Options = Options { create_missing: false, atomic: false };
 const MISSING: Options = Options { create_missing: true, atomic: false };
 const ATOMIC: Options = Options { create_missing: true, atomic: true };
 
-fn installation() -> Installation {
-    Installation {
-        name: "test".to_owned(),
-        base_url: "http://desk.example".to_owned(),
-        mail_from: "desk@desk.example".to_owned(),
-    }
-}
-
 async fn desk() -> Desk {
-    let db = TestDb::new().await;
-    let tessera =
-        Tessera::open(db.pools.clone(), installation(), Arc::new(Guard::new(Vec::new()))).await.unwrap();
-    Desk { tessera: Arc::new(tessera), _db: db }
+    Desk::open(TestDb::new().await).await
 }
 
 /// A line that is valid in the seeded database, with more members.
@@ -69,7 +42,7 @@ fn numbered(lines: &[Value]) -> Vec<Numbered> {
 
 /// Imports lines in batches of two, so that there are several. Returns the tally and the reported lines.
 async fn import(desk: &Tessera, options: Options, lines: &[Value]) -> (Tally, Vec<String>) {
-    let (mut import, mut told) = (Import::begin(desk, options), Vec::new());
+    let (mut import, mut told) = (Import::begin(desk, &desk.administrator().unwrap(), options), Vec::new());
     for batch in numbered(lines).chunks(2) {
         told.extend(import.take(batch).await.unwrap());
     }
@@ -143,7 +116,9 @@ async fn exported(desk: &Tessera) -> Vec<Line> {
     };
     let asker = Asker { user: ADMIN_USER, now: clock::now(), zone: Zone::utc() };
     let wanted = Wanted { query: None, asker };
-    crate::db::export::export(&desk.pools.read, installation(), wanted, write).await.unwrap();
+    crate::db::export::export(&desk.pools.read, desk.catalog().installation.clone(), wanted, write)
+        .await
+        .unwrap();
     lines
 }
 
@@ -305,7 +280,7 @@ async fn a_table_that_cannot_be_counted_anew_is_no_error_of_the_import() {
     let desk = desk().await;
     let mut other = desk.pools.write.begin().await.unwrap();
     sqlx::query("LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE").execute(&mut *other).await.unwrap();
-    let mut import = Import::begin(&desk, ATOMIC);
+    let mut import = Import::begin(&desk, &desk.administrator().unwrap(), ATOMIC);
     import.take(&numbered(&[line(json!({}))])).await.unwrap();
     import.tally.imported = ANALYZED_FROM;
     assert_eq!(import.finish().await.unwrap().imported, ANALYZED_FROM);
@@ -375,7 +350,7 @@ async fn all_or_nothing_leaves_no_trace_of_a_file_with_one_bad_line() {
     let catalog = desk.fresh_catalog().await.unwrap();
     assert!(["Old", "Older", "Oldest"].iter().all(|queue| catalog.queues.find(queue).is_some()));
 
-    let mut import = Import::begin(&desk, ATOMIC);
+    let mut import = Import::begin(&desk, &desk.administrator().unwrap(), ATOMIC);
     import.tally.lines = ATOMIC_LINES_MAX;
     let refused = import.take(&numbered(&[line(json!({}))])).await.unwrap_err();
     assert_eq!(refused.code(), Code::LimitReached);
@@ -399,9 +374,9 @@ async fn given_numbers_are_kept_and_the_next_ones_follow_the_highest() {
         .unwrap();
     assert_eq!(numbers, [3, 500, 1_000, 1_001, 1_002, 1_003]);
     // The numbers are reserved before the first line is written, so that no other ticket gets one meanwhile.
-    Import::begin(&desk, ALL_THERE).reserve(2_000).await.unwrap();
+    Import::begin(&desk, &desk.administrator().unwrap(), ALL_THERE).reserve(2_000).await.unwrap();
     assert_eq!(make(&desk, a_ticket()).await, 2_001);
-    Import::begin(&desk, ALL_THERE).reserve(5).await.unwrap();
+    Import::begin(&desk, &desk.administrator().unwrap(), ALL_THERE).reserve(5).await.unwrap();
     assert_eq!(make(&desk, a_ticket()).await, 2_002);
 }
 
@@ -464,9 +439,8 @@ async fn a_lifecycle_that_changes_meanwhile_is_the_one_that_counts() {
     use crate::plan::documents::LifecycleDocument;
     let desk = desk().await;
     // The import reads the configuration before the change, and imports its first batch after it.
-    let mut under_way = Import::begin(&desk, ALL_THERE);
-    let other =
-        Tessera::open(desk.pools.clone(), installation(), Arc::new(Guard::new(Vec::new()))).await.unwrap();
+    let mut under_way = Import::begin(&desk, &desk.administrator().unwrap(), ALL_THERE);
+    let other = node(&desk.db).await;
     let mut definition = serde_json::to_value(crate::lifecycle::Definition::stock()).unwrap();
     definition["active"].as_array_mut().unwrap().push(json!("looking"));
     definition["transitions"]["looking"] = json!(["open"]);

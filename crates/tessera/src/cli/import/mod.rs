@@ -88,7 +88,7 @@ async fn import(
 /// Imports the whole input.
 async fn all(tessera: &Tessera, input: Input, options: Options, file: &Path) -> anyhow::Result<Tally> {
     let mut progress = Progress::new(&input, std::io::stderr().is_terminal());
-    let mut import = Import::begin(tessera, options);
+    let mut import = Import::begin(tessera, &tessera.administrator()?, options);
     let taken = take(&mut import, input, options, file, &mut progress).await;
     progress.end();
     if let Err(error) = taken {

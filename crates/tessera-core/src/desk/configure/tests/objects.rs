@@ -6,7 +6,7 @@ use crate::models::secret::Secret;
 #[tokio::test]
 async fn an_empty_database_is_seeded_once_and_never_again() {
     let db = TestDb::new().await;
-    let (one, other) = tokio::join!(open(&db), open(&db));
+    let (one, other) = tokio::join!(node(&db), node(&db));
     assert_eq!((version(&one).await, other.catalog().version), (1, 1));
     let catalog = one.catalog();
     let names: Vec<_> = {
@@ -22,7 +22,7 @@ async fn an_empty_database_is_seeded_once_and_never_again() {
     assert_eq!(count(&one, "SELECT count(*) FROM scrip_versions").await, 9);
 
     change::<QueueDocument>(&one, "General", json!({ "description": "ours" })).await.unwrap();
-    let again = open(&db).await;
+    let again = node(&db).await;
     assert_eq!(version(&again).await, 2);
     assert_eq!(
         again
