@@ -16,7 +16,7 @@ const PHRASES: [(&str, &str); 57] = [
     ("¶ ?What [a-z]+", "a noun phrase, or a verb in the third person"),
     (r"\b(?:is|are|was|were|be|been|gets?) told\b", "name who reports it: returns, reports, shows, notifies"),
     (r"\b[Ff]aults? told\b", "errors reported"),
-    (r"\b(?:is|are|was|were|be|been) none\b(?: ?[^ %}]|$)", "does not exist, not found, is not a valid …"),
+    (r"\b(?:is|are|was|were|be|been) none\b(?:[.,;:)]| [a-z(]|$)", "does not exist, not found, is not a valid …"),
     (r"\b(?:for|to|than|away|lets in|lets?|but) who [a-z]+", "people who …, anyone who …, users with …"),
     ("¶ ?Who [a-z]+", "a noun phrase: the requestors, the user that made the change"),
     (
@@ -291,7 +291,7 @@ mod examples {
         let instead = |phrase: &str| PHRASES.iter().find(|(one, _)| one.contains(phrase)).unwrap().1;
         let expected = [
             format!("a.md:3: \"is told\"; write: {}", instead("told")),
-            format!("a.md:10: \"mend\"; write: {}", instead("end(?:s|ed|ing)")),
+            format!("a.md:10: \"mend it\"; write: {}", instead("end(?:s|ed|ing)")),
         ];
         assert_eq!(complaints("a.md", text), expected);
     }
