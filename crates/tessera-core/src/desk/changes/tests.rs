@@ -161,6 +161,24 @@ async fn the_same_key_twice_at_once_has_one_effect_and_one_answer() {
     assert_eq!(other.code(), Code::IdempotencyKeyReused);
 }
 
+/// Before summaries, a key kept the bytes of an HTTP answer.
+#[tokio::test]
+async fn a_key_that_an_older_program_used_is_refused_and_changes_nothing() {
+    let db = TestDb::new().await;
+    let desk = node(&db).await;
+    let caller = desk.administrator().unwrap();
+    let conditions = with_key("old", b"body");
+    desk.create(&caller, new_ticket(), &conditions).await.unwrap();
+    let answer: &[u8] = br#"{"ticket": {"number": 1, "version": 1}, "transactions": [], "plan_hash": ""}"#;
+    let keep = sqlx::query("UPDATE idempotency_keys SET response = $1").bind(answer);
+    keep.execute(&desk.pools.write).await.unwrap();
+    let before = rows(&desk.pools.read).await;
+    let refused = desk.create(&caller, new_ticket(), &conditions).await.unwrap_err();
+    assert_eq!(refused.code(), Code::IdempotencyKeyReused);
+    assert!(refused.detail().contains("before Tessera was upgraded"), "{refused}");
+    assert_eq!(rows(&desk.pools.read).await, before);
+}
+
 #[tokio::test]
 async fn a_retry_is_replayed_before_anything_else_is_looked_at() {
     let db = TestDb::new().await;
