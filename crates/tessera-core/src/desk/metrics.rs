@@ -63,18 +63,21 @@ pub struct Gauges {
 impl Tessera {
     /// Reads the gauges, waiting at most `patience` for the database.
     pub async fn gauges(&self, patience: Duration) -> Gauges {
-        let catalog = self.catalog();
-        let kinds = catalog.delivery_kinds();
-        let queue = tokio::time::timeout(patience, gauges::queue(&self.pools.read, &kinds)).await;
-        let queue = queue.ok().and_then(Result::ok);
-        let of_pool =
-            |pool: &PgPool| (pool.num_idle(), (pool.size() as usize).saturating_sub(pool.num_idle()));
+        let of_pool = |pool: &PgPool| {
+            let idle = pool.num_idle();
+            (idle, (pool.size() as usize).saturating_sub(idle))
+        };
+        // Before the query below takes a connection itself.
         let pools = [
             ("write", of_pool(&self.pools.write)),
             ("read", of_pool(&self.pools.read)),
             ("changes", self.pools.changes.count()),
             ("previews", self.pools.previews.count()),
         ];
+        let catalog = self.catalog();
+        let kinds = catalog.delivery_kinds();
+        let queue = tokio::time::timeout(patience, gauges::queue(&self.pools.read, &kinds)).await;
+        let queue = queue.ok().and_then(Result::ok);
         Gauges { pools: pools.map(|(name, (idle, used))| (name, idle, used)), catalog, queue }
     }
 }
