@@ -4,7 +4,7 @@ use super::error;
 use crate::error::{Code, Error, Result};
 use crate::models::user::User;
 use crate::models::{
-    CustomFieldId, QueueId, RequestId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher,
+    CustomFieldId, QueueId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher,
 };
 use crate::plan::situation::PastMessage;
 use crate::plan::{People, Situation, Target};
@@ -75,8 +75,6 @@ pub struct Loaded {
 pub struct Replay {
     /// The SHA-256 of its method, path and body.
     pub body_hash: Vec<u8>,
-    /// The id of the request.
-    pub request: RequestId,
     /// The summary of the change.
     pub response: Vec<u8>,
 }
@@ -144,7 +142,6 @@ struct MessageRow {
 #[derive(Debug, Deserialize)]
 struct ReplayRow {
     body_hash: String,
-    request: RequestId,
     response: String,
 }
 
@@ -153,7 +150,7 @@ impl TryFrom<ReplayRow> for Replay {
 
     fn try_from(row: ReplayRow) -> Result<Self, hex::FromHexError> {
         let body_hash = hex::decode(row.body_hash)?;
-        Ok(Self { body_hash, request: row.request, response: hex::decode(row.response)? })
+        Ok(Self { body_hash, response: hex::decode(row.response)? })
     }
 }
 
