@@ -8,8 +8,9 @@ use crate::{MESSAGE_MAX, Services, connector, v1};
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
-use tessera_core::delivery::connector::{Handed, Message, Receipt, Said, Told};
+use tessera_core::delivery::connector::{Handed, Message, Receipt, Said, Told, Unsent};
 use tessera_core::delivery::settle::LEASE;
 use tessera_core::desk::connectors::{Room, TicketKey, WAIT_MAX};
 use tessera_core::error::{Error, Fault, Result};
@@ -44,7 +45,11 @@ const DELIVERY_MAX: usize = MESSAGE_MAX - 64 * 1024;
 #[tonic::async_trait]
 impl ActionsService for Services {
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseResponse>, Status> {
-        self.hand_out(request).await.map(Response::new).map_err(status)
+        let (response, unsent) = self.hand_out(request).await.map_err(status)?;
+        let mut response = Response::new(response);
+        // The body of the response keeps it until the connector has the leases.
+        response.extensions_mut().insert(Arc::new(unsent));
+        Ok(response)
     }
 
     async fn extend(
@@ -63,10 +68,10 @@ impl ActionsService for Services {
 }
 
 impl Services {
-    async fn hand_out(&self, request: Request<v1::LeaseRequest>) -> Result<v1::LeaseResponse> {
+    async fn hand_out(&self, request: Request<v1::LeaseRequest>) -> Result<(v1::LeaseResponse, Unsent)> {
         let connector = connector(&request)?;
         let (room, wait) = room(request.into_inner())?;
-        let handed = self.tessera.lease(&connector, &room, wait, &self.stop).await?;
+        let (handed, unsent) = self.tessera.lease(&connector, &room, wait, &self.stop).await?;
         let tickets = self.tessera.tickets_of(&handed).await?;
         let (mut deliveries, mut given_up) = (Vec::with_capacity(handed.len()), Vec::new());
         for handed in handed {
@@ -83,7 +88,7 @@ impl Services {
             self.tessera.settle(&connector, given_up).await?;
         }
         let lease = prost_types::Duration::try_from(LEASE).ok();
-        Ok(v1::LeaseResponse { deliveries, lease })
+        Ok((v1::LeaseResponse { deliveries, lease }, unsent))
     }
 
     async fn put_off(&self, request: Request<v1::ExtendRequest>) -> Result<v1::ExtendResponse> {

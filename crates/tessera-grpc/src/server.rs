@@ -14,6 +14,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tessera_core::delivery::connector::Unsent;
 use tessera_core::metrics as names;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -197,9 +198,10 @@ impl Server {
     }
 
     async fn handle(&self, request: Request<Requested>, call: ActiveCall) -> Response<CallBody> {
-        let response = self.calls.handle(request.map(Body::new)).await;
+        let mut response = self.calls.handle(request.map(Body::new)).await;
         let ending = Box::pin(self.ending.clone().cancelled_owned());
-        response.map(|body| CallBody { body, ending: Some(ending), _call: call })
+        let leases = response.extensions_mut().remove::<Arc<Unsent>>();
+        response.map(|body| CallBody { body, ending: Some(ending), leases, _call: call })
     }
 }
 
@@ -253,6 +255,8 @@ struct CallBody {
     body: Body,
     /// `None` once it has ended.
     ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The leases in it, which are given back if it is not sent to its end.
+    leases: Option<Arc<Unsent>>,
     _call: ActiveCall,
 }
 
@@ -267,6 +271,11 @@ impl HttpBody for CallBody {
         let Some(mut ending) = self.ending.take() else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.ending = Some(ending);
+            // The trailers follow the last byte of the message.
+            let is_last = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+            if let (true, Some(leases)) = (is_last, &self.leases) {
+                leases.sent();
+            }
             return Poll::Ready(frame);
         }
         if ending.as_mut().poll(cx).is_ready() {

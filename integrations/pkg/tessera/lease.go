@@ -20,6 +20,8 @@ const (
 	pollWait = 2 * time.Second
 	// answerMax is how long a stop waits for that response.
 	answerMax = pollWait + 500*time.Millisecond
+	// extendMax is the maximum number of leases that one call extends.
+	extendMax = 1000
 	// crowdedPause is the maximum time between two calls while an endpoint has reached its limit.
 	crowdedPause = 250 * time.Millisecond
 )
@@ -157,7 +159,8 @@ func (r *runner) stuck() error {
 	return errors.New("tessera: every slot is occupied by a handler that does not return; restart the connector and fix the handler")
 }
 
-// beat extends the leases of the running attempts until ctx ends, three times per lease duration.
+// beat extends the leases of the running attempts, and of those that have ended but are not settled yet, until ctx ends, three times per
+// lease duration.
 func (r *runner) beat(ctx context.Context) error {
 	for {
 		pause := r.leaseLength() / 3
@@ -183,8 +186,8 @@ func (r *runner) beat(ctx context.Context) error {
 func (r *runner) extend(ctx context.Context) error {
 	held, request := map[leaseKey]*attempt{}, &tesserav1.ExtendRequest{}
 	r.mu.Lock()
-	for key, attempt := range r.running {
-		if !attempt.settled && !attempt.lost {
+	for key, attempt := range r.leases {
+		if !attempt.lost && len(request.Leases) < extendMax {
 			held[key] = attempt
 			request.Leases = append(request.Leases, &tesserav1.LeaseKey{DeliveryId: key.delivery, Lease: key.lease})
 		}

@@ -57,6 +57,7 @@ func Run(ctx context.Context, config Config, handle Handler) error {
 		relet:   make(chan struct{}, 1),
 		ended:   make(chan *tesserav1.Settlement, 2*config.Concurrency),
 		running: map[leaseKey]*attempt{},
+		leases:  map[leaseKey]*attempt{},
 		lease:   leaseDefault,
 	}
 	stopServing, err := r.serve()
@@ -82,6 +83,8 @@ type runner struct {
 
 	mu      sync.Mutex
 	running map[leaseKey]*attempt
+	// leases are those to extend: of running attempts, and of ended ones until they are settled, however long that is retried.
+	leases map[leaseKey]*attempt
 	// unsettled counts attempts that are not settled, sending the goroutines that write to ended.
 	unsettled, sending sync.WaitGroup
 	// stopping is set when no more attempts may start, closed when no more may be settled.
@@ -193,6 +196,7 @@ func (r *runner) begin(work context.Context, leased *tesserav1.Delivery) {
 	stopping := r.stopping
 	if !stopping {
 		r.running[delivery.key()] = a
+		r.leases[delivery.key()] = a
 		r.unsettled.Add(1)
 		r.metrics.running.Set(float64(len(r.running)))
 	}

@@ -282,3 +282,29 @@ func TestAConnectorMayStartBeforeTheServer(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestTheLeaseOfAnEndedAttemptIsExtendedUntilItIsSettled(t *testing.T) {
+	server := connectortest.NewServer(t, connectortest.Options{Lease: time.Second})
+	var away atomic.Bool
+	away.Store(true)
+	var made, extended atomic.Int32
+	server.Around(func(method string, request any, call func() error) error {
+		if method == "Settle" && away.Load() {
+			return status.Error(codes.Unavailable, "the database is away")
+		}
+		if extend, ok := request.(*tesserav1.ExtendRequest); ok && made.Load() > 0 {
+			extended.Add(int32(len(extend.GetLeases())))
+		}
+		return call()
+	})
+	run(t, server, nil, func(context.Context, *tessera.Delivery) error {
+		made.Add(1)
+		return nil
+	})
+	id := server.QueueJSON(`{}`)
+	connectortest.Eventually(t, "its lease is extended for longer than it lasts", func() bool { return extended.Load() >= 6 })
+	away.Store(false)
+	if server.Settled(t, id, 0); made.Load() != 1 {
+		t.Errorf("it was delivered %d times", made.Load())
+	}
+}

@@ -77,6 +77,10 @@ func (r *runner) settleEach(ctx context.Context, batch []*tesserav1.Settlement, 
 	if len(batch) == 1 {
 		r.Logger.Error("the server rejected the result of an attempt; its delivery will be retried",
 			"delivery", batch[0].GetDeliveryId(), "error", status.Convert(refused).Message())
+		// Nothing will settle it, so its lease must expire.
+		r.mu.Lock()
+		delete(r.leases, leaseKey{batch[0].GetDeliveryId(), batch[0].GetLease()})
+		r.mu.Unlock()
 		return nil
 	}
 	for at := range batch {
@@ -95,6 +99,11 @@ func (r *runner) trySettle(ctx context.Context, batch []*tesserav1.Settlement) e
 		return err
 	}
 	r.answered()
+	r.mu.Lock()
+	for _, settled := range batch {
+		delete(r.leases, leaseKey{settled.GetDeliveryId(), settled.GetLease()})
+	}
+	r.mu.Unlock()
 	for at, receipt := range response.GetReceipts() {
 		if at >= len(batch) {
 			break

@@ -2,11 +2,12 @@
 //! binary's workers.
 
 use super::email::build;
-use super::settle::{count, settle, settlement, without_duplicates};
+use super::settle::{LEASE, count, settle, settlement, without_duplicates};
 use super::smtp::{conclude, divide};
+use super::wakeup::Wakeup;
 use super::webhook::{self, Secrets};
 use super::{Attempt, Leased, Outcome, secrets};
-use crate::db::deliveries::{self, Given, Holder};
+use crate::db::deliveries::{self, Due, Given, Holder, Room};
 use crate::error::Result;
 use crate::models::delivery::{Payload, RecipientAnswer};
 use crate::models::secret::Secret;
@@ -14,8 +15,11 @@ use crate::models::{DeliveryId, Ids};
 use reqwest::header::{HeaderName, HeaderValue};
 use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::runtime::Handle;
 
 /// A delivery that is handed over to a connector.
 #[derive(Debug, Clone)]
@@ -121,12 +125,66 @@ pub enum Receipt {
 /// and due immediately, because a response that the connector rejects as too large would block its leases until they expire.
 pub const HANDED_MAX: usize = 3 * 1024 * 1024;
 
-/// Converts leased deliveries to messages. A delivery that cannot be sent, for example because a secret is missing, is settled
-/// immediately as a failed attempt.
+/// Leases on their way to a connector. When this is dropped before [`Unsent::sent`], the connector did not get them, for example
+/// because its call was cancelled: they are given back, and their attempts do not count.
+#[derive(Debug)]
+pub struct Unsent {
+    pool: PgPool,
+    wakeup: Arc<Wakeup>,
+    held: Vec<(DeliveryId, i64)>,
+    is_sent: AtomicBool,
+}
+
+impl Unsent {
+    /// Notes that the response with the leases was sent.
+    pub fn sent(&self) {
+        self.is_sent.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let Ok(runtime) = Handle::try_current() else { return };
+        if held.is_empty() || *self.is_sent.get_mut() {
+            return;
+        }
+        let (pool, wakeup) = (self.pool.clone(), Arc::clone(&self.wakeup));
+        runtime.spawn(async move {
+            match deliveries::give_back(&pool, &held, Due::Later).await {
+                Ok(()) => wakeup.wake(),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn StdError,
+                    deliveries = held.len(),
+                    "leases that a connector did not receive cannot be given back; they expire automatically"
+                ),
+            }
+        });
+    }
+}
+
+/// Leases due deliveries for a connector and converts them to messages. A delivery that cannot be sent, for example because a
+/// secret is missing, is settled immediately as a failed attempt. Run this in a task of its own, so that it ends even if the
+/// call that waits for it is cancelled.
 ///
 /// # Errors
-/// Those of the database; the leases then expire.
-pub async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Result<Vec<Handed>> {
+/// Those of the database; what was leased is then given back.
+pub async fn lease(
+    pool: PgPool,
+    wakeup: Arc<Wakeup>,
+    by: Holder,
+    room: &Room,
+    mut ids: Ids,
+) -> Result<(Vec<Handed>, Unsent)> {
+    let leased = deliveries::lease(&pool, by, room, LEASE).await?;
+    let held = leased.iter().map(|one| (one.delivery.id, one.token)).collect();
+    let mut unsent = Unsent { pool, wakeup, held, is_sent: AtomicBool::new(false) };
+    let handed = hand_over(&unsent.pool, leased, &mut ids).await?;
+    unsent.held = handed.iter().map(|one| (one.leased.delivery.id, one.leased.token)).collect();
+    Ok((handed, unsent))
+}
+
+async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Result<Vec<Handed>> {
     let all = secrets::of_all(pool, &leased).await;
     let (mut handed, mut failed, mut beyond) = (Vec::with_capacity(leased.len()), Vec::new(), Vec::new());
     let mut bytes = 0;
@@ -147,7 +205,7 @@ pub async fn hand_over(pool: &PgPool, leased: Vec<Leased>, ids: &mut Ids) -> Res
         settle(pool, &failed).await?;
     }
     if !beyond.is_empty() {
-        deliveries::give_back(pool, &beyond).await?;
+        deliveries::give_back(pool, &beyond, Due::Now).await?;
     }
     Ok(handed)
 }
@@ -209,20 +267,28 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
                 // A second report in the same call does not count.
                 given.is_settled = true;
                 match said {
-                    Said::Returned => returned.push(key),
+                    Said::Returned if given.is_given_back => Receipt::AlreadySettled,
+                    Said::Returned => {
+                        returned.push(key);
+                        Receipt::Recorded
+                    }
                     Said::Attempt(attempt) => {
                         let leased = Arc::new(given.leased.clone());
                         let attempt = redacted(&leased, known.as_ref(), whole(&leased, attempt));
-                        count(&leased, &attempt);
-                        ended.push((leased, attempt));
+                        if given.is_given_back && !has_delivered(&attempt) {
+                            Receipt::AlreadySettled
+                        } else {
+                            count(&leased, &attempt);
+                            ended.push((leased, attempt));
+                            Receipt::Recorded
+                        }
                     }
                 }
-                Receipt::Recorded
             }
         };
     }
     if !returned.is_empty() {
-        deliveries::give_back(pool, &returned).await?;
+        deliveries::give_back(pool, &returned, Due::Later).await?;
     }
     let (mut has_freed, mut held) = (!returned.is_empty(), BTreeSet::new());
     while !ended.is_empty() {
@@ -240,6 +306,12 @@ pub async fn take(pool: &PgPool, by: Holder, told: Vec<Told>, ids: &mut Ids) -> 
         }
     }
     Ok((receipts, has_freed))
+}
+
+/// Returns whether an attempt reached a receiver; that is a fact, which a connector may also report for a lease that it returned.
+fn has_delivered(attempt: &Attempt) -> bool {
+    let outcomes = attempt.recipients.iter().map(|answer| answer.outcome).chain([attempt.outcome]);
+    outcomes.into_iter().any(|outcome| outcome == Outcome::Delivered)
 }
 
 /// Redacts the secrets of a webhook in an attempt, in case the connector did not: the receiver may have sent them back.

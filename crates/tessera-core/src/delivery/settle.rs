@@ -5,6 +5,7 @@ use super::{Attempt, Leased, Outcome, retry};
 use crate::db::deliveries::{self, BreakerChange, Settlement};
 use crate::error::{Kind, Result};
 use crate::metrics::{DELIVERY_ATTEMPT_SECONDS, DELIVERY_ATTEMPTS};
+use crate::models::delivery::HoldReason;
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
 use std::collections::BTreeSet;
@@ -63,7 +64,9 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Settled> {
     if let [one] = batch {
         let delivery = one.leased.delivery.id;
         tracing::error!(error = &error as &dyn StdError, %delivery, "an attempt cannot be recorded; its delivery is held");
-        if let Err(error) = deliveries::hold_unrecorded(pool, delivery, one.leased.token).await {
+        if let Err(error) =
+            deliveries::set_aside(pool, &[(delivery, one.leased.token, HoldReason::Unrecorded)]).await
+        {
             tracing::error!(error = &error as &dyn StdError, %delivery, "the delivery cannot be held either and will be attempted again");
         }
         settled.held.push(delivery);

@@ -9,14 +9,14 @@ use super::smtp::SmtpTransport;
 use super::wakeup::{Listener, Wakeup};
 use super::webhook::{self, Secrets, WebhookTransport};
 use super::{Attempt, Leased, Outcome, secrets};
-use crate::db::deliveries::{self, Holder, Room, Settlement};
+use crate::db::deliveries::{self, Due, Holder, Room, Settlement};
 use crate::failpoint::Failpoint;
 use crate::models::delivery::{DeliveryKind, Payload};
 use crate::models::{DeliveryId, Ids};
 use sqlx::PgPool;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -123,11 +123,12 @@ impl Workers {
     pub fn start(tools: Tools) -> Self {
         let stop = CancellationToken::new();
         let (ended, unsettled) = mpsc::channel(UNSETTLED_MAX);
-        let settler = tokio::spawn(settle_all(tools.clone(), unsettled, stop.clone()));
+        let leases = Leases::default();
+        let settler = tokio::spawn(settle_all(tools.clone(), leases.clone(), unsettled, stop.clone()));
         let (running, slots) = (JoinSet::new(), HashMap::new());
         let wakeup = tools.wakeup.listen();
         let leaser =
-            Leaser { tools, wakeup, ended, running, slots, brought: 0, ended_since: 0, broken: None };
+            Leaser { tools, wakeup, leases, ended, running, slots, brought: 0, ended_since: 0, broken: None };
         Self { leaser: tokio::spawn(leaser.run(stop.clone())), settler, stop }
     }
 
@@ -140,6 +141,33 @@ impl Workers {
                 tracing::error!(%error, "a delivery worker stopped with an error; its leases expire automatically");
             }
         }
+    }
+}
+
+/// The leases to extend: those of running attempts, and of ended ones until they are settled. Otherwise a delivery whose
+/// settlement is retried for longer than a lease would be sent again.
+#[derive(Debug, Clone, Default)]
+struct Leases(Arc<Mutex<BTreeSet<(DeliveryId, i64)>>>);
+
+impl Leases {
+    fn begin(&self, leased: &Leased) {
+        self.locked().insert((leased.delivery.id, leased.token));
+    }
+
+    fn end(&self, settled: &[Settlement]) {
+        let mut leases = self.locked();
+        settled.iter().for_each(|one| {
+            leases.remove(&(one.leased.delivery.id, one.leased.token));
+        });
+    }
+
+    fn all(&self) -> Vec<(DeliveryId, i64)> {
+        self.locked().iter().copied().collect()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeSet<(DeliveryId, i64)>> {
+        // Nothing that holds the lock can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,6 +186,7 @@ impl Slot {
 struct Leaser {
     tools: Tools,
     wakeup: Listener,
+    leases: Leases,
     ended: mpsc::Sender<Ended>,
     running: JoinSet<()>,
     slots: HashMap<Id, Slot>,
@@ -255,6 +284,7 @@ impl Leaser {
 
     fn begin(&mut self, leased: Leased, secrets: Option<Secrets>) {
         let (tools, ended) = (self.tools.clone(), self.ended.clone());
+        self.leases.begin(&leased);
         let leased = Arc::new(leased);
         let job = Arc::clone(&leased);
         let task = self.running.spawn(async move {
@@ -291,10 +321,11 @@ impl Leaser {
     }
 
     async fn extend(&mut self) {
-        if self.slots.is_empty() {
+        let held = self.leases.all();
+        if held.is_empty() {
             return;
         }
-        match deliveries::extend(&self.tools.pool, Holder::Worker, &self.held(), LEASE).await {
+        match deliveries::extend(&self.tools.pool, Holder::Worker, &held, LEASE).await {
             Ok(_) => self.recovered(),
             Err(error) => self.fell_out("extend the leases of deliveries", &error),
         }
@@ -321,7 +352,7 @@ impl Leaser {
             deliveries = held.len(),
             "giving back the leases of deliveries whose receivers did not respond in time"
         );
-        if let Err(error) = deliveries::give_back(&self.tools.pool, &held).await {
+        if let Err(error) = deliveries::give_back(&self.tools.pool, &held, Due::Now).await {
             tracing::warn!(%error, "the leases could not be given back; they expire automatically");
         }
     }
@@ -351,7 +382,12 @@ impl Leaser {
 }
 
 /// Settles attempts until the leaser has ended and none is left.
-async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: CancellationToken) {
+async fn settle_all(
+    tools: Tools,
+    leases: Leases,
+    mut unsettled: mpsc::Receiver<Ended>,
+    stop: CancellationToken,
+) {
     let mut next = Vec::new();
     loop {
         if next.is_empty() {
@@ -374,6 +410,7 @@ async fn settle_all(tools: Tools, mut unsettled: mpsc::Receiver<Ended>, stop: Ca
             );
             return;
         }
+        leases.end(&batch);
         Failpoint::DeliverySettled.pass();
     }
 }

@@ -4,7 +4,7 @@ use super::{Caller, Tessera, clock};
 use crate::db::connectors;
 pub use crate::db::deliveries::Room;
 use crate::db::deliveries::{self, Holder};
-use crate::delivery::connector::{self, Handed, Receipt, Told};
+use crate::delivery::connector::{self, Handed, Receipt, Told, Unsent};
 use crate::delivery::settle::LEASE;
 use crate::delivery::worker::poll;
 use crate::error::{Code, Error, Result};
@@ -14,6 +14,7 @@ use crate::models::{Connector, DeliveryId, DeliveryKind, User};
 use crate::plan::Access;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -75,7 +76,8 @@ impl Tessera {
     }
 
     /// Leases due deliveries for a connector. If none is due, waits for one: for `wait`, at most [`WAIT_MAX`], and no longer than
-    /// until `stop` is cancelled.
+    /// until `stop` is cancelled. The caller keeps the second value until the connector has the leases; if it is dropped before, or
+    /// this call is, they are given back.
     ///
     /// # Errors
     /// `403 forbidden` if the connector is not bound to one of the kinds in `room`; those of the database.
@@ -85,22 +87,25 @@ impl Tessera {
         room: &Room,
         wait: Duration,
         stop: &CancellationToken,
-    ) -> Result<Vec<Handed>> {
+    ) -> Result<(Vec<Handed>, Unsent)> {
         if let Some((kind, _)) = room.kinds.iter().find(|(kind, _)| !connector.kinds.contains(kind)) {
             return Err(not_bound(connector, kind.as_str()));
         }
-        let (pool, by) = (&self.pools.write, Holder::Connector(connector.id));
+        let (by, room) = (Holder::Connector(connector.id), Arc::new(room.clone()));
         let (mut wakeup, until) = (self.wakeup.listen(), Instant::now() + wait.min(WAIT_MAX));
         loop {
-            let leased = {
-                // Fails only if the semaphore is closed, which never happens.
-                let _lock = self.leasing.acquire().await;
-                deliveries::lease(pool, by, room, LEASE).await?
-            };
-            let handed = connector::hand_over(pool, leased, &mut clock::ids()).await?;
+            // Fails only if the semaphore is closed, which never happens.
+            let slot = Arc::clone(&self.leasing).acquire_owned().await;
+            let (pool, bell, room) = (self.pools.write.clone(), Arc::clone(&self.wakeup), Arc::clone(&room));
+            let leasing = tokio::spawn(async move {
+                let _slot = slot;
+                connector::lease(pool, bell, by, &room, clock::ids()).await
+            });
+            let (handed, unsent) =
+                leasing.await.map_err(|error| Error::internal("An internal error occurred.", error))??;
             let again = Instant::now() + poll(clock::seed());
             if !handed.is_empty() || Instant::now() >= until || stop.is_cancelled() {
-                return Ok(handed);
+                return Ok((handed, unsent));
             }
             tokio::select! {
                 () = wakeup.woken() => {}

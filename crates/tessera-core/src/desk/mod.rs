@@ -44,7 +44,7 @@ pub struct Tessera {
     planner: Planner,
     guard: Arc<Guard>,
     wakeup: Arc<Wakeup>,
-    leasing: Semaphore,
+    leasing: Arc<Semaphore>,
     ticket_counts: TicketCounts,
 }
 
@@ -97,7 +97,7 @@ impl Tessera {
             planner: Planner::new(),
             guard,
             wakeup: Arc::default(),
-            leasing: Semaphore::new(connectors::LEASING_MAX),
+            leasing: Arc::new(Semaphore::new(connectors::LEASING_MAX)),
             ticket_counts: TicketCounts::default(),
         })
     }

@@ -1,14 +1,19 @@
 //! Leases over gRPC: leased, extended, settled, returned; and the limits of the contract.
 
 use crate::desk::{Client, Desk};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tessera_core::models::secret::Secret;
+use tessera_grpc::v1::actions_service_client::ActionsServiceClient;
 use tessera_grpc::v1::delivery::Payload;
 use tessera_grpc::v1::{
     AnnounceRequest, Busy, Delivery, ExtendRequest, Health, LeaseKey, LeaseRequest, ListKindsRequest,
     ListTransactionsRequest, Outcome, Receipt, RecipientAnswer, Room, SettleRequest, Settlement,
 };
-use tonic::{Code, Status};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
+use tower::service_fn;
 
 #[tokio::test]
 async fn a_mail_is_leased_extended_and_settled_once() {
@@ -69,6 +74,42 @@ async fn a_returned_lease_is_due_again_and_does_not_count() {
     assert_eq!(settle(&mut client, vec![failed]).await.unwrap(), [Receipt::Recorded]);
     let late = "SELECT due_at > now() + interval '80 s' FROM delivery_queue";
     assert!(sqlx::query_scalar::<_, bool>(late).fetch_one(desk.pool()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_lease_whose_response_is_not_read_is_given_back_and_was_no_attempt() {
+    let desk = Desk::open().await;
+    let mut client = desk.client().await;
+    let token = desk.token("unread", &["email"], None).await;
+    client.create("Kettle").await;
+    // A client that has no room for the response, and hangs up.
+    let stream = TokioIo::new(TcpStream::connect(desk.address.unwrap()).await.unwrap());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (unread, connection) = builder.initial_stream_window_size(0).handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (head, mut heads) = mpsc::unbounded_channel();
+    let send = service_fn(move |request| {
+        let (mut unread, head) = (unread.clone(), head.clone());
+        async move {
+            let response = unread.send_request(request).await;
+            let _ = head.send(());
+            response
+        }
+    });
+    let mut deaf = ActionsServiceClient::with_origin(send, "http://desk.example".parse().unwrap());
+    let asked = LeaseRequest { rooms: vec![room("email", 1)], busy: Vec::new(), wait: Some(NOT_AT_ALL) };
+    let mut request = Request::new(asked);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let response = tokio::spawn(async move { deaf.lease(request).await });
+    heads.recv().await.unwrap();
+    assert!(lease(&mut client, "email", 1).await.is_empty(), "it has the lease");
+    response.abort();
+    connection.abort();
+    let asked = LeaseRequest { rooms: vec![room("email", 1)], busy: Vec::new(), wait: None };
+    let [mail] = client.actions.lease(asked).await.unwrap().into_inner().deliveries.try_into().unwrap();
+    assert_eq!(mail.attempt, 1);
+    let shown = "SELECT count(*) FROM delivery_attempts WHERE given_back_at IS NULL";
+    assert_eq!(sqlx::query_scalar::<_, i64>(shown).fetch_one(desk.pool()).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -239,9 +280,12 @@ pub fn nothing_held() -> ExtendRequest {
 /// No wait.
 const NOT_AT_ALL: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 0 };
 
+fn room(kind: &str, places: i32) -> Room {
+    Room { kind: kind.to_owned(), places, per_endpoint: 0 }
+}
+
 async fn lease(client: &mut Client, kind: &str, places: i32) -> Vec<Delivery> {
-    let room = Room { kind: kind.to_owned(), places, per_endpoint: 0 };
-    let asked = LeaseRequest { rooms: vec![room], busy: Vec::new(), wait: Some(NOT_AT_ALL) };
+    let asked = LeaseRequest { rooms: vec![room(kind, places)], busy: Vec::new(), wait: Some(NOT_AT_ALL) };
     let leased = client.actions.lease(asked).await.unwrap().into_inner();
     assert_eq!(leased.lease, Some(prost_types::Duration { seconds: 30, nanos: 0 }));
     leased.deliveries

@@ -37,8 +37,8 @@ const (
 	Outcome_OUTCOME_RETRY Outcome = 2
 	// A permanent failure; a retry cannot help. The delivery is given up, which the ticket's history records.
 	Outcome_OUTCOME_PERMANENT Outcome = 3
-	// The attempt did not start, or was interrupted because the connector stopped. It does not count, and the delivery is
-	// due again immediately.
+	// The attempt did not start, or was interrupted because the connector stopped. It does not count. The delivery is due
+	// again immediately; if connectors return it several times in a row, after 1 s, then twice as long, up to 5 minutes.
 	Outcome_OUTCOME_RETURNED Outcome = 4
 )
 

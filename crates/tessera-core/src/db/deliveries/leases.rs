@@ -6,7 +6,7 @@ use crate::models::delivery::{Delivery, DeliveryKind, HoldReason, Leased, Payloa
 use crate::models::user::SYSTEM_USER;
 use crate::models::{ConnectorId, DeliveryId};
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -14,6 +14,12 @@ use uuid::Uuid;
 /// The maximum duration of an attempt's lease including extensions, so that an attempt that hangs does not keep a delivery
 /// forever.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(20 * 60);
+/// The delay after a connector has returned a delivery twice in a row without attempting it; it doubles with each further return.
+/// The first return has no delay, because a connector that stops returns what it holds.
+pub const RETURN_FIRST: Duration = Duration::from_secs(1);
+/// The maximum delay after a return.
+pub const RETURN_MAX: Duration = Duration::from_secs(300);
+
 /// The capacity of a worker or connector.
 #[derive(Debug, Clone, Default)]
 pub struct Room {
@@ -56,6 +62,7 @@ struct LeaseRow {
     attempts_before: i32,
     token: i64,
     settled: bool,
+    given_back: bool,
     recipients: Option<Json<Vec<RecipientAnswer>>>,
 }
 
@@ -197,6 +204,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
         )
         SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at,
                l.endpoint, l.attempts AS attempt, l.attempts_before, l.lease_token AS "token!", FALSE AS "settled!",
+               FALSE AS "given_back!",
                (SELECT a.recipients FROM delivery_attempts a
                 WHERE l.attempts > 1 AND a.delivery_id = d.id AND a.attempt > l.attempts_before AND a.recipients IS NOT NULL
                 ORDER BY a.lease_token DESC LIMIT 1) AS "recipients: Json<Vec<RecipientAnswer>>"
@@ -223,7 +231,7 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
             Ok(one) => leased.push(one),
             Err(reason) => {
                 tracing::error!(delivery = %id, reason = reason.as_str(), "this version cannot send a delivery; it is held");
-                unreadable.push((id, token, reason));
+                unreadable.push((id.into(), token, reason));
             }
         }
     }
@@ -233,62 +241,49 @@ async fn lease_in(db: &mut PgConnection, by: Holder, room: &Room, lease: Duratio
     Ok(leased)
 }
 
-/// Holds deliveries that this version cannot send, until an operator releases them with a version that can. Their attempts did
-/// not start and do not count.
-async fn set_aside(db: &mut PgConnection, unreadable: &[(Uuid, i64, HoldReason)]) -> Result<()> {
-    let ids: Vec<Uuid> = unreadable.iter().map(|(id, ..)| *id).collect();
-    let tokens: Vec<i64> = unreadable.iter().map(|(_, token, _)| *token).collect();
-    let reasons: Vec<String> = unreadable.iter().map(|(.., reason)| reason.as_str().to_owned()).collect();
+/// Holds leased deliveries until an operator releases or cancels them: those that this version cannot send, whose attempts did
+/// not begin and do not count, and those whose attempts cannot be recorded, which would otherwise be attempted again each time
+/// their lease expires. Leaves out those that were leased again since. Locks rows in the same order as [`super::settle`].
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_aside(db: impl PgExecutor<'_>, held: &[(DeliveryId, i64, HoldReason)]) -> Result<()> {
+    let ids: Vec<Uuid> = held.iter().map(|(id, ..)| id.0).collect();
+    let tokens: Vec<i64> = held.iter().map(|(_, token, _)| *token).collect();
+    let reasons: Vec<String> = held.iter().map(|(.., reason)| reason.as_str().to_owned()).collect();
+    let begun: Vec<bool> = held.iter().map(|(.., reason)| *reason == HoldReason::Unrecorded).collect();
     sqlx::query!(
         r#"
-        WITH unreadable AS (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS u (id, token, reason)),
+        WITH told AS (
+            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bool[]) AS t (id, token, reason, begun)
+        ),
+        mine AS MATERIALIZED (
+            SELECT t.* FROM delivery_queue q JOIN told t ON q.delivery_id = t.id AND q.lease_token = t.token
+            ORDER BY q.delivery_id
+            FOR UPDATE OF q
+        ),
         held AS (
             UPDATE delivery_queue q
-            SET held = u.reason, lease_token = NULL, due_at = now(), attempts = q.attempts - 1
-            FROM unreadable u
-            WHERE q.delivery_id = u.id AND q.lease_token = u.token
-            RETURNING q.delivery_id, u.reason
+            SET held = m.reason, lease_token = NULL, due_at = now(), attempts = q.attempts - (NOT m.begun)::int
+            FROM mine m
+            WHERE q.delivery_id = m.id
+            RETURNING q.delivery_id, m.reason
         ),
         unbegun AS (
-            DELETE FROM delivery_attempts a USING unreadable u WHERE a.delivery_id = u.id AND a.lease_token = u.token
+            DELETE FROM delivery_attempts a
+            USING mine m
+            WHERE a.delivery_id = m.id AND a.lease_token = m.token AND NOT m.begun
         )
         INSERT INTO delivery_actions (id, delivery_id, action, reason, actor_id)
-        SELECT gen_random_uuid(), delivery_id, 'hold', reason, $4 FROM held
+        SELECT gen_random_uuid(), delivery_id, 'hold', reason, $5 FROM held
         "#,
         &ids,
         &tokens,
         &reasons,
+        &begun,
         SYSTEM_USER.0
     )
     .execute(db)
-    .await
-    .map_err(error)?;
-    Ok(())
-}
-
-/// Holds a delivery whose attempt cannot be recorded, until an operator releases or cancels it. Otherwise it would be attempted
-/// again each time its lease expires. Does nothing if it was leased again since.
-///
-/// # Errors
-/// Those of the database.
-pub async fn hold_unrecorded(pool: &PgPool, delivery: DeliveryId, token: i64) -> Result<()> {
-    sqlx::query!(
-        r#"
-        WITH held AS (
-            UPDATE delivery_queue
-            SET held = $3, lease_token = NULL, due_at = now()
-            WHERE delivery_id = $1 AND lease_token = $2
-            RETURNING delivery_id
-        )
-        INSERT INTO delivery_actions (id, delivery_id, action, reason, actor_id)
-        SELECT gen_random_uuid(), delivery_id, 'hold', $3, $4 FROM held
-        "#,
-        delivery.0,
-        token,
-        HoldReason::Unrecorded.as_str(),
-        SYSTEM_USER.0
-    )
-    .execute(pool)
     .await
     .map_err(error)?;
     Ok(())
@@ -342,6 +337,8 @@ pub struct Given {
     pub leased: Leased,
     /// True if the result of its attempt is already recorded.
     pub is_settled: bool,
+    /// True if it was given back.
+    pub is_given_back: bool,
 }
 
 /// Returns the deliveries of leases that were ever granted to this holder, without those whose payload is no longer stored or
@@ -356,7 +353,7 @@ pub async fn given(pool: &PgPool, by: Holder, keys: &[(DeliveryId, i64)]) -> Res
         r#"
         SELECT d.id, d.ticket_id, d.transaction_id, d.scrip_version_id, d.payload, d.body, d.created_at, d.endpoint,
                a.attempt, coalesce(q.attempts_before, 0) AS "attempts_before!", a.lease_token AS "token",
-               a.finished_at IS NOT NULL AS "settled!",
+               a.finished_at IS NOT NULL AS "settled!", a.given_back_at IS NOT NULL AS "given_back!",
                (SELECT e.recipients FROM delivery_attempts e
                 WHERE e.delivery_id = d.id AND e.lease_token < a.lease_token AND e.attempt > coalesce(q.attempts_before, 0)
                   AND e.recipients IS NOT NULL
@@ -375,34 +372,58 @@ pub async fn given(pool: &PgPool, by: Holder, keys: &[(DeliveryId, i64)]) -> Res
     .await
     .map_err(error)?;
     let read = |row: LeaseRow| {
-        let is_settled = row.settled;
-        row.read().ok().map(|leased| Given { leased, is_settled })
+        let (is_settled, is_given_back) = (row.settled, row.given_back);
+        row.read().ok().map(|leased| Given { leased, is_settled, is_given_back })
     };
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-/// Gives back leases whose attempts did not end: the deliveries are due immediately, and the attempts do not count.
+/// The time at which a delivery is due after its lease was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Immediately.
+    Now,
+    /// Later with each return in a row, as [`RETURN_FIRST`] and [`RETURN_MAX`] define: a connector that returns everything must
+    /// not keep the database busy.
+    Later,
+}
+
+/// Gives back leases whose attempts did not begin or did not end. The attempts do not count and are not shown. Leaves out leases
+/// that are no longer the newest or were settled. Locks rows in the same order as [`super::settle`].
 ///
 /// # Errors
 /// Those of the database.
-pub async fn give_back(pool: &PgPool, held: &[(DeliveryId, i64)]) -> Result<()> {
+pub async fn give_back(pool: &PgPool, held: &[(DeliveryId, i64)], due: Due) -> Result<()> {
     let (ids, tokens) = columns(held);
     sqlx::query!(
         r#"
         WITH held AS MATERIALIZED (
-            SELECT q.delivery_id
+            SELECT q.delivery_id, q.lease_token
             FROM delivery_queue q JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, token)
                  ON q.delivery_id = h.id AND q.lease_token = h.token
             ORDER BY q.delivery_id
             FOR UPDATE OF q
+        ),
+        unmade AS (
+            UPDATE delivery_attempts a
+            SET given_back_at = now()
+            FROM held h
+            WHERE a.delivery_id = h.delivery_id AND a.lease_token = h.lease_token
         )
         UPDATE delivery_queue q
-        SET due_at = now(), lease_token = NULL, attempts = q.attempts - 1
+        SET lease_token = NULL, attempts = q.attempts - 1, returns = q.returns + $3::bool::int,
+            due_at = now() + CASE WHEN $3 AND q.returns > 0
+                                  -- From the 20th power on, any first delay exceeds the maximum.
+                                  THEN make_interval(secs => least($4::float8 * 2 ^ least(q.returns - 1, 20), $5::float8))
+                                  ELSE '0' END
         FROM held h
         WHERE q.delivery_id = h.delivery_id
         "#,
         &ids,
-        &tokens
+        &tokens,
+        due == Due::Later,
+        RETURN_FIRST.as_secs_f64(),
+        RETURN_MAX.as_secs_f64()
     )
     .execute(pool)
     .await

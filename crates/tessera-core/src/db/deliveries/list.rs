@@ -3,12 +3,18 @@
 use super::leases::with_body;
 use crate::db::{error, malformed_cursor};
 use crate::error::Result;
-use crate::models::delivery::{DeliveryKind, DeliveryState, HoldReason, Payload};
+use crate::models::delivery::{DeliveryKind, DeliveryState, HoldReason, MAIL_ENDPOINT, Payload};
 use crate::models::page::Page;
 use crate::models::{DeliveryId, ScripId, TicketId, TransactionId};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+/// The maximum number of deliveries that one page searches; beyond it the page ends, possibly with fewer deliveries than asked
+/// for, and its cursor continues the search.
+pub const SEARCHED_MAX: i64 = 10_000;
+/// The factor by which each further batch of a search is larger than the one before; the first is as large as the page.
+const BATCH_GROWTH: i64 = 5;
 
 /// Selects the deliveries of a list; all criteria that are set must match.
 #[derive(Debug, Clone, Default)]
@@ -91,7 +97,8 @@ pub struct LastAttempt {
     pub finished_at: OffsetDateTime,
 }
 
-/// Reads a page of deliveries, newest first. `cursor` is the `next_cursor` of the previous page.
+/// Reads a page of deliveries, newest first. `cursor` is the `next_cursor` of the previous page. A page may have fewer deliveries
+/// than `limit`, or none, and still a cursor: see [`SEARCHED_MAX`].
 ///
 /// # Errors
 /// `malformed_cursor`; those of the database.
@@ -103,131 +110,131 @@ pub async fn list(
 ) -> Result<Page<DeliverySummary>> {
     let before = cursor.map(Uuid::parse_str).transpose().map_err(|_| malformed_cursor())?;
     let mut db = pool.acquire().await.map_err(error)?;
-    let ids = ids_of(&mut db, filter, before, limit.saturating_add(1)).await?;
-    Ok(Page::cut(shown(&mut db, &ids).await?, limit, |listed| listed.id.to_string()))
+    let found = ids_of(&mut db, filter, before, limit.saturating_add(1)).await?;
+    let mut page = Page::cut(shown(&mut db, &found.ids).await?, limit, |listed| listed.id.to_string());
+    page.next_cursor = page.next_cursor.or(found.stopped_at.map(|id| id.to_string()));
+    Ok(page)
 }
 
-/// Reads the ids of a page from the smallest table that contains all deliveries in the state.
-async fn ids_of(
-    db: &mut PgConnection,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Uuid>> {
-    match filter.state {
-        Some(DeliveryState::Held | DeliveryState::Available | DeliveryState::Running) => {
-            unfinished(db, filter, before, limit).await
+/// The ids of a page.
+struct Found {
+    ids: Vec<Uuid>,
+    /// The delivery after which to continue, if the search stopped at [`SEARCHED_MAX`].
+    stopped_at: Option<Uuid>,
+}
+
+/// Searches for a page of at most `limit` ids: candidates come from an index, in batches that grow, and each is checked. Most
+/// pages need one batch.
+async fn ids_of(db: &mut PgConnection, filter: &Filter, before: Option<Uuid>, limit: i64) -> Result<Found> {
+    let (mut ids, mut last) = (Vec::new(), before.unwrap_or(Uuid::max()));
+    let (mut left, mut batch) = (SEARCHED_MAX, limit.max(1));
+    while left > 0 {
+        let wanted = limit.saturating_sub(i64::try_from(ids.len()).unwrap_or(limit));
+        let searched = search(db, filter, last, batch.min(left), wanted).await?;
+        let is_full = i64::try_from(searched.ids.len()).is_ok_and(|found| found >= wanted);
+        ids.extend(searched.ids);
+        match searched.stopped_at {
+            Some(id) if !is_full => (last, left, batch) = (id, left - batch, batch * BATCH_GROWTH),
+            _ => return Ok(Found { ids, stopped_at: None }),
         }
-        Some(DeliveryState::Discarded | DeliveryState::Cancelled) => {
-            given_up(db, filter, before, limit).await
-        }
-        Some(DeliveryState::Completed) | None => newest(db, filter, before, limit).await,
     }
+    Ok(Found { ids, stopped_at: Some(last) })
 }
 
-/// Reads unfinished deliveries from the queue, which contains no others.
-async fn unfinished(
+/// Checks one batch of candidates, newest first, and returns the last of them unless there were fewer than `batch`.
+///
+/// They come from the narrowest index that contains all deliveries of the list: those of a ticket, the queue for unfinished
+/// ones, operators' cancels, failures in the history, those of an endpoint, or else all deliveries.
+async fn search(
     db: &mut PgConnection,
     filter: &Filter,
-    before: Option<Uuid>,
+    before: Uuid,
+    batch: i64,
     limit: i64,
-) -> Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
+) -> Result<Found> {
+    // Emails and connectors' deliveries have one endpoint per kind, which an index covers.
+    let endpoint = filter.endpoint.as_deref().or(match &filter.kind {
+        Some(DeliveryKind::Email) => Some(MAIL_ENDPOINT),
+        Some(DeliveryKind::Connector(name)) => Some(name.as_str()),
+        Some(DeliveryKind::Webhook) | None => None,
+    });
+    let source = match filter.state {
+        _ if filter.ticket.is_some() => "ticket",
+        Some(DeliveryState::Held | DeliveryState::Available | DeliveryState::Running) => "queue",
+        Some(DeliveryState::Cancelled) => "cancels",
+        Some(DeliveryState::Discarded) => "failures",
+        _ if endpoint.is_some() => "endpoint",
+        Some(DeliveryState::Completed) | None => "all",
+    };
+    let rows = sqlx::query!(
         r#"
-        SELECT s.delivery_id AS "id!"
-        FROM delivery_standing s JOIN deliveries d ON d.id = s.delivery_id
-        WHERE s.state = $1
-          AND ($2::uuid IS NULL OR d.ticket_id = $2)
-          AND ($3::text IS NULL OR s.kind = $3)
-          AND ($4::text IS NULL OR s.endpoint = $4)
-          AND ($5::uuid IS NULL OR s.delivery_id < $5)
-        ORDER BY s.delivery_id DESC
-        LIMIT $6
+        -- Each branch reads one index backwards; all but one are skipped.
+        WITH candidates AS MATERIALIZED (
+            (SELECT d.id FROM deliveries d WHERE $1 = 'ticket' AND d.ticket_id = $2 AND d.id < $3
+             ORDER BY d.id DESC LIMIT $4)
+            UNION ALL
+            (SELECT q.delivery_id FROM delivery_queue q WHERE $1 = 'queue' AND q.delivery_id < $3
+             ORDER BY q.delivery_id DESC LIMIT $4)
+            UNION ALL
+            (SELECT DISTINCT x.delivery_id FROM delivery_actions x
+             WHERE $1 = 'cancels' AND x.action = 'cancel' AND x.delivery_id < $3
+             ORDER BY x.delivery_id DESC LIMIT $4)
+            UNION ALL
+            (SELECT o.delivery_id FROM transactions o
+             WHERE $1 = 'failures' AND o.transaction_type = 'DeliveryFailed' AND o.delivery_id < $3
+             ORDER BY o.delivery_id DESC LIMIT $4)
+            UNION ALL
+            (SELECT d.id FROM deliveries d WHERE $1 = 'endpoint' AND d.endpoint = $5 AND d.id < $3
+             ORDER BY d.id DESC LIMIT $4)
+            UNION ALL
+            (SELECT d.id FROM deliveries d WHERE $1 = 'all' AND d.id < $3 ORDER BY d.id DESC LIMIT $4)
+        ),
+        matching AS (
+            SELECT c.id
+            FROM candidates c
+            -- Subqueries run per row; a join would be planned with the whole table.
+            CROSS JOIN LATERAL (SELECT d.endpoint, d.kind FROM deliveries d WHERE d.id = c.id OFFSET 0) d
+            WHERE ($5::text IS NULL OR d.endpoint = $5)
+              AND ($6::text IS NULL OR d.kind = $6)
+              AND ($7::text IS NULL OR $7 = coalesce(
+                  (SELECT s.state FROM delivery_standing s WHERE s.delivery_id = c.id),
+                  (SELECT 'completed' FROM transactions o
+                   WHERE o.delivery_id = c.id AND o.transaction_type <> 'DeliveryFailed' LIMIT 1),
+                  -- A delivery that failed after a resend that followed its cancel is discarded; its failure is recorded only once.
+                  (SELECT 'cancelled' FROM transactions o
+                   WHERE o.delivery_id = c.id AND o.transaction_type = 'DeliveryFailed' AND o.data ->> 'reason' = 'cancelled'
+                     AND 'resend' IS DISTINCT FROM (SELECT x.action FROM delivery_actions x
+                                                    WHERE x.delivery_id = c.id AND x.action IN ('cancel', 'resend')
+                                                    ORDER BY x.created_at DESC LIMIT 1)),
+                  'discarded'))
+            ORDER BY c.id DESC
+            LIMIT $8
+        )
+        SELECT id AS "id!", TRUE AS "matches!" FROM matching
+        UNION ALL
+        (SELECT id, FALSE FROM candidates WHERE (SELECT count(*) FROM candidates) = $4 ORDER BY id LIMIT 1)
         "#,
+        source,
+        filter.ticket.map(|ticket| ticket.0),
+        before,
+        batch,
+        endpoint,
+        filter.kind.as_ref().map(DeliveryKind::as_str),
         filter.state.map(DeliveryState::as_str),
-        filter.ticket.map(|ticket| ticket.0),
-        filter.kind.as_ref().map(DeliveryKind::as_str),
-        filter.endpoint,
-        before,
         limit
     )
     .fetch_all(db)
     .await
-    .map_err(error)
-}
-
-/// Reads discarded or cancelled deliveries from the failures in ticket histories, which have their own index.
-async fn given_up(
-    db: &mut PgConnection,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        r#"
-        SELECT o.delivery_id AS "id!"
-        FROM transactions o JOIN deliveries d ON d.id = o.delivery_id
-        WHERE o.transaction_type = 'DeliveryFailed'
-          -- A delivery that failed after a resend that followed its cancel is discarded; its failure is recorded only once.
-          AND ((o.data ->> 'reason') IS NOT DISTINCT FROM 'cancelled'
-               AND 'resend' IS DISTINCT FROM (SELECT x.action FROM delivery_actions x
-                                              WHERE x.delivery_id = o.delivery_id AND x.action IN ('cancel', 'resend')
-                                              ORDER BY x.created_at DESC LIMIT 1)) = $1
-          AND NOT EXISTS (SELECT FROM delivery_queue q WHERE q.delivery_id = o.delivery_id)
-          AND NOT EXISTS (SELECT FROM transactions s
-                          WHERE s.delivery_id = o.delivery_id AND s.transaction_type <> 'DeliveryFailed')
-          AND ($2::uuid IS NULL OR d.ticket_id = $2)
-          AND ($3::text IS NULL OR d.kind = $3)
-          AND ($4::text IS NULL OR d.endpoint = $4)
-          AND ($5::uuid IS NULL OR o.delivery_id < $5)
-        ORDER BY o.delivery_id DESC
-        LIMIT $6
-        "#,
-        filter.state == Some(DeliveryState::Cancelled),
-        filter.ticket.map(|ticket| ticket.0),
-        filter.kind.as_ref().map(DeliveryKind::as_str),
-        filter.endpoint,
-        before,
-        limit
-    )
-    .fetch_all(db)
-    .await
-    .map_err(error)
-}
-
-/// Reads from all deliveries. Most of them are completed, so that a page of completed ones is found quickly.
-async fn newest(
-    db: &mut PgConnection,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        r#"
-        SELECT d.id
-        FROM deliveries d
-        WHERE (NOT $1
-               -- Scalar subqueries run per row; an EXISTS would be planned as a join with the whole table.
-               OR ((SELECT TRUE FROM delivery_queue q WHERE q.delivery_id = d.id) IS NULL
-                   AND (SELECT TRUE FROM transactions o
-                        WHERE o.delivery_id = d.id AND o.transaction_type <> 'DeliveryFailed' LIMIT 1)))
-          AND ($2::uuid IS NULL OR d.ticket_id = $2)
-          AND ($3::text IS NULL OR d.kind = $3)
-          AND ($4::text IS NULL OR d.endpoint = $4)
-          AND ($5::uuid IS NULL OR d.id < $5)
-        ORDER BY d.id DESC
-        LIMIT $6
-        "#,
-        filter.state == Some(DeliveryState::Completed),
-        filter.ticket.map(|ticket| ticket.0),
-        filter.kind.as_ref().map(DeliveryKind::as_str),
-        filter.endpoint,
-        before,
-        limit
-    )
-    .fetch_all(db)
-    .await
-    .map_err(error)
+    .map_err(error)?;
+    let mut found = Found { ids: Vec::new(), stopped_at: None };
+    for row in rows {
+        if row.matches {
+            found.ids.push(row.id);
+        } else {
+            found.stopped_at = Some(row.id);
+        }
+    }
+    Ok(found)
 }
 
 /// Reads deliveries by id, newest first.
@@ -245,7 +252,8 @@ pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Del
                           ORDER BY x.created_at DESC LIMIT 1) THEN 'cancelled'
                     ELSE 'discarded' END AS "state!",
                v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS scrip_name, v.version AS "scrip_version?",
-               coalesce(s.attempts, (SELECT max(a.attempt) FROM delivery_attempts a WHERE a.delivery_id = d.id), o.attempts, 0)
+               coalesce(s.attempts, (SELECT max(a.attempt) FROM delivery_attempts a
+                                     WHERE a.delivery_id = d.id AND a.given_back_at IS NULL), o.attempts, 0)
                    AS "attempts!",
                a.outcome AS "outcome?", a.status_code AS "status_code?", a.detail AS "detail?", a.finished_at AS "finished_at?"
         FROM deliveries d

@@ -77,7 +77,7 @@ pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<DeliveryDetail
         FROM delivery_attempts a
         LEFT JOIN delivery_standing s ON s.delivery_id = a.delivery_id AND s.lease_token = a.lease_token
         LEFT JOIN connectors c ON c.id = a.connector_id
-        WHERE a.delivery_id = $1
+        WHERE a.delivery_id = $1 AND a.given_back_at IS NULL
         ORDER BY a.lease_token DESC
         LIMIT $2
         "#,

@@ -149,7 +149,8 @@ pub async fn resend(pool: &PgPool, delivery: DeliveryId, mut order: Order) -> Re
             INSERT INTO delivery_queue (delivery_id, kind, endpoint, due_at, attempts, attempts_before, resend_id)
             SELECT d.id, d.kind, d.endpoint, now(), n.attempts, n.attempts, $2
             FROM deliveries d
-            CROSS JOIN (SELECT coalesce(max(a.attempt), 0) AS attempts FROM delivery_attempts a WHERE a.delivery_id = $1) n
+            CROSS JOIN (SELECT coalesce(max(a.attempt), 0) AS attempts FROM delivery_attempts a
+                        WHERE a.delivery_id = $1 AND a.given_back_at IS NULL) n
             WHERE d.id = $1 AND d.payload IS NOT NULL
             ON CONFLICT ON CONSTRAINT delivery_queue_pk DO NOTHING
             RETURNING delivery_id

@@ -156,21 +156,38 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<BreakerCh
             AS t (id, token, outcome, code, detail, response, recipients, won, again, transaction, type, data, endpoint, health,
                   duration)
         ),
-        -- Only leases that were granted and not settled yet count. Everything below reads this.
-        noted AS (
-            UPDATE delivery_attempts a
-            SET finished_at = now(), outcome = told.outcome, status_code = told.code, detail = told.detail,
-                response = told.response, recipients = told.recipients, duration_ms = told.duration
-            FROM told
-            WHERE a.delivery_id = told.id AND a.lease_token = told.token AND a.finished_at IS NULL
-            RETURNING told.*
-        ),
-        -- In a fixed order, so that two settlements never deadlock; with the newest token, also after a wait.
-        held AS MATERIALIZED (
-            SELECT q.delivery_id, q.lease_token IS NOT DISTINCT FROM n.token AS current, n.won, n.again
-            FROM delivery_queue q JOIN noted n ON n.id = q.delivery_id
+        -- The rows are locked in a fixed order, first of the queue and then of the attempts, as in every statement that gives
+        -- back, extends or holds leases, so that they never deadlock. The token is the newest one, also after a wait.
+        queued AS MATERIALIZED (
+            SELECT q.delivery_id, q.lease_token
+            FROM delivery_queue q
+            WHERE q.delivery_id = ANY ($1)
             ORDER BY q.delivery_id
             FOR UPDATE OF q
+        ),
+        -- Only leases that were granted and not settled yet count. A lease that was given back can only succeed.
+        counted AS MATERIALIZED (
+            SELECT told.*
+            FROM told
+            -- Read first, so that its locks are taken first.
+            LEFT JOIN queued q ON q.delivery_id = told.id
+            JOIN delivery_attempts a ON a.delivery_id = told.id AND a.lease_token = told.token
+            WHERE a.finished_at IS NULL AND (a.given_back_at IS NULL OR told.won)
+            ORDER BY told.id, told.token
+            FOR UPDATE OF a
+        ),
+        -- Everything below reads this.
+        noted AS (
+            UPDATE delivery_attempts a
+            SET finished_at = now(), outcome = n.outcome, status_code = n.code, detail = n.detail, response = n.response,
+                recipients = n.recipients, duration_ms = n.duration, given_back_at = NULL
+            FROM counted n
+            WHERE a.delivery_id = n.id AND a.lease_token = n.token
+            RETURNING n.*
+        ),
+        held AS MATERIALIZED (
+            SELECT q.delivery_id, q.lease_token IS NOT DISTINCT FROM n.token AS current, n.won, n.again
+            FROM queued q JOIN noted n ON n.id = q.delivery_id
         ),
         finished AS (
             DELETE FROM delivery_queue q
@@ -180,7 +197,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<BreakerCh
         ),
         put_off AS (
             UPDATE delivery_queue q
-            SET due_at = now() + make_interval(secs => h.again), lease_token = NULL, let_go = FALSE
+            SET due_at = now() + make_interval(secs => h.again), lease_token = NULL, let_go = FALSE, returns = 0
             FROM held h
             WHERE q.delivery_id = h.delivery_id AND NOT h.won AND h.current AND h.again IS NOT NULL
         ),
@@ -200,6 +217,7 @@ pub async fn settle(pool: &PgPool, batch: &[Settlement]) -> Result<Vec<BreakerCh
                OR (n.id IN (SELECT delivery_id FROM finished)
                    AND NOT EXISTS (SELECT FROM transactions o
                                    WHERE o.delivery_id = n.id AND o.transaction_type <> 'DeliveryFailed'))
+            ORDER BY n.id
             ON CONFLICT (delivery_id, transaction_type) WHERE delivery_id IS NOT NULL DO NOTHING
         ),
         said AS (

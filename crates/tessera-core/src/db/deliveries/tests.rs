@@ -113,7 +113,7 @@ impl Case {
             }
             DeliveryEvent::GiveBack => {
                 let leased = self.leased.iter().map(|one| (one.delivery.id, one.token));
-                give_back(pool, &leased.collect::<Vec<_>>()).await
+                give_back(pool, &leased.collect::<Vec<_>>(), Due::Now).await
             }
             DeliveryEvent::Deliver | DeliveryEvent::Retry | DeliveryEvent::GiveUp => {
                 let Some(leased) = self.leased.clone() else { return };

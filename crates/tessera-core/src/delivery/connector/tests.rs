@@ -128,8 +128,57 @@ async fn what_is_returned_is_due_at_once_and_was_no_attempt() {
     assert_eq!(tell(&pool, other, vec![returned(&handed[0])]).await, [Receipt::UnknownLease]);
     assert_eq!(state(&pool, delivery).await, (DeliveryState::Running, 1));
     assert_eq!(tell(&pool, one, vec![returned(&handed[0])]).await, [Receipt::Recorded]);
+    assert_eq!(tell(&pool, one, vec![returned(&handed[0])]).await, [Receipt::AlreadySettled]);
+    assert_eq!(tell(&pool, one, vec![says(&handed[0], Outcome::Permanent)]).await, [Receipt::AlreadySettled]);
     let again = leased(&pool, other, 1).await;
     assert_eq!((again[0].leased.delivery.id, again[0].leased.attempt), (delivery, 1));
+    assert_eq!(whole(&pool, delivery).await.unwrap().attempts.len(), 1, "the running one");
+    // What it reached before it was interrupted is a fact.
+    assert_eq!(tell(&pool, one, vec![says(&handed[0], Outcome::Delivered)]).await, [Receipt::Recorded]);
+    assert_eq!(state(&pool, delivery).await.0, DeliveryState::Completed);
+}
+
+#[tokio::test]
+async fn a_connector_that_returns_everything_is_slowed_down() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let one = connector(&pool, "one").await;
+    queue(&pool, vec![chat(); 5]).await;
+    let mut leases = 0;
+    // Without a delay, this would go on for ever.
+    loop {
+        let handed = leased(&pool, one, 9).await;
+        if handed.is_empty() {
+            break;
+        }
+        leases += handed.len();
+        let told = handed.iter().map(|one| Told { said: Said::Returned, ..says(one, Outcome::Retry) });
+        tell(&pool, one, told.collect()).await;
+    }
+    assert!((10..=15).contains(&leases), "{leases}: each at once, then after a second");
+}
+
+#[tokio::test]
+async fn leases_that_no_connector_received_are_given_back_and_were_no_attempts() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let one = connector(&pool, "one").await;
+    let delivery = queue(&pool, vec![chat()]).await[0];
+    let wakeup = Arc::new(Wakeup::default());
+    let mut given_back = wakeup.listen();
+    let lease = async || super::lease(pool.clone(), Arc::clone(&wakeup), one, &room(1), ids()).await.unwrap();
+    let (handed, unsent) = lease().await;
+    assert_eq!(handed[0].leased.attempt, 1);
+    drop(unsent);
+    given_back.woken().await;
+    assert_eq!(state(&pool, delivery).await, (DeliveryState::Available, 0));
+    assert!(whole(&pool, delivery).await.unwrap().attempts.is_empty(), "it leaves no attempt");
+    let (handed, unsent) = lease().await;
+    assert_eq!(handed[0].leased.attempt, 1);
+    unsent.sent();
+    drop(unsent);
+    assert_eq!(state(&pool, delivery).await, (DeliveryState::Running, 1));
+    assert_eq!(tell(&pool, one, vec![says(&handed[0], Outcome::Delivered)]).await, [Receipt::Recorded]);
 }
 
 #[tokio::test]

@@ -183,6 +183,14 @@ async fn a_stop_gives_back_what_receivers_hold_up() {
     workers.stop().await;
     let (states, _) = tally(&pool).await;
     assert_eq!(states, BTreeMap::from([("available", 3)]), "due at once, for whoever comes next");
+    let counted: Vec<i32> = list(&pool, &Filter::default(), 10, None)
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(|one| one.attempts)
+        .collect();
+    assert_eq!(counted, [0; 3], "no attempt ended");
     hanging.open.send(true).unwrap();
     let workers = Workers::start(tools(&pool, &folder, DRAIN));
     let mut second = hanging.next(3).await;
@@ -190,7 +198,50 @@ async fn a_stop_gives_back_what_receivers_hold_up() {
     first.sort();
     second.sort();
     assert_eq!(first, second, "the same ids at every attempt");
+    for listed in list(&pool, &Filter::default(), 10, None).await.unwrap().items {
+        let attempts = deliveries::whole(&pool, listed.id).await.unwrap().attempts;
+        let shown: Vec<_> = attempts.iter().map(|one| (one.attempt, one.outcome.as_str())).collect();
+        assert_eq!(shown, [(1, "delivered")], "what was given back is not shown as lost");
+    }
     assert_eq!(tally(&pool).await.1, BTreeMap::from([("WebhookDelivery".into(), 3)]));
+}
+
+#[tokio::test]
+async fn the_lease_of_an_attempt_that_ended_is_extended_until_it_is_settled() {
+    let db = TestDb::new().await;
+    let (pool, folder) = (db.pools.write.clone(), tempfile::tempdir().unwrap());
+    let mut receiver = Receiver::start("200 OK", true).await;
+    queue(&pool, vec![webhook(&receiver.url)]).await;
+    let (ended, mut unsettled) = mpsc::channel(UNSETTLED_MAX);
+    let (tools, leases) = (tools(&pool, &folder, DRAIN), Leases::default());
+    let mut leaser = Leaser {
+        wakeup: tools.wakeup.listen(),
+        tools,
+        leases: leases.clone(),
+        ended,
+        running: JoinSet::new(),
+        slots: HashMap::new(),
+        brought: 0,
+        ended_since: 0,
+        broken: None,
+    };
+    leaser.lease().await;
+    receiver.next(1).await;
+    let done = leaser.running.join_next_with_id().await.unwrap();
+    leaser.vacate(done).await;
+    assert!(leaser.slots.is_empty());
+    let expire =
+        async || sqlx::query("UPDATE delivery_queue SET due_at = now()").execute(&pool).await.unwrap();
+    // The database rejects settlements for longer than a lease lasts.
+    expire().await;
+    leaser.extend().await;
+    assert_eq!(tally(&pool).await.0, BTreeMap::from([("running", 1)]), "nobody else sends it");
+    let (leased, attempt) = unsettled.recv().await.unwrap();
+    let settled = [settlement(leased, attempt, &mut Ids::new(NOW, 7))];
+    persist(&pool, &settled).await;
+    leases.end(&settled);
+    assert!(leases.all().is_empty());
+    assert_eq!(tally(&pool).await.0, BTreeMap::from([("completed", 1)]));
 }
 
 #[tokio::test]

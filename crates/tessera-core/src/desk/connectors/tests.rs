@@ -167,7 +167,7 @@ async fn deliveries_of_a_kind_are_held_until_a_connector_announces_it() {
         Some("chat 1.1")
     );
 
-    let leased = desk.lease(&added, &room("chat"), LONG, &CancellationToken::new()).await.unwrap();
+    let (leased, _unsent) = desk.lease(&added, &room("chat"), LONG, &CancellationToken::new()).await.unwrap();
     let Message::Json(text) = &leased[0].message else { panic!("JSON") };
     assert_eq!(text, r#"{"text":"Printer"}"#);
     let key = desk.tickets_of(&leased).await.unwrap().remove(&leased[0].leased.delivery.ticket.0).unwrap();
@@ -189,9 +189,27 @@ async fn a_lease_waits_for_new_deliveries_until_its_time_is_up_or_it_is_stopped(
     let desk = node(&db).await;
     let (added, _) = add(&desk, new("mailer", &["email"], None)).await.unwrap();
     let (room, stop) = (room("email"), CancellationToken::new());
-    assert!(desk.lease(&added, &room, Duration::ZERO, &stop).await.unwrap().is_empty());
+    assert!(desk.lease(&added, &room, Duration::ZERO, &stop).await.unwrap().0.is_empty());
     let (leased, ()) = tokio::join!(desk.lease(&added, &room, LONG, &stop), create_ticket(&desk));
-    assert_eq!(leased.unwrap().len(), 1);
+    assert_eq!(leased.unwrap().0.len(), 1);
     let (leased, ()) = tokio::join!(desk.lease(&added, &room, LONG, &stop), async { stop.cancel() });
-    assert!(leased.unwrap().is_empty());
+    assert!(leased.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_while_it_leases_gives_the_lease_back() {
+    let db = TestDb::new().await;
+    let desk = node(&db).await;
+    let (added, _) = add(&desk, new("mailer", &["email"], None)).await.unwrap();
+    let (room, stop) = (room("email"), CancellationToken::new());
+    create_ticket(&desk).await;
+    {
+        // Polled once, it has sent the statement; then the client hangs up.
+        let mut call = std::pin::pin!(desk.lease(&added, &room, LONG, &stop));
+        assert!(futures::poll!(&mut call).is_pending());
+    }
+    let (handed, _unsent) = desk.lease(&added, &room, LONG, &stop).await.unwrap();
+    assert_eq!(handed[0].leased.attempt, 1);
+    let shown = desk.delivery(&desk.administrator().unwrap(), handed[0].leased.delivery.id).await.unwrap();
+    assert_eq!((shown.listed.attempts, shown.attempts.len()), (1, 1), "only this one");
 }

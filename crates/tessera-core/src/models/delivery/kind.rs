@@ -47,7 +47,7 @@ impl fmt::Display for DeliveryKind {
 pub const KIND_MAX: usize = 32;
 
 /// The endpoint of every email.
-pub(super) const MAIL_ENDPOINT: &str = "smtp";
+pub const MAIL_ENDPOINT: &str = "smtp";
 
 /// The name of a kind that only connectors deliver: 1 to [`KIND_MAX`] characters of a-z, 0-9, `_` and `-`, beginning with a
 /// letter. The names of [`DeliveryKind::BUILTIN`] are not valid, nor is `smtp`: the name is also the endpoint of its

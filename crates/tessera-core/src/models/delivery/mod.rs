@@ -8,7 +8,7 @@ mod state;
 
 pub use attempt::{Attempt, AttemptOutcome, DETAIL_MAX, EXCERPT_MAX, RecipientAnswer, excerpt, sentence};
 pub use endpoint::{EndpointState, Health};
-pub use kind::{DeliveryKind, KIND_MAX, KindName};
+pub use kind::{DeliveryKind, KIND_MAX, KindName, MAIL_ENDPOINT};
 pub use payload::{Custom, DEPTH_HEADER, Email, HeaderValue, Payload, Recipient, RecipientOutcome, Webhook};
 pub use state::{DeliveryEvent, DeliveryState, HoldReason};
 

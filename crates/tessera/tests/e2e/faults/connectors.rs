@@ -77,7 +77,7 @@ async fn latest_again(server: &Server) -> Duration {
                  CROSS JOIN LATERAL (SELECT started_at FROM delivery_attempts n
                                      WHERE n.delivery_id = lost.delivery_id AND n.lease_token > lost.lease_token
                                      ORDER BY n.lease_token LIMIT 1) next
-                 WHERE lost.finished_at IS NULL";
+                 WHERE lost.finished_at IS NULL AND lost.given_back_at IS NULL";
     let row = sqlx::query(facts).fetch_one(&mut server.connection().await).await.unwrap();
     Duration::from_secs_f64(row.get(0))
 }

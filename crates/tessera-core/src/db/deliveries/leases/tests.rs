@@ -1,7 +1,9 @@
 //! Leasing and settling against a real database, with two workers at once where it matters.
 
 use super::*;
-use crate::db::deliveries::{BreakerChange, Filter, Settlement, Stored, list, settle, whole};
+use crate::db::deliveries::{
+    BreakerChange, Filter, Order, Settlement, Stored, cancel, list, resend, settle, whole,
+};
 use crate::db::delivery_fixtures::{NOW, mail, queue, webhook};
 use crate::error::Code;
 use crate::models::Change;
@@ -290,7 +292,7 @@ async fn leases_are_kept_alive_while_they_are_settled_in_whatever_order_they_are
     let (a, b, c) = tokio::join!(
         settle(&pool, &delivered),
         extend(&pool, Holder::Worker, &held, LEASE),
-        give_back(&pool, &held)
+        give_back(&pool, &held, Due::Now)
     );
     a.unwrap();
     b.unwrap();
@@ -336,7 +338,7 @@ async fn leases_are_kept_alive_and_given_back() {
         [held[1].0],
         "only the other ran out"
     );
-    give_back(&pool, &held).await.unwrap();
+    give_back(&pool, &held, Due::Now).await.unwrap();
     let again = take(&pool).await;
     assert_eq!(
         again.iter().map(|one| one.delivery.id).collect::<Vec<_>>(),
@@ -439,4 +441,118 @@ async fn a_mail_that_some_took_says_who_did_not_get_it() {
     assert_eq!(outcome.to, ["a@example.org"]);
     assert_eq!(outcome.missed, ["b@example.org", "c@example.org"]);
     assert_eq!(whole(&pool, ids[0]).await.unwrap().attempts[0].recipients, told);
+}
+
+/// The numbers and outcomes of a delivery's attempts, oldest first.
+async fn attempts(pool: &PgPool, id: DeliveryId) -> Vec<(i32, String)> {
+    let attempts = whole(pool, id).await.unwrap().attempts;
+    attempts.into_iter().rev().map(|one| (one.attempt, one.outcome)).collect()
+}
+
+/// The time until a delivery is due, in seconds.
+async fn due_in(pool: &PgPool) -> f64 {
+    sqlx::query_scalar("SELECT extract(epoch FROM due_at - now())::float8 FROM delivery_queue")
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_that_was_given_back_was_no_attempt_and_is_not_shown() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let id = queue(&pool, vec![webhook("https://a.example/")]).await[0];
+    for due in [Due::Now, Due::Later, Due::Now] {
+        let leased = take(&pool).await.remove(0);
+        assert_eq!((leased.attempt, leased.in_schedule), (1, 1));
+        give_back(&pool, &[(id, leased.token)], due).await.unwrap();
+        // Nobody has it any more, so a second report changes nothing.
+        give_back(&pool, &[(id, leased.token)], due).await.unwrap();
+        assert_eq!(attempts(&pool, id).await, []);
+        assert_eq!(whole(&pool, id).await.unwrap().listed.attempts, 0);
+        time_passes(&pool).await;
+    }
+    let leased = take(&pool).await.remove(0);
+    settled(&pool, &leased, AttemptOutcome::Permanent, None).await;
+    assert_eq!(attempts(&pool, id).await, [(1, "permanent".to_owned())]);
+    resend(&pool, id, Order { actor: SYSTEM_USER, ids: Ids::new(NOW, 99) }).await.unwrap();
+    let again = take(&pool).await.remove(0);
+    give_back(&pool, &[(id, again.token)], Due::Now).await.unwrap();
+    cancel(&pool, id, Order { actor: SYSTEM_USER, ids: Ids::new(NOW, 100) }).await.unwrap();
+    assert_eq!(whole(&pool, id).await.unwrap().listed.attempts, 1, "the resend was never attempted");
+}
+
+#[tokio::test]
+async fn a_success_of_a_lease_that_was_given_back_counts_and_a_failure_does_not() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let id = queue(&pool, vec![webhook("https://a.example/")]).await[0];
+    let first = take(&pool).await.remove(0);
+    give_back(&pool, &[(id, first.token)], Due::Later).await.unwrap();
+    settled(&pool, &first, AttemptOutcome::Retry, MINUTE).await;
+    settled(&pool, &first, AttemptOutcome::Permanent, None).await;
+    assert_eq!(attempts(&pool, id).await, []);
+    let second = take(&pool).await.remove(0);
+    settled(&pool, &first, AttemptOutcome::Delivered, None).await;
+    let shown = attempts(&pool, id).await;
+    assert_eq!(shown, [(1, "delivered".to_owned()), (1, "lost".to_owned())], "two did run at once");
+    settled(&pool, &second, AttemptOutcome::Delivered, None).await;
+    assert_eq!(outcomes(&pool).await, ["WebhookDelivery"]);
+}
+
+#[tokio::test]
+async fn what_is_returned_again_and_again_is_due_later_each_time_until_an_attempt_ends() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let id = queue(&pool, vec![webhook("https://a.example/")]).await[0];
+    let bounce = async || {
+        time_passes(&pool).await;
+        let leased = take(&pool).await.remove(0);
+        give_back(&pool, &[(id, leased.token)], Due::Later).await.unwrap();
+        due_in(&pool).await
+    };
+    for delay in [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0] {
+        let due = bounce().await;
+        assert!((delay - 0.9..=delay).contains(&due), "{due} instead of {delay}");
+    }
+    sqlx::query("UPDATE delivery_queue SET returns = 2000000000").execute(&pool).await.unwrap();
+    assert!(bounce().await <= RETURN_MAX.as_secs_f64());
+    time_passes(&pool).await;
+    let leased = take(&pool).await.remove(0);
+    assert_eq!(leased.attempt, 1);
+    settled(&pool, &leased, AttemptOutcome::Retry, MINUTE).await;
+    assert!(bounce().await <= 0.0, "an attempt ended, so the next return is the first again");
+}
+
+#[tokio::test]
+async fn settlements_and_returns_of_the_same_leases_in_any_order_never_deadlock() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    for round in 0..5 {
+        queue(&pool, (0..100).map(|n| webhook(&format!("https://h{n}.example/"))).collect()).await;
+        let leased = lease(&pool, Holder::Worker, &room(100, 1), LEASE).await.unwrap();
+        let told = |outcome, again, seed: u64| -> Vec<Settlement> {
+            leased.iter().map(|one| ended(one, outcome, again, one.token as u64 * 1_000 + seed)).collect()
+        };
+        let there = told(AttemptOutcome::Delivered, None, round);
+        let mut back = told(AttemptOutcome::Retry, MINUTE, round + 10);
+        back.reverse();
+        let mut twice = told(AttemptOutcome::Delivered, None, round + 20);
+        twice.rotate_left(37);
+        let mut held: Vec<_> = leased.iter().map(|one| (one.delivery.id, one.token)).collect();
+        held.rotate_right(11);
+        let set: Vec<_> =
+            held.iter().rev().map(|(id, token)| (*id, *token, HoldReason::Unrecorded)).collect();
+        let (a, b, c, d, e, f) = tokio::join!(
+            settle(&pool, &there),
+            settle(&pool, &back),
+            settle(&pool, &twice),
+            give_back(&pool, &held, Due::Later),
+            extend(&pool, Holder::Worker, &held, LEASE),
+            set_aside(&pool, &set)
+        );
+        for done in [a.map(drop), b.map(drop), c.map(drop), d, e.map(drop), f] {
+            done.unwrap();
+        }
+    }
 }

@@ -26,6 +26,11 @@ async fn every_state(pool: &PgPool) -> Vec<DeliveryId> {
         outcome(3, "WebhookDelivery", "{}"),
         outcome(4, "DeliveryFailed", "{\"reason\": \"permanent\"}"),
         outcome(5, "DeliveryFailed", "{\"reason\": \"cancelled\"}"),
+        format!(
+            "INSERT INTO delivery_actions (id, delivery_id, action, actor_id)
+             SELECT gen_random_uuid(), '{}', 'cancel', creator_id FROM transactions WHERE seq = 1;",
+            ids[5]
+        ),
     ];
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.concat())).execute(pool).await.unwrap();
     ids
@@ -106,7 +111,7 @@ async fn lists_by_state_do_not_walk_the_table() {
         let before: i64 = sqlx::query_scalar(read).fetch_one(&mut *tx).await.unwrap();
         let found = ids_of(&mut tx, &filter, None, 11).await.unwrap();
         let after: i64 = sqlx::query_scalar(read).fetch_one(&mut *tx).await.unwrap();
-        assert!(!found.is_empty());
+        assert!(!found.ids.is_empty());
         assert!(after - before < 200, "{state:?}: {} rows read", after - before);
     }
 }
@@ -154,4 +159,80 @@ async fn endpoints_count_what_was_tried_by_the_hour() {
     assert_eq!(figures(1).await[0], (a.clone(), vec![(3, 1)], Some(20)));
     assert_eq!(figures(168).await[0].1.len(), 3);
     assert_eq!(endpoints(&pool, 24, Some("smtp")).await.unwrap().len(), 1);
+}
+
+/// Deliveries that were all given up.
+async fn given_up(pool: &PgPool, count: i64) -> Vec<Uuid> {
+    let ids = queue(pool, vec![webhook("https://a.example/")]).await;
+    // After the first, so that they are newer.
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "INSERT INTO deliveries
+         SELECT (lpad(to_hex(n + (('x' || left(replace(d.id::text, '-', ''), 15))::bit(60)::bigint)), 15, '0')
+                 || right(replace(d.id::text, '-', ''), 17))::uuid,
+                d.transaction_id, d.ticket_id, d.scrip_version_id, d.kind, d.endpoint, d.payload, d.body, d.created_at
+         FROM deliveries d, generate_series(1, {count}) n WHERE d.id = '{id}';
+         INSERT INTO transactions (ticket_id, request_id, batch_seq, transaction_type, data, creator_id, delivery_id)
+         SELECT t.ticket_id, t.request_id, 0, 'DeliveryFailed', '{{\"reason\": \"permanent\"}}', t.creator_id, d.id
+         FROM deliveries d JOIN transactions t ON t.id = d.transaction_id WHERE d.id > '{id}';",
+        id = ids[0]
+    )))
+    .execute(pool)
+    .await
+    .unwrap();
+    sqlx::query_scalar("SELECT id FROM deliveries WHERE id >= $1 ORDER BY id")
+        .bind(ids[0].0)
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_page_searches_so_many_deliveries_and_no_more_and_its_cursor_goes_on() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let waiting = DeliveryId(given_up(&pool, SEARCHED_MAX + 500).await[0]);
+    // Webhooks have many endpoints, so that no index has the kind.
+    let kind = Some(DeliveryKind::Webhook);
+    let filter = Filter { state: Some(DeliveryState::Completed), kind, ..Filter::default() };
+    let first = list(&pool, &filter, 10, None).await.unwrap();
+    assert!(first.items.is_empty() && first.next_cursor.is_some(), "it stops, and can go on");
+    let last = list(&pool, &filter, 10, first.next_cursor.as_deref()).await.unwrap();
+    assert!(last.items.is_empty() && last.next_cursor.is_none());
+    for (filter, name) in [
+        (Filter { state: Some(DeliveryState::Available), ..Filter::default() }, "the queue has one"),
+        (Filter { state: Some(DeliveryState::Cancelled), ..Filter::default() }, "no operator cancelled one"),
+        (Filter { kind: Some(DeliveryKind::Email), ..Filter::default() }, "mail has an endpoint of its own"),
+        (Filter { endpoint: Some("https://b.example".into()), ..Filter::default() }, "so has this"),
+    ] {
+        let page = list(&pool, &filter, 10, None).await.unwrap();
+        let found: Vec<_> = page.items.iter().map(|one| one.id).collect();
+        let expected =
+            if filter.state == Some(DeliveryState::Available) { vec![waiting] } else { Vec::new() };
+        assert_eq!((found, page.next_cursor), (expected, None), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_a_state_follow_each_other_without_gaps_over_what_is_in_another() {
+    let db = TestDb::new().await;
+    let pool = db.pools.write.clone();
+    let all = given_up(&pool, 700).await;
+    let hidden = "UPDATE transactions SET transaction_type = 'WebhookDelivery' WHERE delivery_id = ANY ($1)";
+    let (delivered, discarded): (Vec<_>, Vec<_>) = all[1..].iter().enumerate().partition(|(n, _)| n % 7 > 0);
+    let of = |some: Vec<(usize, &Uuid)>| some.into_iter().map(|(_, id)| *id).rev().collect::<Vec<_>>();
+    let (delivered, discarded) = (of(delivered), of(discarded));
+    sqlx::query(hidden).bind(&delivered).execute(&pool).await.unwrap();
+    for (state, expected) in [(DeliveryState::Completed, delivered), (DeliveryState::Discarded, discarded)] {
+        let filter = Filter { state: Some(state), ..Filter::default() };
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = list(&pool, &filter, 13, cursor.as_deref()).await.unwrap();
+            found.extend(page.items.iter().map(|one| one.id.0));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{state:?}");
+    }
 }
