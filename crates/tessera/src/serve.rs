@@ -65,7 +65,7 @@ async fn serve(
     let pools = Pools::new(database.options());
     migrate::run_on(database).await?;
     // Requests need the partitions. The rest of the maintenance may take long and runs while requests are served.
-    create_partitions(&pools).await;
+    maintenance::make_partitions(&pools.write, clock::now()).await;
     let guard = Guard::new(config.webhook_allow.clone());
     let (mail, mail_to) = mail_transport(config)?;
     let mail_to = if config.sends(&DeliveryKind::Email) { mail_to } else { "connectors".to_owned() };
@@ -203,13 +203,6 @@ impl Cleanup {
     }
 }
 
-/// Creates the partitions of the next months. A failure is logged and retried the next time.
-async fn create_partitions(pools: &Pools) {
-    if let Err(error) = maintenance::make_partitions(&pools.write, clock::now()).await {
-        tracing::warn!(%error, "cannot create the partitions of the next months; rows go to the default partition");
-    }
-}
-
 impl Maintenance {
     fn new(pools: Pools, retention: Retention) -> Self {
         Self { pools, retention, cleanup: Cleanup::new(clock::now().date()) }
@@ -219,7 +212,7 @@ impl Maintenance {
     async fn run_once(&mut self) {
         let (pool, now) = (&self.pools.write, clock::now());
         let Retention { traces_days, attempts_days, payloads_days } = self.retention;
-        create_partitions(&self.pools).await;
+        maintenance::make_partitions(pool, now).await;
         if let Err(error) = maintenance::forget_keys(pool, now).await {
             tracing::warn!(%error, "cannot delete old idempotency keys");
         }

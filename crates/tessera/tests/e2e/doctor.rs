@@ -38,6 +38,7 @@ async fn a_healthy_desk_has_no_failures_and_nothing_is_sent() {
             "versions",
             "schema",
             "deliveries",
+            "partitions",
             "webhooks",
         ];
         for about in all {

@@ -7,7 +7,8 @@ use crate::failpoint::Failpoint;
 use crate::models::id::first_id_of;
 use serde::Deserialize;
 use sqlx::postgres::PgQueryResult;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use std::error::Error as StdError;
 use time::{Date, Duration, Month, OffsetDateTime, Time};
 use uuid::Uuid;
 
@@ -50,15 +51,15 @@ fn horizon(days: u32, now: OffsetDateTime) -> Option<OffsetDateTime> {
 }
 
 /// Deletes old traces: whole months at once, and the rows of the default partition in batches. Returns the numbers of months
-/// and rows that were deleted.
+/// and rows that were deleted. A month that cannot be deleted is logged and left for the next run; it does not stop the others.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn drop_traces(pool: &PgPool, days: u32, now: OffsetDateTime) -> Result<(usize, u64)> {
     let Some(horizon) = horizon(days, now) else { return Ok((0, 0)) };
-    let months = old_months(pool, "request_traces", horizon).await?;
-    for month in &months {
-        drop_partition(pool, "request_traces", *month).await?;
+    let mut months = 0;
+    for month in old_months(pool, "request_traces", horizon).await? {
+        months += usize::from(drop_partition(pool, "request_traces", month).await);
     }
     let rows = in_batches(|| {
         let delete = sqlx::query!(
@@ -71,7 +72,7 @@ pub async fn drop_traces(pool: &PgPool, days: u32, now: OffsetDateTime) -> Resul
         );
         delete.execute(pool)
     });
-    Ok((months.len(), rows.await?))
+    Ok((months, rows.await?))
 }
 
 /// Deletes old attempts, as [`drop_traces`] does. A month in which an unfinished delivery was created is kept until that is
@@ -92,8 +93,7 @@ pub async fn drop_attempts(pool: &PgPool, days: u32, now: OffsetDateTime) -> Res
         .await
         .map_err(error)?;
         if !is_needed {
-            drop_partition(pool, "delivery_attempts", month).await?;
-            months += 1;
+            months += usize::from(drop_partition(pool, "delivery_attempts", month).await);
         }
     }
     let rows = in_batches(|| {
@@ -170,8 +170,19 @@ async fn old_months(pool: &PgPool, table: &str, horizon: OffsetDateTime) -> Resu
     Ok(names.iter().filter_map(|name| month_of(table, name)).filter(is_old).collect())
 }
 
-async fn drop_partition(pool: &PgPool, table: &str, month: Date) -> Result<()> {
-    alter(pool, format!("DROP TABLE IF EXISTS {}", partition(table, month))).await
+/// Drops the partition of a month, and returns whether that succeeded; a failure is logged.
+async fn drop_partition(pool: &PgPool, table: &str, month: Date) -> bool {
+    let partition = partition(table, month);
+    let dropped = alter(pool, format!("DROP TABLE IF EXISTS {partition}")).await;
+    let failed = dropped.as_ref().err();
+    if let Some(error) = failed {
+        tracing::warn!(
+            partition,
+            error = error as &dyn StdError,
+            "cannot drop an old partition; retrying in an hour"
+        );
+    }
+    failed.is_none()
 }
 
 /// Runs a statement that locks a whole table, and gives up after [`LOCK_TIMEOUT`] if the table is in use.
@@ -195,27 +206,47 @@ fn month_of(table: &str, name: &str) -> Option<Date> {
     Date::from_calendar_date(year.parse().ok()?, month, 1).ok()
 }
 
+/// Returns the tables and months that need a partition: this month and the next ones.
+fn needed(now: OffsetDateTime) -> impl Iterator<Item = (&'static str, Date)> {
+    let this = now.date().replace_day(1).unwrap_or(now.date());
+    let months = std::iter::successors(Some(this), |month| Some(following(*month))).take(MONTHS_AHEAD);
+    months.flat_map(|month| PARTITIONED.map(|table| (table, month)))
+}
+
 /// Creates missing partitions for this month and the next ones. Rows of other months go to the default partition, so a server
-/// that was off for a year loses nothing.
+/// that was off for a year loses nothing. A partition that cannot be created, for example because the default partition already
+/// has rows of its month, is logged and tried again at the next run; it does not stop the others.
+pub async fn make_partitions(pool: &PgPool, now: OffsetDateTime) {
+    for (table, month) in needed(now) {
+        let name = partition(table, month);
+        let (from, to) = (first_id_of(start(month)), first_id_of(start(following(month))));
+        let statement = format!(
+            "CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}')"
+        );
+        if let Err(error) = alter(pool, statement).await {
+            tracing::warn!(
+                partition = name,
+                error = &error as &dyn StdError,
+                "cannot create a partition; its rows go to the default partition; retrying in an hour"
+            );
+        }
+        Failpoint::PartitionMade.pass();
+    }
+}
+
+/// Returns the names of the partitions of this month and the next ones that do not exist.
 ///
 /// # Errors
-/// Those of the database, for example if the default partition already has rows of such a month.
-pub async fn make_partitions(pool: &PgPool, now: OffsetDateTime) -> Result<()> {
-    let mut month = now.date().replace_day(1).unwrap_or(now.date());
-    for _ in 0..MONTHS_AHEAD {
-        let next = following(month);
-        for table in PARTITIONED {
-            let name = partition(table, month);
-            let (from, to) = (first_id_of(start(month)), first_id_of(start(next)));
-            let statement = format!(
-                "CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}')"
-            );
-            alter(pool, statement).await?;
-            Failpoint::PartitionMade.pass();
-        }
-        month = next;
-    }
-    Ok(())
+/// Those of the database.
+pub async fn missing_partitions(db: &mut PgConnection, now: OffsetDateTime) -> Result<Vec<String>> {
+    let names: Vec<String> = needed(now).map(|(table, month)| partition(table, month)).collect();
+    sqlx::query_scalar!(
+        r#"SELECT n.name AS "name!" FROM unnest($1::text[]) AS n (name) WHERE to_regclass(n.name) IS NULL ORDER BY 1"#,
+        &names
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)
 }
 
 fn following(month: Date) -> Date {
@@ -265,7 +296,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
     use crate::testing::TestDb;
     use time::macros::{date, datetime};
 
@@ -285,8 +315,8 @@ mod tests {
     async fn partitions_are_made_once_and_take_the_rows_of_their_month() {
         let db = TestDb::new().await;
         let now = datetime!(2026-11-23 10:00 UTC);
-        make_partitions(&db.pools.write, now).await.unwrap();
-        make_partitions(&db.pools.write, now).await.unwrap();
+        make_partitions(&db.pools.write, now).await;
+        make_partitions(&db.pools.write, now).await;
         for moment in [now, datetime!(2027-01-31 23:59 UTC)] {
             let id: uuid::Uuid = crate::models::Ids::new(moment, 1).draw();
             sqlx::query("INSERT INTO request_traces VALUES ($1, '[]')")
@@ -334,21 +364,47 @@ mod tests {
     async fn a_partition_that_is_read_is_dropped_the_next_time() {
         let db = TestDb::new().await;
         let pool = db.pools.write.clone();
-        make_partitions(&pool, datetime!(2026-05-10 10:00 UTC)).await.unwrap();
+        make_partitions(&pool, datetime!(2026-05-10 10:00 UTC)).await;
         let now = datetime!(2026-12-01 0:00 UTC);
         let mut reader = pool.begin().await.unwrap();
         sqlx::query("SELECT FROM request_traces").execute(&mut *reader).await.unwrap();
-        assert_eq!(drop_traces(&pool, 90, now).await.unwrap_err().code(), Code::Locked);
+        assert_eq!(drop_traces(&pool, 90, now).await.unwrap(), (0, 0));
         assert_eq!(partitions(&pool, "request_traces").await.len(), 3);
         reader.rollback().await.unwrap();
         assert_eq!(drop_traces(&pool, 90, now).await.unwrap(), (3, 0));
     }
 
     #[tokio::test]
+    async fn a_month_that_cannot_be_made_or_dropped_stops_no_other() {
+        let db = TestDb::new().await;
+        let (pool, now) = (db.pools.write.clone(), datetime!(2026-05-10 10:00 UTC));
+        // The default partition has rows of June, so that June cannot be made.
+        let id: Uuid = crate::models::Ids::new(datetime!(2026-06-02 0:00 UTC), 1).draw();
+        sqlx::query("INSERT INTO request_traces VALUES ($1, '[]')").bind(id).execute(&pool).await.unwrap();
+        make_partitions(&pool, now).await;
+        let may_and_july = [date!(2026 - 05 - 01), date!(2026 - 07 - 01)];
+        assert_eq!(partitions(&pool, "request_traces").await, may_and_july);
+        assert_eq!(partitions(&pool, "delivery_attempts").await.len(), 3);
+        let mut connection = pool.acquire().await.unwrap();
+        let missing = missing_partitions(&mut connection, now).await.unwrap();
+        assert_eq!(missing, ["request_traces_2026_06"]);
+        sqlx::query("DELETE FROM request_traces").execute(&pool).await.unwrap();
+        make_partitions(&pool, now).await;
+        assert!(missing_partitions(&mut connection, now).await.unwrap().is_empty(), "the next run makes it");
+
+        // A reader of one month keeps only this one.
+        let mut reader = pool.begin().await.unwrap();
+        sqlx::query("SELECT FROM request_traces_2026_05").execute(&mut *reader).await.unwrap();
+        let (months, _) = drop_traces(&pool, 90, datetime!(2026-12-01 0:00 UTC)).await.unwrap();
+        assert_eq!(months, 2);
+        assert_eq!(partitions(&pool, "request_traces").await, [date!(2026 - 05 - 01)]);
+    }
+
+    #[tokio::test]
     async fn traces_go_by_the_month_and_from_the_default_partition_by_the_row() {
         let db = TestDb::new().await;
         let pool = db.pools.write.clone();
-        make_partitions(&pool, datetime!(2026-08-10 10:00 UTC)).await.unwrap();
+        make_partitions(&pool, datetime!(2026-08-10 10:00 UTC)).await;
         let moments = [
             datetime!(2026-05-01 0:00 UTC),
             datetime!(2026-08-31 0:00 UTC),
@@ -377,7 +433,7 @@ mod tests {
     async fn attempts_of_what_is_not_finished_stay() {
         let db = TestDb::new().await;
         let pool = db.pools.write.clone();
-        make_partitions(&pool, datetime!(2026-05-10 10:00 UTC)).await.unwrap();
+        make_partitions(&pool, datetime!(2026-05-10 10:00 UTC)).await;
         let attempt = async |moment, seed| -> Uuid {
             let id: Uuid = crate::models::Ids::new(moment, seed).draw();
             sqlx::query("INSERT INTO delivery_attempts (delivery_id, lease_token, attempt, started_at) VALUES ($1, 1, 1, now())")

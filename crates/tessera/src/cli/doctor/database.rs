@@ -2,6 +2,7 @@
 
 use sqlx::{Connection as _, PgConnection};
 use tessera_core::db::ops::doctor::{self, Deliveries, ServerInfo};
+use tessera_core::db::ops::maintenance::missing_partitions;
 use tessera_core::desk::clock;
 use time::OffsetDateTime;
 
@@ -57,6 +58,10 @@ pub(super) async fn check(config: &Config, database: &Database) -> Vec<Finding> 
         findings.push(match doctor::deliveries(&mut db, ours).await {
             Ok(seen) => deliveries(&seen),
             Err(error) => refused("the deliveries", error),
+        });
+        findings.push(match missing_partitions(&mut db, ours).await {
+            Ok(missing) => partitions(&missing),
+            Err(error) => refused("the partitions", error),
         });
         findings.extend(outside::webhooks(config, &mut db).await);
     }
@@ -195,6 +200,15 @@ async fn schema(db: &mut PgConnection) -> Finding {
     }
 }
 
+fn partitions(missing: &[String]) -> Finding {
+    if missing.is_empty() {
+        return Finding::good("partitions", "those of this month and the next two exist");
+    }
+    let seen = format!("missing: {}; their rows go to the default partition", missing.join(", "));
+    let advice = "start the server, which creates them and tries again every hour; its log says why one cannot be created";
+    Finding::warning("partitions", seen, advice)
+}
+
 fn deliveries(seen: &Deliveries) -> Finding {
     let text = format!("{} are waiting, {} failed for good within a day", seen.waiting, seen.dead);
     match seen.overdue_seconds {
@@ -253,6 +267,14 @@ mod tests {
             (Verdict::Warning, "the database's clock is 3.0 s behind this machine's")
         );
         assert_eq!(clocks(&server(), now - time::Duration::minutes(2)).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_partition_that_is_missing_is_a_warning_that_names_it() {
+        assert_eq!(partitions(&[]).verdict, Verdict::Good);
+        let seen = partitions(&["request_traces_2026_12".to_owned()]);
+        assert_eq!(seen.verdict, Verdict::Warning);
+        assert!(seen.seen.contains("request_traces_2026_12"), "{}", seen.seen);
     }
 
     #[test]
