@@ -20,6 +20,7 @@ import (
 
 	"tessera.dev/integrations/internal/attempt"
 	"tessera.dev/integrations/internal/weburl"
+	"tessera.dev/integrations/pkg/tessera"
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
@@ -225,37 +226,9 @@ func read(ctx context.Context, body io.Reader) (string, string) {
 
 // withoutSecrets returns the attempt with its texts truncated and without secrets, which the receiver may have sent back.
 func withoutSecrets(made attempt.Attempt, secrets map[string]string) attempt.Attempt {
-	for _, name := range slices.Sorted(maps.Keys(secrets)) {
-		value := secrets[name]
-		key := strings.TrimPrefix(value, keyPrefix)
-		for _, form := range []string{value, key, strings.Trim(quoted(key), `"`)} {
-			if form != "" {
-				blot := "(secret " + name + ")"
-				made.Detail = strings.ReplaceAll(made.Detail, form, blot)
-				made.Response = strings.ReplaceAll(made.Response, form, blot)
-			}
-		}
-	}
-	made.Detail, made.Response = attempt.Sentence(made.Detail), attempt.Excerpt(made.Response)
+	mask := tessera.NewMask(secrets)
+	made.Detail, made.Response = attempt.Sentence(mask.Text(made.Detail)), attempt.Excerpt(mask.Text(made.Response))
 	return made
-}
-
-// quoted returns text as a JSON string with as few escapes as possible.
-func quoted(text string) string {
-	short := map[rune]string{
-		'"': `\"`, '\\': `\\`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`,
-	}
-	var json strings.Builder
-	for _, r := range text {
-		if escape, found := short[r]; found {
-			json.WriteString(escape)
-		} else if r < ' ' {
-			fmt.Fprintf(&json, `\u%04x`, r)
-		} else {
-			json.WriteRune(r)
-		}
-	}
-	return `"` + json.String() + `"`
 }
 
 // retryAfter returns the delay from a Retry-After header (RFC 9110, 10.2.3), which is a number of seconds or a date. It

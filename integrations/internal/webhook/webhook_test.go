@@ -367,16 +367,6 @@ func TestErrorsOfLibrariesContainNoSecret(t *testing.T) {
 	}
 }
 
-func TestASecretIsQuotedAsJSON(t *testing.T) {
-	for text, want := range map[string]string{
-		"a\"b\\c\n\r\t\b\f\x01\x7f\u2028<>&ü": `"a\"b\\c\n\r\t\b\f\u0001` + "\x7f\u2028<>&ü\"",
-	} {
-		if got := quoted(text); got != want {
-			t.Errorf("%q: %s", text, got)
-		}
-	}
-}
-
 func TestConnectionsAreReusedAndHTTP2IsSupported(t *testing.T) {
 	connections, protocols := map[string]bool{}, map[string]bool{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

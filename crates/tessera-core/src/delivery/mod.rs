@@ -5,6 +5,7 @@
 pub mod connector;
 pub mod email;
 pub mod guard;
+mod mask;
 pub mod retry;
 mod secrets;
 pub mod settle;
@@ -15,7 +16,7 @@ pub mod webhook;
 pub mod worker;
 
 use crate::models::delivery::{
-    Attempt, AttemptOutcome as Outcome, Health, Leased, RecipientAnswer, excerpt, sentence,
+    Attempt, AttemptOutcome as Outcome, Health, Leased, RecipientAnswer, sentence,
 };
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Mail by SMTP: one session per attempt, with a separate answer for each recipient.
 
 use super::email::{Built, build};
+use super::mask::Mask;
 use super::retry::TROUBLE_WAIT;
 use super::{Attempt, Health, Leased, Outcome, RecipientAnswer, sentence};
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ pub struct SmtpTransport {
     port: u16,
     tls: Tls,
     credentials: Option<Credentials>,
+    mask: Mask,
     hello: ClientId,
     dialogue: Duration,
     idle: Mutex<Vec<(Instant, AsyncSmtpConnection)>>,
@@ -68,6 +70,8 @@ impl SmtpTransport {
             return Err(fault("contains more than a host and a port; use smtp://host:port".to_owned()));
         }
         let credentials = credentials(&url).map_err(fault)?;
+        let password = url.password().map(|text| percent_decode_str(text).decode_utf8_lossy());
+        let mask = Mask::new(password.as_deref().map(|password| ("mail.smtp_url", password)));
         let wish = wish(&url).map_err(fault)?;
         let tls = tls(&url, &host, wish.as_deref(), credentials.is_some()).map_err(fault)?;
         let port = url.port().unwrap_or(match (url.scheme(), &credentials) {
@@ -83,7 +87,8 @@ impl SmtpTransport {
             }
             Err(_) => ClientId::Domain(hello.to_owned()),
         };
-        Ok(Self { host, port, tls, credentials, hello, dialogue: DIALOGUE_TIMEOUT, idle: Mutex::default() })
+        let idle = Mutex::default();
+        Ok(Self { host, port, tls, credentials, mask, hello, dialogue: DIALOGUE_TIMEOUT, idle })
     }
 
     /// Makes one attempt for the recipients that have no final answer yet. Every failure becomes the outcome of the attempt.
@@ -105,7 +110,7 @@ impl SmtpTransport {
             Err(fault) => Attempt::new(Outcome::Permanent, fault),
         };
         attempt.duration = started.elapsed();
-        attempt
+        self.mask.attempt(attempt)
     }
 
     /// Connects as for an email, with encryption and password as configured, and disconnects without sending anything. Returns a
@@ -114,7 +119,7 @@ impl SmtpTransport {
     /// # Errors
     /// A sentence with the server's reply, or with the reason why the connection failed.
     pub async fn probe(&self) -> std::result::Result<String, String> {
-        let mut connection = self.connect().await.map_err(|error| self.words(&error))?;
+        let mut connection = self.connect().await.map_err(|error| self.mask.text(&self.words(&error)))?;
         let encrypted = if connection.is_encrypted() { "encrypted" } else { "not encrypted" };
         let user =
             if self.credentials.is_some() { "the password is accepted" } else { "no password is configured" };

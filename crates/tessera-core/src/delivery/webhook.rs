@@ -1,9 +1,10 @@
 //! Webhooks: one signed HTTP request per attempt, through the address guard, with one deadline and a limit on the response body.
 
 use super::guard::{Guard, GuardedResolver, Refused, SystemResolver};
+use super::mask::Mask;
 use super::retry::{TROUBLE_WAIT, retry_after};
 use super::sign::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
-use super::{Attempt, Health, Leased, Outcome, excerpt, sentence};
+use super::{Attempt, Health, Leased, Outcome};
 use crate::error::{Error, Result};
 use crate::models::delivery::{HeaderValue, Payload, Webhook};
 use crate::models::secret::Secret;
@@ -306,20 +307,10 @@ fn unanswered(error: &reqwest::Error) -> Attempt {
     Attempt::new(Outcome::Retry, detail).with_health(Health::Fails).with_wait(wait)
 }
 
-/// Redacts the secrets of an attempt and truncates the response: a receiver may send back what it got.
-pub(super) fn without_secrets(mut attempt: Attempt, webhook: &Webhook, secrets: &Secrets) -> Attempt {
-    let redact = |text: String| {
-        secret_names(webhook).into_iter().fold(text, |text, name| {
-            let value = secrets.get(name).map_or("", Secret::expose);
-            let key = value.strip_prefix("whsec_").unwrap_or(value);
-            let escaped = serde_json::Value::from(key).to_string();
-            let forms = [value, key, escaped.trim_matches('"')].into_iter().filter(|form| !form.is_empty());
-            forms.fold(text, |text, form| text.replace(form, &format!("(secret {name})")))
-        })
-    };
-    attempt.detail = sentence(&redact(attempt.detail));
-    attempt.response = attempt.response.map(|text| excerpt(&redact(text)));
-    attempt
+/// Masks the secrets of a webhook in an attempt: a receiver may send back what it got.
+pub(super) fn without_secrets(attempt: Attempt, webhook: &Webhook, secrets: &Secrets) -> Attempt {
+    let known = secret_names(webhook).into_iter();
+    Mask::new(known.filter_map(|name| Some((name, secrets.get(name)?.expose())))).attempt(attempt)
 }
 
 #[cfg(test)]
