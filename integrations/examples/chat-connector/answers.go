@@ -29,7 +29,7 @@ func (c *connector) judge(delivery *tessera.Delivery, place string, response *ht
 		root
 	}
 	_ = json.Unmarshal(words, &said) // Most servers return "ok", which is not JSON.
-	report := tessera.Report{StatusCode: response.StatusCode, Response: string(words), Health: tesserav1.Health_HEALTH_WORKS}
+	report := tessera.Report{StatusCode: response.StatusCode, Response: c.mask.Text(string(words)), Health: tesserav1.Health_HEALTH_WORKS}
 	if response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= 500 {
 		report.Health = tesserav1.Health_HEALTH_FAILS
 	}
@@ -39,7 +39,10 @@ func (c *connector) judge(delivery *tessera.Delivery, place string, response *ht
 		c.threads.keep(place, said.root)
 		return nil
 	}
-	err := fmt.Errorf("the chat server returned %d: %.200s", response.StatusCode, words)
+	err := fmt.Errorf("the chat server returned %d: %.200s", response.StatusCode, c.mask.Text(string(words)))
+	if response.StatusCode/100 == 3 {
+		err = fmt.Errorf("the chat server returned %d: redirects are not followed; set CHAT_URL to the target of the redirect", response.StatusCode)
+	}
 	if seconds, no := strconv.Atoi(response.Header.Get("Retry-After")); no == nil {
 		return tessera.RetryAfter(time.Duration(seconds)*time.Second, err)
 	}

@@ -48,9 +48,11 @@ type message struct {
 // connector is the handler with its settings.
 type connector struct {
 	url, token string
-	text       *template.Template
-	threadKey  bool
-	threads    *threads
+	// mask hides the URL and the token in responses and errors, which Tessera stores.
+	mask      *tessera.Mask
+	text      *template.Template
+	threadKey bool
+	threads   *threads
 }
 
 func main() {
@@ -61,6 +63,7 @@ func main() {
 	flag.Parse()
 	known, err := open(*file)
 	c := connector{url: secret("CHAT_URL"), token: secret("CHAT_TOKEN"), threadKey: *key, threads: known}
+	c.mask = maskOf(c.url, c.token)
 	if err == nil {
 		c.text, err = template.New("--template").Parse(*text)
 	}
@@ -77,6 +80,19 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// client follows no redirects: they would send the message to another address, and the URL to it in the header Referer.
+var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+// maskOf returns a mask for the URL, whose path is its secret, and the token.
+func maskOf(address, token string) *tessera.Mask {
+	secrets := map[string]string{"CHAT_TOKEN": token}
+	if parsed, err := url.Parse(address); err == nil {
+		secrets["CHAT_URL"] = strings.Trim(parsed.RequestURI(), "/")
+		secrets["CHAT_URL user"] = parsed.User.String()
+	}
+	return tessera.NewMask(secrets)
 }
 
 // deliver posts one message.
@@ -106,13 +122,13 @@ func (c *connector) deliver(ctx context.Context, delivery *tessera.Delivery) err
 	if c.token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		if broken := new(url.Error); errors.As(err, &broken) {
 			err = broken.Err // The outer error contains the URL, which is a secret.
 		}
 		delivery.Report(tessera.Report{Health: tesserav1.Health_HEALTH_FAILS})
-		return err
+		return errors.New(c.mask.Text(err.Error()))
 	}
 	defer func() { _ = response.Body.Close() }()
 	return c.judge(delivery, place, response)

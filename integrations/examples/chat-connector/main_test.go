@@ -36,7 +36,7 @@ func TestTheChatConnectorConforms(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			c := connector{url: receiver.URL, text: template.Must(template.New("").Parse("{{.Text}}")), threads: known}
+			c := connector{url: receiver.URL, mask: maskOf(receiver.URL, ""), text: template.Must(template.New("").Parse("{{.Text}}")), threads: known}
 			config.Schema = schema
 			return tessera.Run(ctx, config, c.deliver)
 		},
@@ -81,7 +81,8 @@ func poster(t *testing.T, c *chat, file string) *connector {
 		t.Fatal(err)
 	}
 	text := template.Must(template.New("").Parse("<{{.Ticket.URL}}|#{{.Ticket.Number}}> {{.Text}}"))
-	return &connector{url: c.URL + "/hooks/canary", text: text, threads: known}
+	url := c.URL + "/hooks/canary"
+	return &connector{url: url, mask: maskOf(url, "xoxb-4711"), text: text, threads: known}
 }
 
 func delivery(number int64, payload string) *tessera.Delivery {
@@ -215,5 +216,40 @@ func TestErrorsDoNotContainTheURL(t *testing.T) {
 func TestTheSchemaIsJSON(t *testing.T) {
 	if !json.Valid([]byte(schema)) {
 		t.Error(schema)
+	}
+}
+
+func TestARedirectIsNotFollowedAndNeverSeesTheURL(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		asked := 0
+		target := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			asked++
+			t.Errorf("%d: %s with Referer %q", status, r.URL, r.Header.Get("Referer"))
+		}))
+		c := newChat(t)
+		from := httptest.NewServer(http.RedirectHandler(target.URL+"/elsewhere", status))
+		p := poster(t, c, "")
+		p.url = from.URL + "/hooks/canary"
+		err := p.deliver(t.Context(), delivery(7, `{"text": "x"}`))
+		if err == nil || asked != 0 || !strings.Contains(err.Error(), "redirects are not followed") || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%d: %v", status, err)
+		}
+		from.Close()
+		target.Close()
+	}
+}
+
+func TestResponsesThatContainTheURLOrTheTokenAreMasked(t *testing.T) {
+	for _, said := range []string{
+		"no hook /hooks/canary here", "NO HOOK HOOKS/CANARY", "wrong token xoxb-4711", "wrong token eG94Yi00NzEx", "1174-bxox",
+	} {
+		c := newChat(t)
+		c.status, c.answer = 403, said
+		p := poster(t, c, "")
+		p.token = "xoxb-4711"
+		err := p.deliver(t.Context(), delivery(7, `{"text": "x"}`))
+		if err == nil || !strings.Contains(err.Error(), "(secret CHAT_") {
+			t.Errorf("%s: %v", said, err)
+		}
 	}
 }
