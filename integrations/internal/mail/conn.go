@@ -17,12 +17,22 @@ import (
 )
 
 const (
-	// lineMax is the maximum length of one line of a reply, in bytes.
+	// lineMax is the part of a reply's line that is kept, in bytes. The rest is skipped.
 	lineMax = 1000
 	// answerMax is the maximum length of a whole reply, in bytes.
 	answerMax = 100_000
 	// challengesMax is the maximum number of challenges during a login.
 	challengesMax = 10
+	// challenge is the code of a reply that asks for the next part of a login.
+	challenge = 334
+)
+
+// A class is the kind of reply that a command must get: its first digit.
+type class int
+
+const (
+	done class = 2
+	more class = 3
 )
 
 // A fault is an error of the protocol, with the same text as in Tessera's own workers.
@@ -31,7 +41,6 @@ type fault string
 func (f fault) Error() string { return string(f) }
 
 const (
-	errName       fault = "Could not read server name"
 	errNoTLS      fault = "STARTTLS is not supported on this server"
 	errMechanism  fault = "No compatible authentication mechanism was found"
 	errChallenge  fault = "This mechanism does not expect a challenge"
@@ -39,36 +48,37 @@ const (
 	errQuestion   fault = "Unrecognized challenge"
 	errChallenges fault = "Unexpected number of challenges"
 	errTooLarge   fault = "SMTP response too large"
-	errTooLong    fault = "SMTP response line too long"
 	errIncomplete fault = "incomplete response"
 )
 
-// An answer is the reply to one command.
+// An answer is the reply to one command. Its three digits decide what it means; its text, or the lack of one, and its encoding
+// never do (RFC 5321, 4.2).
 type answer struct {
 	code  int
 	lines []string
 }
 
-// words returns the code and the text of all lines.
+// words returns the code and the text. An enhanced status code (RFC 2034) that is repeated on each line is included once.
 func (a answer) words() string {
-	return fmt.Sprintf("%d %s", a.code, strings.Join(a.lines, " "))
+	repeated := enhancedCode(a)
+	text := fmt.Sprint(a.code)
+	for n, line := range a.lines {
+		rest, found := strings.CutPrefix(line, repeated)
+		if n > 0 && repeated != "" && found && strings.HasPrefix(rest, " ") {
+			line = strings.TrimLeft(rest, " ")
+		}
+		if line != "" {
+			text += " " + line
+		}
+	}
+	return text
 }
 
-// A replyError is a reply with a 4xx or 5xx code.
+// A replyError is a reply that rejects a command, or that does not fit it.
 type replyError struct{ answer }
 
-// Error returns the code and the text. An enhanced status code (RFC 2034) at the beginning of every line is included once.
-func (e *replyError) Error() string {
-	repeated := enhancedCode(e.answer)
-	text := e.lines[0]
-	for _, line := range e.lines[1:] {
-		if rest, found := strings.CutPrefix(line, repeated); repeated != "" && found && strings.HasPrefix(rest, " ") {
-			line = strings.TrimLeft(rest, " \t")
-		}
-		text += " " + line
-	}
-	return fmt.Sprintf("%d %s", e.code, text)
-}
+// Error returns the code and the text.
+func (e *replyError) Error() string { return e.words() }
 
 // enhancedCode returns the enhanced status code at the beginning of a reply, if it agrees with the code of the reply.
 func enhancedCode(a answer) string {
@@ -87,8 +97,11 @@ func enhancedCode(a answer) string {
 
 // firstWord returns the first word of a reply; empty if it has no text.
 func firstWord(a answer) string {
-	word, _, _ := strings.Cut(strings.TrimSpace(a.lines[0]), " ")
-	return word
+	words := strings.Fields(strings.Join(a.lines, " "))
+	if len(words) == 0 {
+		return ""
+	}
+	return words[0]
 }
 
 // A conn is a connection to a mail server after the greeting.
@@ -102,7 +115,11 @@ type conn struct {
 // greet waits for the greeting of the server and sends EHLO.
 func greet(network net.Conn, hello string) (*conn, error) {
 	c := &conn{Conn: network, lines: bufio.NewReaderSize(network, lineMax)}
-	if _, err := c.answer(); err != nil {
+	said, err := c.answer()
+	if err == nil {
+		_, err = check(done, said)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return c, c.hello(hello)
@@ -110,17 +127,14 @@ func greet(network net.Conn, hello string) (*conn, error) {
 
 // hello sends EHLO and stores the extensions that the server offers. If that fails, it sends QUIT.
 func (c *conn) hello(name string) error {
-	said, err := c.command("EHLO " + name)
-	if err == nil && firstWord(said) == "" {
-		err = errName
-	}
+	said, err := c.command("EHLO "+name, done)
 	if err != nil {
 		c.quit()
 		return err
 	}
 	c.offers = map[string]bool{}
-	for _, line := range said.lines {
-		words := strings.Fields(line)
+	for _, line := range said.lines[1:] {
+		words := strings.Fields(strings.ReplaceAll(strings.ToUpper(line), "AUTH=", "AUTH "))
 		if len(words) == 0 {
 			continue
 		}
@@ -137,7 +151,7 @@ func (c *conn) encrypt(ctx context.Context, config *tls.Config, hello string) er
 	if !c.offers["STARTTLS"] {
 		return errNoTLS
 	}
-	if _, err := c.command("STARTTLS"); err != nil {
+	if _, err := c.command("STARTTLS", done); err != nil {
 		c.quit()
 		return err
 	}
@@ -155,27 +169,34 @@ func (c *conn) logIn(user, password string) error {
 	encode := base64.StdEncoding.EncodeToString
 	switch {
 	case c.offers["AUTH PLAIN"]:
-		said, err := c.command("AUTH PLAIN " + encode([]byte("\x00"+user+"\x00"+password)))
-		if err == nil && said.code == 334 {
-			if _, err = questionOf(said); err == nil {
-				err = errChallenge
-			}
+		said, err := c.exchange("AUTH PLAIN " + encode([]byte("\x00"+user+"\x00"+password)))
+		if err == nil && said.code == challenge {
+			return errChallenge
+		}
+		if err == nil {
+			_, err = check(done, said)
 		}
 		return err
 	case !c.offers["AUTH LOGIN"]:
 		return errMechanism
 	}
-	said, err := c.command("AUTH LOGIN")
-	for range challengesMax {
-		if err != nil || said.code != 334 {
+	said, err := c.exchange("AUTH LOGIN")
+	for round := range challengesMax {
+		if err == nil && said.code != challenge {
+			_, err = check(done, said)
+			if err != nil && round > 0 {
+				c.quit()
+			}
+			return err
+		}
+		if err != nil {
 			return err
 		}
 		reply, err := replyTo(said, user, password)
 		if err != nil {
 			return err
 		}
-		if said, err = c.command(encode([]byte(reply))); err != nil {
-			c.quit()
+		if said, err = c.exchange(encode([]byte(reply))); err != nil {
 			return err
 		}
 	}
@@ -206,12 +227,29 @@ func questionOf(said answer) (string, error) {
 	return string(question), err
 }
 
-// command sends one line and returns the reply; a reply with a 4xx or 5xx code is a *replyError.
-func (c *conn) command(line string) (answer, error) {
+// command sends one line and returns the reply; a reply of another class is a *replyError.
+func (c *conn) command(line string, expected class) (answer, error) {
+	said, err := c.exchange(line)
+	if err != nil {
+		return answer{}, err
+	}
+	return check(expected, said)
+}
+
+// exchange sends one line and returns the reply, whatever its code.
+func (c *conn) exchange(line string) (answer, error) {
 	if _, err := io.WriteString(c, line+"\r\n"); err != nil {
 		return answer{}, err
 	}
 	return c.answer()
+}
+
+// check returns the reply, or a *replyError if it is not of the expected class.
+func check(expected class, said answer) (answer, error) {
+	if said.code/100 != int(expected) {
+		return answer{}, &replyError{said}
+	}
+	return said, nil
 }
 
 // message sends a whole message, dot-stuffed, and returns the reply.
@@ -223,73 +261,85 @@ func (c *conn) message(message []byte) (answer, error) {
 	if _, err := c.Write(append(stuffed, "\r\n.\r\n"...)); err != nil {
 		return answer{}, err
 	}
-	return c.answer()
+	said, err := c.answer()
+	if err != nil {
+		return answer{}, err
+	}
+	return check(done, said)
 }
 
 // quit sends QUIT, and closes the connection without an error if the server has already closed it.
 func (c *conn) quit() {
-	_, _ = c.command("QUIT")
+	_, _ = c.command("QUIT", done)
 	_ = c.Close()
 }
 
+// answer reads a reply of one or more lines. The last line decides. A server that closes the connection after at least one line
+// has answered.
 func (c *conn) answer() (answer, error) {
-	var said answer
-	for length := 0; ; {
-		line, err := c.line()
+	said, left := answer{}, answerMax
+	for {
+		line, err := c.line(&left)
+		if errors.Is(err, errIncomplete) && said.code != 0 {
+			return said, nil
+		}
 		if err != nil {
 			return answer{}, err
 		}
-		if length += len(line); length > answerMax {
-			return answer{}, errTooLarge
-		}
-		code, isLast, err := parseLine(line)
+		code, rest, err := parseLine(line)
 		if err != nil {
 			return answer{}, err
 		}
-		if said.code != 0 && code != said.code {
-			return answer{}, fmt.Errorf("a reply has two codes, %d and %d", said.code, code)
+		text, isContinued := strings.CutPrefix(rest, "-")
+		said.code, said.lines = code, append(said.lines, strings.TrimSpace(text))
+		if !isContinued {
+			return said, nil
 		}
-		said.code, said.lines = code, append(said.lines, line[4:])
-		if !isLast {
-			continue
-		}
-		if code >= 400 {
-			return answer{}, &replyError{said}
-		}
-		return said, nil
 	}
 }
 
-// line returns the next line without the CRLF at its end.
-func (c *conn) line() (string, error) {
+// line returns the next line without its end, or its first lineMax bytes. Bytes that are not UTF-8 are read as Latin-1.
+func (c *conn) line(left *int) (string, error) {
 	var line []byte
 	for {
 		part, err := c.lines.ReadSlice('\n')
-		line = append(line, part...)
+		if *left -= len(part); *left < 0 {
+			return "", errTooLarge
+		}
+		line = append(line, part[:min(len(part), lineMax-min(lineMax, len(line)))]...)
+		isEnd := err == nil || errors.Is(err, io.EOF) && len(line) > 0
 		switch {
-		case len(line) > lineMax:
-			return "", errTooLong
+		case isEnd:
+			return decode(bytes.TrimRight(line, "\r\n")), nil
 		case errors.Is(err, io.EOF):
 			return "", errIncomplete
-		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return "", err
-		case !utf8.Valid(line):
-			return "", errors.New("a reply is not UTF-8")
-		case bytes.HasSuffix(line, []byte("\r\n")):
-			return string(line[:len(line)-2]), nil
 		}
 	}
 }
 
-// parseLine returns the code of a line, and whether it is the last line of the reply.
-func parseLine(line string) (int, bool, error) {
-	isAnswer := len(line) >= 4 && line[0] >= '2' && line[0] <= '5' && line[1] >= '0' && line[1] <= '5' &&
-		line[2] >= '0' && line[2] <= '9' && (line[3] == ' ' || line[3] == '-')
-	if !isAnswer {
-		return 0, false, fmt.Errorf("not an SMTP reply: %.100q", line)
+// decode decodes the text of a reply as UTF-8, or as Latin-1 if it is not UTF-8.
+func decode(text []byte) string {
+	if utf8.Valid(text) {
+		return string(text)
+	}
+	runes := make([]rune, len(text))
+	for n, b := range text {
+		runes[n] = rune(b)
+	}
+	return string(runes)
+}
+
+// parseLine returns the code of a line, and the rest of the line, which begins with a hyphen if another line follows.
+func parseLine(line string) (int, string, error) {
+	isDigit := func(n int) bool { return n < len(line) && line[n] >= '0' && line[n] <= '9' }
+	isCode := isDigit(0) && isDigit(1) && isDigit(2) && !isDigit(3) && line[0] >= '2' && line[0] <= '5'
+	if !isCode {
+		return 0, "", fmt.Errorf("not an SMTP reply: %.100q", line)
 	}
 	code := int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
-	return code, line[3] == ' ', nil
+	return code, line[3:], nil
 }
 
 // until sets a deadline for reads and writes, which also fail when ctx ends. The caller must call the returned function to

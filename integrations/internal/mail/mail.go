@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode"
 
+	"golang.org/x/net/idna"
+
 	"tessera.dev/integrations/internal/attempt"
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
@@ -39,6 +41,9 @@ const (
 	// notAuthenticated means "authentication required" or "must issue STARTTLS first": it concerns the connection and not the
 	// mail, although it is a reply to MAIL.
 	notAuthenticated = 530
+
+	// foreignLocalPart is why a server cannot take an address (RFC 6531).
+	foreignLocalPart = `the address is not ASCII before the "@", and the mail server does not support such addresses (SMTPUTF8)`
 )
 
 // A Transport sends mail through one mail server. It keeps connections open between mails, so a process should have only one.
@@ -106,22 +111,63 @@ func (t *Transport) Send(ctx context.Context, hello string, mail *tesserav1.Emai
 	if len(mail.GetRecipients()) == 0 {
 		return attempt.New(attempt.Permanent, "the mail has no recipient")
 	}
-	addresses := mail.GetRecipients()
-	if mail.GetSender() != "" {
-		addresses = append([]string{mail.GetSender()}, addresses...)
-	}
-	for _, address := range addresses {
-		if !isAddress(address) {
-			return attempt.New(attempt.Permanent, fmt.Sprintf("%q is not a mail address", address))
+	sender := mail.GetSender()
+	if sender != "" {
+		var err error
+		if sender, err = mailbox(sender); err != nil {
+			return attempt.New(attempt.Permanent, "the sender "+err.Error())
 		}
 	}
-	answers, health, failed := t.converse(ctx, helloName(hello), mail)
+	receivers := receiversOf(mail)
+	if !slices.ContainsFunc(receivers, func(receiver receiver) bool { return receiver.fault == nil }) {
+		return attempt.New(attempt.Permanent, receivers[0].fault.Error())
+	}
+	answers, health, failed := t.converse(ctx, helloName(hello), envelope{sender, receivers, mail.GetMessage()})
 	if failed != nil {
 		return *failed
 	}
 	made := conclude(answers)
 	made.Health = health
 	return made
+}
+
+// An envelope is a mail with its addresses as the server gets them.
+type envelope struct {
+	sender    string
+	receivers []receiver
+	message   []byte
+}
+
+// A receiver is a recipient: the address by which its answer is reported, and the mailbox for RCPT, or why it has no mailbox.
+type receiver struct {
+	address, mailbox string
+	fault            error
+}
+
+func receiversOf(mail *tesserav1.EmailMessage) []receiver {
+	var all []receiver
+	for _, address := range mail.GetRecipients() {
+		mailbox, err := mailbox(address)
+		all = append(all, receiver{address, mailbox, err})
+	}
+	return all
+}
+
+// mailbox returns an address with its domain in ASCII (RFC 5891), which every mail server accepts.
+func mailbox(address string) (string, error) {
+	if !isAddress(address) {
+		return "", fmt.Errorf("%q is not a mail address", address)
+	}
+	at := strings.LastIndexByte(address, '@')
+	local, domain := address[:at], address[at+1:]
+	if isASCII(domain) {
+		return address, nil
+	}
+	domain, err := idna.Lookup.ToASCII(domain)
+	if err != nil {
+		return "", fmt.Errorf("%q is not a mail address", address)
+	}
+	return local + "@" + domain, nil
 }
 
 // isAddress reports whether a text is an address that is safe between the angle brackets of a command.
@@ -132,7 +178,7 @@ func isAddress(text string) bool {
 
 // converse carries out the whole conversation. It returns the results for the recipients and the health of the server, or the
 // failed attempt if it ended before the replies for the recipients.
-func (t *Transport) converse(ctx context.Context, hello string, mail *tesserav1.EmailMessage) (
+func (t *Transport) converse(ctx context.Context, hello string, mail envelope) (
 	[]*tesserav1.RecipientAnswer, tesserav1.Health, *attempt.Attempt,
 ) {
 	c, answers, failed := t.introduce(ctx, hello, mail, time.Now().Add(t.dialogue))
@@ -144,7 +190,7 @@ func (t *Transport) converse(ctx context.Context, hello string, mail *tesserav1.
 		t.reset(ctx, c)
 		return answers, attempt.Works, nil
 	}
-	said, err := t.handOver(ctx, c, mail.GetMessage())
+	said, err := t.handOver(ctx, c, mail.message)
 	outcome, words, health := attempt.Delivered, attempt.Sentence(said.words()), attempt.Works
 	if err != nil {
 		_ = c.Close()
@@ -164,8 +210,8 @@ func (t *Transport) converse(ctx context.Context, hello string, mail *tesserav1.
 	return answers, health, nil
 }
 
-// introduce sends MAIL, and RCPT for each recipient.
-func (t *Transport) introduce(ctx context.Context, hello string, mail *tesserav1.EmailMessage, end time.Time) (
+// introduce sends MAIL, and RCPT for each recipient. A recipient whose address the server cannot take is rejected alone.
+func (t *Transport) introduce(ctx context.Context, hello string, mail envelope, end time.Time) (
 	*conn, []*tesserav1.RecipientAnswer, *attempt.Attempt,
 ) {
 	c, failed := t.begin(ctx, hello, mail, end)
@@ -174,25 +220,32 @@ func (t *Transport) introduce(ctx context.Context, hello string, mail *tesserav1
 	}
 	defer c.until(ctx, end)()
 	var answers []*tesserav1.RecipientAnswer
-	for _, recipient := range mail.GetRecipients() {
-		outcome, words := attempt.Delivered, ""
-		said, err := c.command("RCPT TO:<" + recipient + ">")
-		switch code := codeOf(err); {
-		case err == nil:
-			words = attempt.Sentence(said.words())
-		case code != 0 && code != closing:
-			outcome, words = severity(err), t.words(err)
+	for _, receiver := range mail.receivers {
+		outcome, words := attempt.Permanent, ""
+		switch {
+		case receiver.fault != nil:
+			words = attempt.Sentence(receiver.fault.Error())
+		case !isASCII(receiver.mailbox) && !c.offers["SMTPUTF8"]:
+			words = foreignLocalPart
 		default:
-			_ = c.Close()
-			return nil, nil, t.broken(err)
+			said, err := c.command("RCPT TO:<"+receiver.mailbox+">", done)
+			switch code := codeOf(err); {
+			case err == nil:
+				outcome, words = attempt.Delivered, attempt.Sentence(said.words())
+			case code != 0 && code != closing:
+				outcome, words = severity(err), t.words(err)
+			default:
+				_ = c.Close()
+				return nil, nil, t.broken(err)
+			}
 		}
-		answers = append(answers, &tesserav1.RecipientAnswer{Address: recipient, Outcome: outcome, Answer: words})
+		answers = append(answers, &tesserav1.RecipientAnswer{Address: receiver.address, Outcome: outcome, Answer: words})
 	}
 	return c, answers, nil
 }
 
 // begin returns a connection on which the server has accepted MAIL.
-func (t *Transport) begin(ctx context.Context, hello string, mail *tesserav1.EmailMessage, end time.Time) (
+func (t *Transport) begin(ctx context.Context, hello string, mail envelope, end time.Time) (
 	*conn, *attempt.Attempt,
 ) {
 	for c := t.takeIdle(); c != nil; c = t.takeIdle() {
@@ -219,21 +272,20 @@ func (t *Transport) begin(ctx context.Context, hello string, mail *tesserav1.Ema
 }
 
 // offer sends MAIL. It closes the connection unless the server accepts it.
-func (t *Transport) offer(ctx context.Context, c *conn, mail *tesserav1.EmailMessage, end time.Time) (*attempt.Attempt, error) {
-	command := "MAIL FROM:<" + mail.GetSender() + ">"
-	isPlain := isASCII(string(mail.GetMessage())) && isASCII(mail.GetSender()) && !slices.ContainsFunc(mail.GetRecipients(),
-		func(address string) bool { return !isASCII(address) })
-	if !isPlain {
-		if !c.offers["SMTPUTF8"] {
-			_ = c.Close()
-			failed := attempt.New(attempt.Permanent,
-				"an address is not ASCII, and the mail server does not support such addresses (SMTPUTF8)")
-			return &failed, nil
-		}
+func (t *Transport) offer(ctx context.Context, c *conn, mail envelope, end time.Time) (*attempt.Attempt, error) {
+	command := "MAIL FROM:<" + mail.sender + ">"
+	isPlain := isASCII(mail.sender) && isASCII(string(mail.message))
+	if !isPlain && !c.offers["SMTPUTF8"] {
+		_ = c.Close()
+		failed := attempt.New(attempt.Permanent, foreignLocalPart+": the sender "+mail.sender)
+		return &failed, nil
+	}
+	isForeign := func(receiver receiver) bool { return !isASCII(receiver.mailbox) }
+	if c.offers["SMTPUTF8"] && (!isPlain || slices.ContainsFunc(mail.receivers, isForeign)) {
 		command += " SMTPUTF8"
 	}
 	defer c.until(ctx, end)()
-	_, err := c.command(command)
+	_, err := c.command(command, done)
 	if err != nil {
 		_ = c.Close()
 	}
@@ -247,7 +299,7 @@ func isASCII(text string) bool {
 // handOver sends the message itself.
 func (t *Transport) handOver(ctx context.Context, c *conn, message []byte) (answer, error) {
 	defer c.until(ctx, time.Now().Add(messageTimeout))()
-	if _, err := c.command("DATA"); err != nil {
+	if _, err := c.command("DATA", more); err != nil {
 		return answer{}, err
 	}
 	return c.message(message)
@@ -256,7 +308,7 @@ func (t *Transport) handOver(ctx context.Context, c *conn, message []byte) (answ
 // reset prepares a connection for the next mail after every recipient was rejected.
 func (t *Transport) reset(ctx context.Context, c *conn) {
 	defer c.until(ctx, time.Now().Add(t.dialogue))()
-	if _, err := c.command("RSET"); err != nil {
+	if _, err := c.command("RSET", done); err != nil {
 		_ = c.Close()
 		return
 	}
@@ -413,9 +465,10 @@ func severity(err error) tesserav1.Outcome {
 	return attempt.Retry
 }
 
-// healthOf returns the health of the server after a rejected message: it works, unless it closed the connection.
+// healthOf returns the health of the server after a rejected message: it works, unless it closed the connection or
+// does not speak SMTP.
 func healthOf(err error) tesserav1.Health {
-	if code := codeOf(err); code == 0 || code == closing {
+	if code := codeOf(err); code < 400 || code == closing {
 		return attempt.Fails
 	}
 	return attempt.Works

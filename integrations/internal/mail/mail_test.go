@@ -242,7 +242,7 @@ func TestAnAddressCannotInjectCommands(t *testing.T) {
 	for _, address := range []string{
 		"a@b\r\nRCPT TO:<c@d", "a@b\n", "nobody", "@example.org", "a@", "a\x00@b", "a@b> SIZE=1", "a@b c", "<a@b>",
 	} {
-		for _, hostile := range []*tesserav1.EmailMessage{mailFrom(address), mail("a@example.org", address)} {
+		for _, hostile := range []*tesserav1.EmailMessage{mailFrom(address), mail(address)} {
 			made := server.transport(t).Send(t.Context(), hello, hostile)
 			if made.Outcome != attempt.Permanent || made.Health != attempt.Unknown || !strings.HasSuffix(made.Detail, " is not a mail address") {
 				t.Errorf("%q: %+v", address, made)
@@ -252,11 +252,16 @@ func TestAnAddressCannotInjectCommands(t *testing.T) {
 	if made := server.transport(t).Send(t.Context(), hello, &tesserav1.EmailMessage{}); made.Outcome != attempt.Permanent || made.Detail != "the mail has no recipient" {
 		t.Errorf("%+v", made)
 	}
-	if made := server.transport(t).Send(t.Context(), hello, mail("a@example.org", "")); made.Outcome != attempt.Permanent {
-		t.Errorf("%+v", made)
-	}
 	if heard := server.commands(); len(heard) > 0 {
 		t.Error(heard)
+	}
+	alone := serve(t, willing)
+	made := alone.transport(t).Send(t.Context(), hello, mail("", "a@example.org", "a@b\r\nRCPT TO:<c@d"))
+	if made.Outcome != attempt.Delivered || made.Recipients[0].GetOutcome() != attempt.Permanent || made.Recipients[2].GetOutcome() != attempt.Permanent {
+		t.Errorf("%+v", made)
+	}
+	if want := []string{conversation[0], conversation[1], "RCPT TO:<a@example.org>", "DATA"}; !slices.Equal(alone.commands(), want) {
+		t.Error(alone.commands())
 	}
 	if made := server.transport(t).Send(t.Context(), hello, mailFrom("")); made.Outcome != attempt.Delivered || server.commands()[1] != "MAIL FROM:<>" {
 		t.Errorf("%+v", made)
@@ -500,6 +505,60 @@ func TestSMTPUTF8IsOnlyUsedForNonASCIIMails(t *testing.T) {
 	}
 }
 
+func TestATakenMessageIsTakenHoweverItsReplyEnds(t *testing.T) {
+	for _, words := range []string{"250", "250\n", "250 ok\n", "250-ok\r\n", "250-ok\r\n250-and\r\n", "250 \xc4\xe3\xba\xc3"} {
+		if made := lastWords(t, words); made.Outcome != attempt.Delivered || made.StatusCode != 250 {
+			t.Errorf("%q: %+v", words, made)
+		}
+	}
+	for _, words := range []string{"", "\r\n", "25", "ok\r\n", "354\r\n"} {
+		if made := lastWords(t, words); made.Outcome != attempt.Retry {
+			t.Errorf("%q: %+v", words, made)
+		}
+	}
+}
+
+// lastWords sends a mail to a server that closes the connection after these bytes.
+func lastWords(t *testing.T, words string) attempt.Attempt {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		socket, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = socket.Close() }()
+		lines, isMessage := bufio.NewReader(socket), false
+		_, _ = io.WriteString(socket, "220\r\n")
+		for {
+			line, err := lines.ReadString('\n')
+			switch {
+			case err != nil:
+				return
+			case isMessage && line == ".\r\n":
+				_, _ = io.WriteString(socket, words)
+				return
+			case isMessage:
+			case line == "DATA\r\n":
+				isMessage = true
+				_, _ = io.WriteString(socket, "354\r\n")
+			default:
+				_, _ = io.WriteString(socket, "250\r\n")
+			}
+		}
+	}()
+	transport, err := New("smtp://" + listener.Addr().String() + "?tls=none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer transport.Close()
+	return transport.Send(t.Context(), hello, mail())
+}
+
 func TestAPasswordNeedsNoEscapingAndIsNeverShown(t *testing.T) {
 	const answer = "535 5.7.8 wrong"
 	server := serve(t, func(line string) string {
@@ -529,7 +588,8 @@ func TestARepeatedEnhancedCodeIsShownOnce(t *testing.T) {
 		{550, []string{"5.7.2 a", "5.7.25 b"}, "550 5.7.2 a 5.7.25 b"},
 		{550, []string{"4.7.1 a", "4.7.1 b"}, "550 4.7.1 a 4.7.1 b"},
 		{450, []string{"a", "b"}, "450 a b"},
-		{550, []string{"", ""}, "550  "},
+		{550, []string{"", ""}, "550"},
+		{550, nil, "550"},
 	} {
 		if got := (&replyError{answer{c.code, c.lines}}).Error(); got != c.want {
 			t.Errorf("%q", got)

@@ -1,7 +1,7 @@
 //! Connectors: converts leased deliveries to messages, and settles reported attempts with the same schedule and records as the
 //! binary's workers.
 
-use super::email::build;
+use super::email::{Receiver, build};
 use super::settle::{LEASE, count, settle, settlement, without_duplicates};
 use super::smtp::{conclude, divide};
 use super::wakeup::Wakeup;
@@ -216,10 +216,13 @@ fn message(leased: &Leased, secrets: Option<Secrets>) -> std::result::Result<Mes
         Payload::Email(email) => {
             let built = build(leased.delivery.id, leased.delivery.created_at, email)
                 .map_err(|fault| Box::new(Attempt::new(Outcome::Permanent, fault)))?;
-            let (open, _) = divide(built.envelope.to(), &leased.answered);
+            let (open, _) = divide(&built.receivers, &leased.answered);
             Ok(Message::Email {
-                sender: built.envelope.from().map(ToString::to_string).unwrap_or_default(),
-                recipients: open.iter().map(ToString::to_string).collect(),
+                sender: built.sender.clone(),
+                recipients: open
+                    .iter()
+                    .map(|receiver| receiver.mailbox.as_ref().unwrap_or(&receiver.address).clone())
+                    .collect(),
                 message: built.message,
             })
         }
@@ -329,18 +332,24 @@ fn whole(leased: &Leased, attempt: Attempt) -> Attempt {
         return Attempt { recipients: Vec::new(), ..attempt };
     };
     let Ok(built) = build(leased.delivery.id, leased.delivery.created_at, email) else { return attempt };
-    let (open, settled) = divide(built.envelope.to(), &leased.answered);
-    let said = |address: &str| attempt.recipients.iter().find(|answer| answer.address == address);
-    if !open.iter().any(|address| said(address.as_ref()).is_some()) && attempt.outcome == Outcome::Retry {
+    let (open, settled) = divide(&built.receivers, &leased.answered);
+    let said = |receiver: &Receiver| {
+        let is_of = |answer: &&RecipientAnswer| {
+            answer.address == receiver.address || receiver.mailbox.as_ref() == Ok(&answer.address)
+        };
+        attempt.recipients.iter().find(is_of)
+    };
+    if !open.iter().any(|receiver| said(receiver).is_some()) && attempt.outcome == Outcome::Retry {
         return Attempt { recipients: settled, ..attempt };
     }
     // A recipient without an answer is tried again, unless the report has no answers at all and so applies to everybody.
-    let answers = open.iter().map(ToString::to_string).map(|address| match said(&address) {
-        Some(answer) => answer.clone(),
-        None if attempt.recipients.is_empty() => {
-            RecipientAnswer { address, outcome: attempt.outcome, answer: attempt.detail.clone() }
-        }
-        None => RecipientAnswer { address, outcome: Outcome::Retry, answer: "was not asked".to_owned() },
+    let answers = open.iter().map(|receiver| {
+        let (outcome, answer) = match said(receiver) {
+            Some(answer) => (answer.outcome, answer.answer.clone()),
+            None if attempt.recipients.is_empty() => (attempt.outcome, attempt.detail.clone()),
+            None => (Outcome::Retry, "was not asked".to_owned()),
+        };
+        RecipientAnswer { address: receiver.address.clone(), outcome, answer }
     });
     let concluded = conclude(settled.into_iter().chain(answers).collect());
     Attempt { duration: attempt.duration, wait: attempt.wait, health: attempt.health, ..concluded }

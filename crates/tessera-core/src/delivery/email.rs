@@ -1,20 +1,21 @@
 //! Emails: the bytes of an email, which depend only on its parts, and a transport that writes emails to a folder.
 
+mod head;
+
 use super::{Attempt, Health, Leased, Outcome};
 use crate::models::delivery::{Email, Payload};
 use crate::models::id::DeliveryId;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use lettre::Address;
-use lettre::address::Envelope;
-use lettre::message::header::{self, ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
-use lettre::message::{Body, Mailbox, Message, MessageBuilder, MultiPart, SinglePart};
+use crate::models::text::is_address;
+use head::Mailbox;
+use lettre::message::header::{ContentTransferEncoding, ContentType};
+use lettre::message::{Body, MultiPart, SinglePart};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 /// Headers that [`build`] sets. They are ignored in templates, so that a template cannot add recipients or change the encoding.
 const RESERVED: [&str; 14] = [
@@ -33,11 +34,6 @@ const RESERVED: [&str; 14] = [
     "subject",
     "to",
 ];
-/// The maximum length of a word in an unencoded header, in bytes; a longer one might not fold into lines of 998 bytes (RFC 5322).
-const WORD_MAX: usize = 200;
-/// The bytes of text in one encoded word of a header: 60 bytes of base64, 72 with the delimiters, below the 75 of RFC 2047.
-const ENCODED_WORD_BYTES: usize = 45;
-
 /// Returns true if [`build`] sets this header, so that templates cannot set it.
 pub fn is_reserved_header(name: &str) -> bool {
     RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
@@ -46,110 +42,106 @@ pub fn is_reserved_header(name: &str) -> bool {
 /// An email that is ready to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// The message, with CRLF line endings; all ASCII except for addresses in its header that are not.
+    /// The message, with CRLF line endings; all ASCII unless the address in its From is not.
     pub message: Vec<u8>,
-    /// The recipients in To, Cc and Bcc without duplicates, in that order; the return path is the address in From.
-    pub envelope: Envelope,
+    /// The return path: the address in From, with its domain in ASCII.
+    pub sender: String,
+    /// The recipients in To, Cc and Bcc without duplicates, in that order.
+    pub receivers: Vec<Receiver>,
+}
+
+/// A recipient of the envelope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receiver {
+    /// The address as it is stored, by which its answers are known.
+    pub address: String,
+    /// The address with its domain in ASCII, or a sentence that says why no mail can be sent to it.
+    pub mailbox: Result<String, String>,
 }
 
 /// Builds the email. The result depends only on stored data, so every attempt sends the same bytes: `Date` is `created_at`, the
 /// MIME boundary is derived from `id`, and `Message-ID` is one of the headers.
 ///
 /// Bodies are always encoded and headers typed or encoded, so no text in them can end a line, a header or the message. Bcc is
-/// in the envelope only. The error is a sentence; a retry cannot help.
+/// in the envelope only. A recipient whose address is invalid is missing in the header; see [`Receiver::mailbox`]. The error is
+/// a sentence; a retry cannot help.
 ///
 /// RT: lib/RT/Interface/Email.pm, where each sending has a new Message-ID; here it stays the same.
 pub fn build(id: DeliveryId, created_at: OffsetDateTime, email: &Email) -> Result<Built, String> {
-    let from: Mailbox = email.from.parse().map_err(|error| format!("From is not a mail address: {error}"))?;
-    let envelope = envelope(&from.email, email)?;
-    let mut message = Message::builder()
-        .envelope(envelope.clone())
-        .date(SystemTime::from(created_at))
-        .mailbox(header::From::from(vec![from].into_iter().collect::<lettre::message::Mailboxes>()));
-    for address in &email.to {
-        message = message.to(mailbox(address)?);
-    }
-    for address in &email.cc {
-        message = message.cc(mailbox(address)?);
-    }
-    message = with_header(message, "Subject", &email.subject)?;
-    for (name, value) in email.headers.iter().filter(|(name, _)| !is_reserved_header(name)) {
-        message = with_header(message, name, value)?;
-    }
-    let text = part(ContentType::TEXT_PLAIN, &email.text);
-    let message = match &email.html {
-        None => message.singlepart(text),
-        // "=_" cannot occur in either encoding of the parts, so no text can contain the boundary.
-        Some(html) => message.multipart(
-            MultiPart::alternative()
-                .boundary(format!("=_{}", id.0.simple()))
-                .singlepart(text)
-                .singlepart(part(ContentType::TEXT_HTML, html)),
-        ),
-    };
-    let message = message.map_err(|error| format!("the mail cannot be built: {error}"))?;
-    Ok(Built { message: message.formatted(), envelope })
-}
-
-fn envelope(from: &Address, email: &Email) -> Result<Envelope, String> {
-    let mut to: Vec<Address> = Vec::new();
-    for address in email.to.iter().chain(&email.cc).chain(&email.bcc) {
-        let address = mailbox(address)?.email;
-        if !to.contains(&address) {
-            to.push(address);
+    let (name, address) = named(&email.from);
+    let sender = mailbox(address).map_err(|fault| format!("From: {fault}"))?;
+    let receivers = receivers(email)?;
+    let date = created_at.format(&Rfc2822).map_err(|error| format!("the date cannot be written: {error}"))?;
+    let mut message = head::text("Date", &date);
+    message.push_str(&head::mailbox("From", &Mailbox { name: &name, address: &sender }));
+    for (field, addresses) in [("To", &email.to), ("Cc", &email.cc)] {
+        let known = addresses.iter().filter_map(|address| mailbox(address).ok()).collect::<Vec<_>>();
+        let list: Vec<_> = known.iter().map(|address| Mailbox { name: "", address }).collect();
+        if !list.is_empty() {
+            message.push_str(&head::mailboxes(field, &list));
         }
     }
-    Envelope::new(Some(from.clone()), to).map_err(|_| "the mail has no recipient".to_owned())
-}
-
-fn mailbox(address: &str) -> Result<Mailbox, String> {
-    let address: Address =
-        address.parse().map_err(|error| format!("\"{address}\" is not a mail address: {error}"))?;
-    Ok(Mailbox::new(None, address))
-}
-
-fn with_header(message: MessageBuilder, name: &str, value: &str) -> Result<MessageBuilder, String> {
-    let printable = !name.is_empty() && name.bytes().all(|c| c.is_ascii_graphic() && c != b':');
-    let key = HeaderName::new_from_ascii(name.to_owned()).ok().filter(|_| printable);
-    let key = key.ok_or_else(|| format!("\"{name}\" is not a valid header name"))?;
-    let line = one_line(value);
-    let value = if needs_no_encoding(&line) {
-        HeaderValue::new(key, line)
-    } else {
-        let encoded = encoded_words(&line);
-        HeaderValue::dangerous_new_pre_encoded(key, line, encoded)
-    };
-    Ok(message.raw_header(value))
-}
-
-/// Replaces control characters, line breaks and repeated spaces by single spaces, as folding would.
-fn one_line(value: &str) -> String {
-    value
-        .split(|c: char| c.is_control() || c == ' ')
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// Returns true if a line needs no encoding: printable ASCII, nothing that looks like an encoded word, and words short enough
-/// for folding.
-fn needs_no_encoding(line: &str) -> bool {
-    line.bytes().all(|c| c == b' ' || c.is_ascii_graphic())
-        && !line.contains("=?")
-        && line.split(' ').all(|word| word.len() <= WORD_MAX)
-}
-
-/// Encodes a line as encoded words (RFC 2047), one per line of the email.
-fn encoded_words(line: &str) -> String {
-    let mut words = Vec::new();
-    let mut rest = line;
-    while !rest.is_empty() {
-        let end = (1..=ENCODED_WORD_BYTES.min(rest.len())).rev().find(|&at| rest.is_char_boundary(at));
-        let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
-        words.push(format!("=?utf-8?b?{}?=", STANDARD.encode(word)));
-        rest = after;
+    message.push_str(&head::text("Subject", &email.subject));
+    for (name, value) in email.headers.iter().filter(|(name, _)| !is_reserved_header(name)) {
+        let is_name = !name.is_empty() && name.bytes().all(|c| c.is_ascii_graphic() && c != b':');
+        if !is_name {
+            return Err(format!("\"{name}\" is not a valid header name"));
+        }
+        message.push_str(&head::text(name, value));
     }
-    words.join("\r\n ")
+    message.push_str("MIME-Version: 1.0\r\n");
+    let text = part(ContentType::TEXT_PLAIN, &email.text);
+    let body = match &email.html {
+        None => text.formatted(),
+        // "=_" cannot occur in either encoding of the parts, so no text can contain the boundary.
+        Some(html) => MultiPart::alternative()
+            .boundary(format!("=_{}", id.0.simple()))
+            .singlepart(text)
+            .singlepart(part(ContentType::TEXT_HTML, html))
+            .formatted(),
+    };
+    Ok(Built { message: [message.into_bytes(), body].concat(), sender, receivers })
+}
+
+fn receivers(email: &Email) -> Result<Vec<Receiver>, String> {
+    let mut receivers: Vec<Receiver> = Vec::new();
+    for address in email.to.iter().chain(&email.cc).chain(&email.bcc) {
+        let mailbox = mailbox(address);
+        let is_known = receivers
+            .iter()
+            .any(|known| known.address == *address || (mailbox.is_ok() && known.mailbox == mailbox));
+        if !is_known {
+            receivers.push(Receiver { address: address.clone(), mailbox });
+        }
+    }
+    if receivers.is_empty() { Err("the mail has no recipient".to_owned()) } else { Ok(receivers) }
+}
+
+/// Returns an address with its domain in ASCII (RFC 5891), which every mail server accepts.
+fn mailbox(address: &str) -> Result<String, String> {
+    let fault = || format!("\"{}\" is not a mail address", head::one_line(address));
+    let (local, domain) = address.rsplit_once('@').filter(|_| is_address(address)).ok_or_else(fault)?;
+    if domain.is_ascii() {
+        return Ok(address.to_owned());
+    }
+    let domain = idna::domain_to_ascii(domain).map_err(|_| fault())?;
+    Ok(format!("{local}@{domain}"))
+}
+
+/// Splits `"Name" <address>`. A text without angle brackets is an address.
+fn named(from: &str) -> (String, &str) {
+    let Some((name, address)) = from.trim().strip_suffix('>').and_then(|from| from.rsplit_once('<')) else {
+        return (String::new(), from.trim());
+    };
+    let name = name.trim();
+    let unquoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+    let Some(quoted) = unquoted else { return (name.to_owned(), address) };
+    let mut name = String::new();
+    let mut characters = quoted.chars();
+    while let Some(c) = characters.next() {
+        name.extend(if c == '\\' { characters.next() } else { Some(c) });
+    }
+    (name, address)
 }
 
 fn part(content_type: ContentType, text: &str) -> SinglePart {

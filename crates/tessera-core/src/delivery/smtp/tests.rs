@@ -1,6 +1,7 @@
 //! Mail against a server on loopback that answers as each test wants, and writes down what it heard.
 
 use super::super::email::build;
+use super::server::Encryption;
 use super::*;
 use crate::models::delivery::{Delivery, Email};
 use std::collections::BTreeMap;
@@ -325,7 +326,8 @@ async fn a_server_that_closes_an_idle_connection_with_421_is_dialled_again() {
 async fn an_address_that_is_not_ascii_goes_only_to_a_server_that_takes_such() {
     let foreign = || leased(|email| email.bcc = vec!["ü@example.org".into()]);
     let attempt = FakeServer::start(willing).await.transport().send(&foreign()).await;
-    assert_eq!(attempt.outcome, Outcome::Permanent);
+    assert_eq!(attempt.outcome, Outcome::Delivered, "the others get it");
+    assert!(attempt.detail.contains("ü@example.org: the address is not ASCII"), "{}", attempt.detail);
     assert!(attempt.detail.contains("SMTPUTF8"), "{}", attempt.detail);
 
     let server = FakeServer::start(|line| {
@@ -421,11 +423,11 @@ async fn a_user_logs_in_and_a_wrong_password_makes_the_mail_wait() {
 #[test]
 fn the_url_says_how_to_connect() {
     let of = |url: &str| SmtpTransport::new(url, "desk").unwrap();
-    let way = |transport: &SmtpTransport| match transport.tls {
-        Tls::None => "none",
-        Tls::Opportunistic(_) => "opportunistic",
-        Tls::Required(_) => "required",
-        Tls::Wrapper(_) => "wrapped",
+    let way = |transport: &SmtpTransport| match transport.server.encryption {
+        Encryption::None => "none",
+        Encryption::Opportunistic(_) => "opportunistic",
+        Encryption::Required(_) => "required",
+        Encryption::Wrapped(_) => "wrapped",
     };
     for (url, host, port, tls) in [
         ("smtp://mail.example.org", "mail.example.org", 25, "opportunistic"),
@@ -439,7 +441,11 @@ fn the_url_says_how_to_connect() {
         ("smtp://[::1]:2525", "::1", 2525, "opportunistic"),
     ] {
         let transport = of(url);
-        assert_eq!((transport.host.as_str(), transport.port, way(&transport)), (host, port, tls), "{url}");
+        assert_eq!(
+            (transport.server.host.as_str(), transport.server.port, way(&transport)),
+            (host, port, tls),
+            "{url}"
+        );
     }
     for (url, words) in [
         ("mail.example.org", "smtp://host:port"),
@@ -480,5 +486,45 @@ async fn an_answer_says_whether_the_server_works_or_only_refuses_this_mail() {
     for (n, (script, health)) in table.into_iter().enumerate() {
         let attempt = FakeServer::start(script).await.transport().send(&leased(|_| {})).await;
         assert_eq!(attempt.health, health, "script {n}: {attempt:?}");
+    }
+}
+
+/// A server whose last words for the message are these bytes, after which it closes the connection.
+async fn last_words(words: &'static [u8]) -> Attempt {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}?tls=none", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut socket = BufReader::new(socket);
+        socket.write_all(b"220 x\r\n").await.unwrap();
+        let (mut line, mut is_message) = (String::new(), false);
+        while socket.read_line(&mut line).await.unwrap_or(0) > 0 {
+            let answer: &[u8] = match (is_message, line.as_str()) {
+                (true, ".\r\n") => words,
+                (true, _) => b"",
+                (false, "DATA\r\n") => b"354\r\n",
+                (false, _) => b"250\r\n",
+            };
+            is_message |= line == "DATA\r\n";
+            socket.write_all(answer).await.unwrap();
+            if line == ".\r\n" {
+                return;
+            }
+            line.clear();
+        }
+    });
+    SmtpTransport::new(&url, "").unwrap().send(&leased(|_| {})).await
+}
+
+#[tokio::test]
+async fn a_message_that_the_server_took_is_taken_however_its_answer_ends() {
+    for words in
+        [&b"250"[..], b"250\n", b"250 ok\n", b"250-ok\r\n", b"250-ok\r\n250-and\r\n", b"250 \xc4\xe3\xba\xc3"]
+    {
+        let attempt = last_words(words).await;
+        assert_eq!((attempt.outcome, attempt.status_code), (Outcome::Delivered, Some(250)), "{words:?}");
+    }
+    for words in [&b""[..], b"\r\n", b"25", b"ok\r\n", b"354\r\n"] {
+        assert_eq!(last_words(words).await.outcome, Outcome::Retry, "{words:?}");
     }
 }
