@@ -39,10 +39,11 @@ const (
 	askedMax = (1<<32 - 1) * time.Second
 )
 
-// reserved are the headers that the transport sets; a scrip cannot set them.
+// reserved are the headers that belong to Tessera or to the connection; a scrip cannot set them. Tessera has the same list, and
+// sets Tessera-Depth, which is not in it.
 var reserved = []string{
-	idHeader, timestampHeader, signatureHeader, "Connection", "Content-Length", "Expect", "Host", "Keep-Alive",
-	"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	idHeader, timestampHeader, signatureHeader, "Connection", "Content-Length", "Expect", "Host", "HTTP2-Settings", "Keep-Alive",
+	"Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
 // A Transport sends webhooks. It keeps connections open between attempts, so a process should have only one.

@@ -431,3 +431,28 @@ func TestEveryHostileFormIsRefusedOrAnInvalidURL(t *testing.T) {
 		}
 	}
 }
+
+func TestAResponseWithManyHeadersIsAResponse(t *testing.T) {
+	for _, count := range []int{150, 3000} {
+		var headers strings.Builder
+		for n := range count {
+			_, _ = fmt.Fprintf(&headers, "X-H%d: %s\r\n", n, strings.Repeat("v", 40))
+		}
+		address, _ := answers(t, "HTTP/1.1 200 OK\r\n"+headers.String()+"content-length: 0\r\nconnection: close\r\n\r\n")
+		made := loopback().Send(t.Context(), id, hook("http://"+address+"/"))
+		if made.Outcome != attempt.Delivered || made.StatusCode != 200 {
+			t.Errorf("%d headers: %+v", count, made)
+		}
+	}
+}
+
+func TestAHeaderOfTheConnectionIsNeverSent(t *testing.T) {
+	for _, name := range []string{"Upgrade", "te", "HTTP2-Settings", "Proxy-Connection", "webhook-id"} {
+		webhook := hook("http://127.0.0.1:9/")
+		webhook.Headers = append(webhook.Headers, &tesserav1.Header{Name: name, Value: "v"})
+		made := loopback().Send(t.Context(), id, webhook)
+		if made.Outcome != attempt.Permanent || !strings.Contains(made.Detail, name) {
+			t.Errorf("%s: %+v", name, made)
+		}
+	}
+}
