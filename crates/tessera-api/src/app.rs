@@ -31,7 +31,8 @@ pub struct Load {
     pub handler: Duration,
     /// Concurrent requests; further ones are rejected as `overloaded` before they wait for a database connection.
     pub at_work: usize,
-    /// Concurrent exports, each of which holds a database connection; further ones are rejected as `busy`.
+    /// Concurrent exports, each of which holds a database connection; further ones are rejected as `busy`. At most half of the
+    /// connections for searches.
     pub exports: usize,
     /// The time that an export may take until its client has received all of it.
     pub export: Duration,
@@ -69,6 +70,7 @@ impl App {
     /// Creates an application that accepts this administrator token.
     pub fn new(tessera: Arc<Tessera>, token: &str) -> Self {
         let load = Load::default();
+        let load = Load { exports: load.exports.min(tessera.exports_max()), ..load };
         Self {
             tessera,
             stop: CancellationToken::new(),
@@ -83,6 +85,7 @@ impl App {
 
     /// Sets other limits.
     pub fn with_load(self, load: Load) -> Self {
+        let load = Load { exports: load.exports.min(self.tessera.exports_max()), ..load };
         let [exports, places] = [load.exports, load.at_work].map(|most| Arc::new(Semaphore::new(most)));
         Self { load, exports, places, ..self }
     }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tessera_core::db::Pools;
 use tessera_core::db::deliveries::{self, Holder, Room, Settlement};
+use tessera_core::db::{PoolSizes, Pools};
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::webhook::WebhookTransport;
 use tessera_core::desk::clock;
@@ -45,7 +45,7 @@ fn print_rate(count: usize, begun: Instant) {
 
 /// Leases and settles concurrently, as the workers do, until `count` deliveries are settled.
 async fn settle(url: &str, count: usize) -> Result<()> {
-    let pool = Pools::new(url.parse()?).write;
+    let pool = Pools::new(&url.parse()?, PoolSizes::DEFAULT).write;
     let (leased, mut unsettled) = mpsc::channel::<Vec<Leased>>(2);
     let room = Room {
         kinds: vec![(DeliveryKind::Email, BATCH as i64)],

@@ -11,7 +11,9 @@
 pub(crate) mod desk;
 pub mod properties;
 
-use crate::db::{Pools, migrate, search};
+use crate::db::connections::Connections;
+use crate::db::session::HURRIED;
+use crate::db::{PoolSizes, Pools, migrate, search};
 use crate::delivery::guard::Guard;
 use crate::desk::Tessera;
 use crate::plan::Installation;
@@ -57,7 +59,18 @@ impl TestDb {
         run(&mut db, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         run(&mut db, format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")).await;
         let options = server.options(&name);
-        Self { name, server: server.options("postgres"), pools: Pools::new(options.clone()), options }
+        Self {
+            name,
+            server: server.options("postgres"),
+            pools: Pools::new(&options, PoolSizes::DEFAULT),
+            options,
+        }
+    }
+
+    /// Gives searches so little time that one that waits for a lock takes too long.
+    pub fn hurry(&mut self) {
+        let (options, reserved) = (self.options.clone(), self.pools.reserved.clone());
+        self.pools.searches = Connections::new(options, &HURRIED, 4, reserved);
     }
 }
 

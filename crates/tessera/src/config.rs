@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use sources::{DEFAULTS, ENVIRONMENT, Environment, PREFIX, explain, layer, read_small};
 use sqlx::postgres::PgConnectOptions;
+use tessera_core::db::PoolSizes;
 use tessera_core::db::ops::maintenance::Retention;
 use tessera_core::delivery::smtp::SmtpTransport;
 use tessera_core::models::DeliveryKind;
@@ -31,7 +33,11 @@ use crate::postgres::tools::unknown_parameter;
 /// Every setting with its meaning, its unit and its default.
 pub const DEFAULT: &str = include_str!("default.toml");
 /// The range of `http.connections_max`; each connection takes a file descriptor and some 20 KB.
-const CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=100_000;
+const CONNECTIONS: RangeInclusive<u32> = 1..=100_000;
+/// The range of the settings in `[database.connections]`. Each connection is a process of PostgreSQL.
+const POOL: RangeInclusive<u32> = 1..=200;
+/// The range of `database.connections.searches`: at least one for exports and one for searches.
+const POOL_OF_SEARCHES: RangeInclusive<u32> = 2..=200;
 /// The minimum length of a token; a shorter one could be guessed.
 const TOKEN_CHARS: usize = 16;
 
@@ -52,6 +58,8 @@ pub struct Config {
     pub grpc: Option<Address>,
     /// The database; `None` = the embedded cluster.
     pub database_url: Option<Secret>,
+    /// Maximum numbers of connections to the database.
+    pub pool_sizes: PoolSizes,
     /// The directory of PostgreSQL's programs for the embedded cluster; `None` = search the usual places.
     pub bin_dir: Option<PathBuf>,
     /// The administrator token; `None` = the file in the data directory.
@@ -194,7 +202,18 @@ struct Http {
 struct Database {
     url: Option<String>,
     url_file: Option<String>,
+    connections: DatabaseConnections,
     embedded: EmbeddedDatabase,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DatabaseConnections {
+    changes: Option<u32>,
+    previews: Option<u32>,
+    read: Option<u32>,
+    searches: Option<u32>,
+    write: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -304,6 +323,7 @@ impl Reader {
             connections_max: self.kept(self.connections_max(http.connections_max), 0),
             grpc: self.grpc(grpc, listen),
             database_url: self.kept(self.database_url(database), None),
+            pool_sizes: self.pool_sizes(database.connections),
             bin_dir: self.kept(self.text(bin_dir.0, bin_dir.1), None).map(PathBuf::from),
             admin_token: self.kept(
                 self.token("auth.admin_token", auth.admin_token.as_deref(), auth.admin_token_file.as_deref()),
@@ -374,13 +394,33 @@ impl Reader {
     }
 
     fn connections_max(&self, number: Option<u32>) -> Result<usize, String> {
-        let number = number.unwrap_or(1_024);
-        if !CONNECTIONS.contains(&number) {
-            let (least, most) = CONNECTIONS.into_inner();
-            let problem = format_args!("{number} must be {least} to {most}");
-            return Err(self.fault("http.connections_max", problem));
-        }
+        let number = self.within("http.connections_max", CONNECTIONS, number.unwrap_or(1_024))?;
         Ok(number as usize)
+    }
+
+    /// Checks that a number is in the range of its setting.
+    fn within(&self, key: &str, range: RangeInclusive<u32>, number: u32) -> Result<u32, String> {
+        if range.contains(&number) {
+            return Ok(number);
+        }
+        let (least, most) = range.into_inner();
+        Err(self.fault(key, format_args!("{number} must be {least} to {most}")))
+    }
+
+    fn pool_sizes(&self, connections: DatabaseConnections) -> PoolSizes {
+        let DatabaseConnections { changes, previews, read, searches, write } = connections;
+        let size = |key: &str, range, number: Option<u32>, default| {
+            let key = format!("database.connections.{key}");
+            self.kept(self.within(&key, range, number.unwrap_or(default)), default)
+        };
+        let default = PoolSizes::DEFAULT;
+        PoolSizes {
+            changes: size("changes", POOL, changes, default.changes),
+            previews: size("previews", POOL, previews, default.previews),
+            read: size("read", POOL, read, default.read),
+            searches: size("searches", POOL_OF_SEARCHES, searches, default.searches),
+            write: size("write", POOL, write, default.write),
+        }
     }
 
     fn otlp_endpoint(&self, text: Option<&str>) -> Result<Option<String>, String> {

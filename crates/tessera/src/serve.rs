@@ -62,7 +62,8 @@ async fn serve(
     (http, grpc): (TcpListener, Option<Listener>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let pools = Pools::new(database.options());
+    let pools = Pools::new(&database.options(), config.pool_sizes);
+    pools.check_settings().await?;
     migrate::run_on(database).await?;
     // Requests need the partitions. The rest of the maintenance may take long and runs while requests are served.
     maintenance::make_partitions(&pools.write, clock::now()).await;

@@ -39,7 +39,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     ([(header::CONTENT_TYPE, TEXT)], scrape.render()).into_response()
 }
 
-fn report_pools(pools: [(&'static str, usize, usize); 4]) {
+fn report_pools(pools: [(&'static str, usize, usize); 6]) {
     for (name, idle, used) in pools {
         metrics::gauge!(names::POOL_CONNECTIONS, "pool" => name, "state" => "idle").set(idle as f64);
         metrics::gauge!(names::POOL_CONNECTIONS, "pool" => name, "state" => "used").set(used as f64);

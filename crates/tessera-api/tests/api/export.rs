@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::http::{Method, Response};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
-use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
 use tessera_api::app::Load;
 use tessera_core::testing::TestDb;
@@ -190,9 +189,7 @@ async fn there_are_so_many_exports_at_a_time_and_a_client_that_goes_away_frees_i
 #[tokio::test]
 async fn an_export_whose_first_tickets_take_longer_than_a_search_begins_without_them_and_is_whole() {
     let mut db = TestDb::new().await;
-    let hurried =
-        db.options.clone().options([("default_transaction_read_only", "on"), ("statement_timeout", "200ms")]);
-    db.pools.read = PgPoolOptions::new().connect_lazy_with(hurried);
+    db.hurry();
     let load = Load { handler: Duration::from_secs(2), ..Load::default() };
     let desk = Desk::open_on(db, |app| app.with_load(load)).await;
     fill(&desk, 3).await;

@@ -2,7 +2,6 @@
 
 use super::desk::{Desk, each};
 use serde_json::{Value, json};
-use sqlx::postgres::PgPoolOptions;
 use std::collections::BTreeSet;
 use tessera_core::testing::TestDb;
 
@@ -401,9 +400,7 @@ async fn explain_shows_tree_statement_values_and_plan_and_runs_nothing() {
 #[tokio::test]
 async fn a_search_that_takes_too_long_says_what_to_write_instead() {
     let mut db = TestDb::new().await;
-    let hurried =
-        db.options.clone().options([("default_transaction_read_only", "on"), ("statement_timeout", "200ms")]);
-    db.pools.read = PgPoolOptions::new().connect_lazy_with(hurried);
+    db.hurry();
     let desk = Desk::open_on(db, |app| app).await;
     desk.create(json!({})).await;
     desk.get("/api/tickets?query=id%3D1").await.expect(200);

@@ -1,6 +1,6 @@
 //! Reads tickets for an export: one after another, from one snapshot, in constant memory.
 
-use super::search::{self, Count, Search};
+use super::search::{Batches, Count, Search};
 use super::{catalog, error};
 use crate::error::{Error, Result};
 use crate::models::{Ticket, TransactionType, User, UserId};
@@ -9,12 +9,9 @@ use crate::plan::{Catalog, Installation, People};
 use crate::query::Dialect;
 use crate::query::sql::{Asker, Sorted};
 use futures::TryStreamExt as _;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-/// The number of tickets read at a time, without their histories, of which only one is in memory.
-const PAGE: i64 = 200;
 
 /// The tickets to export: all, or those that match a query.
 #[derive(Debug, Clone)]
@@ -43,64 +40,33 @@ pub async fn export<E: From<Error>>(
         limit.execute(&mut *db).await.map_err(error)?;
     }
     let catalog = catalog::read_within(&mut db, None, installation).await?;
-    let mut source = Source::open(db, &catalog, wanted).await?;
+    let mut batches = batches(&mut db, &catalog, wanted).await?;
     let mut count = 0;
-    while let Some((tickets, people)) = source.next().await? {
+    while let Some((tickets, people)) = batches.next(&mut db).await? {
         count += u64::try_from(tickets.len()).unwrap_or_default();
-        write_page(source.db(), &tickets, &people, &catalog, &mut write).await?;
+        write_batch(&mut db, &tickets, &people, &catalog, &mut write).await?;
     }
     Ok(count)
 }
 
-/// A source of pages of tickets.
-enum Source {
-    All { db: Transaction<'static, Postgres>, after: i64 },
-    Found(search::Export),
+/// Returns the batches of the tickets to export.
+async fn batches(db: &mut PgConnection, catalog: &Catalog, wanted: Wanted<'_>) -> Result<Batches> {
+    let Some(query) = wanted.query else { return Ok(Batches::all()) };
+    let by_number = [Sorted { field: "id".to_owned(), is_descending: false }];
+    let search = Search {
+        query,
+        dialect: Dialect::Tessera,
+        order: &by_number,
+        limit: 0,
+        cursor: None,
+        count: Count::None,
+        asker: wanted.asker,
+    };
+    Batches::of(db, catalog, &search).await
 }
 
-impl Source {
-    async fn open(db: Transaction<'static, Postgres>, catalog: &Catalog, wanted: Wanted<'_>) -> Result<Self> {
-        let Some(query) = wanted.query else { return Ok(Self::All { db, after: 0 }) };
-        let by_number = [Sorted { field: "id".to_owned(), is_descending: false }];
-        let search = Search {
-            query,
-            dialect: Dialect::Tessera,
-            order: &by_number,
-            limit: PAGE,
-            cursor: None,
-            count: Count::None,
-            asker: wanted.asker,
-        };
-        search::Export::within(db, catalog, &search).await.map(Self::Found)
-    }
-
-    fn db(&mut self) -> &mut PgConnection {
-        match self {
-            Self::All { db, .. } => db,
-            Self::Found(export) => export.db(),
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<(Vec<Ticket>, People)>> {
-        let (db, after) = match self {
-            Self::All { db, after } => (db, after),
-            Self::Found(export) => return export.next().await,
-        };
-        let rows = sqlx::query!(
-            "SELECT id, number FROM tickets WHERE number > $1 ORDER BY number LIMIT $2",
-            *after,
-            PAGE
-        );
-        let rows = rows.fetch_all(&mut **db).await.map_err(error)?;
-        let Some(last) = rows.last() else { return Ok(None) };
-        *after = last.number;
-        let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
-        search::in_order(db, &ids).await.map(Some)
-    }
-}
-
-/// Writes each ticket of a page with its history, which is read as a stream.
-async fn write_page<E: From<Error>>(
+/// Writes each ticket of a batch with its history, which is read as a stream.
+async fn write_batch<E: From<Error>>(
     db: &mut PgConnection,
     tickets: &[Ticket],
     people: &People,

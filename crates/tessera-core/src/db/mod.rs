@@ -13,6 +13,7 @@ pub mod ops;
 pub mod plans;
 pub mod search;
 pub mod secrets;
+pub mod session;
 pub mod tickets;
 pub mod words;
 
@@ -22,73 +23,105 @@ pub(crate) mod delivery_fixtures;
 use crate::error::{Code, Error};
 use crate::failpoint::Failpoint;
 use connections::Connections;
+use session::{PREVIEW, READ, Session, SettingMissing, WRITE};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Postgres, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The database connections of a process, some for writing and some only for reading. Both have a pool, and a set of
-/// [`Connections`] for changes and previews, which costs no round trip to check connections out and in.
+/// The database connections of a process, by what they are for, so that none of these can take the connections of another.
+/// Each read says which it uses.
 #[derive(Debug, Clone)]
 pub struct Pools {
-    /// READ COMMITTED, generic plans, short timeouts.
+    /// All writes except changes of tickets: the configuration, deliveries, imports, maintenance.
     pub write: PgPool,
-    /// Read-only database transactions.
+    /// Reads of one object or of a page that an index provides.
     pub read: PgPool,
-    /// For changes of tickets; settings as of `write`.
+    /// Short reads that must not wait for others: the health check and the configuration's version. Also ends server processes.
+    pub reserved: PgPool,
+    /// Changes of tickets; settings as of `write`.
     pub changes: Arc<Connections>,
-    /// For previews, which cannot write; settings as of `read`, with generic plans.
+    /// Previews, which cannot write; settings as of `read`, with generic plans.
     pub previews: Arc<Connections>,
+    /// Searches, exports, and other lists that may have to read a whole table.
+    pub searches: Arc<Connections>,
 }
 
-/// The maximum number of connections of each pool.
-const CONNECTIONS_MAX: u32 = 12;
-/// The maximum number of concurrent changes in the database; more would only wait there instead of here.
-const CHANGES_MAX: usize = 12;
-/// The maximum number of concurrent previews in the database.
-const PREVIEWS_MAX: usize = 4;
+/// The maximum numbers of connections of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSizes {
+    /// Of [`Pools::write`].
+    pub write: u32,
+    /// Of [`Pools::read`].
+    pub read: u32,
+    /// Of [`Pools::changes`]: more concurrent changes would only wait in the database instead of here.
+    pub changes: u32,
+    /// Of [`Pools::previews`].
+    pub previews: u32,
+    /// Of [`Pools::searches`]. Exports use at most half of them.
+    pub searches: u32,
+}
+
+impl PoolSizes {
+    /// Sizes with which three nodes fit into the 100 connections that PostgreSQL allows by default.
+    pub const DEFAULT: Self = Self { write: 6, read: 5, changes: 8, previews: 2, searches: 6 };
+    /// The number of connections of [`Pools::reserved`].
+    pub const RESERVED: u32 = 3;
+
+    /// The maximum number of connections of all pools.
+    pub fn total(self) -> u32 {
+        let Self { write, read, changes, previews, searches } = self;
+        write + read + changes + previews + searches + Self::RESERVED
+    }
+}
+
 /// The time for which a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Pools {
     /// Creates the pools, which connect when they are first used.
-    pub fn new(options: PgConnectOptions) -> Self {
-        // No ping before a connection is handed out, because each would be a round trip.
-        let pool = || {
+    pub fn new(options: &PgConnectOptions, sizes: PoolSizes) -> Self {
+        let pool = |session: &'static Session, max| {
             PgPoolOptions::new()
-                .max_connections(CONNECTIONS_MAX)
+                .max_connections(max)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                // No ping before a connection is handed out, because each would be a round trip.
                 .test_before_acquire(false)
+                .after_connect(move |db, _| Box::pin(async move { session.check(db).await.map(drop) }))
+                .connect_lazy_with(session.ask(options))
         };
-        // Statements are short and frequent: compiling one (JIT) costs a hundred times what it saves.
-        let options = options.options([("jit", "off"), ("client_min_messages", "warning")]);
-        let write = options.clone().options([
-            ("default_transaction_isolation", "read committed"),
-            ("plan_cache_mode", "force_generic_plan"),
-            ("statement_timeout", "5s"),
-            ("lock_timeout", "2s"),
-            ("idle_in_transaction_session_timeout", "10s"),
-        ]);
-        let read = options.options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")]);
-        let changes = Arc::new(Connections::new(write.clone(), CHANGES_MAX));
-        let previews = Arc::new(Connections::new(
-            read.clone().options([("plan_cache_mode", "force_generic_plan")]),
-            PREVIEWS_MAX,
-        ));
+        let reserved = pool(&READ, PoolSizes::RESERVED);
+        let set =
+            |session, max: u32| Connections::new(options.clone(), session, max as usize, reserved.clone());
         Self {
-            write: pool().connect_lazy_with(write),
-            read: pool().connect_lazy_with(read),
-            changes,
-            previews,
+            write: pool(&WRITE, sizes.write),
+            read: pool(&READ, sizes.read),
+            changes: set(&WRITE, sizes.changes),
+            previews: set(&PREVIEW, sizes.previews),
+            searches: set(&READ, sizes.searches),
+            reserved,
         }
+    }
+
+    /// Checks that PostgreSQL gives new connections the settings that Tessera asks for.
+    ///
+    /// # Errors
+    /// `database_unavailable` with what to change; those of the database.
+    pub async fn check_settings(&self) -> Result<(), Error> {
+        for set in [&self.changes, &self.previews, &self.searches] {
+            set.take().await?.done(Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Closes every connection; a later request for one fails with `database_unavailable`.
     pub async fn close(&self) {
         self.changes.close().await;
         self.previews.close().await;
+        self.searches.close().await;
         self.read.close().await;
         self.write.close().await;
+        self.reserved.close().await;
     }
 }
 
@@ -114,33 +147,42 @@ pub(crate) async fn moment(pool: &PgPool) -> Result<Transaction<'static, Postgre
 }
 
 /// Converts a database error: the database is unavailable or busy, or the statement has a bug.
+///
+/// Anything that a failover can cause is temporary: it is `database_unavailable` or `busy`, never `internal`.
 pub fn error(source: sqlx::Error) -> Error {
     match &source {
         sqlx::Error::PoolTimedOut => {
             Error::new(Code::Busy, "All database connections are in use. Retry the request.")
         }
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+        sqlx::Error::Configuration(cause) if let Some(missing) = cause.downcast_ref::<SettingMissing>() => {
+            Error::new(Code::DatabaseUnavailable, missing.to_string())
+        }
+        // A proxy without a server behind it accepts connections and closes them, at any point of the protocol.
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::Configuration(_)
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => {
             Error::new(Code::DatabaseUnavailable, "The database does not respond. Retry the request.")
         }
-        sqlx::Error::Database(fault) => match fault.code().as_deref() {
-            Some(LOCK_NOT_AVAILABLE) => {
+        sqlx::Error::Database(fault) => match fault.code().as_deref().unwrap_or_default() {
+            LOCK_NOT_AVAILABLE => {
                 Error::new(Code::Locked, "Another request is changing this object. Retry the request.")
             }
-            Some(QUERY_CANCELED | DEADLOCK) => {
+            QUERY_CANCELED => {
                 Error::new(Code::Busy, "The statement took too long in the database. Retry the request.")
             }
+            code if code.starts_with(TRANSACTION_ROLLBACK) => {
+                Error::new(Code::Busy, "Another request changed the same data. Retry the request.")
+            }
             // Stored text cannot contain it, so it is in the request.
-            Some(CHARACTER_NOT_IN_REPERTOIRE | UNTRANSLATABLE_CHARACTER) => Error::new(
+            CHARACTER_NOT_IN_REPERTOIRE | UNTRANSLATABLE_CHARACTER => Error::new(
                 Code::Invalid,
                 "A text contains the character U+0000, which cannot be stored; remove it.",
             ),
-            // Class 57P: the server is shutting down or starting; 53: out of connections, disk or memory.
-            Some(code) if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
-                Error::new(
-                    Code::DatabaseUnavailable,
-                    "The database does not accept statements now. Retry the request.",
-                )
-            }
+            READ_ONLY | SESSION_ENDED => unavailable(),
+            code if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => unavailable(),
             _ => Error::new(Code::Internal, "The database rejected a statement."),
         },
         _ => Error::new(Code::Internal, "The database returned an unexpected response."),
@@ -148,19 +190,34 @@ pub fn error(source: sqlx::Error) -> Error {
     .with_source(source)
 }
 
+fn unavailable() -> Error {
+    let detail = "The database does not accept statements now. Retry the request.";
+    Error::new(Code::DatabaseUnavailable, detail)
+}
+
 /// `lock_timeout` passed.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// `statement_timeout` passed.
 const QUERY_CANCELED: &str = "57014";
-/// A deadlock of two writers.
-const DEADLOCK: &str = "40P01";
 /// A text contains U+0000.
 const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
 /// A text in JSON contains U+0000.
 const UNTRANSLATABLE_CHARACTER: &str = "22P05";
+/// The class of serialization failures and deadlocks.
+const TRANSACTION_ROLLBACK: &str = "40";
+/// A write on a standby, or on a server that accepts no writes for now.
+const READ_ONLY: &str = "25006";
+/// `idle_in_transaction_session_timeout` passed.
+const SESSION_ENDED: &str = "25P03";
+/// The classes of errors that are not about a statement: connections, logins, a missing database, resources, a server that is
+/// starting or stopping, and disks.
+const UNAVAILABLE: [&str; 6] = ["08", "28", "3D", "53", "57P", "58"];
 
 /// Returns the error for a cursor that does not belong to the list.
 pub(crate) fn malformed_cursor() -> Error {
     let detail = "This cursor does not belong to this list. Use next_cursor of the previous page, unchanged.";
     Error::new(Code::MalformedCursor, detail)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The number of connectors that query the queue at the same time. A wakeup wakes all that wait, and requests need the database too.
 pub(super) const LEASING_MAX: usize = 4;
+/// The number of tokens that are looked up at the same time. Anybody who can connect may send tokens, and writes need the same
+/// connections.
+pub(super) const LOOKUPS_MAX: usize = 2;
 
 /// The ticket of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,8 @@ impl Tessera {
         if !token.starts_with(TOKEN_PREFIX) {
             return Err(unknown());
         }
+        // Fails only if the semaphore is closed, which never happens.
+        let _lookup = self.lookups.acquire().await;
         connectors::by_token(&self.pools.write, &token_hash(token)).await?.ok_or_else(unknown)
     }
 

@@ -53,7 +53,7 @@ pub(super) fn count_scrips(evaluations: &[Evaluation]) {
 #[derive(Debug)]
 pub struct Gauges {
     /// Each connection pool with the number of its idle and used connections.
-    pub pools: [(&'static str, usize, usize); 4],
+    pub pools: [(&'static str, usize, usize); 6],
     /// The configuration cached in this process.
     pub catalog: Arc<Catalog>,
     /// The queue of deliveries; `None` if the database did not respond in time.
@@ -71,8 +71,10 @@ impl Tessera {
         let pools = [
             ("write", of_pool(&self.pools.write)),
             ("read", of_pool(&self.pools.read)),
+            ("reserved", of_pool(&self.pools.reserved)),
             ("changes", self.pools.changes.count()),
             ("previews", self.pools.previews.count()),
+            ("searches", self.pools.searches.count()),
         ];
         let catalog = self.catalog();
         let kinds = catalog.delivery_kinds();

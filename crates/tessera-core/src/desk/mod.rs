@@ -45,6 +45,7 @@ pub struct Tessera {
     guard: Arc<Guard>,
     wakeup: Arc<Wakeup>,
     leasing: Arc<Semaphore>,
+    lookups: Semaphore,
     ticket_counts: TicketCounts,
 }
 
@@ -89,7 +90,7 @@ impl Tessera {
     /// Those of the database; `internal` if the stored configuration cannot be read.
     pub async fn open(pools: Pools, installation: Installation, guard: Arc<Guard>) -> Result<Self> {
         configure::seed(&pools.write, &installation, &guard).await?;
-        let catalog_cache = CatalogCache::read(&pools.read, installation).await?;
+        let catalog_cache = CatalogCache::read(&pools.reserved, installation).await?;
         Ok(Self {
             pools,
             catalog_cache,
@@ -98,6 +99,7 @@ impl Tessera {
             guard,
             wakeup: Arc::default(),
             leasing: Arc::new(Semaphore::new(connectors::LEASING_MAX)),
+            lookups: Semaphore::new(connectors::LOOKUPS_MAX),
             ticket_counts: TicketCounts::default(),
         })
     }
@@ -112,7 +114,7 @@ impl Tessera {
     /// # Errors
     /// Those of the database.
     pub async fn ping(&self) -> Result<()> {
-        catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await.map(drop)
+        catalog::version(&mut *self.pools.reserved.acquire().await.map_err(error)?).await.map(drop)
     }
 
     /// Returns the administrator, as whom holders of the administrator token act.
@@ -142,7 +144,7 @@ impl Tessera {
 
     /// Returns the configuration, reloaded if the database has a newer one.
     async fn fresh_catalog(&self) -> Result<Arc<Catalog>> {
-        let version = catalog::version(&mut *self.pools.read.acquire().await.map_err(error)?).await?;
-        self.catalog_cache.at_least(&self.pools.read, version).await
+        let version = catalog::version(&mut *self.pools.reserved.acquire().await.map_err(error)?).await?;
+        self.catalog_cache.at_least(&self.pools.reserved, version).await
     }
 }

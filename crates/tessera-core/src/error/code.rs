@@ -170,7 +170,7 @@ codes! {
         user: "reuse one that is no longer needed, or do what `detail` says",
         operator: "";
     Busy: "busy", Busy, "Service busy",
-        meaning: "a queue is full, all database connections are in use, four exports are running, or the data kept changing under the request",
+        meaning: "a queue is full, all database connections are in use, all exports that may run at once are running, or the data kept changing under the request",
         user: "send it again after `Retry-After`",
         operator: "if this recurs, the machine is overloaded or something holds locks; check PostgreSQL's activity";
     Locked: "locked", Busy, "Locked",

@@ -18,9 +18,10 @@ mod table;
 
 use desk::Desk;
 use judge::Judge;
-use sqlx::PgPool;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use table::{Answer, Case, FINDS, REFUSED, cases, contract};
+use tessera_core::db::connections::Connections;
 use tessera_core::db::search::{self, Count, Search};
 use tessera_core::models::{User, UserId};
 use tessera_core::plan::Catalog;
@@ -39,7 +40,7 @@ fn dialect(case: &Case) -> Dialect {
 }
 
 async fn numbers(
-    pool: &PgPool,
+    searches: &Arc<Connections>,
     catalog: &Catalog,
     query: &str,
     dialect: Dialect,
@@ -47,7 +48,7 @@ async fn numbers(
 ) -> Result<Vec<i64>, String> {
     let search =
         Search { query, dialect, order: &[], limit: 1_000, cursor: None, count: Count::Exact, asker };
-    let found = search::tickets(pool, catalog, &search).await.map_err(|error| format!("{error:?}"))?;
+    let found = search::tickets(searches, catalog, &search).await.map_err(|error| format!("{error:?}"))?;
     let mut numbers: Vec<i64> = found.page.items.iter().map(|ticket| ticket.number.unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(found.count.unwrap().tickets, i64::try_from(numbers.len()).unwrap(), "the count of {query}");
@@ -74,10 +75,10 @@ async fn every_query_of_the_tables_finds_the_tickets_that_they_say_by_the_judge_
             .map_or_else(|error| error.to_string(), |parsed| parsed.query.to_string());
         let answers = [
             ("the judge", Ok(judge.find(&case.query))),
-            ("SQL", numbers(&db.pools.read, &catalog, &case.query, dialect(&case), asker()).await),
+            ("SQL", numbers(&db.pools.searches, &catalog, &case.query, dialect(&case), asker()).await),
             (
                 "SQL of the printed query",
-                numbers(&db.pools.read, &catalog, &printed, Dialect::Tessera, asker()).await,
+                numbers(&db.pools.searches, &catalog, &printed, Dialect::Tessera, asker()).await,
             ),
         ];
         for (who, found) in answers {

@@ -208,7 +208,7 @@ async fn pages_of_any_size_have_each_ticket_once_in_order() {
                 count: Count::None,
                 asker,
             };
-            let found = search::tickets(&lab.db.pools.read, &lab.catalog, &search).await.unwrap();
+            let found = search::tickets(&lab.db.pools.searches, &lab.catalog, &search).await.unwrap();
             walked.extend(found.page.items.iter().map(|ticket| ticket.number.unwrap()));
             cursor = found.page.next_cursor;
             if cursor.is_none() || walked.len() > expected.len() {

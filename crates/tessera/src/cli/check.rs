@@ -11,7 +11,7 @@ use tessera_core::db::{self, Pools};
 /// The database cannot be opened, or an invariant is violated.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let database = Database::share(config).await?;
-    let pools = Pools::new(database.options());
+    let pools = Pools::new(&database.options(), config.pool_sizes);
     let report = db::check::check(&pools.write).await;
     pools.write.close().await;
     database.close().await?;

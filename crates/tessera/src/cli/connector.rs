@@ -61,7 +61,7 @@ pub async fn run(config: &Config, command: &Command) -> anyhow::Result<()> {
         );
     }
     let database = Database::share(config).await?;
-    let pools = Pools::new(database.options());
+    let pools = Pools::new(&database.options(), config.pool_sizes);
     let done = run_on(config, &pools, command).await;
     pools.close().await;
     database.close().await?;

@@ -92,7 +92,7 @@ impl Written {
 }
 
 async fn write(config: &Config, database: &Database, arguments: &Arguments) -> anyhow::Result<Written> {
-    let pools = Pools::new(database.options());
+    let pools = Pools::new(&database.options(), config.pool_sizes);
     let written = write_with(config, &pools, arguments).await;
     pools.close().await;
     written

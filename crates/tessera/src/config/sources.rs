@@ -158,7 +158,10 @@ impl Provider for Environment<'_> {
                 "webhook__allow" | "delivery__builtin" => list(text),
                 "delivery__enabled" | "grpc__enabled" => truth(text),
                 // Settings that are numbers in the file are numbers here.
-                key if key == "http__connections_max" || key.starts_with("retention__") => {
+                key if key == "http__connections_max"
+                    || key.starts_with("retention__")
+                    || key.starts_with("database__connections__") =>
+                {
                     text.trim().parse::<u32>().map_or_else(|_| Value::from(text.clone()), Value::from)
                 }
                 _ => Value::from(text.clone()),

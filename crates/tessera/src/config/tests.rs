@@ -39,7 +39,25 @@ fn the_defaults_are_sufficient() {
     assert!(config.bin_dir.is_none() && config.webhook_allow.is_empty() && config.delivers);
     assert!(config.metrics_token.is_none() && config.otlp_endpoint.is_none());
     assert_eq!(config.connections_max, 1_024);
+    assert_eq!(config.pool_sizes, PoolSizes::DEFAULT);
     assert_eq!(config.grpc, Some(Address::Tcp("127.0.0.1:8081".parse().unwrap())));
+}
+
+#[test]
+fn the_sizes_of_the_pools_have_bounds() {
+    let config = load(&[("TESSERA_DATABASE__CONNECTIONS__CHANGES", "20")]).unwrap();
+    assert_eq!(config.pool_sizes, PoolSizes { changes: 20, ..PoolSizes::DEFAULT });
+    for (name, value, bounds) in [
+        ("CHANGES", "0", "1 to 200"),
+        ("PREVIEWS", "201", "1 to 200"),
+        ("READ", "0", "1 to 200"),
+        ("SEARCHES", "1", "2 to 200"),
+        ("WRITE", "4000000000", "1 to 200"),
+    ] {
+        let name = format!("TESSERA_DATABASE__CONNECTIONS__{name}");
+        let fault = load(&[(&name, value)]).unwrap_err();
+        assert_eq!(fault, format!("{name}: {value} must be {bounds}"));
+    }
 }
 
 #[test]
@@ -70,6 +88,10 @@ fn the_default_file_contains_every_setting_and_nothing_else() {
     assert_eq!(retention, Retention::default());
     assert!([token, token_file, otlp_endpoint].iter().all(Option::is_some));
     assert_eq!(http.connections_max, Some(1_024));
+    let DatabaseConnections { changes, previews, read, searches, write } = database.connections;
+    let default = PoolSizes::DEFAULT;
+    assert_eq!([changes, previews, read], [default.changes, default.previews, default.read].map(Some));
+    assert_eq!([searches, write], [default.searches, default.write].map(Some));
     let all =
         [name, base_url, data_dir, http.listen, database.url, database.url_file, database.embedded.bin_dir];
     assert!(all.iter().all(Option::is_some), "{all:?}");

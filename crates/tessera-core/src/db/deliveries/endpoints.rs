@@ -4,7 +4,7 @@ use crate::db::error;
 use crate::error::Result;
 use crate::models::delivery::EndpointState;
 use serde::Deserialize;
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
@@ -59,7 +59,7 @@ pub struct Hour {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn endpoints(pool: &PgPool, hours: i32, only: Option<&str>) -> Result<Vec<Endpoint>> {
+pub async fn endpoints(db: impl PgExecutor<'_>, hours: i32, only: Option<&str>) -> Result<Vec<Endpoint>> {
     let rows = sqlx::query!(
         r#"
         WITH tried AS (
@@ -108,7 +108,7 @@ pub async fn endpoints(pool: &PgPool, hours: i32, only: Option<&str>) -> Result<
         ENDPOINTS_SHOWN,
         only
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
     .map_err(error)?;
     let endpoints = rows.into_iter().map(|row| Endpoint {

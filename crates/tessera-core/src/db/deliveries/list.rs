@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::models::delivery::{DeliveryKind, DeliveryState, HoldReason, MAIL_ENDPOINT, Payload};
 use crate::models::page::Page;
 use crate::models::{DeliveryId, ScripId, TicketId, TransactionId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -102,18 +102,28 @@ pub struct LastAttempt {
 ///
 /// # Errors
 /// `malformed_cursor`; those of the database.
-pub async fn list(
-    pool: &PgPool,
+pub async fn page(
+    db: &mut PgConnection,
     filter: &Filter,
     limit: i64,
     cursor: Option<&str>,
 ) -> Result<Page<DeliverySummary>> {
     let before = cursor.map(Uuid::parse_str).transpose().map_err(|_| malformed_cursor())?;
-    let mut db = pool.acquire().await.map_err(error)?;
-    let found = ids_of(&mut db, filter, before, limit.saturating_add(1)).await?;
-    let mut page = Page::cut(shown(&mut db, &found.ids).await?, limit, |listed| listed.id.to_string());
+    let found = ids_of(db, filter, before, limit.saturating_add(1)).await?;
+    let mut page = Page::cut(shown(db, &found.ids).await?, limit, |listed| listed.id.to_string());
     page.next_cursor = page.next_cursor.or(found.stopped_at.map(|id| id.to_string()));
     Ok(page)
+}
+
+/// As [`page`], over any connection of a pool.
+#[cfg(test)]
+pub async fn list(
+    pool: &sqlx::PgPool,
+    filter: &Filter,
+    limit: i64,
+    cursor: Option<&str>,
+) -> Result<Page<DeliverySummary>> {
+    page(&mut *pool.acquire().await.map_err(error)?, filter, limit, cursor).await
 }
 
 /// The ids of a page.

@@ -1,4 +1,4 @@
-//! Search: runs compiled queries on the read pool, page by page or from end to end.
+//! Search: runs compiled queries on the connections for searches, page by page or from end to end.
 //!
 //! `query` compiles; this module fetches what the compiler needs to know (`lookups`) and runs its statements (`run`).
 
@@ -14,10 +14,10 @@ mod ticket;
 pub use crate::query::search::Warning;
 pub use compile::{Count, Search};
 pub use count::{COUNT_EXACT_MAX, Counted};
+pub(super) use export::Batches;
 pub use export::Export;
 pub use page::{Explained, Found, explain, tickets};
 pub use run::SEARCH_MAX;
-pub(super) use run::in_order;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use run::run;
 pub use ticket::get;

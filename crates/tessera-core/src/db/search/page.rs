@@ -4,7 +4,7 @@ use super::compile::{Search, compile};
 use super::count::{Counted, count};
 use super::cursor;
 use super::run::{self, SEARCH_MAX, fetch, ids_of, in_order, in_time};
-use crate::db::error;
+use crate::db::connections::Connections;
 use crate::error::Result;
 use crate::models::Ticket;
 use crate::models::page::Page;
@@ -13,7 +13,8 @@ use crate::query::search::Warning;
 use crate::query::sql::Statement;
 use crate::query::{Query, Test};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::PgConnection;
+use std::sync::Arc;
 
 /// A page of results.
 #[derive(Debug)]
@@ -47,19 +48,27 @@ pub struct Explained {
 ///
 /// # Errors
 /// `invalid_query` with its position; `invalid` for the order; `malformed_cursor`; `query_timeout`; those of the database.
-pub async fn tickets(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Found> {
-    in_time(SEARCH_MAX, find(pool, catalog, search)).await
+pub async fn tickets(
+    connections: &Arc<Connections>,
+    catalog: &Catalog,
+    search: &Search<'_>,
+) -> Result<Found> {
+    in_time(SEARCH_MAX, async {
+        let mut db = connections.take().await?;
+        let found = find(&mut db, catalog, search).await;
+        db.done(found)
+    })
+    .await
 }
 
-async fn find(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Found> {
-    let mut db = pool.acquire().await.map_err(error)?;
-    let compiled = compile(&mut db, catalog, search).await?;
-    let rows = fetch(&mut db, &compiled.page(search)?).await?;
+async fn find(db: &mut PgConnection, catalog: &Catalog, search: &Search<'_>) -> Result<Found> {
+    let compiled = compile(db, catalog, search).await?;
+    let rows = fetch(db, &compiled.page(search)?).await?;
     let signature = compiled.signature(search);
     let page =
         Page::cut(rows, search.limit, |last| cursor::encode(last, &signature, &compiled.resolved.keys));
-    let (items, people) = in_order(&mut db, &ids_of(&page.items)?).await?;
-    let count = count(&mut db, &compiled, search).await?;
+    let (items, people) = in_order(db, &ids_of(&page.items)?).await?;
+    let count = count(db, &compiled, search).await?;
     let page = Page { items, next_cursor: page.next_cursor };
     let (query, warnings) = (compiled.resolved.query.to_string(), compiled.resolved.warnings);
     Ok(Found { page, people, count, query, warnings })
@@ -69,14 +78,23 @@ async fn find(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<F
 ///
 /// # Errors
 /// As [`tickets()`].
-pub async fn explain(pool: &PgPool, catalog: &Catalog, search: &Search<'_>) -> Result<Explained> {
+pub async fn explain(
+    connections: &Arc<Connections>,
+    catalog: &Catalog,
+    search: &Search<'_>,
+) -> Result<Explained> {
     in_time(SEARCH_MAX, async {
-        let mut db = pool.acquire().await.map_err(error)?;
-        let compiled = compile(&mut db, catalog, search).await?;
-        let statement = compiled.page(search)?;
-        let plan = run::explain(&mut db, &statement).await?;
-        let (tree, warnings) = (compiled.resolved.query, compiled.resolved.warnings);
-        Ok(Explained { tree, statement, plan, warnings })
+        let mut db = connections.take().await?;
+        let explained = take_apart(&mut db, catalog, search).await;
+        db.done(explained)
     })
     .await
+}
+
+async fn take_apart(db: &mut PgConnection, catalog: &Catalog, search: &Search<'_>) -> Result<Explained> {
+    let compiled = compile(db, catalog, search).await?;
+    let statement = compiled.page(search)?;
+    let plan = run::explain(db, &statement).await?;
+    let (tree, warnings) = (compiled.resolved.query, compiled.resolved.warnings);
+    Ok(Explained { tree, statement, plan, warnings })
 }

@@ -15,7 +15,8 @@ use uuid::Uuid;
 /// The longest that a search may take with all of its statements. It is shorter than the limit of the request.
 pub const SEARCH_MAX: Duration = Duration::from_secs(10);
 
-/// Ends a search that takes longer than `limit` in all, whichever of its statements is running.
+/// Ends a search that takes longer than `limit` in all, whichever of its statements is running. The statement ends with it,
+/// because dropping a connection of [`Connections`](crate::db::connections::Connections) ends its server process.
 pub(super) async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(too_slow()))
 }

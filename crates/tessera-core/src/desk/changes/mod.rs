@@ -233,7 +233,7 @@ impl Tessera {
 
     /// Plans a change. Returns `None` if the current configuration needs more than was loaded.
     async fn plan(&self, change: &ChangeRequest<'_>, loaded: Loaded) -> Result<Option<Box<Prepared>>> {
-        let catalog = self.catalog_cache.at_least(&self.pools.read, loaded.config_version).await?;
+        let catalog = self.catalog_cache.at_least(&self.pools.reserved, loaded.config_version).await?;
         if catalog.uses_messages() && !loaded.with_messages {
             return Ok(None);
         }

@@ -205,7 +205,7 @@ impl<'t> Import<'t> {
     async fn refresh_catalog(&mut self, db: &mut Transaction<'static, Postgres>) -> Result<()> {
         let version = catalog::version(db).await?;
         if self.catalog.version != version {
-            self.catalog = self.tessera.catalog_cache.at_least(&self.tessera.pools.read, version).await?;
+            self.catalog = self.tessera.catalog_cache.at_least(&self.tessera.pools.reserved, version).await?;
         }
         Ok(())
     }

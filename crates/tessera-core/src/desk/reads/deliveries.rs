@@ -25,7 +25,10 @@ impl Tessera {
         limit: i64,
         cursor: Option<&str>,
     ) -> Result<Page<DeliverySummary>> {
-        deliveries::list(&self.pools.read, filter, limit, cursor).await
+        // A rare combination of criteria may have to read all deliveries.
+        let mut db = self.pools.searches.take().await?;
+        let listed = deliveries::page(&mut db, filter, limit, cursor).await;
+        db.done(listed)
     }
 
     /// Lists the deliveries of a ticket, newest first.
@@ -62,7 +65,7 @@ impl Tessera {
             let message = format!("is {hours}; it must be 1 to {HOURS_MAX}");
             return Err(Error::invalid_field("hours", message));
         }
-        deliveries::endpoints(&self.pools.read, hours, None).await
+        self.endpoints_of(hours, None).await
     }
 
     /// Reads one endpoint.
@@ -70,7 +73,14 @@ impl Tessera {
     /// # Errors
     /// `not_found`; those of the database.
     pub async fn endpoint(&self, _caller: &Caller, endpoint: &str) -> Result<Endpoint> {
-        let found = deliveries::endpoints(&self.pools.read, HOURS_DEFAULT, Some(endpoint)).await?.pop();
+        let found = self.endpoints_of(HOURS_DEFAULT, Some(endpoint)).await?.pop();
         found.ok_or_else(|| Error::not_found("endpoint", endpoint))
+    }
+
+    /// Reads endpoints; every attempt of these hours is read.
+    async fn endpoints_of(&self, hours: i32, only: Option<&str>) -> Result<Vec<Endpoint>> {
+        let mut db = self.pools.searches.take().await?;
+        let found = deliveries::endpoints(&mut *db, hours, only).await;
+        db.done(found)
     }
 }

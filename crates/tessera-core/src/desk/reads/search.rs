@@ -12,7 +12,7 @@ impl Tessera {
     /// # Errors
     /// `invalid_query` with its position; `invalid` for the order; `malformed_cursor`; `query_timeout`; those of the database.
     pub async fn search(&self, _caller: &Caller, catalog: &Catalog, search: &Search<'_>) -> Result<Found> {
-        search::tickets(&self.pools.read, catalog, search).await
+        search::tickets(&self.pools.searches, catalog, search).await
     }
 
     /// Explains how a search is parsed and run, without running it.
@@ -25,15 +25,20 @@ impl Tessera {
         catalog: &Catalog,
         search: &Search<'_>,
     ) -> Result<Explained> {
-        search::explain(&self.pools.read, catalog, search).await
+        search::explain(&self.pools.searches, catalog, search).await
     }
 
-    /// Opens an export of all tickets that a search finds, as they are at one moment. It holds a connection of the read
-    /// pool until it is dropped.
+    /// Returns the number of exports that may run at the same time: they leave half of the connections to searches.
+    pub fn exports_max(&self) -> usize {
+        (self.pools.searches.max() / 2).max(1)
+    }
+
+    /// Opens an export of all tickets that a search finds, as they are at one moment. It holds a connection for searches until
+    /// it ends or is dropped.
     ///
     /// # Errors
     /// Those of [`Tessera::search`].
     pub async fn export(&self, _caller: &Caller, catalog: &Catalog, search: &Search<'_>) -> Result<Export> {
-        Export::open(&self.pools.read, catalog, search).await
+        Export::open(&self.pools.searches, catalog, search).await
     }
 }

@@ -1,6 +1,7 @@
 //! Checks of the database: availability, safety, versions, free connections, and the state of deliveries.
 
 use sqlx::{Connection as _, PgConnection};
+use tessera_core::db::Pools;
 use tessera_core::db::ops::doctor::{self, Deliveries, ServerInfo};
 use tessera_core::db::ops::maintenance::missing_partitions;
 use tessera_core::desk::clock;
@@ -13,7 +14,7 @@ use crate::database::Database;
 
 /// The oldest PostgreSQL that Tessera's SQL runs on.
 const OLDEST: i32 = 150_000;
-/// Connections that should be free: a node of Tessera uses up to 40 (`Pools::new`).
+/// Connections that should be free.
 const CONNECTIONS_LEFT: i64 = 10;
 /// Idle time of a database transaction above which it keeps PostgreSQL from cleaning up, in seconds.
 const IDLE_MAX: f64 = 60.0;
@@ -47,7 +48,8 @@ pub(super) async fn check(config: &Config, database: &Database) -> Vec<Finding> 
     let mut findings = vec![
         version(&server, &place),
         safety(&server, database.is_embedded()),
-        connections(&server),
+        connections(&server, config.pool_sizes.total()),
+        session(config, database).await,
         idle(&server),
         clocks(&server, ours),
         programs(config, database, &server),
@@ -113,14 +115,37 @@ fn safety(server: &ServerInfo, is_embedded: bool) -> Finding {
     }
 }
 
-fn connections(server: &ServerInfo) -> Finding {
-    let left = server.connections_max - server.connections;
-    let seen = format!("{} of {} connections are in use", server.connections, server.connections_max);
-    let advice = "raise max_connections (a node of Tessera uses up to 40), or stop other clients";
+/// Checks the free connections, and that PostgreSQL allows as many as this node may open.
+fn connections(server: &ServerInfo, node: u32) -> Finding {
+    let ServerInfo { connections, connections_max, .. } = server;
+    let left = connections_max - connections;
+    let seen =
+        format!("{connections} of {connections_max} connections are in use; a node opens up to {node}");
+    if *connections_max < i64::from(node) {
+        let advice =
+            "raise max_connections in postgresql.conf, or lower the numbers in [database.connections]";
+        return Finding::failed("connections", seen, advice);
+    }
+    let advice = "raise max_connections, lower the numbers in [database.connections], or stop other clients";
     match left {
         ..=0 => Finding::failed("connections", seen, advice),
         1..CONNECTIONS_LEFT => Finding::warning("connections", seen, advice),
         _ => Finding::good("connections", seen),
+    }
+}
+
+/// Checks that connections have the settings that Tessera asks for, which a pooler may drop.
+async fn session(config: &Config, database: &Database) -> Finding {
+    let pools = Pools::new(&database.options(), config.pool_sizes);
+    let checked = pools.check_settings().await;
+    pools.close().await;
+    match checked {
+        Ok(()) => Finding::good("session", "connections have the settings that Tessera asks for"),
+        Err(error) => Finding::failed(
+            "session",
+            error.detail(),
+            "connect to PostgreSQL itself, or to a pooler that passes the startup parameter `options` on and pools sessions",
+        ),
     }
 }
 
@@ -256,8 +281,12 @@ mod tests {
         assert_eq!(safety(&ServerInfo { fsync: false, ..server() }, true).verdict, Verdict::Failed);
         assert_eq!(safety(&ServerInfo { checksums: false, ..server() }, true).verdict, Verdict::Warning);
         assert_eq!(safety(&ServerInfo { checksums: false, ..server() }, false).verdict, Verdict::Good);
-        assert_eq!(connections(&ServerInfo { connections: 90, ..server() }).verdict, Verdict::Warning);
-        assert_eq!(connections(&ServerInfo { connections: 97, ..server() }).verdict, Verdict::Failed);
+        assert_eq!(connections(&server(), 30).verdict, Verdict::Good);
+        assert_eq!(connections(&ServerInfo { connections: 90, ..server() }, 30).verdict, Verdict::Warning);
+        assert_eq!(connections(&ServerInfo { connections: 97, ..server() }, 30).verdict, Verdict::Failed);
+        let too_many = connections(&server(), 98);
+        assert_eq!(too_many.verdict, Verdict::Failed);
+        assert!(too_many.advice.contains("max_connections"), "{}", too_many.advice);
         assert_eq!(idle(&ServerInfo { idle_seconds: Some(5.0), ..server() }).verdict, Verdict::Good);
         assert_eq!(idle(&ServerInfo { idle_seconds: Some(500.0), ..server() }).verdict, Verdict::Warning);
         assert_eq!(clocks(&server(), now).verdict, Verdict::Good);

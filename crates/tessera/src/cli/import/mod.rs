@@ -73,7 +73,7 @@ async fn import(
     arguments: &Arguments,
 ) -> anyhow::Result<Tally> {
     migrate::run_on(database).await?;
-    let pools = Pools::new(database.options());
+    let pools = Pools::new(&database.options(), config.pool_sizes);
     let guard = Arc::new(Guard::new(config.webhook_allow.clone()));
     let tessera = Tessera::open(pools.clone(), config.installation(), guard).await?;
     let options = Options { create_missing: arguments.create_missing, atomic: arguments.atomic };

@@ -5,6 +5,7 @@ use crate::db::deliveries::endpoints::endpoints;
 use crate::db::delivery_fixtures::{mail, queue, webhook};
 use crate::error::Code;
 use crate::testing::TestDb;
+use sqlx::PgPool;
 
 /// A desk on which every state occurs: the database's rows, written by hand.
 async fn every_state(pool: &PgPool) -> Vec<DeliveryId> {

@@ -125,10 +125,10 @@ fn search<'a>(query: &'a str, order: &'a [Sorted]) -> Search<'a> {
 
 async fn numbers(desk: &Desk, query: &str) -> Vec<i64> {
     let catalog = desk.fresh_catalog().await.unwrap();
-    let found = tickets(&desk.pools.read, &catalog, &search(query, &[]))
+    let found = tickets(&desk.pools.searches, &catalog, &search(query, &[]))
         .await
         .unwrap_or_else(|error| panic!("{query}: {error:?}"));
-    explain(&desk.pools.read, &catalog, &search(query, &[])).await.unwrap();
+    explain(&desk.pools.searches, &catalog, &search(query, &[])).await.unwrap();
     let numbers: Vec<i64> = found.page.items.iter().filter_map(|ticket| ticket.number).collect();
     let tickets = i64::try_from(numbers.len()).unwrap();
     assert_eq!(found.count, Some(Counted { tickets, is_exact: true }), "{query}");
@@ -245,17 +245,18 @@ async fn pages_in_every_order_give_each_ticket_once_and_so_does_an_export() {
                     count: Count::None,
                     ..search(query, &order)
                 };
-                let found = tickets(&desk.pools.read, &catalog, &one).await.unwrap();
+                let found = tickets(&desk.pools.searches, &catalog, &one).await.unwrap();
                 paged.extend(found.page.items.iter().map(|ticket| ticket.number));
                 cursor = found.page.next_cursor;
                 if cursor.is_none() {
                     break;
                 }
             }
-            let whole = tickets(&desk.pools.read, &catalog, &search(query, &order)).await.unwrap();
+            let whole = tickets(&desk.pools.searches, &catalog, &search(query, &order)).await.unwrap();
             let whole: Vec<_> = whole.page.items.iter().map(|ticket| ticket.number).collect();
             assert_eq!(paged, whole, "{query} by {field}");
-            let mut export = Export::open(&desk.pools.read, &catalog, &search(query, &order)).await.unwrap();
+            let mut export =
+                Export::open(&desk.pools.searches, &catalog, &search(query, &order)).await.unwrap();
             let mut exported = Vec::new();
             while let Some((tickets, _)) = export.next().await.unwrap() {
                 exported.extend(tickets.iter().map(|ticket| ticket.number));
