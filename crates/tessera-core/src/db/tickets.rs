@@ -182,7 +182,9 @@ pub async fn load_new(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded> {
                 FROM idempotency_keys k WHERE k.actor_id = $1 AND k.key = $2::text) AS "replay: Json<ReplayRow>",
                (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
                                                     'privileged', u.privileged, 'disabled', u.disabled))
-                FROM users u WHERE lower(u.username) = ANY ($3::text[]) OR lower(u.email) = ANY ($3::text[])) AS "people: Json<Vec<Person>>"
+                FROM unnest($3::text[]) AS x (word),
+                     LATERAL (SELECT * FROM users u WHERE lower(u.username) = x.word OR lower(u.email) = x.word OFFSET 0) u)
+               AS "people: Json<Vec<Person>>"
         "#,
         load.actor.0,
         load.key,
@@ -213,7 +215,9 @@ pub async fn load_blank(db: &mut PgConnection, load: Load<'_>) -> Result<Loaded>
         SELECT (SELECT version FROM config_version) AS "config!",
                (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
                                                     'privileged', u.privileged, 'disabled', u.disabled))
-                FROM users u WHERE lower(u.username) = ANY ($1::text[]) OR lower(u.email) = ANY ($1::text[])) AS "people: Json<Vec<Person>>"
+                FROM unnest($1::text[]) AS x (word),
+                     LATERAL (SELECT * FROM users u WHERE lower(u.username) = x.word OR lower(u.email) = x.word OFFSET 0) u)
+               AS "people: Json<Vec<Person>>"
         "#,
         &folded(load.people),
     )
@@ -247,9 +251,15 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
                 FROM ticket_watchers w WHERE w.ticket_id = t.id) AS "watchers: Json<Vec<WatcherRow>>",
                (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
                                                     'privileged', u.privileged, 'disabled', u.disabled))
-                FROM users u
-                WHERE u.id = ANY (ARRAY(SELECT w.user_id FROM ticket_watchers w WHERE w.ticket_id = t.id) || t.owner_id || t.creator_id)
-                   OR lower(u.username) = ANY ($5::text[]) OR lower(u.email) = ANY ($5::text[])) AS "people: Json<Vec<Person>>",
+                FROM (SELECT u.*
+                      FROM unnest(ARRAY(SELECT w.user_id FROM ticket_watchers w WHERE w.ticket_id = t.id)
+                                  || t.owner_id || t.creator_id) AS x (id),
+                           LATERAL (SELECT * FROM users u WHERE u.id = x.id OFFSET 0) u
+                      UNION ALL
+                      SELECT u.*
+                      FROM unnest($5::text[]) AS x (word),
+                           LATERAL (SELECT * FROM users u WHERE lower(u.username) = x.word OR lower(u.email) = x.word OFFSET 0) u) u)
+               AS "people: Json<Vec<Person>>",
                (SELECT jsonb_agg(jsonb_build_object('kind', m.transaction_type, 'creator', m.creator_id, 'at', m.created_at,
                                                     'body', left(m.body, $7), 'cut', length(m.body) > $7) ORDER BY m.seq)
                 FROM (SELECT h.seq, h.transaction_type, h.creator_id, h.created_at, b.body,
