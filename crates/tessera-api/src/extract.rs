@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tessera_core::desk::reads::TicketRef;
 use tessera_core::desk::{Caller, Conditions, IdempotencyKey, KEY_MAX, parse_depth};
 use tessera_core::models::delivery::DEPTH_HEADER;
+use tessera_core::models::json::Unique;
 use tessera_core::models::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use tessera_core::{Code, Error};
 
@@ -64,7 +65,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Error::invalid_field("body", "must be a JSON object: {\"member\": value, ..}").into());
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let parsed = serde_path_to_error::deserialize(Unique(&mut reader)).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.is_data() {

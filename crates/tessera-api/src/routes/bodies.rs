@@ -1,6 +1,6 @@
 //! The JSON bodies of requests about tickets, and their conversion to commands, which are not validated yet.
 
-use crate::json::{given, given_moment, moment, unique};
+use crate::json::{given, given_moment, moment};
 use crate::schema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -52,7 +52,7 @@ pub struct CreateBody {
     #[schema(max_items = 200)]
     admin_cc: Vec<String>,
     /// Values by field name: a text, a number, a list, or null.
-    #[serde(default, deserialize_with = "unique")]
+    #[serde(default)]
     #[schema(value_type = BTreeMap<String, FieldInput>)]
     custom_fields: BTreeMap<String, FieldBody>,
     /// The first message: a text, or `{content, content_type?}`.
@@ -102,7 +102,7 @@ pub struct UpdateBody {
     #[schema(nullable = false)]
     admin_cc: Option<DifferenceBody>,
     /// Values by field name: a text, a number, a list, null to clear, or `{add?, remove?}`.
-    #[serde(default, deserialize_with = "unique")]
+    #[serde(default)]
     #[schema(value_type = BTreeMap<String, FieldChangeInput>)]
     custom_fields: BTreeMap<String, FieldBody>,
     /// A message to the team: a text, or `{content, content_type?}`.

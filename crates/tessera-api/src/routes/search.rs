@@ -4,7 +4,6 @@ use super::selection::Selection;
 use crate::app::App;
 use crate::error::{PlaceOfQuery, Problem, ProblemDocument, Result};
 use crate::extract::{Authenticated, Body, Params, limit};
-use crate::json::strict;
 use crate::schema;
 use crate::views::Ticket;
 use axum::Json;
@@ -35,7 +34,7 @@ pub struct SearchBody {
     #[schema(max_length = 8192)]
     pub query: Option<String>,
     /// The same as JSON, instead of `query`: a tree, or the short form in which everything must hold.
-    #[serde(default, deserialize_with = "strict")]
+    #[serde(default)]
     #[schema(value_type = Option<FilterInput>)]
     pub filter: Option<Value>,
     /// How AND and OR on one level of `query` are parsed; `tessera` by default.

@@ -6,6 +6,7 @@ pub mod connector;
 pub mod custom_field;
 pub mod delivery;
 pub mod id;
+pub mod json;
 pub mod named;
 pub mod page;
 pub mod queue;

@@ -7,6 +7,7 @@ use crate::desk::connectors::{new_token, not_bound, token_hash};
 use crate::error::{Code, Error, Fault, Result};
 use crate::models::connector::{KindRecord, Registered};
 use crate::models::delivery::KindName;
+use crate::models::json;
 use crate::models::secret::Secret;
 use crate::models::text::{line_fault, name_fault, quote};
 use crate::models::{Connector, DeliveryKind, UserId};
@@ -188,7 +189,7 @@ fn read_schema(kind: &DeliveryKind, text: &str) -> Result<Option<Schema>, String
     if text.len() > SCHEMA_MAX {
         return Err(format!("has {} bytes; at most {SCHEMA_MAX} are allowed", text.len()));
     }
-    let source = serde_json::from_str(text).map_err(|error| format!("is not valid JSON: {error}"))?;
+    let source = json::from_slice(text.as_bytes()).map_err(|error| format!("is not valid JSON: {error}"))?;
     Schema::compile(source).map(Some)
 }
 

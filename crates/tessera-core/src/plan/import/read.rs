@@ -5,6 +5,7 @@ use super::{AHEAD_MAX, Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
 use crate::error::Fault;
 use crate::models::TransactionType;
 use crate::models::custom_field::COUNT_MAX;
+use crate::models::json::{self, Unique};
 use crate::models::text::{CONTENT_MAX, NAME_MAX, fault, fold, line_fault, list, quote};
 use crate::plan::catalog::FIELDS_MAX;
 use crate::plan::draft::{WATCHERS_MAX, check_subject};
@@ -94,10 +95,10 @@ fn parse(bytes: &[u8]) -> Result<Line, Fault> {
             "is not a JSON object; every line must be one, such as {\"queue\": …, \"subject\": …}",
         ));
     }
-    let fast: serde_json::Result<Line> = serde_json::from_slice(bytes);
+    let fast: serde_json::Result<Line> = json::from_slice(bytes);
     fast.map_err(|first| {
-        let mut json = serde_json::Deserializer::from_slice(bytes);
-        let Err(error) = serde_path_to_error::deserialize::<_, Line>(&mut json) else {
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let Err(error) = serde_path_to_error::deserialize::<_, Line>(Unique(&mut reader)) else {
             return syntax(&first);
         };
         let path = error.path().to_string();
