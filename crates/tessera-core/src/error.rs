@@ -140,6 +140,11 @@ impl Error {
 
     /// Creates a [`Code::NotFound`] for an object of the type `what`.
     pub fn not_found(what: &str, name: impl fmt::Display) -> Self {
+        // A path can be as long as a request's head, and anybody may ask for it.
+        const SHOWN: usize = 200;
+        let name = name.to_string();
+        let shown = name.char_indices().nth(SHOWN).and_then(|(end, _)| name.get(..end));
+        let name = shown.map_or(name.clone(), |shown| format!("{shown}..."));
         let mut detail = format!("{what} {name} does not exist.");
         if let Some(first) = detail.get_mut(..1) {
             first.make_ascii_uppercase();

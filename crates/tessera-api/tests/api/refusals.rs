@@ -1,6 +1,7 @@
 //! Bad input, a line each: what is refused, where the answer points, and that nothing was written.
 
 use super::desk::Desk;
+use axum::http::Method;
 use serde_json::{Value, json};
 
 /// What `POST /api/tickets` refuses: the members that differ from a good body, the field at fault, and words of the message.
@@ -157,11 +158,102 @@ async fn a_transition_that_is_not_allowed_says_which_are() {
 }
 
 #[tokio::test]
-async fn a_field_named_twice_is_refused_and_not_taken_once() {
+async fn a_repeated_member_is_refused_in_every_body_at_every_depth() {
     let desk = Desk::open().await;
-    let twice =
-        r#"{"queue": "Support", "subject": "x", "custom_fields": {"Severity": "low", "Severity": "high"}}"#;
-    let mut asked = super::desk::request(axum::http::Method::POST, "/api/tickets", Some(json!({})), &[]);
-    *asked.body_mut() = axum::body::Body::from(twice);
-    desk.send(asked).await.problem(422, "invalid");
+    desk.create(json!({})).await;
+    let content = r#"{"content": "a", "content": "b"}"#;
+    let update =
+        |member: &str, value: &str| (Method::PATCH, "/api/tickets/1", format!(r#"{{"{member}": {value}}}"#));
+    let create = |more: &str| {
+        (Method::POST, "/api/tickets", format!(r#"{{"queue": "Support", "subject": "x", {more}}}"#))
+    };
+    let scrip = |more: &str| (Method::POST, "/api/scrips", format!(r#"{{"name": "x", {more}}}"#));
+    for ((method, path, body), field) in [
+        (create(r#""queue": "Sales""#), "body"),
+        (create(r#""custom_fields": {"Severity": "low", "Severity": "high"}"#), "custom_fields"),
+        (create(&format!(r#""content": {content}"#)), "content"),
+        (update("comment", content), "comment"),
+        (update("reply", content), "reply"),
+        (update("requestors", r#"{"add": [], "add": []}"#), "requestors"),
+        (update("cc", r#"{"remove": ["a@b.example"], "remove": []}"#), "cc"),
+        (
+            update("custom_fields", r#"{"Components": {"add": "web", "add": "db"}}"#),
+            "custom_fields.Components",
+        ),
+        (update("custom_fields", r#"{"Build": [{"a": 1, "a": 2}]}"#), "custom_fields.Build[0]"),
+        ((Method::POST, "/api/tickets/1/comment", content.to_owned()), "body"),
+        ((Method::POST, "/api/tickets/1/correspond", content.to_owned()), "body"),
+        (
+            (
+                Method::POST,
+                "/api/tickets/search",
+                r#"{"order": [{"field": "id", "field": "id"}]}"#.to_owned(),
+            ),
+            "order[0]",
+        ),
+        (
+            (
+                Method::POST,
+                "/api/tickets/search",
+                r#"{"filter": {"Status": "new", "Status": "open"}}"#.to_owned(),
+            ),
+            "filter",
+        ),
+        (scrip(r#""action_config": {"headers": {"X-A": "a", "X-A": "b"}}"#), "action_config.headers"),
+        (scrip(r#""condition_config": {"to": "open", "to": "new"}"#), "condition_config"),
+        (scrip(r#""unknown": [[{"a": {"b": 1, "b": 2}}]]"#), "unknown[0][0].a"),
+        (
+            (
+                Method::POST,
+                "/api/lifecycles",
+                r#"{"name": "x", "definition": {"transitions": {"new": [], "new": []}}}"#.to_owned(),
+            ),
+            "definition.transitions",
+        ),
+        ((Method::PATCH, "/api/queues/Support", r#"{"cc": [], "cc": ["ada"]}"#.to_owned()), "body"),
+        ((Method::PUT, "/api/secrets/pager", r#"{"value": "a", "value": "b"}"#.to_owned()), "body"),
+    ] {
+        let mut asked = super::desk::request(method, path, Some(json!({})), &[]);
+        *asked.body_mut() = axum::body::Body::from(body.clone());
+        let problem = desk.send(asked).await.problem(422, "invalid");
+        let fault = &problem["errors"][0];
+        assert_eq!(fault["field"], field, "{path} {body}: {problem:#}");
+        let message = fault["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("contains \"") && message.ends_with("\" twice"),
+            "{path} {body}: {message}"
+        );
+    }
+    assert_eq!(desk.get("/api/tickets/1").await.expect(200)["version"], 1);
+}
+
+#[tokio::test]
+async fn one_field_in_two_spellings_and_one_person_added_and_removed_are_refused() {
+    let desk = Desk::open().await;
+    desk.create(json!({})).await;
+    let spelled = json!({ "Severity": "low", "severity": "high" });
+    let create = json!({ "queue": "Support", "subject": "x", "custom_fields": spelled });
+    desk.post("/api/tickets", create)
+        .await
+        .fault("custom_fields.severity", "is the same field as \"Severity\"");
+    for (body, field, told) in [
+        (json!({ "custom_fields": spelled }), "custom_fields.severity", "is the same field as"),
+        (
+            json!({ "cc": { "add": ["x@example.net"], "remove": ["X@example.net"] } }),
+            "cc",
+            "both added and removed",
+        ),
+        (
+            json!({ "cc": { "add": ["ada"], "remove": ["Ada <ada@desk.example>"] } }),
+            "cc",
+            "both added and removed",
+        ),
+        (
+            json!({ "custom_fields": { "Components": { "add": ["web"], "remove": ["WEB"] } } }),
+            "custom_fields.Components",
+            "both added and removed",
+        ),
+    ] {
+        desk.patch("/api/tickets/1", body).await.fault(field, told);
+    }
 }

@@ -65,6 +65,16 @@ pub fn is_address(text: &str) -> bool {
         && text.parse::<lettre::Address>().is_ok()
 }
 
+/// Returns the address of `Foo Bar <foo@example.com>`, `<foo@example.com>` or `foo@example.com (Foo Bar)`; any other word
+/// unchanged, without the blanks around it.
+pub fn address_in(word: &str) -> &str {
+    let word = word.trim();
+    let named = word.strip_suffix('>').and_then(|word| word.rsplit_once('<')).map(|(_, address)| address);
+    let commented =
+        || word.strip_suffix(')').and_then(|word| word.split_once('(')).map(|(address, _)| address);
+    named.or_else(commented).map(str::trim).filter(|address| is_address(address)).unwrap_or(word)
+}
+
 /// Returns the known name that a misspelled word probably means, compared without case: at most one edit per three letters,
 /// plus one, and fewer than the name has letters.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -135,6 +145,27 @@ mod tests {
             "a@[1>2]",
         ] {
             assert!(!is_address(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_found_beside_a_name_and_every_other_word_stays() {
+        for word in [
+            "foo@example.com",
+            "  foo@example.com ",
+            "<foo@example.com>",
+            "Foo Bar <foo@example.com>",
+            "\"Foo Bar\" <foo@example.com>",
+            "\"Bar, Foo (Sales) <x>\" < foo@example.com >",
+            "J. Doe<foo@example.com>",
+            "foo@example.com (Foo Bar)",
+        ] {
+            assert_eq!(address_in(word), "foo@example.com", "{word}");
+        }
+        for word in
+            ["ann", "Foo <ann>", "Foo <foo@example.com", "a@b.example, Foo <>", "ann (foo@example.com)", "()"]
+        {
+            assert_eq!(address_in(word), word);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Commands: the changes that a request asks for, parsed but not yet validated.
 
 use crate::models::Role;
+use crate::models::text::address_in;
 use crate::models::transaction::Content;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -14,7 +15,7 @@ pub enum Command {
     Update(UpdateTicket),
 }
 
-/// A new ticket. People are usernames or mail addresses; queue and fields are names or ids.
+/// A new ticket. People are usernames or mail addresses, with or without a name (`Eve <eve@example.net>`); queue and fields are names or ids.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreateTicket {
     /// The queue, by name or id.
@@ -102,15 +103,15 @@ impl Command {
             Self::Create(create) => Role::ALL
                 .into_iter()
                 .flat_map(|role| create.people(role))
-                .chain(&create.owner)
-                .map(String::as_str)
+                .map(|word| address_in(word))
+                .chain(create.owner.as_deref())
                 .collect(),
             Self::Update(update) => update
                 .watchers
                 .values()
                 .flat_map(|difference| difference.add.iter().chain(&difference.remove))
-                .chain(update.owner.iter().flatten())
-                .map(String::as_str)
+                .map(|word| address_in(word))
+                .chain(update.owner.iter().flatten().map(String::as_str))
                 .collect(),
         }
     }

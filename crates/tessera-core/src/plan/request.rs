@@ -2,15 +2,16 @@
 
 use super::command::{CreateTicket, FieldChange, UpdateTicket};
 use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, checked_due, role_field, wanted_values};
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Code, Error, Fault, Kind, Result};
 use crate::lifecycle::Lifecycle;
 use crate::models::text::{self, CONTENT_MAX};
 use crate::models::{Queue, Role, StatusClass, Ticket, TransactionType, Watcher};
+use std::collections::HashMap;
 
 /// Collects the errors in a request, so that it is refused once with all of them.
 #[derive(Default)]
 struct Refusals {
-    faults: Vec<crate::error::Fault>,
+    faults: Vec<Fault>,
     other: Option<Error>,
 }
 
@@ -47,10 +48,10 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTicket) -> Result<()
             refusals.take(draft.message(kind, content.clone(), cause));
         }
     }
-    if let Some(queue) = &command.queue {
-        refusals.take(draft.move_to_queue(queue, cause));
-    }
-    if let Some(status) = &command.status {
+    // The status and the fields of a move are those of the new queue: without the move, nothing can be said about them.
+    let moved =
+        command.queue.as_ref().is_none_or(|queue| refusals.take(draft.move_to_queue(queue, cause)).is_some());
+    if let Some(status) = command.status.as_ref().filter(|_| moved) {
         refusals.take(draft.set_status(status, cause));
     }
     if let Some(owner) = &command.owner {
@@ -71,6 +72,11 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTicket) -> Result<()
             refusals.take::<()>(Err(too_many(*role, people)));
             continue;
         }
+        if let Some(both) = draft.contradiction(*role, difference) {
+            let message = format!("{} is both added and removed; name each person once", text::quote(both));
+            refusals.take::<()>(Err(Error::invalid_field(role_field(*role), message)));
+            continue;
+        }
         for word in &difference.remove {
             refusals.take(draft.remove_watcher(*role, word, cause));
         }
@@ -78,10 +84,25 @@ pub(super) fn update(draft: &mut Draft<'_>, command: &UpdateTicket) -> Result<()
             refusals.take(draft.add_watcher(*role, word, cause));
         }
     }
-    for (name, change) in in_queue_order(draft, &command.custom_fields)? {
-        refusals.take(draft.change_field(name, change, cause));
+    refusals.take(named_once(draft, command.custom_fields.keys()));
+    if moved {
+        for (name, change) in in_queue_order(draft, &command.custom_fields)? {
+            refusals.take(draft.change_field(name, change, cause));
+        }
     }
     refusals.finish()
+}
+
+/// Rejects a field that the request names twice: in two spellings, or by its name and its id.
+fn named_once<'c>(draft: &Draft<'_>, names: impl Iterator<Item = &'c String>) -> Result<()> {
+    let mut seen = HashMap::new();
+    let twice = names.filter_map(|name| {
+        let first = seen.insert(draft.catalog.fields.find(name)?.id, name)?;
+        let message = format!("is the same field as {}; name it once", text::quote(first));
+        Some(Fault::new(format!("custom_fields.{name}"), message))
+    });
+    let faults: Vec<Fault> = twice.collect();
+    if faults.is_empty() { Ok(()) } else { Err(Error::invalid(faults)) }
 }
 
 /// Returns the changes of fields in the queue's order. Unknown fields come last; they are refused.
@@ -128,6 +149,7 @@ pub(super) fn create(
         let people = refusals.take(watchers(draft, role, command.people(role))).unwrap_or_default();
         *draft.ticket.watchers_mut(role) = people;
     }
+    refusals.take(named_once(draft, command.custom_fields.keys()));
     for (name, values) in &command.custom_fields {
         let field = draft.field(name);
         let wanted = field.and_then(|field| {

@@ -117,3 +117,21 @@ pub async fn values_in_use(db: &mut PgConnection, field: Uuid) -> Result<BTreeMa
     .map_err(error)?;
     Ok(rows.into_iter().map(|row| (row.value, row.tickets)).collect())
 }
+
+/// Counts the tickets that have more than `most` values of a custom field.
+///
+/// # Errors
+/// Those of the database.
+pub async fn tickets_above(db: &mut PgConnection, field: Uuid, most: u32) -> Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT count(*) AS "tickets!"
+        FROM (SELECT FROM custom_field_values WHERE custom_field_id = $1 GROUP BY ticket_id HAVING count(*) > $2) AS above
+        "#,
+        field,
+        i64::from(most)
+    )
+    .fetch_one(db)
+    .await
+    .map_err(error)
+}

@@ -4,7 +4,7 @@ use super::mentions::Thing;
 use super::{Document, Edit, limit, naming};
 use crate::db::configuration::{Which, custom_fields, tickets};
 use crate::error::{Code, Error, Result};
-use crate::models::custom_field::Definition;
+use crate::models::custom_field::{COUNT_MAX, Definition};
 use crate::models::text::{fold, quote};
 use crate::models::{CustomField, CustomFieldId};
 use crate::plan::catalog::FIELDS_MAX;
@@ -39,7 +39,7 @@ impl Document for CustomFieldDocument {
             None => limit("custom fields", change.catalog.fields.len(), FIELDS_MAX)?,
             Some(before) => {
                 self.check_scrips(change, &before.document).await?;
-                self.check_values(change, before).await?;
+                self.check_values(change, before, field.max_values).await?;
             }
         }
         custom_fields::write(&mut change.db, &field, change.version).await?;
@@ -78,13 +78,21 @@ impl CustomFieldDocument {
         change.in_use(naming("template", &templates, &what))
     }
 
-    /// Rejects another type if tickets have values of the field, and the removal of listed values that tickets have.
-    async fn check_values(&self, change: &mut Edit<'_>, before: &Stored<Self>) -> Result<()> {
+    /// Rejects another type if tickets have values of the field, the removal of listed values that tickets have, and a limit
+    /// below the number of values that a ticket has.
+    async fn check_values(
+        &self,
+        change: &mut Edit<'_>,
+        before: &Stored<Self>,
+        max_values: u32,
+    ) -> Result<()> {
         let is_listed =
             |values: &[String], value: &str| values.iter().any(|listed| fold(listed) == fold(value));
         let other_type = self.field_type != before.document.field_type;
         let fewer = before.document.values.iter().any(|value| !is_listed(&self.values, value));
-        if !other_type && !fewer {
+        let limit = |most: u32| if most == 0 { COUNT_MAX } else { most };
+        let lower = limit(max_values) < limit(before.document.max_values.unwrap_or(0));
+        if !other_type && !fewer && !lower {
             return Ok(());
         }
         tickets::hold(&mut change.db).await?;
@@ -97,6 +105,21 @@ impl CustomFieldDocument {
                 "Tickets have {total} {values} of {}, so its type cannot change. Create another field, or clear these values first.",
                 quote(&before.document.name)
             ));
+        }
+        let above = if lower {
+            custom_fields::tickets_above(&mut change.db, before.id, max_values).await?
+        } else {
+            0
+        };
+        if above > 0 {
+            let (tickets, have) = if above == 1 { ("ticket", "has") } else { ("tickets", "have") };
+            return refused(format!(
+                "{above} {tickets} {have} more than {max_values} values of {}, which would be hidden. Allow more values, or remove some from these tickets first.",
+                quote(&before.document.name)
+            ));
+        }
+        if !fewer {
+            return Ok(());
         }
         let lost: Vec<_> = used
             .iter()

@@ -4,8 +4,8 @@ use super::mentions::Thing;
 use super::{Document, Edit, limit};
 use crate::db::configuration::{Which, lifecycles, queues, users};
 use crate::error::Result;
-use crate::models::text::{fold, is_address, list, name_fault, quote};
-use crate::models::{CustomFieldId, LifecycleId, QueueId, Watcher};
+use crate::models::text::{address_in, fold, is_address, list, name_fault, quote};
+use crate::models::{CustomFieldId, LifecycleId, QueueId, UserId, Watcher};
 use crate::plan::catalog::QUEUES_MAX;
 use crate::plan::documents::{QUEUE_LIST_MAX, QueueDocument, Stored};
 use crate::query::ast::Name;
@@ -141,7 +141,7 @@ impl QueueDocument {
     }
 }
 
-/// Looks up people by username or address. The address of a user stands for the user.
+/// Looks up people by username, id or address. The address of a user stands for the user.
 async fn people(change: &mut Edit<'_>, role: &str, words: &[String]) -> Result<Vec<Watcher>> {
     if words.len() > QUEUE_LIST_MAX {
         change.fault(role, format!("has {} people; at most {QUEUE_LIST_MAX} are allowed", words.len()));
@@ -149,10 +149,12 @@ async fn people(change: &mut Edit<'_>, role: &str, words: &[String]) -> Result<V
     }
     let mut people: Vec<Watcher> = Vec::new();
     for (at, word) in words.iter().enumerate() {
-        let user = if word.contains('\0') { None } else { users::person(&mut change.db, word).await? };
-        let address = user.is_none().then(|| word.clone());
+        let word = address_in(word);
+        let user = user_of(&mut change.db, word).await?;
+        let address = user.is_none().then(|| word.to_owned());
         if address.as_deref().is_some_and(|address| !is_address(address)) {
-            let message = format!("{} is neither a username nor a mail address", quote(word));
+            let message =
+                format!("{} is neither a username, the id of a user, nor a mail address", quote(word));
             change.fault(format!("{role}[{at}]"), message);
             continue;
         }
@@ -167,4 +169,12 @@ async fn people(change: &mut Edit<'_>, role: &str, words: &[String]) -> Result<V
         }
     }
     Ok(people)
+}
+
+/// Returns the user with this username, address or id.
+async fn user_of(db: &mut PgConnection, word: &str) -> Result<Option<UserId>> {
+    if Uuid::parse_str(word).is_ok() {
+        return Ok(users::id_of(db, word).await?.map(UserId));
+    }
+    if word.contains('\0') { Ok(None) } else { users::person(db, word).await }
 }

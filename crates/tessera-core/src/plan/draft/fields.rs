@@ -5,6 +5,7 @@ use crate::error::{Error, Fault, Result};
 use crate::models::custom_field::COUNT_MAX;
 use crate::models::{Change, CustomField, TransactionType, text};
 use crate::plan::command::FieldChange;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 impl<'a> Draft<'a> {
@@ -103,7 +104,12 @@ pub(in crate::plan) fn wanted_values(
         FieldChange::Replace(values) => checked(values),
         FieldChange::Difference(difference) => {
             let (add, remove) = (checked(&difference.add), &difference.remove);
-            let gone = |value: &String| remove.iter().any(|word| text::fold(word) == text::fold(value));
+            let remove: HashSet<String> = remove.iter().map(|word| text::fold(word)).collect();
+            let gone = |value: &String| remove.contains(&text::fold(value));
+            if let Some(both) = add.iter().find(|value| gone(value)) {
+                let message = format!("{} is both added and removed; name it once", text::quote(both));
+                return Err(Error::invalid_field(place, message));
+            }
             let mut after: Vec<String> = before.iter().filter(|value| !gone(value)).cloned().collect();
             let new: Vec<String> = add.into_iter().filter(|value| !after.contains(value)).collect();
             after.extend(new);

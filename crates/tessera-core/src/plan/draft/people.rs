@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 use crate::models::text;
 use crate::models::user::{NOBODY, SYSTEM_USER};
 use crate::models::{Change, Role, TransactionType, UserId, Watcher};
+use crate::plan::command::Difference;
+use std::collections::HashSet;
 
 /// People per role of a ticket.
 pub(in crate::plan) const WATCHERS_MAX: usize = 200;
@@ -80,9 +82,25 @@ impl Draft<'_> {
         Ok(true)
     }
 
+    /// Returns the first person who would be both added and removed, as the request spells it.
+    pub fn contradiction<'d>(&self, role: Role, difference: &'d Difference) -> Option<&'d str> {
+        let person = |word: &str| self.person(role, word, Cause::REQUEST).ok();
+        let removed: HashSet<Person> = difference.remove.iter().filter_map(|word| person(word)).collect();
+        let is_removed = |word: &&String| person(word).is_some_and(|person| removed.contains(&person));
+        difference.add.iter().find(is_removed).map(String::as_str)
+    }
+
     /// Returns a watcher for a username or an address. The address of a user stands for the user.
     pub fn watcher(&mut self, role: Role, word: &str, cause: Cause) -> Result<Watcher> {
-        let word = word.trim();
+        let (user, address) = match self.person(role, word, cause)? {
+            Person::User(user) => (Some(user), None),
+            Person::Address(_) => (None, Some(text::address_in(word).to_owned())),
+        };
+        Ok(Watcher { id: self.ids.draw(), user, address })
+    }
+
+    fn person(&self, role: Role, word: &str, cause: Cause) -> Result<Person> {
+        let word = text::address_in(word);
         // The load did not look up the words of scrips: they can name agents, the ticket's people, and bare addresses.
         let user = self
             .situation
@@ -90,23 +108,25 @@ impl Draft<'_> {
             .find(word)
             .map(|user| user.id)
             .or_else(|| self.catalog.agent(word).map(|agent| agent.id));
-        if user == Some(SYSTEM_USER) {
-            return Err(Error::invalid_field(
-                role_field(role),
-                format!("{word} is the system user and cannot watch a ticket"),
-            ));
-        }
-        if user.is_none() && !text::is_address(word) {
-            let message = if cause.is_request() {
+        let message = match user {
+            Some(SYSTEM_USER) => format!("{word} is the system user and cannot watch a ticket"),
+            Some(user) => return Ok(Person::User(user)),
+            None if text::is_address(word) => return Ok(Person::Address(text::fold(word))),
+            None if cause.is_request() => {
                 format!("\"{word}\" is neither a user nor a mail address (name@example.org)")
-            } else {
-                format!("there is no user \"{word}\"; a scrip can name an agent or a mail address")
-            };
-            return Err(Error::invalid_field(role_field(role), message));
-        }
-        let address = if user.is_none() { Some(word.to_owned()) } else { None };
-        Ok(Watcher { id: self.ids.draw(), user, address })
+            }
+            None => format!("there is no user \"{word}\"; a scrip can name an agent or a mail address"),
+        };
+        Err(Error::invalid_field(role_field(role), message))
     }
+}
+
+/// Who a word names.
+#[derive(PartialEq, Eq, Hash)]
+enum Person {
+    User(UserId),
+    /// The folded address of nobody's account.
+    Address(String),
 }
 
 /// Returns the member of a request's body that holds the people of a role.

@@ -88,11 +88,13 @@ fn a_change_of_a_field_names_so_many_values_and_no_more() {
         let custom_fields = BTreeMap::from([("Components".to_owned(), change)]);
         update(&catalog, &made.ticket, UpdateTicket { custom_fields, ..UpdateTicket::default() })
     };
-    let web = |count: u32| vec!["web".to_owned(); count as usize];
+    let words = |word: &str, count: u32| vec![word.to_owned(); count as usize];
+    let web = |count: u32| words("web", count);
     let plan = change(FieldChange::Replace(web(COUNT_MAX))).unwrap();
     assert_eq!(plan.ticket.values_of(CustomFieldId(id(301))), ["web"], "each value is kept once");
     assert!(change(FieldChange::Replace(web(COUNT_MAX + 1))).is_err());
-    let both = |add, remove| FieldChange::Difference(Difference { add: web(add), remove: web(remove) });
+    let both =
+        |add, remove| FieldChange::Difference(Difference { add: web(add), remove: words("db", remove) });
     assert!(change(both(COUNT_MAX - 1, 1)).is_ok());
     let refused = change(both(COUNT_MAX, 1)).unwrap_err();
     assert_eq!(refused.faults()[0].message, "names 1001 values; at most 1000 are allowed");

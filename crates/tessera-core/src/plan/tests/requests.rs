@@ -177,6 +177,92 @@ fn a_queue_move_maps_the_status_and_checks_the_transition_from_the_mapped_one() 
 
     let resolved = update(&catalog, &made.ticket, status("resolved")).unwrap();
     assert_eq!(update(&catalog, &resolved.ticket, to_billing(None)).unwrap_err().code(), Code::NoStatusMap);
+    // What the request says about the new queue is not measured by the old one.
+    let fields = BTreeMap::from([("Severity".to_owned(), replace(&["odd"]))]);
+    let more = UpdateTicket { custom_fields: fields, ..to_billing(Some("paid")) };
+    assert_eq!(update(&catalog, &resolved.ticket, more).unwrap_err().code(), Code::NoStatusMap);
+    let nowhere = UpdateTicket { queue: Some("Biling".to_owned()), ..to_billing(Some("paid")) };
+    let nowhere = update(&catalog, &made.ticket, nowhere).unwrap_err();
+    assert!(nowhere.to_string().contains("Biling"), "{nowhere}");
+}
+
+#[test]
+fn a_field_is_named_once_in_whatever_spelling() {
+    let catalog = Desk::new().open();
+    let severity = id(300).to_string();
+    for other in ["severity", "SEVERITY", &severity] {
+        for value in ["low", "none of these"] {
+            let twice = [("Severity", value), (other, value)];
+            let values = twice.map(|(name, value)| (name.to_owned(), vec![value.to_owned()]));
+            let create = create(&catalog, CreateTicket { custom_fields: values.into(), ..new_ticket() });
+            let made = super::create(&catalog, new_ticket()).unwrap();
+            let changes = twice.map(|(name, value)| (name.to_owned(), replace(&[value])));
+            let change = UpdateTicket { custom_fields: changes.into(), ..UpdateTicket::default() };
+            for refused in [create.unwrap_err(), update(&catalog, &made.ticket, change).unwrap_err()] {
+                let told =
+                    refused.faults().iter().find(|fault| fault.message.contains("is the same field as"));
+                assert!(told.unwrap().message.ends_with("; name it once"), "{other} {value}: {refused:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_and_no_value_is_added_and_removed_at_once() {
+    let catalog = Desk::new().open();
+    let made = create(&catalog, new_ticket()).unwrap();
+    let difference = |add: &str, remove: &str| Difference {
+        add: vec!["bob".to_owned(), add.to_owned()],
+        remove: vec!["z@example.net".to_owned(), remove.to_owned()],
+    };
+    for (add, remove) in [
+        ("x@example.net", "x@example.net"),
+        ("x@example.net", " X@Example.net "),
+        ("x@example.net", "Eve <x@example.net>"),
+        ("ann", "ANN"),
+        ("ann", "ann@desk.example"),
+        ("\"Ann\" <ann@desk.example>", "ann"),
+    ] {
+        for role in Role::ALL {
+            let watchers = BTreeMap::from([(role, difference(add, remove))]);
+            let change = UpdateTicket { watchers, ..UpdateTicket::default() };
+            let refused = update(&catalog, &made.ticket, change).unwrap_err();
+            assert_eq!(refused.faults().len(), 1, "{add} {remove}: {refused:?}");
+            assert!(refused.faults()[0].message.ends_with("; name each person once"), "{refused:?}");
+        }
+    }
+    let values = |add: &str, remove: &str| {
+        let owned = |word: &str| vec![word.to_owned()];
+        let change = FieldChange::Difference(Difference { add: owned(add), remove: owned(remove) });
+        let custom_fields = BTreeMap::from([("Components".to_owned(), change)]);
+        update(&catalog, &made.ticket, UpdateTicket { custom_fields, ..UpdateTicket::default() })
+    };
+    assert_eq!(values("web", "db").unwrap().ticket.values_of(CustomFieldId(id(301))), ["web"]);
+    for (add, remove) in [("web", "web"), ("web", "WEB"), ("WEB", "web")] {
+        let message = values(add, remove).unwrap_err().faults()[0].message.clone();
+        assert_eq!(message, "\"web\" is both added and removed; name it once");
+    }
+}
+
+#[test]
+fn a_person_may_be_named_with_the_name_beside_the_address() {
+    let catalog = Desk::new().open();
+    let named = |word: &str| vec![word.to_owned()];
+    let plan = create(
+        &catalog,
+        CreateTicket {
+            requestors: named("\"Bar, Foo\" <foo@example.com>"),
+            cc: named("<ann@desk.example>"),
+            ..new_ticket()
+        },
+    )
+    .unwrap();
+    assert_eq!(plan.ticket.requestors[0].address.as_deref(), Some("foo@example.com"));
+    assert_eq!(plan.ticket.cc[0].user, Some(UserId(id(11))));
+    let command = Command::Create(CreateTicket { cc: named("Foo <foo@example.com>"), ..new_ticket() });
+    assert_eq!(command.people(), ["foo@example.com"], "the load looks for the address");
+    let refused = create(&catalog, CreateTicket { cc: named("Foo <foo>"), ..new_ticket() }).unwrap_err();
+    assert!(refused.faults()[0].message.contains("neither a user nor a mail address"), "{refused:?}");
 }
 
 #[test]

@@ -149,7 +149,7 @@ async fn the_character_that_postgresql_cannot_store_is_rejected_everywhere() {
 async fn all_faults_of_a_queue_are_reported_together() {
     let desk = desk().await;
     let queue = json!({
-        "name": " A", "lifecycle": "nope", "correspond_address": "here", "cc": ["nobody here"], "custom_fields": ["Nope"]
+        "name": " A", "lifecycle": "nope", "correspond_address": "here", "cc": ["nobody here", "00000000-0000-7000-8000-00000000dead"], "custom_fields": ["Nope"]
     });
     let error = add::<QueueDocument>(&desk, queue).await.unwrap_err();
     let reported: Vec<_> =
@@ -161,10 +161,26 @@ async fn all_faults_of_a_queue_are_reported_together() {
             "correspond_address: \"here\" is not a mail address",
             "lifecycle: there is no lifecycle \"nope\"; existing lifecycles: \"default\"",
             "custom_fields[0]: there is no custom field \"Nope\"; existing custom fields: none",
-            "cc[0]: \"nobody here\" is neither a username nor a mail address",
+            "cc[0]: \"nobody here\" is neither a username, the id of a user, nor a mail address",
+            "cc[1]: \"00000000-0000-7000-8000-00000000dead\" is neither a username, the id of a user, nor a mail address",
         ]
     );
     assert_eq!(count(&desk, "SELECT count(*) FROM queues").await, 1);
+}
+
+#[tokio::test]
+async fn people_of_a_queue_are_named_by_username_id_or_address_and_each_once() {
+    let desk = desk().await;
+    let ann =
+        add::<UserDocument>(&desk, json!({ "username": "ann", "email": "ann@desk.example" })).await.unwrap();
+    for word in [ann.stored.id.to_string().as_str(), "Ann", "ann@desk.example", "\"Ann\" <ann@desk.example>"]
+    {
+        let queue = change::<QueueDocument>(&desk, "General", json!({ "cc": [word] })).await.unwrap();
+        assert_eq!(queue.stored.document.cc, ["ann"], "{word}");
+    }
+    let named = json!({ "cc": ["Foo Bar <foo@example.com>", "<foo@example.com>"] });
+    let twice = change::<QueueDocument>(&desk, "General", named).await.unwrap_err();
+    assert!(twice.faults()[0].message.contains("occurs twice"), "{twice:?}");
 }
 
 #[tokio::test]

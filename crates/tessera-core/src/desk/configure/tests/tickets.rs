@@ -4,7 +4,7 @@ use super::*;
 use crate::db::tickets::TicketRef;
 use crate::db::{check, plans};
 use crate::desk::{Conditions, Outcome};
-use crate::plan::command::{CreateTicket, UpdateTicket};
+use crate::plan::command::{CreateTicket, FieldChange, UpdateTicket};
 
 async fn make(desk: &Tessera, queue: &str) -> TicketRef {
     let command =
@@ -252,6 +252,36 @@ async fn a_queue_takes_another_lifecycle_when_its_tickets_fit() {
     change::<QueueDocument>(&desk, "Incidents", json!({ "lifecycle": "started" })).await.unwrap();
     assert_eq!(status_of(&desk, ticket).await.1, "active");
     assert_clean(&desk).await;
+}
+
+#[tokio::test]
+async fn a_field_allows_no_fewer_values_than_a_ticket_has() {
+    let desk = desk().await;
+    add::<CustomFieldDocument>(&desk, json!({ "name": "Tags", "field_type": "Freeform", "max_values": 0 }))
+        .await
+        .unwrap();
+    change::<QueueDocument>(&desk, "General", json!({ "custom_fields": ["Tags"] })).await.unwrap();
+    let (three, one) = (make(&desk, "General").await, make(&desk, "General").await);
+    let tags = |values: &[&str]| {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        let custom_fields = [("Tags".to_owned(), FieldChange::Replace(values))].into();
+        UpdateTicket { custom_fields, ..UpdateTicket::default() }
+    };
+    update(&desk, three, tags(&["a", "b", "c"])).await.unwrap();
+    update(&desk, one, tags(&["a"])).await.unwrap();
+    let allow =
+        async |most: u32| change::<CustomFieldDocument>(&desk, "Tags", json!({ "max_values": most })).await;
+    for most in [1, 2] {
+        let refused = conflict(allow(most).await, Code::InUse);
+        let expected = format!(
+            "1 ticket has more than {most} values of \"Tags\", which would be hidden. Allow more values, or remove some from these tickets first."
+        );
+        assert_eq!(refused, expected);
+    }
+    allow(3).await.unwrap();
+    allow(0).await.unwrap();
+    update(&desk, three, tags(&["a"])).await.unwrap();
+    allow(1).await.unwrap();
 }
 
 #[tokio::test]
