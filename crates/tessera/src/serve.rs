@@ -17,7 +17,7 @@ use tessera_api::app::Scrape;
 use tessera_api::server::{self, Limits};
 use tessera_core::db::Pools;
 use tessera_core::db::ops::maintenance::{self, Retention};
-use tessera_core::db::words;
+use tessera_core::db::{refold, words};
 use tessera_core::delivery::email::FileTransport;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
@@ -219,6 +219,9 @@ impl Maintenance {
         }
         if let Err(error) = words::fill(pool).await {
             tracing::warn!(%error, "cannot index the words of older tickets and messages");
+        }
+        if let Err(error) = refold::run(pool, now).await {
+            tracing::warn!(%error, "cannot fold older subjects, values and words again");
         }
         if let Err(error) = maintenance::drop_traces(pool, traces_days, now).await {
             tracing::warn!(%error, "cannot delete old traces");

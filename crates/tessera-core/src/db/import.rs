@@ -2,7 +2,7 @@
 
 use super::error;
 use crate::error::Result;
-use crate::models::text::fold;
+use crate::models::text::caseless;
 use crate::models::user::ADMIN_USER;
 use crate::models::{Change, RequestId, Role, Ticket, Transaction, User, UserId};
 use crate::plan::import::{Imported, Read};
@@ -202,7 +202,7 @@ impl Batch {
             }
         }
         for (id, field, value) in &imported.values {
-            self.values.uuid(*id).uuid(field.0).uuid(ticket.id.0).text(value).text(&fold(value));
+            self.values.uuid(*id).uuid(field.0).uuid(ticket.id.0).text(value).text(&caseless(value));
             self.values.time(ticket.updated_at).end();
         }
         let rows = &mut self.requests;
@@ -225,7 +225,7 @@ impl Batch {
     fn ticket(&mut self, ticket: &Ticket, subject_words: &str) {
         let rows = &mut self.tickets;
         rows.uuid(ticket.id.0).int(ticket.number.unwrap_or_default()).int(ticket.version);
-        rows.text(&ticket.subject).text(&fold(&ticket.subject)).text(subject_words).uuid(ticket.queue.0);
+        rows.text(&ticket.subject).text(&caseless(&ticket.subject)).text(subject_words).uuid(ticket.queue.0);
         let class = ticket.status_class.as_char().cast_unsigned();
         rows.text(&ticket.status).text(char::from(class).encode_utf8(&mut [0; 4])).int(ticket.priority);
         rows.opt(ticket.owner, |rows, owner| rows.uuid(owner.0)).uuid(ticket.creator.0);

@@ -11,6 +11,7 @@ pub mod history;
 pub mod import;
 pub mod ops;
 pub mod plans;
+pub mod refold;
 pub mod search;
 pub mod secrets;
 pub mod session;

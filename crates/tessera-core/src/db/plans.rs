@@ -5,7 +5,7 @@ mod rows;
 use super::error;
 use super::import::is_number_taken;
 use crate::error::{Error, Result};
-use crate::models::text::fold;
+use crate::models::text::caseless;
 use crate::plan::Plan;
 use crate::query::words::vector;
 use rows::{Heads, Lines, trace};
@@ -133,7 +133,7 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         ticket.number,
         ticket.version,
         ticket.subject,
-        fold(&ticket.subject),
+        caseless(&ticket.subject),
         vector(&ticket.subject),
         ticket.queue.0,
         ticket.status,

@@ -2,6 +2,7 @@
 
 use super::error;
 use crate::error::{Code, Error, Result};
+use crate::models::text::{fold, typed};
 use crate::models::user::User;
 use crate::models::{
     CustomFieldId, QueueId, Role, StatusClass, Ticket, TicketId, TransactionType, UserId, Watcher,
@@ -166,7 +167,7 @@ fn people(rows: Option<Json<Vec<Person>>>) -> People {
 
 /// Returns the words in the form that the lookup of people compares, without words with U+0000, which match nobody.
 fn folded(people: &[String]) -> Vec<String> {
-    people.iter().filter(|word| !word.contains('\0')).map(|word| word.trim().to_lowercase()).collect()
+    people.iter().filter(|word| !word.contains('\0')).map(|word| fold(&typed(word))).collect()
 }
 
 /// Loads the input for a create, and draws the ticket's number. One statement.

@@ -2,7 +2,7 @@
 
 use crate::error::Fault;
 use crate::models::StatusClass;
-use crate::models::text::{fold, list, name_fault, quote};
+use crate::models::text::{fold, list, name_fault, quote, unseen_fault};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -324,6 +324,8 @@ fn status_fault(name: &str) -> Option<String> {
         Some(format!("is {chars} characters long; a status has 1 to {STATUS_CHARS_MAX}"))
     } else if name.chars().any(char::is_control) {
         Some(format!("{} contains a line break or another control character; remove it", quote(name)))
+    } else if let Some(fault) = unseen_fault(name) {
+        Some(format!("{} {fault}", quote(name)))
     } else if name.trim() != name {
         Some(format!("{} begins or ends with a space; remove it", quote(name)))
     } else if [ANY, "''", "\"\""].contains(&name) || name.contains("->") {

@@ -1,7 +1,7 @@
 //! Custom fields: additional data of tickets, and which values are valid.
 
 use super::id::CustomFieldId;
-use super::text::{VALUE_MAX, fault, fold, line_fault, list, name_fault, quote};
+use super::text::{VALUE_MAX, caseless, fault, is_empty, line_fault, list, name_fault, quote, typed};
 use crate::error::Fault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -100,16 +100,18 @@ impl CustomField {
         self.max_values != 1
     }
 
-    /// Validates a value and returns it as it is stored: as listed for the Select types, as given for Freeform.
+    /// Validates a value and returns it as it is stored: as listed for the Select types; for Freeform composed and without the
+    /// blanks around it.
     ///
     /// # Errors
     /// The reason for rejecting it, and which values are valid.
     pub fn check_value(&self, value: &str) -> Result<String, String> {
-        if value.is_empty() {
+        let value = &*typed(value);
+        if is_empty(value) {
             return Err(format!("is empty; use null to clear {}", quote(&self.name)));
         }
         let too_long = fault(value, VALUE_MAX).or_else(|| {
-            let folded = fold(value).len();
+            let folded = caseless(value).len();
             (folded > VALUE_MAX)
                 .then(|| format!("is {folded} bytes long in lower case; at most {VALUE_MAX} are allowed"))
         });
@@ -148,8 +150,11 @@ impl CustomField {
     }
 
     fn check_choice(&self, value: &str) -> Result<String, String> {
-        let folded = fold(value);
-        self.values.iter().find(|listed| fold(listed) == folded).cloned().ok_or_else(|| {
+        let folded = caseless(value);
+        // Of two choices that differ only by a sharp s, which older versions allowed, each stays itself.
+        let exact = self.values.iter().find(|listed| *listed == value);
+        let listed = exact.or_else(|| self.values.iter().find(|listed| caseless(listed) == folded));
+        listed.cloned().ok_or_else(|| {
             format!(
                 "{} is not a value of {}; valid values are {}",
                 quote(value),
@@ -233,7 +238,7 @@ fn choice_faults(field_type: FieldType, values: &[String]) -> Vec<Fault> {
     let mut first = BTreeMap::new();
     let faults = values.iter().enumerate().filter_map(|(at, value)| {
         let message = choice_fault(value).or_else(|| {
-            let twin = first.insert(fold(value), at)?;
+            let twin = first.insert(caseless(value), at)?;
             Some(format!("{} duplicates values[{twin}]; values are compared without case", quote(value)))
         });
         message.map(|message| Fault::new(format!("values[{at}]"), message))
@@ -242,10 +247,10 @@ fn choice_faults(field_type: FieldType, values: &[String]) -> Vec<Fault> {
 }
 
 fn choice_fault(value: &str) -> Option<String> {
-    if value.is_empty() {
+    if is_empty(value) {
         return Some(format!("is empty; a value has 1 to {VALUE_MAX} bytes"));
     }
-    line_fault(value, VALUE_MAX).or_else(|| line_fault(&fold(value), VALUE_MAX)).or_else(|| {
+    line_fault(value, VALUE_MAX).or_else(|| line_fault(&caseless(value), VALUE_MAX)).or_else(|| {
         (value.trim() != value).then(|| format!("{} begins or ends with a space; remove it", quote(value)))
     })
 }

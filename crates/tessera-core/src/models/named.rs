@@ -1,6 +1,6 @@
 //! A map of objects by id and by name, as the catalog uses it.
 
-use super::text::fold;
+use super::text::{fold, typed};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -47,8 +47,11 @@ impl<I: Copy + Ord + Hash, T> Named<I, T> {
 impl<I: Copy + Ord + Hash + From<uuid::Uuid>, T> Named<I, T> {
     /// Returns the object with this name, or with this id in text form.
     pub fn find(&self, word: &str) -> Option<&Arc<T>> {
-        let id =
-            self.by_name.get(&fold(word)).copied().or_else(|| uuid::Uuid::parse_str(word).ok().map(I::from));
+        let id = self
+            .by_name
+            .get(&fold(&typed(word)))
+            .copied()
+            .or_else(|| uuid::Uuid::parse_str(word).ok().map(I::from));
         id.and_then(|id| self.by_id.get(&id))
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Fault, Result};
 use crate::lifecycle::Definition;
 use crate::models::FieldType;
 use crate::models::template::ContentType;
-use crate::models::text::{ADDRESS_MAX, NAME_MAX};
+use crate::models::text::{ADDRESS_MAX, NAME_MAX, typed_list, typed_member, typed_option};
 use crate::scrip::State;
 use crate::scrip::action::ACTIONS;
 use crate::scrip::condition::Condition;
@@ -45,6 +45,7 @@ pub struct Stored<D> {
 #[serde(deny_unknown_fields)]
 pub struct QueueDocument {
     /// The name: unique, ignoring case.
+    #[serde(deserialize_with = "typed_member")]
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// A description for people.
@@ -52,26 +53,26 @@ pub struct QueueDocument {
     #[schemars(length(max = DESCRIPTION_MAX))]
     pub description: Option<String>,
     /// The name or id of the lifecycle of its tickets; default `default`.
-    #[serde(default = "default_lifecycle")]
+    #[serde(default = "default_lifecycle", deserialize_with = "typed_member")]
     pub lifecycle: String,
     /// `From` of replies.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_option")]
     #[schemars(length(max = ADDRESS_MAX))]
     pub correspond_address: Option<String>,
     /// `From` of comments.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_option")]
     #[schemars(length(max = ADDRESS_MAX))]
     pub comment_address: Option<String>,
     /// Usernames or mail addresses of people who get the same mail as the requestors.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_list")]
     #[schemars(length(max = QUEUE_LIST_MAX))]
     pub cc: Vec<String>,
     /// Usernames or mail addresses of people who get all mail, comments included.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_list")]
     #[schemars(length(max = QUEUE_LIST_MAX))]
     pub admin_cc: Vec<String>,
     /// The names or ids of its custom fields, in their order.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_list")]
     #[schemars(length(max = QUEUE_LIST_MAX))]
     pub custom_fields: Vec<String>,
     /// Whether new tickets are rejected.
@@ -91,6 +92,7 @@ fn default_lifecycle() -> String {
 #[serde(deny_unknown_fields)]
 pub struct LifecycleDocument {
     /// The name: unique, ignoring case.
+    #[serde(deserialize_with = "typed_member")]
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// Its statuses and transitions.
@@ -105,12 +107,13 @@ pub struct LifecycleDocument {
 #[serde(deny_unknown_fields)]
 pub struct CustomFieldDocument {
     /// The name: unique, ignoring case.
+    #[serde(deserialize_with = "typed_member")]
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// The type of its values.
     pub field_type: FieldType,
     /// The allowed values, for the two Select types.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_list")]
     pub values: Vec<String>,
     /// The most values of a ticket; 0 = no limit. Default 1, for SelectMulti 0.
     #[serde(default)]
@@ -128,10 +131,11 @@ pub struct CustomFieldDocument {
 #[serde(deny_unknown_fields)]
 pub struct TemplateDocument {
     /// The name: unique in its queue. Scrips refer to it.
+    #[serde(deserialize_with = "typed_member")]
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// The name or id of its queue; `null` = global. In its queue it takes precedence over the global template of the same name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_option")]
     pub queue: Option<String>,
     /// The subject line; empty = the ticket's subject.
     #[serde(default)]
@@ -154,14 +158,15 @@ pub struct TemplateDocument {
 #[serde(deny_unknown_fields)]
 pub struct UserDocument {
     /// The name: unique, ignoring case.
+    #[serde(deserialize_with = "typed_member")]
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub username: String,
     /// The mail address: unique, ignoring case.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_option")]
     #[schemars(length(max = ADDRESS_MAX))]
     pub email: Option<String>,
     /// The display name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_option")]
     #[schemars(length(max = NAME_MAX))]
     pub name: Option<String>,
     /// Whether the user can own tickets.
@@ -177,6 +182,7 @@ pub struct UserDocument {
 #[serde(deny_unknown_fields)]
 pub struct ScripDocument {
     /// The name: unique, ignoring case.
+    #[serde(deserialize_with = "typed_member")]
     #[schemars(length(min = 1, max = NAME_MAX))]
     pub name: String,
     /// A description for people.
@@ -184,7 +190,7 @@ pub struct ScripDocument {
     #[schemars(length(max = DESCRIPTION_MAX))]
     pub description: Option<String>,
     /// The one queue it is attached to, by name or id; `null` = see `queues`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_option")]
     pub queue: Option<String>,
     /// The queues it is attached to; `null`, and no `queue` either = every queue.
     #[serde(default)]
@@ -207,7 +213,7 @@ pub struct ScripDocument {
     #[schemars(extend("type" = "object"))]
     pub action_config: Value,
     /// The name of its template.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed_option")]
     pub template: Option<String>,
     /// The stage at which it runs; default `TransactionCreate`.
     #[serde(default)]
@@ -242,6 +248,7 @@ pub enum Place {
 #[serde(deny_unknown_fields)]
 pub struct PlaceAt {
     /// The queue's name or id; `null` = every other queue.
+    #[serde(default, deserialize_with = "typed_option")]
     pub queue: Option<String>,
     /// The stage; default: the scrip's.
     #[serde(default)]

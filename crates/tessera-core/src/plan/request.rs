@@ -128,8 +128,8 @@ pub(super) fn create(
     command: &CreateTicket,
 ) -> Result<()> {
     let mut refusals = Refusals::default();
-    refusals.take(check_subject(&command.subject));
-    draft.ticket.subject.clone_from(&command.subject);
+    draft.ticket.subject = text::typed(&command.subject).into_owned();
+    refusals.take(check_subject(&draft.ticket.subject));
     if let Some(status) = refusals.take(lifecycle.create_status(command.status.as_deref())) {
         let now = Some(draft.context.now);
         draft.ticket.status = status.status().to_owned();
@@ -164,7 +164,7 @@ pub(super) fn create(
         refusals.take::<()>(Err(Error::invalid_field("content", fault)));
     }
     refusals.finish()?;
-    draft.push_create(command.content.clone().filter(|content| !content.body.trim().is_empty()));
+    draft.push_create(command.content.clone().filter(|content| !text::is_empty(&content.body)));
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use super::ast::Value;
 use super::error::Result;
 use super::fields::{Date, Field, Part, Person, Purpose};
 use super::meaning::{Changed, Meaning};
-use super::resolve::{Resolver, folded_word, word_of};
-use crate::models::text::fold;
+use super::resolve::{Resolver, caseless_word, word_of};
+use crate::models::text::caseless;
 
 impl Resolver<'_> {
     pub(super) fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
@@ -41,7 +41,7 @@ impl Resolver<'_> {
 
     /// The folded readable values that one side of a change can have.
     fn changed_value(&self, field: Field, value: &Value) -> Result<Vec<String>> {
-        let word = folded_word(value);
+        let word = caseless_word(value);
         match field {
             Field::Status => {
                 let all = self.fields.statuses();
@@ -52,10 +52,10 @@ impl Resolver<'_> {
                     })
                 };
                 names.extend(all.iter().filter(of_class).map(|status| (*status).to_owned()));
-                Ok(names)
+                Ok(names.iter().map(|status| caseless(status)).collect())
             }
             Field::Queue => match self.fields.queues.find(&word) {
-                Some(queue) => Ok(vec![fold(&queue.name)]),
+                Some(queue) => Ok(vec![caseless(&queue.name)]),
                 None => Err(self.fields.unknown_queue(value.span, &word_of(value))),
             },
             Field::Person(Person::Owner, _) => {

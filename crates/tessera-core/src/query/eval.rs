@@ -4,7 +4,7 @@ use super::ast::{Expr, Query};
 use super::date::Zone;
 use super::fields::{Date, Fields, People, Person, TransactionText};
 use super::meaning::{Changed, DateTest, Meaning, Number, NumberTest, PersonTest, Test, Who};
-use crate::models::text::fold;
+use crate::models::text::{caseless, fold};
 use crate::models::{Change, Ticket, Transaction, TransactionType, User, UserId, Watcher, Why};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -268,7 +268,7 @@ impl<'a> Scene<'a> {
     /// The folded names of one side of a change: its readable value, and for users also the address and the id.
     fn sides(&self, change: &Transaction, is_old: bool) -> Vec<String> {
         let readable = if is_old { &change.old_value } else { &change.new_value };
-        let mut sides: Vec<String> = readable.iter().map(|value| fold(value)).collect();
+        let mut sides: Vec<String> = readable.iter().map(|value| caseless(value)).collect();
         let person = match &change.change {
             Change::Owner { old, new } => {
                 if is_old {
@@ -283,7 +283,7 @@ impl<'a> Scene<'a> {
         };
         if let Some(id) = person {
             sides.push(id.to_string());
-            sides.extend(self.address_of(Somebody { id: Some(id), address: None }).map(fold));
+            sides.extend(self.address_of(Somebody { id: Some(id), address: None }).map(caseless));
             sides.extend((self.current_id() == Some(id)).then(|| "__currentuser__".to_owned()));
         }
         sides

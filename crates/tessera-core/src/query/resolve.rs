@@ -7,7 +7,7 @@ use super::fields::{Field, Fields, Person, Purpose, TransactionText};
 use super::meaning::{DateTest, Meaning, Number, NumberTest, Test};
 use super::text::{Decimal, Pattern, TextTest};
 use super::words::Matcher;
-use crate::models::text::{fold, list};
+use crate::models::text::{caseless, fold, list};
 use crate::models::{QueueId, StatusClass, TicketId, TransactionType};
 use std::collections::BTreeSet;
 
@@ -188,17 +188,17 @@ impl Resolver<'_> {
     /// A test of a text by any operator.
     pub(super) fn any_text(&self) -> Result<TextTest> {
         Ok(match &self.predicate.verb {
-            Verb::Equal(value) => TextTest::Equal(vec![folded_word(value)]),
-            Verb::In(values) => TextTest::Equal(values.iter().map(folded_word).collect()),
+            Verb::Equal(value) => TextTest::Equal(vec![caseless_word(value)]),
+            Verb::In(values) => TextTest::Equal(values.iter().map(caseless_word).collect()),
             Verb::Like(like, value) => TextTest::Like(Pattern::new(*like, &kept(value))),
             Verb::Matches(value) => TextTest::Words(matcher(value)?),
             Verb::Order(order, value) => match decimal(value)? {
                 Some(number) => TextTest::Number(*order, number),
-                None => TextTest::Order(*order, folded_word(value)),
+                None => TextTest::Order(*order, caseless_word(value)),
             },
             Verb::Between(low, high) => match (decimal(low)?, decimal(high)?) {
                 (Some(low), Some(high)) => TextTest::NumberBetween(low, high),
-                (None, None) => TextTest::Between(folded_word(low), folded_word(high)),
+                (None, None) => TextTest::Between(caseless_word(low), caseless_word(high)),
                 _ => {
                     return Err(self
                         .error(low.span.to(high.span), "one of these is a number, the other a text")
@@ -443,8 +443,14 @@ pub(super) fn word_of(value: &Value) -> String {
     }
 }
 
+/// The value as a name.
 pub(super) fn folded_word(value: &Value) -> String {
     fold(&word_of(value))
+}
+
+/// The value as a text.
+pub(super) fn caseless_word(value: &Value) -> String {
+    caseless(&word_of(value))
 }
 
 /// The text of a pattern with its escapes.

@@ -2,7 +2,7 @@
 
 use super::ast::{Like, Order};
 use super::words::Matcher;
-use crate::models::text::fold;
+use crate::models::text::caseless;
 
 /// A test of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,12 +31,12 @@ impl TextTest {
         match self {
             Self::Present => true,
             Self::Equal(words) => {
-                let folded = fold(text);
+                let folded = caseless(text);
                 words.contains(&folded)
             }
-            Self::Like(pattern) => pattern.matches(&fold(text)),
-            Self::Order(order, word) => order.holds(fold(text).as_str(), word.as_str()),
-            Self::Between(low, high) => (low..=high).contains(&&fold(text)),
+            Self::Like(pattern) => pattern.matches(&caseless(text)),
+            Self::Order(order, word) => order.holds(caseless(text).as_str(), word.as_str()),
+            Self::Between(low, high) => (low..=high).contains(&&caseless(text)),
             Self::Number(order, number) => {
                 Decimal::parse(text).is_some_and(|value| order.holds(&value, number))
             }
@@ -69,13 +69,13 @@ impl Pattern {
         while let Some(c) = chars.next() {
             match c {
                 '\\' => part.push(chars.next().unwrap_or('\\')),
-                '%' if like == Like::Like => parts.push(std::mem::take(&mut part)),
+                '%' if like == Like::Like => parts.push(std::mem::take(&mut part).folded()),
                 '_' if like == Like::Like => part.others.push(String::new()),
                 other => part.push(other),
             }
         }
         let has_wildcards = !parts.is_empty() || !part.others.is_empty();
-        parts.push(part);
+        parts.push(part.folded());
         if like == Like::End || (like == Like::Like && !has_wildcards) {
             parts.insert(0, Part::default());
         }
@@ -110,10 +110,13 @@ impl Pattern {
 }
 
 impl Part {
-    /// Adds a folded character, which can be several. Folding a whole text gives the same, except for a final sigma.
     fn push(&mut self, c: char) {
-        let run = self.others.last_mut().unwrap_or(&mut self.first);
-        run.push_str(&fold(c.encode_utf8(&mut [0; 4])));
+        self.others.last_mut().unwrap_or(&mut self.first).push(c);
+    }
+
+    /// The part with each run folded as a whole, because a character can be composed of several.
+    fn folded(self) -> Self {
+        Self { first: caseless(&self.first), others: self.others.iter().map(|run| caseless(run)).collect() }
     }
 
     fn sql(&self) -> String {
@@ -260,7 +263,7 @@ mod tests {
         ] {
             let pattern = Pattern::new(like, kept);
             assert_eq!(pattern.sql(), sql);
-            assert!(pattern.matches(&fold(fitting)) && !pattern.matches(other), "{kept}");
+            assert!(pattern.matches(&caseless(fitting)) && !pattern.matches(other), "{kept}");
         }
     }
 

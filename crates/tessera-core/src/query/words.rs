@@ -1,6 +1,6 @@
 //! Full-text search: the words of a text as PostgreSQL stores them, and MATCHES, with the same meaning in both back ends.
 
-use crate::models::text::fold;
+use crate::models::text::caseless;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -23,7 +23,7 @@ const PLACES_MAX: usize = 255;
 /// Returns the words of a text in the text form of a `tsvector`, exactly as PostgreSQL prints it: each word once, in byte order,
 /// with its positions. Nothing needs to be escaped, because words consist of letters, digits and marks.
 pub fn vector(text: &str) -> String {
-    let folded = folded(text);
+    let folded = caseless(text);
     let mut vector = String::new();
     for (word, places) in index(&folded) {
         let places: Vec<String> = places.iter().map(u16::to_string).collect();
@@ -105,7 +105,7 @@ impl Matcher {
 
     /// Returns true if a text matches, with the same result as `vector(text) @@ tsquery`.
     pub fn matches(&self, text: &str) -> bool {
-        let folded = folded(text);
+        let folded = caseless(text);
         let index = index(&folded);
         self.terms.iter().all(|term| term.is_in(&index) != term.is_negative)
     }
@@ -195,7 +195,7 @@ fn next_term(text: &str, at: usize) -> Result<Option<(Term, Range<usize>)>, Matc
         let message = "* is only allowed at the end of a word outside quotes, as in 'print*'".to_owned();
         return Err(MatchError { at: star..star + 1, message });
     }
-    let words = words_of(&folded(words)).map(|(_, word)| word.to_owned()).collect();
+    let words = words_of(&caseless(words)).map(|(_, word)| word.to_owned()).collect();
     Ok(Some((Term { is_negative, words, is_prefix }, start..end)))
 }
 
@@ -228,11 +228,6 @@ fn places(index: &Index<'_>, word: &str, is_prefix: bool) -> Vec<u16> {
     }
     let from_there = index.range(word..).take_while(|(longer, _)| longer.starts_with(word));
     from_there.flat_map(|(_, places)| places).copied().collect()
-}
-
-/// A folded text with only one form of sigma, because folding chooses the form by its position in a word.
-fn folded(text: &str) -> String {
-    fold(text).replace('ς', "σ")
 }
 
 /// The words of a folded text with their positions, from 1 on, within the limits above.

@@ -3,7 +3,7 @@
 
 use super::mention::{Mention, Thing};
 use crate::error::Fault;
-use crate::models::text::fold;
+use crate::models::text::{caseless, fold};
 use crate::models::{Change, StatusClass, Transaction, TransactionType, Why};
 use crate::query::ast::QUERY_MAX;
 use crate::query::{self, Dialect, Fields, Occasion, Predicate, Query, Scene, Test, eval};
@@ -383,8 +383,8 @@ fn status<W: AsRef<str>>(transaction: &Transaction, from: &[W], to: &[W]) -> Why
 fn custom_field(transaction: &Transaction, config: &CustomFieldChangeConfig) -> Why {
     let name = transaction.field.as_deref();
     let side = |predicate, words: &[String], value: Option<&str>| {
-        let holds =
-            words.is_empty() || value.is_some_and(|value| words.iter().any(|word| fold(word) == fold(value)));
+        let holds = words.is_empty()
+            || value.is_some_and(|value| words.iter().any(|word| caseless(word) == caseless(value)));
         Why::leaf(predicate, any_of(words), value, holds)
     };
     Why::all(vec![

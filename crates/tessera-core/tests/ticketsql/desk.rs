@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tessera_core::db::catalog;
 use tessera_core::models::StatusClass;
 use tessera_core::models::id::first_id_of;
-use tessera_core::models::text::fold;
+use tessera_core::models::text::caseless;
 use tessera_core::models::user::{ADMIN_USER, SYSTEM_USER};
 use tessera_core::plan::{Catalog, Installation};
 use tessera_core::query::words;
@@ -221,7 +221,7 @@ impl Desk {
         .bind(ticket.number)
         .bind(i64::try_from(1 + numbered.count()).unwrap())
         .bind(&ticket.subject)
-        .bind(fold(&ticket.subject))
+        .bind(caseless(&ticket.subject))
         .bind(words::vector(&ticket.subject))
         .bind(self.queue(&ticket.queue))
         .bind(&ticket.status)
@@ -274,7 +274,7 @@ impl Desk {
                     .bind(self.field(field))
                     .bind(ticket_id)
                     .bind(value)
-                    .bind(fold(value))
+                    .bind(caseless(value))
                     .execute(pool)
                     .await
                     .unwrap();

@@ -7,10 +7,10 @@ use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
 /// Pieces of texts: letters with unusual folding, wildcards, quotes, numbers.
-const PIECES: [&str; 38] = [
+const PIECES: [&str; 39] = [
     "a", "A", "b", "%", "_", "\\", "É", "é", "ß", "SS", "İ", "i", "i\u{307}", "ΟΔΟΣ", "οδος", "οδοσ", "Σ",
     "日本", "日", "'", "\"", " ", "10", "9", "-1", "1.50", "007", "1e3", "print", "Printer", "er", ",", "😀",
-    "null", "ǅ", "ﬁ", "K", "-",
+    "null", "ǅ", "ﬁ", "K", "-", "e\u{301}",
 ];
 const ADDRESSES: [&str; 8] = [
     "eve@example.net",
@@ -129,11 +129,6 @@ impl Dice {
         }
     }
 
-    /// The text of a message. For LIKE, PostgreSQL folds it, which differs from Tessera for İ and the last Σ of a word.
-    fn body(&mut self) -> String {
-        self.text().replace(['İ', 'Σ'], "x")
-    }
-
     // A desk --------------------------------------------------------------------------------------------------------
 
     /// The fixed desk with other tickets.
@@ -155,7 +150,7 @@ impl Dice {
             let kind = dice.one(&["Comment", "Correspond", "Status", "EmailRecord"]).to_owned();
             let mut line = vec![dice.moment(), dice.user(desk), kind];
             if line[2].starts_with("Co") {
-                line.push(dice.body());
+                line.push(dice.text());
             }
             line
         });
@@ -178,7 +173,7 @@ impl Dice {
             cc: self.people(desk),
             admin_cc: self.people(desk),
             fields: self.values(desk),
-            says: self.some(Self::body),
+            says: self.some(Self::text),
             history,
         }
     }
@@ -440,7 +435,7 @@ impl Dice {
 
     fn content(&mut self) -> String {
         if self.once_in(3) {
-            // Letters that PostgreSQL folds as Tessera does, because PostgreSQL folds the bodies of messages.
+            // PostgreSQL folds the bodies of messages, and must do so as Tessera does.
             let pattern = self.one(&[
                 "'a'",
                 "'%A'",
@@ -452,6 +447,12 @@ impl Dice {
                 "'printer%'",
                 "\"'\"",
                 "'é'",
+                "'e\u{301}'",
+                "'SS'",
+                "'ß'",
+                "'İ'",
+                "'ΟΔΟΣ'",
+                "'FI'",
                 "'10'",
             ]);
             return format!("Content {}{} {pattern}", self.not(), self.like());

@@ -325,8 +325,8 @@ fn is_named(test: &Test, name: &Value, id: &Value) -> bool {
 
 /// A test of an existing text.
 fn text(test: &Test, own: &str) -> bool {
-    let folded = own.to_lowercase();
-    let value = |at: usize| test.values[at].plain().to_lowercase();
+    let folded = caseless(own);
+    let value = |at: usize| caseless(&test.values[at].plain());
     let is_number = |at: usize| matches!(test.values[at], Word::Number(_));
     match test.op.as_str() {
         "NULL" => false,
@@ -364,13 +364,15 @@ enum Piece {
 
 fn like(op: &str, pattern: &str, folded: &str) -> bool {
     let mut pieces = Vec::new();
+    let pattern = pattern.replace("e\u{301}", "é");
     let mut chars = pattern.chars();
+    let plain = |c: char| caseless(&c.to_string()).chars().map(Piece::Char).collect::<Vec<_>>();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => pieces.extend(chars.next().unwrap().to_lowercase().map(Piece::Char)),
+            '\\' => pieces.extend(plain(chars.next().unwrap())),
             '%' if op == "LIKE" => pieces.push(Piece::Any),
             '_' if op == "LIKE" => pieces.push(Piece::One),
-            c => pieces.extend(c.to_lowercase().map(Piece::Char)),
+            c => pieces.extend(plain(c)),
         }
     }
     let is_plain = !pieces.iter().any(|piece| matches!(piece, Piece::One | Piece::Any));
@@ -427,10 +429,16 @@ fn matches(asked: &str, text: &str) -> bool {
     true
 }
 
+/// A text in lower case, with the letters of the dice that have more than one form in one of them.
+fn caseless(text: &str) -> String {
+    let lower = text.to_lowercase().replace('ς', "σ").replace('ß', "ss").replace('ﬁ', "fi");
+    lower.replace("e\u{301}", "é")
+}
+
 /// The words of a text: runs of letters and digits; each Chinese or Japanese character is a word.
 fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
-    for c in text.to_lowercase().replace('ς', "σ").chars() {
+    for c in caseless(text).chars() {
         let is_mark = ('\u{300}'..='\u{36f}').contains(&c);
         if matches!(c, '\u{3005}'..='\u{312f}' | '\u{4e00}'..='\u{9fff}') && c.is_alphanumeric() {
             words.extend([c.to_string(), String::new()]);

@@ -1,7 +1,7 @@
 //! The rows of plans as columns, for the statements that write them.
 
 use crate::models::delivery::Payload;
-use crate::models::text::fold;
+use crate::models::text::caseless;
 use crate::models::{Change, Delivery, RequestId, Ticket, Transaction, UserId, Why};
 use crate::plan::Plan;
 use crate::query::words::vector;
@@ -71,7 +71,7 @@ impl<'p> Heads<'p> {
         self.version.push(plan.before.as_ref().map_or(0, |before| before.version));
         self.n.push(i64::try_from(plan.transactions.len()).unwrap_or(i64::MAX));
         self.subject.push(&ticket.subject);
-        self.subject_folded.push(fold(&ticket.subject));
+        self.subject_folded.push(caseless(&ticket.subject));
         self.subject_words.push(vector(&ticket.subject));
         self.queue.push(ticket.queue.0);
         self.status.push(&ticket.status);
@@ -192,7 +192,7 @@ impl<'p> Lines<'p> {
             self.value_id.push(*id);
             self.value_field.push(field.0);
             self.value.push(value);
-            self.value_folded.push(fold(value));
+            self.value_folded.push(caseless(value));
         }
         for (field, value) in &plan.rows.values_out {
             self.gone_ticket.push(ticket);

@@ -28,7 +28,7 @@ use crate::delivery::guard::Guard;
 use crate::error::{Code, Error, Fault, Result};
 use crate::failpoint::Failpoint;
 use crate::models::page::Page;
-use crate::models::text::{fault, list, quote};
+use crate::models::text::{composed, fault, list, quote, typed};
 use crate::models::{Ids, QueueId, UserId};
 use crate::plan::Catalog;
 use crate::plan::documents::{self, DESCRIPTION_MAX, ScripDocument, Stored};
@@ -156,6 +156,7 @@ impl Tessera {
         if name.as_ref().is_some_and(|name| name.contains('\0')) {
             return Ok(Page { items: Vec::new(), next_cursor: None });
         }
+        let name = name.as_deref().map(composed);
         let which = Which { from, disabled: *disabled, name: name.as_deref(), limit: limit + 1 };
         let mut db = self.pools.read.acquire().await.map_err(error)?;
         Ok(Page::cut(D::read(&mut db, which).await?, limit, |stored| stored.id.to_string()))
@@ -179,7 +180,13 @@ async fn find<D: Document>(db: &mut PgConnection, word: &str) -> Result<Stored<D
     if word.contains('\0') {
         return Err(missing());
     }
-    let id = D::id_of(&mut *db, word).await?.ok_or_else(missing)?;
+    let name = typed(word);
+    let id = match D::id_of(&mut *db, &name).await? {
+        // An older version may have stored a name in another form.
+        None if name != word => D::id_of(&mut *db, word).await?,
+        found => found,
+    };
+    let id = id.ok_or_else(missing)?;
     at(db, id).await?.ok_or_else(missing)
 }
 

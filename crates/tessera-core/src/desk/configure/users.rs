@@ -5,7 +5,7 @@ use super::{Document, Edit, limit};
 use crate::db::configuration::{Which, users};
 use crate::error::Result;
 use crate::models::UserId;
-use crate::models::text::{NAME_MAX, fold, is_address, line_fault, name_fault, quote};
+use crate::models::text::{NAME_MAX, fold, is_address, line_fault, name_fault, quote, unseen_fault};
 use crate::models::user::{ADMIN_USER, NOBODY, SYSTEM_USER};
 use crate::plan::catalog::AGENTS_MAX;
 use crate::plan::documents::{Stored, UserDocument};
@@ -36,7 +36,11 @@ impl Document for UserDocument {
         let is_mute = self.email.is_none() && is_address(&self.username);
         let mute = "is a mail address; set email to an address as well, so that the user can receive mail";
         change.fault_if("username", is_mute.then(|| mute.to_owned()));
-        change.fault_if("name", self.name.as_deref().and_then(|name| line_fault(name, NAME_MAX)));
+        let name = self.name.as_deref();
+        change.fault_if(
+            "name",
+            name.and_then(|name| line_fault(name, NAME_MAX).or_else(|| unseen_fault(name))),
+        );
         if let Some(before) = before {
             self.check_built_in(change, before);
         }

@@ -108,10 +108,10 @@ fn a_choice_is_stored_as_it_is_listed_and_another_is_refused_with_those_there_ar
 
 #[test]
 fn a_pattern_must_match_the_whole_value() {
-    for good in ["FL-12345", "none"] {
-        assert_eq!(order().check_value(good).unwrap(), good);
+    for good in ["FL-12345", "none", " FL-12345\n", "\u{a0}none\u{3000}"] {
+        assert_eq!(order().check_value(good).unwrap(), good.trim());
     }
-    for bad in ["FL-123456", "xFL-12345", "none at all", "FL-12345\n", "a\nnone"] {
+    for bad in ["FL-123456", "xFL-12345", "none at all", "FL-12345\nx", "a\nnone"] {
         let error = order().check_value(bad).unwrap_err();
         assert!(error.ends_with("which the whole value must match: FL-[0-9]{5}|none"), "{error}");
     }
@@ -124,6 +124,8 @@ fn a_value_that_cannot_be_stored_is_refused_with_the_reason() {
     assert!(grows.len() <= VALUE_MAX);
     for (value, message) in [
         ("", "is empty; use null to clear \"Note\""),
+        (" \u{3000}\n", "is empty; use null to clear \"Note\""),
+        ("\u{200b}\u{200d}", "is empty; use null to clear \"Note\""),
         ("a\u{0}", "U+0000"),
         (&"x".repeat(VALUE_MAX + 1), "is 2001 bytes long; at most 2000"),
         (&grows, "is 2700 bytes long in lower case; at most 2000"),

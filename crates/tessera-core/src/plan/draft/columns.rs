@@ -13,6 +13,7 @@ const DATE_MAX: usize = 64;
 
 impl Draft<'_> {
     pub fn set_subject(&mut self, new: &str, cause: Cause) -> Result<bool> {
+        let new = &*text::typed(new);
         check_subject(new)?;
         if new == self.ticket.subject {
             return Ok(false);
@@ -52,7 +53,7 @@ impl Draft<'_> {
 /// Rejects an invalid subject.
 pub(in crate::plan) fn check_subject(subject: &str) -> Result<()> {
     let fault = text::line_fault(subject, SUBJECT_MAX).or_else(|| {
-        subject.trim().is_empty().then(|| "is empty; lists show tickets by their subject".to_owned())
+        text::is_empty(subject).then(|| "is empty; lists show tickets by their subject".to_owned())
     });
     fault.map_or(Ok(()), |fault| Err(Error::invalid_field("subject", fault)))
 }

@@ -139,7 +139,7 @@ impl<'a> Draft<'a> {
         if let Some(fault) = text::fault(&content.body, CONTENT_MAX) {
             return Err(Error::invalid_field(place, fault));
         }
-        if content.body.trim().is_empty() {
+        if text::is_empty(&content.body) {
             return Err(Error::invalid_field(place, "is empty; write a text or omit it"));
         }
         let line = Line { content: Some(content), ..Line::default() };

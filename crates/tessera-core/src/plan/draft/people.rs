@@ -26,6 +26,7 @@ impl Draft<'_> {
 
     /// Returns the agent of a username or address; `None` for `Nobody`.
     pub fn owner_of(&self, word: &str) -> Result<Option<UserId>> {
+        let word = &*text::typed(word);
         if word.eq_ignore_ascii_case(NOBODY) {
             return Ok(None);
         }
@@ -94,13 +95,13 @@ impl Draft<'_> {
     pub fn watcher(&mut self, role: Role, word: &str, cause: Cause) -> Result<Watcher> {
         let (user, address) = match self.person(role, word, cause)? {
             Person::User(user) => (Some(user), None),
-            Person::Address(_) => (None, Some(text::address_in(word).to_owned())),
+            Person::Address(_) => (None, Some(text::typed(text::address_in(word)).into_owned())),
         };
         Ok(Watcher { id: self.ids.draw(), user, address })
     }
 
     fn person(&self, role: Role, word: &str, cause: Cause) -> Result<Person> {
-        let word = text::address_in(word);
+        let word = &*text::typed(text::address_in(word));
         // The load did not look up the words of scrips: they can name agents, the ticket's people, and bare addresses.
         let user = self
             .situation

@@ -42,6 +42,47 @@ fn a_create_is_one_transaction_that_holds_the_whole_first_state() {
 }
 
 #[test]
+fn what_people_type_is_composed_and_without_blanks_around_it() {
+    let catalog = Desk::new().open();
+    let values = |word: &str| BTreeMap::from([(" note ".to_owned(), vec![word.to_owned()])]);
+    let typed = CreateTicket {
+        queue: " Support".to_owned(),
+        subject: " \u{a0}Bu\u{308}ro ".to_owned(),
+        owner: Some(" ann\n".to_owned()),
+        requestors: vec![" eve@example.net ".to_owned()],
+        custom_fields: values("A1\n"),
+        ..new_ticket()
+    };
+    let ticket = create(&catalog, typed).unwrap().ticket;
+    assert_eq!((ticket.subject.as_str(), ticket.owner), ("B\u{fc}ro", Some(UserId(id(11)))));
+    assert_eq!(ticket.values_of(CustomFieldId(id(302))), ["A1"]);
+    let to = |subject: &str| UpdateTicket { subject: Some(subject.to_owned()), ..UpdateTicket::default() };
+    let same = update(&catalog, &ticket, to("B\u{fc}ro\u{3000}")).unwrap();
+    assert!(same.transactions.is_empty(), "it has that subject");
+    for nothing in ["   ", "\u{3000}", "\u{200b}"] {
+        let refused = update(&catalog, &ticket, to(nothing)).unwrap_err();
+        assert_eq!(refused.faults()[0].field, "subject");
+        let emptied = UpdateTicket {
+            custom_fields: BTreeMap::from([(
+                "Note".to_owned(),
+                FieldChange::Replace(vec![nothing.to_owned()]),
+            )]),
+            comment: Some(text(nothing)),
+            ..UpdateTicket::default()
+        };
+        let refused = update(&catalog, &ticket, emptied).unwrap_err();
+        let fields: Vec<_> = refused.faults().iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["comment", "custom_fields.Note"]);
+    }
+    let removed = FieldChange::Difference(Difference { add: Vec::new(), remove: vec!["a1 ".to_owned()] });
+    let removed = UpdateTicket {
+        custom_fields: BTreeMap::from([("Note".to_owned(), removed)]),
+        ..UpdateTicket::default()
+    };
+    assert!(update(&catalog, &ticket, removed).unwrap().ticket.values_of(CustomFieldId(id(302))).is_empty());
+}
+
+#[test]
 fn a_create_in_an_inactive_status_is_started_and_resolved() {
     let catalog = Desk::new().open();
     let plan =

@@ -147,6 +147,17 @@ impl Builder<'_> {
         }
     }
 
+    /// A test of a text whose caseless form is not stored.
+    pub(super) fn caseless_text(&mut self, test: &TextTest, text: &str, words: Option<&str>) -> String {
+        match test {
+            TextTest::Words(_) => self.text(test, text, words),
+            _ => {
+                let folded = self.caseless(text);
+                self.text(test, &folded, words)
+            }
+        }
+    }
+
     /// A test of the subject.
     pub(super) fn subject(&mut self, test: &TextTest, t: &str) -> String {
         self.text(test, &format!("{t}.subject_folded"), Some(&format!("{t}.subject_words")))
@@ -183,13 +194,13 @@ impl Builder<'_> {
             PersonTest::Name(test) => {
                 format!(
                     "{column} IN (SELECT u.id FROM users u WHERE {})",
-                    self.text(test, "lower(u.username)", None)
+                    self.caseless_text(test, "u.username", None)
                 )
             }
             PersonTest::Address(test) => {
                 format!(
                     "{column} IN (SELECT u.id FROM users u WHERE {})",
-                    self.text(test, "lower(u.email)", None)
+                    self.caseless_text(test, "u.email", None)
                 )
             }
             PersonTest::Field(other) => format!("{column} = {}", person_column(*other, t)),

@@ -4,11 +4,12 @@
 //! joined by AND become one SELECT with a join for each set, so that PostgreSQL may begin with the smallest set. An OR of sets
 //! becomes one SELECT for each set, with its own order and limit. docs/ticketsql.md explains what that saves.
 //!
-//! Each file uses only those before it: `bind`, `builder`, `tree`, `columns`, `set`, `condition`, `branch`, `order`, `statement`.
+//! Each file uses only those before it: `bind`, `builder`, `caseless`, `tree`, `columns`, `set`, `condition`, `branch`, `order`, `statement`.
 
 mod bind;
 mod branch;
 mod builder;
+mod caseless;
 mod columns;
 mod condition;
 mod order;

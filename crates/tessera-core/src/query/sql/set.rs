@@ -77,14 +77,17 @@ impl Builder<'_> {
             PersonTest::Name(test) => {
                 vec![Subselect::of(
                     WATCHING_USERS,
-                    format!("{role}{}", self.text(test, "lower(u.username)", None)),
+                    format!("{role}{}", self.caseless_text(test, "u.username", None)),
                 )]
             }
             PersonTest::Address(test) => vec![
-                Subselect::of(WATCHING_USERS, format!("{role}{}", self.text(test, "lower(u.email)", None))),
+                Subselect::of(WATCHING_USERS, format!("{role}{}", self.caseless_text(test, "u.email", None))),
                 Subselect::of(
                     WATCHERS,
-                    format!("{role}w.address IS NOT NULL AND {}", self.text(test, "lower(w.address)", None)),
+                    format!(
+                        "{role}w.address IS NOT NULL AND {}",
+                        self.caseless_text(test, "w.address", None)
+                    ),
                 ),
             ],
             PersonTest::Present | PersonTest::Field(_) => {
@@ -119,7 +122,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn messages(&mut self, test: &TextTest) -> Subselect {
-        Subselect::of(CONTENTS, self.text(test, "lower(c.body)", Some("c.words")))
+        Subselect::of(CONTENTS, self.caseless_text(test, "c.body", Some("c.words")))
     }
 
     /// Transactions that pass all tests.

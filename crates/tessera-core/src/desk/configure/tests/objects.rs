@@ -149,7 +149,7 @@ async fn the_character_that_postgresql_cannot_store_is_rejected_everywhere() {
 async fn all_faults_of_a_queue_are_reported_together() {
     let desk = desk().await;
     let queue = json!({
-        "name": " A", "lifecycle": "nope", "correspond_address": "here", "cc": ["nobody here", "00000000-0000-7000-8000-00000000dead"], "custom_fields": ["Nope"]
+        "name": "A\u{200b}b", "lifecycle": "nope", "correspond_address": "here", "cc": ["nobody here", "00000000-0000-7000-8000-00000000dead"], "custom_fields": ["Nope"]
     });
     let error = add::<QueueDocument>(&desk, queue).await.unwrap_err();
     let reported: Vec<_> =
@@ -157,7 +157,7 @@ async fn all_faults_of_a_queue_are_reported_together() {
     assert_eq!(
         reported,
         [
-            "name: begins or ends with a space; remove it",
+            "name: contains U+200B, which cannot be seen; remove it",
             "correspond_address: \"here\" is not a mail address",
             "lifecycle: there is no lifecycle \"nope\"; existing lifecycles: \"default\"",
             "custom_fields[0]: there is no custom field \"Nope\"; existing custom fields: none",
@@ -181,6 +181,38 @@ async fn people_of_a_queue_are_named_by_username_id_or_address_and_each_once() {
     let named = json!({ "cc": ["Foo Bar <foo@example.com>", "<foo@example.com>"] });
     let twice = change::<QueueDocument>(&desk, "General", named).await.unwrap_err();
     assert!(twice.faults()[0].message.contains("occurs twice"), "{twice:?}");
+}
+
+#[tokio::test]
+async fn a_name_is_stored_composed_without_blanks_around_it_and_found_in_any_form() {
+    let desk = desk().await;
+    let caller = desk.administrator().unwrap();
+    let made = add::<QueueDocument>(&desk, json!({ "name": "\u{a0} Bu\u{308}ro\n" })).await.unwrap();
+    assert_eq!(made.stored.document.name, "B\u{fc}ro");
+    for word in ["B\u{fc}ro", "BU\u{308}RO", " b\u{fc}ro "] {
+        assert_eq!(desk.object::<QueueDocument>(&caller, word).await.unwrap().id, made.stored.id, "{word:?}");
+        conflict(add::<QueueDocument>(&desk, json!({ "name": word })).await, Code::NameTaken);
+    }
+    let user = json!({ "username": " ju\u{308}rgen", "email": " j@example.net ", "name": " J\u{3000}" });
+    let user = add::<UserDocument>(&desk, user).await.unwrap().stored.document;
+    assert_eq!(
+        (user.username.as_str(), user.email.as_deref(), user.name.as_deref()),
+        ("j\u{fc}rgen", Some("j@example.net"), Some("J"))
+    );
+    let field = json!({ "name": "Size ", "field_type": "SelectSingle", "values": [" S ", "M"] });
+    assert_eq!(add::<CustomFieldDocument>(&desk, field).await.unwrap().stored.document.values, ["S", "M"]);
+    // An older version stored names as they were sent.
+    sqlx::query("UPDATE queues SET name = $1 WHERE id = $2")
+        .bind("Bu\u{308}ro")
+        .bind(made.stored.id)
+        .execute(&desk.pools.write)
+        .await
+        .unwrap();
+    assert_eq!(desk.object::<QueueDocument>(&caller, "Bu\u{308}ro").await.unwrap().id, made.stored.id);
+    for hidden in ["\u{200b}", "an\u{200d}n", "ann\u{202e}", "\u{feff}\u{2060}"] {
+        let faults = add::<UserDocument>(&desk, json!({ "username": hidden })).await.unwrap_err();
+        assert_eq!(faults.faults()[0].field, "username", "{hidden:?}");
+    }
 }
 
 #[tokio::test]
