@@ -5,10 +5,12 @@ use crate::schema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
 use tessera_core::error::{Error, Fault};
 use tessera_core::models::Role;
+use tessera_core::models::text::quote;
 use tessera_core::models::transaction::Content;
 use tessera_core::plan::command::{CreateTicket, Difference, FieldChange, UpdateTicket};
 use time::OffsetDateTime;
@@ -204,25 +206,34 @@ impl<'de> Deserialize<'de> for MessageBody {
 pub struct FieldBody(FieldChange);
 
 impl<'de> Deserialize<'de> for FieldBody {
+    /// Reads the JSON as it was sent, because a number keeps its digits: a number of 20 digits, and `1.10`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde_json::Value;
-        let text = |value: Value| match value {
-            Value::String(text) => Ok(text),
-            Value::Number(number) => Ok(number.to_string()),
-            other => Err(de::Error::custom(format!("contains {other}; a value is a text or a number"))),
-        };
-        let change = match Value::deserialize(deserializer)? {
-            Value::Null => FieldChange::Replace(Vec::new()),
-            Value::Array(values) => {
-                FieldChange::Replace(values.into_iter().map(text).collect::<Result<_, _>>()?)
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let json = raw.get();
+        let change = match json.as_bytes().first() {
+            Some(b'n') => FieldChange::Replace(Vec::new()),
+            Some(b'[') => {
+                let values: Vec<Box<RawValue>> = serde_json::from_str(json).map_err(de::Error::custom)?;
+                FieldChange::Replace(
+                    values.iter().map(|value| value_in(value.get())).collect::<Result<_, _>>()?,
+                )
             }
-            object @ Value::Object(_) => {
-                let difference: DifferenceBody = serde_json::from_value(object).map_err(de::Error::custom)?;
+            Some(b'{') => {
+                let difference: DifferenceBody = serde_json::from_str(json).map_err(de::Error::custom)?;
                 FieldChange::Difference(difference.into())
             }
-            value => FieldChange::Replace(vec![text(value)?]),
+            _ => FieldChange::Replace(vec![value_in(json)?]),
         };
         Ok(Self(change))
+    }
+}
+
+/// The text of a JSON string, or the digits of a number.
+fn value_in<E: de::Error>(json: &str) -> Result<String, E> {
+    match json.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(json).map_err(E::custom),
+        Some(b'-' | b'0'..=b'9') => Ok(json.to_owned()),
+        _ => Err(E::custom(format!("contains {}; a value is a text or a number", quote(json)))),
     }
 }
 
@@ -298,5 +309,42 @@ impl TryFrom<UpdateBody> for UpdateTicket {
             comment,
             reply,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_in_a_field_keeps_its_digits() {
+        for (json, values) in [
+            ("89490200001234567890", vec!["89490200001234567890"]),
+            (
+                "[1.10, -0, 1e3, \"x\", 0.10000000000000000555]",
+                vec!["1.10", "-0", "1e3", "x", "0.10000000000000000555"],
+            ),
+            ("\"\\u00fc\"", vec!["\u{fc}"]),
+            ("null", Vec::new()),
+        ] {
+            let body = format!(
+                "{{\"queue\": \"General\", \"subject\": \"x\", \"custom_fields\": {{\"F\": {json}}}}}"
+            );
+            let mut reader = serde_json::Deserializer::from_str(&body);
+            let body: CreateBody = serde_path_to_error::deserialize(&mut reader).unwrap();
+            let FieldBody(FieldChange::Replace(found)) = &body.custom_fields["F"] else { panic!("{json}") };
+            assert_eq!(*found, values);
+        }
+        let body = "{\"custom_fields\": {\"F\": {\"add\": [\"a\"], \"remove\": [\"b\"]}}}";
+        let body: UpdateBody = serde_json::from_str(body).unwrap();
+        let FieldBody(FieldChange::Difference(found)) = &body.custom_fields["F"] else { panic!("{body:?}") };
+        assert_eq!(
+            (found.add.as_slice(), found.remove.as_slice()),
+            (&["a".to_owned()][..], &["b".to_owned()][..])
+        );
+        for wrong in ["true", "[[1]]", "[null]", "{\"add\": 1}", "{\"other\": []}"] {
+            let body = format!("{{\"custom_fields\": {{\"F\": {wrong}}}}}");
+            assert!(serde_json::from_str::<UpdateBody>(&body).is_err(), "{wrong}");
+        }
     }
 }
