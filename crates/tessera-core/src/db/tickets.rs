@@ -170,6 +170,16 @@ fn folded(people: &[String]) -> Vec<String> {
     people.iter().filter(|word| !word.contains('\0')).map(|word| fold(&typed(word))).collect()
 }
 
+/// Returns the number of the ticket with this id.
+///
+/// # Errors
+/// `not_found`; those of the database.
+pub async fn number_of(db: &mut PgConnection, id: TicketId) -> Result<i64> {
+    let number = sqlx::query_scalar!("SELECT number FROM tickets WHERE id = $1", id.0);
+    let number = number.fetch_optional(db).await.map_err(error)?;
+    number.ok_or_else(|| Error::not_found("ticket", TicketRef::Id(id)))
+}
+
 /// Loads the input for a create, and draws the ticket's number. One statement.
 ///
 /// # Errors

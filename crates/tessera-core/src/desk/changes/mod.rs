@@ -139,10 +139,26 @@ impl Tessera {
         metrics::count_change("preview", self.preview(&change).await, |_| "made")
     }
 
+    /// The number of a ticket. A ticket has one turn, whether requests name it by its number or by its id.
+    async fn number_of(&self, ticket: TicketRef) -> Result<i64> {
+        let id = match ticket {
+            TicketRef::Number(number) => return Ok(number),
+            TicketRef::Id(id) => id,
+        };
+        if let Some(number) = self.locks.number_of(id) {
+            return Ok(number);
+        }
+        let mut db = self.pools.changes.take().await?;
+        let found = tickets::number_of(&mut db, id).await;
+        let number = db.done(found)?;
+        self.locks.remember(id, number);
+        Ok(number)
+    }
+
     /// Retries a change until neither the ticket nor the configuration changes during an attempt.
     async fn change_ticket(&self, change: &ChangeRequest<'_>) -> Result<Outcome> {
         let _lock = match change.ticket {
-            Some(ticket) => Some(self.locks.acquire(ticket).await?),
+            Some(ticket) => Some(self.locks.acquire(self.number_of(ticket).await?).await?),
             None => None,
         };
         for attempt in 0..ATTEMPTS_MAX {

@@ -243,7 +243,7 @@ async fn writers_of_two_processes_succeed_by_locking_first() {
     let caller = nodes[0].administrator().unwrap();
     let ticket = create_ticket(&nodes[0]).await;
     let none = Conditions::default();
-    // Half of the writers of each node refer to the ticket by id and half by number, so that the ticket locks do not serialize them.
+    // Half of the writers of each node refer to the ticket by id and half by number.
     let id = planned(&nodes[0], ticket, priority(1)).await.ticket.id;
     let writers = (1..=64).map(|n| {
         let by = if n % 4 < 2 { ticket } else { TicketRef::Id(id) };
@@ -253,6 +253,34 @@ async fn writers_of_two_processes_succeed_by_locking_first() {
         assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
     }
     assert_clean(&nodes[0]).await;
+}
+
+#[tokio::test]
+async fn a_ticket_has_one_turn_whether_it_is_named_by_number_or_by_id() {
+    let db = TestDb::new().await;
+    let desk = node(&db).await;
+    let caller = desk.administrator().unwrap();
+    let ticket = create_ticket(&desk).await;
+    let TicketRef::Number(number) = ticket else { panic!("{ticket:?}") };
+    let id = planned(&desk, ticket, priority(1)).await.ticket.id;
+    let none = Conditions::default();
+    let turn = desk.locks.acquire(number).await.unwrap();
+    let mut by_id = Box::pin(desk.update(&caller, TicketRef::Id(id), priority(2), &none));
+    // It waits for the turn, which it can only get from here: a change on this idle desk has nothing else to wait for.
+    while desk.locks.number_of(id).is_none() {
+        assert!(futures::poll!(&mut by_id).is_pending());
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        assert!(futures::poll!(&mut by_id).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(desk.locks.writers_of(number), 2);
+    drop(turn);
+    assert!(matches!(by_id.await.unwrap(), Outcome::Committed(_)));
+    assert_eq!(desk.locks.writers_of(number), 0);
+    let missing = desk.update(&caller, TicketRef::Id(TicketId(uuid::Uuid::nil())), priority(2), &none).await;
+    assert_eq!(missing.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
