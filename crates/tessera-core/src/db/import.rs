@@ -1,6 +1,6 @@
 //! Writes imports: rows by COPY, in the database transaction of the caller, with keys that prevent a second import of a line.
 
-use super::error;
+use super::{configuration, error};
 use crate::error::Result;
 use crate::models::text::caseless;
 use crate::models::user::ADMIN_USER;
@@ -16,8 +16,8 @@ use uuid::Uuid;
 /// The key of the advisory lock that serializes the imports of a database.
 const IMPORT_LOCK: i64 = 7_465_737_365_726_102;
 
-/// Begins a batch: takes the lock of imports, and blocks changes of the configuration that read tickets. The time limits of
-/// requests do not apply to it, except for a limit of 30 s on waiting for locks.
+/// Begins a batch: takes the lock of imports, and then that of the configuration, which every change of the configuration takes
+/// first too. The time limits of requests do not apply to it, except for a limit of 30 s on waiting for locks.
 ///
 /// # Errors
 /// `locked` if another import or a change of the configuration holds its lock for longer than 30 s; those of the database.
@@ -30,8 +30,7 @@ pub async fn begin(db: &mut PgConnection) -> Result<()> {
         limit.execute(&mut *db).await.map_err(error)?;
     }
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", IMPORT_LOCK).execute(&mut *db).await.map_err(error)?;
-    sqlx::query!("LOCK TABLE tickets IN ROW EXCLUSIVE MODE").execute(db).await.map_err(error)?;
-    Ok(())
+    configuration::lock(db).await.map(drop)
 }
 
 /// Returns the keys that were already imported, each with the hash of its line.

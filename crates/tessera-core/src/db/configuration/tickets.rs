@@ -1,24 +1,61 @@
 //! Reads of existing tickets by a change of the configuration, and the only change that it makes to them.
 
 use crate::db::error;
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::models::user::SYSTEM_USER;
 use crate::models::{Change, RequestId, StatusClass, TicketId, TransactionId, UserId};
 use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
+use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+/// How often a change of the configuration asks for the lock of all tickets.
+const HOLD_TRIES: u32 = 10;
+/// How long it waits for the lock each time. Meanwhile all writers of tickets wait behind it.
+const HOLD_WAIT: &str = "50ms";
+/// How long it lets the writers go on before it asks again.
+const HOLD_PAUSE: Duration = Duration::from_millis(150);
 
 /// Blocks all writes of tickets until the database transaction ends. Waiting writers then find a newer configuration and plan
 /// again. Row locks would not suffice: a ticket that is being created or moved into the queue has no row to lock, and a plan
 /// of the old configuration could still be written to a row that was not changed.
 ///
+/// While a session waits for this lock, every writer waits behind it. So it is asked for several times, each time for a moment:
+/// a session that holds tickets for long ends this change alone.
+///
 /// # Errors
-/// `locked` if other writers do not finish within `lock_timeout`; those of the database.
+/// `locked` if other writers hold tickets at each try, over 2 s; those of the database.
 pub async fn hold(db: &mut PgConnection) -> Result<()> {
+    let usual = sqlx::query_scalar!(r#"SELECT current_setting('lock_timeout') AS "usual!""#);
+    let usual = usual.fetch_one(&mut *db).await.map_err(error)?;
+    for _ in 1..HOLD_TRIES {
+        super::mark(db).await?;
+        match ask_to_hold(db).await {
+            Ok(()) => {
+                super::keep(db).await?;
+                return wait_for_locks(db, &usual).await;
+            }
+            Err(error) if error.code() == Code::Locked => super::undo(db).await?,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(HOLD_PAUSE).await;
+    }
+    ask_to_hold(db).await?;
+    wait_for_locks(db, &usual).await
+}
+
+async fn ask_to_hold(db: &mut PgConnection) -> Result<()> {
+    wait_for_locks(db, HOLD_WAIT).await?;
     sqlx::query!("LOCK TABLE tickets IN EXCLUSIVE MODE").execute(db).await.map_err(error)?;
     Ok(())
+}
+
+/// Sets how long the statements of this database transaction wait for locks.
+async fn wait_for_locks(db: &mut PgConnection, at_most: &str) -> Result<()> {
+    let set = sqlx::query_scalar!("SELECT set_config('lock_timeout', $1, true)", at_most);
+    set.fetch_one(db).await.map(drop).map_err(error)
 }
 
 /// The number of tickets with a status and class, over several queues.

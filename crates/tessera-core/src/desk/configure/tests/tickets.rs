@@ -210,6 +210,41 @@ async fn a_plan_that_waits_for_a_lifecycle_edit_is_refused_and_prepared_again() 
 }
 
 #[tokio::test]
+async fn a_session_that_holds_tickets_stops_an_edit_of_a_class_and_nobody_else() {
+    let desk = desk().await;
+    incidents(&desk).await;
+    let ticket = make(&desk, "Incidents").await;
+    let mut session = desk.pools.write.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE tickets IN ROW EXCLUSIVE MODE").execute(&mut *session).await.unwrap();
+    let edit = async {
+        let refused = change::<LifecycleDocument>(&desk, "incident", edited(Some("inactive"))).await;
+        refused.unwrap_err().code()
+    };
+    let mut edit = std::pin::pin!(edit);
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tickets'::regclass";
+    let asked = async {
+        while count(&desk, waits).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        code = &mut edit => panic!("{code:?} before it asked for the lock"),
+        () = asked => {}
+    }
+    // Each of these is behind the edit's request for the lock for a moment at most.
+    for n in 1..=2 {
+        tokio::select! {
+            code = &mut edit => panic!("{code:?} after {n} changes"),
+            written = update(&desk, ticket, priority(n)) => drop(written.unwrap()),
+        }
+    }
+    assert_eq!(edit.await, Code::Locked);
+    session.rollback().await.unwrap();
+    change::<LifecycleDocument>(&desk, "incident", edited(Some("inactive"))).await.unwrap();
+    assert_clean(&desk).await;
+}
+
+#[tokio::test]
 async fn edits_of_a_class_and_updates_of_its_tickets_leave_nothing_stale() {
     let desk = desk().await;
     incidents(&desk).await;
