@@ -3,13 +3,14 @@
 use super::search::{Batches, Count, Search};
 use super::{catalog, error};
 use crate::error::{Error, Result};
-use crate::models::{Ticket, TransactionType, User, UserId};
+use crate::models::{Ticket, TransactionType, UserId};
 use crate::plan::import::{Line, Past, Values, Who};
 use crate::plan::{Catalog, Installation, People};
 use crate::query::Dialect;
 use crate::query::sql::{Asker, Sorted};
 use futures::TryStreamExt as _;
 use sqlx::{PgConnection, PgPool};
+use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -74,6 +75,7 @@ async fn write_batch<E: From<Error>>(
     write: &mut impl FnMut(&Line) -> Result<(), E>,
 ) -> Result<(), E> {
     let ids: Vec<Uuid> = tickets.iter().map(|ticket| ticket.id.0).collect();
+    let mut updaters = updaters(db, &ids).await?;
     // Outcomes of deliveries have no seq and are not exported. An Import is created again when the ticket is imported.
     let mut history = sqlx::query_as!(
         HistoryRow,
@@ -93,6 +95,7 @@ async fn write_batch<E: From<Error>>(
     let mut next = history.try_next().await.map_err(error)?;
     for (ord, ticket) in (1..).zip(tickets) {
         let mut line = line(ticket, people, catalog);
+        line.updated_by = updaters.remove(&ticket.id.0);
         while let Some(row) = next.take_if(|row| row.ord == ord) {
             line.transactions.push(row.into());
             next = history.try_next().await.map_err(error)?;
@@ -100,6 +103,24 @@ async fn write_batch<E: From<Error>>(
         write(&line)?;
     }
     Ok(())
+}
+
+/// The users who changed these tickets last.
+async fn updaters(db: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, String>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT t.id, u.username, u.email
+        FROM tickets t
+        JOIN transactions h ON h.ticket_id = t.id AND h.seq = t.version
+        JOIN users u ON u.id = h.creator_id
+        WHERE t.id = ANY ($1)
+        "#,
+        ids
+    )
+    .fetch_all(db)
+    .await
+    .map_err(error)?;
+    Ok(rows.into_iter().map(|row| (row.id, written(row.username, row.email.as_deref()))).collect())
 }
 
 struct HistoryRow {
@@ -117,11 +138,10 @@ struct HistoryRow {
 
 impl From<HistoryRow> for Past {
     fn from(row: HistoryRow) -> Self {
-        let creator = row.username.unwrap_or_default();
         Self {
             r#type: row.kind,
             created_at: row.created_at,
-            creator: row.email.map_or_else(|| creator.clone(), |email| Who::named(&creator, &email)),
+            creator: written(row.username.unwrap_or_default(), row.email.as_deref()),
             field: row.field,
             old_value: row.old_value,
             new_value: row.new_value,
@@ -135,7 +155,10 @@ impl From<HistoryRow> for Past {
 /// have values.
 fn line(ticket: &Ticket, people: &People, catalog: &Catalog) -> Line {
     let queue = catalog.queues.get(ticket.queue);
-    let person = |id: UserId| people.get(id).map(written).unwrap_or_default();
+    let person = |id: UserId| {
+        let user = people.get(id);
+        user.map(|user| written(user.username.clone(), user.email.as_deref())).unwrap_or_default()
+    };
     let watchers = |watchers: &[crate::models::Watcher]| {
         let word = |watcher: &crate::models::Watcher| {
             watcher.user.map_or_else(|| watcher.address.clone().unwrap_or_default(), person)
@@ -167,6 +190,7 @@ fn line(ticket: &Ticket, people: &People, catalog: &Catalog) -> Line {
         priority: ticket.priority,
         created_at: ticket.created_at,
         updated_at: Some(ticket.updated_at),
+        updated_by: None,
         started_at: ticket.started_at,
         due_at: ticket.due_at,
         told_at: ticket.told_at,
@@ -177,9 +201,6 @@ fn line(ticket: &Ticket, people: &People, catalog: &Catalog) -> Line {
 }
 
 /// Returns the form of a user from which an import creates the same user.
-fn written(user: &User) -> String {
-    match &user.email {
-        Some(email) => Who::named(&user.username, email),
-        None => user.username.clone(),
-    }
+fn written(username: String, email: Option<&str>) -> String {
+    email.map(|email| Who::named(&username, email)).unwrap_or(username)
 }

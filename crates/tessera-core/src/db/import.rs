@@ -8,6 +8,7 @@ use crate::models::{Change, RequestId, Role, Ticket, Transaction, User, UserId};
 use crate::plan::import::{Imported, Read};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Write as _;
 use time::OffsetDateTime;
@@ -54,12 +55,12 @@ pub async fn taken(db: &mut PgConnection, numbers: &[i64]) -> Result<HashSet<i64
     Ok(taken.fetch_all(db).await.map_err(error)?.into_iter().collect())
 }
 
-/// Returns the users with these usernames or addresses, as they are written: the database folds case by its own rules.
+/// Returns the users with these usernames or addresses, as they are written: the database has its own rules for case.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn people(db: &mut PgConnection, words: &BTreeSet<&str>) -> Result<Vec<User>> {
-    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+pub async fn people(db: &mut PgConnection, words: &BTreeSet<Cow<'_, str>>) -> Result<Vec<User>> {
+    let words: Vec<String> = words.iter().map(|word| word.clone().into_owned()).collect();
     sqlx::query_as!(
         User,
         r#"
@@ -75,25 +76,40 @@ pub async fn people(db: &mut PgConnection, words: &BTreeSet<&str>) -> Result<Vec
     .map_err(error)
 }
 
+/// A user to create.
+#[derive(Debug)]
+pub struct NewUser<'w> {
+    /// Its id.
+    pub id: UserId,
+    /// The username.
+    pub username: Cow<'w, str>,
+    /// The address.
+    pub email: Option<Cow<'w, str>>,
+    /// The name for display, if it is not the username.
+    pub name: Option<Cow<'w, str>>,
+}
+
 /// Creates unprivileged users, which does not change the configuration, and returns their number. Existing users with such a
 /// name or address do not change.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn make_people(db: &mut PgConnection, people: &[(UserId, &str, Option<&str>)]) -> Result<u64> {
-    let ids: Vec<Uuid> = people.iter().map(|(id, ..)| id.0).collect();
-    let names: Vec<String> = people.iter().map(|(_, name, _)| (*name).to_owned()).collect();
-    let addresses: Vec<Option<String>> =
-        people.iter().map(|(.., address)| address.map(str::to_owned)).collect();
+pub async fn make_people(db: &mut PgConnection, people: &[NewUser<'_>]) -> Result<u64> {
+    let owned = |text: &Option<Cow<'_, str>>| text.clone().map(Cow::into_owned);
+    let ids: Vec<Uuid> = people.iter().map(|user| user.id.0).collect();
+    let usernames: Vec<String> = people.iter().map(|user| user.username.clone().into_owned()).collect();
+    let addresses: Vec<Option<String>> = people.iter().map(|user| owned(&user.email)).collect();
+    let names: Vec<Option<String>> = people.iter().map(|user| owned(&user.name)).collect();
     let made = sqlx::query!(
         r#"
-        INSERT INTO users (id, username, email)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[])
+        INSERT INTO users (id, username, email, name)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
         ON CONFLICT DO NOTHING
         "#,
         &ids,
-        &names,
-        &addresses as _
+        &usernames,
+        &addresses as _,
+        &names as _
     );
     Ok(made.execute(db).await.map_err(error)?.rows_affected())
 }

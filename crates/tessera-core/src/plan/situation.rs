@@ -45,7 +45,8 @@ pub struct PastMessage {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct People {
     by_id: HashMap<UserId, User>,
-    by_word: HashMap<String, UserId>,
+    by_name: HashMap<String, UserId>,
+    by_address: HashMap<String, UserId>,
 }
 
 impl People {
@@ -54,9 +55,21 @@ impl People {
         self.by_id.get(&id)
     }
 
-    /// Returns the user with a username or address, ignoring case.
+    /// Returns the user with a username or else an address, ignoring case.
     pub fn find(&self, word: &str) -> Option<&User> {
-        self.by_word.get(&fold(word)).and_then(|id| self.by_id.get(id))
+        let word = fold(word);
+        let id = self.by_name.get(&word).or_else(|| self.by_address.get(&word));
+        id.and_then(|id| self.by_id.get(id))
+    }
+
+    /// Returns the user with a username, ignoring case.
+    pub fn called(&self, username: &str) -> Option<&User> {
+        self.by_name.get(&fold(username)).and_then(|id| self.by_id.get(id))
+    }
+
+    /// Returns the user with an address, ignoring case.
+    pub fn at(&self, address: &str) -> Option<&User> {
+        self.by_address.get(&fold(address)).and_then(|id| self.by_id.get(id))
     }
 
     /// Returns every user by id.
@@ -81,11 +94,10 @@ impl FromIterator<User> for People {
 impl Extend<User> for People {
     fn extend<T: IntoIterator<Item = User>>(&mut self, users: T) {
         for user in users {
-            // A username takes precedence over an equal address, whatever the order.
             if let Some(email) = &user.email {
-                self.by_word.entry(fold(email)).or_insert(user.id);
+                self.by_address.entry(fold(email)).or_insert(user.id);
             }
-            self.by_word.insert(fold(&user.username), user.id);
+            self.by_name.insert(fold(&user.username), user.id);
             self.by_id.insert(user.id, user);
         }
     }

@@ -55,8 +55,11 @@ pub async fn create(
     for (folded, fields) in &missing.queue_fields {
         creation.attach(folded, fields).await?;
     }
-    for (folded, (name, address)) in &missing.agents {
-        creation.agent(folded, name, address.as_deref()).await?;
+    // Whoever has an address comes first: who is named without one may be one of them.
+    let (bare, addressed): (Vec<_>, Vec<_>) =
+        missing.agents.iter().partition(|(_, (_, address))| address.is_none());
+    for (identity, (name, address)) in addressed.into_iter().chain(bare) {
+        creation.agent(identity, name, address.as_deref()).await?;
     }
     let Creation { mut change, refused, count } = creation;
     if count > 0 {
@@ -118,28 +121,37 @@ impl Creation<'_> {
     }
 
     /// Creates a privileged user, or makes an existing user privileged.
-    async fn agent(&mut self, folded: &str, name: &str, address: Option<&str>) -> Result<()> {
-        let mut id = users::person(&mut self.change.db, name).await?;
-        if let Some(address) = address.filter(|_| id.is_none()) {
-            id = users::person(&mut self.change.db, address).await?;
-        }
-        let before = match id {
-            Some(id) => at::<UserDocument>(&mut self.change.db, id.0).await?,
-            None => None,
+    async fn agent(&mut self, identity: &str, name: &str, address: Option<&str>) -> Result<()> {
+        let named = self.user(name).await?;
+        let before = match address {
+            None => named.clone(),
+            // An address identifies a person: who has another one is somebody else.
+            Some(address) => self
+                .user(address)
+                .await?
+                .or_else(|| named.clone().filter(|named| named.document.email.is_none())),
         };
         let document = match &before {
             // A line before named the same user differently and already made them privileged.
             Some(before) if before.document.privileged => return Ok(()),
             Some(before) => UserDocument { privileged: true, ..before.document.clone() },
             None => UserDocument {
-                username: name.to_owned(),
+                username: address.filter(|_| named.is_some()).unwrap_or(name).to_owned(),
                 email: address.map(str::to_owned),
-                name: None,
+                name: named.is_some().then(|| name.to_owned()),
                 privileged: true,
                 disabled: false,
             },
         };
-        self.plant(Thing::Agent(folded.to_owned()), &document, before.as_ref()).await
+        self.plant(Thing::Agent(identity.to_owned()), &document, before.as_ref()).await
+    }
+
+    /// The user with this username or address.
+    async fn user(&mut self, word: &str) -> Result<Option<Stored<UserDocument>>> {
+        match users::person(&mut self.change.db, word).await? {
+            Some(id) => at(&mut self.change.db, id.0).await,
+            None => Ok(None),
+        }
     }
 }
 

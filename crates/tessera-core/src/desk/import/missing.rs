@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::plan::People;
 use crate::plan::import::{Missing, Read, Refused, Thing, check};
 use sqlx::{Postgres, Transaction};
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -91,8 +92,8 @@ impl Import<'_> {
         self.fields.extend(created.filter_map(|name| catalog.fields.find(name)).map(|field| field.id));
         self.catalog = Arc::new(catalog);
         let agents = missing.agents.values();
-        let words: BTreeSet<&str> =
-            agents.flat_map(|(name, address)| [Some(name.as_str()), address.as_deref()]).flatten().collect();
+        let words = agents.flat_map(|(name, address)| [Some(name.as_str()), address.as_deref()]);
+        let words: BTreeSet<Cow<'_, str>> = words.flatten().map(Cow::Borrowed).collect();
         if !words.is_empty() {
             self.people.extend(db_import::people(&mut db, &words).await?);
         }

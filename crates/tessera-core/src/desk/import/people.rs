@@ -2,15 +2,14 @@
 
 use super::report::Report;
 use super::{Import, Ready};
-use crate::db::import as db_import;
+use crate::db::import::{self as db_import, NewUser};
 use crate::desk::clock;
 use crate::error::Result;
-use crate::models::UserId;
 use crate::models::text::fold;
 use crate::plan::People;
-use crate::plan::import::Read;
+use crate::plan::import::{Read, Who};
 use sqlx::{Postgres, Transaction};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
 /// Users kept in memory from one batch to the next.
 const PEOPLE_MAX: usize = 100_000;
@@ -27,7 +26,7 @@ impl Import<'_> {
         }
         let mut unknown = BTreeSet::new();
         for word in lines.iter().flat_map(|(_, read)| read.line.people()) {
-            if self.people.find(word).is_none() {
+            if self.people.find(&word).is_none() {
                 unknown.insert(word);
             }
         }
@@ -44,24 +43,41 @@ impl Import<'_> {
         lines: &[Ready<'_>],
         report: &mut Report,
     ) -> Result<()> {
-        // A name gets its first address, and an address belongs to its first name.
-        let mut wanted: BTreeMap<String, (&str, Option<&str>)> = BTreeMap::new();
-        for (name, address) in lines.iter().flat_map(|line| line.read.line.users()) {
-            let is_known = self.people.find(name).is_some()
-                || address.is_some_and(|address| self.people.find(address).is_some());
-            if !is_known {
-                let one = wanted.entry(fold(name)).or_insert((name, address));
-                one.1 = one.1.or(address);
+        let mut unknown: Vec<Who<'_>> = Vec::new();
+        let mut seen = HashSet::new();
+        for who in lines.iter().flat_map(|line| line.read.line.users()) {
+            if who.find(&self.people).is_none() && seen.insert(who.identity()) {
+                unknown.push(who);
             }
         }
-        if wanted.is_empty() {
+        if unknown.is_empty() {
             return Ok(());
         }
+        // Whoever has an address comes first: who is named without one may be one of them.
+        unknown.sort_by_key(|who| who.address.is_none());
+        let mut taken = HashSet::new();
+        let mut users = Vec::with_capacity(unknown.len());
         let mut ids = clock::ids();
-        let people: Vec<(UserId, &str, Option<&str>)> =
-            wanted.values().map(|(name, address)| (ids.draw(), *name, *address)).collect();
-        report.tally.users += db_import::make_people(db, &people).await?;
-        let words = wanted.into_values().flat_map(|(name, address)| [Some(name), address]);
+        for Who { username, address, .. } in unknown {
+            let is_free = self.people.called(&username).is_none() && taken.insert(fold(&username));
+            let id = ids.draw();
+            match (is_free, address) {
+                (true, address) => users.push(NewUser { id, username, email: address, name: None }),
+                // Another person has that username, so it is only the name that is displayed.
+                (false, Some(address)) => {
+                    taken.insert(fold(&address));
+                    users.push(NewUser {
+                        id,
+                        username: address.clone(),
+                        email: Some(address),
+                        name: Some(username),
+                    });
+                }
+                (false, None) => {}
+            }
+        }
+        report.tally.users += db_import::make_people(db, &users).await?;
+        let words = users.into_iter().flat_map(|user| [Some(user.username), user.email]);
         self.people.extend(db_import::people(db, &words.flatten().collect()).await?);
         Ok(())
     }

@@ -456,6 +456,80 @@ async fn a_lifecycle_that_changes_meanwhile_is_the_one_that_counts() {
 }
 
 #[tokio::test]
+async fn people_of_one_name_with_different_addresses_are_different_people() {
+    let desk = desk().await;
+    let asked_by =
+        |number: i64, who: &str| line(json!({"number": number, "creator": who, "requestors": [who]}));
+    let lines = [
+        asked_by(11, "Jane Doe <jane@first.example>"),
+        asked_by(12, "JANE DOE <jane@second.example>"),
+        asked_by(13, "Jane Doe <Jane@First.example>"),
+        asked_by(14, "\"Jane Doe\"<jane@third.example>"),
+        asked_by(15, "Jane Doe"),
+        asked_by(16, "<jane@fourth.example>"),
+    ];
+    let tally = imported(&desk, ALL_THERE, &lines).await;
+    assert_eq!((tally.imported, tally.users), (6, 4));
+    let requestors = "SELECT t.number, u.username, u.email, u.name FROM tickets t JOIN ticket_watchers w ON w.ticket_id = t.id \
+                      JOIN users u ON u.id = w.user_id ORDER BY t.number";
+    let found: Vec<(i64, String, Option<String>, Option<String>)> =
+        sqlx::query_as(requestors).fetch_all(&desk.pools.read).await.unwrap();
+    let of: Vec<(i64, &str, Option<&str>, Option<&str>)> = found
+        .iter()
+        .map(|(number, username, email, name)| {
+            (*number, username.as_str(), email.as_deref(), name.as_deref())
+        })
+        .collect();
+    assert_eq!(
+        of,
+        [
+            (11, "Jane Doe", Some("jane@first.example"), None),
+            (12, "jane@second.example", Some("jane@second.example"), Some("JANE DOE")),
+            (13, "Jane Doe", Some("jane@first.example"), None),
+            (14, "jane@third.example", Some("jane@third.example"), Some("Jane Doe")),
+            (15, "Jane Doe", Some("jane@first.example"), None),
+            (16, "jane@fourth.example", Some("jane@fourth.example"), None),
+        ]
+    );
+    // An owner of that name with another address is somebody else, too.
+    let owned = line(json!({"number": 17, "owner": "Jane Doe <jane@fifth.example>"}));
+    imported(&desk, MISSING, &[owned]).await;
+    let owner = "SELECT count(*) FROM tickets t JOIN users u ON u.id = t.owner_id \
+                 WHERE u.email = 'jane@fifth.example' AND u.username = u.email AND u.name = 'Jane Doe' AND u.privileged";
+    assert_eq!(count(&desk, owner).await, 1);
+    assert_clean(&desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_configuration_during_a_batch_waits_and_tickets_do_not() {
+    use crate::plan::documents::LifecycleDocument;
+    let desk = desk().await;
+    let number = make(&desk, a_ticket()).await;
+    let mut definition = serde_json::to_value(crate::lifecycle::Definition::stock()).unwrap();
+    definition["active"].as_array_mut().unwrap().retain(|status| status != "stalled");
+    definition["inactive"].as_array_mut().unwrap().push(json!("stalled"));
+    let Value::Object(patch) = json!({ "definition": definition }) else { panic!("an object") };
+    let mut batch = desk.pools.write.begin().await.unwrap();
+    db_import::begin(&mut batch).await.unwrap();
+    let tessera = Arc::clone(&desk);
+    let edit = tokio::spawn(async move {
+        let caller = tessera.administrator().unwrap();
+        tessera.change::<LifecycleDocument>(&caller, "default", patch, true).await.map(drop)
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while count(&desk, waits).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let update = UpdateTicket { priority: Some(7), ..UpdateTicket::default() };
+    let caller = desk.administrator().unwrap();
+    desk.update(&caller, TicketRef::Number(number), update, &Conditions::default()).await.unwrap();
+    assert!(!edit.is_finished(), "the ticket did not wait for the edit");
+    batch.commit().await.unwrap();
+    edit.await.unwrap().unwrap();
+    assert_clean(&desk).await;
+}
+
+#[tokio::test]
 async fn what_is_exported_and_imported_elsewhere_is_exported_the_same() {
     use crate::models::transaction::Content;
     let (here, there) = (desk().await, desk().await);

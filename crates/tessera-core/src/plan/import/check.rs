@@ -1,12 +1,12 @@
 //! Checks a line against the configuration and the existing users, and collects what it lacks.
 
-use super::line::Who;
-use super::{Line, Values};
+use super::{Line, Values, Who};
 use crate::error::Fault;
 use crate::models::text::{fold, list, quote};
 use crate::models::user::SYSTEM_USER;
 use crate::models::{CustomField, CustomFieldId, FieldType, Queue, QueueId, StatusClass, UserId};
 use crate::plan::{Catalog, People};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A line that can be imported once its people are users.
@@ -30,7 +30,7 @@ pub struct Missing {
     pub wider: BTreeSet<String>,
     /// By queue, the existing or missing fields that need to be attached to it, in the order in which lines name them.
     pub queue_fields: BTreeMap<String, Vec<String>>,
-    /// Ticket owners who are not privileged users, each with their address if a line gives it.
+    /// Ticket owners who are not privileged users, by their identity, each with their address if a line gives it.
     pub agents: BTreeMap<String, (String, Option<String>)>,
 }
 
@@ -43,7 +43,7 @@ pub enum Thing {
     Field(String),
     /// The fields attached to a queue.
     QueueFields(String),
-    /// A privileged user.
+    /// A privileged user, by their identity.
     Agent(String),
 }
 
@@ -82,8 +82,8 @@ impl Missing {
         if let Some(Ok(who)) = line.owner().map(Who::parse)
             && who.find(people).is_none_or(|user| !user.privileged && user.id != SYSTEM_USER)
         {
-            let address = who.address.map(str::to_owned);
-            self.agents.entry(fold(who.username)).or_insert_with(|| (who.username.to_owned(), address));
+            let agent = self.agents.entry(who.identity());
+            agent.or_insert_with(|| (who.username.into_owned(), who.address.map(Cow::into_owned)));
         }
     }
 
@@ -137,7 +137,7 @@ pub fn check(
 fn owner(line: &Line, people: &People, refused: &Refused) -> Result<Option<UserId>, Fault> {
     let Some(word) = line.owner() else { return Ok(None) };
     let who = Who::parse(word).map_err(|message| Fault::new("owner", message))?;
-    let reason = refused.get(&Thing::Agent(fold(who.username)));
+    let reason = refused.get(&Thing::Agent(who.identity()));
     match who.find(people) {
         Some(user) if user.privileged => Ok(Some(user.id)),
         Some(user) => {

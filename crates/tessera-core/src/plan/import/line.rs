@@ -1,12 +1,11 @@
 //! The format of a line, which an import reads and an export writes.
 
-use crate::models::User;
-use crate::models::text::{ADDRESS_MAX, NAME_MAX, is_address, line_fault, name_fault, quote};
+use super::Who;
+use crate::models::text::{typed, typed_member};
 use crate::models::user::NOBODY;
-use crate::plan::People;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 use std::fmt;
 use time::OffsetDateTime;
 
@@ -18,10 +17,13 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
     /// The name of a queue.
+    #[serde(deserialize_with = "typed_member")]
     pub queue: String,
     /// A single line of text.
+    #[serde(deserialize_with = "typed_member")]
     pub subject: String,
     /// A status of the queue's lifecycle.
+    #[serde(deserialize_with = "typed_member")]
     pub status: String,
     /// A person; no owner if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +48,9 @@ pub struct Line {
     /// The time of the last change; if absent, that of the last transaction.
     #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<OffsetDateTime>,
+    /// The person who changed the ticket last; if absent, that of the last transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_by: Option<String>,
     /// The time at which the ticket first left an initial status.
     #[serde(default, with = "date::option", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<OffsetDateTime>,
@@ -68,16 +73,22 @@ pub struct Line {
 
 impl Line {
     /// Returns the people for whom an import creates users if necessary: all except watchers with only an address.
-    pub fn users(&self) -> BTreeSet<(&str, Option<&str>)> {
+    pub fn users(&self) -> impl Iterator<Item = Who<'_>> {
         let watchers = self.watchers().filter_map(|word| Who::parse(word).ok()).filter(|who| !who.is_bare);
-        let people = self.makers().filter_map(|word| Who::parse(word).ok()).chain(watchers);
-        people.map(|who| (who.username, who.address)).collect()
+        self.makers().filter_map(|word| Who::parse(word).ok()).chain(watchers)
     }
 
     /// Returns the usernames and addresses of the people on this line.
-    pub fn people(&self) -> impl Iterator<Item = &str> {
+    pub fn people(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let words = self.makers().chain(self.owner()).chain(self.watchers());
-        words.filter_map(|word| Who::parse(word).ok()).flat_map(|who| who.words())
+        words.filter_map(|word| Who::parse(word).ok()).flat_map(Who::words)
+    }
+
+    /// The person who changed the ticket last; if the line does not say it, that of the last transaction, or the creator.
+    /// The transactions must be in order of time.
+    pub(super) fn updated_by(&self) -> &str {
+        let last = || self.transactions.last().map(|past| past.creator.as_str());
+        self.updated_by.as_deref().or_else(last).unwrap_or(&self.creator)
     }
 
     /// The owner; `Nobody` means no owner.
@@ -86,7 +97,8 @@ impl Line {
     }
 
     fn makers(&self) -> impl Iterator<Item = &str> {
-        self.transactions.iter().map(|past| past.creator.as_str()).chain([self.creator.as_str()])
+        let of_ticket = [Some(self.creator.as_str()), self.updated_by.as_deref()];
+        of_ticket.into_iter().flatten().chain(self.transactions.iter().map(|past| past.creator.as_str()))
     }
 
     fn watchers(&self) -> impl Iterator<Item = &str> {
@@ -175,76 +187,6 @@ impl<'de> Deserialize<'de> for Values {
     }
 }
 
-/// A person on a line: a username, an email address, or both as in `eve <eve@example.net>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Who<'w> {
-    /// The username, or the address if only that is given.
-    pub username: &'w str,
-    /// The address.
-    pub address: Option<&'w str>,
-    /// True if only an address is given. Such a watcher need not be a user.
-    pub is_bare: bool,
-}
-
-impl<'w> Who<'w> {
-    /// Parses the name of a person.
-    ///
-    /// # Errors
-    /// The reason, and how to name a person.
-    pub fn parse(word: &'w str) -> Result<Self, String> {
-        let word = word.trim();
-        if is_address(word) {
-            return Ok(Self { username: word, address: Some(word), is_bare: true });
-        }
-        let (username, address) = match word.strip_suffix('>').and_then(|word| word.rsplit_once(" <")) {
-            Some((username, address)) => (username.trim(), Some(address)),
-            None => (word, None),
-        };
-        if let Some(fault) = name_fault(username) {
-            return Err(format!("{} {fault}", quote(username)));
-        }
-        if username.eq_ignore_ascii_case(NOBODY) {
-            return Err(format!("{NOBODY} means no owner, so it cannot name a person"));
-        }
-        match address.filter(|address| !is_address(address)) {
-            Some(address) => Err(format!(
-                "{} is not a mail address; write a username, an address, or eve <eve@example.net>",
-                quote(address)
-            )),
-            None => Ok(Self { username, address, is_bare: false }),
-        }
-    }
-
-    /// Returns the user, if this person is one.
-    pub fn find<'p>(&self, people: &'p People) -> Option<&'p User> {
-        people.find(self.username).or_else(|| self.address.and_then(|address| people.find(address)))
-    }
-
-    /// Returns the words by which the user can be found.
-    pub fn words(self) -> impl Iterator<Item = &'w str> {
-        [self.username].into_iter().chain(self.address.filter(|_| !self.is_bare))
-    }
-
-    /// Returns the form of a user with an address, from which an import creates the same user.
-    pub fn named(username: &str, address: &str) -> String {
-        format!("{username} <{address}>")
-    }
-}
-
-/// Checks that the length and characters of a word allow it to name a person.
-pub(super) fn person_fault(word: &str) -> Option<String> {
-    const MAX: usize = NAME_MAX + ADDRESS_MAX + " <>".len();
-    line_fault(word, MAX).or_else(|| Who::parse(word).err())
-}
-
-/// Checks the same for a person who becomes a user. A bare address becomes the username.
-pub(super) fn maker_fault(word: &str) -> Option<String> {
-    person_fault(word).or_else(|| {
-        let username = Who::parse(word).ok()?.username;
-        line_fault(username, NAME_MAX).map(|fault| format!("{} {fault}", quote(username)))
-    })
-}
-
 /// Reads `null` like an absent member.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
@@ -254,7 +196,7 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 
 /// A JSON object as a list of its members in order, including duplicates.
 mod pairs {
-    use super::{MapAccess, Values, Visitor, fmt};
+    use super::{Cow, MapAccess, Values, Visitor, fmt, typed};
     use serde::ser::SerializeMap;
     use serde::{Deserializer, Serializer};
 
@@ -286,8 +228,8 @@ mod pairs {
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some(pair) = members.next_entry()? {
-                    pairs.push(pair);
+                while let Some((name, values)) = members.next_entry::<Cow<'_, str>, _>()? {
+                    pairs.push((typed(&name).into_owned(), values));
                 }
                 Ok(pairs)
             }
@@ -317,8 +259,12 @@ mod date {
     }
 
     fn parse(word: &str) -> Result<OffsetDateTime, String> {
-        let time = OffsetDateTime::parse(word, &Rfc3339)
-            .map_err(|_| format!("{} is not a time; write 2026-11-23T10:00:00Z", quote(word)))?;
+        let time = OffsetDateTime::parse(word, &Rfc3339).map_err(|_| {
+            format!(
+                "{} is not a time; write 2026-11-23T10:00:00Z, with its offset from UTC if that is not Z",
+                quote(word)
+            )
+        })?;
         let time = to_micros(time);
         let is_within = time.offset().is_utc() && (1..=9_999).contains(&time.year());
         is_within.then_some(time).ok_or_else(|| "is outside the years 1 to 9999 in UTC".to_owned())
@@ -335,11 +281,13 @@ mod date {
             time::serde::rfc3339::option::serialize(time, serializer)
         }
 
+        /// RT: a date that is not set is 1970-01-01T00:00:00Z.
         pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Option<OffsetDateTime>, D::Error> {
             let word = Option::<Cow<'_, str>>::deserialize(deserializer)?;
-            word.map(|word| parse(&word)).transpose().map_err(D::Error::custom)
+            let time = word.map(|word| parse(&word)).transpose().map_err(D::Error::custom)?;
+            Ok(time.filter(|time| *time != OffsetDateTime::UNIX_EPOCH))
         }
     }
 }

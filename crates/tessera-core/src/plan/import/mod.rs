@@ -7,15 +7,17 @@ mod check;
 mod line;
 mod read;
 mod rows;
+mod who;
 
 #[cfg(test)]
 mod tests;
 
 pub use check::{Checked, Missing, Refused, Thing, check};
-pub use line::{Line, Past, Values, Who};
+pub use line::{Line, Past, Values};
 pub use read::{Key, Read, look, number_of};
 pub use rows::Imported;
-use time::Duration;
+use time::{Duration, OffsetDateTime};
+pub use who::Who;
 
 /// The longest line, in bytes.
 pub const LINE_MAX: usize = 32 * 1024 * 1024;
@@ -23,5 +25,7 @@ pub const LINE_MAX: usize = 32 * 1024 * 1024;
 pub const NUMBER_MAX: i64 = 1_000_000_000_000;
 /// The maximum number of transactions on a line.
 pub const TRANSACTIONS_MAX: usize = 10_000;
+/// The first time that a date can have. RT: a date that is not set is 1970-01-01, in some time zone.
+pub const FIRST: OffsetDateTime = time::macros::datetime!(1970-01-02 00:00 UTC);
 /// How far a past event may lie ahead of this machine's clock, because clocks differ.
 pub const AHEAD_MAX: Duration = Duration::minutes(5);

@@ -1,7 +1,7 @@
 //! Reads a line: parses the JSON, checks what needs no database, and computes the key that prevents a second import.
 
-use super::line::{maker_fault, person_fault};
-use super::{AHEAD_MAX, Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
+use super::who::{maker_fault, person_fault};
+use super::{AHEAD_MAX, FIRST, Line, NUMBER_MAX, Past, TRANSACTIONS_MAX};
 use crate::error::Fault;
 use crate::models::TransactionType;
 use crate::models::custom_field::COUNT_MAX;
@@ -12,7 +12,7 @@ use crate::plan::draft::{WATCHERS_MAX, check_subject};
 use crate::query::words::vector;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 /// The content types of messages.
 const CONTENT_TYPES: [&str; 2] = ["text/plain", "text/html"];
@@ -88,6 +88,13 @@ impl Key {
 
 /// Parses the JSON of a line. Tracking the path of an error is slow, so only a line that fails is parsed with it.
 fn parse(bytes: &[u8]) -> Result<Line, Fault> {
+    if let Err(error) = std::str::from_utf8(bytes) {
+        let at = error.valid_up_to() + 1;
+        let message = format!(
+            "is not in UTF-8 from byte {at} on; convert the file, for example with `iconv -f WINDOWS-1252 -t UTF-8`"
+        );
+        return Err(Fault::new("line", message).at(1, at));
+    }
     // serde would also accept a list of the members' values as an object.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Fault::new(
@@ -138,8 +145,20 @@ pub fn look(line: &Line, now: OffsetDateTime) -> Vec<Fault> {
     add("queue", line_fault(&line.queue, NAME_MAX).or_else(|| empty(&line.queue)));
     add("status", line_fault(&line.status, NAME_MAX).or_else(|| empty(&line.status)));
     add("creator", maker_fault(&line.creator));
-    add("created_at", future_fault(line.created_at, now));
-    add("updated_at", line.updated_at.and_then(|time| future_fault(time, now)));
+    add("updated_by", line.updated_by.as_deref().and_then(maker_fault));
+    add("created_at", past_fault(line.created_at, now));
+    for (member, time) in [
+        ("updated_at", line.updated_at),
+        ("started_at", line.started_at),
+        ("told_at", line.told_at),
+        ("resolved_at", line.resolved_at),
+    ] {
+        add(
+            member,
+            time.and_then(|time| past_fault(time, now).or_else(|| order_fault(time, line.created_at))),
+        );
+    }
+    add("due_at", line.due_at.and_then(first_fault));
     if let Err(error) = check_subject(&line.subject) {
         faults.extend_from_slice(error.faults());
     }
@@ -199,7 +218,7 @@ fn look_at_past(past: &Past, place: &str, now: OffsetDateTime, faults: &mut Vec<
         faults.extend(fault.map(|message| Fault::new(format!("{place}.{member}"), message)));
     };
     add("type", type_fault(r#type));
-    add("created_at", future_fault(*created_at, now));
+    add("created_at", past_fault(*created_at, now));
     add("creator", maker_fault(creator));
     add("field", field.as_deref().and_then(|field| line_fault(field, NAME_MAX)));
     // Values and subjects from another system may be longer than Tessera's own.
@@ -229,9 +248,25 @@ fn type_fault(word: &str) -> Option<String> {
     })
 }
 
-/// Rejects times in the future: a ticket's history never goes back in time, so later changes would get that time too.
-fn future_fault(time: OffsetDateTime, now: OffsetDateTime) -> Option<String> {
-    (time > now.saturating_add(AHEAD_MAX)).then(|| "is in the future; write a time in the past".to_owned())
+/// Rejects times in the future: a ticket's history never goes back in time, so later changes would get that time too. Rejects
+/// also what is no time, but another system's way to write an unset date.
+fn past_fault(time: OffsetDateTime, now: OffsetDateTime) -> Option<String> {
+    let is_ahead = time > now.saturating_add(AHEAD_MAX);
+    first_fault(time).or_else(|| is_ahead.then(|| "is in the future; write a time in the past".to_owned()))
+}
+
+fn first_fault(time: OffsetDateTime) -> Option<String> {
+    (time < FIRST).then(|| {
+        "is before 1970-01-02, when no ticket was; leave a date out if it is not set (1970-01-01T00:00:00Z \
+         also means that, except for created_at)"
+            .to_owned()
+    })
+}
+
+/// Rejects a time before the ticket was created. Systems that store seconds cut off what is below them.
+fn order_fault(time: OffsetDateTime, created_at: OffsetDateTime) -> Option<String> {
+    (time.saturating_add(Duration::SECOND) <= created_at)
+        .then(|| "is before created_at; correct one of them, or leave this one out".to_owned())
 }
 
 fn empty(text: &str) -> Option<String> {

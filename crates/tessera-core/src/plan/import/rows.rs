@@ -1,7 +1,6 @@
 //! Turns a line into rows: the ticket, its people and values, and a history that ends with an `Import` transaction.
 
-use super::line::Who;
-use super::{Checked, Past, Read};
+use super::{Checked, Past, Read, Who};
 use crate::error::Fault;
 use crate::models::text::quote;
 use crate::models::transaction::Content;
@@ -12,6 +11,7 @@ use crate::models::{
 };
 use crate::plan::People;
 use crate::plan::draft::role_field;
+use std::borrow::Cow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -82,7 +82,11 @@ impl Checked {
             history.push_past(past, creator, trail.draw(past.created_at));
         }
         let at = ticket.updated_at.max(last);
-        history.push_import(at, trail.draw(at));
+        // One of the other people is reported above.
+        let mut reported = Vec::new();
+        let of_line = if line.updated_by.is_some() { &mut faults } else { &mut reported };
+        let updated_by = user(line.updated_by(), "updated_by", people, of_line);
+        history.push_import(at, updated_by, trail.draw(at));
         let transactions = history.transactions;
         if faults.is_empty() { Ok(Imported { ticket, values, transactions }) } else { Err(faults) }
     }
@@ -112,9 +116,10 @@ impl History<'_> {
         self.transactions.push(transaction);
     }
 
-    fn push_import(&mut self, at: OffsetDateTime, id: TransactionId) {
+    /// Adds the last transaction. Its creator is the user who changed the ticket last, as for every other ticket.
+    fn push_import(&mut self, at: OffsetDateTime, creator: UserId, id: TransactionId) {
         let change = Change::Import(Box::new(self.ticket.clone()));
-        let transaction = self.line(id, TransactionType::Import, change, at);
+        let transaction = Transaction { creator, ..self.line(id, TransactionType::Import, change, at) };
         self.transactions.push(transaction);
     }
 
@@ -170,14 +175,16 @@ fn watchers(
     let mut watchers: Vec<Watcher> = Vec::with_capacity(words.len());
     for word in words {
         let Ok(who) = Who::parse(word) else { continue };
-        let user = who.find(people).map(|user| user.id);
+        let found = who.find(people);
+        // A user without an address gets no mail, so an address that a line gives stays.
+        let user = found.filter(|user| user.email.is_some() || who.address.is_none()).map(|user| user.id);
         let wrong = match user {
             Some(SYSTEM_USER) => Some(format!("{word} is the system user and cannot watch a ticket")),
-            None if !who.is_bare => Some(not_created(word)),
+            None if found.is_none() && !who.is_bare => Some(not_created(word)),
             _ => None,
         };
         faults.extend(wrong.map(|message| Fault::new(role_field(role), message)));
-        let address = who.address.filter(|_| user.is_none()).map(str::to_owned);
+        let address = who.address.filter(|_| user.is_none()).map(Cow::into_owned);
         let watcher = Watcher { id: trail.draw(trail.at), user, address };
         if !watchers.iter().any(|there| there.is_same_person(&watcher)) {
             watchers.push(watcher);

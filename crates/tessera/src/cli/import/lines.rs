@@ -110,13 +110,53 @@ fn read(input: Input, send: &mpsc::Sender<io::Result<Vec<Numbered>>>) -> io::Res
     read_lines(unpacked(Counting { bytes, position })?, &name, send)
 }
 
-/// Decompresses the input if it is compressed.
+/// Decompresses the input if it is compressed, and refuses what is not text in UTF-8.
 fn unpacked(bytes: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
     let mut raw = BufReader::with_capacity(BUFFER, bytes);
-    Ok(match raw.fill_buf()?.starts_with(&GZIP) {
+    let mut text: Box<dyn BufRead + Send> = match raw.fill_buf()?.starts_with(&GZIP) {
         true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw))),
         false => Box::new(raw),
-    })
+    };
+    match foreign(text.fill_buf()?) {
+        Some(message) => Err(io::Error::new(io::ErrorKind::InvalidData, message)),
+        None => Ok(text),
+    }
+}
+
+/// Names the format of a file that is not JSON Lines in UTF-8, by its first bytes.
+fn foreign(head: &[u8]) -> Option<String> {
+    let encoding = |name: &str| {
+        format!("it is in {name}; convert it to UTF-8 first, for example with `iconv -f {name} -t UTF-8`")
+    };
+    // JSON begins with an ASCII character, so that zeros beside it tell the width and the order of the bytes.
+    let (encodings, others) = (
+        [
+            (&b"\xff\xfe\0\0"[..], "UTF-32LE"),
+            (b"\0\0\xfe\xff", "UTF-32BE"),
+            (b"\xff\xfe", "UTF-16LE"),
+            (b"\xfe\xff", "UTF-16BE"),
+        ],
+        [
+            (&b"PK\x03\x04"[..], "a ZIP archive"),
+            (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+            (b"\xfd7zXZ\0", "compressed with xz"),
+            (b"BZh", "compressed with bzip2"),
+            (b"SQLite format 3\0", "an SQLite database"),
+        ],
+    );
+    let named = encodings.iter().find(|(start, _)| head.starts_with(start)).map(|(_, name)| encoding(name));
+    let by_zeros = || match head.get(..4)? {
+        [0, 0, 0, _] => Some(encoding("UTF-32BE")),
+        [_, 0, 0, 0] => Some(encoding("UTF-32LE")),
+        [0, _, 0, _] => Some(encoding("UTF-16BE")),
+        [_, 0, _, 0] => Some(encoding("UTF-16LE")),
+        _ => None,
+    };
+    let other = || {
+        let (_, what) = others.iter().find(|(start, _)| head.starts_with(start))?;
+        Some(format!("it is {what}; unpack it to JSON Lines in UTF-8, plain or compressed with gzip"))
+    };
+    named.or_else(by_zeros).or_else(other)
 }
 
 fn read_lines(
@@ -248,6 +288,34 @@ mod tests {
         assert_eq!(lines, [(1, true), (2, false), (3, true), (4, false)]);
         let fits = format!("{}{}\n{TICKET}", TICKET, " ".repeat(LINE_MAX - TICKET.len()));
         assert_eq!(batches(fits.into_bytes()).await.concat_ok(), [(1, true), (2, true)]);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_another_encoding_or_format_is_named() {
+        let marked = format!("\u{feff}{TICKET}\r\n");
+        let wide =
+            |text: &str, order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        let wider = |text: &str, order: fn(u32) -> [u8; 4]| {
+            text.chars().flat_map(|c| order(u32::from(c))).collect::<Vec<u8>>()
+        };
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&wide(&marked, u16::to_le_bytes)).unwrap();
+        for (bytes, name) in [
+            (wide(&marked, u16::to_le_bytes), "UTF-16LE"),
+            (wide(&marked, u16::to_be_bytes), "UTF-16BE"),
+            (wide(TICKET, u16::to_le_bytes), "UTF-16LE"),
+            (wide(TICKET, u16::to_be_bytes), "UTF-16BE"),
+            (wide("\r\n{", u16::to_le_bytes), "UTF-16LE"),
+            (wider(&marked, u32::to_le_bytes), "UTF-32LE"),
+            (wider(&marked, u32::to_be_bytes), "UTF-32BE"),
+            (wider(TICKET, u32::to_le_bytes), "UTF-32LE"),
+            (packed.finish().unwrap(), "UTF-16LE"),
+            (b"PK\x03\x04....".to_vec(), "ZIP"),
+            (b"\x28\xb5\x2f\xfd....".to_vec(), "zstd"),
+        ] {
+            let error = unpacked(io::Cursor::new(bytes)).err().unwrap().to_string();
+            assert!(error.contains(name), "{error}");
+        }
     }
 
     trait ConcatOk {

@@ -39,7 +39,7 @@ async fn what_cannot_be_made_is_told_of_every_line_that_needs_it_and_of_no_other
     let desk = desk().await;
     let lines = [
         line(json!({"custom_fields": {"a{b}": "x", "Good": "y"}})),
-        line(json!({"queue": " Old"})),
+        line(json!({"queue": "Ol\u{200b}d"})),
         line(json!({"custom_fields": {"Good": "y"}, "owner": "tessera"})),
         line(json!({"custom_fields": {"Good": "y"}})),
     ];
@@ -49,7 +49,7 @@ async fn what_cannot_be_made_is_told_of_every_line_that_needs_it_and_of_no_other
         told,
         [
             "1: custom_fields.a{b}: could not be created: name: contains a brace, which would end the field's name in queries",
-            "2: queue: could not be created: name: begins or ends with a space; remove it",
+            "2: queue: could not be created: name: contains U+200B, which cannot be seen; remove it",
             "3: owner: tessera cannot own tickets: only privileged users can. Make this user privileged, or use --create-missing",
         ]
     );
