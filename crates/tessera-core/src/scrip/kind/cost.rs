@@ -12,6 +12,9 @@ pub const STEPS_MAX: u64 = 100_000;
 pub const DEPTH_MAX: usize = 128;
 /// The maximum number of patterns in a schema.
 pub const PATTERNS_MAX: usize = 64;
+/// The maximum number of subschemas with `unevaluatedProperties` or `unevaluatedItems`. Each doubles the work for what is inside,
+/// already when the schema is compiled; and with references there would be no end to what is inside.
+pub const UNEVALUATED_MAX: usize = 4;
 /// The bytes of a text that one step compares.
 const TEXT_PER_STEP: u64 = 64;
 /// The states of patterns that one step visits: a match may visit every state of the pattern for each byte.
@@ -38,6 +41,7 @@ const ONE: [&str; 11] = [
 const SEVERAL: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const NAMED: [&str; 6] =
     ["$defs", "definitions", "properties", "patternProperties", "dependentSchemas", "dependencies"];
+const UNEVALUATED: [&str; 2] = ["unevaluatedProperties", "unevaluatedItems"];
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
 /// The facts of a schema from which the cost of a check is counted.
@@ -57,20 +61,24 @@ impl Costs {
     /// Reads a schema.
     ///
     /// # Errors
-    /// A message if it refers to another document, has too many patterns, or takes too many steps whatever the payload is.
+    /// A message if it refers to another document or to itself without end, has too many patterns, or takes too many steps
+    /// whatever the payload is.
     pub fn of(schema: &Value) -> Result<Self, String> {
-        let (mut costs, mut seen, mut named) = (Self::default(), BTreeSet::new(), BTreeMap::new());
+        let (mut costs, mut known, mut named) = (Self::default(), BTreeSet::new(), BTreeMap::new());
+        let mut seen: Vec<&Map<String, Value>> = Vec::new();
         anchors(schema, &mut String::new(), &mut named);
-        let mut open = vec![schema];
+        let (mut open, mut unevaluated) = (vec![schema], 0);
         while let Some(part) = open.pop() {
             let Value::Object(members) = part else { continue };
             // The same part may be reached by a reference, too.
-            if !seen.insert(std::ptr::from_ref(part)) {
+            if !known.insert(std::ptr::from_ref(members)) {
                 continue;
             }
+            seen.push(members);
             if members.contains_key("$id") && !std::ptr::eq(part, schema) {
                 return Err("cannot be used: only the whole schema can have an $id".to_owned());
             }
+            unevaluated += usize::from(UNEVALUATED.iter().any(|word| members.contains_key(*word)));
             for reference in REFERENCES.iter().filter_map(|word| members.get(*word)?.as_str()) {
                 let pointers = targets(reference, &named)?;
                 open.extend(pointers.iter().filter_map(|pointer| schema.pointer(pointer)));
@@ -88,6 +96,13 @@ impl Costs {
             }
             open.extend(parts(members));
         }
+        if unevaluated > UNEVALUATED_MAX || (unevaluated > 0 && !costs.references.is_empty()) {
+            return Err(format!(
+                "cannot be used: unevaluatedProperties and unevaluatedItems can occur in at most {UNEVALUATED_MAX} subschemas, and not together with references; use additionalProperties or items"
+            ));
+        }
+        let mut done = BTreeMap::new();
+        seen.into_iter().try_for_each(|part| costs.check_circles(schema, part, &mut done, 0))?;
         costs.count(schema, &Value::Null).map_err(|TooCostly| {
             format!(
                 "takes more than {STEPS_MAX} steps for every payload, or is nested deeper than {DEPTH_MAX}; simplify it"
@@ -96,9 +111,53 @@ impl Costs {
         Ok(costs)
     }
 
+    /// Checks that no subschema refers to itself for the same value, which would never end. `done` has those that were checked,
+    /// and `false` for those that are being checked.
+    fn check_circles<'s>(
+        &self,
+        schema: &'s Value,
+        members: &'s Map<String, Value>,
+        done: &mut BTreeMap<*const Map<String, Value>, bool>,
+        depth: usize,
+    ) -> Result<(), String> {
+        let here = std::ptr::from_ref(members);
+        match done.get(&here).copied() {
+            Some(true) => return Ok(()),
+            Some(false) => {
+                return Err(
+                    "cannot be used: it refers to itself without descending into the payload".to_owned()
+                );
+            }
+            None if depth > DEPTH_MAX => {
+                return Err(format!("cannot be used: it is nested deeper than {DEPTH_MAX}"));
+            }
+            None => done.insert(here, false),
+        };
+        for (word, part) in members {
+            let one = Some(part).filter(|_| ["not", "if", "then", "else"].contains(&word.as_str()));
+            let several = part.as_array().filter(|_| ["allOf", "anyOf", "oneOf"].contains(&word.as_str()));
+            let named =
+                part.as_object().filter(|_| ["dependentSchemas", "dependencies"].contains(&word.as_str()));
+            let below = one.into_iter().chain(several.into_iter().flatten());
+            let below = below.chain(named.into_iter().flatten().map(|(_, one)| one));
+            for one in below.chain(self.referred(schema, word, part)).filter_map(Value::as_object) {
+                self.check_circles(schema, one, done, depth + 1)?;
+            }
+        }
+        done.insert(here, true);
+        Ok(())
+    }
+
+    /// Returns the subschemas that a reference may lead to; none for other keywords.
+    fn referred<'s>(&self, schema: &'s Value, word: &str, part: &Value) -> Vec<&'s Value> {
+        let reference = part.as_str().filter(|_| REFERENCES.contains(&word));
+        let pointers = reference.and_then(|reference| self.references.get(reference)).into_iter().flatten();
+        pointers.filter_map(|pointer| schema.pointer(pointer)).collect()
+    }
+
     /// Counts the steps that the check of a value takes at most.
     pub fn count(&self, schema: &Value, value: &Value) -> Result<u64, TooCostly> {
-        let mut count = Count { costs: self, source: schema, steps: 0, path: Vec::new() };
+        let mut count = Count { costs: self, source: schema, steps: 0 };
         count.walk(schema, value, Runs { collects: 1, tests: 0, marks: 0 }, 0)?;
         Ok(count.steps)
     }
@@ -200,8 +259,6 @@ struct Count<'s> {
     costs: &'s Costs,
     source: &'s Value,
     steps: u64,
-    /// The subschemas above, each with its value. One that follows itself for the same value is not checked again.
-    path: Vec<(*const Value, *const Value)>,
 }
 
 impl<'s> Count<'s> {
@@ -216,11 +273,6 @@ impl<'s> Count<'s> {
         if depth > DEPTH_MAX {
             return Err(TooCostly);
         }
-        let here = (std::ptr::from_ref(schema), std::ptr::from_ref(value));
-        if self.path.contains(&here) {
-            return Ok(());
-        }
-        self.path.push(here);
         for (word, part) in members {
             self.spend(self.own(word, part, value).saturating_mul(runs.all()))?;
         }
@@ -235,12 +287,10 @@ impl<'s> Count<'s> {
         }
         let below = Runs { marks: 0, ..same };
         match value {
-            Value::Object(fields) => self.fields(members, fields, below, depth + 1)?,
-            Value::Array(items) => self.items(members, items, below, depth + 1)?,
-            _ => {}
+            Value::Object(fields) => self.fields(members, fields, below, depth + 1),
+            Value::Array(items) => self.items(members, items, below, depth + 1),
+            _ => Ok(()),
         }
-        self.path.pop();
-        Ok(())
     }
 
     /// Returns the steps of a keyword, without its subschemas.
@@ -285,12 +335,8 @@ impl<'s> Count<'s> {
         let several = part.as_array().into_iter().flatten();
         match word {
             "$ref" | "$dynamicRef" | "$recursiveRef" => {
-                let (costs, source) = (self.costs, self.source);
-                let pointers = part.as_str().and_then(|reference| costs.references.get(reference));
-                for target in pointers.into_iter().flatten().filter_map(|pointer| source.pointer(pointer)) {
-                    self.walk(target, value, runs, depth)?;
-                }
-                Ok(())
+                let targets = self.costs.referred(self.source, word, part);
+                targets.into_iter().try_for_each(|target| self.walk(target, value, runs, depth))
             }
             "allOf" => several.into_iter().try_for_each(|one| self.walk(one, value, runs, depth)),
             // First tested, and if none or too many match, their errors are collected.

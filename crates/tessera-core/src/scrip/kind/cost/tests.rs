@@ -46,7 +46,6 @@ fn a_schema_whose_cost_grows_with_the_depth_of_the_payload_is_not_checked() {
         many("allOf", 60, json!({"not": {"additionalProperties": again}})),
         many("allOf", 60, json!({"if": {"additionalProperties": again}, "then": true, "else": false})),
         many("allOf", 60, json!({"if": true, "then": {"additionalProperties": again}})),
-        many("allOf", 60, json!({"unevaluatedProperties": again})),
         many("allOf", 60, json!({"patternProperties": {"^k": again}})),
         many("allOf", 60, json!({"properties": {"k0": again}})),
         many("allOf", 60, json!({"dependentSchemas": {"k0": {"properties": {"k0": again}}}})),
@@ -72,7 +71,6 @@ fn a_schema_whose_cost_grows_with_the_depth_of_the_payload_is_not_checked() {
         many("allOf", 60, json!({"prefixItems": [again, again]})),
         many("allOf", 60, json!({"contains": again})),
         many("allOf", 60, json!({"contains": again, "minContains": 0})),
-        many("allOf", 60, json!({"unevaluatedItems": again})),
     ];
     for schema in items {
         assert_eq!(end(&schema, &list(12, 1)), End::NotChecked, "{schema}");
@@ -101,6 +99,28 @@ fn a_schema_that_multiplies_itself_without_looking_into_the_payload_is_not_saved
     for schema in table {
         assert_eq!(end(&schema, &json!({})), End::NotSaved, "{schema}");
     }
+}
+
+#[test]
+fn what_is_left_unevaluated_is_bounded_when_the_schema_is_saved() {
+    let nested = |depth: usize, word: &str| {
+        (0..depth).fold(json!(true), |inner, _| json!({"allOf": [inner], word: false}))
+    };
+    for word in UNEVALUATED {
+        assert_eq!(end(&nested(UNEVALUATED_MAX, word), &json!({})), End::Checked);
+        for more in [UNEVALUATED_MAX + 1, 30, 60] {
+            assert_eq!(end(&nested(more, word), &json!({})), End::NotSaved);
+        }
+        let again = json!({"properties": {"a": {"$ref": "#"}}, word: false});
+        assert_eq!(end(&again, &json!({})), End::NotSaved);
+        let many =
+            json!({"anyOf": vec![json!({"$ref": "#/$defs/a"}); 9], "$defs": {"a": {word: {"$ref": "#"}}}});
+        assert_eq!(end(&many, &json!({})), End::NotSaved);
+    }
+    let schema =
+        json!({"allOf": [{"properties": {"a": {"type": "integer"}}}], "unevaluatedProperties": false});
+    let misfits = Schema::compile(schema).unwrap().misfits(&json!({"a": "1", "b": 2}));
+    assert_eq!(misfits.len(), 2, "{misfits:?}");
 }
 
 #[test]
@@ -175,7 +195,7 @@ fn an_everyday_schema_takes_few_steps() {
         "additionalProperties": false,
     })).collect::<Vec<_>>()});
     let schema = json!({"properties": {"blocks": {"type": "array", "items": {"$ref": "#/$defs/block"}}},
-        "$defs": {"block": block}, "unevaluatedProperties": false});
+        "$defs": {"block": block}, "additionalProperties": false});
     let one = json!({"type": "block7", "text": "a text of some length, as people write them"});
     let payload = json!({"blocks": vec![one; 30]});
     let costs = Costs::of(&schema).unwrap();
