@@ -11,9 +11,9 @@ use crate::models::json;
 use crate::models::secret::Secret;
 use crate::models::text::{line_fault, name_fault, quote};
 use crate::models::{Connector, DeliveryKind, UserId};
+use crate::scrip::State;
 use crate::scrip::action::Effect;
 use crate::scrip::kind::{SCHEMA_MAX, Schema};
-use crate::scrip::{Scrip, State};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -168,13 +168,20 @@ impl Tessera {
         let DeliveryKind::Connector(name) = bound else { return Ok(Vec::new()) };
         let catalog = self.fresh_catalog().await?;
         let kind = catalog.kinds.get(&name).map(Arc::as_ref);
-        let is_misfit = |scrip: &&Arc<Scrip>| match (&scrip.action.effect, kind) {
-            (Effect::Connector(action), Some(kind)) => {
-                scrip.state != State::Disabled && action.kind == kind.name && !action.misfits(kind).is_empty()
+        let mut misfits = Vec::new();
+        for scrip in catalog.scrips.iter() {
+            if let (Effect::Connector(action), Some(kind)) = (&scrip.action.effect, kind)
+                && scrip.state != State::Disabled
+                && action.kind == kind.name
+            {
+                if !action.misfits(kind).is_empty() {
+                    misfits.push(scrip.name.clone());
+                }
+                // Each check is bounded, but there may be many, and other calls must go on.
+                tokio::task::yield_now().await;
             }
-            _ => false,
-        };
-        Ok(catalog.scrips.iter().filter(is_misfit).map(|scrip| scrip.name.clone()).collect())
+        }
+        Ok(misfits)
     }
 }
 

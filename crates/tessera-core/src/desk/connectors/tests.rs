@@ -191,7 +191,8 @@ async fn a_lease_waits_for_new_deliveries_until_its_time_is_up_or_it_is_stopped(
     let (room, stop) = (room("email"), CancellationToken::new());
     assert!(desk.lease(&added, &room, Duration::ZERO, &stop).await.unwrap().0.is_empty());
     let (leased, ()) = tokio::join!(desk.lease(&added, &room, LONG, &stop), create_ticket(&desk));
-    assert_eq!(leased.unwrap().0.len(), 1);
+    let (handed, _unsent) = leased.unwrap();
+    assert_eq!(handed.len(), 1);
     let (leased, ()) = tokio::join!(desk.lease(&added, &room, LONG, &stop), async { stop.cancel() });
     assert!(leased.unwrap().0.is_empty());
 }
