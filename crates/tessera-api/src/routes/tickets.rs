@@ -72,7 +72,8 @@ pub async fn get(
     params(("ref" = String, Path, description = "Number or id."),
            ("seq" = i64, Path, description = "The `seq` of the transaction, from 1 to the ticket's version.", minimum = 1)), responses(
     (status = 200, body = views::Ticket, description = "The ticket as it was."),
-    (status = 404, body = ProblemDocument, description = "The ticket or the transaction does not exist; `detail` has the last `seq`.")
+    (status = 404, body = ProblemDocument, description = "The ticket or the transaction does not exist; `detail` has the last `seq`."),
+    (status = 409, body = ProblemDocument, description = "`limit_reached`: `seq` is above 20,000.")
 ))]
 pub async fn at(
     State(app): State<App>,

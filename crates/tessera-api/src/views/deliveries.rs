@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use tessera_core::desk::reads::{DeliveryDetail, DeliverySummary, Endpoint, Hold, Stored};
 use tessera_core::models::delivery::{HoldReason, Payload, Recipient, RecipientAnswer};
-use tessera_core::models::{DeliveryId, TransactionId};
+use tessera_core::models::{DeliveryId, DeliveryKind, TransactionId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -91,17 +91,27 @@ pub enum Message {
     },
 }
 
-/// A delivery in a list.
+/// A delivery in a list, which leaves out its message.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryListed {
+    /// `email`, `webhook`, or `connector` for a kind that connectors deliver.
+    pub kind: String,
+    /// With `connector`: the kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector: Option<String>,
+    /// Its state and what led to it.
+    #[serde(flatten)]
+    pub facts: DeliveryFacts,
+}
+
+/// The state of a delivery, and what led to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryFacts {
     /// Its id: part of the Message-ID of an email, the `webhook-id` of a webhook.
     #[schema(value_type = Uuid)]
     pub id: DeliveryId,
     /// The scrip that created it.
     pub scrip: Option<ScripRef>,
-    /// The message, while it is stored.
-    #[serde(flatten)]
-    pub message: MessageKept,
     /// The endpoint: `scheme://host:port`, `smtp`, or a kind that connectors deliver.
     pub endpoint: String,
     /// `held`, `available`, `running`, `completed`, `discarded` or `cancelled`.
@@ -176,13 +186,16 @@ pub struct AttemptView {
     pub finished_at: OffsetDateTime,
 }
 
-/// A delivery with its attempts and operator actions.
+/// A delivery with its message, attempts and operator actions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryWhole {
-    /// The delivery as lists show it.
+    /// The message, while it is stored.
     #[serde(flatten)]
-    pub listed: DeliveryListed,
-    /// Its attempts, newest first; at most 500.
+    pub message: MessageKept,
+    /// Its state and what led to it.
+    #[serde(flatten)]
+    pub facts: DeliveryFacts,
+    /// Its attempts, newest first; at most 500, and at most 1 MiB.
     pub attempts_made: Vec<AttemptMade>,
     /// Its operator actions, newest first; at most 100.
     pub actions: Vec<ActionTaken>,
@@ -301,18 +314,34 @@ pub(super) fn message(payload: &Payload) -> Message {
 
 impl From<DeliverySummary> for DeliveryListed {
     fn from(row: DeliverySummary) -> Self {
+        let is_builtin = DeliveryKind::BUILTIN.iter().any(|kind| kind.as_str() == row.kind);
+        let (kind, connector) = match is_builtin {
+            true => (row.kind.clone(), None),
+            false => ("connector".to_owned(), Some(row.kind.clone())),
+        };
+        Self { kind, connector, facts: row.into() }
+    }
+}
+
+impl MessageKept {
+    fn of(kind: &str, stored: &Stored) -> Self {
         let missing =
-            |kind, word: &str| MessageKept::Missing(MessageMissing { kind, missing: word.to_owned() });
+            |word: &str| Self::Missing(MessageMissing { kind: kind.to_owned(), missing: word.to_owned() });
+        match stored {
+            Stored::Kept(payload) => Self::Whole(message(payload)),
+            Stored::Gone => missing("gone"),
+            Stored::Unreadable => missing("unreadable"),
+        }
+    }
+}
+
+impl From<DeliverySummary> for DeliveryFacts {
+    fn from(row: DeliverySummary) -> Self {
         Self {
             id: row.id,
             scrip: row.scrip.map(|(id, name, version)| ScripRef { id, name, version }),
             hold: row.hold.map(|hold| HoldView::of(hold, &row.endpoint)),
             endpoint: row.endpoint,
-            message: match row.message {
-                Stored::Kept(payload) => MessageKept::Whole(message(&payload)),
-                Stored::Gone => missing(row.kind, "gone"),
-                Stored::Unreadable => missing(row.kind, "unreadable"),
-            },
             state: row.state.as_str().to_owned(),
             ticket: row.number,
             transaction: row.transaction,
@@ -386,7 +415,12 @@ impl From<DeliveryDetail> for DeliveryWhole {
             actor: one.actor,
             at: one.at,
         });
-        Self { listed: detail.listed.into(), attempts_made: made.collect(), actions: actions.collect() }
+        Self {
+            message: MessageKept::of(&detail.listed.kind, &detail.message),
+            facts: detail.listed.into(),
+            attempts_made: made.collect(),
+            actions: actions.collect(),
+        }
     }
 }
 

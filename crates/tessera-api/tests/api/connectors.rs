@@ -110,7 +110,11 @@ async fn a_preview_shows_what_a_connector_will_be_handed_and_that_it_is_held_unt
     let delivery = &made["deliveries"][0];
     assert_eq!((&delivery["kind"], &delivery["state"]), (&json!("chat"), &json!("held")));
     let listed = desk.get("/api/deliveries?kind=chat").await.expect(200)["items"][0].clone();
-    assert_eq!((&listed["id"], &listed["json"]), (&delivery["id"], &shown["json"]));
+    assert_eq!((&listed["kind"], &listed["connector"]), (&json!("connector"), &json!("chat")));
+    assert_eq!((&listed["id"], &listed["json"]), (&delivery["id"], &Value::Null));
+    let whole = format!("/api/deliveries/{}", listed["id"].as_str().unwrap());
+    let whole = desk.get(&whole).await.expect(200);
+    assert_eq!((&whole["connector"], &whole["json"]), (&json!("chat"), &shown["json"]));
     assert_eq!((&listed["state"], &listed["hold"]["reason"]), (&json!("held"), &json!("no_connector")));
 
     // A connector comes, and says what it takes.

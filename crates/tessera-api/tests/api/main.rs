@@ -23,6 +23,7 @@ mod previews;
 mod refusals;
 mod scrips;
 mod search;
+mod sizes;
 mod sockets;
 mod stops;
 mod wire;

@@ -212,3 +212,42 @@ async fn a_body_that_does_not_arrive_ends_with_the_time_of_the_handler() {
     assert!(body.contains("\"code\":\"body_too_slow\""), "{body}");
     assert!(client.is_dropped().await);
 }
+
+#[tokio::test]
+async fn searches_whose_clients_hang_up_end_in_postgresql_and_keep_nobody_waiting() {
+    let desk = Desk::open().await;
+    desk.create(serde_json::json!({})).await;
+    let server = Served::start(desk.router(), LONG).await;
+    // A search that waits for a lock takes as long as one that works.
+    let mut busy = desk.pool().begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE tickets").execute(&mut *busy).await.unwrap();
+    let waiting = async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(desk.pool()).await.unwrap()
+    };
+    let searches = i64::try_from(desk.db.pools.searches.max()).unwrap();
+    for _ in 0..3 {
+        let mut clients = Vec::new();
+        for _ in 0..2 * searches {
+            let mut client = server.connect().await;
+            let head =
+                format!("GET /api/tickets HTTP/1.1\r\nHost: desk\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+            client.say(&head).await;
+            clients.push(client);
+        }
+        while waiting().await < searches {}
+        let mut other = server.connect().await;
+        other.ask("/api/health").await;
+        assert!(other.hear().await.0.starts_with("http/1.1 200"));
+        drop(clients);
+        while waiting().await > 0 {}
+    }
+    drop(busy);
+    let taken = async {
+        while desk.db.pools.searches.count().1 > 0 {
+            tokio::task::yield_now().await
+        }
+    };
+    timeout(SOON, taken).await.unwrap();
+    desk.get("/api/tickets").await.expect(200);
+}

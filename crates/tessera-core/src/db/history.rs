@@ -3,7 +3,8 @@
 use super::error;
 use super::tickets::TicketRef;
 use crate::error::{Code, Error, Result};
-use crate::models::page::Page;
+use crate::models::change::Fold;
+use crate::models::page::{BYTES_MAX, ITEM_BYTES, Page};
 use crate::models::transaction::Content;
 use crate::models::{
     Change, RequestId, ScripId, ScripVersionId, Ticket, TicketId, Transaction, TransactionId,
@@ -11,12 +12,16 @@ use crate::models::{
 };
 use crate::plan::People;
 use crate::scrip::evaluation::Evaluation;
+use futures::TryStreamExt as _;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::types::Json;
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+/// The highest number of a transaction whose state can be computed.
+pub const FOLDED_MAX: i64 = 20_000;
 
 /// A recorded transaction, with the names of the objects that it refers to.
 #[derive(Debug, Clone)]
@@ -74,7 +79,8 @@ pub struct Request {
     pub evaluations: Option<Vec<Evaluation>>,
 }
 
-/// Reads a page of a ticket's history, oldest first; outcomes of deliveries are included by their time.
+/// Reads a page of a ticket's history, oldest first; outcomes of deliveries are included by their time. The page ends at
+/// `limit`, or earlier at [`BYTES_MAX`].
 ///
 /// # Errors
 /// `not_found`; `malformed_cursor`; those of the database.
@@ -90,29 +96,44 @@ pub async fn list(
         HistoryRow,
         r#"
         SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
-               h.caused_by, h.request_id, u.username AS "creator?", c.content_type AS "content_type?", c.body AS "body?",
-               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?"
-        FROM transactions h
+               h.caused_by, h.request_id, u.username AS "creator?", h.content_type AS "content_type?", h.body AS "body?",
+               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?",
+               h.found AS "found!"
+        FROM (
+            -- The length of a text is known without reading it, so only the texts of the page are read.
+            SELECT h.*, c.content_type, c.body, row_number() OVER w AS position, count(*) OVER () AS found,
+                   (sum($5::bigint + octet_length(h.data::text) + coalesce(octet_length(h.old_value), 0)
+                        + coalesce(octet_length(h.new_value), 0) + coalesce(octet_length(c.body), 0)) OVER w)::bigint AS bytes
+            FROM (SELECT * FROM transactions h
+                  WHERE h.ticket_id = $1 AND ($2::timestamptz IS NULL OR (h.created_at, h.id) > ($2, $3::uuid))
+                  ORDER BY h.created_at, h.id
+                  LIMIT $4) h
+            LEFT JOIN transaction_contents c ON c.transaction_id = h.id
+            WINDOW w AS (ORDER BY h.created_at, h.id)
+        ) h
         LEFT JOIN users u ON u.id = h.creator_id
-        LEFT JOIN transaction_contents c ON c.transaction_id = h.id
         LEFT JOIN scrip_versions v ON v.id = h.scrip_version_id
-        WHERE h.ticket_id = $1 AND ($2::timestamptz IS NULL OR (h.created_at, h.id) > ($2, $3::uuid))
-        ORDER BY h.created_at, h.id
-        LIMIT $4
+        WHERE h.position = 1 OR h.bytes <= $6
+        ORDER BY h.position
         "#,
         ticket.0,
         after.as_ref().map(|after| after.at),
         after.as_ref().map(|after| after.id),
         limit + 1,
+        ITEM_BYTES,
+        BYTES_MAX,
     )
     .fetch_all(pool)
     .await
     .map_err(error)?;
+    let found = rows.first().map_or(0, |row| usize::try_from(row.found).unwrap_or_default());
     let rows = rows.into_iter().map(Recorded::from).collect();
-    Ok(Page::cut(rows, limit, |last: &Recorded| Cursor { at: last.created_at, id: last.id.0 }.to_string()))
+    let key = |last: &Recorded| Cursor { at: last.created_at, id: last.id.0 }.to_string();
+    Ok(Page::fit(rows, found, limit, key))
 }
 
-/// Reads a transaction and the chain of its causes, nearest first.
+/// Reads a transaction and the chain of its causes, nearest first. The chain ends after 64 causes or at [`BYTES_MAX`]; the last
+/// one then has a cause of its own.
 ///
 /// # Errors
 /// `not_found`; those of the database.
@@ -127,16 +148,26 @@ pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Rec
           SELECT h.id, h.caused_by, chain.depth + 1 FROM transactions h JOIN chain ON h.id = chain.caused_by WHERE chain.depth < 64
         )
         SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
-               h.caused_by, h.request_id, u.username AS "creator?", c.content_type AS "content_type?", c.body AS "body?",
-               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?"
-        FROM chain
-        JOIN transactions h ON h.id = chain.id
+               h.caused_by, h.request_id, u.username AS "creator?", h.content_type AS "content_type?", h.body AS "body?",
+               v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?",
+               0::bigint AS "found!"
+        FROM (
+            SELECT h.*, c.content_type, c.body, chain.depth,
+                   (sum($2::bigint + octet_length(h.data::text) + coalesce(octet_length(h.old_value), 0)
+                        + coalesce(octet_length(h.new_value), 0) + coalesce(octet_length(c.body), 0))
+                        OVER (ORDER BY chain.depth))::bigint AS bytes
+            FROM chain
+            JOIN transactions h ON h.id = chain.id
+            LEFT JOIN transaction_contents c ON c.transaction_id = h.id
+        ) h
         LEFT JOIN users u ON u.id = h.creator_id
-        LEFT JOIN transaction_contents c ON c.transaction_id = h.id
         LEFT JOIN scrip_versions v ON v.id = h.scrip_version_id
-        ORDER BY chain.depth
+        WHERE h.depth = 0 OR h.bytes <= $3
+        ORDER BY h.depth
         "#,
         transaction.0,
+        ITEM_BYTES,
+        BYTES_MAX,
     )
     .fetch_all(pool)
     .await
@@ -181,13 +212,25 @@ pub async fn request(pool: &PgPool, request: RequestId) -> Result<Request> {
 
 /// Returns a ticket as it was after the transaction `seq`, with the users that it refers to as they are now.
 ///
-/// The ticket is folded from its history up to that transaction, as `tessera check` does.
+/// The ticket is folded from its history up to that transaction, as `tessera check` does. The history is read as a stream, so
+/// only one transaction is in memory.
 ///
 /// # Errors
-/// `not_found`, with the number of the last transaction, also for a state before an import; those of the database.
+/// `not_found`, with the number of the last transaction, also for a state before an import; `limit_reached` if `seq` is above
+/// [`FOLDED_MAX`]; those of the database.
 pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, People)> {
     let id = super::tickets::id_of(pool, ticket).await?;
-    let lines = sqlx::query!(
+    let (mut fold, mut last) = (Fold::default(), 0);
+    if seq > FOLDED_MAX {
+        last = version(pool, id).await?;
+        if last >= seq {
+            let detail = format!(
+                "The state after transaction {seq} cannot be computed: that is possible for the first {FOLDED_MAX} transactions of a ticket."
+            );
+            return Err(Error::new(Code::LimitReached, detail));
+        }
+    }
+    let mut lines = sqlx::query!(
         r#"
         SELECT seq AS "seq!", created_at, data AS "change: Json<Change>"
         FROM transactions
@@ -195,20 +238,21 @@ pub async fn at(pool: &PgPool, ticket: TicketRef, seq: i64) -> Result<(Ticket, P
         ORDER BY seq
         "#,
         id.0,
-        seq
+        seq.min(FOLDED_MAX)
     )
-    .fetch_all(pool)
-    .await
-    .map_err(error)?;
-    let last = lines.last().map_or(0, |line| line.seq);
+    .fetch(pool);
+    while let Some(line) = lines.try_next().await.map_err(error)? {
+        fold.add(&line.change.0, line.seq, line.created_at);
+        last = last.max(line.seq);
+    }
+    drop(lines);
     if seq < 1 || last != seq {
         let last = if seq < 1 { version(pool, id).await? } else { last };
         let detail =
             format!("Transaction {seq} of ticket {ticket} does not exist; its transactions are 1 to {last}.");
         return Err(Error::new(Code::NotFound, detail));
     }
-    let folded = Ticket::fold(lines.iter().map(|line| (&line.change.0, line.seq, line.created_at)));
-    let Some(folded) = folded else { return Err(unfoldable(pool, ticket, id, seq).await?) };
+    let Some(folded) = fold.ticket() else { return Err(unfoldable(pool, ticket, id, seq).await?) };
     let people: Vec<Uuid> = folded.people().map(|user| user.0).collect();
     let people = super::tickets::users(&mut *pool.acquire().await.map_err(error)?, &people).await?;
     Ok((folded, people))
@@ -344,6 +388,8 @@ struct HistoryRow {
     scrip_id: Option<Uuid>,
     scrip_name: Option<String>,
     scrip_version: Option<i32>,
+    /// The number of rows that were found for a page, of which these fit.
+    found: i64,
 }
 
 impl From<HistoryRow> for Recorded {

@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// What a pooler does that ignores the startup parameter `options`.
+    /// A pooler that ignores the startup parameter `options` leaves such connections.
     #[tokio::test]
     async fn a_connection_whose_settings_were_dropped_on_the_way_is_refused_with_the_first_of_them() {
         let db = TestDb::new().await;

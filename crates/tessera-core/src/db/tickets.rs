@@ -2,6 +2,7 @@
 
 use super::error;
 use crate::error::{Code, Error, Result};
+use crate::models::page::{BYTES_MAX, ITEM_BYTES};
 use crate::models::text::{fold, typed};
 use crate::models::user::User;
 use crate::models::{
@@ -312,7 +313,11 @@ pub async fn lock(db: &mut PgConnection, ticket: TicketRef) -> Result<()> {
     Ok(())
 }
 
-/// Reads the tickets with these ids and their people, in no particular order, without the data that only a plan needs.
+/// The size of a value or a watcher without its text, in bytes.
+const PART_BYTES: i64 = 256;
+
+/// Reads the first of the tickets with these ids, as many as fit into [`BYTES_MAX`] and at least one, in this order, and their
+/// people, without the data that only a plan needs.
 ///
 /// # Errors
 /// Those of the database.
@@ -330,14 +335,29 @@ pub async fn many(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Ticket, Pe
                 FROM ticket_watchers w WHERE w.ticket_id = t.id) AS "watchers: Json<Vec<WatcherRow>>",
                (SELECT jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username, 'email', u.email, 'name', u.name,
                                                     'privileged', u.privileged, 'disabled', u.disabled))
-                FROM users u
-                WHERE u.id = ANY (ARRAY(SELECT w.user_id FROM ticket_watchers w WHERE w.ticket_id = t.id) || t.owner_id || t.creator_id))
+                FROM unnest(ARRAY(SELECT w.user_id FROM ticket_watchers w WHERE w.ticket_id = t.id)
+                            || t.owner_id || t.creator_id) AS x (id),
+                     LATERAL (SELECT * FROM users u WHERE u.id = x.id OFFSET 0) u)
                AS "people: Json<Vec<Person>>",
                NULL::jsonb AS "messages: Json<Vec<MessageRow>>"
-        FROM tickets t
-        WHERE t.id = ANY ($1)
+        FROM (
+            -- The length of a text is known without reading it.
+            SELECT x.id, x.position,
+                   (sum($2::bigint + octet_length(t.subject)
+                        + coalesce((SELECT sum($4::bigint + octet_length(v.value)) FROM custom_field_values v
+                                    WHERE v.ticket_id = x.id), 0)
+                        + coalesce((SELECT sum($4::bigint + coalesce(octet_length(w.address), 0)) FROM ticket_watchers w
+                                    WHERE w.ticket_id = x.id), 0)) OVER (ORDER BY x.position))::bigint AS bytes
+            FROM unnest($1::uuid[]) WITH ORDINALITY AS x (id, position) JOIN tickets t ON t.id = x.id
+        ) p
+        JOIN tickets t ON t.id = p.id
+        WHERE p.position = 1 OR p.bytes <= $3
+        ORDER BY p.position
         "#,
         ids,
+        ITEM_BYTES,
+        BYTES_MAX,
+        PART_BYTES,
     )
     .fetch_all(db)
     .await

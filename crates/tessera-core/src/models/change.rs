@@ -204,21 +204,38 @@ impl Ticket {
     ///
     /// `history` holds the change, `seq` and time of each numbered transaction, in order of `seq`.
     pub fn fold<'a>(history: impl IntoIterator<Item = (&'a Change, i64, OffsetDateTime)>) -> Option<Self> {
-        let mut folded: Option<Self> = None;
-        for (change, seq, at) in history {
-            match (change, &mut folded) {
-                (Change::Create(whole) | Change::Import(whole), None) => {
-                    folded = Some(Self { version: seq, ..(**whole).clone() });
-                }
-                (Change::Imported, None) => {}
-                (_, None) => return None,
-                (change, Some(ticket)) => {
-                    ticket.apply(change);
-                    ticket.version = seq;
-                    ticket.updated_at = at;
-                }
+        let mut fold = Fold::default();
+        history.into_iter().for_each(|(change, seq, at)| fold.add(change, seq, at));
+        fold.ticket()
+    }
+}
+
+/// A fold in progress, for a history that is read as a stream: [`Ticket::fold`].
+#[derive(Debug, Default)]
+pub struct Fold {
+    ticket: Option<Ticket>,
+    is_broken: bool,
+}
+
+impl Fold {
+    /// Adds the next numbered transaction.
+    pub fn add(&mut self, change: &Change, seq: i64, at: OffsetDateTime) {
+        match (change, &mut self.ticket) {
+            (Change::Create(whole) | Change::Import(whole), None) => {
+                self.ticket = Some(Ticket { version: seq, ..(**whole).clone() });
+            }
+            (Change::Imported, None) => {}
+            (_, None) => self.is_broken = true,
+            (change, Some(ticket)) => {
+                ticket.apply(change);
+                ticket.version = seq;
+                ticket.updated_at = at;
             }
         }
-        folded
+    }
+
+    /// Returns the ticket that the history describes; `None` as for [`Ticket::fold`].
+    pub fn ticket(self) -> Option<Ticket> {
+        self.ticket.filter(|_| !self.is_broken)
     }
 }

@@ -33,6 +33,7 @@ async fn a_healthy_desk_has_no_failures_and_nothing_is_sent() {
             "database",
             "safety",
             "connections",
+            "session",
             "transactions",
             "clock",
             "versions",

@@ -350,7 +350,7 @@ impl Ledger {
             *mails.entry(format!("<{}>", taken.id())).or_default() += 1;
         }
         let (mut made, mut comments, mut attempts) = (BTreeSet::new(), 0, 0);
-        for delivery in server.list("/api/deliveries").await {
+        for delivery in server.deliveries("/api/deliveries").await {
             let name = delivery["scrip"]["name"].as_str().unwrap_or_default();
             if !name.starts_with("Load: ") {
                 continue;

@@ -62,6 +62,7 @@ async fn a_secret_appears_only_in_its_table_and_in_the_requests_that_need_it() {
         said.extend(server.list(&format!("/api/{list}")).await);
     }
     said.extend(server.list(&format!("{path}/transactions")).await);
+    said.extend(server.deliveries(&format!("{path}/deliveries")).await);
     let texts = [
         ("the API", Value::from(said).to_string()),
         ("the mails", format!("{:?}", mail.taken())),

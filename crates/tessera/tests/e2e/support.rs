@@ -136,6 +136,15 @@ impl Api {
         self.list(&format!("/api/tickets/{ticket}/transactions")).await
     }
 
+    /// Reads the deliveries of a list, each with its message.
+    pub async fn deliveries(&self, path: &str) -> Vec<Value> {
+        let mut whole = Vec::new();
+        for listed in self.list(path).await {
+            whole.push(self.read(&format!("/api/deliveries/{}", listed["id"].as_str().unwrap())).await);
+        }
+        whole
+    }
+
     /// Waits until every delivery of a ticket has ended.
     pub async fn delivered_of(&self, ticket: &Value, limit: Duration) {
         eventually("every delivery of a ticket has ended", limit, async || {

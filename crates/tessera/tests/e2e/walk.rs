@@ -133,7 +133,7 @@ async fn workshop_was_notified(server: &Server, mail: &MailServer, number: &Valu
     assert_eq!(message.to().unwrap().first().unwrap().address(), Some("team@example.org"));
     assert_eq!(message.from().unwrap().first().unwrap().address(), Some("workshop@example.org"));
     assert!(message.body_text(0).unwrap().contains("reported it."), "{message:?}");
-    let deliveries = server.list(&format!("/api/tickets/{number}/deliveries")).await;
+    let deliveries = server.deliveries(&format!("/api/tickets/{number}/deliveries")).await;
     let delivery = deliveries.iter().find(|one| one["scrip"]["name"] == "Tell the workshop").unwrap();
     assert_eq!(delivery["headers"]["Message-ID"], format!("<{}>", taken.id()));
 }

@@ -3,6 +3,7 @@
 use crate::db::error;
 use crate::error::Result;
 use crate::models::delivery::EndpointState;
+use crate::models::page::BYTES_MAX;
 use serde::Deserialize;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -10,6 +11,8 @@ use time::OffsetDateTime;
 
 /// The maximum number of endpoints returned, the worst ones.
 const ENDPOINTS_SHOWN: i64 = 1_000;
+/// The size of an endpoint or of one of its hours, in bytes of JSON.
+const PART_BYTES: i64 = 120;
 
 /// An endpoint as lists show it.
 #[derive(Debug, Clone)]
@@ -55,7 +58,7 @@ pub struct Hour {
 }
 
 /// Lists the endpoints that were tried in the last `hours`, have unfinished deliveries, are held or are failing, the worst
-/// first; with `only`, just that one.
+/// first, as many as fit into [`BYTES_MAX`]; with `only`, just that one.
 ///
 /// # Errors
 /// Those of the database.
@@ -87,26 +90,35 @@ pub async fn endpoints(db: impl PgExecutor<'_>, hours: i32, only: Option<&str>) 
             FROM delivery_standing s
             GROUP BY s.endpoint
         )
-        SELECT n.endpoint AS "endpoint!", coalesce(e.failures, 0) AS "failures!", e.failing_since AS "failing_since?",
-               e.last_failure AS "last_failure?", e.probe_at AS "probe_at?", e.held_at AS "held_at?",
-               CASE WHEN e.held_at IS NOT NULL THEN
+        SELECT l.endpoint AS "endpoint!", l.failures AS "failures!", l.failing_since AS "failing_since?",
+               l.last_failure AS "last_failure?", l.probe_at AS "probe_at?", l.held_at AS "held_at?",
+               CASE WHEN l.held_at IS NOT NULL THEN
                    (SELECT u.username FROM delivery_actions x JOIN users u ON u.id = x.actor_id
-                    WHERE x.endpoint = n.endpoint AND x.action = 'hold' ORDER BY x.created_at DESC LIMIT 1) END AS held_by,
+                    WHERE x.endpoint = l.endpoint AND x.action = 'hold' ORDER BY x.created_at DESC LIMIT 1) END AS held_by,
                coalesce(u.waiting, 0) AS "waiting!", coalesce(u.held, 0) AS "held!", coalesce(u.running, 0) AS "running!",
-               r.median_ms AS "median_ms?", r.hours AS "hours?: Json<Vec<Hour>>"
-        FROM (SELECT endpoint FROM recent UNION SELECT endpoint FROM unfinished
-              UNION SELECT endpoint FROM delivery_endpoints WHERE failures > 0 OR held_at IS NOT NULL
-              UNION SELECT $3) n
-        LEFT JOIN delivery_endpoints e ON e.endpoint = n.endpoint
-        LEFT JOIN recent r ON r.endpoint = n.endpoint
-        LEFT JOIN unfinished u ON u.endpoint = n.endpoint
-        WHERE n.endpoint IS NOT NULL AND ($3 IS NULL OR n.endpoint = $3)
-        ORDER BY e.probe_at IS NOT NULL DESC, e.held_at IS NOT NULL DESC, coalesce(e.failures, 0) DESC, n.endpoint
-        LIMIT $2
+               l.median_ms AS "median_ms?", l.hours AS "hours?: Json<Vec<Hour>>"
+        FROM (
+            SELECT n.endpoint, coalesce(e.failures, 0) AS failures, e.failing_since, e.last_failure, e.probe_at, e.held_at,
+                   r.median_ms, r.hours, row_number() OVER w AS position,
+                   (sum($4::bigint * (3 + coalesce(jsonb_array_length(r.hours), 0)) + octet_length(n.endpoint)
+                        + coalesce(octet_length(e.last_failure), 0)) OVER w)::bigint AS bytes
+            FROM (SELECT endpoint FROM recent UNION SELECT endpoint FROM unfinished
+                  UNION SELECT endpoint FROM delivery_endpoints WHERE failures > 0 OR held_at IS NOT NULL
+                  UNION SELECT $3) n
+            LEFT JOIN delivery_endpoints e ON e.endpoint = n.endpoint
+            LEFT JOIN recent r ON r.endpoint = n.endpoint
+            WHERE n.endpoint IS NOT NULL AND ($3 IS NULL OR n.endpoint = $3)
+            WINDOW w AS (ORDER BY e.probe_at IS NOT NULL DESC, e.held_at IS NOT NULL DESC, coalesce(e.failures, 0) DESC, n.endpoint)
+        ) l
+        LEFT JOIN unfinished u ON u.endpoint = l.endpoint
+        WHERE l.position = 1 OR (l.position <= $2 AND l.bytes <= $5)
+        ORDER BY l.position
         "#,
         hours,
         ENDPOINTS_SHOWN,
-        only
+        only,
+        PART_BYTES,
+        BYTES_MAX
     )
     .fetch_all(db)
     .await

@@ -1,9 +1,8 @@
-//! Pages of deliveries, newest first, filtered by ticket, state, kind and endpoint.
+//! Pages of deliveries without their messages, newest first, filtered by ticket, state, kind and endpoint.
 
-use super::leases::with_body;
 use crate::db::{error, malformed_cursor};
 use crate::error::Result;
-use crate::models::delivery::{DeliveryKind, DeliveryState, HoldReason, MAIL_ENDPOINT, Payload};
+use crate::models::delivery::{DeliveryKind, DeliveryState, HoldReason, MAIL_ENDPOINT};
 use crate::models::page::Page;
 use crate::models::{DeliveryId, ScripId, TicketId, TransactionId};
 use sqlx::PgConnection;
@@ -29,7 +28,7 @@ pub struct Filter {
     pub endpoint: Option<String>,
 }
 
-/// A delivery as lists show it.
+/// A delivery as lists show it: without its message, which may be large.
 #[derive(Debug, Clone)]
 pub struct DeliverySummary {
     /// Its id.
@@ -44,8 +43,6 @@ pub struct DeliverySummary {
     pub kind: String,
     /// The endpoint.
     pub endpoint: String,
-    /// The stored message.
-    pub message: Stored,
     /// The time of creation.
     pub created_at: OffsetDateTime,
     /// The state.
@@ -58,17 +55,6 @@ pub struct DeliverySummary {
     pub due_at: Option<OffsetDateTime>,
     /// The last attempt that ended.
     pub last: Option<LastAttempt>,
-}
-
-/// The stored message of a delivery.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Stored {
-    /// The whole message.
-    Kept(Box<Payload>),
-    /// Deleted by retention.
-    Gone,
-    /// Written by a newer version that this one cannot read.
-    Unreadable,
 }
 
 /// The hold of a delivery.
@@ -251,7 +237,7 @@ async fn search(
 pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<DeliverySummary>> {
     let rows = sqlx::query!(
         r#"
-        SELECT d.id, d.transaction_id, d.kind, d.endpoint, d.payload, d.body, d.created_at, t.number,
+        SELECT d.id, d.transaction_id, d.kind, d.endpoint, d.created_at, t.number,
                s.due_at AS "due_at?", s.hold AS "hold?", s.held_until AS "held_until?", s.endpoint_since AS "endpoint_since?",
                h.created_at AS "held_at?", h.username AS "held_by?",
                CASE WHEN s.delivery_id IS NOT NULL THEN s.state
@@ -307,7 +293,6 @@ pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Del
             .map(|(id, version)| (id.into(), row.scrip_name.unwrap_or_default(), version)),
         kind: row.kind,
         endpoint: row.endpoint,
-        message: stored(row.payload, row.body),
         created_at: row.created_at,
         state: DeliveryState::parse(&row.state).unwrap_or(DeliveryState::Discarded),
         hold: row.hold.as_deref().and_then(HoldReason::parse).map(|reason| Hold {
@@ -326,14 +311,6 @@ pub(super) async fn shown(db: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Del
         }),
     });
     Ok(listed.collect())
-}
-
-fn stored(payload: Option<serde_json::Value>, body: Option<Vec<u8>>) -> Stored {
-    match payload.map(serde_json::from_value::<Payload>) {
-        None => Stored::Gone,
-        Some(Ok(payload)) => Stored::Kept(Box::new(with_body(payload, body))),
-        Some(Err(_)) => Stored::Unreadable,
-    }
 }
 
 #[cfg(test)]

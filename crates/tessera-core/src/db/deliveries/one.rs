@@ -1,15 +1,19 @@
 //! One delivery with its attempts and operator actions.
 
+use super::leases::with_body;
 use super::list::{DeliverySummary, shown};
 use crate::db::error;
 use crate::error::{Error, Result};
 use crate::models::DeliveryId;
-use crate::models::delivery::RecipientAnswer;
+use crate::models::delivery::{Payload, RecipientAnswer};
+use crate::models::page::{BYTES_MAX, ITEM_BYTES};
+use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-/// The maximum number of attempts returned, the newest ones; the retry schedule of an email has 124.
+/// The maximum number of attempts returned, the newest ones, as long as they fit into [`BYTES_MAX`]; the retry schedule of an
+/// email has 124.
 const ATTEMPTS_SHOWN: i64 = 500;
 /// The maximum number of operator actions returned, the newest ones.
 const ACTIONS_SHOWN: i64 = 100;
@@ -19,10 +23,23 @@ const ACTIONS_SHOWN: i64 = 100;
 pub struct DeliveryDetail {
     /// The delivery as lists show it.
     pub listed: DeliverySummary,
+    /// The stored message.
+    pub message: Stored,
     /// Its attempts, newest first.
     pub attempts: Vec<AttemptRecord>,
     /// Its operator actions, newest first.
     pub actions: Vec<OperatorAction>,
+}
+
+/// The stored message of a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// The whole message.
+    Kept(Box<Payload>),
+    /// Deleted by retention.
+    Gone,
+    /// Written by a newer version that this one cannot read.
+    Unreadable,
 }
 
 /// A recorded attempt.
@@ -69,20 +86,28 @@ pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<DeliveryDetail
     let mut db = pool.acquire().await.map_err(error)?;
     let listed = shown(&mut db, &[delivery.0]).await?.pop();
     let listed = listed.ok_or_else(|| Error::not_found("delivery", delivery))?;
+    let message = sqlx::query!("SELECT payload, body FROM deliveries WHERE id = $1", delivery.0)
+        .fetch_one(&mut *db)
+        .await
+        .map_err(error)?;
     let attempts = sqlx::query!(
         r#"
         SELECT a.attempt, a.started_at, a.duration_ms, a.status_code, a.detail, a.response, c.name AS "connector?",
                a.recipients AS "recipients: Json<Vec<RecipientAnswer>>",
                coalesce(a.outcome, CASE WHEN s.state = 'running' THEN 'running' ELSE 'lost' END) AS "outcome!"
-        FROM delivery_attempts a
+        FROM (SELECT n.*,
+                     (sum($3::bigint + coalesce(octet_length(n.response), 0) + coalesce(octet_length(n.recipients::text), 0))
+                         OVER (ORDER BY n.lease_token DESC))::bigint AS bytes
+              FROM (SELECT * FROM delivery_attempts WHERE delivery_id = $1 AND given_back_at IS NULL ORDER BY lease_token DESC LIMIT $2) n) a
         LEFT JOIN delivery_standing s ON s.delivery_id = a.delivery_id AND s.lease_token = a.lease_token
         LEFT JOIN connectors c ON c.id = a.connector_id
-        WHERE a.delivery_id = $1 AND a.given_back_at IS NULL
+        WHERE a.bytes <= $4
         ORDER BY a.lease_token DESC
-        LIMIT $2
         "#,
         delivery.0,
-        ATTEMPTS_SHOWN
+        ATTEMPTS_SHOWN,
+        ITEM_BYTES,
+        BYTES_MAX
     )
     .fetch_all(&mut *db)
     .await
@@ -118,5 +143,14 @@ pub async fn whole(pool: &PgPool, delivery: DeliveryId) -> Result<DeliveryDetail
         actor: row.username,
         at: row.created_at,
     });
-    Ok(DeliveryDetail { listed, attempts: attempts.collect(), actions: actions.collect() })
+    let message = stored(message.payload, message.body);
+    Ok(DeliveryDetail { listed, message, attempts: attempts.collect(), actions: actions.collect() })
+}
+
+fn stored(payload: Option<Value>, body: Option<Vec<u8>>) -> Stored {
+    match payload.map(serde_json::from_value::<Payload>) {
+        None => Stored::Gone,
+        Some(Ok(payload)) => Stored::Kept(Box::new(with_body(payload, body))),
+        Some(Err(_)) => Stored::Unreadable,
+    }
 }

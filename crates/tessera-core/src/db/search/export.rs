@@ -122,7 +122,8 @@ impl Batches {
             return Ok(None);
         }
         let (tickets, people) = in_order(db, self.found.make_contiguous()).await?;
-        self.found.drain(..tickets.len());
+        // Never empty, as the tickets are those of one moment.
+        self.found.drain(..tickets.len().max(1));
         Ok(Some((tickets, people)))
     }
 }

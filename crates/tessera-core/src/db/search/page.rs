@@ -14,6 +14,7 @@ use crate::query::sql::Statement;
 use crate::query::{Query, Test};
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 use std::sync::Arc;
 
 /// A page of results.
@@ -65,11 +66,15 @@ async fn find(db: &mut PgConnection, catalog: &Catalog, search: &Search<'_>) -> 
     let compiled = compile(db, catalog, search).await?;
     let rows = fetch(db, &compiled.page(search)?).await?;
     let signature = compiled.signature(search);
-    let page =
-        Page::cut(rows, search.limit, |last| cursor::encode(last, &signature, &compiled.resolved.keys));
-    let (items, people) = in_order(db, &ids_of(&page.items)?).await?;
+    let ids = ids_of(&rows)?;
+    let wanted = ids.get(..usize::try_from(search.limit).unwrap_or_default()).unwrap_or(&ids);
+    let (items, people) = in_order(db, wanted).await?;
+    let found = rows.len();
+    let rows = rows.into_iter().take(items.len()).collect();
+    let key = |last: &PgRow| cursor::encode(last, &signature, &compiled.resolved.keys);
+    let next_cursor = Page::fit(rows, found, search.limit, key).next_cursor;
     let count = count(db, &compiled, search).await?;
-    let page = Page { items, next_cursor: page.next_cursor };
+    let page = Page { items, next_cursor };
     let (query, warnings) = (compiled.resolved.query.to_string(), compiled.resolved.warnings);
     Ok(Found { page, people, count, query, warnings })
 }

@@ -8,7 +8,6 @@ use crate::query::sql::{Bind, Statement};
 use serde_json::Value;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
-use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -70,15 +69,14 @@ pub(super) fn ids_of(rows: &[PgRow]) -> Result<Vec<Uuid>> {
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(error)
 }
 
-/// The tickets with these ids, in this order, and the people they name.
-pub(in crate::db) async fn in_order(db: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec<Ticket>, People)> {
-    let mut people = Vec::new();
-    let mut found: HashMap<Uuid, Ticket> = HashMap::new();
+/// The first of the tickets with these ids, as many as fit into a page, in this order, and the people they name.
+pub(super) async fn in_order(db: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec<Ticket>, People)> {
+    let (mut found, mut people) = (Vec::new(), Vec::new());
     for (ticket, of_it) in tickets::many(db, ids).await? {
         people.extend(of_it.iter().cloned());
-        found.insert(ticket.id.0, ticket);
+        found.push(ticket);
     }
-    Ok((ids.iter().filter_map(|id| found.remove(id)).collect(), people.into_iter().collect()))
+    Ok((found, people.into_iter().collect()))
 }
 
 #[cfg(test)]

@@ -345,7 +345,7 @@ async fn a_webhook_comes_with_its_secrets_and_waits_where_one_is_missing() {
     assert_eq!(headers.as_slice(), [pair("content-type", "application/json"), pair("x-key", "s3cret")]);
     assert_eq!(signing_key.as_ref().unwrap().expose(), "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0");
     assert_eq!(secrets.keys().collect::<Vec<_>>(), ["key", "sign"]);
-    let Stored::Kept(payload) = whole(&pool, delivery).await.unwrap().listed.message else { panic!("kept") };
+    let Stored::Kept(payload) = whole(&pool, delivery).await.unwrap().message else { panic!("kept") };
     assert!(!format!("{payload:?}").contains("s3cret"));
 }
 

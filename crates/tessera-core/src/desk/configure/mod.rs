@@ -27,7 +27,7 @@ use crate::db::{catalog, error};
 use crate::delivery::guard::Guard;
 use crate::error::{Code, Error, Fault, Result};
 use crate::failpoint::Failpoint;
-use crate::models::page::Page;
+use crate::models::page::{Filling, Page};
 use crate::models::text::{composed, fault, list, quote, typed};
 use crate::models::{Ids, QueueId, UserId};
 use crate::plan::Catalog;
@@ -157,9 +157,14 @@ impl Tessera {
             return Ok(Page { items: Vec::new(), next_cursor: None });
         }
         let name = name.as_deref().map(composed);
-        let which = Which { from, disabled: *disabled, name: name.as_deref(), limit: limit + 1 };
         let mut db = self.pools.read.acquire().await.map_err(error)?;
-        Ok(Page::cut(D::read(&mut db, which).await?, limit, |stored| stored.id.to_string()))
+        let mut page = Filling::new(limit);
+        while let Some(wanted) = page.wants() {
+            let from = page.last().map_or(from, |last: &Stored<D>| after(last.id));
+            let which = Which { from, disabled: *disabled, name: name.as_deref(), limit: wanted };
+            page.add(D::read(&mut db, which).await?, wanted).map_err(unwritable)?;
+        }
+        Ok(page.page(|stored| stored.id.to_string()))
     }
 }
 
@@ -203,6 +208,10 @@ fn patched<D: Document>(document: &D, patch: Map<String, Value>) -> Result<Map<S
     D::remove_superseded(&mut members, &patch);
     members.extend(patch);
     Ok(members)
+}
+
+fn unwritable(source: serde_json::Error) -> Error {
+    Error::internal("An object of the configuration cannot be written as JSON.", source)
 }
 
 /// Returns the smallest id above `id`.

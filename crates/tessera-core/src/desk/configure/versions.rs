@@ -1,11 +1,11 @@
 //! Versions of an object: listing, comparing and restoring them. Restoring runs the checks of any change.
 
-use super::{Document, Edit, Saved, find};
+use super::{Document, Edit, Saved, find, unwritable};
 use crate::db::configuration::Version;
 use crate::db::{error, malformed_cursor};
 use crate::desk::{Caller, Tessera};
 use crate::error::{Code, Error, Kind, Result};
-use crate::models::page::Page;
+use crate::models::page::{Filling, Page};
 use crate::models::text::quote;
 use crate::plan::documents::{self, Stored};
 use serde::Serialize;
@@ -72,8 +72,12 @@ impl Tessera {
         let below = cursor.map(|cursor| cursor.parse().map_err(|_| malformed_cursor())).transpose()?;
         let mut db = self.pools.read.acquire().await.map_err(error)?;
         let stored = find::<D>(&mut db, word).await?;
-        let rows = D::versions(&mut db, stored.id, below, limit + 1).await?;
-        Ok(Page::cut(rows, limit, |version| version.version.to_string()))
+        let mut page = Filling::new(limit);
+        while let Some(wanted) = page.wants() {
+            let below = page.last().map_or(below, |last: &Version| Some(last.version));
+            page.add(D::versions(&mut db, stored.id, below, wanted).await?, wanted).map_err(unwritable)?;
+        }
+        Ok(page.page(|version| version.version.to_string()))
     }
 
     /// Returns one version of an object.

@@ -12,6 +12,7 @@ use crate::plan::documents::{self, ScripDocument};
 use crate::testing::{TestDb, node};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn new(name: &str, kinds: &[&str], user: Option<&str>) -> NewConnector {
     NewConnector {
@@ -213,4 +214,28 @@ async fn a_call_that_is_dropped_while_it_leases_gives_the_lease_back() {
     assert_eq!(handed[0].leased.attempt, 1);
     let shown = desk.delivery(&desk.administrator().unwrap(), handed[0].leased.delivery.id).await.unwrap();
     assert_eq!((shown.listed.attempts, shown.attempts.len()), (1, 1), "only this one");
+}
+
+#[tokio::test]
+async fn tokens_that_are_looked_up_leave_connections_to_writes() {
+    let db = TestDb::new().await;
+    let desk = node(&db).await;
+    let mut busy = db.pools.write.begin().await.unwrap();
+    sqlx::query("LOCK TABLE connectors").execute(&mut *busy).await.unwrap();
+    let asked: Vec<_> = (0..50)
+        .map(|n| {
+            let desk = Arc::clone(&desk);
+            tokio::spawn(async move { desk.connector(&format!("{TOKEN_PREFIX}{n}")).await })
+        })
+        .collect();
+    while desk.lookups.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    sqlx::query("SELECT 1").execute(&db.pools.write).await.unwrap();
+    let used = db.pools.write.size() as usize - db.pools.write.num_idle();
+    assert!(used <= 2 + LOOKUPS_MAX, "{used}");
+    busy.rollback().await.unwrap();
+    for one in asked {
+        assert_eq!(one.await.unwrap().unwrap_err().code(), Code::Unauthenticated);
+    }
 }

@@ -79,7 +79,7 @@ async fn an_edit_on_one_node_takes_effect_on_the_other_immediately() {
         assert_eq!(listed["description"], format!("Edition {edition}"));
         let made = other.done("PATCH", &path, &change).await;
         assert_eq!(made["scrips_fired"].as_array().unwrap().len(), 1, "{made:#}");
-        let made = other.list(&format!("{path}/deliveries")).await;
+        let made = other.deliveries(&format!("{path}/deliveries")).await;
         assert_eq!(made[0]["body"], body);
     }
     server.delivered(SOON).await;

@@ -136,7 +136,7 @@ async fn outcomes(server: &Server, ticket: &Value) -> BTreeMap<String, String> {
 
 /// Checks each final outcome: two requests with one id and the same bytes at the receiver, or one if that was final.
 async fn each_ended_as_it_should(server: &Server, ticket: &Value, all: &[Bad]) {
-    let deliveries = server.list(&format!("/api/tickets/{ticket}/deliveries")).await;
+    let deliveries = server.deliveries(&format!("/api/tickets/{ticket}/deliveries")).await;
     let history = server.history(ticket).await;
     for bad in all {
         let is_its = |one: &&Value| one["url"] == format!("{}/bad", bad.receiver.url);

@@ -90,7 +90,7 @@ async fn what_cannot_be_read_holds_up_nothing_and_is_held_with_a_reason() {
     time_passes(&pool).await;
     assert_eq!(take(&pool).await.len(), 1, "the one that can be read comes back after its lease");
     let whole = whole(&pool, ids[0]).await.unwrap();
-    assert_eq!(whole.listed.message, Stored::Unreadable, "and lists show the rest of it");
+    assert_eq!(whole.message, Stored::Unreadable, "and lists show the rest of it");
     assert_eq!(whole.listed.state, DeliveryState::Held);
     let hold = whole.listed.hold.unwrap();
     assert_eq!((hold.reason, hold.by.as_deref()), (HoldReason::Unreadable, Some("system")));

@@ -239,7 +239,7 @@ async fn what_is_no_longer_kept_cannot_be_sent_again() {
     end(&pool, &take(&pool).await[0], AttemptOutcome::Delivered, Health::Works).await;
     sqlx::query("UPDATE deliveries SET payload = NULL, body = NULL").execute(&pool).await.unwrap();
     assert_eq!(resend(&pool, ids[0], order()).await.unwrap_err().code(), Code::PayloadGone);
-    assert_eq!(see(&pool, ids[0]).await.listed.message, crate::db::deliveries::Stored::Gone);
+    assert_eq!(see(&pool, ids[0]).await.message, crate::db::deliveries::Stored::Gone);
 }
 
 #[tokio::test]
