@@ -412,10 +412,12 @@ async fn a_create_and_an_update_take_two_statements_and_a_preview_one() {
     // Warm up: every pool has a connection, and the catalog is loaded.
     desk.update(&caller, ticket, priority(1), &none).await.unwrap();
     desk.preview_update(&caller, ticket, priority(2)).await.unwrap();
-    let statements = || async {
+    // A connection of its own, because a new connection of a pool is checked with a statement.
+    let mut watcher = desk.pools.read.acquire().await.unwrap();
+    let mut statements = async || {
         let sql = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
                    WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%'";
-        sqlx::query_scalar::<_, i64>(sql).fetch_one(&desk.pools.read).await.unwrap()
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *watcher).await.unwrap()
     };
     let start = statements().await;
     create_ticket(&desk).await;
