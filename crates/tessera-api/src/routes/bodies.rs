@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use tessera_core::error::{Error, Fault};
 use tessera_core::models::Role;
+use tessera_core::models::json;
 use tessera_core::models::text::quote;
 use tessera_core::models::transaction::Content;
 use tessera_core::plan::command::{CreateTicket, Difference, FieldChange, UpdateTicket};
@@ -209,20 +210,21 @@ impl<'de> Deserialize<'de> for FieldBody {
     /// Reads the JSON as it was sent, because a number keeps its digits: a number of 20 digits, and `1.10`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        let json = raw.get();
-        let change = match json.as_bytes().first() {
+        let text = raw.get();
+        let change = match text.as_bytes().first() {
             Some(b'n') => FieldChange::Replace(Vec::new()),
             Some(b'[') => {
-                let values: Vec<Box<RawValue>> = serde_json::from_str(json).map_err(de::Error::custom)?;
+                let values: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(de::Error::custom)?;
                 FieldChange::Replace(
                     values.iter().map(|value| value_in(value.get())).collect::<Result<_, _>>()?,
                 )
             }
             Some(b'{') => {
-                let difference: DifferenceBody = serde_json::from_str(json).map_err(de::Error::custom)?;
+                let difference: DifferenceBody =
+                    json::from_slice(text.as_bytes()).map_err(de::Error::custom)?;
                 FieldChange::Difference(difference.into())
             }
-            _ => FieldChange::Replace(vec![value_in(json)?]),
+            _ => FieldChange::Replace(vec![value_in(text)?]),
         };
         Ok(Self(change))
     }
@@ -315,6 +317,7 @@ impl TryFrom<UpdateBody> for UpdateTicket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tessera_core::models::json::Unique;
 
     #[test]
     fn a_number_in_a_field_keeps_its_digits() {
@@ -331,7 +334,7 @@ mod tests {
                 "{{\"queue\": \"General\", \"subject\": \"x\", \"custom_fields\": {{\"F\": {json}}}}}"
             );
             let mut reader = serde_json::Deserializer::from_str(&body);
-            let body: CreateBody = serde_path_to_error::deserialize(&mut reader).unwrap();
+            let body: CreateBody = serde_path_to_error::deserialize(Unique(&mut reader)).unwrap();
             let FieldBody(FieldChange::Replace(found)) = &body.custom_fields["F"] else { panic!("{json}") };
             assert_eq!(*found, values);
         }
@@ -342,7 +345,9 @@ mod tests {
             (found.add.as_slice(), found.remove.as_slice()),
             (&["a".to_owned()][..], &["b".to_owned()][..])
         );
-        for wrong in ["true", "[[1]]", "[null]", "{\"add\": 1}", "{\"other\": []}"] {
+        for wrong in
+            ["{\"add\": [], \"add\": []}", "true", "[[1]]", "[null]", "{\"add\": 1}", "{\"other\": []}"]
+        {
             let body = format!("{{\"custom_fields\": {{\"F\": {wrong}}}}}");
             assert!(serde_json::from_str::<UpdateBody>(&body).is_err(), "{wrong}");
         }

@@ -104,7 +104,8 @@ pub(in crate::plan) fn wanted_values(
         FieldChange::Replace(values) => checked(values),
         FieldChange::Difference(difference) => {
             let (add, remove) = (checked(&difference.add), &difference.remove);
-            let remove: HashSet<String> = remove.iter().map(|word| text::caseless(&text::typed(word))).collect();
+            let remove: HashSet<String> =
+                remove.iter().map(|word| text::caseless(&text::typed(word))).collect();
             let gone = |value: &String| remove.contains(&text::caseless(value));
             if let Some(both) = add.iter().find(|value| gone(value)) {
                 let message = format!("{} is both added and removed; name it once", text::quote(both));
