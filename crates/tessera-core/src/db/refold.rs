@@ -220,7 +220,7 @@ mod tests {
     async fn what_an_older_version_folded_is_folded_again_in_steps_and_the_job_ends_a_day_later() {
         let db = TestDb::new().await;
         let pool = &db.pools.write;
-        let now = OffsetDateTime::now_utc();
+        let now: OffsetDateTime = sqlx::query_scalar("SELECT now()").fetch_one(pool).await.unwrap();
         assert_eq!(run(pool, now).await.unwrap(), 0);
         older_rows(pool).await;
         // The walk goes on from where it was, and these rows have random ids.

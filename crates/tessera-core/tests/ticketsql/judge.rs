@@ -430,7 +430,7 @@ fn matches(asked: &str, text: &str) -> bool {
 }
 
 /// A text in lower case, with the letters of the dice that have more than one form in one of them.
-fn caseless(text: &str) -> String {
+pub fn caseless(text: &str) -> String {
     let lower = text.to_lowercase().replace('ς', "σ").replace('ß', "ss").replace('ﬁ', "fi");
     lower.replace("e\u{301}", "é")
 }

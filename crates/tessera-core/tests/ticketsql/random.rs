@@ -114,19 +114,21 @@ fn by_term(term: &Sorted, one: &Value, other: &Value) -> Ordering {
 /// A key is a number or a text.
 fn key(field: &str, row: &Value) -> Option<(i128, String)> {
     let text = |value: &Value| value.as_str().map(|text| (0, text.to_lowercase()));
+    let caseless_text = |value: &Value| value.as_str().map(|text| (0, crate::judge::caseless(text)));
     match field.to_lowercase().as_str() {
         "id" => row["number"].as_i64().map(|number| (number.into(), String::new())),
         "priority" => row["priority"].as_i64().map(|number| (number.into(), String::new())),
         "owner" | "owner.name" => text(&row["owner"]["username"]),
         "creator" => text(&row["creator"]["username"]),
         "lastupdatedby" => text(&row["last"]["username"]),
-        field @ ("subject" | "status" | "queue" | "lifecycle") => text(&row[field]),
+        "subject" => caseless_text(&row["subject"]),
+        field @ ("status" | "queue" | "lifecycle") => text(&row[field]),
         field => match field.strip_prefix("cf.") {
             Some(name) => {
                 let name = name.trim_matches(['{', '}']);
                 let of_field = |value: &&Value| value["field"].as_str().unwrap().to_lowercase() == name;
                 let values = row["values"].as_array().into_iter().flatten().filter(of_field);
-                values.filter_map(|value| text(&value["value"])).min()
+                values.filter_map(|value| caseless_text(&value["value"])).min()
             }
             None => {
                 crate::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new()))
