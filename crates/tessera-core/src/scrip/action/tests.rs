@@ -66,6 +66,11 @@ fn what_cannot_be_is_refused_with_its_place() {
         (hook("https://hooks.example/#part"), "url", "fragment"),
         (headed("Bad Name"), "headers.Bad Name", "letters, digits and hyphens"),
         (headed("HOST"), "headers.HOST", "set by Tessera"),
+        (
+            ("Webhook", json!({"url": "https://hooks.example", "headers": {"X-A": "1", "x-a": "2"}})),
+            "headers.x-a",
+            "listed twice, with different capitalization",
+        ),
         (("Webhook", json!({"url": "https://hooks.example", "method": "HEAD"})), "method", "POST, PUT"),
         (("SendEmail", json!({ "to": nobody })), "to", "is empty, as are cc and bcc"),
         (("SendEmail", json!({"cc": ["boss"]})), "cc[0]", "neither a mail address nor a role"),

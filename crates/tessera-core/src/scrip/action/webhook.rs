@@ -104,6 +104,10 @@ impl Webhook {
         for (name, value) in config.headers {
             let place = format!("headers.{name}");
             check_header_name(&place, &name)?;
+            if headers.keys().any(|other: &String| other.eq_ignore_ascii_case(&name)) {
+                let message = "is listed twice, with different capitalization; keep one";
+                return Err(vec![Fault::new(format!("action_config.{place}"), message)]);
+            }
             let value = match value {
                 HeaderConfig::Text(text) => WebhookHeader::Text(template(&place, &text, Escape::Line)?),
                 HeaderConfig::Secret(SecretName { secret }) => WebhookHeader::Secret(secret),
