@@ -170,7 +170,7 @@ async fn a_filter_that_is_wrong_is_refused_with_its_path_or_with_its_text() {
     let headers = [("content-type", "application/json")];
     let mut request = super::desk::request(axum::http::Method::POST, "/api/tickets/search", None, &headers);
     *request.body_mut() = twice.into();
-    desk.send(request).await.fault("filter.and[0].not", "contains \"field\" twice");
+    desk.send(request).await.fault("filter.and[0].not.field", "\"field\" is repeated");
 }
 
 #[tokio::test]

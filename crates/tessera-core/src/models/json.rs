@@ -15,7 +15,7 @@ const COMPARED_MAX: usize = 16;
 /// Reads a whole JSON text. Refuses an object that repeats a member, at any depth, also where `T` would ignore it.
 ///
 /// # Errors
-/// Those of `serde_json`; `contains "…" twice`.
+/// Those of `serde_json`; a member is repeated.
 pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Result<T> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = T::deserialize(Unique(&mut json))?;
@@ -222,7 +222,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<'de, A> {
         if self.seen.insert(name.clone()) {
             return Ok(Some(value));
         }
-        Err(de::Error::custom(format!("contains {} twice", quote(&name))))
+        Err(de::Error::custom(format!("{} is repeated; keep one", quote(&name))))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
@@ -242,7 +242,7 @@ struct Seen<'de> {
 }
 
 impl<'de> Seen<'de> {
-    /// Adds a name; false if it is there already.
+    /// Adds a name; false if it was added before.
     fn insert(&mut self, name: Cow<'de, str>) -> bool {
         if self.many.is_empty() && self.few.len() < COMPARED_MAX {
             let is_new = !self.few.contains(&name);
@@ -399,10 +399,10 @@ mod tests {
         ] {
             let text = place.replace("TWICE", twice);
             let error = from_slice::<Every>(text.as_bytes()).expect_err(place).to_string();
-            assert!(error.starts_with("contains \"a\" twice"), "{place}: {error}");
+            assert!(error.starts_with("\"a\" is repeated"), "{place}: {error}");
         }
         let ignored = from_slice::<de::IgnoredAny>(twice.as_bytes()).map(drop).unwrap_err().to_string();
-        assert!(ignored.starts_with("contains \"a\" twice"), "{ignored}");
+        assert!(ignored.starts_with("\"a\" is repeated"), "{ignored}");
     }
 
     #[test]

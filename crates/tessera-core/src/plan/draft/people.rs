@@ -122,7 +122,7 @@ impl Draft<'_> {
     }
 }
 
-/// Who a word names.
+/// The person that a word names.
 #[derive(PartialEq, Eq, Hash)]
 enum Person {
     User(UserId),
