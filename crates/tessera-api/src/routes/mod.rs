@@ -6,6 +6,7 @@ pub mod deliveries;
 pub mod docs;
 pub mod export;
 pub mod health;
+pub mod links;
 pub mod metrics;
 pub mod search;
 mod selection;
@@ -71,9 +72,12 @@ fn guarded() -> OpenApiRouter<App> {
         .merge(config::routes())
 }
 
-/// The documentation, which is public.
-fn docs() -> Router<App> {
+/// The pages for people, which are public: the documentation, and the explanation of links to tickets.
+fn pages() -> Router<App> {
     Router::new()
+        .route("/t", get(links::incomplete))
+        .route("/t/", get(links::incomplete))
+        .route("/t/{*number}", get(links::ticket))
         .route("/api/openapi.json", get(docs::openapi))
         .route("/api/docs", get(docs::redirect))
         .route("/api/docs/", get(docs::page))
@@ -89,7 +93,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(app.clone(), app::shed))
         .layer(from_fn_with_state(app.clone(), app::authenticate))
-        .merge(open.merge(docs()).method_not_allowed_fallback(not_allowed))
+        .merge(open.merge(pages()).method_not_allowed_fallback(not_allowed))
         .layer(DefaultBodyLimit::max(app::BODY_MAX))
         .layer(from_fn_with_state(app.clone(), app::limit_time))
         .layer(CatchPanicLayer::custom(app::on_panic))

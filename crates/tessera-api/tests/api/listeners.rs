@@ -2,7 +2,7 @@
 
 use super::desk::{Desk, request};
 use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -54,6 +54,51 @@ async fn every_other_route_demands_the_token() {
             reply.problem(401, "unauthenticated");
         }
     }
+}
+
+#[tokio::test]
+async fn the_link_in_a_mail_explains_itself_to_anybody_and_reveals_no_ticket() {
+    let desk = Desk::open().await;
+    desk.create(json!({ "subject": "Secret subject" })).await;
+    let open = |path: &str| desk.send(Request::get(path).body(Body::empty()).unwrap());
+    let page = |bytes: Vec<u8>, number: &str| String::from_utf8(bytes).unwrap().replace(number, "N");
+    let (there, missing) = (open("/t/1").await, open("/t/999999").await);
+    assert_eq!((there.status, missing.status), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(there.header("content-type"), "text/html; charset=utf-8");
+    assert!(there.header("content-security-policy").starts_with("default-src 'none'"));
+    let text = String::from_utf8(there.bytes.clone()).unwrap();
+    assert!(text.contains("<html lang=\"en\">") && text.contains("<h1>Ticket #1</h1>"), "{text}");
+    assert!(text.contains("reply to the mail") && text.contains("your administrator"), "{text}");
+    assert!(!text.contains("Secret"));
+    assert_eq!(page(there.bytes, "#1"), page(missing.bytes, "#999999").replace("/999999", "/1"));
+    // With a token it is the same page, and punctuation that a mail program took for a part of the link does no harm.
+    for path in ["/t/1", "/t/1/", "/t/1.", "/t/1)", "/t/1%3E", "/t/0001"] {
+        assert_eq!(String::from_utf8(desk.get(path).await.bytes).unwrap(), text, "{path}");
+    }
+    for path in [
+        "/t/0",
+        "/t/-1",
+        "/t/+1",
+        "/t/new",
+        "/t/1x",
+        "/t/1/2",
+        "/t/%3Cscript%3E",
+        "/t/99999999999999999999",
+        "/t/",
+        "/t",
+    ] {
+        let reply = open(path).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
+        let text = String::from_utf8(reply.bytes).unwrap();
+        assert!(
+            text.contains("<h1>This link is not complete</h1>") && !text.contains("script"),
+            "{path}: {text}"
+        );
+    }
+    desk.post("/t/1", json!({})).await.problem(405, "method_not_allowed");
+    // Nobody can make the server hold a long path in its response.
+    let long = format!("/api/docs/{}", "x".repeat(30_000));
+    assert!(open(&long).await.bytes.len() < 1_000);
 }
 
 /// A method by its name in the document, which has other members as well.
