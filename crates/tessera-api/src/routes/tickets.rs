@@ -25,14 +25,22 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
            ("If-Plan" = Option<String>, Header, description = "The `plan_hash` of a preview: commit exactly that plan."),
            ("Tessera-Depth" = Option<u32>, Header, maximum = 1000, description = "The length of the chain of deliveries, each caused by the one before, that led to this request; from 5 on, nothing more is sent.")),
     responses(
-        (status = 201, body = Changed, description = "The ticket was created."),
+        (status = 201, body = Changed, description = "The ticket was created.", headers(("Location" = String, description = "The path of the ticket."))),
         (status = 409, body = ProblemDocument, description = "`transition_denied`, `plan_changed`."),
         (status = 422, body = ProblemDocument, description = "`invalid`, `idempotency_key_reused`.")
 ))]
 pub async fn create(State(app): State<App>, request: ApiRequest<CreateBody>) -> Result<Response> {
     let ApiRequest { caller, conditions, body, .. } = request;
     let outcome = app.tessera.create(&caller, body.try_into()?, &conditions).await?;
-    respond(StatusCode::CREATED, outcome)
+    let number = match &outcome {
+        Outcome::Committed(committed) => committed.summary.ticket.number,
+        Outcome::PlanChanged(_) => None,
+    };
+    let mut response = respond(StatusCode::CREATED, outcome)?;
+    if let Some(Ok(place)) = number.map(|number| HeaderValue::from_str(&format!("/api/tickets/{number}"))) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
 }
 
 /// Previews the creation of a ticket. Nothing else happens, and no number is drawn.
