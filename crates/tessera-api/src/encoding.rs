@@ -1,35 +1,110 @@
 //! Compression of responses with gzip, and the headers that every response has.
+//!
+//! A response is compressed whole, before the first byte of it is sent: a compressor takes 300 KB, and would live for as long as
+//! the client does not read.
 
+use crate::app::Static;
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures::{StreamExt as _, stream};
+use std::io::{self, Write as _};
+use tokio::task::spawn_blocking;
 
 /// Minimum size of a response to compress, in bytes; for smaller ones compression costs more than it saves.
 const GZIP_FROM: u64 = 1_024;
+/// Size from which a response is compressed on a thread that may block, in bytes: it takes a millisecond.
+const BLOCKING_FROM: u64 = 32 * 1_024;
 
-/// Returns the layer that compresses responses.
-pub fn gzip() -> CompressionLayer<impl Predicate> {
-    CompressionLayer::new().compress_when(SizeAbove::new(GZIP_FROM).and(NotForContentType::IMAGES))
-}
-
-/// Negotiates the content encoding, and adds the headers that every response has.
+/// Negotiates the content encoding, compresses the response, and adds the headers that every response has.
 pub async fn frame(mut request: Request, next: Next) -> Response {
-    // The compression layer would respond 406 to a client that accepts neither gzip nor identity, after the request was
-    // processed. Such a client gets an uncompressed response, which RFC 9110 (12.5.3) permits.
+    // A client that accepts neither gzip nor identity gets an uncompressed response, which RFC 9110 (12.5.3) permits.
     let accepts_gzip = accepts_gzip(request.headers());
     request.headers_mut().remove(header::ACCEPT_ENCODING);
     if accepts_gzip {
         request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
     let mut response = next.run(request).await;
+    if is_compressible(&response) {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if accepts_gzip {
+            response = compress(response).await;
+        }
+    }
     let headers = response.headers_mut();
     weaken_tag(headers);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+fn is_compressible(response: &Response) -> bool {
+    let is_large = response.body().size_hint().exact().is_none_or(|size| size >= GZIP_FROM);
+    // Documents that all responses share are compressed already, if that makes them smaller.
+    let is_static = response.extensions().get::<Static>().is_some();
+    is_large && !is_static && !response.headers().contains_key(header::CONTENT_ENCODING)
+}
+
+async fn compress(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let body = match body.size_hint().exact() {
+        None => gzip_parts(body),
+        Some(size) => {
+            // The length is known, so the body is there already.
+            let Ok(plain) = to_bytes(body, usize::MAX).await else {
+                return Response::from_parts(parts, Body::empty());
+            };
+            let packed = if size < BLOCKING_FROM {
+                gzip(&plain)
+            } else {
+                let plain = plain.clone();
+                spawn_blocking(move || gzip(&plain))
+                    .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)))
+            };
+            // Writing into memory does not fail; without the compressed form, the plain one is as good.
+            let Ok(packed) = packed else { return Response::from_parts(parts, Body::from(plain)) };
+            Body::from(packed)
+        }
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    Response::from_parts(parts, body)
+}
+
+/// Compresses a document.
+///
+/// # Errors
+/// None while memory can be written.
+pub fn gzip(plain: &[u8]) -> io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(plain)?;
+    encoder.finish().map(Bytes::from)
+}
+
+/// Compresses a body that is generated while it is sent ([`crate::server::Streamed`]), so that each part can be read when it arrives.
+fn gzip_parts(body: Body) -> Body {
+    let begun = Some((body.into_data_stream(), GzEncoder::new(Vec::new(), Compression::default())));
+    let parts = stream::unfold(begun, |state| async move {
+        let (mut parts, mut encoder) = state?;
+        let part = match parts.next().await {
+            Some(part) => part,
+            None => return Some((encoder.finish().map(Bytes::from), None)),
+        };
+        let packed = part.map_err(io::Error::other).and_then(|part| {
+            encoder.write_all(&part)?;
+            encoder.flush()?;
+            Ok(Bytes::from(std::mem::take(encoder.get_mut())))
+        });
+        let is_good = packed.is_ok();
+        Some((packed, is_good.then_some((parts, encoder))))
+    });
+    Body::from_stream(parts)
 }
 
 /// Returns whether a client accepts gzip: it lists it with a weight above 0.

@@ -42,16 +42,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         hasher.update([0]);
         hasher.update(request.uri().path());
         hasher.update([0]);
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let is_large = axum::response::IntoResponse::into_response(rejection).status()
-                == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
-            if is_large {
-                let detail = format!("The body is larger than {} bytes.", crate::app::BODY_MAX);
-                Error::new(Code::BodyTooLarge, detail)
-            } else {
-                Error::new(Code::MalformedBody, "The body was cut off. Retry the request.")
-            }
-        })?;
+        // It has arrived, and is no larger than allowed: see `app::receive`.
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| Error::internal("An internal error occurred.", rejection))?;
         hasher.update(&bytes);
         Ok(Self { value: parse(&bytes)?, hash: hasher.finalize().to_vec() })
     }

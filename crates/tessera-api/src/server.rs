@@ -5,9 +5,11 @@
 
 mod stage;
 
+use crate::app::{Held, Overloaded, units};
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderValue, Request, Response, Version, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,7 +24,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tessera_core::metrics as names;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -30,8 +32,14 @@ use tower::ServiceExt as _;
 
 /// Maximum size of a request's head in bytes; a larger one gets 431. hyper itself accepts at most 100 headers.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
-/// Requests that one HTTP/2 connection may have in progress.
+/// Requests that one HTTP/2 connection may have in progress, including those whose responses the client has not read.
 const STREAMS_MAX: u32 = 64;
+/// Requests that all HTTP/2 connections may have in progress, including those whose responses the clients have not read.
+const STREAMS_ALL_MAX: usize = 4_096;
+/// Bytes that the unread responses of one HTTP/2 connection may take; further requests wait until the client reads.
+const CONNECTION_ANSWERS_MAX: usize = 16 * 1024 * 1024;
+/// Bytes that a request of an HTTP/2 connection takes of these until the size of its response is known.
+const ANSWER_RESERVED: usize = 1024 * 1024;
 /// Streams that an HTTP/2 client may reset before they are processed; one more closes the connection.
 const RESETS_PENDING_MAX: usize = 20;
 /// Streams that we may reset because of an HTTP/2 client's errors; one more closes the connection.
@@ -53,6 +61,9 @@ pub struct Limits {
     /// Time limit from a request's head until the client has received the whole response, including the handler's time. For a
     /// response with [`Streamed`], until it has received the next part.
     pub request: Duration,
+    /// Time for which a response may wait for a client that does not read it before the connection is closed when others need the
+    /// memory.
+    pub unread: Duration,
     /// Simultaneous connections. A further one replaces the one that was idle longest, or waits while none is idle.
     pub connections: usize,
     /// Time that a stop waits for a request that may be on its way on an idle connection.
@@ -67,6 +78,7 @@ impl Default for Limits {
             header: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             request: Duration::from_secs(75),
+            unread: Duration::from_secs(5),
             connections: 1_024,
             linger: Duration::from_millis(250),
             drain: Duration::from_secs(10),
@@ -82,8 +94,13 @@ pub struct Streamed;
 /// Serves until `stop` is cancelled, and then until every accepted request is finished or the drain time is over. Returns the
 /// number of connections that were closed by force.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> usize {
-    let (crowd, connections) = (Arc::default(), JoinSet::new());
-    let mut server = Server { router, limits, stop, crowd, connections, is_crowded: false };
+    let shared = Shared {
+        crowd: Notify::new(),
+        memory: Notify::new(),
+        streams: Arc::new(Semaphore::new(STREAMS_ALL_MAX)),
+    };
+    let (shared, connections) = (Arc::new(shared), JoinSet::new());
+    let mut server = Server { router, limits, stop, shared, connections, is_crowded: false };
     server.accept(&listener).await;
     server.accept_pending(listener);
     server.drain().await
@@ -93,10 +110,20 @@ struct Server {
     router: Router,
     limits: Limits,
     stop: CancellationToken,
-    /// Notified once for each connection that waits for a slot; wakes the connection that was idle longest.
-    crowd: Arc<Notify>,
+    shared: Arc<Shared>,
     connections: JoinSet<()>,
     is_crowded: bool,
+}
+
+/// The state that all connections share.
+#[derive(Debug)]
+struct Shared {
+    /// Notified once for each connection that waits for a slot; wakes the connection that was idle longest.
+    crowd: Notify,
+    /// Notified when memory has run out; wakes the connections whose clients do not read.
+    memory: Notify,
+    /// A permit for each request in progress on HTTP/2. On HTTP/1 a connection has one request at a time.
+    streams: Arc<Semaphore>,
 }
 
 impl Server {
@@ -142,7 +169,7 @@ impl Server {
         }
         self.is_crowded = is_crowded;
         while self.connections.len() >= self.limits.connections && !self.stop.is_cancelled() {
-            self.crowd.notify_one();
+            self.shared.crowd.notify_one();
             tokio::select! {
                 _ = self.connections.join_next() => {}
                 () = self.stop.cancelled() => {}
@@ -166,7 +193,7 @@ impl Server {
 
     fn begin(&mut self, stream: TcpStream) {
         let served =
-            connection(stream, self.router.clone(), self.limits, self.stop.clone(), Arc::clone(&self.crowd));
+            connection(stream, self.router.clone(), self.limits, self.stop.clone(), Arc::clone(&self.shared));
         self.connections.spawn(served);
         self.count();
     }
@@ -197,20 +224,21 @@ async fn connection(
     router: Router,
     limits: Limits,
     stop: CancellationToken,
-    crowd: Arc<Notify>,
+    shared: Arc<Shared>,
 ) {
     // Responses are written whole, so there is nothing to wait for. It fails only if the socket was closed.
     let _ = stream.set_nodelay(true);
     let stage = Stage::new(limits);
     let service = service_fn({
-        let (stage, stop) = (stage.clone(), stop.clone());
-        move |request| handle(router.clone(), request, stage.clone(), stop.clone())
+        let unread = Arc::new(Semaphore::new(units(CONNECTION_ANSWERS_MAX) as usize));
+        let served = Served { stage: stage.clone(), stop: stop.clone(), shared: Arc::clone(&shared), unread };
+        move |request| served.clone().handle(router.clone(), request)
     });
     let builder = builder();
     let served = builder.serve_connection(TokioIo::new(Watched::new(stream, stage.clone())), service);
     let (mut served, mut stopped) = (pin!(served), pin!(stop.cancelled()));
     let mut timer = pin!(sleep_until(stage.deadline()));
-    let mut evicted = pin!(None);
+    let (mut evicted, mut pressed) = (pin!(None), pin!(None));
     let mut is_closing = false;
     poll_fn(|cx| {
         // An error here is the client's: it closed the connection or did not send HTTP. hyper has responded if possible.
@@ -224,7 +252,7 @@ async fn connection(
         let mut over = stage.over();
         if over.is_none() && stage.is_idle() {
             if evicted.is_none() {
-                evicted.set(Some(crowd.notified()));
+                evicted.set(Some(shared.crowd.notified()));
             }
             if evicted.as_mut().as_pin_mut().is_some_and(|notified| notified.poll(cx).is_ready()) {
                 evicted.set(None);
@@ -232,6 +260,18 @@ async fn connection(
             }
         } else {
             evicted.set(None);
+        }
+        if over.is_none() && stage.is_slow() {
+            if pressed.is_none() {
+                pressed.set(Some(shared.memory.notified()));
+            }
+            over = pressed
+                .as_mut()
+                .as_pin_mut()
+                .is_some_and(|notified| notified.poll(cx).is_ready())
+                .then_some(Over::Unread);
+        } else {
+            pressed.set(None);
         }
         if let Some(over) = over {
             over.count();
@@ -285,32 +325,96 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Handles one request. While the server stops, the response tells an HTTP/1 client to close the connection.
-async fn handle(
-    router: Router,
-    request: Request<Incoming>,
+/// The parts of a connection that its requests use.
+#[derive(Clone)]
+struct Served {
     stage: Stage,
     stop: CancellationToken,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let version = request.version();
-    let work = stage.begin(version == Version::HTTP_2);
-    let Ok(mut response) = router.oneshot(request.map(Body::new)).await;
-    if stop.is_cancelled() && version != Version::HTTP_2 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    shared: Arc<Shared>,
+    /// The memory of the connection's unread responses.
+    unread: Arc<Semaphore>,
+}
+
+impl Served {
+    /// Handles one request. While the server stops, the response tells an HTTP/1 client to close the connection.
+    async fn handle(
+        self,
+        router: Router,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let is_http2 = request.version() == Version::HTTP_2;
+        let work = self.stage.begin(is_http2);
+        let (stream, mut own) = if is_http2 {
+            let Ok(stream) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
+                self.shared.memory.notify_waiters();
+                return Ok(refusal(work));
+            };
+            (Some(stream), Arc::clone(&self.unread).acquire_many_owned(units(ANSWER_RESERVED)).await.ok())
+        } else {
+            (None, None)
+        };
+        let Ok(mut response) = router.oneshot(request.map(Body::new)).await;
+        if self.stop.is_cancelled() && !is_http2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if response.extensions().get::<Overloaded>().is_some() {
+            self.shared.memory.notify_waiters();
+        }
+        let mut held =
+            response.extensions_mut().remove::<Held>().and_then(|Held(memory)| Arc::into_inner(memory));
+        if let Some(size) = response.body().size_hint().exact() {
+            let size = units(usize::try_from(size).unwrap_or(usize::MAX)) as usize;
+            // A compressed response takes less than was held for it.
+            for memory in [&mut own, &mut held].into_iter().flatten() {
+                drop(memory.split(memory.num_permits().saturating_sub(size)));
+            }
+        }
+        let is_streamed = response.extensions().get::<Streamed>().is_some();
+        work.answered();
+        let receipt = Arc::new(Receipt { work, _stream: stream, _own: own, _held: held });
+        Ok(response.map(|body| ResponseBody { body, receipt, is_streamed }))
     }
-    let is_streamed = response.extensions().get::<Streamed>().is_some();
-    Ok(response.map(|body| ResponseBody { body, work, is_streamed }))
+}
+
+/// Refuses a request of HTTP/2 without anything that waits for the client to read.
+fn refusal(work: ActiveRequest) -> Response<ResponseBody> {
+    let receipt = Arc::new(Receipt { work, _stream: None, _own: None, _held: None });
+    let mut response = Response::new(ResponseBody { body: Body::empty(), receipt, is_streamed: false });
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The permits of a response, until the client has received all of it.
+struct Receipt {
+    work: ActiveRequest,
+    _stream: Option<OwnedSemaphorePermit>,
+    _own: Option<OwnedSemaphorePermit>,
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+/// Bytes on their way to the client. HTTP/2 takes a whole body into its own buffers as soon as the client reads one byte of it,
+/// so the receipt goes with the bytes.
+struct Sent {
+    bytes: Bytes,
+    _receipt: Arc<Receipt>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The body of a response. Its request is in progress until the client has received it.
 struct ResponseBody {
     body: Body,
-    work: ActiveRequest,
+    receipt: Arc<Receipt>,
     is_streamed: bool,
 }
 
 impl HttpBody for ResponseBody {
-    type Data = bytes::Bytes;
+    type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(
@@ -319,9 +423,10 @@ impl HttpBody for ResponseBody {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if self.is_streamed && frame.is_ready() {
-            self.work.restart();
+            self.receipt.work.restart();
         }
-        frame
+        let sent = |bytes| Bytes::from_owner(Sent { bytes, _receipt: Arc::clone(&self.receipt) });
+        frame.map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(sent))))
     }
 
     fn is_end_stream(&self) -> bool {

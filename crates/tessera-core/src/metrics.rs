@@ -110,9 +110,14 @@ pub const ALL: [Metric; 21] = [
         HTTP_CUT_OFF,
         Kind::Counter,
         &["reason"],
-        "Connections that were closed after exceeding a time limit.",
+        "Connections that were closed after exceeding a time limit, or because others needed their slot or memory.",
     ),
-    metric(HTTP_SHED, Kind::Counter, &[], "Requests that were rejected because of the concurrency limit."),
+    metric(
+        HTTP_SHED,
+        Kind::Counter,
+        &[],
+        "Requests that were rejected because of a limit on concurrent requests or their memory.",
+    ),
     metric(GRPC_CALLS, Kind::Counter, &["method", "code"], "gRPC calls that got a response."),
     metric(
         GRPC_CALL_SECONDS,

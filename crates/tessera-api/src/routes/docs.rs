@@ -1,14 +1,19 @@
 //! The API documentation in a browser, served from this program alone, without other servers.
 
+use crate::app::Static;
+use crate::encoding;
 use crate::error::Problem;
+use axum::Extension;
 use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use bytes::Bytes;
 use flate2::read::GzDecoder;
+use std::collections::HashMap;
 use std::io::{self, Read as _};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tessera_core::Error;
-use utoipa_swagger_ui::Config;
+use utoipa_swagger_ui::{Config, SwaggerFile};
 
 /// The committed document; a test compares it with the routes.
 const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
@@ -35,9 +40,60 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     Arc::new(config)
 });
 
+static OPENAPI: LazyLock<Document> = LazyLock::new(|| {
+    Document::new(HeaderValue::from_static("application/json"), Bytes::from_static(DOCUMENT.as_bytes()))
+});
+
+/// The parts of the page that were asked for, by their paths. Only parts that exist are kept, so their number is limited.
+static PARTS: LazyLock<Mutex<HashMap<String, Arc<Document>>>> = LazyLock::new(Mutex::default);
+
+/// A document that is the same for everybody. It is compressed once, and all responses share its bytes: a client that does not
+/// read them holds no memory.
+struct Document {
+    content_type: HeaderValue,
+    plain: Bytes,
+    packed: Option<Bytes>,
+}
+
+impl Document {
+    fn new(content_type: HeaderValue, plain: Bytes) -> Self {
+        let packed = encoding::gzip(&plain).ok().filter(|packed| packed.len() < plain.len());
+        Self { content_type, plain, packed }
+    }
+
+    fn of(file: SwaggerFile<'_>) -> io::Result<Self> {
+        let content_type = HeaderValue::from_str(&file.content_type);
+        let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        let bytes = Bytes::from(file.bytes.into_owned());
+        if !file.gzpipped {
+            return Ok(Self::new(content_type, bytes));
+        }
+        let mut plain = Vec::new();
+        GzDecoder::new(&*bytes).read_to_end(&mut plain)?;
+        Ok(Self { content_type, plain: plain.into(), packed: Some(bytes) })
+    }
+
+    /// Returns the document in a form that the client of a request accepts.
+    fn response(&self, request: &HeaderMap) -> Response {
+        // The encoding layer keeps this header only for clients that accept gzip.
+        let packed = self.packed.as_ref().filter(|_| request.contains_key(header::ACCEPT_ENCODING));
+        let headers = [
+            (header::CONTENT_TYPE, self.content_type.clone()),
+            (header::CACHE_CONTROL, HeaderValue::from_static(CACHE)),
+            (header::VARY, HeaderValue::from_static("accept-encoding")),
+        ];
+        let bytes = packed.unwrap_or(&self.plain).clone();
+        let mut response = (Extension(Static), headers, bytes).into_response();
+        if packed.is_some() {
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    }
+}
+
 /// Returns the OpenAPI document.
-pub async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, CACHE)], DOCUMENT).into_response()
+pub async fn openapi(headers: HeaderMap) -> Response {
+    OPENAPI.response(&headers)
 }
 
 /// Redirects to the page with a slash at the end, because its parts have relative paths.
@@ -51,46 +107,28 @@ pub async fn page(headers: HeaderMap) -> Response {
 }
 
 /// Returns a part of the page.
-pub async fn part(Path(path): Path<String>, headers_sent: HeaderMap) -> Response {
-    let file = match utoipa_swagger_ui::serve(&path, Arc::clone(&CONFIG)) {
-        Ok(Some(file)) => file,
+pub async fn part(Path(path): Path<String>, headers: HeaderMap) -> Response {
+    let document = match find(&path) {
+        Ok(Some(document)) => document,
         Ok(None) => return Problem::from(Error::not_found("resource", path)).into_response(),
-        Err(error) => {
-            let cause = error.to_string();
-            return Problem::from(Error::internal("Cannot create the page.", cause)).into_response();
-        }
-    };
-    // The encoding layer keeps this header only for clients that accept gzip.
-    let is_compressed = file.gzpipped && headers_sent.contains_key(header::ACCEPT_ENCODING);
-    let bytes =
-        if file.gzpipped && !is_compressed { decompress(&file.bytes) } else { Ok(file.bytes.into_owned()) };
-    let bytes = match bytes {
-        Ok(bytes) => bytes,
         Err(cause) => {
             return Problem::from(Error::internal("Cannot create the page.", cause)).into_response();
         }
     };
-    let headers: [(HeaderName, HeaderValue); 5] = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_str(&file.content_type)
-                .unwrap_or(HeaderValue::from_static("application/octet-stream")),
-        ),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::CACHE_CONTROL, HeaderValue::from_static(CACHE)),
-        (header::VARY, HeaderValue::from_static("accept-encoding")),
-    ];
-    let mut response = (StatusCode::OK, headers, bytes).into_response();
-    if is_compressed {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
+    let mut response = document.response(&headers);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
-/// Decompresses a part, for the few clients that do not accept gzip.
-fn decompress(compressed: &[u8]) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    GzDecoder::new(compressed).read_to_end(&mut bytes)?;
-    Ok(bytes)
+fn find(path: &str) -> Result<Option<Arc<Document>>, String> {
+    let mut parts = PARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(document) = parts.get(path) {
+        return Ok(Some(Arc::clone(document)));
+    }
+    let file = utoipa_swagger_ui::serve(path, Arc::clone(&CONFIG)).map_err(|error| error.to_string())?;
+    let Some(file) = file else { return Ok(None) };
+    let document = Arc::new(Document::of(file).map_err(|error| error.to_string())?);
+    parts.insert(path.to_owned(), Arc::clone(&document));
+    Ok(Some(document))
 }

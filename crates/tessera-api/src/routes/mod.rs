@@ -18,11 +18,11 @@ use crate::app::{self, App};
 use crate::error::Problem;
 use crate::{encoding, observe, openapi};
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tessera_core::models::text::quote;
 use tessera_core::{Code, Error};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -91,14 +91,18 @@ pub fn router(app: App) -> Router {
     guarded
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
-        .layer(from_fn_with_state(app.clone(), app::shed))
-        .layer(from_fn_with_state(app.clone(), app::authenticate))
-        .merge(open.merge(pages()).method_not_allowed_fallback(not_allowed))
-        .layer(DefaultBodyLimit::max(app::BODY_MAX))
         .layer(from_fn_with_state(app.clone(), app::limit_time))
+        .layer(from_fn_with_state(app.clone(), app::shed))
+        .layer(from_fn_with_state(app.clone(), app::receive))
+        .layer(from_fn_with_state(app.clone(), app::authenticate))
+        .merge(
+            open.merge(pages())
+                .method_not_allowed_fallback(not_allowed)
+                .layer(from_fn_with_state(app.clone(), app::limit_time)),
+        )
+        .layer(from_fn_with_state(app.clone(), app::limit_answers))
         .layer(CatchPanicLayer::custom(app::on_panic))
         .layer(from_fn(observe::observe))
-        .layer(encoding::gzip())
         .layer(from_fn(encoding::frame))
         .with_state(app)
 }
@@ -114,7 +118,7 @@ async fn not_allowed(method: Method, uri: axum::http::Uri) -> Response {
     }
     let detail = format!(
         "{} does not support {method}; the header Allow lists the methods that it supports.",
-        uri.path()
+        quote(uri.path())
     );
     Problem::from(Error::new(Code::MethodNotAllowed, detail)).into_response()
 }

@@ -20,13 +20,22 @@ struct State {
     limits: Limits,
     between: Between,
     is_http2: bool,
-    /// Start of each request in progress, or the time of the last progress of its response.
-    active: BTreeMap<u64, Instant>,
+    /// The requests in progress, in the order of their heads.
+    active: BTreeMap<u64, Active>,
     count: u64,
     /// Since when a response waits for a client that does not receive it. By then hyper has all of it and its request is done.
     unsent: Option<Instant>,
     stopping: Option<Instant>,
     closing: Option<Instant>,
+}
+
+/// A request in progress.
+#[derive(Debug, Clone, Copy)]
+struct Active {
+    /// Its start, or the time at which the client received the last part of its streamed response.
+    since: Instant,
+    /// Since when the response, or its next part, waits for the client to read it.
+    unread: Option<Instant>,
 }
 
 /// The stage while no request is in progress, and since when.
@@ -51,6 +60,8 @@ pub(super) enum Over {
     Idle,
     /// Idle, and another client needs the slot.
     Crowded,
+    /// The client has not read a response for a while, and others need the memory.
+    Unread,
     /// The server is stopping.
     Stopping,
 }
@@ -58,7 +69,7 @@ pub(super) enum Over {
 impl Over {
     /// Returns whether the connection must be closed without a graceful shutdown.
     pub(super) fn is_abrupt(self) -> bool {
-        matches!(self, Self::Header | Self::Request)
+        matches!(self, Self::Header | Self::Request | Self::Unread)
     }
 
     /// Counts the connections that were closed for a reason that matters to operators.
@@ -67,6 +78,7 @@ impl Over {
             Self::Header => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "header"),
             Self::Request => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "request"),
             Self::Crowded => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "crowded"),
+            Self::Unread => metrics::counter!(names::HTTP_CUT_OFF, "reason" => "unread"),
             Self::Idle | Self::Stopping => return,
         };
         counter.increment(1);
@@ -97,7 +109,7 @@ impl Stage {
         state.is_http2 = is_http2;
         state.count += 1;
         let number = state.count;
-        state.active.insert(number, Instant::now());
+        state.active.insert(number, Active { since: Instant::now(), unread: None });
         ActiveRequest { stage: self.clone(), number }
     }
 
@@ -150,9 +162,16 @@ impl Stage {
             && matches!(state.between, Between::Idle(_))
     }
 
-    /// Returns when the current stage must end.
+    /// Returns when the current stage must end, or when the client becomes slow, if that is earlier.
     pub(super) fn deadline(&self) -> Instant {
-        self.state().end().0
+        let state = self.state();
+        let (end, slow) = (state.end().0, state.slow_from().filter(|slow| *slow > Instant::now()));
+        slow.map_or(end, |slow| slow.min(end))
+    }
+
+    /// Returns whether a response has waited for the client for so long that others may need its memory more.
+    pub(super) fn is_slow(&self) -> bool {
+        self.state().slow_from().is_some_and(|slow| slow <= Instant::now())
     }
 
     /// Returns why the connection must close, if its deadline has passed.
@@ -163,13 +182,19 @@ impl Stage {
 }
 
 impl State {
+    /// When the client becomes slow, unless it reads until then.
+    fn slow_from(&self) -> Option<Instant> {
+        let unread = self.active.values().filter_map(|active| active.unread).min();
+        unread.map(|since| since + self.limits.unread)
+    }
+
     fn end(&self) -> (Instant, Over) {
         let limits = &self.limits;
         if let (Some(stopping), true, None) = (self.stopping, self.is_http2, self.closing) {
             // HTTP/2 can announce at once that it accepts no more requests (GOAWAY), even with requests in progress.
             return (stopping, Over::Stopping);
         }
-        let oldest = self.active.values().min().copied();
+        let oldest = self.active.values().map(|active| active.since).min();
         if let Some(since) = oldest.or(self.unsent) {
             return (since + limits.request, Over::Request);
         }
@@ -194,11 +219,17 @@ pub(super) struct ActiveRequest {
 }
 
 impl ActiveRequest {
+    /// Records that the response is ready.
+    pub(super) fn answered(&self) {
+        let unread = Some(Instant::now());
+        self.stage.state().active.entry(self.number).and_modify(|active| active.unread = unread);
+    }
+
     /// Restarts the time limit after the client has received a part of a streamed response.
     pub(super) fn restart(&self) {
         let mut state = self.stage.state();
         let now = Instant::now();
-        state.active.insert(self.number, now);
+        state.active.insert(self.number, Active { since: now, unread: Some(now) });
         state.unsent = state.unsent.map(|_| now);
     }
 }
@@ -314,7 +345,9 @@ mod tests {
     fn pass(stage: &Stage, seconds: u64) {
         let mut state = stage.state();
         let state = &mut *state;
-        for since in state.active.values_mut().chain(&mut state.unsent) {
+        let active =
+            state.active.values_mut().flat_map(|active| active.unread.iter_mut().chain([&mut active.since]));
+        for since in active.chain(&mut state.unsent) {
             *since -= Duration::from_secs(seconds);
         }
     }
@@ -339,5 +372,29 @@ mod tests {
         assert_eq!(stage.over(), None, "the last part has the full time");
         pass(&stage, 1);
         assert_eq!(stage.over(), Some(Over::Request));
+    }
+
+    #[test]
+    fn a_client_is_slow_when_a_response_has_waited_for_it_and_not_while_the_handler_works() {
+        let limits = Limits { unread: Duration::from_secs(5), ..Limits::default() };
+        let stage = Stage::new(limits);
+        let request = stage.begin(true);
+        pass(&stage, 20);
+        assert!(!stage.is_slow());
+        request.answered();
+        pass(&stage, 4);
+        assert!(!stage.is_slow());
+        assert!(
+            stage.deadline() < Instant::now() + Duration::from_secs(2),
+            "it is looked at when it becomes slow"
+        );
+        pass(&stage, 1);
+        assert!(stage.is_slow());
+        request.restart();
+        assert!(!stage.is_slow(), "a part was received");
+        pass(&stage, 5);
+        assert!(stage.is_slow());
+        drop(request);
+        assert!(!stage.is_slow());
     }
 }

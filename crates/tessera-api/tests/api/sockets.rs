@@ -3,10 +3,13 @@
 use super::desk::{Desk, TOKEN};
 use super::wire::{Client, LONG, SHORT, SOON, Served, gated};
 use axum::body::Body;
+use axum::http::Request;
 use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use futures::stream;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tessera_api::app::Load;
@@ -250,4 +253,104 @@ async fn searches_whose_clients_hang_up_end_in_postgresql_and_keep_nobody_waitin
     };
     timeout(SOON, taken).await.unwrap();
     desk.get("/api/tickets").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_body_that_arrives_slowly_takes_no_place_that_others_need() {
+    let load = Load { at_work: 1, ..Load::default() };
+    let desk = Desk::open_with(|app| app.with_load(load)).await;
+    let server = Served::start(desk.router(), LONG).await;
+    let head = |length: usize| {
+        format!(
+            "POST /api/tickets HTTP/1.1\r\nHost: desk\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        )
+    };
+    let body = r#"{"queue": "Support", "subject": "Late"}"#;
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.connect().await;
+        client.say(&head(body.len())).await;
+        // The server is reading the body.
+        assert!(client.hear().await.0.starts_with("http/1.1 100"));
+        client.say(&body[..10]).await;
+        slow.push(client);
+    }
+    desk.post("/api/tickets", json!({ "queue": "Support", "subject": "At once" })).await.expect(201);
+    for client in &mut slow {
+        assert!(client.is_waiting());
+        client.say(&body[10..]).await;
+        assert!(client.hear().await.0.starts_with("http/1.1 201"));
+    }
+}
+
+/// A client of HTTP/2 that lets the server send no byte of a body.
+async fn reads_nothing(server: &Served) -> hyper::client::conn::http2::SendRequest<Body> {
+    let stream = TokioIo::new(server.connect().await.into_stream());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (client, connection) = builder.initial_stream_window_size(0).handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn unread_responses_are_limited_and_who_does_not_read_gives_way() {
+    let load = Load { answers: 100 * 1024, ..Load::default() };
+    let desk = Desk::open_with(|app| app.with_load(load)).await;
+    desk.create(json!({ "content": "x".repeat(40_000) })).await;
+    let server = Served::start(desk.router(), Limits { unread: SHORT, ..LONG }).await;
+    let ask = || {
+        let request = Request::get("http://desk/api/tickets/1/transactions")
+            .header("authorization", format!("Bearer {TOKEN}"));
+        request.body(Body::empty()).unwrap()
+    };
+    let mut client = reads_nothing(&server).await;
+    let mut unread = Vec::new();
+    for expected in [200, 200, 503, 503] {
+        let response = timeout(SOON, client.send_request(ask())).await.unwrap().unwrap();
+        assert_eq!(response.status(), expected);
+        unread.push(response);
+    }
+    // Somebody else is refused as well, and that ends the connection that holds the memory.
+    let told = async {
+        loop {
+            let mut other = reads_nothing(&server).await;
+            if other.send_request(ask()).await.unwrap().status() == 200 {
+                break;
+            }
+        }
+    };
+    timeout(SOON, told).await.expect("the memory is given back");
+    let ended = timeout(SOON, axum::body::to_bytes(Body::new(unread.remove(0).into_body()), usize::MAX))
+        .await
+        .unwrap();
+    assert!(ended.is_err(), "the connection was closed");
+    // Small responses need no memory.
+    desk.get("/api/tickets/1").await.expect(200);
+}
+
+#[tokio::test]
+async fn the_unread_responses_of_one_connection_hold_up_only_its_own_requests() {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let large = move || async move {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Bytes::from(vec![b'x'; 2 * 1024 * 1024])
+    };
+    let router = Router::new().route("/", get(large)).route("/small", get(|| async { "here" }));
+    let server = Served::start(router, LONG).await;
+    let mut client = reads_nothing(&server).await;
+    let ask = |path: &str| Request::get(format!("http://desk{path}")).body(Body::empty()).unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..16 {
+        unread.push(timeout(SOON, client.send_request(ask("/"))).await.unwrap().unwrap());
+    }
+    let waiting = tokio::spawn(client.send_request(ask("/")));
+    let mut other = server.connect().await;
+    other.ask("/small").await;
+    assert_eq!(other.hear().await.1, "here");
+    assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 16);
+    assert!(!waiting.is_finished());
+    unread.truncate(15);
+    timeout(SOON, waiting).await.expect("its turn has come").unwrap().unwrap();
 }

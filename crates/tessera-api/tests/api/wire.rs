@@ -18,8 +18,15 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// A limit that a test waits for.
 pub const SHORT: Duration = Duration::from_millis(300);
 /// Limits that no test reaches.
-pub const LONG: Limits =
-    Limits { header: SOON, idle: SOON, request: SOON, connections: 1_024, linger: SOON, drain: SOON };
+pub const LONG: Limits = Limits {
+    header: SOON,
+    idle: SOON,
+    request: SOON,
+    unread: SOON,
+    connections: 1_024,
+    linger: SOON,
+    drain: SOON,
+};
 
 /// A server that runs.
 pub struct Served {

@@ -178,7 +178,7 @@ codes! {
         user: "send it again",
         operator: "if this recurs, find the session that holds the lock (`pg_stat_activity`, `pg_locks`)";
     Overloaded: "overloaded", Busy, "Service overloaded",
-        meaning: "the limit of 256 concurrent requests is reached",
+        meaning: "the limit of 256 concurrent requests, or of the memory for bodies and unread responses, is reached",
         user: "send it again after `Retry-After`",
         operator: "check `tessera_http_shed_total`; the machine is overloaded";
     BodyTooSlow: "body_too_slow", Malformed, "Request timed out",
