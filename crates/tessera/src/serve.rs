@@ -30,30 +30,49 @@ use tessera_core::models::secret::Secret;
 use tessera_grpc::{Address, Listener};
 use time::Date;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Interval of the maintenance of tables.
 const MAINTENANCE_EVERY: Duration = Duration::from_secs(3_600);
-/// Exit code after a second signal.
+/// Exit code after a second signal, and after a stop that took too long.
 const EXIT_AT_ONCE: i32 = 1;
+/// Time limit of a stop until the embedded PostgreSQL is stopped: 10 s for requests, [`WORKERS_MAX`] for deliveries, [`CLOSE_MAX`]
+/// for connections, and some to spare. Something hangs if it takes longer, and the process ends without it.
+const STOP_MAX: Duration = Duration::from_secs(40);
+/// Time limit for the workers: 10 s for attempts and 10 s to record their outcomes, and some to spare. They take longer only if the
+/// database hangs.
+const WORKERS_MAX: Duration = Duration::from_secs(22);
+/// Time limit for closing the connections to the database, which does not answer if it hangs.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// The database, the token's file or the address is unavailable.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let stop = on_signal()?;
+    let (stop, stopped) = on_signal()?;
     raise_file_limit();
     let http = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (http.listen, TESSERA_HTTP__LISTEN)", config.listen))?;
     let grpc = open_listener(config).await?;
-    let database = Database::own(config).await?;
+    let Some(database) = unless_stopped(&stop, Database::own(config)).await else { return Ok(()) };
+    let database = database?;
     let served = serve(config, &database, (http, grpc), stop).await;
+    stopped.cancel();
     database.close().await?;
     served
+}
+
+/// Waits for a step of the start, which takes long if the database hangs; `None` if the process is to stop before it is done.
+async fn unless_stopped<T>(stop: &CancellationToken, step: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        done = step => Some(done),
+    }
 }
 
 async fn serve(
@@ -63,15 +82,24 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let pools = Pools::new(&database.options(), config.pool_sizes);
-    pools.check_settings().await?;
-    migrate::run_on(database).await?;
-    // Requests need the partitions. The rest of the maintenance may take long and runs while requests are served.
-    maintenance::make_partitions(&pools.write, clock::now()).await;
+    let prepared = async {
+        pools.check_settings().await?;
+        migrate::run_on(database).await?;
+        // Requests need the partitions. The rest of the maintenance may take long and runs while requests are served.
+        maintenance::make_partitions(&pools.write, clock::now()).await;
+        anyhow::Ok(())
+    };
+    match unless_stopped(&stop, prepared).await {
+        Some(prepared) => prepared?,
+        None => return Ok(()),
+    }
     let guard = Guard::new(config.webhook_allow.clone());
     let (mail, mail_to) = mail_transport(config)?;
     let mail_to = if config.sends(&DeliveryKind::Email) { mail_to } else { "connectors".to_owned() };
     let transports = Arc::new(Transports { mail, webhook: WebhookTransport::new(guard.clone())? });
-    let tessera = Arc::new(Tessera::open(pools.clone(), config.installation(), Arc::new(guard)).await?);
+    let opened = Tessera::open(pools.clone(), config.installation(), Arc::new(guard));
+    let Some(tessera) = unless_stopped(&stop, opened).await else { return Ok(()) };
+    let tessera = Arc::new(tessera?);
     let address = http.local_addr()?;
     let router = router(config, Arc::clone(&tessera), &stop)?;
     // From here on, nothing can fail.
@@ -107,9 +135,16 @@ async fn serve(
     }
     maintenance.abort();
     if let Some(workers) = workers {
-        workers.stop().await;
+        if tokio::time::timeout(WORKERS_MAX, workers.stop()).await.is_err() {
+            tracing::warn!(
+                "the workers did not end within {} s; their deliveries are repeated",
+                WORKERS_MAX.as_secs()
+            );
+        }
     }
-    pools.close().await;
+    if tokio::time::timeout(CLOSE_MAX, pools.close()).await.is_err() {
+        tracing::warn!("the database did not close its connections within {} s", CLOSE_MAX.as_secs());
+    }
     Ok(())
 }
 
@@ -253,30 +288,54 @@ fn raise_file_limit() {
     }
 }
 
-/// Returns a token that the first SIGINT or SIGTERM cancels; a second one ends the process immediately.
-fn on_signal() -> anyhow::Result<CancellationToken> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let stop = CancellationToken::new();
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        next().await;
-        tracing::info!(
-            "stopping: finishing requests and deliveries in progress; send a second signal to stop immediately"
-        );
-        notify::stopping();
-        Failpoint::Stopping.pass();
-        stopping.cancel();
-        next().await;
-        tracing::warn!("stopped immediately; deliveries in progress are repeated after the next start");
-        std::process::exit(EXIT_AT_ONCE);
-    });
-    Ok(stop)
+/// Returns a token that the first SIGINT or SIGTERM cancels, and one to cancel when all that may hang has stopped. A second signal
+/// ends the process immediately, and so does a stop that takes longer than [`STOP_MAX`].
+///
+/// The signals have a thread and a runtime of their own, so that nothing that occupies the others delays them.
+fn on_signal() -> anyhow::Result<(CancellationToken, CancellationToken)> {
+    let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let watch = watch_signals(signals, stop.clone(), stopped.clone());
+    std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(watch))?;
+    Ok((stop, stopped))
+}
+
+async fn watch_signals(
+    (mut interrupt, mut terminate): (Signal, Signal),
+    stop: CancellationToken,
+    stopped: CancellationToken,
+) {
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    next().await;
+    tracing::info!(
+        "stopping: finishing requests and deliveries in progress; send a second signal to stop immediately"
+    );
+    notify::stopping();
+    Failpoint::Stopping.pass();
+    stop.cancel();
+    let hangs = async {
+        tokio::time::sleep(STOP_MAX).await;
+        if stopped.is_cancelled() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = next() => tracing::warn!("stopped immediately; deliveries in progress are repeated after the next start"),
+        () = hangs => tracing::error!(
+            "stopped by force: not everything ended within {} s; deliveries in progress are repeated after the next start",
+            STOP_MAX.as_secs()
+        ),
+    }
+    std::process::exit(EXIT_AT_ONCE);
 }
 
 #[cfg(test)]

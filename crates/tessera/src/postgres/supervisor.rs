@@ -25,9 +25,11 @@ const READY: Duration = Duration::from_secs(3600);
 /// Interval for reporting a long wait.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// Time limit for a fast stop, before an immediate one (with recovery at the next start).
-const STOP: Duration = Duration::from_secs(60);
-/// Time limit for an immediate stop: PostgreSQL kills its own processes after 5 s.
+const STOP: Duration = Duration::from_secs(50);
+/// Time limit for an immediate stop, before it is killed: PostgreSQL kills its own processes after 5 s.
 const QUIT: Duration = Duration::from_secs(10);
+/// Time limit for the end of a killed server.
+const KILL: Duration = Duration::from_secs(5);
 /// Attempts of the first start, over 3 s: processes of a killed server may need a moment to exit.
 const FIRST_ATTEMPTS: u32 = 6;
 /// The first and the longest wait between attempts; each wait is twice the one before.
@@ -193,9 +195,9 @@ impl Server {
         }
     }
 
-    /// Stops the server: fast first, then immediately.
+    /// Stops the server: fast first, then immediately, and then by force, as a server that hangs hears no signal.
     fn stop(mut self, layout: &Layout) {
-        for (signal, limit) in [(Signal::SIGINT, STOP), (Signal::SIGQUIT, QUIT)] {
+        for (signal, limit) in [(Signal::SIGINT, STOP), (Signal::SIGQUIT, QUIT), (Signal::SIGKILL, KILL)] {
             if self.ended(layout).is_some() {
                 return;
             }

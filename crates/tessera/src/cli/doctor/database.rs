@@ -1,13 +1,16 @@
 //! Checks of the database: availability, safety, versions, free connections, and the state of deliveries.
 
+use std::sync::Arc;
+
 use sqlx::{Connection as _, PgConnection};
 use tessera_core::db::Pools;
 use tessera_core::db::ops::doctor::{self, Deliveries, ServerInfo};
 use tessera_core::db::ops::maintenance::missing_partitions;
 use tessera_core::desk::clock;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
-use super::{Finding, outside, span, without_password};
+use super::{CHECK_MAX, Finding, blocking, outside, silence, span, without_password};
 use crate::cli::backup::size;
 use crate::config::Config;
 use crate::database::Database;
@@ -22,54 +25,76 @@ const IDLE_MAX: f64 = 60.0;
 const CLOCK_WARNING: f64 = 2.0;
 /// Clock difference above which receivers may reject signed webhooks (they allow 5 minutes), in seconds.
 const CLOCK_MAX: f64 = 60.0;
+/// Webhook endpoints that are checked at most.
+const ENDPOINTS_MAX: i64 = 100;
 /// Age of the oldest due delivery above which apparently nobody sends them, in seconds.
 const OVERDUE_WARNING: f64 = 60.0;
 
-/// Checks the database.
-pub(super) async fn check(config: &Config, database: &Database) -> Vec<Finding> {
+/// Checks the database. Each check has its own time limit; once the database does not respond, the others are not tried.
+pub(super) async fn check(config: &Config, database: &Arc<Database>, report: &mut impl FnMut(Vec<Finding>)) {
     let place = match &config.database_url {
         Some(url) => without_password(url),
         None => format!("embedded in {}", config.data_dir.join("postgres").display()),
     };
-    let mut db = match PgConnection::connect_with(&database.options()).await {
-        Ok(db) => db,
-        Err(error) => {
+    let mut db = match timeout(CHECK_MAX, PgConnection::connect_with(&database.options())).await {
+        Ok(Ok(db)) => db,
+        Ok(Err(error)) => {
             let advice =
                 "check that PostgreSQL runs there, the name and password in database.url, and pg_hba.conf";
-            return vec![Finding::failed("database", format!("{place}: {error}"), advice)];
+            return report(vec![Finding::failed("database", format!("{place}: {error}"), advice)]);
         }
+        Err(_) => return report(vec![silence("database", &place)]),
     };
     let before = clock::now();
-    let server = match doctor::server(&mut db).await {
-        Ok(server) => server,
-        Err(error) => return vec![refused(&place, error)],
+    let server = match timeout(CHECK_MAX, doctor::server(&mut db)).await {
+        Ok(Ok(server)) => server,
+        Ok(Err(error)) => return report(vec![refused(&place, error)]),
+        Err(_) => return report(vec![silence("database", &place)]),
     };
     let ours = before + (clock::now() - before) / 2;
-    let mut findings = vec![
+    report(vec![
         version(&server, &place),
         safety(&server, database.is_embedded()),
         connections(&server, config.pool_sizes.total()),
         session(config, database).await,
         idle(&server),
         clocks(&server, ours),
-        programs(config, database, &server),
-        schema(&mut db).await,
-    ];
+    ]);
+    let (is_external, tools) = (config.database_url.is_some(), Arc::clone(database));
+    let major = u32::try_from(server.version / 10_000).unwrap_or_default();
+    report(blocking("versions", move || vec![programs(is_external, &tools, major)]).await);
+    let Ok(found) = timeout(CHECK_MAX, doctor::schema(&mut db)).await else {
+        return report(vec![silence("schema", &place)]);
+    };
+    let is_migrated = matches!(found, Ok(Some(_)));
+    report(vec![schema(found)]);
     // Before the first migration there is nothing more to check.
-    if doctor::schema(&mut db).await.is_ok_and(|schema| schema.is_some()) {
-        findings.push(match doctor::deliveries(&mut db, ours).await {
-            Ok(seen) => deliveries(&seen),
-            Err(error) => refused("the deliveries", error),
-        });
-        findings.push(match missing_partitions(&mut db, ours).await {
-            Ok(missing) => partitions(&missing),
-            Err(error) => refused("the partitions", error),
-        });
-        findings.extend(outside::webhooks(config, &mut db).await);
+    if !is_migrated {
+        return;
+    }
+    let Ok(found) = timeout(CHECK_MAX, doctor::deliveries(&mut db, ours)).await else {
+        return report(vec![silence("deliveries", &place)]);
+    };
+    report(vec![match found {
+        Ok(seen) => deliveries(&seen),
+        Err(error) => refused("the deliveries", error),
+    }]);
+    let Ok(found) = timeout(CHECK_MAX, missing_partitions(&mut db, ours)).await else {
+        return report(vec![silence("partitions", &place)]);
+    };
+    report(vec![match found {
+        Ok(missing) => partitions(&missing),
+        Err(error) => refused("the partitions", error),
+    }]);
+    let Ok(urls) = timeout(CHECK_MAX, doctor::webhook_urls(&mut db, ENDPOINTS_MAX)).await else {
+        return report(vec![silence("webhooks", &place)]);
+    };
+    match urls {
+        Ok(urls) => report(outside::webhooks(config, &urls).await),
+        Err(error) => report(vec![refused("the webhooks", error)]),
     }
     // Everything was checked; a failure to close does not matter.
-    let _ = db.close().await;
-    findings
+    let _ = timeout(CHECK_MAX, db.close()).await;
 }
 
 fn refused(what: &str, error: tessera_core::Error) -> Finding {
@@ -176,15 +201,15 @@ fn clocks(server: &ServerInfo, ours: OffsetDateTime) -> Finding {
 }
 
 /// Checks for the programs that a start and a backup need, of the server's major version.
-fn programs(config: &Config, database: &Database, server: &ServerInfo) -> Finding {
+fn programs(is_external: bool, database: &Database, major: u32) -> Finding {
     let program = env!("CARGO_PKG_VERSION");
-    match database.tools(u32::try_from(server.version / 10_000).unwrap_or_default()) {
+    match database.tools(major) {
         Ok(tools) => Finding::good(
             "versions",
             format!("Tessera {program}; pg_dump for backups is in {}", tools.bin().display()),
         ),
         Err(error) => {
-            let what = if config.database_url.is_some() {
+            let what = if is_external {
                 "backups need them; the package postgresql-client of that version is enough"
             } else {
                 "backups need them"
@@ -194,9 +219,9 @@ fn programs(config: &Config, database: &Database, server: &ServerInfo) -> Findin
     }
 }
 
-async fn schema(db: &mut PgConnection) -> Finding {
+fn schema(found: tessera_core::Result<Option<i64>>) -> Finding {
     let ours = doctor::newest_schema();
-    match doctor::schema(db).await {
+    match found {
         Ok(Some(schema)) if schema == ours => {
             Finding::good("schema", format!("migration {schema}, the newest that this Tessera knows"))
         }

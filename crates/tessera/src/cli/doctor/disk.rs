@@ -18,25 +18,31 @@ const FREE_WARNING: u64 = 2 * 1024 * 1024 * 1024;
 /// Share of free space below which there is a warning, in percent of the disk.
 const FREE_WARNING_SHARE: u64 = 5;
 
-/// Checks the data directory, the embedded cluster's, and the token's file.
-pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let dir = &config.data_dir;
-    if !dir.exists() {
-        let seen = format!("{} does not exist", dir.display());
-        return vec![Finding::warning(
-            "disk",
-            seen,
-            "the first `tessera serve` creates it; check data_dir if it existed before",
-        )];
-    }
-    let mut findings = vec![free(dir), writable(dir)];
+/// Returns the checks of the data directory, the embedded cluster's, and the token's file. Each may block on its own file system.
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    let dir = config.data_dir.clone();
     // The cluster's directory may be a link to another disk.
-    let cluster = dir.join("postgres/data");
-    if config.database_url.is_none() && cluster.exists() {
-        findings.push(free(&cluster));
+    let cluster = config.database_url.is_none().then(|| dir.join("postgres/data"));
+    let token = config.clone();
+    vec![
+        Box::new(move || data_dir(&dir)),
+        Box::new(move || {
+            cluster.filter(|cluster| cluster.exists()).map(|cluster| free(&cluster)).into_iter().collect()
+        }),
+        Box::new(move || token_file(&token).into_iter().collect()),
+    ]
+}
+
+/// A check on a thread that may block.
+type Check = Box<dyn FnOnce() -> Vec<Finding> + Send>;
+
+fn data_dir(dir: &Path) -> Vec<Finding> {
+    if dir.exists() {
+        return vec![free(dir), writable(dir)];
     }
-    findings.extend(token(config));
-    findings
+    let seen = format!("{} does not exist", dir.display());
+    let advice = "the first `tessera serve` creates it; check data_dir if it existed before";
+    vec![Finding::warning("disk", seen, advice)]
 }
 
 fn free(dir: &Path) -> Finding {
@@ -85,9 +91,9 @@ fn writable(dir: &Path) -> Finding {
     }
 }
 
-fn token(config: &Config) -> Option<Finding> {
+fn token_file(config: &Config) -> Option<Finding> {
     let path = config.data_dir.join(admin_token::FILE);
-    if config.admin_token.is_some() {
+    if config.admin_token.is_some() || !config.data_dir.exists() {
         return None;
     }
     let metadata = match fs::metadata(&path) {

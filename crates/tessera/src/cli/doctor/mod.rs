@@ -5,10 +5,13 @@ mod disk;
 mod outside;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use tessera_core::models::secret::Secret;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::config::{Config, Surroundings};
 use crate::database::Database;
@@ -17,6 +20,8 @@ use crate::database::Database;
 const CHECK_MAX: Duration = Duration::from_secs(20);
 /// Time limit for starting the embedded PostgreSQL for a check, if no server runs it.
 const START_MAX: Duration = Duration::from_secs(60);
+/// Time limit for stopping it after the checks; the kernel stops it when the process ends.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
 
 /// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,16 +79,18 @@ impl fmt::Display for Finding {
 /// # Errors
 /// A check failed; all findings were printed.
 pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
-    let config = match Config::load(surroundings) {
-        Ok(config) => config,
-        Err(error) => {
-            for fault in &error.faults {
-                say!("{}", Finding::failed("settings", fault, "fix this setting; the other checks need it"));
+    let config = match settings(surroundings).await {
+        Ok((config, found)) => {
+            say!("{found}");
+            config
+        }
+        Err(findings) => {
+            for finding in findings {
+                say!("{finding}");
             }
-            bail!("the settings are invalid, so nothing else was checked");
+            bail!("the settings are invalid or unreadable, so nothing else was checked");
         }
     };
-    say!("{}", Finding::good("settings", Config::sources(surroundings)));
     let (mut checks, mut warnings, mut failed) = (1, 0, 0);
     let mut report = |findings: Vec<Finding>| {
         for finding in findings {
@@ -93,10 +100,12 @@ pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
             failed += u32::from(finding.verdict == Verdict::Failed);
         }
     };
-    report(disk::check(&config));
+    for check in disk::checks(&config) {
+        report(blocking("disk", check).await);
+    }
     report(within("server", outside::server(&config)).await);
     report(within("mail", outside::mail(&config)).await);
-    report(of_database(&config).await);
+    of_database(&config, &mut report).await;
     if failed > 0 {
         bail!("{failed} of {checks} checks failed");
     }
@@ -104,48 +113,88 @@ pub async fn run(surroundings: &Surroundings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Reads the settings, which may be on a file system that does not respond.
+async fn settings(surroundings: &Surroundings) -> Result<(Config, Finding), Vec<Finding>> {
+    let surroundings = surroundings.clone();
+    let load = move || match Config::load(&surroundings) {
+        Ok(config) => Ok((config, Finding::good("settings", Config::sources(&surroundings)))),
+        Err(error) => {
+            let advice = "fix this setting; the other checks need it";
+            Err(error.faults.iter().map(|fault| Finding::failed("settings", fault, advice)).collect())
+        }
+    };
+    let loaded = timeout(CHECK_MAX, spawn_blocking(load)).await;
+    loaded.map_err(|_| vec![silence("settings", "a file of the settings")])?.unwrap_or_else(|error| {
+        Err(vec![Finding::failed("settings", error.to_string(), "report this error")])
+    })
+}
+
 /// Runs the checks that need the database, without creating it.
-async fn of_database(config: &Config) -> Vec<Finding> {
-    if !Database::exists(config) {
-        let seen = format!("{} has no database yet", config.data_dir.display());
-        return vec![Finding::warning("database", seen, "the first `tessera serve` creates it")];
+async fn of_database(config: &Config, report: &mut impl FnMut(Vec<Finding>)) {
+    let exists = {
+        let config = config.clone();
+        timeout(CHECK_MAX, spawn_blocking(move || Database::exists(&config))).await
+    };
+    match exists {
+        Err(_) => return report(vec![silence("database", &config.data_dir.display().to_string())]),
+        Ok(Ok(false)) => {
+            let seen = format!("{} has no database yet", config.data_dir.display());
+            return report(vec![Finding::warning("database", seen, "the first `tessera serve` creates it")]);
+        }
+        Ok(_) => {}
     }
-    let started = tokio::time::timeout(START_MAX, Database::share(config)).await;
-    let database = match started {
-        Ok(Ok(database)) => database,
+    let database = match timeout(START_MAX, Database::share(config)).await {
+        Ok(Ok(database)) => Arc::new(database),
         Ok(Err(error)) => {
-            return vec![Finding::failed("database", format!("{error:#}"), "do what the message says")];
+            return report(vec![Finding::failed(
+                "database",
+                format!("{error:#}"),
+                "do what the message says",
+            )]);
         }
         Err(_) => {
             let seen = format!("the embedded PostgreSQL was not ready after {} s", START_MAX.as_secs());
-            return vec![Finding::failed(
-                "database",
-                seen,
-                "see postgres/postgres.log in data_dir; recovery after a crash can take minutes",
-            )];
+            let advice = "see postgres/postgres.log in data_dir; recovery after a crash can take minutes";
+            return report(vec![Finding::failed("database", seen, advice)]);
         }
     };
-    let mut findings = within("database", database::check(config, &database)).await;
-    if let Err(error) = database.close().await {
-        findings.push(Finding::failed(
-            "database",
-            format!("{error:#}"),
-            "check whether PostgreSQL is still running",
-        ));
-    }
-    findings
+    database::check(config, &database, report).await;
+    let Some(database) = Arc::into_inner(database) else { return };
+    let closed = timeout(CLOSE_MAX, database.close()).await;
+    let failed = match closed {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => format!("the embedded PostgreSQL did not stop within {} s", CLOSE_MAX.as_secs()),
+    };
+    report(vec![Finding::failed("database", failed, "check whether PostgreSQL is still running")]);
 }
 
 /// Runs a check with its time limit.
 async fn within(about: &'static str, check: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
-    tokio::time::timeout(CHECK_MAX, check).await.unwrap_or_else(|_| {
-        let seen = format!("no response within {} s", CHECK_MAX.as_secs());
-        vec![Finding::failed(
-            about,
-            seen,
-            "find out what blocks it: the network, or a server that does not respond",
-        )]
-    })
+    timeout(CHECK_MAX, check).await.unwrap_or_else(|_| vec![silence(about, "")])
+}
+
+/// Runs a check that may block, such as on a network file system that does not respond, with its time limit. The process does
+/// not wait for it at its end.
+async fn blocking(
+    about: &'static str,
+    check: impl FnOnce() -> Vec<Finding> + Send + 'static,
+) -> Vec<Finding> {
+    let done = async {
+        let advice = "report this error";
+        spawn_blocking(check)
+            .await
+            .unwrap_or_else(|error| vec![Finding::failed(about, error.to_string(), advice)])
+    };
+    within(about, done).await
+}
+
+/// The finding of a check that took too long.
+fn silence(about: &'static str, what: &str) -> Finding {
+    let what = if what.is_empty() { String::new() } else { format!(" from {what}") };
+    let seen = format!("no response{what} within {} s", CHECK_MAX.as_secs());
+    let advice = "find out what blocks it: the network, a disk, or a server that does not respond";
+    Finding::failed(about, seen, advice)
 }
 
 /// Returns a URL without its password and its query.

@@ -9,23 +9,20 @@ use std::time::Duration;
 use futures::future::join_all;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use sqlx::PgConnection;
-use tessera_core::db::ops::doctor;
 use tessera_core::delivery::guard::Guard;
 use tessera_core::delivery::smtp::SmtpTransport;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::Finding;
+use super::{CHECK_MAX, Finding, silence};
 use crate::config::Config;
 
 /// Time limit for the health check of Tessera's own server.
 const HEALTH_MAX: Duration = Duration::from_secs(3);
 /// Time limit for resolving a receiver's name and for connecting to it, the same as for attempts.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Webhook endpoints that are checked at most.
-const ENDPOINTS_MAX: i64 = 100;
 
 /// Checks that Tessera's own server responds.
 pub(super) async fn server(config: &Config) -> Vec<Finding> {
@@ -92,13 +89,7 @@ pub(super) async fn mail(config: &Config) -> Vec<Finding> {
 }
 
 /// Checks that each receiver that an enabled scrip uses is allowed and reachable.
-pub(super) async fn webhooks(config: &Config, db: &mut PgConnection) -> Vec<Finding> {
-    let urls = match doctor::webhook_urls(db, ENDPOINTS_MAX).await {
-        Ok(urls) => urls,
-        Err(error) => {
-            return vec![Finding::failed("webhooks", error.to_string(), "see PostgreSQL's log")];
-        }
-    };
+pub(super) async fn webhooks(config: &Config, urls: &[String]) -> Vec<Finding> {
     let origins: BTreeSet<String> = urls
         .iter()
         .filter_map(|url| Url::parse(url).ok())
@@ -108,12 +99,18 @@ pub(super) async fn webhooks(config: &Config, db: &mut PgConnection) -> Vec<Find
         return vec![Finding::good("webhooks", "no enabled scrip sends webhooks")];
     }
     let guard = Guard::new(config.webhook_allow.clone());
-    let tls = tls();
+    let Ok(Ok(tls)) = timeout(CHECK_MAX, spawn_blocking(tls)).await else {
+        return vec![silence("webhooks", "the certificates of this machine")];
+    };
     join_all(origins.into_iter().map(|origin| endpoint(origin, &guard, &tls))).await
 }
 
+/// Checks one receiver within the time limit of a check, however many addresses it has.
 async fn endpoint(origin: String, guard: &Guard, tls: &Arc<ClientConfig>) -> Finding {
-    match reach(&origin, guard, tls).await {
+    let reached = timeout(CHECK_MAX, reach(&origin, guard, tls)).await;
+    match reached
+        .unwrap_or_else(|_| Err(Unreached::Away(format!("no response within {} s", CHECK_MAX.as_secs()))))
+    {
         Ok(seen) => Finding::good("webhooks", format!("{origin}: {seen}")),
         // The guard's message already says how to allow an address.
         Err(Unreached::Refused(seen)) => Finding::failed(
@@ -201,7 +198,7 @@ async fn handshake(stream: TcpStream, mut session: ClientConnection) -> io::Resu
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(CONNECT_MAX))?;
     stream.set_write_timeout(Some(CONNECT_MAX))?;
-    let shaken = tokio::task::spawn_blocking(move || {
+    let shaken = spawn_blocking(move || {
         while session.is_handshaking() {
             session.complete_io(&mut stream)?;
         }
