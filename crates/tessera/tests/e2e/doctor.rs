@@ -1,5 +1,7 @@
 //! `tessera doctor`: reports problems, with and without a running server, and sends nothing.
 
+use std::net::TcpListener;
+
 use serde_json::json;
 
 use crate::mail::MailServer;
@@ -98,4 +100,31 @@ async fn an_unreachable_database_and_an_invalid_setting_are_reported() {
 
     let ran = server.run(&["doctor"], &[("TESSERA_HTTP__PORT", "1"), ("TESSERA_NAME", "")]);
     assert!(!ran.ok && lines(&ran, "settings").len() == 2, "{ran:?}");
+}
+
+#[tokio::test]
+async fn the_checks_end_although_the_database_the_mail_server_and_a_file_do_not_respond() {
+    let server = Server::start(&[]).await;
+    // They accept connections, and say nothing.
+    let (database, mail) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = |scheme: &str, silent: &TcpListener| format!("{scheme}://{}", silent.local_addr().unwrap());
+    // Opening it for reading waits for a writer, as a network file system waits for its server.
+    let token = server.data().join("silent-token");
+    nix::unistd::mkfifo(&token, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (database, mail) = (url("postgres", &database), url("smtp", &mail));
+    let vars = [("TESSERA_DATABASE__URL", format!("{database}/tessera")), ("TESSERA_MAIL__SMTP_URL", mail)];
+    let vars = vars.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let ran = server.run(&["doctor"], &vars);
+    assert!(!ran.ok, "{ran:?}");
+    for about in ["mail", "database"] {
+        assert!(lines(&ran, about)[0].starts_with("failed "), "{about}: {ran:?}");
+    }
+    assert!(lines(&ran, "database")[0].contains("no response from postgres://"), "{ran:?}");
+    let token = token.display().to_string();
+    let ran = server.run(&["doctor"], &[("TESSERA_AUTH__ADMIN_TOKEN_FILE", token.as_str())]);
+    assert!(
+        !ran.ok && lines(&ran, "settings")[0].contains("no response from a file of the settings"),
+        "{ran:?}"
+    );
 }

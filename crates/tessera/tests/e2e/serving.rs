@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::faults::postgres::Frozen;
 use crate::support::{SOON, Server, eventually};
 
 /// The largest batch of spans of a test, in bytes.
@@ -210,4 +211,103 @@ async fn an_unreachable_collector_causes_one_warning() {
     }
     server.stop().await;
     assert_eq!(warned(&server.log_text()), 1, "{}", server.log_text());
+}
+
+/// Connections of the clients that read nothing, and the requests of each.
+const UNREAD: (usize, usize) = (60, 40);
+/// Memory that these may take: the 64 MiB for responses, and as much again for connections, requests and the work itself. Without
+/// limits they take gigabytes.
+const UNREAD_MAX_KIB: u64 = 128 * 1024;
+
+/// Sends requests whose responses are never read, and returns how much memory the server took at most, in KiB. The clients are
+/// returned as well, because dropping them ends their requests.
+async fn leave_unread(
+    server: &Server,
+    path: &str,
+    encoding: &str,
+    token: Option<&str>,
+) -> (u64, Vec<tokio::task::JoinSet<()>>) {
+    let before = server.memory_kib();
+    let mut clients = Vec::new();
+    for _ in 0..UNREAD.0 {
+        let builder = reqwest::Client::builder().no_proxy().no_gzip();
+        let client = builder.http2_prior_knowledge().http2_initial_stream_window_size(0).build().unwrap();
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..UNREAD.1 {
+            let mut request =
+                client.get(format!("{}{path}", server.url())).header("accept-encoding", encoding);
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            requests.spawn(async move {
+                // A head arrives, and no body; or the connection was closed.
+                if let Ok(response) = request.send().await {
+                    let _ = response.bytes().await;
+                }
+            });
+        }
+        clients.push(requests);
+    }
+    let mut most = 0;
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(100));
+    for _ in 0..50 {
+        looks.tick().await;
+        most = most.max(server.memory_kib().saturating_sub(before));
+    }
+    (most, clients)
+}
+
+#[tokio::test]
+async fn responses_that_nobody_reads_take_no_more_memory_than_their_limit_and_stop_nobody() {
+    let server = Server::start(&[]).await;
+    let ticket = json!({ "queue": "General", "subject": "Large" });
+    server.done("POST", "/api/tickets", &ticket).await;
+    let text = "One line of a long message about a kettle.\n".repeat(10_000);
+    server.done("POST", "/api/tickets/1/comment", &json!({ "content": text })).await;
+    let token = server.token.clone();
+    for (path, encoding, token) in [
+        ("/api/openapi.json", "gzip", None),
+        ("/api/openapi.json", "identity", None),
+        ("/api/docs/swagger-ui-bundle.js", "identity", None),
+        ("/api/docs/nothing-of-this-name", "gzip", None),
+        ("/t/1", "gzip", None),
+        ("/api/tickets/1/transactions", "identity", Some(token.as_str())),
+        ("/api/tickets/1/transactions", "gzip", Some(token.as_str())),
+    ] {
+        let (most, unread) = leave_unread(&server, path, encoding, token).await;
+        assert!(most < UNREAD_MAX_KIB, "{path} {encoding}: {most} KiB");
+        // Others are served meanwhile, after a while at the latest.
+        for path in ["/api/health", "/api/tickets/1/transactions"] {
+            eventually("others are served", SOON, async || {
+                (server.api("GET", path, &Value::Null).await.status == 200).then_some(())
+            })
+            .await;
+        }
+        drop(unread);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_ends_although_the_database_hangs() {
+    let server = Server::start(&[]).await;
+    let mut node = server.node(&[]).await;
+    node.done("GET", "/api/tickets", &Value::Null).await;
+    let frozen = Frozen::new(&server).await;
+    let path = format!("{}/api/tickets", node.url());
+    let waiting = tokio::spawn(
+        reqwest::Client::builder().no_proxy().build().unwrap().get(path).bearer_auth(&node.token).send(),
+    );
+    node.signal_stop();
+    let ended = node.ended().await;
+    assert!(ended.success(), "{ended}");
+    // A start that waits for it can be stopped, too.
+    node.begin(&[]);
+    eventually("it is waiting", SOON, async || {
+        TcpStream::connect(node.url().trim_start_matches("http://")).await.ok()
+    })
+    .await;
+    node.signal_stop();
+    assert!(node.ended().await.success());
+    waiting.abort();
+    drop(frozen);
 }

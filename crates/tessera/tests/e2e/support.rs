@@ -339,6 +339,13 @@ impl Server {
         self.child.as_ref().expect("a server that runs").id()
     }
 
+    /// Returns the memory of the process, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Returns the log of the process.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap()

@@ -10,7 +10,7 @@ mod mails;
 mod migration;
 mod nodes;
 mod overload;
-mod postgres;
+pub mod postgres;
 mod receivers;
 mod restart;
 

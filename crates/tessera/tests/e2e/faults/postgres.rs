@@ -119,10 +119,10 @@ async fn freeze(server: &Server, load: &Load) {
 }
 
 /// PostgreSQL's processes for the server, and the postmaster, suspended until the value is dropped.
-struct Frozen(Vec<Pid>);
+pub struct Frozen(Vec<Pid>);
 
 impl Frozen {
-    async fn new(server: &Server) -> Self {
+    pub async fn new(server: &Server) -> Self {
         let rows = sqlx::query("SELECT pid FROM pg_stat_activity WHERE application_name = 'tessera'");
         let rows = rows.fetch_all(&mut server.connection().await).await.unwrap();
         let backends = rows.iter().map(|row| Pid::from_raw(row.get(0)));
