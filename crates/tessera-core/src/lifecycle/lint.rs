@@ -116,13 +116,13 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// Statuses named like a list, because conditions and actions with that name mean the list.
+    /// Statuses named like a list, because conditions and actions with that name mean the status.
     fn words(&mut self) {
         for status in self.lifecycle.statuses() {
             if StatusClass::parse(status).is_some() {
                 let text = format!(
-                    "{status:?} is also the name of a list of statuses: a condition or an action that names \
-                     {status:?} means all statuses of that list. Choose another name to avoid this."
+                    "{status:?} is also the name of a list of statuses: in this lifecycle, a condition or an \
+                     action that names {status:?} means only this status. Choose another name to use the list."
                 );
                 self.find(Severity::Know, "list_word", status, text);
             }

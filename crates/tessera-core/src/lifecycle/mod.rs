@@ -93,10 +93,15 @@ impl Lifecycle {
         self.transitions_from(from).iter().find(|to| self.class_of(to) == Some(class)).map(String::as_str)
     }
 
-    /// Returns true if a word of a condition means this status: its name, or `initial`, `active` or `inactive` for its list.
+    /// Returns the list that a word means: `initial`, `active` or `inactive`, unless the lifecycle has a status of that name.
+    pub fn list_of(&self, word: &str) -> Option<StatusClass> {
+        StatusClass::parse(word).filter(|_| self.canonical(word).is_none())
+    }
+
+    /// Returns true if a word of a condition means this status: its name, or the name of its list.
     pub fn matches(&self, word: &str, status: &str) -> bool {
         fold(word) == fold(status)
-            || StatusClass::parse(word).is_some_and(|class| self.class_of(status) == Some(class))
+            || self.list_of(word).is_some_and(|class| self.class_of(status) == Some(class))
     }
 
     /// Returns true if a word of a condition means any status of this lifecycle.

@@ -275,6 +275,25 @@ fn a_word_of_a_condition_is_a_status_or_a_list() {
     assert!(support.knows("Waiting") && support.knows("Active") && !support.knows("gone"));
 }
 
+#[test]
+fn a_status_with_the_name_of_a_list_is_meant_alone_by_that_name() {
+    let graph = json!({
+        "initial": ["draft"], "active": ["trial", "Active"], "inactive": ["expired"],
+        "transitions": {"": ["draft"], "draft": ["trial", "Active"]},
+    });
+    let contract = lifecycle(3, "contract", graph);
+    for (word, status, expected) in [
+        ("active", "Active", true),
+        ("ACTIVE", "trial", false),
+        ("inactive", "expired", true),
+        ("initial", "draft", true),
+    ] {
+        assert_eq!(contract.matches(word, status), expected, "{word} {status}");
+    }
+    assert_eq!((contract.list_of("Active"), support().list_of("Active")), (None, Some(StatusClass::Active)));
+    assert_eq!(contract.list_of("inactive"), Some(StatusClass::Inactive));
+}
+
 /// Names that collide, differ only in case, or are invalid.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![

@@ -41,7 +41,7 @@ pub(super) fn intend<'a>(mut bench: Bench<'_, '_, 'a>) -> Result<Intent<'a>, Unr
 fn set_status<'a>(snapshot: &Snapshot<'_, 'a>, config: &'a SetStatusConfig) -> Result<Intent<'a>, Unready> {
     check_from(snapshot, config)?;
     let would = json!({ "status": config.status });
-    Ok(Intent::change(would, |draft, cause| match config.class() {
+    Ok(Intent::change(would, |draft, cause| match draft.list_of(&config.status)? {
         Some(class) if class == draft.ticket.status_class => Ok(false),
         Some(class) => match draft.first_allowed(class)? {
             Some(status) => draft.set_status(status, cause),
@@ -70,8 +70,11 @@ fn check_from(snapshot: &Snapshot<'_, '_>, config: &SetStatusConfig) -> Result<(
         Target::New { .. } => &draft.ticket,
     };
     let (status, class) = (&before.status, before.status_class);
-    let is_named =
-        |word: &String| word.eq_ignore_ascii_case(status) || word.eq_ignore_ascii_case(class.as_str());
+    let lifecycle = draft.catalog.lifecycle_of(before.queue);
+    let is_named = |word: &String| {
+        lifecycle
+            .map_or_else(|| word.eq_ignore_ascii_case(status), |lifecycle| lifecycle.matches(word, status))
+    };
     if config.from.iter().any(is_named) {
         return Ok(());
     }

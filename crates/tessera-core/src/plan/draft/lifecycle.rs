@@ -36,6 +36,11 @@ impl<'a> Draft<'a> {
         Ok(true)
     }
 
+    /// Returns the list of statuses that a word means in the ticket's lifecycle; `None` = it means a status.
+    pub fn list_of(&self, word: &str) -> Result<Option<StatusClass>> {
+        Ok(self.lifecycle_of(self.queue_now()?)?.list_of(word))
+    }
+
     /// Returns the first status of a class that the lifecycle allows from the current one.
     pub fn first_allowed(&self, class: StatusClass) -> Result<Option<&'a str>> {
         Ok(self.lifecycle_of(self.queue_now()?)?.first_allowed(&self.ticket.status, class))

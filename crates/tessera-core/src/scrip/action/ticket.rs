@@ -2,7 +2,7 @@
 
 use super::read::{bounded, template};
 use crate::error::Fault;
-use crate::models::{Role, StatusClass};
+use crate::models::Role;
 use crate::scrip::template::{Compiled, Mode as Escape};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,21 +40,12 @@ impl SetConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetStatusConfig {
-    /// A status; or `initial`, `active` or `inactive` for the first allowed status of that class.
+    /// A status; or `initial`, `active` or `inactive` for the first allowed status of that list, unless a status has that name.
     pub status: String,
     /// Only if the status before the request was one of these statuses or classes, and the request does not set the status
     /// itself; empty = always. RT: `AutoOpenInactive` is `active` from `inactive`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<String>,
-}
-
-impl SetStatusConfig {
-    /// The class that `status` names, if it names one.
-    pub fn class(&self) -> Option<StatusClass> {
-        [StatusClass::Initial, StatusClass::Active, StatusClass::Inactive]
-            .into_iter()
-            .find(|class| class.as_str().eq_ignore_ascii_case(&self.status))
-    }
 }
 
 /// The configuration of `SetCustomField`.
