@@ -12,6 +12,11 @@ pub const DEPTH_MAX: usize = 100;
 pub const PREDICATES_MAX: usize = 200;
 /// The maximum number of values in a list after IN.
 pub const VALUES_MAX: usize = 1_000;
+/// The maximum length of a pattern after LIKE, STARTSWITH and ENDSWITH, in bytes of UTF-8. Every text is compared with it at each of
+/// its characters.
+pub const PATTERN_MAX: usize = 1_000;
+/// The maximum number of wildcards in a pattern. Between two of them, a text is searched again.
+pub const WILDCARDS_MAX: usize = 50;
 
 /// A query. `P` is the type of its tests, which depends on the stage. `None` = no tests, which matches every ticket.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +89,30 @@ impl Verb {
             Self::In(_) => "IN",
             Self::Between(..) => "BETWEEN",
             Self::Changed { .. } => "CHANGED",
+        }
+    }
+
+    /// Returns all values.
+    pub fn values(&self) -> Vec<&Value> {
+        match self {
+            Self::Equal(value) | Self::Order(_, value) | Self::Like(_, value) | Self::Matches(value) => {
+                vec![value]
+            }
+            Self::Null => Vec::new(),
+            Self::In(values) => values.iter().collect(),
+            Self::Between(low, high) => vec![low, high],
+            Self::Changed { from, to } => from.iter().chain(to).collect(),
+        }
+    }
+
+    /// The operator with other values. Patterns and the values of CHANGED stay.
+    pub(super) fn map_values(self, mut change: impl FnMut(Value) -> Value) -> Self {
+        match self {
+            Self::Equal(value) => Self::Equal(change(value)),
+            Self::Order(order, value) => Self::Order(order, change(value)),
+            Self::In(values) => Self::In(values.into_iter().map(change).collect()),
+            Self::Between(low, high) => Self::Between(change(low), change(high)),
+            other => other,
         }
     }
 
@@ -216,7 +245,8 @@ impl Name {
         Self { parts: parts.iter().map(|part| (*part).to_owned()).collect(), span: Span::default() }
     }
 
-    /// Parses a text that is one whole name, such as `CF.{Severity}`. The name has no position.
+    /// Parses a text that is one whole name, such as `CF.{Severity}`, or `CF.My Queue.{Severity}`, which needs no braces around the
+    /// queue, because the name ends where the text does. The name has no position.
     pub fn parse(text: &str) -> Option<Self> {
         lexer::name(text).map(|parts| Self::of_parts(parts, Span::default()))
     }
@@ -262,6 +292,25 @@ pub fn unescape(kept: &str) -> String {
         plain.extend(if c == '\\' { chars.next() } else { Some(c) });
     }
     plain
+}
+
+/// Returns true if a pattern has `%` or `_` outside escapes.
+pub(super) fn has_wildcards(kept: &str) -> bool {
+    wildcards(kept) > 0
+}
+
+/// The number of `%` and `_` outside escapes in a pattern.
+pub(super) fn wildcards(kept: &str) -> usize {
+    let mut chars = kept.chars();
+    let mut count = 0;
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '%' | '_' => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// The members joined; a single member stays as it is.

@@ -40,7 +40,7 @@ pub const PLACEHOLDERS: [(&str, &[&str], &str); 4] = [
 ];
 
 /// An example of every form of date.
-pub const DATES: [&str; 15] = [
+pub const DATES: [&str; 16] = [
     "2026-11-23",
     "2026-11-23 10:00",
     "2026-11-23 10:00:30",
@@ -53,6 +53,7 @@ pub const DATES: [&str; 15] = [
     "90 minutes ago",
     "2 days ago",
     "in 3 hours",
+    "day of 2 days ago",
     "beginning of last month",
     "beginning of this week",
     "end of next year",
@@ -66,7 +67,7 @@ pub fn describe(fields: &Fields<'_>) -> Vec<Described> {
     all.extend(condition.all().filter(|(name, _)| search.all().all(|(known, _)| known != *name)));
     let mut described: Vec<_> =
         all.iter().map(|(name, field)| one(name, *field, &search, &condition)).collect();
-    if let Some(custom) = fields.custom_fields.iter().next() {
+    if let Some(custom) = fields.custom_fields.iter().find(|field| !field.disabled) {
         let name = Name::of(&["CF", &custom.name]).to_string();
         let of_all = one(&name, Field::Custom(custom.id), &search, &condition);
         described.push(Described { name: "CF.{Name}".to_owned(), ..of_all });
@@ -84,7 +85,7 @@ fn one(name: &str, field: Field, search: &Fields<'_>, condition: &Fields<'_>) ->
         parts: field.parts(),
         search: operators(name, field, search),
         condition: operators(name, field, condition),
-        is_orderable: Keys::resolve(&[order], search).is_ok(),
+        is_orderable: Keys::resolve(&[order], search, Dialect::Tessera).is_ok(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::ast::{Expr, Query};
 use super::date::Zone;
-use super::fields::{Date, Fields, People, Person, TransactionText};
+use super::fields::{Date, Fields, People, Person, TextField, TransactionText};
 use super::meaning::{Changed, DateTest, Meaning, Number, NumberTest, PersonTest, Test, Who};
+use super::text;
 use crate::models::text::{caseless, fold};
 use crate::models::{Change, Ticket, Transaction, TransactionType, User, UserId, Watcher, Why};
 use serde_json::{Value, json};
@@ -161,6 +162,11 @@ impl<'a> Scene<'a> {
             Meaning::Custom(field, test) => {
                 self.ticket.values_of(*field).iter().any(|value| test.holds(value))
             }
+            Meaning::Texts(own, order, other) => {
+                let others = self.texts(*other);
+                let mut own = self.texts(*own).into_iter();
+                own.any(|own| others.iter().any(|other| text::compares(own, *order, other)))
+            }
             // The history is not loaded: conditions do not have these fields, and searches use SQL.
             Meaning::Updated(_) | Meaning::UpdatedBy(_) | Meaning::Content(_) => false,
             Meaning::TransactionType(types) => {
@@ -244,6 +250,15 @@ impl<'a> Scene<'a> {
                 let end = content.body.floor_char_boundary(CONTENT_MAX);
                 content.body.get(..end)
             }),
+        }
+    }
+
+    fn texts(&self, field: TextField) -> Vec<&'a str> {
+        let ticket = self.ticket;
+        match field {
+            TextField::Subject => vec![&ticket.subject],
+            TextField::Custom(id) => ticket.values_of(id).iter().map(String::as_str).collect(),
+            TextField::Transaction(text) => self.transaction_text(text).into_iter().collect(),
         }
     }
 
@@ -333,6 +348,10 @@ impl<'a> Scene<'a> {
             PersonTest::Name(test) => self.username_of(somebody).is_some_and(|name| test.holds(name)),
             PersonTest::Address(test) => self.address_of(somebody).is_some_and(|address| test.holds(address)),
             PersonTest::Field(other) => somebody.id.is_some() && somebody.id == self.person(*other).id,
+            PersonTest::OneOf(people) => self.people(*people).any(|other| match (somebody.id, other.id) {
+                (None, None) => somebody.address.map(fold) == other.address.map(fold),
+                (one, other) => one == other,
+            }),
         }
     }
 
@@ -375,6 +394,7 @@ impl<'a> Scene<'a> {
             }
             Meaning::Date(date, _) => json!(self.date_of(*date).and_then(|at| at.format(&Rfc3339).ok())),
             Meaning::Custom(field, _) => listed(self.ticket.values_of(*field).iter().map(|value| cut(value))),
+            Meaning::Texts(own, ..) => listed(self.texts(*own).into_iter().map(cut)),
             Meaning::Updated(_) | Meaning::UpdatedBy(_) | Meaning::Content(_) => Value::Null,
             Meaning::TransactionType(_) => json!(self.occasion.map(|one| one.transaction.transaction_type)),
             Meaning::Transaction(text, _) => json!(self.transaction_text(*text).map(cut)),

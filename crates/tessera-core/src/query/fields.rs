@@ -2,6 +2,7 @@
 
 use super::ast::Name;
 use super::error::{QueryError, Result, Span, did_you_mean};
+use super::lexer;
 use crate::lifecycle::Lifecycle;
 use crate::models::{
     CustomField, CustomFieldId, LifecycleId, Named, Queue, QueueId, Role, User, UserId, text,
@@ -138,6 +139,17 @@ pub enum TransactionText {
     Content,
 }
 
+/// A text of a ticket or of the current transaction that can be compared with another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TextField {
+    /// The subject.
+    Subject,
+    /// The values of a custom field.
+    Custom(CustomFieldId),
+    /// A text of the current transaction; only in conditions.
+    Transaction(TransactionText),
+}
+
 /// The names of fields of one part, in the order of the documentation. RT's other names for them come last.
 const SIMPLE: [(&str, Field); 27] = [
     ("id", Field::Id),
@@ -182,11 +194,34 @@ const TRANSACTION: [(&str, Field); 5] = [
 const PARTS: [(&str, Part); 3] = [("Name", Part::Name), ("EmailAddress", Part::Address), ("id", Part::Id)];
 
 impl Field {
+    /// Returns the text that it is, if it is one.
+    pub(super) fn text(self) -> Option<TextField> {
+        match self {
+            Self::Subject => Some(TextField::Subject),
+            Self::Custom(id) => Some(TextField::Custom(id)),
+            Self::Transaction(text) => Some(TextField::Transaction(text)),
+            _ => None,
+        }
+    }
+
     /// Returns the names of its parts, as in `Requestor.Name`.
     pub fn parts(self) -> Vec<&'static str> {
         let has_parts = with_part(self, Part::Whole).is_some();
         PARTS.iter().map(|(name, _)| *name).filter(|_| has_parts).collect()
     }
+}
+
+/// The field of one part with a name, for any purpose.
+pub(super) fn core(name: &Name) -> Option<Field> {
+    match name.parts().as_slice() {
+        [only] => among(&SIMPLE, only).map(|(_, field)| field),
+        _ => None,
+    }
+}
+
+/// Returns true if a name is that of a custom field.
+pub(super) fn is_custom(name: &Name) -> bool {
+    matches!(name.parts().as_slice(), [first, _, ..] if lexer::is_custom(first))
 }
 
 fn is_for_conditions(field: Field) -> bool {
@@ -233,7 +268,7 @@ impl Fields<'_> {
         let parts = name.parts();
         let is = |word: &str, known: &str| word.eq_ignore_ascii_case(known);
         match parts.as_slice() {
-            [first, rest @ ..] if is_custom(first) && !rest.is_empty() => self.custom(name, rest),
+            [_, rest @ ..] if is_custom(name) => self.custom(name, rest),
             [first, second] if is(first, "Transaction") || is(first, "Txn") => {
                 let (known, field) = among(&TRANSACTION, second)
                     .ok_or_else(|| unknown(name, "Transaction", second, TRANSACTION.map(|(name, _)| name)))?;
@@ -273,11 +308,18 @@ impl Fields<'_> {
             }
         };
         let field = self.custom_fields.find(word).ok_or_else(|| {
-            let known: Vec<&str> = self.custom_fields.iter().map(|field| field.name.as_str()).collect();
+            let enabled = self.custom_fields.iter().filter(|field| !field.disabled);
+            let known: Vec<&str> = enabled.map(|field| field.name.as_str()).collect();
             let near = did_you_mean_field(word, &known);
             QueryError::new(name.span, format!("there is no custom field \"{word}\""))
                 .hint(near.unwrap_or_else(|| format!("the custom fields are {}", text::list(&known))))
         })?;
+        if field.disabled {
+            let message = format!("the custom field \"{}\" is disabled", field.name);
+            return Err(QueryError::new(name.span, message).hint(
+                "remove the test, or enable the field again; it keeps its values while it is disabled",
+            ));
+        }
         let mut parts = vec!["CF".to_owned(), field.name.clone()];
         if let Some(queue) = queue {
             let found = self.queues.find(queue).ok_or_else(|| self.unknown_queue(name.span, queue))?;
@@ -313,13 +355,13 @@ impl Fields<'_> {
 
     fn unknown_field(&self, name: &Name, word: &str) -> QueryError {
         let error = QueryError::new(name.span, format!("there is no field {name}"));
-        if is_custom(word) {
+        if lexer::is_custom(word) {
             return error.hint("add the name of the custom field: CF.{Severity}");
         }
         if word.eq_ignore_ascii_case("Transaction") || word.eq_ignore_ascii_case("Txn") {
             return error.hint("add a part: Transaction.Type, .Field, .OldValue, .NewValue or .Content");
         }
-        if let Some(field) = self.custom_fields.find(word) {
+        if let Some(field) = self.custom_fields.find(word).filter(|field| !field.disabled) {
             return error.hint(format!("a custom field is written CF.{{{}}}", field.name));
         }
         let other = match word.to_lowercase().as_str() {
@@ -355,10 +397,6 @@ fn is_for(is_search: bool, field: Field) -> bool {
     } else {
         !matches!(field, Field::Content | Field::Updated | Field::UpdatedBy(_))
     }
-}
-
-fn is_custom(word: &str) -> bool {
-    ["CF", "CustomField", "CustomFieldValue"].iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
 fn among<T: Copy>(known: &[(&'static str, T)], word: &str) -> Option<(&'static str, T)> {

@@ -56,15 +56,45 @@ pub(super) fn lex(text: &str) -> Result<Vec<Token>> {
     }
 }
 
-/// The parts of a text that is one whole name, such as `CF.{Severity}`, otherwise `None`.
+/// The parts of a text that is one whole name, such as `CF.{Severity}`, otherwise `None`. Quotes around it are ignored.
 pub(super) fn name(text: &str) -> Option<Vec<Part>> {
-    let mut lexer = Lexer { text, at: 0 };
-    match lexer.next() {
-        Ok(Token { kind: TokenKind::Word(parts), span }) if span.start == 0 && span.end == text.len() => {
-            Some(parts)
-        }
-        _ => None,
+    let text = text.trim();
+    let unquoted = ['\'', '"'].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote));
+    let text = unquoted.unwrap_or(text).trim();
+    let custom = custom_name(text);
+    let is_whole = |span: Span| span.start == 0 && span.end == text.len();
+    match (custom, Lexer { text, at: 0 }.next()) {
+        (Some(parts), _) if text.ends_with('}') => Some(parts),
+        (_, Ok(Token { kind: TokenKind::Word(parts), span })) if is_whole(span) => Some(parts),
+        (custom, _) => custom,
     }
+}
+
+/// The parts of `CF.Queue.{Name}`, `CF.{Name}` and `CF.Name` with any characters but braces in the names, as RT reads them.
+/// RT: `_CustomFieldDecipher`.
+fn custom_name(text: &str) -> Option<Vec<Part>> {
+    let (first, rest) = text.split_once('.').filter(|(first, _)| is_custom(first))?;
+    let (queue, field) = match rest.strip_suffix('}') {
+        Some(rest) => match rest.split_once(".{") {
+            Some((queue, field)) => (Some(queue), field),
+            None => (None, rest.strip_prefix('{')?),
+        },
+        None => (None, rest),
+    };
+    let bare =
+        |queue: &str| queue.strip_prefix('{').and_then(|queue| queue.strip_suffix('}')).map(str::to_owned);
+    let queue = queue.map(|queue| bare(queue).unwrap_or_else(|| queue.to_owned()));
+    let names: Vec<String> =
+        queue.into_iter().chain([field.to_owned()]).map(|name| name.trim().to_owned()).collect();
+    let is_name = |name: &String| !name.is_empty() && !name.contains(['{', '}']);
+    let parts = || names.iter().map(|name| Part { text: name.clone(), is_braced: true });
+    let first = Part { text: first.to_owned(), is_braced: false };
+    names.iter().all(is_name).then(|| [first].into_iter().chain(parts()).collect())
+}
+
+/// Returns true for the words that begin the name of a custom field.
+pub(super) fn is_custom(word: &str) -> bool {
+    ["CF", "CustomField", "CustomFieldValue"].iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
 /// Returns true for the characters that names can contain outside braces.

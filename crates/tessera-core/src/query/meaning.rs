@@ -1,8 +1,8 @@
 //! The meaning of resolved tests, from which both back ends (SQL and memory) start.
 
 use super::ast::{Order, Predicate};
-use super::date::{DateExpr, Zone};
-use super::fields::{Date, People, Person, TransactionText};
+use super::date::{DateExpr, Range, Zone};
+use super::fields::{Date, People, Person, TextField, TransactionText};
 use super::text::TextTest;
 use crate::models::{CustomFieldId, QueueId, StatusClass, TicketId, TransactionType, UserId};
 use std::fmt;
@@ -40,6 +40,8 @@ pub enum Meaning {
     Date(Date, DateTest),
     /// A test that any value of a custom field passes.
     Custom(CustomFieldId, TextTest),
+    /// A text compares in this order to another text; `None` = equal. Any value of each may match.
+    Texts(TextField, Option<Order>, TextField),
     /// The ticket has a transaction with such a time.
     Updated(DateTest),
     /// The ticket has a transaction by such a person.
@@ -93,44 +95,13 @@ pub enum DateTest {
     Field(Option<Order>, Date),
 }
 
-/// A stretch of time that can be open at both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// The first moment.
-    pub from: Option<OffsetDateTime>,
-    /// The first moment after it.
-    pub until: Option<OffsetDateTime>,
-}
-
-impl Range {
-    /// Returns true if a moment lies in it.
-    pub fn contains(&self, at: OffsetDateTime) -> bool {
-        self.from.is_none_or(|from| from <= at) && self.until.is_none_or(|until| at < until)
-    }
-}
-
 impl DateTest {
     /// Returns the ranges in which a date passes the test, or `None` if that depends on more than time.
     pub fn ranges(&self, now: OffsetDateTime, zone: &Zone) -> Option<Vec<Range>> {
-        let within = |low: &DateExpr, high: &DateExpr| Range {
-            from: Some(low.stretch(now, zone).from),
-            until: Some(high.stretch(now, zone).until),
-        };
-        let before = |until| Range { from: None, until: Some(until) };
-        let since = |from| Range { from: Some(from), until: None };
         Some(match self {
-            Self::Equal(dates) => dates.iter().map(|date| within(date, date)).collect(),
-            Self::Between(low, high) => vec![within(low, high)],
-            // "After a day" is after its end, "up to a day" is up to its end.
-            Self::Order(order, date) => {
-                let stretch = date.stretch(now, zone);
-                vec![match order {
-                    Order::Less => before(stretch.from),
-                    Order::AtMost => before(stretch.until),
-                    Order::More => since(stretch.until),
-                    Order::AtLeast => since(stretch.from),
-                }]
-            }
+            Self::Equal(dates) => dates.iter().flat_map(|date| date.within(now, zone)).collect(),
+            Self::Between(low, high) => DateExpr::between(low, high, now, zone),
+            Self::Order(order, date) => date.in_order(*order, now, zone),
             Self::Present | Self::Field(..) => return None,
         })
     }
@@ -149,6 +120,8 @@ pub enum PersonTest {
     Address(TextTest),
     /// The person is the same as another person of the ticket.
     Field(Person),
+    /// The person is one of the people of a role: the same user, or the same address without a user.
+    OneOf(People),
 }
 
 /// A person named in a query, with the users of that name. Conditions have no such users; they compare the names of the people

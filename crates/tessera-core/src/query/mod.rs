@@ -17,6 +17,7 @@ pub mod parser;
 mod people;
 pub mod reads;
 pub mod resolve;
+mod rt;
 pub mod search;
 pub mod sql;
 pub mod text;

@@ -6,14 +6,16 @@ use super::ast::{
 };
 use super::error::{QueryError, Result, Span};
 use super::lexer::{self, Token, TokenKind};
+use super::rt;
 
-/// How AND and OR without parentheses are read.
+/// How a query is read: its AND and OR without parentheses, its dates and its patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
     /// AND binds tighter than OR.
     #[default]
     Tessera,
-    /// As in RT: all operators on a level are read as the last one. RT: `RT::SQL::ParseToArray`.
+    /// As in RT: all operators on a level are read as the last one, a day without a time is its midnight, and a pattern matches
+    /// anywhere in a text. RT: `RT::SQL::ParseToArray`, `RT::Tickets`.
     Rt,
 }
 
@@ -253,7 +255,11 @@ impl Parser {
         } else {
             self.verb(&field)?
         };
-        Ok(Predicate { field, is_negated, verb, span: start.to(self.last().span) })
+        let predicate = Predicate { field, is_negated, verb, span: start.to(self.last().span) };
+        Ok(match self.dialect {
+            Dialect::Tessera => predicate,
+            Dialect::Rt => rt::rewritten(predicate),
+        })
     }
 
     fn field(&mut self) -> Result<Name> {

@@ -11,16 +11,15 @@ use crate::models::user::NOBODY;
 use crate::models::{User, UserId};
 
 impl Resolver<'_> {
-    /// A test of a single person, who can be compared with another person of the ticket.
-    pub(super) fn person_or_other(&self, person: Person, part: Part) -> Result<PersonTest> {
-        match &self.predicate.verb {
-            Verb::Equal(value) => match self.field_of(value) {
-                Some(Field::Person(other, Part::Whole)) if part == Part::Whole && other != person => {
-                    Ok(PersonTest::Field(other))
-                }
-                _ => self.person(Some(person), part),
-            },
-            _ => self.person(Some(person), part),
+    /// A test that compares with the other people of the ticket, if the value names them. `own` is the field itself.
+    pub(super) fn other_people(&self, own: Field) -> Option<PersonTest> {
+        let Verb::Equal(value) = &self.predicate.verb else { return None };
+        let other = self.field_of(value).filter(|other| *other != own)?;
+        let is_whole = matches!(own, Field::Person(_, Part::Whole) | Field::People(_, Part::Whole));
+        match other {
+            Field::Person(other, Part::Whole) if is_whole => Some(PersonTest::Field(other)),
+            Field::People(other, Part::Whole) if is_whole => Some(PersonTest::OneOf(other)),
+            _ => None,
         }
     }
 
@@ -104,7 +103,9 @@ impl Resolver<'_> {
         if let Some(Field::Person(..) | Field::People(..)) = self.field_of(value) {
             return self
                 .error(value.span, format!("{} cannot be compared with the field {written}", self.name))
-                .hint("only Owner, Creator and LastUpdatedBy can be compared with each other; put a username in quotes");
+                .hint(
+                    "compare a whole person with another, as in Owner = Requestor; put a username in quotes",
+                );
         }
         let error = self.error(value.span, format!("there is no user \"{written}\""));
         let agents: Vec<&str> = self.fields.agents.iter().map(|agent| agent.username.as_str()).collect();

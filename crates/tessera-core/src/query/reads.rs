@@ -1,6 +1,6 @@
 //! The configured objects that a query names, so that they are not removed or renamed while the query is in use.
 
-use super::ast::{Query, Value, Verb};
+use super::ast::{Name, Query, Value, ValueKind, Verb};
 use super::fields::{Person, TransactionText};
 use super::meaning::{Changed, Meaning, PersonTest, Test};
 use super::resolve::word_of;
@@ -35,15 +35,12 @@ pub fn reads(query: &Query<Test>) -> Vec<Read> {
 }
 
 fn of_test(test: &Test) -> Vec<Read> {
-    let mut reads = Vec::new();
-    match test.predicate.field.parts().as_slice() {
-        ["CF", field] => reads.push(Read::Field((*field).to_owned())),
-        ["CF", queue, field] => reads.extend([
-            Read::Queue((*queue).to_owned()),
-            Read::Field((*field).to_owned()),
-            Read::FieldOfQueue(test.predicate.field.to_string()),
-        ]),
-        _ => {}
+    let mut reads = of_name(&test.predicate.field);
+    if let (Meaning::Texts(..), Verb::Equal(other) | Verb::Order(_, other)) =
+        (&test.meaning, &test.predicate.verb)
+        && let ValueKind::Name(other) = &other.kind
+    {
+        reads.extend(of_name(other));
     }
     let is_lifecycle = test.predicate.field.parts().as_slice() == ["Lifecycle"];
     let read: fn(String) -> Read = match &test.meaning {
@@ -61,6 +58,19 @@ fn of_test(test: &Test) -> Vec<Read> {
     let words = values(&test.predicate.verb).into_iter().map(word_of);
     reads.extend(words.filter(|word| is_name(word)).map(read));
     reads
+}
+
+/// The objects that the canonical name of a field names.
+fn of_name(name: &Name) -> Vec<Read> {
+    match name.parts().as_slice() {
+        ["CF", field] => vec![Read::Field((*field).to_owned())],
+        ["CF", queue, field] => vec![
+            Read::Queue((*queue).to_owned()),
+            Read::Field((*field).to_owned()),
+            Read::FieldOfQueue(name.to_string()),
+        ],
+        _ => Vec::new(),
+    }
 }
 
 /// The values that can be names of objects.

@@ -1,10 +1,12 @@
 //! Resolves a parsed query: looks up all names, reads all values, and gives every test its meaning.
 
-use super::ast::{Name, Predicate, Query, Value, ValueKind, Verb, unescape};
+use super::ast::{
+    Like, Name, PATTERN_MAX, Predicate, Query, Value, ValueKind, Verb, WILDCARDS_MAX, unescape, wildcards,
+};
 use super::date::{DATE_HINT, DateExpr};
 use super::error::{QueryError, Result, Span, did_you_mean};
-use super::fields::{Field, Fields, Person, Purpose, TransactionText};
-use super::meaning::{DateTest, Meaning, Number, NumberTest, Test};
+use super::fields::{Field, Fields, Person, Purpose, TextField, TransactionText, is_custom};
+use super::meaning::{DateTest, Meaning, Number, NumberTest, PersonTest, Test};
 use super::text::{Decimal, Pattern, TextTest};
 use super::words::Matcher;
 use crate::models::text::{caseless, fold, list};
@@ -49,12 +51,37 @@ pub(super) struct Resolver<'a> {
 
 fn resolve_one(predicate: &Predicate, fields: &Fields<'_>) -> Result<Test> {
     let (field, name) = fields.find(&predicate.field)?;
-    let resolver = Resolver { predicate, fields, name: &name };
-    let meaning = resolver.meaning(field)?;
+    let mut predicate = Predicate { field: name, ..predicate.clone() };
+    if matches!((field, &predicate.verb), (Field::Custom(_), Verb::Equal(value)) if is_blank(value)) {
+        // No value of a custom field is empty, so this asks whether it has none.
+        predicate.verb = Verb::Null;
+    }
+    let meaning = Resolver { predicate: &predicate, fields, name: &predicate.field }.meaning(field)?;
+    if let Verb::Equal(value) | Verb::Order(_, value) = &mut predicate.verb
+        && let ValueKind::Name(other) = &mut value.kind
+        && compares_fields(&meaning)
+    {
+        *other = fields.find(other)?.1;
+    }
     // The meaning of IS NULL is that a value exists, so IS NULL itself is the negated test.
     let is_negated = predicate.is_negated != matches!(predicate.verb, Verb::Null);
-    let predicate = Predicate { field: name, ..predicate.clone() };
     Ok(Test { predicate, is_negated, meaning })
+}
+
+fn is_blank(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::Text(text) if text.trim().is_empty())
+}
+
+fn compares_fields(meaning: &Meaning) -> bool {
+    match meaning {
+        Meaning::Texts(..) => true,
+        Meaning::Number(_, test) => matches!(test, NumberTest::Field(..)),
+        Meaning::Date(_, test) => matches!(test, DateTest::Field(..)),
+        Meaning::Person(_, test) | Meaning::People(_, test) => {
+            matches!(test, PersonTest::Field(_) | PersonTest::OneOf(_))
+        }
+        _ => false,
+    }
 }
 
 impl Resolver<'_> {
@@ -62,6 +89,12 @@ impl Resolver<'_> {
         if let Verb::Changed { from, to } = &self.predicate.verb {
             return self.changed(field, from.as_ref(), to.as_ref());
         }
+        if let Some(own) = field.text()
+            && let Some(other) = self.other_text(own)?
+        {
+            return Ok(other);
+        }
+        let other_people = self.other_people(field);
         Ok(match field {
             Field::Id => return self.id(),
             Field::Priority => Meaning::Number(Number::Priority, self.number()?),
@@ -71,8 +104,12 @@ impl Resolver<'_> {
             Field::Status => return self.status(),
             Field::Queue => Meaning::Queue(self.queues()?),
             Field::Lifecycle => Meaning::Queue(self.queues_of_lifecycles()?),
-            Field::Person(person, part) => Meaning::Person(person, self.person_or_other(person, part)?),
-            Field::People(people, part) => Meaning::People(people, self.person(None, part)?),
+            Field::Person(person, part) => {
+                Meaning::Person(person, other_people.map_or_else(|| self.person(Some(person), part), Ok)?)
+            }
+            Field::People(people, part) => {
+                Meaning::People(people, other_people.map_or_else(|| self.person(None, part), Ok)?)
+            }
             Field::Date(date) => Meaning::Date(date, self.date(true)?),
             Field::Custom(id) => Meaning::Custom(id, self.custom()?),
             Field::Updated | Field::UpdatedBy(_) if matches!(self.predicate.verb, Verb::Null) => {
@@ -167,8 +204,13 @@ impl Resolver<'_> {
             use std::num::IntErrorKind::{NegOverflow, PosOverflow};
             let is_large = matches!(error.kind(), PosOverflow | NegOverflow);
             let what = if is_large { "has too many digits" } else { "is not a whole number" };
-            self.error(value.span, format!("\"{word}\" {what}"))
-                .hint(format!("for example {} = 10", self.name))
+            let hint = match (self.name.to_string().as_str(), fold(&word).as_str()) {
+                ("Priority", "low" | "medium" | "high") => {
+                    "priorities are numbers; RT's Low, Medium and High are 0, 50 and 100".to_owned()
+                }
+                (name, _) => format!("for example {name} = 10"),
+            };
+            self.error(value.span, format!("\"{word}\" {what}")).hint(hint)
         })
     }
 
@@ -185,12 +227,44 @@ impl Resolver<'_> {
         })
     }
 
+    /// The comparison of a text with another, if the value names a field.
+    fn other_text(&self, own: TextField) -> Result<Option<Meaning>> {
+        let (order, value) = match &self.predicate.verb {
+            Verb::Equal(value) => (None, value),
+            Verb::Order(order, value) if own != TextField::Subject => (Some(*order), value),
+            _ => return Ok(None),
+        };
+        let ValueKind::Name(name) = &value.kind else { return Ok(None) };
+        let is_word = name.parts.len() == 1;
+        // After a text of a transaction, a word is a value: Transaction.Field = Subject.
+        if is_word && matches!(own, TextField::Transaction(_)) {
+            return Ok(None);
+        }
+        let quoted = format!("if it is the value, put it in quotes: '{}'", word_of(value));
+        match self.fields.find(name) {
+            Ok((field, name)) => match field.text() {
+                Some(other) => Ok(Some(Meaning::Texts(own, order, other))),
+                None => {
+                    let message =
+                        format!("{} cannot be compared with {name}, which is not a text", self.name);
+                    Err(self.error(value.span, message).hint(quoted))
+                }
+            },
+            Err(_) if is_word => Ok(None),
+            Err(error) if is_custom(name) => Err(error),
+            Err(error) => Err(error.hint(quoted)),
+        }
+    }
+
     /// A test of a text by any operator.
     pub(super) fn any_text(&self) -> Result<TextTest> {
+        if !matches!(self.predicate.verb, Verb::Equal(_) | Verb::Order(..)) {
+            self.check_no_fields()?;
+        }
         Ok(match &self.predicate.verb {
             Verb::Equal(value) => TextTest::Equal(vec![caseless_word(value)]),
             Verb::In(values) => TextTest::Equal(values.iter().map(caseless_word).collect()),
-            Verb::Like(like, value) => TextTest::Like(Pattern::new(*like, &kept(value))),
+            Verb::Like(like, value) => TextTest::Like(pattern(*like, value)?),
             Verb::Matches(value) => TextTest::Words(matcher(value)?),
             Verb::Order(order, value) => match decimal(value)? {
                 Some(number) => TextTest::Number(*order, number),
@@ -209,17 +283,30 @@ impl Resolver<'_> {
         })
     }
 
+    /// Rejects fields among the values of operators that compare with values only.
+    fn check_no_fields(&self) -> Result<()> {
+        let fields = self.predicate.verb.values().into_iter().filter_map(|value| match &value.kind {
+            ValueKind::Name(name) if name.parts.len() > 1 => Some((value.span, name)),
+            _ => None,
+        });
+        match fields.into_iter().next() {
+            Some((span, name)) => Err(self
+                .error(span, format!("expected a value, but {name} is the name of a field"))
+                .hint("compare two fields with =, !=, <, <=, > or >=; put a value in quotes")),
+            None => Ok(()),
+        }
+    }
+
     fn custom(&self) -> Result<TextTest> {
         if matches!(self.predicate.verb, Verb::Matches(_)) {
             return Err(self.no_such_test("use LIKE for part of a value"));
         }
-        if let Verb::Equal(Value { kind: ValueKind::Name(name), span })
-        | Verb::Order(_, Value { kind: ValueKind::Name(name), span }) = &self.predicate.verb
-            && name.parts.len() > 1
+        if let Verb::In(values) = &self.predicate.verb
+            && let Some(blank) = values.iter().find(|value| is_blank(value))
         {
             return Err(self
-                .error(*span, "a custom field cannot be compared with another field")
-                .hint(format!("if it is the value, put it in quotes: '{name}'")));
+                .error(blank.span, "no value of a custom field is empty")
+                .hint(format!("to test for no value as well, write {0} IS NULL OR {0} IN (…)", self.name)));
         }
         self.any_text()
     }
@@ -459,6 +546,27 @@ fn kept(value: &Value) -> String {
         ValueKind::Text(text) => text.clone(),
         _ => word_of(value),
     }
+}
+
+fn pattern(like: Like, value: &Value) -> Result<Pattern> {
+    let kept = kept(value);
+    let wildcards = if like == Like::Like { wildcards(&kept) } else { 0 };
+    let too = |what: String| {
+        QueryError::new(value.span, what)
+            .hint("search for whole words with MATCHES, or join shorter patterns with AND")
+    };
+    if kept.len() > PATTERN_MAX {
+        return Err(too(format!(
+            "this pattern is {} bytes long; at most {PATTERN_MAX} are allowed",
+            kept.len()
+        )));
+    }
+    if wildcards > WILDCARDS_MAX {
+        return Err(too(format!(
+            "this pattern has {wildcards} wildcards; at most {WILDCARDS_MAX} are allowed"
+        )));
+    }
+    Ok(Pattern::new(like, &kept))
 }
 
 /// A number without quotes.

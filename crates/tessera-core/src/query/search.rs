@@ -16,6 +16,7 @@ use crate::error::{Error, Place, Result};
 #[derive(Debug)]
 pub struct ParsedSearch<'t> {
     text: &'t str,
+    dialect: Dialect,
     parsed: Parsed,
 }
 
@@ -48,7 +49,7 @@ impl<'t> ParsedSearch<'t> {
     /// `invalid_query` with its position.
     pub fn parse(text: &'t str, dialect: Dialect) -> Result<Self> {
         let parsed = parse(text, dialect).map_err(|error| error.into_error(text))?;
-        Ok(Self { text, parsed })
+        Ok(Self { text, dialect, parsed })
     }
 
     /// Returns the usernames, addresses and ids by which the query names people. Resolving needs the users who have them.
@@ -61,9 +62,9 @@ impl<'t> ParsedSearch<'t> {
     /// # Errors
     /// `invalid_query` with its position; `invalid` for the order.
     pub fn resolve(self, order: &[Sorted], fields: &Fields<'_>) -> Result<ResolvedSearch> {
-        let Self { text, parsed: Parsed { query, warnings } } = self;
+        let Self { text, dialect, parsed: Parsed { query, warnings } } = self;
         let query = resolve(&query, fields).map_err(|error| error.into_error(text))?;
-        let keys = Keys::resolve(order, fields).map_err(Error::invalid)?;
+        let keys = Keys::resolve(order, fields, dialect).map_err(Error::invalid)?;
         let warning = |QueryError { span, message, hint }| Warning { message, hint, place: span.place(text) };
         Ok(ResolvedSearch { query, keys, warnings: warnings.into_iter().map(warning).collect() })
     }

@@ -48,6 +48,17 @@ impl TextTest {
     }
 }
 
+/// Returns true if one text compares to another: by number if both are numbers and their order is asked for, otherwise folded, byte
+/// by byte; `None` = equal.
+pub fn compares(one: &str, order: Option<Order>, other: &str) -> bool {
+    let folded = || (caseless(one), caseless(other));
+    let Some(order) = order else { return folded().0 == folded().1 };
+    match (Decimal::parse(one), Decimal::parse(other)) {
+        (Some(one), Some(other)) => order.holds(&one, &other),
+        _ => order.holds(&folded().0, &folded().1),
+    }
+}
+
 /// A pattern for a whole folded text: parts that `%` separates, each of literal runs that `_` separates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Vec<Part>);
@@ -193,8 +204,8 @@ impl Decimal {
         let is_number = (1..=WHOLE_DIGITS_MAX).contains(&whole.len())
             && fraction.len() <= FRACTION_DIGITS_MAX
             && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
-        let all = format!("{whole}{fraction:0<9}");
-        all.parse::<i128>().ok().filter(|_| is_number).map(|number| Self(sign * number))
+        let all = is_number.then(|| format!("{whole}{fraction:0<9}"))?;
+        all.parse::<i128>().ok().map(|number| Self(sign * number))
     }
 
     /// The number in SQL's form.

@@ -159,7 +159,9 @@ impl Term {
         for (n, word) in self.words.iter().enumerate() {
             let places = places(index, word, self.is_prefix && n == last);
             let follows = |place: &u16| {
-                ends.as_ref().is_none_or(|ends| place.checked_sub(1).is_some_and(|end| ends.contains(&end)))
+                ends.as_ref().is_none_or(|ends| {
+                    place.checked_sub(1).is_some_and(|end| ends.binary_search(&end).is_ok())
+                })
             };
             ends = Some(places.into_iter().filter(follows).collect());
         }

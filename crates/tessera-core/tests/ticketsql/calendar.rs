@@ -3,22 +3,69 @@
 use time::format_description::well_known::Iso8601;
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset, Weekday};
 
-/// The first moment, and the first moment after the stretch.
-pub type Stretch = (OffsetDateTime, OffsetDateTime);
+/// A date: its beginning, and its end.
+pub enum Stretch {
+    /// In time.
+    Time(OffsetDateTime, OffsetDateTime),
+    /// On the clock of the zone.
+    Clock(PrimitiveDateTime, PrimitiveDateTime),
+}
+
+impl Stretch {
+    /// Whether a moment is before the beginning, and whether it is before the end.
+    pub fn is_before(&self, own: OffsetDateTime, zone: &str) -> (bool, bool) {
+        match self {
+            Self::Time(from, until) => (own < *from, own < *until),
+            Self::Clock(from, until) => (local(own, zone) < *from, local(own, zone) < *until),
+        }
+    }
+
+    /// The day of its beginning.
+    pub fn date(&self, zone: &str) -> Date {
+        match self {
+            Self::Time(from, _) => local(*from, zone).date(),
+            Self::Clock(from, _) => from.date(),
+        }
+    }
+}
 
 const MICROSECOND: Duration = Duration::MICROSECOND;
+
+/// The date with which RT compares by < and >.
+pub fn rt_second(text: &str, now: OffsetDateTime, zone: &str) -> Stretch {
+    match text.trim().to_lowercase().as_str() {
+        "today" => stretch("now", now, zone),
+        "yesterday" => stretch("1 day ago", now, zone),
+        "tomorrow" => stretch("in 1 day", now, zone),
+        text if !text.starts_with(|c: char| c.is_ascii_digit()) || text.contains("ago") => {
+            stretch(text, now, zone)
+        }
+        text => match stretch(text, now, zone) {
+            Stretch::Time(from, until) if until - from > Duration::SECOND => {
+                Stretch::Time(from, from + Duration::SECOND)
+            }
+            Stretch::Clock(from, until) if until - from > Duration::SECOND => {
+                Stretch::Clock(from, from + Duration::SECOND)
+            }
+            other => other,
+        },
+    }
+}
 
 /// The stretch of time of a date in a zone.
 pub fn stretch(text: &str, now: OffsetDateTime, zone: &str) -> Stretch {
     let text = text.trim().to_lowercase();
+    if let Some(inner) = text.strip_prefix("day of ") {
+        return day(stretch(inner, now, zone).date(zone));
+    }
     let words: Vec<&str> = text.split_whitespace().collect();
-    let moment = |at: OffsetDateTime| (at, at + MICROSECOND);
+    let moment = |at: OffsetDateTime| Stretch::Time(at, at + MICROSECOND);
     let today = local(now, zone).date();
     match words.as_slice() {
         ["now"] => moment(now),
-        ["today"] => day(today, zone),
-        ["yesterday"] => day(today - Duration::DAY, zone),
-        ["tomorrow"] => day(today + Duration::DAY, zone),
+        ["today"] => day(today),
+        ["yesterday"] => day(today - Duration::DAY),
+        ["tomorrow"] => day(today + Duration::DAY),
         [amount, unit, "ago"] => moment(shifted(now, -amount_of(amount), unit, zone)),
         ["in", amount, unit] => moment(shifted(now, amount_of(amount), unit, zone)),
         [edge, "of", rest @ ..] => {
@@ -36,7 +83,7 @@ pub fn stretch(text: &str, now: OffsetDateTime, zone: &str) -> Stretch {
                 _ => moment(begin(now, which, unit, zone)),
             }
         }
-        _ => written(&text, zone),
+        _ => written(&text),
     }
 }
 
@@ -45,10 +92,10 @@ fn amount_of(word: &str) -> i64 {
 }
 
 /// A date of the calendar: a day, a minute, a second or a fraction of one.
-fn written(text: &str, zone: &str) -> Stretch {
+fn written(text: &str) -> Stretch {
     let text = text.to_uppercase().replace(',', ".");
     if text.len() == 10 {
-        return day(Date::parse(&text, &Iso8601::DATE).unwrap(), zone);
+        return day(Date::parse(&text, &Iso8601::DATE).unwrap());
     }
     let (date, rest) = text.split_at(10);
     let rest = rest.trim_start_matches(['T', ' ']);
@@ -56,8 +103,16 @@ fn written(text: &str, zone: &str) -> Stretch {
     let (clock, place) = (rest[..end].trim(), rest[end..].trim());
     let time = Time::parse(clock, &Iso8601::TIME).unwrap();
     let at = PrimitiveDateTime::new(Date::parse(date, &Iso8601::DATE).unwrap(), time);
+    let length = match clock.len() {
+        5 => Duration::MINUTE,
+        8 => Duration::SECOND,
+        _ => MICROSECOND,
+    };
     let from = match place {
-        "" => instant(at, zone),
+        "" => {
+            let from = at - Duration::nanoseconds(i64::from(at.nanosecond() % 1_000));
+            return Stretch::Clock(from, from + length);
+        }
         "Z" => at.assume_utc(),
         place => {
             let digits: Vec<i8> = place[1..]
@@ -70,18 +125,12 @@ fn written(text: &str, zone: &str) -> Stretch {
             at.assume_offset(UtcOffset::from_hms(sign * digits[0], sign * digits[1], 0).unwrap())
         }
     };
-    let length = match clock.len() {
-        5 => Duration::MINUTE,
-        8 => Duration::SECOND,
-        _ => MICROSECOND,
-    };
     let from = from - Duration::nanoseconds(i64::from(from.nanosecond() % 1_000));
-    (from, from + length)
+    Stretch::Time(from, from + length)
 }
 
-fn day(date: Date, zone: &str) -> Stretch {
-    let midnight = |date: Date| instant(date.midnight(), zone);
-    (midnight(date), midnight(date + Duration::DAY))
+fn day(date: Date) -> Stretch {
+    Stretch::Clock(date.midnight(), (date + Duration::DAY).midnight())
 }
 
 /// The beginning of a unit of time, `which` units after the current one.

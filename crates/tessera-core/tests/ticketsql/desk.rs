@@ -43,6 +43,8 @@ pub struct FieldRow {
     #[serde(default)]
     pub values: Vec<String>,
     max_values: Option<i32>,
+    #[serde(default)]
+    disabled: bool,
     queues: Vec<String>,
 }
 
@@ -186,12 +188,13 @@ impl Desk {
         }
         for field in &self.fields {
             let max = field.max_values.unwrap_or(i32::from(field.field_type != "SelectMulti"));
-            sqlx::query("INSERT INTO custom_fields (id, name, field_type, values, max_values, changed_in) VALUES ($1, $2, $3, $4, $5, 0)")
+            sqlx::query("INSERT INTO custom_fields (id, name, field_type, values, max_values, disabled, changed_in) VALUES ($1, $2, $3, $4, $5, $6, 0)")
                 .bind(self.field(&field.name))
                 .bind(&field.name)
                 .bind(&field.field_type)
                 .bind((!field.values.is_empty()).then(|| json!(field.values)))
                 .bind(max)
+                .bind(field.disabled)
                 .execute(pool)
                 .await
                 .unwrap();

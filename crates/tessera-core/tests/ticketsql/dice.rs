@@ -44,7 +44,7 @@ const WHOLE: [&str; 20] = [
     "-3",
     "1234567890123456789",
 ];
-const DATES: [&str; 34] = [
+const DATES: [&str; 40] = [
     "now",
     "today",
     "yesterday",
@@ -68,6 +68,12 @@ const DATES: [&str; 34] = [
     "2026-02-28",
     "2026-03-29 02:30",
     "2025-10-26 02:30",
+    "2025-10-26 02:00:00",
+    "2025-10-26 02:59:59",
+    "2025-10-26 03:00",
+    "day of 2025-10-26 02:30",
+    "day of 2 days ago",
+    "day of 2026-03-28T23:30Z",
     "2026-03-29T01:00Z",
     "2026-03-29 03:00:00",
     "2026-03-29 01:00:00.000001Z",
@@ -197,7 +203,7 @@ impl Dice {
         let mut fields = BTreeMap::new();
         for field in &desk.fields {
             let mut values = self.several(3, Self::text);
-            values.retain(|value| !value.is_empty());
+            values.retain(|value| !value.trim().is_empty());
             values.sort();
             values.dedup();
             fields.insert(field.name.clone(), values);
@@ -210,6 +216,8 @@ impl Dice {
         let base = self.one(&[
             datetime!(2026-03-29 01:00 UTC),
             datetime!(2025-10-26 01:00 UTC),
+            datetime!(2025-10-26 00:30 UTC),
+            datetime!(2025-10-26 01:30 UTC),
             datetime!(2026-03-30 10:30:15.5 UTC),
             datetime!(2026-01-01 00:00 UTC),
             datetime!(2026-02-28 23:30 UTC),
@@ -312,7 +320,26 @@ impl Dice {
             let text = dice.text();
             dice.quoted(&text)
         };
+        if self.once_in(8) {
+            let sign = if is_ordered { self.sign() } else { self.one(&["=", "!="]) };
+            let others =
+                ["Subject", "CF.{Tags}", "CF.{Amount}", "CF.note", "CF.Billing.{Tags}", "CF.{Room No.}"];
+            return format!("{field} {sign} {}", self.one(&others));
+        }
+        if is_ordered && self.once_in(20) {
+            return format!("{field} {} '{}'", self.one(&["=", "!="]), self.one(&["", " "]));
+        }
         match self.below(if is_ordered { 10 } else { 6 }) {
+            // A list of values of a custom field has no empty one.
+            0 if is_ordered => {
+                let value = |dice: &mut Self| {
+                    let text = format!("{}a", dice.text());
+                    let text =
+                        if dice.once_in(2) { text } else { dice.one(&["low", "HIGH", "10", "b"]).to_owned() };
+                    dice.quoted(&text)
+                };
+                format!("{field} {}IN ({}, {})", self.not(), value(self), value(self))
+            }
             0 => format!("{field} {}IN ({}, {})", self.not(), value(self), value(self)),
             1 | 2 => format!("{field} {} {}", self.one(&["=", "!="]), value(self)),
             3 if has_words => format!("{field} {}MATCHES {}", self.not(), self.words()),
@@ -339,7 +366,7 @@ impl Dice {
     fn person(&mut self) -> String {
         let field = self.one(&["Owner", "Creator", "LastUpdatedBy"]);
         if self.once_in(6) {
-            let other = self.one(&["Owner", "Creator", "LastUpdatedBy"]);
+            let other = self.one(&["Owner", "Creator", "LastUpdatedBy", "Requestor", "AdminCc", "Watcher"]);
             if other != field {
                 return format!("{field} {} {other}", self.one(&["=", "!="]));
             }
@@ -353,6 +380,12 @@ impl Dice {
 
     fn role(&mut self) -> String {
         let field = self.one(&["Requestor", "Cc", "AdminCc", "Watcher"]);
+        if self.once_in(5) {
+            let other = self.one(&["Owner", "Creator", "LastUpdatedBy", "Requestor", "Cc", "Watcher"]);
+            if other != field {
+                return format!("{field} {} {other}", self.one(&["=", "!="]));
+            }
+        }
         if self.once_in(2) {
             let addresses = [&ADDRESSES[..], &["nobody@nowhere.example", "Ann@desk.EXAMPLE"]].concat();
             let one = |dice: &mut Self| {
@@ -482,7 +515,7 @@ impl Dice {
 
     /// Fields to order by, and whether each is descending.
     pub fn order(&mut self) -> Vec<(String, bool)> {
-        const FIELDS: [&str; 19] = [
+        const FIELDS: [&str; 20] = [
             "id",
             "Subject",
             "status",
@@ -501,6 +534,7 @@ impl Dice {
             "CF.{Severity}",
             "CF.{Tags}",
             "CF.Note",
+            "CF.R&D Lab's.{Room No.}",
             "Owner.Name",
         ];
         let mut order: Vec<(String, bool)> =

@@ -1,6 +1,6 @@
 //! A slow and obvious evaluation of TicketSQL on the raw rows, which shares no code with the resolver and the two back ends.
 
-use crate::calendar::stretch;
+use crate::calendar::{rt_second, stretch};
 use crate::read::{Node, Test, Word, read};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -24,6 +24,7 @@ const ROWS: &str = "
     ORDER BY t.number";
 
 /// The tickets, and the user, time and time zone of a search.
+#[derive(Clone)]
 pub struct Judge {
     pub rows: Vec<Value>,
     /// The user who searches.
@@ -88,6 +89,11 @@ impl Judge {
         match field.as_str() {
             "id" => self.is_id(test, row),
             "priority" => number(test, row, row["priority"].as_i64().unwrap()),
+            "subject" | "cf" | "customfield" | "customfieldvalue" if other_texts(test, row).is_some() => {
+                let others = other_texts(test, row).unwrap();
+                let own = texts(&test.field, row).unwrap();
+                own.iter().any(|own| others.iter().any(|other| compares(&test.op, own, other)))
+            }
             "subject" => text(test, row["subject"].as_str().unwrap()),
             "status" => is_status(test, row),
             "queue" => is_named(test, &row["queue"], &row["queue_id"]),
@@ -100,17 +106,11 @@ impl Judge {
                     "admincc" => "admin_cc",
                     _ => "",
                 };
-                let people: Vec<Somebody> = list(&row["watchers"])
-                    .iter()
-                    .filter(|watcher| role.is_empty() || watcher["role"] == role)
-                    .map(|watcher| match watcher["address"].as_str() {
-                        Some(address) => {
-                            Somebody { address: Some(address.to_lowercase()), ..Somebody::default() }
-                        }
-                        None => somebody(&watcher["user"]),
-                    })
-                    .collect();
-                self.any_of(&people, test, true)
+                let people = watchers(role, row);
+                match test.values.first().and_then(|word| people_named(word, row)) {
+                    Some(others) => people.iter().any(|one| others.iter().any(|other| is_same(one, other))),
+                    None => self.any_of(&people, test, true),
+                }
             }
             "created" | "lastupdated" | "started" | "due" | "resolved" | "told" => self.is_date(test, row),
             "cf" | "customfield" | "customfieldvalue" => {
@@ -118,8 +118,9 @@ impl Judge {
                 let values = list(&row["values"])
                     .iter()
                     .filter(|value| value["field"].as_str().unwrap().to_lowercase() == name);
+                let is_blank = test.op == "=" && test.values[0].plain().trim().is_empty();
                 values.clone().any(|value| text(test, value["value"].as_str().unwrap()))
-                    || (test.op == "NULL" && values.count() == 0)
+                    || ((test.op == "NULL" || is_blank) && values.count() == 0)
             }
             "content" | "historycontent" => {
                 let bodies = list(&row["history"]).iter().filter_map(|one| one["body"].as_str());
@@ -152,6 +153,11 @@ impl Judge {
             _ => None,
         };
         let own = of(field).unwrap();
+        if let Some(others) = test.values.first().and_then(|word| people_named(word, row))
+            && !test.values[0].name().is_some_and(|name| of(&name[0]).is_some())
+        {
+            return !own.is_null() && others.iter().any(|other| is_same(&somebody(own), other));
+        }
         if let Some([other]) = test.values.first().and_then(Word::name)
             && let Some(other) = of(other)
         {
@@ -207,6 +213,9 @@ impl Judge {
 
     fn is_date(&self, test: &Test, row: &Value) -> bool {
         let Some(own) = date(&test.field[0], row).unwrap() else { return test.op == "NULL" };
+        if test.is_rt && test.op == ">" && test.values[0].plain() == "0" {
+            return true;
+        }
         match test.values.first().and_then(Word::name).and_then(|name| date(&name[0], row)) {
             Some(other) => other.is_some_and(|other| ordered(&test.op, &own, &other)),
             None => test.op != "NULL" && self.is_when(test, own),
@@ -214,16 +223,25 @@ impl Judge {
     }
 
     fn is_when(&self, test: &Test, own: OffsetDateTime) -> bool {
+        let is_equal = ["=", "IN"].contains(&test.op.as_str());
+        let read = |word: &Word| {
+            let text = match (test.is_rt, is_equal) {
+                (true, true) => format!("day of {}", word.plain()),
+                (true, false) => return rt_second(&word.plain(), self.now, &self.zone),
+                (false, _) => word.plain(),
+            };
+            stretch(&text, self.now, &self.zone)
+        };
         let stretches: Vec<_> =
-            test.values.iter().map(|word| stretch(&word.plain(), self.now, &self.zone)).collect();
-        let (from, until) = stretches[0];
+            test.values.iter().map(|word| read(word).is_before(own, &self.zone)).collect();
+        let (is_before, is_before_end) = stretches[0];
         match test.op.as_str() {
-            "=" | "IN" => stretches.iter().any(|(from, until)| *from <= own && own < *until),
-            "<" => own < from,
-            "<=" => own < until,
-            ">" => own >= until,
-            ">=" => own >= from,
-            "BETWEEN" => from <= own && own < stretches[1].1,
+            "=" | "IN" => stretches.iter().any(|(is_before, is_before_end)| !is_before && *is_before_end),
+            "<" => is_before,
+            "<=" => is_before_end,
+            ">" => !is_before_end,
+            ">=" => !is_before,
+            "BETWEEN" => !is_before && stretches[1].1,
             other => panic!("{other} of a date"),
         }
     }
@@ -244,6 +262,74 @@ fn names_deleted(node: &Node) -> bool {
 /// Only positive tests apply to the same transaction; a negated test means that no transaction passes it.
 fn is_of_history(node: &Node) -> bool {
     matches!(node, Node::Test(test) if !test.is_negated && ["updated", "updatedby"].contains(&test.field[0].to_lowercase().as_str()))
+}
+
+/// The people of a role; `""` = of all roles.
+fn watchers(role: &str, row: &Value) -> Vec<Somebody> {
+    list(&row["watchers"])
+        .iter()
+        .filter(|watcher| role.is_empty() || watcher["role"] == role)
+        .map(|watcher| match watcher["address"].as_str() {
+            Some(address) => Somebody { address: Some(address.to_lowercase()), ..Somebody::default() },
+            None => somebody(&watcher["user"]),
+        })
+        .collect()
+}
+
+/// The people in the field that a value names; `None` = it names no such field.
+fn people_named(word: &Word, row: &Value) -> Option<Vec<Somebody>> {
+    let [name] = word.name()? else { return None };
+    let one = |person: &Value| if person.is_null() { Vec::new() } else { vec![somebody(person)] };
+    Some(match name.to_lowercase().as_str() {
+        "owner" => one(&row["owner"]),
+        "creator" => one(&row["creator"]),
+        "lastupdatedby" => one(&row["last"]),
+        "requestor" => watchers("requestor", row),
+        "cc" => watchers("cc", row),
+        "admincc" => watchers("admin_cc", row),
+        "watcher" => watchers("", row),
+        _ => return None,
+    })
+}
+
+/// The same user, or the same address without a user.
+fn is_same(one: &Somebody, other: &Somebody) -> bool {
+    if one.id.is_none() && other.id.is_none() { one.address == other.address } else { one.id == other.id }
+}
+
+/// The texts in a field; `None` = it is no field of texts.
+fn texts(name: &[String], row: &Value) -> Option<Vec<String>> {
+    match name[0].to_lowercase().as_str() {
+        "subject" if name.len() == 1 => Some(vec![row["subject"].as_str().unwrap().to_owned()]),
+        "cf" if name.len() > 1 => {
+            let field = name.last().unwrap().to_lowercase();
+            let values = list(&row["values"]).iter();
+            let values = values.filter(|value| value["field"].as_str().unwrap().to_lowercase() == field);
+            Some(values.map(|value| value["value"].as_str().unwrap().to_owned()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The texts in the field that the value names.
+fn other_texts(test: &Test, row: &Value) -> Option<Vec<String>> {
+    if !["=", "<", "<=", ">", ">="].contains(&test.op.as_str()) {
+        return None;
+    }
+    match &test.values[0] {
+        Word::Name(name) => texts(name, row),
+        Word::Text(text) if test.is_rt && text.to_lowercase().starts_with("cf.{") => {
+            texts(&["cf".to_owned(), text[4..text.len() - 1].to_owned()], row)
+        }
+        _ => None,
+    }
+}
+
+fn compares(op: &str, own: &str, other: &str) -> bool {
+    match (decimal(own), decimal(other)) {
+        (Some(own), Some(other)) if op != "=" => ordered(op, &own, &other),
+        _ => ordered(op, caseless(own).as_bytes(), caseless(other).as_bytes()),
+    }
 }
 
 /// The numbered transactions, which exclude records of sent mail.
@@ -293,6 +379,9 @@ fn number(test: &Test, row: &Value, own: i64) -> bool {
     let value = |word: &Word| match word.plain().to_lowercase().as_str() {
         "id" => row["number"].as_i64(),
         "priority" => row["priority"].as_i64(),
+        "low" if test.is_rt => Some(0),
+        "medium" if test.is_rt => Some(50),
+        "high" if test.is_rt => Some(100),
         digits => digits.parse().ok(),
     };
     let values: Vec<Option<i64>> = test.values.iter().map(value).collect();
@@ -331,6 +420,9 @@ fn text(test: &Test, own: &str) -> bool {
     match test.op.as_str() {
         "NULL" => false,
         "=" | "IN" => (0..test.values.len()).any(|at| value(at) == folded),
+        "LIKE" | "STARTSWITH" | "ENDSWITH" if test.is_rt => {
+            rt_like(&test.op, &test.values[0].plain(), &folded)
+        }
         "LIKE" | "STARTSWITH" | "ENDSWITH" => like(&test.op, &test.values[0].pattern(), &folded),
         "MATCHES" => matches(&value(0), own),
         "BETWEEN" if is_number(0) => decimal(own)
@@ -342,7 +434,7 @@ fn text(test: &Test, own: &str) -> bool {
 }
 
 /// A number of at most 18 digits, a point and 9 more, in billionths.
-fn decimal(text: &str) -> Option<i128> {
+pub fn decimal(text: &str) -> Option<i128> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
     let fits = |digits: &str, most: usize| {
@@ -380,6 +472,27 @@ fn like(op: &str, pattern: &str, folded: &str) -> bool {
         pieces.insert(0, Piece::Any);
     }
     if op == "STARTSWITH" || (op == "LIKE" && is_plain) {
+        pieces.push(Piece::Any);
+    }
+    fits(&pieces, &folded.chars().collect::<Vec<_>>())
+}
+
+/// In RT, every pattern has wildcards and matches anywhere.
+fn rt_like(op: &str, pattern: &str, folded: &str) -> bool {
+    let mut pieces = Vec::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => pieces.extend(chars.next().unwrap_or('\\').to_lowercase().map(Piece::Char)),
+            '%' => pieces.push(Piece::Any),
+            '_' => pieces.push(Piece::One),
+            c => pieces.extend(c.to_lowercase().map(Piece::Char)),
+        }
+    }
+    if op != "STARTSWITH" {
+        pieces.insert(0, Piece::Any);
+    }
+    if op != "ENDSWITH" {
         pieces.push(Piece::Any);
     }
     fits(&pieces, &folded.chars().collect::<Vec<_>>())

@@ -155,11 +155,14 @@ fn is_same(refused: &Answer, expected: &Answer) -> bool {
 }
 
 /// These queries are too long for the tables.
-#[test]
-fn every_limit_of_a_query_is_told_with_its_number() {
+#[tokio::test]
+async fn every_limit_of_a_query_is_told_with_its_number() {
     let nested = |depth: usize| format!("{}id = 1{}", "(".repeat(depth), ")".repeat(depth));
     let joined = |tests: usize| vec!["id = 1"; tests].join(" OR ");
     let list = |values: usize| format!("id IN ({})", vec!["1"; values].join(","));
+    let db = TestDb::new().await;
+    let catalog = Desk::fixed().write(&db.pools.write).await;
+    let fields = catalog.query_fields(Purpose::Search(&[]));
     for (fits, too_much, at, message, hint) in [
         (
             nested(100),
@@ -197,6 +200,20 @@ fn every_limit_of_a_query_is_told_with_its_number() {
             "split a long list of ids into several searches",
         ),
         (
+            format!("id = 1 OR Subject LIKE '{}'", "é".repeat(500)),
+            format!("id = 1 OR Subject LIKE '{}'", "é".repeat(501)),
+            23..1_027,
+            "this pattern is 1002 bytes long; at most 1000 are allowed",
+            "search for whole words with MATCHES, or join shorter patterns with AND",
+        ),
+        (
+            format!("Subject LIKE '{}\\%'", "%a".repeat(50)),
+            format!("Subject LIKE '{}_'", "%a".repeat(50)),
+            13..116,
+            "this pattern has 51 wildcards; at most 50 are allowed",
+            "search for whole words with MATCHES, or join shorter patterns with AND",
+        ),
+        (
             "Subject = 'a\u{1}'".to_owned(),
             "Subject = 'a\0'".to_owned(),
             12..13,
@@ -204,8 +221,10 @@ fn every_limit_of_a_query_is_told_with_its_number() {
             "remove it",
         ),
     ] {
-        assert_eq!(parse(&fits, Dialect::Tessera).err(), None);
-        let error = parse(&too_much, Dialect::Tessera).unwrap_err();
+        let checked =
+            |text: &str| parse(text, Dialect::Tessera).and_then(|parsed| resolve(&parsed.query, &fields));
+        assert_eq!(checked(&fits).err(), None);
+        let error = checked(&too_much).unwrap_err();
         let told = (error.span.start..error.span.end, error.message.as_str(), error.hint.as_deref());
         assert_eq!(told, (at, message, Some(hint)));
     }

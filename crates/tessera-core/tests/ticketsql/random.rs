@@ -3,7 +3,7 @@
 use crate::NOW;
 use crate::desk::{Desk, UserRow};
 use crate::dice::Dice;
-use crate::judge::Judge;
+use crate::judge::{Judge, decimal};
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use sqlx::{PgPool, Row};
@@ -59,22 +59,30 @@ impl Lab {
         Self { users, people, db, catalog, judge, asker }
     }
 
-    fn resolved(&self, text: &str) -> Query<Test> {
-        let parsed = parse(text, Dialect::Tessera).unwrap_or_else(|error| panic!("{text}: {error}"));
+    fn resolved(&self, text: &str, dialect: Dialect) -> Query<Test> {
+        let parsed = parse(text, dialect).unwrap_or_else(|error| panic!("{text}: {error}"));
         let fields = self.catalog.query_fields(Purpose::Search(&self.users));
         resolve(&parsed.query, &fields).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    fn keys(&self, order: &[Sorted]) -> Keys {
-        Keys::resolve(order, &self.catalog.query_fields(Purpose::Search(&self.users))).unwrap()
+    fn keys(&self, order: &[Sorted], dialect: Dialect) -> Keys {
+        Keys::resolve(order, &self.catalog.query_fields(Purpose::Search(&self.users)), dialect).unwrap()
+    }
+
+    /// The numbers that the judge finds.
+    fn judged(&self, text: &str, dialect: Dialect) -> Vec<i64> {
+        match dialect {
+            Dialect::Tessera => self.judge.find(text),
+            Dialect::Rt => Judge { is_rt: true, ..self.judge.clone() }.find(text),
+        }
     }
 
     /// The numbers that SQL finds, in its order; `are_frequent` marks all words of the query as frequent.
-    async fn by_sql(&self, text: &str, order: &[Sorted], are_frequent: bool) -> Vec<i64> {
-        let query = self.resolved(text);
+    async fn by_sql(&self, text: &str, order: &[Sorted], dialect: Dialect, are_frequent: bool) -> Vec<i64> {
+        let query = self.resolved(text, dialect);
         let words = words_of(&query).into_iter().filter(|_| are_frequent).map(|word| (word, 1.0));
         let frequencies = Frequencies { messages: f32::MAX, words: words.collect() };
-        let keys = self.keys(order);
+        let keys = self.keys(order, dialect);
         let compiler = Compiler { query: &query, asker: &self.asker, frequencies: &frequencies, keys: &keys };
         let statement = compiler.all();
         let ids =
@@ -83,7 +91,7 @@ impl Lab {
     }
 
     /// The numbers sorted by an order.
-    fn in_order(&self, mut numbers: Vec<i64>, order: &[Sorted]) -> Vec<i64> {
+    fn in_order(&self, mut numbers: Vec<i64>, order: &[Sorted], dialect: Dialect) -> Vec<i64> {
         let row = |number: &i64| &self.judge.rows[usize::try_from(*number).unwrap() - 1];
         let ends_descending = order.last().is_none_or(|term| term.is_descending);
         numbers.sort_by(|one, other| {
@@ -91,7 +99,7 @@ impl Lab {
             let by_id = directed(one["id"].as_str().cmp(&other["id"].as_str()), ends_descending);
             order
                 .iter()
-                .map(|term| by_term(term, one, other))
+                .map(|term| by_term(term, dialect, one, other))
                 .fold(Ordering::Equal, Ordering::then)
                 .then(by_id)
         });
@@ -103,10 +111,13 @@ fn directed(ordering: Ordering, is_descending: bool) -> Ordering {
     if is_descending { ordering.reverse() } else { ordering }
 }
 
-/// Unset values come last in both directions.
-fn by_term(term: &Sorted, one: &Value, other: &Value) -> Ordering {
+/// Unset values come last in both directions; in RT, they are less than all others.
+fn by_term(term: &Sorted, dialect: Dialect, one: &Value, other: &Value) -> Ordering {
     match (key(&term.field, one), key(&term.field, other)) {
         (Some(one), Some(other)) => directed(one.cmp(&other), term.is_descending),
+        (one, other) if dialect == Dialect::Rt => {
+            directed(one.is_some().cmp(&other.is_some()), term.is_descending)
+        }
         (one, other) => one.is_none().cmp(&other.is_none()),
     }
 }
@@ -115,6 +126,11 @@ fn by_term(term: &Sorted, one: &Value, other: &Value) -> Ordering {
 fn key(field: &str, row: &Value) -> Option<(i128, String)> {
     let text = |value: &Value| value.as_str().map(|text| (0, text.to_lowercase()));
     let caseless_text = |value: &Value| value.as_str().map(|text| (0, crate::judge::caseless(text)));
+    // Numbers come first, by their size.
+    let value = |value: &Value| {
+        let text = crate::judge::caseless(value.as_str()?);
+        Some((decimal(&text).unwrap_or(i128::MAX), text))
+    };
     match field.to_lowercase().as_str() {
         "id" => row["number"].as_i64().map(|number| (number.into(), String::new())),
         "priority" => row["priority"].as_i64().map(|number| (number.into(), String::new())),
@@ -125,10 +141,10 @@ fn key(field: &str, row: &Value) -> Option<(i128, String)> {
         field @ ("status" | "queue" | "lifecycle") => text(&row[field]),
         field => match field.strip_prefix("cf.") {
             Some(name) => {
-                let name = name.trim_matches(['{', '}']);
+                let name = name.rsplit('{').next().unwrap().trim_matches('}');
                 let of_field = |value: &&Value| value["field"].as_str().unwrap().to_lowercase() == name;
                 let values = row["values"].as_array().into_iter().flatten().filter(of_field);
-                values.filter_map(|value| caseless_text(&value["value"])).min()
+                values.filter_map(|one| value(&one["value"])).min()
             }
             None => {
                 crate::judge::date(field, row).unwrap().map(|at| (at.unix_timestamp_nanos(), String::new()))
@@ -165,20 +181,22 @@ async fn sql_and_the_judge_find_the_same_tickets_in_the_same_order_by_any_query(
     let lab = Lab::new(&mut dice).await;
     let mut different = Vec::new();
     let (mut telling, queries) = (0, cases().unwrap_or(QUERIES));
-    let asked: Vec<(String, Vec<Sorted>, bool)> =
-        (0..queries).map(|at| (dice.query(3, true), order(&mut dice), at % 2 == 0)).collect();
-    let answers =
-        stream::iter(&asked).map(|(query, order, are_frequent)| lab.by_sql(query, order, *are_frequent));
+    let dialect = |at: usize| if at.is_multiple_of(3) { Dialect::Rt } else { Dialect::Tessera };
+    let asked: Vec<(String, Vec<Sorted>, Dialect, bool)> = (0..queries)
+        .map(|at| (dice.query(3, true), order(&mut dice), dialect(at), at.is_multiple_of(2)))
+        .collect();
+    let answers = stream::iter(&asked)
+        .map(|(query, order, dialect, are_frequent)| lab.by_sql(query, order, *dialect, *are_frequent));
     let mut answers = answers.buffered(AT_ONCE);
-    for (query, order, _) in &asked {
+    for (query, order, dialect, _) in &asked {
         let sql = answers.next().await.unwrap();
-        let judged = lab.in_order(lab.judge.find(query), order);
+        let judged = lab.in_order(lab.judged(query, *dialect), order, *dialect);
         telling += usize::from(!judged.is_empty() && judged.len() < TICKETS / 2);
         if sql != judged {
             let (these, those): (BTreeSet<_>, BTreeSet<_>) = (sql.iter().collect(), judged.iter().collect());
             let apart: Vec<_> = these.symmetric_difference(&those).collect();
             different.push(format!(
-                "{query}\n  by {order:?} differs on {apart:?}, {} and {}",
+                "{query}\n  as {dialect:?} by {order:?} differs on {apart:?}, {} and {}",
                 sql.len(),
                 judged.len()
             ));
@@ -196,11 +214,12 @@ async fn pages_of_any_size_have_each_ticket_once_in_order() {
     let lab = Lab::new(&mut dice).await;
     for _ in 0..cases().map_or(WALKS, |cases| cases / 10) {
         let (query, order) = (dice.query(2, true), order(&mut dice));
-        let expected = lab.in_order(lab.judge.find(&query), &order);
+        let dialect = dice.one(&[Dialect::Tessera, Dialect::Rt]);
+        let expected = lab.in_order(lab.judged(&query, dialect), &order, dialect);
         let limit = i64::try_from(expected.len() / (1 + dice.below(6)) + 1 - dice.below(2)).unwrap().max(1);
         let (mut walked, mut cursor): (Vec<i64>, Option<String>) = (Vec::new(), None);
         loop {
-            let (dialect, asker) = (Dialect::Tessera, lab.asker.clone());
+            let asker = lab.asker.clone();
             let search = Search {
                 query: &query,
                 dialect,
@@ -271,7 +290,8 @@ async fn sql_and_memory_find_the_same_tickets_by_any_query_of_what_both_know() {
     let deleted: BTreeSet<i64> = of_deleted.filter_map(|ticket| ticket.number).collect();
     let queries = cases().unwrap_or(QUERIES);
     let asked: Vec<String> = (0..queries).map(|_| dice.query(3, false)).collect();
-    let mut answers = stream::iter(&asked).map(|query| lab.by_sql(query, &[], false)).buffered(AT_ONCE);
+    let mut answers =
+        stream::iter(&asked).map(|query| lab.by_sql(query, &[], Dialect::Tessera, false)).buffered(AT_ONCE);
     let (mut different, mut conditions) = (Vec::new(), 0);
     for (at, query) in asked.iter().enumerate() {
         let is_traced = at % 10 == 0;

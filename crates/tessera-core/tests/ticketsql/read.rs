@@ -16,6 +16,8 @@ pub struct Test {
     pub op: String,
     pub is_negated: bool,
     pub values: Vec<Word>,
+    /// Whether RT reads it.
+    pub is_rt: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +113,22 @@ fn name(chars: &[char], mut at: usize) -> (Vec<String>, usize) {
     (parts.into_iter().map(|part| part.trim().to_owned()).collect(), at)
 }
 
+/// The parts of a name in quotes: `CF.Any queue.{Any field}`.
+fn whole_name(text: &str) -> Vec<String> {
+    match text.strip_suffix('}').and_then(|text| text.split_once(".{")) {
+        Some((before, field)) => match before.split_once('.') {
+            Some((cf, queue)) => vec![cf.to_owned(), queue.to_owned(), field.to_owned()],
+            None => vec![before.to_owned(), field.to_owned()],
+        },
+        None => match text.split_once('.') {
+            Some((cf, field)) if field.contains(' ') && !field.contains('{') => {
+                vec![cf.to_owned(), field.to_owned()]
+            }
+            _ => name(&text.chars().collect::<Vec<_>>(), 0).0,
+        },
+    }
+}
+
 struct Reader {
     /// The tokens in reverse, so that the next one is the last.
     tokens: Vec<Token>,
@@ -178,13 +196,13 @@ impl Reader {
     fn test(&mut self) -> Test {
         let field = match self.tokens.pop().unwrap() {
             Token::Name(parts) => parts,
-            Token::Text(text) => name(&text.chars().collect::<Vec<_>>(), 0).0,
+            Token::Text(text) => whole_name(&text),
             other => panic!("{other:?} is no field"),
         };
         if self.eat("IS") {
             let is_negated = self.eat("NOT");
             assert!(self.eat("NULL"));
-            return Test { field, op: "NULL".to_owned(), is_negated, values: Vec::new() };
+            return Test { field, op: "NULL".to_owned(), is_negated, values: Vec::new(), is_rt: self.is_rt };
         }
         let mut is_negated = self.eat("NOT");
         let mut op = self.keyword();
@@ -211,7 +229,7 @@ impl Reader {
             }
             _ => values.push(self.value()),
         }
-        Test { field, op, is_negated, values }
+        Test { field, op, is_negated, values, is_rt: self.is_rt }
     }
 
     fn value(&mut self) -> Word {

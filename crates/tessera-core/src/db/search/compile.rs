@@ -76,6 +76,6 @@ impl Compiled {
     }
 
     pub(super) fn signature(&self, search: &Search<'_>) -> String {
-        cursor::signature(&self.resolved.query, search.order, &search.asker)
+        cursor::signature(&self.resolved.query, search)
     }
 }

@@ -1,8 +1,9 @@
 //! Cursors: the position of a page's last ticket, with a signature of the search that it belongs to.
 
+use super::compile::Search;
 use crate::db::malformed_cursor;
 use crate::error::Result;
-use crate::query::sql::{Asker, KeyKind, KeyValue, Keys, Sorted};
+use crate::query::sql::{Asker, KeyKind, KeyValue, Keys};
 use crate::query::{Query, Test};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,12 +20,13 @@ pub(super) struct Position {
     pub values: Vec<KeyValue>,
 }
 
-/// A digest of what a cursor belongs to: the query, the order, the user and their time zone.
-pub(super) fn signature(query: &Query<Test>, order: &[Sorted], asker: &Asker) -> String {
-    let Asker { user, zone, .. } = asker;
+/// A digest of what a cursor belongs to: the query, the order, the dialect, the user and their time zone.
+pub(super) fn signature(query: &Query<Test>, search: &Search<'_>) -> String {
+    let Search { order, dialect, asker: Asker { user, zone, .. }, .. } = search;
     let order: Vec<String> =
         order.iter().map(|term| format!("{}{}", term.field.to_lowercase(), term.is_descending)).collect();
-    let digest = Sha256::digest(format!("{user}\n{}\n{query}\n{}", zone.name(), order.join("\n")));
+    let (zone, order) = (zone.name(), order.join("\n"));
+    let digest = Sha256::digest(format!("{user}\n{zone}\n{query}\n{order}\n{dialect:?}"));
     hex::encode(digest.get(..8).unwrap_or_default())
 }
 

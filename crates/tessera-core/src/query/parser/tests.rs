@@ -47,6 +47,106 @@ fn the_rt_dialect_takes_the_last_word_of_a_level_and_says_so() {
     assert_eq!((parsed.query.to_string().as_str(), parsed.warnings.len()), ("A = 1 AND (B = 2 OR C = 3)", 0));
 }
 
+#[test]
+fn the_rt_dialect_reads_dates_patterns_and_priorities_as_rt_does() {
+    for (text, expected) in [
+        ("Created > '2026-01-05'", "Created > '2026-01-05 00:00:00'"),
+        ("Created <= 2026", "Created <= 2026"),
+        ("Created >= '2026-01-05 10:30'", "Created >= '2026-01-05 10:30:00'"),
+        ("Created < '2026-01-05T10:30 -05:30'", "Created < '2026-01-05 10:30:00-05:30'"),
+        ("Created < '2026-01-05 10:30:15'", "Created < '2026-01-05 10:30:15'"),
+        ("Due < tomorrow", "Due < 'in 1 day'"),
+        ("Due > 'Today'", "Due > 'now'"),
+        ("Updated > 'yesterday'", "Updated > '1 day ago'"),
+        ("Due > '2 days ago'", "Due > '2 days ago'"),
+        (
+            "Due BETWEEN '2026-01-05' AND '2026-01-06'",
+            "Due BETWEEN '2026-01-05 00:00:00' AND '2026-01-06 00:00:00'",
+        ),
+        ("Created = '2026-01-05'", "Created = '2026-01-05'"),
+        ("Created != ' 2 days ago'", "Created != 'day of 2 days ago'"),
+        ("Created IN (now, today)", "Created IN ('day of now', today)"),
+        ("Created = '2026-01-05 10:30'", "Created = 'day of 2026-01-05 10:30'"),
+        ("Resolved > Due", "Resolved > Due"),
+        ("Told > '0'", "Told IS NOT NULL"),
+        ("Created > 'no date'", "Created > 'no date'"),
+        ("Subject LIKE 'a'", "Subject LIKE 'a'"),
+        ("Subject LIKE 'a%b'", "Subject LIKE '%a%b%'"),
+        ("Requestor NOT STARTSWITH 'a_'", "Requestor NOT LIKE 'a_%'"),
+        ("CF.{X} ENDSWITH 'a'", "CF.{X} ENDSWITH 'a'"),
+        ("CF.{X} ENDSWITH '%a'", "CF.{X} LIKE '%%a'"),
+        (r"Subject LIKE '50\\%'", r"Subject LIKE '50\%'"),
+        (r"Subject LIKE '50\%'", "Subject LIKE '%50%%'"),
+        ("Priority >= 'medium'", "Priority >= 50"),
+        ("Priority = urgent", "Priority = urgent"),
+        ("'CF.{X}' = 'CF.Any Queue.{Y}'", "CF.{X} = CF.{Any Queue}.{Y}"),
+        ("CF.{X} = 'CF'", "CF.{X} = 'CF'"),
+        ("CF.{X} = 'cf.example.com'", "CF.{X} = 'cf.example.com'"),
+    ] {
+        let parsed = parse(text, Dialect::Rt).unwrap();
+        assert_eq!(parsed.query.to_string(), expected, "{text}");
+        assert_eq!(parse(expected, Dialect::Tessera).unwrap().query, parsed.query, "{expected}");
+    }
+}
+
+#[test]
+fn a_whole_text_that_names_a_field_of_a_queue_needs_no_braces_around_the_queue() {
+    for (text, expected) in [
+        ("CF.{Severity}", Some("CF.{Severity}")),
+        ("CF.My Queue.{Severity}", Some("CF.{My Queue}.{Severity}")),
+        (" 'CF.My Queue.{Severity}' ", Some("CF.{My Queue}.{Severity}")),
+        ("cf.{My Queue}.{Severity}", Some("cf.{My Queue}.{Severity}")),
+        ("CF.R.D.{Room No.}", Some("CF.{R.D}.{Room No.}")),
+        ("CF.Support.Severity", Some("CF.Support.{Severity}")),
+        ("CF.Order number", Some("CF.{Order number}")),
+        ("CustomField.R&D Lab's.{X}", Some("CustomField.{R&D Lab's}.X")),
+        ("Subject", Some("Subject")),
+        ("Requestor.Name", Some("Requestor.Name")),
+        ("CF.My Queue.{}", None),
+        ("CF..{X}", None),
+        ("CF.{a{b}", None),
+        ("CF.", None),
+        ("My Queue.{X}", None),
+        ("Subject = 'x'", None),
+        ("''", None),
+        ("'", None),
+        ("", None),
+    ] {
+        assert_eq!(Name::parse(text).map(|name| name.to_string()).as_deref(), expected, "{text}");
+    }
+}
+
+/// A worker of the server has a stack of 2 MiB, and its frames take some of it.
+#[test]
+fn the_deepest_query_fits_a_quarter_of_a_stack() {
+    let thread = std::thread::Builder::new().stack_size(512 * 1024).spawn(|| {
+        let desk = crate::testing::desk::Desk::of(&[]);
+        let nested =
+            |open: &str, close: &str| format!("{}id = 1{}", open.repeat(DEPTH_MAX), close.repeat(DEPTH_MAX));
+        for (text, dialect) in [
+            (nested("(Priority = 1 OR ", ")"), Dialect::Tessera),
+            (nested("(Priority = 1 AND ", ")"), Dialect::Rt),
+            (nested("NOT ", ""), Dialect::Tessera),
+            (
+                nested("NOT ", " AND Subject LIKE 'x'").replacen(" AND Subject LIKE 'x'", "", DEPTH_MAX),
+                Dialect::Rt,
+            ),
+        ] {
+            let parsed = parse(&text, dialect).unwrap().query;
+            let printed = parsed.to_string();
+            assert_eq!(parse(&printed, Dialect::Tessera).unwrap().query, parsed);
+            let filter = crate::query::filter::write(&parsed);
+            let filter = serde_json::from_str(&filter.to_string()).unwrap_or(filter);
+            assert!(crate::query::filter::read(&filter).is_ok());
+            let fields = desk.catalog.query_fields(crate::query::Purpose::Search(&[]));
+            let resolved = crate::query::resolve(&parsed, &fields).unwrap();
+            assert!(!resolved.tests().is_empty() && crate::query::reads(&resolved).is_empty());
+            crate::testing::properties::ticketsql(text.as_bytes());
+        }
+    });
+    thread.unwrap().join().unwrap();
+}
+
 pub(crate) fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
         ".{0,8}".prop_map(|text| Value::text(&text)),

@@ -45,8 +45,9 @@ impl Builder<'_> {
     /// The earliest and the latest time at which a date can pass a test.
     pub(super) fn time_bounds(&self, test: &DateTest) -> (Option<OffsetDateTime>, Option<OffsetDateTime>) {
         let ranges = test.ranges(self.asker.now, &self.asker.zone).unwrap_or_default();
-        let from = ranges.iter().filter_map(|range| range.from).min();
-        (from, ranges.iter().filter_map(|range| range.until).max())
+        let from = ranges.iter().map(|range| range.from).min().flatten();
+        let until: Option<Vec<_>> = ranges.iter().map(|range| range.until).collect();
+        (from, until.unwrap_or_default().into_iter().max())
     }
 
     /// The bounds of ids created in a stretch of time: `>= $1`, `< $2`. Ids from before 1970 carry 1970.

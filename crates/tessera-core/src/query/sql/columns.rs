@@ -3,10 +3,11 @@
 use super::bind::Bind;
 use super::builder::Builder;
 use super::tree::Leaf;
-use crate::models::StatusClass;
+use crate::models::{Role, StatusClass};
 use crate::query::ast::Order;
-use crate::query::fields::{Date, Person};
-use crate::query::meaning::{DateTest, Meaning, Number, NumberTest, PersonTest, Range, Who};
+use crate::query::date::Range;
+use crate::query::fields::{Date, People, Person};
+use crate::query::meaning::{DateTest, Meaning, Number, NumberTest, PersonTest, Who};
 use crate::query::text::{Decimal, TextTest};
 use uuid::Uuid;
 
@@ -41,6 +42,21 @@ fn number_column(number: Number, t: &str) -> String {
         Number::Id => format!("{t}.number"),
         Number::Priority => format!("{t}.priority"),
     }
+}
+
+/// The condition that a text is a number.
+pub(super) fn is_number(text: &str) -> String {
+    format!("{text} ~ '{}'", Decimal::SQL_PATTERN)
+}
+
+/// The condition that two folded texts compare: by number if both are numbers and their order is asked for.
+pub(super) fn compared(one: &str, order: Option<Order>, other: &str) -> String {
+    let Some(order) = order.map(Order::as_str) else { return format!("{one} = {other}") };
+    format!(
+        "CASE WHEN {} AND {} THEN {one}::numeric {order} {other}::numeric ELSE {one} {order} {other} COLLATE \"C\" END",
+        is_number(one),
+        is_number(other)
+    )
 }
 
 fn sign(order: Option<Order>) -> &'static str {
@@ -116,10 +132,7 @@ impl Builder<'_> {
     /// A test of a text in its folded form; `words` is the column for MATCHES.
     pub(super) fn text(&mut self, test: &TextTest, folded: &str, words: Option<&str>) -> String {
         let number = |text: &Decimal| Bind::Text(text.sql());
-        let as_number = || {
-            let pattern = Decimal::SQL_PATTERN;
-            format!("CASE WHEN {folded} ~ '{pattern}' THEN {folded}::numeric END")
-        };
+        let as_number = || format!("CASE WHEN {} THEN {folded}::numeric END", is_number(folded));
         match test {
             TextTest::Present => format!("{folded} IS NOT NULL"),
             TextTest::Equal(texts) => format!("{folded} {}", self.binds.among_texts(texts)),
@@ -176,6 +189,17 @@ impl Builder<'_> {
         ids.collect()
     }
 
+    /// The condition that a row of `ticket_watchers` has one of the roles, with AND after it; empty for all roles.
+    pub(super) fn role(&mut self, watcher: &str, people: People) -> String {
+        match people.roles().as_slice() {
+            roles if roles.len() == Role::ALL.len() => String::new(),
+            roles => {
+                let roles: Vec<String> = roles.iter().map(|role| role.as_str().to_owned()).collect();
+                format!("{watcher}.role {} AND ", self.binds.among_texts(&roles))
+            }
+        }
+    }
+
     /// A test of the person whose id is in a column.
     pub(super) fn person(&mut self, test: &PersonTest, column: &str, t: &str) -> String {
         match test {
@@ -204,6 +228,13 @@ impl Builder<'_> {
                 )
             }
             PersonTest::Field(other) => format!("{column} = {}", person_column(*other, t)),
+            PersonTest::OneOf(people) => {
+                let role = self.role("w", *people);
+                // OFFSET 0 keeps PostgreSQL from planning it as one more join.
+                format!(
+                    "EXISTS (SELECT FROM ticket_watchers w WHERE w.ticket_id = {t}.id AND {role}w.user_id = {column} OFFSET 0)"
+                )
+            }
         }
     }
 

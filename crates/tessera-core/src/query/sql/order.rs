@@ -1,17 +1,21 @@
 //! The order of the results, and the position in it at which a page begins.
 
 use super::bind::{Bind, Binds};
-use super::columns::{date_column, person_column};
+use super::columns::{date_column, is_number, person_column};
 use crate::error::Fault;
 use crate::models::CustomFieldId;
 use crate::models::text::between_commas;
+use crate::query::Dialect;
 use crate::query::ast::Name;
 use crate::query::fields::{Date, Field, Fields, Part, Person};
+use crate::query::text::{FRACTION_DIGITS_MAX, WHOLE_DIGITS_MAX};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// The maximum number of fields in an order.
 pub const KEYS_MAX: usize = 5;
+/// The longest name of a field in an order, in bytes of UTF-8.
+const FIELD_MAX: usize = 4_096;
 
 /// One term of an order, as in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +27,18 @@ pub struct Sorted {
 }
 
 impl Sorted {
-    /// Parses an order in one line, such as `-LastUpdated,id`: fields separated by commas, `-` for descending.
+    /// Parses an order in one line, such as `-LastUpdated,id`: fields separated by commas, `-` for descending. As in RT, `+` may
+    /// stand for ascending.
     pub fn list(text: &str) -> Vec<Self> {
         let term = |word: String| match word.strip_prefix('-') {
             Some(field) => Self { field: field.to_owned(), is_descending: true },
-            None => Self { field: word, is_descending: false },
+            None => Self { field: word.strip_prefix('+').unwrap_or(&word).to_owned(), is_descending: false },
         };
         between_commas(text).into_iter().map(term).collect()
     }
 }
 
-/// A column to order by. Unset values come last in both directions.
+/// A column to order by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {
     Number,
@@ -44,7 +49,7 @@ enum Column {
     Priority,
     Person(Person),
     Date(Date),
-    /// The least of several values.
+    /// The least of several values; numbers by their size, and before other texts.
     Custom(CustomFieldId),
 }
 
@@ -53,6 +58,22 @@ enum Column {
 pub struct Key {
     column: Column,
     is_descending: bool,
+    /// Unset values come last in both directions; in RT, they are less than all others.
+    is_unset_first: bool,
+}
+
+impl Key {
+    /// The direction and the place of unset values, for ORDER BY.
+    fn direction(self) -> &'static str {
+        match (self.column.is_nullable(), self.is_descending, self.is_unset_first) {
+            (false, false, _) => "",
+            (false, true, _) => " DESC",
+            (true, false, false) => " NULLS LAST",
+            (true, true, false) => " DESC NULLS LAST",
+            (true, false, true) => " NULLS FIRST",
+            (true, true, true) => " DESC NULLS FIRST",
+        }
+    }
 }
 
 /// The value of a key in a cursor; `None` = unset.
@@ -116,18 +137,16 @@ impl Shape {
 }
 
 impl Keys {
-    /// Looks up the fields of an order; no terms = newest first.
+    /// Looks up the fields of an order; no terms = newest first. The dialect decides where unset values come.
     ///
     /// # Errors
     /// Faults of `order[0].field` and so on, with the possible fields.
-    pub fn resolve(terms: &[Sorted], fields: &Fields<'_>) -> Result<Self, Vec<Fault>> {
+    pub fn resolve(terms: &[Sorted], fields: &Fields<'_>, dialect: Dialect) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut keys: Vec<Key> = Vec::new();
         if terms.len() > KEYS_MAX {
-            faults.push(Fault::new(
-                "order",
-                format!("has {} fields; at most {KEYS_MAX} are allowed", terms.len()),
-            ));
+            let message = format!("has {} fields; at most {KEYS_MAX} are allowed", terms.len());
+            return Err(vec![Fault::new("order", message)]);
         }
         for (at, term) in terms.iter().enumerate() {
             match column(&term.field, fields) {
@@ -137,7 +156,11 @@ impl Keys {
                         "occurs twice in the order; remove one",
                     ));
                 }
-                Ok(column) => keys.push(Key { column, is_descending: term.is_descending }),
+                Ok(column) => {
+                    let is_descending = term.is_descending;
+                    let is_unset_first = dialect == Dialect::Rt && !is_descending;
+                    keys.push(Key { column, is_descending, is_unset_first });
+                }
                 Err(message) => faults.push(Fault::new(format!("order[{at}].field"), message)),
             }
         }
@@ -158,15 +181,14 @@ impl Keys {
     pub(super) fn shape(&self, binds: &mut Binds) -> Shape {
         let (mut columns, mut joins) = (String::new(), String::new());
         let (mut order, mut outer_order, mut expressions) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, Key { column, is_descending }) in self.0.iter().enumerate() {
+        for (at, key) in self.0.iter().enumerate() {
+            let (column, direction) = (key.column, key.direction());
             let (join, expression) = column.sql(at, binds);
             joins += &join;
             let cast = if column.kind() == KeyKind::Number { "::bigint" } else { "" };
             columns += &format!(", {expression}{cast} AS key{at}");
-            let direction = if *is_descending { " DESC" } else { "" };
-            let nulls = if column.is_nullable() { " NULLS LAST" } else { "" };
-            order.push(format!("{expression}{direction}{nulls}"));
-            outer_order.push(format!("key{at}{direction}{nulls}"));
+            order.push(format!("{expression}{direction}"));
+            outer_order.push(format!("key{at}{direction}"));
             expressions.push(expression);
         }
         let last = if self.ends_descending() { " DESC" } else { "" };
@@ -216,12 +238,15 @@ impl Keys {
         let mut condition = id;
         for ((key, value), expression) in self.0.iter().zip(values).zip(expressions).rev() {
             condition = match value {
+                None if key.is_unset_first => {
+                    format!("({expression} IS NOT NULL OR ({expression} IS NULL AND {condition}))")
+                }
                 // After an unset value come only other unset values.
                 None => format!("({expression} IS NULL AND {condition})"),
                 Some(value) => {
                     let value = binds.add(key.column.read(value)?);
                     let sign = if key.is_descending { "<" } else { ">" };
-                    let unset = if key.column.is_nullable() {
+                    let unset = if key.column.is_nullable() && !key.is_unset_first {
                         format!(" OR {expression} IS NULL")
                     } else {
                         String::new()
@@ -237,6 +262,9 @@ impl Keys {
 }
 
 fn column(word: &str, fields: &Fields<'_>) -> Result<Column, String> {
+    if word.len() > FIELD_MAX {
+        return Err(format!("is {} bytes long; the name of a field has at most {FIELD_MAX}", word.len()));
+    }
     let name = Name::parse(word).ok_or_else(|| format!("\"{word}\" is not the name of a field"))?;
     let (field, name) = fields.find(&name).map_err(|error| error.to_string())?;
     Ok(match field {
@@ -255,6 +283,17 @@ fn column(word: &str, fields: &Fields<'_>) -> Result<Column, String> {
             ));
         }
     })
+}
+
+/// A text whose byte order is the order of values: `0`, the number in as many digits as any, and the text, or `1` and the text.
+/// A number is raised so far that none is negative, and counted in its last decimal.
+fn sortable(text: &str) -> String {
+    let (whole, fraction) = (WHOLE_DIGITS_MAX, FRACTION_DIGITS_MAX);
+    let digits = whole + fraction + 1;
+    format!(
+        "CASE WHEN {} THEN '0' || lpad((({text}::numeric + 1e{whole}) * 1e{fraction})::numeric({digits}, 0)::text, {digits}, '0') || {text} ELSE '1' || {text} END COLLATE \"C\"",
+        is_number(text)
+    )
 }
 
 impl Column {
@@ -297,8 +336,9 @@ impl Column {
             }
             Self::Custom(field) => {
                 let field = binds.add(Bind::Id(field.0));
+                let value = sortable("v.value_folded");
                 let join = format!(
-                    "\nLEFT JOIN LATERAL (SELECT min(v.value_folded) AS value FROM custom_field_values v WHERE v.ticket_id = t.id AND v.custom_field_id = {field}) {k} ON true"
+                    "\nLEFT JOIN LATERAL (SELECT min({value}) AS value FROM custom_field_values v WHERE v.ticket_id = t.id AND v.custom_field_id = {field}) {k} ON true"
                 );
                 (join, format!("{k}.value"))
             }

@@ -2,9 +2,11 @@
 
 use super::bind::Bind;
 use super::builder::Builder;
+use super::columns::{compared, person_column};
 use super::tree::Leaf;
-use crate::models::{CustomFieldId, Role};
-use crate::query::fields::People;
+use crate::models::CustomFieldId;
+use crate::query::ast::Order;
+use crate::query::fields::{People, TextField};
 use crate::query::meaning::{DateTest, Meaning, PersonTest, Who};
 use crate::query::text::TextTest;
 
@@ -18,8 +20,16 @@ pub(super) struct Subselect {
 }
 
 const VALUES: (&str, &str) = ("custom_field_values v", "v.ticket_id");
+const TWO_VALUES: (&str, &str) =
+    ("custom_field_values v JOIN custom_field_values o ON o.ticket_id = v.ticket_id", "v.ticket_id");
+const VALUES_OF_TICKETS: (&str, &str) =
+    ("custom_field_values v JOIN tickets s ON s.id = v.ticket_id", "v.ticket_id");
 const WATCHERS: (&str, &str) = ("ticket_watchers w", "w.ticket_id");
 const WATCHING_USERS: (&str, &str) = ("ticket_watchers w JOIN users u ON u.id = w.user_id", "w.ticket_id");
+const WATCHERS_OF_TICKETS: (&str, &str) =
+    ("ticket_watchers w JOIN tickets s ON s.id = w.ticket_id", "w.ticket_id");
+const TWO_WATCHERS: (&str, &str) =
+    ("ticket_watchers w JOIN ticket_watchers o ON o.ticket_id = w.ticket_id", "w.ticket_id");
 const HISTORY: (&str, &str) = ("transactions h", "h.ticket_id");
 const CONTENTS: (&str, &str) = ("transaction_contents c", "c.ticket_id");
 const SUBJECTS: (&str, &str) = ("tickets s", "s.id");
@@ -46,6 +56,7 @@ impl Builder<'_> {
     pub(super) fn subselects_of(&mut self, leaf: &Leaf<'_>) -> Vec<Subselect> {
         match leaf.tests.first().map(|test| &test.meaning) {
             Some(Meaning::Custom(field, test)) => vec![self.custom(*field, test)],
+            Some(Meaning::Texts(own, order, other)) => vec![self.texts(*own, *order, *other)],
             Some(Meaning::People(people, test)) => self.people(*people, test),
             Some(Meaning::Content(test)) => {
                 vec![self.messages(test), Subselect::of(SUBJECTS, self.subject(test, "s"))]
@@ -63,15 +74,36 @@ impl Builder<'_> {
         Subselect::of(VALUES, condition)
     }
 
-    fn people(&mut self, people: People, test: &PersonTest) -> Vec<Subselect> {
-        let role = match people.roles().as_slice() {
-            // All roles: no condition is needed.
-            roles if roles.len() == Role::ALL.len() => String::new(),
-            roles => {
-                let roles: Vec<String> = roles.iter().map(|role| role.as_str().to_owned()).collect();
-                format!("w.role {} AND ", self.binds.among_texts(&roles))
-            }
+    /// Two texts of a ticket that compare. The texts of a transaction exist only in conditions.
+    fn texts(&mut self, own: TextField, order: Option<Order>, other: TextField) -> Subselect {
+        let mut of_field = |alias: &str, field: CustomFieldId| {
+            format!("{alias}.custom_field_id = {} AND ", self.binds.add(Bind::Id(field.0)))
         };
+        match (own, other) {
+            (TextField::Custom(own), TextField::Custom(other)) => {
+                let fields = of_field("v", own) + &of_field("o", other);
+                Subselect::of(TWO_VALUES, fields + &compared("v.value_folded", order, "o.value_folded"))
+            }
+            (TextField::Custom(own), _) => {
+                let field = of_field("v", own);
+                Subselect::of(
+                    VALUES_OF_TICKETS,
+                    field + &compared("v.value_folded", order, "s.subject_folded"),
+                )
+            }
+            (_, TextField::Custom(other)) => {
+                let field = of_field("v", other);
+                Subselect::of(
+                    VALUES_OF_TICKETS,
+                    field + &compared("s.subject_folded", order, "v.value_folded"),
+                )
+            }
+            _ => Subselect::of(SUBJECTS, compared("s.subject_folded", order, "s.subject_folded")),
+        }
+    }
+
+    fn people(&mut self, people: People, test: &PersonTest) -> Vec<Subselect> {
+        let role = self.role("w", people);
         match test {
             PersonTest::Is(who) => self.these_people(&role, who),
             PersonTest::Name(test) => {
@@ -90,8 +122,15 @@ impl Builder<'_> {
                     ),
                 ),
             ],
-            PersonTest::Present | PersonTest::Field(_) => {
-                vec![Subselect::of(WATCHERS, format!("{role}true"))]
+            PersonTest::Present => vec![Subselect::of(WATCHERS, format!("{role}true"))],
+            PersonTest::Field(other) => {
+                let other = person_column(*other, "s");
+                vec![Subselect::of(WATCHERS_OF_TICKETS, format!("{role}w.user_id = {other}"))]
+            }
+            PersonTest::OneOf(others) => {
+                let roles = role + &self.role("o", *others);
+                let is_same = "(o.user_id = w.user_id OR lower(o.address) = lower(w.address))";
+                vec![Subselect::of(TWO_WATCHERS, format!("{roles}{is_same}"))]
             }
         }
     }

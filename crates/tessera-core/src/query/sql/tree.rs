@@ -30,9 +30,13 @@ impl<'q> Leaf<'q> {
             Some(Meaning::Content(TextTest::Words(_))) => (true, true, true),
             // No index finds these.
             Some(Meaning::Content(_)) => (true, false, false),
-            Some(Meaning::Custom(..) | Meaning::People(..) | Meaning::Updated(_) | Meaning::UpdatedBy(_)) => {
-                (true, true, false)
-            }
+            Some(
+                Meaning::Custom(..)
+                | Meaning::Texts(..)
+                | Meaning::People(..)
+                | Meaning::Updated(_)
+                | Meaning::UpdatedBy(_),
+            ) => (true, true, false),
             _ => (false, false, false),
         };
         Self { tests, is_negated, is_set, is_joined, is_text }
