@@ -15,6 +15,10 @@ const SETS_MAX: usize = 7;
 /// The maximum number of sets joined in all branches of a statement.
 const ALL_SETS_MAX: usize = 32;
 
+/// The maximum number of tests of other tables in all branches of a statement, in which the tests that all branches share are
+/// repeated. PostgreSQL plans each of them, which takes it about 0.2 ms.
+const LOOK_UPS_MAX: usize = 800;
+
 /// Up to this many matches of a text are fetched first. With more matches, tickets are tested in the order of the results
 /// instead, which fills a page quickly. The limit is small in tests, so that few tickets cover both ways.
 pub(super) const FENCE_MAX: u16 = if cfg!(any(test, feature = "testing")) { 20 } else { 2_000 };
@@ -70,11 +74,12 @@ impl Builder<'_> {
         match node {
             Node::Leaf(leaf) => self.branches_of_leaf(leaf),
             Node::And(members) => {
+                let most = BRANCHES_MAX.min(LOOK_UPS_MAX / node.sets().max(1));
                 let mut branches = vec![Branch::default()];
                 for member in members {
                     let mark = self.binds.len();
                     let of_member = self.branches(member);
-                    if branches.len() * of_member.len() <= BRANCHES_MAX {
+                    if branches.len() * of_member.len() <= most {
                         let joined = product(&branches, &of_member);
                         if is_plannable(&joined) {
                             branches = joined;

@@ -71,6 +71,18 @@ fn no_more_sets_are_joined_than_are_planned_at_once() {
 }
 
 #[test]
+fn a_statement_has_no_more_look_ups_than_are_planned_at_once() {
+    let or = "(Updated > 'today' OR Priority > 3)";
+    let shared = |tests: usize| vec!["Watcher IS NULL"; tests].join(" AND ");
+    let look_ups = |text: &str| page(text).text.matches("SELECT").count();
+    let branches = |text: &str| page(text).text.matches("UNION ALL").count() + 1;
+    assert_eq!(branches(&format!("{} AND {}", [or; 4].join(" AND "), shared(40))), 16, "800 by 44 tests");
+    let many = format!("{} AND {}", [or; 4].join(" AND "), shared(190));
+    assert_eq!(branches(&many), 4, "800 by 194");
+    assert!(look_ups(&many) < 900, "{}", look_ups(&many));
+}
+
+#[test]
 fn a_text_is_fenced_unless_its_words_are_known_to_be_frequent() {
     assert!(page("Content MATCHES 'fire'").text.contains("AS MATERIALIZED"));
     let words = [("fire".to_owned(), 0.2), ("smoke".to_owned(), 0.02)].into();

@@ -60,6 +60,14 @@ impl<'q> Leaf<'q> {
 }
 
 impl Node<'_> {
+    /// The number of tests of other tables.
+    pub(super) fn sets(&self) -> usize {
+        match self {
+            Self::And(members) | Self::Or(members) => members.iter().map(Self::sets).sum(),
+            Self::Leaf(leaf) => usize::from(leaf.is_set),
+        }
+    }
+
     /// Returns true if it contains a positive test of another table.
     pub(super) fn has_set(&self) -> bool {
         match self {
