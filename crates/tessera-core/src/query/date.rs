@@ -429,3 +429,6 @@ fn written_offset(seconds: i32) -> String {
     let minutes = seconds.abs() / 60;
     format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
 }
+
+#[cfg(test)]
+mod tests;
