@@ -280,10 +280,11 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// The folded names of one side of a change: its readable value, and for users also the address and the id.
+    /// The folded names of one side of a change: its readable value, which is empty for no value, and for users also the address
+    /// and the id.
     fn sides(&self, change: &Transaction, is_old: bool) -> Vec<String> {
         let readable = if is_old { &change.old_value } else { &change.new_value };
-        let mut sides: Vec<String> = readable.iter().map(|value| caseless(value)).collect();
+        let mut sides = vec![caseless(readable.as_deref().unwrap_or_default())];
         let person = match &change.change {
             Change::Owner { old, new } => {
                 if is_old {
