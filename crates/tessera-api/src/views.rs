@@ -6,9 +6,8 @@ pub use deliveries::*;
 
 use crate::extract::ExplainWhat;
 use crate::schema::WhyTree;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use tessera_core::desk::changes::{AddedTransaction, FiredScrip, QueuedDelivery, ScripAtVersion};
 use tessera_core::desk::reads::Recorded;
 use tessera_core::desk::{Committed, Prepared};
@@ -48,9 +47,9 @@ pub struct Ticket {
     pub cc: Vec<Person>,
     /// The people who get everything, comments included.
     pub admin_cc: Vec<Person>,
-    /// The fields of the queue by name: a string or null, or an array for fields with several values.
-    #[schema(value_type = BTreeMap<String, Value>)]
-    pub custom_fields: BTreeMap<String, Value>,
+    /// The fields of the queue by name, in the order of the queue: a string or null, or an array for fields with several values.
+    #[schema(value_type = std::collections::BTreeMap<String, Value>)]
+    pub custom_fields: FieldValues,
     /// When the ticket was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -71,6 +70,16 @@ pub struct Ticket {
     pub told_at: Option<OffsetDateTime>,
     /// The number of the last numbered transaction; also the ETag.
     pub version: i64,
+}
+
+/// The values of custom fields by name, in the order of their queue.
+#[derive(Debug, Clone, Default)]
+pub struct FieldValues(pub Vec<(String, Value)>);
+
+impl Serialize for FieldValues {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 /// The members of a ticket, in the order of the columns of an export.
@@ -300,7 +309,7 @@ impl Ticket {
             requestors: people(Role::Requestor),
             cc: people(Role::Cc),
             admin_cc: people(Role::AdminCc),
-            custom_fields: names.fields(ticket).map(value).collect(),
+            custom_fields: FieldValues(names.fields(ticket).map(value).collect()),
             created_at: ticket.created_at,
             updated_at: ticket.updated_at,
             started_at: ticket.started_at,

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::error::{Problem, ProblemDocument, Result};
 use crate::extract::{Authenticated, Params};
 use crate::server::Streamed;
+use crate::views::Ticket;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use futures::future::{self, BoxFuture, FutureExt as _};
 use futures::stream;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use tessera_core::desk::reads::Export;
@@ -180,7 +181,7 @@ impl Writer {
         matches!(self, Self::Table { is_begun: false, .. })
     }
 
-    fn write(&mut self, tickets: Vec<Value>, asked: &Asked) -> io::Result<Vec<u8>> {
+    fn write(&mut self, tickets: Vec<Ticket>, asked: &Asked) -> io::Result<Vec<u8>> {
         match self {
             Self::Lines => {
                 let mut lines = Vec::new();
@@ -196,7 +197,8 @@ impl Writer {
                 if !std::mem::replace(is_begun, true) {
                     table.write_record(columns.iter().map(|column| guarded(column.name(), *is_raw)))?;
                 }
-                for ticket in tickets {
+                for ticket in &tickets {
+                    let ticket = json!(ticket);
                     table.write_record(columns.iter().map(|column| cell(column.of(&ticket), *is_raw)))?;
                 }
                 table.into_inner().map_err(|error| error.into_error())

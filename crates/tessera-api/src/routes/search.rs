@@ -1,6 +1,6 @@
 //! Search: by a query or by a filter in JSON, page by page or explained.
 
-use super::selection::Selection;
+use super::selection::{Picked, Selection};
 use crate::app::App;
 use crate::error::{PlaceOfQuery, Problem, ProblemDocument, Result};
 use crate::extract::{Authenticated, Body, Params, limit};
@@ -9,7 +9,7 @@ use crate::views::Ticket;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tessera_core::desk::reads::{Count, Found, Search, Warning};
@@ -143,7 +143,7 @@ pub struct ListParams {
 pub struct SearchPage {
     /// The tickets, with the members in `fields` or with all members.
     #[schema(value_type = Vec<TicketPart>)]
-    items: Vec<Value>,
+    items: Vec<Item>,
     /// The `cursor` of the next page; null on the last page.
     next_cursor: Option<String>,
     /// The number of tickets on all pages, if `count` asked for it.
@@ -154,6 +154,16 @@ pub struct SearchPage {
     /// Remarks on how the query was parsed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<QueryWarning>,
+}
+
+/// A ticket that was found.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Item {
+    /// All members.
+    Whole(Box<Ticket>),
+    /// The members in `fields`.
+    Part(Picked),
 }
 
 /// The number of tickets.
@@ -341,18 +351,17 @@ impl Asked {
         }
     }
 
-    /// Tickets as JSON, with all members.
-    pub fn whole(&self, tickets: &[models::Ticket], people: &People) -> Vec<Value> {
+    /// Tickets with all members.
+    pub fn whole(&self, tickets: &[models::Ticket], people: &People) -> Vec<Ticket> {
         let names = Names { catalog: &self.catalog, people, actor: Some(&self.caller.user) };
-        // Every value of a view can be written as JSON.
-        tickets.iter().map(|ticket| json!(Ticket::of(ticket, names))).collect()
+        tickets.iter().map(|ticket| Ticket::of(ticket, names)).collect()
     }
 
     /// The selected members of a ticket.
-    pub fn chosen(&self, ticket: Value) -> Value {
+    pub fn chosen(&self, ticket: Ticket) -> Item {
         match &self.selection {
-            Some(selection) => selection.pick(&ticket),
-            None => ticket,
+            Some(selection) => Item::Part(selection.pick(&ticket)),
+            None => Item::Whole(Box::new(ticket)),
         }
     }
 

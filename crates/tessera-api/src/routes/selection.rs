@@ -1,7 +1,8 @@
 //! Selection of the members of a ticket that a search or an export returns.
 
-use crate::views::TICKET_MEMBERS;
-use serde_json::{Map, Value};
+use crate::views::{FieldValues, TICKET_MEMBERS, Ticket};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Value, json};
 use tessera_core::error::{Error, Fault};
 use tessera_core::models::text::{list, quote};
 use tessera_core::plan::Catalog;
@@ -62,6 +63,26 @@ impl Member {
     }
 }
 
+/// The selected members of a ticket.
+#[derive(Debug, Default)]
+pub(super) struct Picked {
+    own: Vec<(&'static str, Value)>,
+    fields: Option<FieldValues>,
+}
+
+impl Serialize for Picked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in &self.own {
+            map.serialize_entry(name, value)?;
+        }
+        if let Some(fields) = &self.fields {
+            map.serialize_entry(CUSTOM_FIELDS, fields)?;
+        }
+        map.end()
+    }
+}
+
 impl Selection {
     /// Parses the members in `fields`.
     ///
@@ -83,21 +104,26 @@ impl Selection {
     }
 
     /// Returns the selected members of a ticket, and no others.
-    pub(super) fn pick(&self, ticket: &Value) -> Value {
-        let mut picked = Map::new();
+    pub(super) fn pick(&self, ticket: &Ticket) -> Picked {
+        let whole = json!(ticket);
+        let mut picked = Picked::default();
         for member in &self.0 {
-            let value = member.of(ticket).clone();
             match member {
-                Member::Own(name) => drop(picked.insert((*name).to_owned(), value)),
+                Member::Own(CUSTOM_FIELDS) => picked.fields = Some(ticket.custom_fields.clone()),
+                Member::Own(name) => {
+                    if !picked.own.iter().any(|(chosen, _)| chosen == name) {
+                        picked.own.push((*name, member.of(&whole).clone()));
+                    }
+                }
                 Member::Custom(name) => {
-                    let fields = picked.entry(CUSTOM_FIELDS).or_insert_with(|| Value::Object(Map::new()));
-                    if let Some(fields) = fields.as_object_mut() {
-                        fields.insert(name.clone(), value);
+                    let FieldValues(fields) = picked.fields.get_or_insert_default();
+                    if !fields.iter().any(|(chosen, _)| chosen == name) {
+                        fields.push((name.clone(), member.of(&whole).clone()));
                     }
                 }
             }
         }
-        Value::Object(picked)
+        picked
     }
 
     /// The columns of a table: the selected members, or all, with a column for each custom field.

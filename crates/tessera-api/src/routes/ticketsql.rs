@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 pub struct QuerySchema {
     /// The fields; the last one stands for all custom fields.
     fields: Vec<QueryField>,
-    /// The custom fields, written `CF.{Name}`.
+    /// The custom fields, written `CF.{Name}`. Disabled fields are not listed: a query cannot use them.
     custom_fields: Vec<QueryCustomField>,
     /// The statuses of all lifecycles.
     statuses: Vec<QueryStatus>,
@@ -81,8 +81,6 @@ pub struct QueryCustomField {
     is_multiple: bool,
     /// The queues that use it.
     queues: Vec<String>,
-    /// Whether it is disabled. Disabled fields keep their values.
-    disabled: bool,
 }
 
 /// A status.
@@ -191,13 +189,13 @@ fn custom_fields(catalog: &Catalog) -> Vec<QueryCustomField> {
         let having = catalog.queues.iter().filter(move |queue| queue.custom_fields.contains(&id));
         having.map(|queue| queue.name.clone()).collect()
     };
-    let fields = catalog.fields.iter().map(|field| QueryCustomField {
+    let enabled = catalog.fields.iter().filter(|field| !field.disabled);
+    let fields = enabled.map(|field| QueryCustomField {
         name: ast::Name::of(&["CF", &field.name]).to_string(),
         field_type: format!("{:?}", field.field_type),
         values: field.values.clone(),
         is_multiple: field.is_multiple(),
         queues: queues_of(field.id),
-        disabled: field.disabled,
     });
     fields.collect()
 }
