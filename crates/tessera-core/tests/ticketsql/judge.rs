@@ -454,45 +454,41 @@ enum Piece {
     Char(char),
 }
 
-fn like(op: &str, pattern: &str, folded: &str) -> bool {
+/// The pieces of a pattern, in which a wildcard is itself unless the pattern has them.
+fn pieces(pattern: &str, has_wildcards: bool) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let pattern = pattern.replace("e\u{301}", "é");
     let mut chars = pattern.chars();
     let plain = |c: char| caseless(&c.to_string()).chars().map(Piece::Char).collect::<Vec<_>>();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => pieces.extend(plain(chars.next().unwrap())),
-            '%' if op == "LIKE" => pieces.push(Piece::Any),
-            '_' if op == "LIKE" => pieces.push(Piece::One),
+            '\\' => pieces.extend(plain(chars.next().unwrap_or('\\'))),
+            '%' if has_wildcards => pieces.push(Piece::Any),
+            '_' if has_wildcards => pieces.push(Piece::One),
             c => pieces.extend(plain(c)),
         }
     }
+    pieces
+}
+
+fn like(op: &str, pattern: &str, folded: &str) -> bool {
+    let pieces = pieces(pattern, op == "LIKE");
     let is_plain = !pieces.iter().any(|piece| matches!(piece, Piece::One | Piece::Any));
-    if op == "ENDSWITH" || (op == "LIKE" && is_plain) {
-        pieces.insert(0, Piece::Any);
-    }
-    if op == "STARTSWITH" || (op == "LIKE" && is_plain) {
-        pieces.push(Piece::Any);
-    }
-    fits(&pieces, &folded.chars().collect::<Vec<_>>())
+    let is_within = op == "LIKE" && is_plain;
+    fits_with(pieces, op == "ENDSWITH" || is_within, op == "STARTSWITH" || is_within, folded)
 }
 
 /// In RT, every pattern has wildcards and matches anywhere.
 fn rt_like(op: &str, pattern: &str, folded: &str) -> bool {
-    let mut pieces = Vec::new();
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => pieces.extend(chars.next().unwrap_or('\\').to_lowercase().map(Piece::Char)),
-            '%' => pieces.push(Piece::Any),
-            '_' => pieces.push(Piece::One),
-            c => pieces.extend(c.to_lowercase().map(Piece::Char)),
-        }
-    }
-    if op != "STARTSWITH" {
+    fits_with(pieces(pattern, true), op != "STARTSWITH", op != "ENDSWITH", folded)
+}
+
+/// Returns true if a pattern fits a text, after anything and before anything.
+fn fits_with(mut pieces: Vec<Piece>, is_open_before: bool, is_open_after: bool, folded: &str) -> bool {
+    if is_open_before {
         pieces.insert(0, Piece::Any);
     }
-    if op != "ENDSWITH" {
+    if is_open_after {
         pieces.push(Piece::Any);
     }
     fits(&pieces, &folded.chars().collect::<Vec<_>>())
