@@ -373,7 +373,8 @@ mod tests {
 
     #[test]
     fn the_digits_of_a_line_decide_and_nothing_after_them_does() {
-        let cases: [(&[u8], Option<(u16, &[u8])>); 12] = [
+        type Parsed<'l> = Option<(u16, &'l [u8])>;
+        let cases: [(&[u8], Parsed<'_>); 12] = [
             (b"250 ok", Some((250, b" ok"))),
             (b"250", Some((250, b""))),
             (b"250-", Some((250, b"-"))),
