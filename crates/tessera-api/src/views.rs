@@ -158,10 +158,10 @@ pub struct Transaction {
     /// The exact change, for programs.
     #[schema(value_type = Object)]
     pub data: Value,
-    /// The message of a Create, Correspond or Comment.
+    /// The message of a Create, Correspond or Comment: its text, also if it was sent as HTML.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// `text/plain` or `text/html`, if there is a message.
+    /// The type that the message was sent as: `text/plain` or `text/html`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
     /// The username of the person who made the change; `tessera` for a scrip.

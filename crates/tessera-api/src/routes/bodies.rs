@@ -166,7 +166,7 @@ impl From<DifferenceBody> for Difference {
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContentBody {
-    /// The text.
+    /// The text, or the HTML with `text/html`.
     #[schema(max_length = 1048576)]
     content: String,
     /// `text/plain` (default) or `text/html`.

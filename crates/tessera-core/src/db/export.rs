@@ -81,7 +81,7 @@ async fn write_batch<E: From<Error>>(
         HistoryRow,
         r#"
         SELECT p.ord AS "ord!", h.transaction_type AS kind, h.created_at, h.field, h.old_value, h.new_value,
-               u.username AS "username?", u.email, c.content_type AS "content_type?", c.body AS "body?"
+               u.username AS "username?", u.email, c.content_type AS "content_type?", coalesce(c.html, c.body) AS "body?"
         FROM unnest($1::uuid[]) WITH ORDINALITY AS p (id, ord)
         JOIN transactions h ON h.ticket_id = p.id AND h.seq IS NOT NULL AND h.transaction_type <> $2
         LEFT JOIN users u ON u.id = h.creator_id

@@ -97,11 +97,13 @@ pub async fn list(
         r#"
         SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
                h.caused_by, h.request_id, u.username AS "creator?", h.content_type AS "content_type?", h.body AS "body?",
+               h.is_markup,
                v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?",
                h.found AS "found!"
         FROM (
             -- The length of a text is known without reading it, so only the texts of the page are read.
-            SELECT h.*, c.content_type, c.body, row_number() OVER w AS position, count(*) OVER () AS found,
+            SELECT h.*, c.content_type, c.body, c.content_type = 'text/html' AND c.html IS NULL AS is_markup,
+                   row_number() OVER w AS position, count(*) OVER () AS found,
                    (sum($5::bigint + octet_length(h.data::text) + coalesce(octet_length(h.old_value), 0)
                         + coalesce(octet_length(h.new_value), 0) + coalesce(octet_length(c.body), 0)) OVER w)::bigint AS bytes
             FROM (SELECT * FROM transactions h
@@ -149,10 +151,12 @@ pub async fn causes(pool: &PgPool, transaction: TransactionId) -> Result<Vec<Rec
         )
         SELECT h.id, h.ticket_id, h.seq, h.transaction_type, h.field, h.old_value, h.new_value, h.data, h.created_at, h.derived,
                h.caused_by, h.request_id, u.username AS "creator?", h.content_type AS "content_type?", h.body AS "body?",
+               h.is_markup,
                v.scrip_id AS "scrip_id?", v.snapshot ->> 'name' AS "scrip_name?", v.version AS "scrip_version?",
                0::bigint AS "found!"
         FROM (
-            SELECT h.*, c.content_type, c.body, chain.depth,
+            SELECT h.*, c.content_type, c.body, c.content_type = 'text/html' AND c.html IS NULL AS is_markup,
+                   chain.depth,
                    (sum($2::bigint + octet_length(h.data::text) + coalesce(octet_length(h.old_value), 0)
                         + coalesce(octet_length(h.new_value), 0) + coalesce(octet_length(c.body), 0))
                         OVER (ORDER BY chain.depth))::bigint AS bytes
@@ -327,7 +331,8 @@ async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> Resu
         r#"
         SELECT t.id, t.seq, t.batch_seq, t.transaction_type, t.field, t.old_value, t.new_value, t.data AS "change: Json<Change>",
                t.creator_id, t.created_at, t.derived, t.caused_by, t.scrip_version_id,
-               c.content_type AS "content_type?", c.body AS "body?"
+               c.content_type AS "content_type?", c.body AS "body?",
+               c.content_type = 'text/html' AND c.html IS NULL AS is_markup
         FROM transactions t
         LEFT JOIN transaction_contents c ON c.transaction_id = t.id
         WHERE t.ticket_id = $1 AND t.request_id = $2 AND t.seq IS NOT NULL
@@ -353,10 +358,7 @@ async fn of_request(pool: &PgPool, ticket: TicketId, request: RequestId) -> Resu
             old_value: row.old_value,
             new_value: row.new_value,
             change: row.change.0,
-            content: row
-                .content_type
-                .zip(row.body)
-                .map(|(content_type, body)| Content { content_type, body }),
+            content: content(row.content_type, row.body, row.is_markup),
             creator: UserId(row.creator_id),
             created_at: row.created_at,
             derived: row.derived,
@@ -385,6 +387,7 @@ struct HistoryRow {
     creator: Option<String>,
     content_type: Option<String>,
     body: Option<String>,
+    is_markup: Option<bool>,
     scrip_id: Option<Uuid>,
     scrip_name: Option<String>,
     scrip_version: Option<i32>,
@@ -404,10 +407,7 @@ impl From<HistoryRow> for Recorded {
             old_value: row.old_value,
             new_value: row.new_value,
             data: row.data,
-            content: row
-                .content_type
-                .zip(row.body)
-                .map(|(content_type, body)| Content { content_type, body }),
+            content: content(row.content_type, row.body, row.is_markup),
             creator: row.creator.unwrap_or_default(),
             created_at: row.created_at,
             derived: row.derived,
@@ -416,6 +416,11 @@ impl From<HistoryRow> for Recorded {
             request: RequestId(row.request_id),
         }
     }
+}
+
+fn content(content_type: Option<String>, body: Option<String>, is_markup: Option<bool>) -> Option<Content> {
+    let (content_type, body) = content_type.zip(body)?;
+    Some(Content::stored(content_type, body, is_markup == Some(true)))
 }
 
 /// A position in a history, as `microseconds.id`.

@@ -230,7 +230,7 @@ impl Batch {
             if let Some(content) = &transaction.content {
                 let rows = &mut self.contents;
                 rows.uuid(transaction.id.0).uuid(ticket.id.0).text(&content.content_type);
-                rows.text(&content.body).text(words).end();
+                rows.text(&content.body).text(words).opt(content.html.as_deref(), Rows::text).end();
             }
         }
         let rows = &mut self.imports;
@@ -285,7 +285,7 @@ impl Batch {
                 &self.transactions,
             ),
             (
-                "COPY transaction_contents (transaction_id, ticket_id, content_type, body, words) FROM STDIN",
+                "COPY transaction_contents (transaction_id, ticket_id, content_type, body, words, html) FROM STDIN",
                 &self.contents,
             ),
             ("COPY imports (key, line, ticket_id, created_at) FROM STDIN", &self.imports),

@@ -84,9 +84,9 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
           SELECT $5, $26::jsonb FROM head WHERE $26 IS NOT NULL
         ),
         content AS (
-          INSERT INTO transaction_contents (transaction_id, ticket_id, content_type, body, words)
-          SELECT c.tx, head.id, c.type, c.body, c.words::tsvector
-          FROM head CROSS JOIN unnest($27::uuid[], $28::text[], $29::text[], $30::text[]) AS c (tx, type, body, words)
+          INSERT INTO transaction_contents (transaction_id, ticket_id, content_type, body, words, html)
+          SELECT c.tx, head.id, c.type, c.body, c.words::tsvector, c.html
+          FROM head CROSS JOIN unnest($27::uuid[], $28::text[], $29::text[], $30::text[], $56::text[]) AS c (tx, type, body, words, html)
         ),
         history AS (
           INSERT INTO transactions (id, ticket_id, seq, request_id, batch_seq, transaction_type, field, old_value, new_value,
@@ -176,6 +176,7 @@ pub async fn create(db: &mut PgConnection, plan: &Plan, key: Option<Key<'_>>) ->
         &lines.delivery_endpoint,
         &lines.delivery_payload as _,
         &lines.delivery_body as _,
+        &lines.content_html as _,
     )
     .fetch_one(db)
     .await;
@@ -255,9 +256,9 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
           SELECT head.request, head.evaluations FROM head WHERE head.evaluations IS NOT NULL
         ),
         content AS (
-          INSERT INTO transaction_contents (transaction_id, ticket_id, content_type, body, words)
-          SELECT c.tx, head.id, c.type, c.body, c.words::tsvector
-          FROM head JOIN unnest($29::uuid[], $30::uuid[], $31::text[], $32::text[], $33::text[]) AS c (ticket, tx, type, body, words)
+          INSERT INTO transaction_contents (transaction_id, ticket_id, content_type, body, words, html)
+          SELECT c.tx, head.id, c.type, c.body, c.words::tsvector, c.html
+          FROM head JOIN unnest($29::uuid[], $30::uuid[], $31::text[], $32::text[], $33::text[], $68::text[]) AS c (ticket, tx, type, body, words, html)
                ON c.ticket = head.id
         ),
         history AS (
@@ -372,6 +373,7 @@ pub async fn update(db: &mut PgConnection, plans: &[Plan], key: Option<Key<'_>>)
         &lines.delivery_endpoint,
         &lines.delivery_payload as _,
         &lines.delivery_body as _,
+        &lines.content_html as _,
     )
     .fetch_one(db)
     .await

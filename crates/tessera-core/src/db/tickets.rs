@@ -2,6 +2,7 @@
 
 use super::error;
 use crate::error::{Code, Error, Result};
+use crate::models::html;
 use crate::models::page::{BYTES_MAX, ITEM_BYTES};
 use crate::models::text::{fold, typed};
 use crate::models::user::User;
@@ -139,6 +140,8 @@ struct MessageRow {
     at: OffsetDateTime,
     body: String,
     cut: bool,
+    /// True if a version before the column `html` stored the HTML as the text.
+    markup: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -273,8 +276,9 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
                            LATERAL (SELECT * FROM users u WHERE lower(u.username) = x.word OR lower(u.email) = x.word OFFSET 0) u) u)
                AS "people: Json<Vec<Person>>",
                (SELECT jsonb_agg(jsonb_build_object('kind', m.transaction_type, 'creator', m.creator_id, 'at', m.created_at,
-                                                    'body', left(m.body, $7), 'cut', length(m.body) > $7) ORDER BY m.seq)
+                                                    'body', left(m.body, $7), 'cut', length(m.body) > $7, 'markup', m.markup) ORDER BY m.seq)
                 FROM (SELECT h.seq, h.transaction_type, h.creator_id, h.created_at, b.body,
+                             b.content_type = 'text/html' AND b.html IS NULL AS markup,
                              row_number() OVER (ORDER BY h.seq) AS first, row_number() OVER (ORDER BY h.seq DESC) AS newest
                       FROM transactions h JOIN transaction_contents b ON b.transaction_id = h.id
                       WHERE $6::boolean AND h.ticket_id = t.id AND h.seq IS NOT NULL) m
@@ -472,7 +476,8 @@ pub async fn id_of(pool: &sqlx::PgPool, ticket: TicketRef) -> Result<TicketId> {
 }
 
 fn past(row: MessageRow) -> PastMessage {
-    let content = if row.cut { format!("{}\n[cut]", row.body) } else { row.body };
+    let body = if row.markup { html::to_text(&row.body) } else { row.body };
+    let content = if row.cut { format!("{body}\n[cut]") } else { body };
     PastMessage { transaction_type: row.kind, creator: row.creator, created_at: row.at, content }
 }
 

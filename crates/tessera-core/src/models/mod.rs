@@ -5,6 +5,7 @@ pub mod change;
 pub mod connector;
 pub mod custom_field;
 pub mod delivery;
+pub mod html;
 pub mod id;
 pub mod json;
 pub mod named;

@@ -1,7 +1,9 @@
 //! Transactions: the entries of a ticket's history. "Transaction" always means this; the other kind is a "database transaction".
 
 use super::change::Change;
+use super::html;
 use super::id::{RequestId, ScripVersionId, TicketId, TransactionId, UserId};
+use super::text::{self, CONTENT_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use time::OffsetDateTime;
@@ -115,28 +117,56 @@ impl fmt::Display for TransactionType {
     }
 }
 
-/// The text of a message.
+/// A message: its text, and the HTML that it was sent as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// `text/plain` or `text/html`.
+    /// The type that the message was sent as: `text/plain` or `text/html`.
     pub content_type: String,
-    /// The text.
+    /// The text, also of HTML: what people search and read in plain mails, and what conditions test.
     pub body: String,
+    /// The HTML as it was sent, not cleaned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
 }
 
 impl Content {
+    /// A message of plain text.
+    pub fn plain(body: String) -> Self {
+        Self { content_type: PLAIN.to_owned(), body, html: None }
+    }
+
+    /// A message of HTML. Its text is made here, once.
+    pub fn html(source: String) -> Self {
+        Self { content_type: HTML.to_owned(), body: html::to_text(&source), html: Some(source) }
+    }
+
     /// Creates a message of this type, or of plain text.
     ///
     /// # Errors
     /// A message if the type is neither `text/plain` nor `text/html`.
-    pub fn of_type(content_type: Option<String>, body: String) -> Result<Self, String> {
-        let content_type = content_type.unwrap_or_else(|| "text/plain".to_owned());
-        if !matches!(content_type.as_str(), "text/plain" | "text/html") {
-            return Err(format!("\"{content_type}\" is not supported; use text/plain or text/html"));
+    pub fn of_type(content_type: Option<String>, sent: String) -> Result<Self, String> {
+        match content_type.as_deref() {
+            None | Some(PLAIN) => Ok(Self::plain(sent)),
+            Some(HTML) => Ok(Self::html(sent)),
+            Some(other) => Err(format!("\"{other}\" is not supported; use text/plain or text/html")),
         }
-        Ok(Self { content_type, body })
+    }
+
+    /// A message as it is stored, without its HTML. Versions before the column `html` stored the HTML as the text; `is_markup`
+    /// marks such a row.
+    pub fn stored(content_type: String, body: String, is_markup: bool) -> Self {
+        let body = if is_markup { html::to_text(&body) } else { body };
+        Self { content_type, body, html: None }
+    }
+
+    /// Returns the reason why the message cannot be stored, if there is one: its size, or a character.
+    pub fn fault(&self) -> Option<String> {
+        text::fault(self.html.as_deref().unwrap_or(&self.body), CONTENT_MAX)
     }
 }
+
+const PLAIN: &str = "text/plain";
+const HTML: &str = "text/html";
 
 /// An entry of a ticket's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -146,7 +146,7 @@ fn add_message<'a>(
         Message::Comment => TransactionType::Comment,
         Message::Correspondence => TransactionType::Correspond,
     };
-    let content = Content { content_type: "text/plain".to_owned(), body };
+    let content = Content::plain(body);
     let would = json!({ "message": kind, "content": content.body });
     Ok(Intent::change(would, move |draft: &mut Draft<'_>, cause| draft.message(kind, content, cause)))
 }

@@ -104,10 +104,10 @@ impl Form<'_> {
     }
 
     fn transaction(&self, transaction: &Transaction) -> Value {
-        let content = transaction
-            .content
-            .as_ref()
-            .map(|content| json!([content.content_type, self.text(&content.body)]));
+        let content = transaction.content.as_ref().map(|content| match &content.html {
+            None => json!([content.content_type, self.text(&content.body)]),
+            Some(html) => json!([content.content_type, self.text(&content.body), html]),
+        });
         json!([
             transaction.transaction_type,
             transaction.field,

@@ -5,11 +5,12 @@ use super::intent::{Intent, Mail, Message, host_part};
 use super::variables::{NEW_NUMBER, same_address};
 use super::words::{Bench, Unready, Words};
 use crate::models::delivery::{DEPTH_HEADER, Email, Recipient, RecipientOutcome};
+use crate::models::html;
 use crate::models::template::ContentType;
 use crate::models::text::{fold, is_address};
 use crate::models::{Role, TransactionType, UserId, Watcher};
 use crate::scrip::action::mail::{Addressee, Header, MailRole, SendEmail};
-use crate::scrip::template::{Template, html_to_text};
+use crate::scrip::template::Template;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -44,7 +45,7 @@ fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template: &Template)
         return Err(Unready::Declined("template", "template rendered nothing".to_owned()));
     }
     let (text, html) = match template.content_type() {
-        ContentType::Html => (html_to_text(&rendered.body), Some(rendered.body)),
+        ContentType::Html => (html::to_text(&rendered.body), Some(rendered.body)),
         ContentType::Text => (rendered.body, None),
     };
     let draft = words.snapshot.draft;
@@ -95,14 +96,24 @@ fn standing_headers(words: &Words<'_, '_, '_>, send: &SendEmail, number: &str) -
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Returns `From`: the queue's address for this kind of mail, else the installation's.
+/// Returns `From`: the queue's address for this kind of mail, with the queue's name. A queue without one sends from the
+/// installation's address, with the name that is configured with it, or that of the installation.
 fn sender(words: &Words<'_, '_, '_>, send: &SendEmail) -> String {
     let draft = words.snapshot.draft;
-    let queue = draft.queue_now().ok();
-    let address = queue.and_then(|queue| {
-        if send.as_comment { queue.comment_address.clone() } else { queue.correspond_address.clone() }
+    let installation = &draft.catalog.installation;
+    let own = draft.queue_now().ok().and_then(|queue| {
+        let address = if send.as_comment { &queue.comment_address } else { &queue.correspond_address };
+        Some(mailbox(&queue.name, address.as_deref()?))
     });
-    address.unwrap_or_else(|| draft.catalog.installation.mail_from.clone())
+    own.unwrap_or_else(|| match installation.mail_from.contains('<') {
+        true => installation.mail_from.clone(),
+        false => mailbox(&installation.name, &installation.mail_from),
+    })
+}
+
+/// Writes a mailbox with a display name.
+fn mailbox(name: &str, address: &str) -> String {
+    format!("\"{}\" <{address}>", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Returns the form of a mail that is hashed: without ids, its time and a new ticket's number.

@@ -4,7 +4,6 @@ use super::command::{CreateTicket, FieldChange, UpdateTicket};
 use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, checked_due, role_field, wanted_values};
 use crate::error::{Code, Error, Fault, Kind, Result};
 use crate::lifecycle::Lifecycle;
-use crate::models::text::{self, CONTENT_MAX};
 use crate::models::{Queue, Role, StatusClass, Ticket, TransactionType, Watcher};
 use std::collections::HashMap;
 
@@ -159,8 +158,7 @@ pub(super) fn create(
             draft.ticket.values.insert(field, values);
         }
     }
-    if let Some(fault) = command.content.as_ref().and_then(|content| text::fault(&content.body, CONTENT_MAX))
-    {
+    if let Some(fault) = command.content.as_ref().and_then(|content| content.fault()) {
         refusals.take::<()>(Err(Error::invalid_field("content", fault)));
     }
     refusals.finish()?;

@@ -130,7 +130,15 @@ impl Desk {
         }
     }
 
-    pub fn template(mut self, name: &str, subject: &str, body: &str) -> Self {
+    pub fn template(self, name: &str, subject: &str, body: &str) -> Self {
+        self.template_of(ContentType::Text, name, subject, body)
+    }
+
+    pub fn html_template(self, name: &str, subject: &str, body: &str) -> Self {
+        self.template_of(ContentType::Html, name, subject, body)
+    }
+
+    fn template_of(mut self, content_type: ContentType, name: &str, subject: &str, body: &str) -> Self {
         let n = 400 + 2 * self.parts.templates.len() as u128;
         let source = TemplateSource {
             id: TemplateId(id(n)),
@@ -140,7 +148,7 @@ impl Desk {
             queue: None,
             subject: subject.to_owned(),
             body: body.to_owned(),
-            content_type: ContentType::Text,
+            content_type,
             headers: BTreeMap::new(),
             disabled: false,
         };
@@ -215,7 +223,7 @@ pub(crate) fn new_ticket() -> CreateTicket {
 }
 
 pub(crate) fn text(body: &str) -> Content {
-    Content { content_type: "text/plain".to_owned(), body: body.to_owned() }
+    Content::plain(body.to_owned())
 }
 
 pub(crate) fn create(catalog: &Catalog, command: CreateTicket) -> Result<Plan, crate::Error> {

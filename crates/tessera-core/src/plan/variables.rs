@@ -9,6 +9,8 @@ use crate::scrip::Scrip;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
 
 /// The kind of values: real, or fixed for the hash.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,21 @@ impl<'d, 'a> Variables<'d, 'a> {
     /// Returns the value of `scrip`.
     pub fn scrip(scrip: &Scrip) -> Value {
         json!({ "id": scrip.id, "name": scrip.name, "version": scrip.version, "description": scrip.description })
+    }
+
+    /// Returns the values that a template of HTML gets instead: its messages also have the HTML that they were sent as.
+    pub fn of_html(&self, transaction: &Transaction) -> [(&'static str, Value); 2] {
+        let with_html = |one: &Transaction| {
+            let mut value = self.transaction(one);
+            if let Some(members) = value.as_object_mut() {
+                let html = one.content.as_ref().and_then(|content| content.html.as_deref());
+                members.insert("html".to_owned(), json!(html));
+            }
+            self.tense.fix(&mut value);
+            value
+        };
+        let batch = self.draft.transactions.iter().take(LIST_MAX).map(with_html).collect();
+        [("transaction", with_html(transaction)), ("batch", batch)]
     }
 
     /// Returns the ticket's past messages; comments only for mail that is sent as a comment.
@@ -271,6 +288,16 @@ fn describe(transaction: &Transaction, old: Option<&str>, new: Option<&str>) -> 
         (Change::CustomField { .. }, None, Some(new)) => format!("{field} {new} added"),
         (Change::CustomField { .. }, Some(old), None) => format!("{field} {old} deleted"),
         (Change::SystemError { .. }, _, Some(what)) => format!("System error: {what}"),
+        (
+            Change::Due { .. } | Change::Started { .. } | Change::Resolved { .. } | Change::Told { .. },
+            old,
+            new,
+        ) => match (old.map(readable), new.map(readable)) {
+            (Some(old), Some(new)) => format!("{field} changed from {old} to {new}"),
+            (None, Some(new)) => format!("{field} set to {new}"),
+            (Some(old), None) => format!("{field} {old} deleted"),
+            (None, None) => transaction.transaction_type.to_string(),
+        },
         (Change::Outcome(outcome), ..) => {
             format!("{} {}", transaction.transaction_type, outcome.to.join(", "))
         }
@@ -279,6 +306,13 @@ fn describe(transaction: &Transaction, old: Option<&str>, new: Option<&str>) -> 
         (_, Some(old), None) => format!("{field} {} deleted", quoted(old)),
         _ => transaction.transaction_type.to_string(),
     }
+}
+
+/// Writes a time as people do; another text stays as it is.
+fn readable(time: &str) -> String {
+    let format = format_description!("[day padding:none] [month repr:long] [year], [hour]:[minute] UTC");
+    let shown = OffsetDateTime::parse(time, &Rfc3339).ok().and_then(|time| time.format(&format).ok());
+    shown.unwrap_or_else(|| quoted(time))
 }
 
 fn quoted(value: &str) -> String {

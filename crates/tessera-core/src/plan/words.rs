@@ -3,6 +3,7 @@
 use super::RENDERED_MAX;
 use super::draft::{Draft, date, parse_date};
 use super::variables::{FIXED_TIME, Tense, Variables};
+use crate::models::template::ContentType;
 use crate::models::{ScripId, Transaction};
 use crate::scrip::Scrip;
 use crate::scrip::action::Effect;
@@ -159,6 +160,12 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     /// Renders subject, body and headers of a template.
     pub fn render_all(&mut self, template: &Template) -> Result<Rendered, Unready> {
         let name = &template.source().name;
+        if template.content_type() == ContentType::Html {
+            let variables = Variables::new(self.snapshot.draft, self.tense);
+            for (name, value) in variables.of_html(self.snapshot.transaction) {
+                self.values.insert(name, &value);
+            }
+        }
         let rendered = template
             .render(&self.values)
             .map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;

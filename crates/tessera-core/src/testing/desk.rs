@@ -274,7 +274,7 @@ impl Source<'_> {
 
     fn content(&mut self) -> Option<Content> {
         let body = self.some(|source| source.word(&["It burns.", " ", "a\0b", "\n.\nMAIL FROM:<x@y>"]))?;
-        Some(Content { content_type: self.one(&["text/plain", "text/html"]).to_owned(), body })
+        Some(if self.one(&[true, false]) { Content::html(body) } else { Content::plain(body) })
     }
 
     // Configuration -------------------------------------------------------------------------------------------------

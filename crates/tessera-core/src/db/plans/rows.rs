@@ -98,6 +98,7 @@ pub(super) struct Lines<'p> {
     pub content_type: Vec<&'p str>,
     pub content_body: Vec<&'p str>,
     pub content_words: Vec<String>,
+    pub content_html: Vec<Option<&'p str>>,
     pub tx_ticket: Vec<Uuid>,
     pub tx_ord: Vec<i32>,
     pub tx_id: Vec<Uuid>,
@@ -156,6 +157,7 @@ impl<'p> Lines<'p> {
             self.content_type.push(&content.content_type);
             self.content_body.push(&content.body);
             self.content_words.push(vector(&content.body));
+            self.content_html.push(content.html.as_deref());
         }
         self.tx_ticket.push(transaction.ticket.0);
         self.tx_ord.push(transaction.batch_seq);

@@ -32,7 +32,7 @@ fn to_status(status: &str) -> UpdateTicket {
 }
 
 fn with_comment(command: UpdateTicket, body: &str) -> UpdateTicket {
-    let content = Content { content_type: "text/plain".to_owned(), body: body.to_owned() };
+    let content = Content::plain(body.to_owned());
     UpdateTicket { comment: Some(content), ..command }
 }
 
@@ -383,7 +383,7 @@ async fn a_template_that_another_process_made_is_not_rendered_without_its_messag
     let db = TestDb::new().await;
     let nodes = [node(&db).await, node(&db).await];
     let caller = nodes[0].administrator().unwrap();
-    let content = Content { content_type: "text/plain".to_owned(), body: "FIRST".to_owned() };
+    let content = Content::plain("FIRST".to_owned());
     let command = CreateTicket { content: Some(content), ..new_ticket() };
     nodes[0].create(&caller, command, &Conditions::default()).await.unwrap();
     let words = "{% for one in messages %}{{ one.content }}{% endfor %}";

@@ -538,7 +538,7 @@ async fn what_is_exported_and_imported_elsewhere_is_exported_the_same() {
             "transactions": [{"type": "Comment", "created_at": "2019-01-01T00:00:00Z", "creator": "x", "content": "<p>\u{2028}", "content_type": "text/html"}]})),
         line(json!({"status": "deleted", "requestors": ["bare@example.net", "named <named@example.net>"], "priority": -1})),
     ]).await;
-    let content = Some(Content { content_type: "text/plain".to_owned(), body: "Hello".to_owned() });
+    let content = Some(Content::plain("Hello".to_owned()));
     let number =
         make(&here, CreateTicket { content, requestors: vec!["eve@example.net".to_owned()], ..a_ticket() })
             .await;
@@ -559,4 +559,33 @@ async fn what_is_exported_and_imported_elsewhere_is_exported_the_same() {
     imported(&there, MISSING, &values).await;
     assert_clean(&there).await;
     assert_eq!(exported(&there).await, lines);
+}
+
+#[tokio::test]
+async fn html_is_imported_as_its_text_and_exported_as_it_was_sent() {
+    let desk = desk().await;
+    let html = "<p>Herr M&uuml;ller hat re<b>fund</b></p>";
+    let past = json!([{"type": "Comment", "created_at": "2020-01-01T10:00:00Z", "creator": "x", "content": html, "content_type": "text/html"}]);
+    imported(&desk, ALL_THERE, &[line(json!({"number": 5, "transactions": past}))]).await;
+    assert_clean(&desk).await;
+    let row: (String, String, String, bool) = sqlx::query_as(
+        "SELECT content_type, body, html, words @@ 'refund' AND NOT words @@ 'p' FROM transaction_contents",
+    )
+    .fetch_one(&desk.pools.read)
+    .await
+    .unwrap();
+    let kept = ("text/html".to_owned(), "Herr Müller hat refund".to_owned(), html.to_owned(), true);
+    assert_eq!(row, kept);
+
+    // A row of a version before the column `html`.
+    sqlx::query("UPDATE transaction_contents SET body = html, html = NULL")
+        .execute(&desk.pools.write)
+        .await
+        .unwrap();
+    let page = history::list(&desk.pools.read, TicketRef::Number(5), 10, None).await.unwrap();
+    let content = page.items[0].content.clone().unwrap();
+    assert_eq!(
+        (content.content_type.as_str(), content.body.as_str()),
+        ("text/html", "Herr Müller hat refund")
+    );
 }

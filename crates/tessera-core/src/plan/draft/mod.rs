@@ -15,7 +15,6 @@ pub(super) use people::{WATCHERS_MAX, role_field};
 use super::{Catalog, Context, Situation};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
-use crate::models::text::{self, CONTENT_MAX};
 use crate::models::transaction::Content;
 use crate::models::user::{NOBODY, SYSTEM_USER};
 use crate::models::{
@@ -136,7 +135,7 @@ impl<'a> Draft<'a> {
             _ => ("ReplyToTicket", "reply", Change::Correspond),
         };
         self.demand(right, self.ticket.queue, cause)?;
-        if let Some(fault) = text::fault(&content.body, CONTENT_MAX) {
+        if let Some(fault) = content.fault() {
             return Err(Error::invalid_field(place, fault));
         }
         if text::is_empty(&content.body) {

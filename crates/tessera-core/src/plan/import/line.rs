@@ -2,6 +2,7 @@
 
 use super::Who;
 use crate::models::text::{typed, typed_member};
+use crate::models::transaction::Content;
 use crate::models::user::NOBODY;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -132,6 +133,14 @@ pub struct Past {
     /// `text/plain` or `text/html`; `text/plain` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
+}
+
+impl Past {
+    /// Returns the message, unless it is empty. Its type was checked when the line was read.
+    pub(super) fn message(&self) -> Option<Content> {
+        let sent = self.content.clone().filter(|sent| !sent.is_empty())?;
+        Content::of_type(self.content_type.clone(), sent).ok()
+    }
 }
 
 /// The values of a field: null, a text, or a list of texts. A list means that the field takes several values.

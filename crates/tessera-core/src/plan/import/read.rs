@@ -52,7 +52,7 @@ impl Read {
         }
         // A history is in order of time; transactions of the same time keep the order of the line.
         line.transactions.sort_by_key(|past| past.created_at);
-        let content = |past: &Past| past.content.as_deref().map(vector).unwrap_or_default();
+        let content = |past: &Past| past.message().map(|content| vector(&content.body)).unwrap_or_default();
         Ok(Self {
             key: Key::of(file, number, bytes, line.number),
             subject_words: vector(&line.subject),

@@ -3,7 +3,6 @@
 use super::{Checked, Past, Read, Who};
 use crate::error::Fault;
 use crate::models::text::quote;
-use crate::models::transaction::Content;
 use crate::models::user::SYSTEM_USER;
 use crate::models::{
     Change, CustomFieldId, Ids, RequestId, Role, Ticket, Transaction, TransactionId, TransactionType, UserId,
@@ -101,15 +100,13 @@ struct History<'t> {
 
 impl History<'_> {
     fn push_past(&mut self, past: &Past, creator: UserId, id: TransactionId) {
-        let content_type = past.content_type.clone().unwrap_or_else(|| "text/plain".to_owned());
-        let content = past.content.clone().filter(|body| !body.is_empty());
         // The type was checked when the line was read.
         let kind = TransactionType::parse(&past.r#type).unwrap_or(TransactionType::Comment);
         let transaction = Transaction {
             field: past.field.clone(),
             old_value: past.old_value.clone(),
             new_value: past.new_value.clone(),
-            content: content.map(|body| Content { content_type, body }),
+            content: past.message(),
             creator,
             ..self.line(id, kind, Change::Imported, past.created_at)
         };

@@ -83,7 +83,7 @@ fn a_mail_carries_number_thread_loop_guard_and_the_queues_address() {
     let plan = create(&mail_desk(json!({"to": ["requestor"]})), asked_by(&["eve@example.net"])).unwrap();
     let email = mail(&plan);
     assert_eq!(email.subject, "[tessera #42] About Printer on fire");
-    assert_eq!(email.from, "support@desk.example");
+    assert_eq!(email.from, "\"Support\" <support@desk.example>");
     assert_eq!(email.text, "Dear all,\nTicket created");
     let delivery = plan.deliveries[0].id;
     assert_eq!(email.headers["Message-ID"], format!("<ticket-42.{delivery}@tessera>"));
@@ -199,4 +199,59 @@ fn the_right_side_of_a_message_id_is_a_host_whatever_the_desk_is_called() {
         let plan = create(&desk.open(), new_ticket()).unwrap();
         assert_eq!(mail(&plan).headers["References"], format!("<ticket-{}@{host}>", plan.ticket.id));
     }
+}
+
+#[test]
+fn a_message_of_html_is_text_in_a_plain_mail_and_cleaned_html_in_an_html_mail() {
+    let scrip = ("SendEmail", json!({"to": ["eve@example.net"]}));
+    let on = ("OnCreate", json!({}));
+    let query = (
+        "OnCreate",
+        json!({"query": "Transaction.Content LIKE '<p>' OR Transaction.Content MATCHES 'style'"}),
+    );
+    let plain = "{{ transaction.content }}";
+    let catalog = Desk::new()
+        .template("Plain", "s", plain)
+        .html_template("Html", "s", "<h1>News</h1>{{ transaction.content }}")
+        .scrip("A", on.clone(), scrip.clone(), json!({"template": "Plain"}))
+        .scrip("B", on, scrip.clone(), json!({"template": "Html"}))
+        .scrip("C", query, scrip, json!({"template": "Plain"}))
+        .open();
+    let sent = "<p style=\"color:red\" onclick=\"x()\">Hello <b>Eve</b>,</p><p>it is ready &amp; paid.</p>";
+    let created =
+        |content: Content| create(&catalog, CreateTicket { content: Some(content), ..new_ticket() }).unwrap();
+    let email = |plan: &Plan, n: usize| match &plan.deliveries[n].payload {
+        Payload::Email(email) => email.clone(),
+        other => panic!("a mail was expected: {other:?}"),
+    };
+
+    let plan = created(Content::html(sent.to_owned()));
+    assert_eq!(
+        plan.transactions[0].content.as_ref().unwrap().html.as_deref(),
+        Some(sent),
+        "kept as it was sent"
+    );
+    let (one, two) = (email(&plan, 0), email(&plan, 1));
+    assert_eq!((one.text.as_str(), one.html), ("Hello Eve,\n\nit is ready & paid.", None));
+    assert_eq!(two.text, "News\n\nHello Eve,\n\nit is ready & paid.");
+    let cleaned = "<h1>News</h1><p style=\"color:red\">Hello <b>Eve</b>,</p><p>it is ready &amp; paid.</p>";
+    assert_eq!(two.html.as_deref(), Some(cleaned));
+    assert_eq!(verdict_of(&plan, "C"), Verdict::NotApplicable, "a condition reads the text");
+
+    let other = created(Content::html(sent.replace("red", "blue")));
+    assert_ne!(plan.hash, other.hash, "the hash covers what is sent");
+    assert_eq!(plan.hash, created(Content::html(sent.to_owned())).hash);
+
+    let plan = created(Content::plain("line one\nline two\n\n<end>".to_owned()));
+    assert_eq!(email(&plan, 0).text, "line one\nline two\n\n<end>");
+    let two = email(&plan, 1);
+    assert_eq!(two.html.as_deref(), Some("<h1>News</h1>line one<br>line two<br><br>&lt;end&gt;"));
+    assert_eq!(two.text, "News\n\nline one\nline two\n\n<end>");
+}
+
+#[test]
+fn a_mail_comes_from_the_queue_or_the_desk_by_name() {
+    let config = json!({"to": ["x@example.net"], "as_comment": true});
+    let plan = create(&mail_desk(config), new_ticket()).unwrap();
+    assert_eq!(mail(&plan).from, "Desk <desk@desk.example>", "the queue has no address for comments");
 }

@@ -516,7 +516,7 @@ fn changed_speaks_of_the_changes_at_hand_and_of_their_sides() {
 fn the_transaction_at_hand_who_made_it_and_through_what_can_be_asked() {
     let mut world = World::of(full());
     world.ticket.updated_at = datetime!(2026-11-01 00:00 UTC);
-    let content = Some(Content { content_type: "text/plain".to_owned(), body: "It burns again.".to_owned() });
+    let content = Some(Content::plain("It burns again.".to_owned()));
     let comment =
         Transaction { content, ..made(TransactionType::Comment, (None, None, None), Change::Comment) };
     let change = Change::Priority { old: 5, new: 10 };
@@ -561,7 +561,7 @@ fn the_transaction_at_hand_who_made_it_and_through_what_can_be_asked() {
     }
     let bytes = CONTENT_MAX - 5;
     let body = format!("start {}é water", " ".repeat(bytes - 7));
-    let content = Some(Content { content_type: "text/plain".to_owned(), body: format!("{body} burns") });
+    let content = Some(Content::plain(format!("{body} burns")));
     let long = Transaction { content, ..comment.clone() };
     assert_eq!(body.find("water"), Some(CONTENT_MAX - 3));
     for (text, expected) in [

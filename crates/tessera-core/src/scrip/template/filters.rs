@@ -171,7 +171,7 @@ pub(super) fn with_all_steps<T>(render: impl FnOnce() -> T) -> T {
     render()
 }
 
-fn spend(steps: u64) -> TeraResult<()> {
+pub(super) fn spend(steps: u64) -> TeraResult<()> {
     let left = STEPS.get().checked_sub(steps);
     STEPS.set(left.unwrap_or(0));
     left.map(drop)
@@ -368,7 +368,7 @@ fn each(list: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
 }
 
 /// Inserted by the scan around every printed value: null prints empty, a list prints its values with commas.
-fn show(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
+pub(super) fn show(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     let of = kwargs.must_get::<&str>("of")?;
     if value.is_undefined() {
         return Err(Error::message(format!("{of} is not defined")));

@@ -1,6 +1,6 @@
-//! Templates for mail: subject, body and headers together, and plain text from HTML.
+//! Templates for mail: subject, body and headers together.
 
-use super::{Compiled, Failure, Mode, OUTPUT_MAX};
+use super::{Compiled, Failure, Mode};
 use crate::error::Fault;
 use crate::models::TemplateSource;
 use crate::models::template::ContentType;
@@ -185,40 +185,4 @@ fn header_faults<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> Vec<Fa
     names
         .filter_map(|name| reason(name).map(|reason| Fault::new(format!("headers.{name}"), reason)))
         .collect()
-}
-
-/// Converts an HTML body to plain text, in lines of at most 78 characters unless a word is longer, and at most [`OUTPUT_MAX`]
-/// bytes.
-pub fn html_to_text(html: &str) -> String {
-    const WIDTH: usize = 78;
-    let html = html.get(..html.floor_char_boundary(OUTPUT_MAX)).unwrap_or(html);
-    let rendered = (opening_tags(html) <= TAGS_MAX)
-        .then(|| html2text::config::plain().string_from_read(html.as_bytes(), WIDTH).ok())
-        .flatten();
-    let mut text = rendered.unwrap_or_else(|| without_tags(html));
-    text.truncate(text.floor_char_boundary(OUTPUT_MAX));
-    text
-}
-
-/// With more opening tags, tags are only removed: the time that html2text takes grows with the square of the nesting depth, and
-/// the number of tags limits the depth.
-const TAGS_MAX: usize = 4_000;
-
-fn opening_tags(html: &str) -> usize {
-    html.split('<').skip(1).filter(|tag| !tag.starts_with('/')).count()
-}
-
-/// Removes tags and blank lines.
-fn without_tags(html: &str) -> String {
-    let mut text = String::new();
-    let mut inside = false;
-    for c in html.chars() {
-        match c {
-            '<' => inside = true,
-            '>' => inside = false,
-            _ if !inside => text.push(c),
-            _ => {}
-        }
-    }
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }

@@ -6,6 +6,7 @@
 mod aliases;
 mod expression;
 mod filters;
+mod html;
 mod lex;
 mod mail;
 mod scan;
@@ -15,7 +16,7 @@ mod variables;
 
 pub use aliases::{ALIASES, Alias};
 pub use filters::{FILTERS, FUNCTIONS, Offered, TESTS};
-pub use mail::{HEADERS_MAX, Rendered, Template, html_to_text};
+pub use mail::{HEADERS_MAX, Rendered, Template};
 pub use variables::{VARIABLES, Variable, VariableKind};
 
 use crate::error::Fault;
@@ -235,7 +236,7 @@ fn engine(mode: Mode) -> &'static Tera {
         tera
     }
     static PLAIN: LazyLock<Tera> = LazyLock::new(|| made(|tera| tera.set_escape_fn(write_plain)));
-    static HTML: LazyLock<Tera> = LazyLock::new(|| made(|_| {}));
+    static HTML: LazyLock<Tera> = LazyLock::new(|| made(html::register));
     static URL: LazyLock<Tera> = LazyLock::new(|| made(|tera| tera.set_escape_fn(write_percent)));
     static JSON: LazyLock<Tera> = LazyLock::new(|| {
         made(|tera| {

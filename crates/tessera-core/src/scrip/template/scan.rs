@@ -1,5 +1,6 @@
 //! Scans a template before Tera does: rejects unsupported constructs, records the variables used, and writes the text for Tera.
 
+use super::html::{self, Markup};
 use super::lex::{self, Kind, Token, Trouble};
 use super::{BLOCKS_MAX, FAULTS_MAX, LOOPS_MAX, Mode, aliases, filters, variables};
 use crate::models::text;
@@ -110,6 +111,7 @@ pub(super) struct Scan<'s> {
     blocks: Vec<Block>,
     bound: Vec<String>,
     quotes: Quotes,
+    markup: Markup,
 }
 
 impl<'s> Scan<'s> {
@@ -127,6 +129,7 @@ impl<'s> Scan<'s> {
             blocks: Vec::new(),
             bound: Vec::new(),
             quotes: Quotes::default(),
+            markup: Markup::default(),
         }
     }
 
@@ -157,6 +160,7 @@ impl<'s> Scan<'s> {
         }
         if token.kind == Kind::Text {
             self.quotes.read(text);
+            self.markup.read(text);
         }
         self.copy();
     }
@@ -174,12 +178,19 @@ impl<'s> Scan<'s> {
         self.insert("(", start);
         self.expression();
         let shown = self.source.get(start..self.here()).unwrap_or("").trim();
+        let mut of = filters::literal(shown);
         let filter = match self.mode {
             Mode::Json if self.quotes.inside => "json_inside",
             Mode::Json => "json_value",
+            Mode::Html if !self.markup.is_in_tag => {
+                if let Some(path) = html::path_of(shown, |name| self.is_bound(name)) {
+                    of.push_str(&format!(", html={path}"));
+                }
+                "show_html"
+            }
             _ => "show",
         };
-        self.insert(&format!(") | {filter}(of={})", filters::literal(shown)), start);
+        self.insert(&format!(") | {filter}(of={of})"), start);
         if kind == Kind::Short { self.replace(" }}") } else { self.copy() }
     }
 

@@ -176,6 +176,35 @@ fn html_escapes_values_and_nothing_else() {
 }
 
 #[test]
+fn messages_keep_their_lines_and_their_html_in_html() {
+    let mut values = values();
+    values["transaction"]["html"] = json!("<p style='color:red'>It <b>burns.<script>x()</script>");
+    values["batch"] = json!([
+        {"type": "Create", "content": "a <\r\nb", "html": null},
+        {"type": "Comment", "content": "text", "html": "<div>".repeat(600)},
+    ]);
+    let context = Context::from_serialize(&values).unwrap();
+    let cleaned = "<p style=\"color:red\">It <b>burns.</b></p>";
+    for (source, expected) in [
+        ("{{ transaction.content }}", cleaned),
+        ("{$transaction.content}", cleaned),
+        ("{$TransactionContent}", cleaned),
+        ("{% set it = transaction %}{{ it.content }}", cleaned),
+        ("{{ transaction.content | upper }}", "IT BURNS.<br>AGAIN."),
+        ("{% if transaction.content is containing(pat=\"<b>\") %}markup{% else %}text{% endif %}", "text"),
+        ("{% for one in batch %}{{ one.content }};{% endfor %}", "a &lt;<br>b;text;"),
+        ("{% for one in messages %}{{ one.content }}{% endfor %}", "Hello"),
+        ("<a title=\"{{ transaction.content }}\">{{ 1 + 1 }}", "<a title=\"It burns.\nAgain.\">2"),
+        ("{{ cf.Lines }}", "one<br>Bcc: evil@example.org"),
+    ] {
+        let text = Compiled::compile(source, Mode::Html).unwrap();
+        assert_eq!(text.render(&context).as_deref(), Ok(expected), "{source}");
+        let plain = Compiled::compile("{{ transaction.content }}", Mode::Text).unwrap();
+        assert_eq!(plain.render(&context).as_deref(), Ok("It burns.\nAgain."));
+    }
+}
+
+#[test]
 fn json_is_json_whatever_the_values() {
     let source = r##"{"text": "#{$ticket.number} {{ ticket.subject }}", "n": {{ ticket.number }}, "due": {{ ticket.due_at }},
         "in": "{{ ticket.due_at }}", "s": {{ ticket.subject }}, "list": {{ cf.Components }}, "same": {{ cf.Components | json }},

@@ -13,7 +13,7 @@ use crate::query::{Dialect, Zone};
 use std::collections::BTreeMap;
 
 fn text(body: &str) -> Option<Content> {
-    Some(Content { content_type: "text/plain".to_owned(), body: body.to_owned() })
+    Some(Content::plain(body.to_owned()))
 }
 
 async fn make(desk: &Tessera, command: CreateTicket) -> TicketRef {
