@@ -177,7 +177,7 @@ async fn a_repeated_member_is_refused_in_every_body_at_every_depth() {
         (update("requestors", r#"{"add": [], "add": []}"#), "requestors.add"),
         (update("cc", r#"{"remove": ["a@b.example"], "remove": []}"#), "cc.remove"),
         (
-            update("custom_fields", r#"{"Components": {"add": "web", "add": "db"}}"#),
+            update("custom_fields", r#"{"Components": {"add": ["web"], "add": ["db"]}}"#),
             "custom_fields.Components.add",
         ),
         (update("custom_fields", r#"{"Build": [{"a": 1, "a": 2}]}"#), "custom_fields.Build[0].a"),

@@ -233,35 +233,37 @@ mod tests {
         assert_ne!(process(&mut connections.take().await.unwrap()).await, first);
     }
 
-    /// The number of statements that `sleep` runs in the database.
-    async fn sleeping(db: &TestDb) -> i64 {
+    /// The number of statements that `wait_for_lock` runs in the database.
+    async fn waiting(db: &TestDb) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND state = 'active' AND query LIKE 'SELECT pg_sleep%'";
+                   WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'";
         sqlx::query_scalar(sql).fetch_one(&db.pools.write).await.unwrap()
     }
 
-    async fn sleep(connections: &Arc<Connections>) {
+    async fn wait_for_lock(connections: &Arc<Connections>) {
         let mut taken = connections.take().await.unwrap();
-        sqlx::query("SELECT pg_sleep(3600)").execute(&mut *taken).await.unwrap();
+        sqlx::query("SELECT FROM users").execute(&mut *taken).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_statement_whose_request_was_dropped_ends_in_postgresql_and_keeps_its_place_until_then() {
         let db = TestDb::new().await;
         let connections = set(&db, 2);
+        let mut locked = db.pools.write.begin().await.unwrap();
+        sqlx::query("LOCK TABLE users").execute(&mut *locked).await.unwrap();
         let asked: Vec<_> = (0..6)
             .map(|_| {
                 let connections = Arc::clone(&connections);
-                tokio::spawn(async move { sleep(&connections).await })
+                tokio::spawn(async move { wait_for_lock(&connections).await })
             })
             .collect();
-        while sleeping(&db).await < 2 {
+        while waiting(&db).await < 2 {
             tokio::task::yield_now().await;
         }
         asked.iter().for_each(tokio::task::JoinHandle::abort);
         // Both places are free again only when no statement is running any more.
         let (one, other) = (connections.take().await.unwrap(), connections.take().await.unwrap());
-        assert_eq!(sleeping(&db).await, 0);
+        assert_eq!(waiting(&db).await, 0);
         one.done(Ok(())).unwrap();
         other.done(Ok(())).unwrap();
     }

@@ -4,6 +4,7 @@ use super::command::{CreateTicket, FieldChange, UpdateTicket};
 use super::draft::{Cause, Draft, WATCHERS_MAX, check_subject, checked_due, role_field, wanted_values};
 use crate::error::{Code, Error, Fault, Kind, Result};
 use crate::lifecycle::Lifecycle;
+use crate::models::text;
 use crate::models::{Queue, Role, StatusClass, Ticket, TransactionType, Watcher};
 use std::collections::HashMap;
 

@@ -72,7 +72,7 @@ async fn every_check_runs_even_if_some_fail_and_each_gives_advice() {
         ("TESSERA_MAIL__SMTP_URL", "smtp://user:hunter2@127.0.0.1:1"),
     ];
     let ran = server.run(&["doctor"], &vars);
-    assert!(!ran.ok && ran.stderr.contains("2 of 17 checks failed"), "{ran:?}");
+    assert!(!ran.ok && ran.stderr.contains("2 of 19 checks failed"), "{ran:?}");
     assert!(lines(&ran, "mail")[0].starts_with("failed "), "{ran:?}");
     let [refused, away] = lines(&ran, "webhooks")[..] else { panic!("{ran:?}") };
     assert!(refused.starts_with("failed ") && refused.contains("webhook.allow"), "{ran:?}");

@@ -15,6 +15,7 @@ pub(super) use people::{WATCHERS_MAX, role_field};
 use super::{Catalog, Context, Situation};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::models::text;
 use crate::models::transaction::Content;
 use crate::models::user::{NOBODY, SYSTEM_USER};
 use crate::models::{
