@@ -1,4 +1,8 @@
 //! Any requests at any desk.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tessera_core::testing::properties::plans(data));
+use tessera_core::testing::properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    properties::on_small_stack(properties::plans, data);
+});

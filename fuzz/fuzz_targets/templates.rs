@@ -1,4 +1,8 @@
 //! Any text as a template.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tessera_core::testing::properties::templates(data));
+use tessera_core::testing::properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    properties::on_small_stack(properties::templates, data);
+});

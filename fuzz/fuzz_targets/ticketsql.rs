@@ -1,4 +1,8 @@
 //! Any text as a query.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tessera_core::testing::properties::ticketsql(data));
+use tessera_core::testing::properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    properties::on_small_stack(properties::ticketsql, data);
+});

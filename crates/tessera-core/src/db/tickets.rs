@@ -94,8 +94,8 @@ pub struct Load<'a> {
     pub key: Option<&'a str>,
     /// The usernames and addresses in the command.
     pub people: &'a [String],
-    /// True if a template uses past messages.
-    pub messages: bool,
+    /// The queues whose tickets are loaded with their past messages, because a scrip may use them.
+    pub messages: &'a [Uuid],
 }
 
 /// The maximum number of characters of one past message that templates get.
@@ -281,7 +281,7 @@ pub async fn load(db: &mut PgConnection, ticket: TicketRef, load: Load<'_>) -> R
                              b.content_type = 'text/html' AND b.html IS NULL AS markup,
                              row_number() OVER (ORDER BY h.seq) AS first, row_number() OVER (ORDER BY h.seq DESC) AS newest
                       FROM transactions h JOIN transaction_contents b ON b.transaction_id = h.id
-                      WHERE $6::boolean AND h.ticket_id = t.id AND h.seq IS NOT NULL) m
+                      WHERE t.queue_id = ANY ($6::uuid[]) AND h.ticket_id = t.id AND h.seq IS NOT NULL) m
                 WHERE m.first = 1 OR m.newest <= 5) AS "messages: Json<Vec<MessageRow>>"
         FROM tickets t
         WHERE t.number = $1::bigint OR t.id = $2::uuid
@@ -452,7 +452,8 @@ impl TryFrom<&mut TicketRow> for Ticket {
 }
 
 impl TicketRow {
-    fn into_loaded(mut self, with_messages: bool) -> Result<Loaded> {
+    fn into_loaded(mut self, queues: &[Uuid]) -> Result<Loaded> {
+        let with_messages = queues.contains(&self.queue_id);
         let ticket = Target::Existing(Box::new(Ticket::try_from(&mut self)?));
         let messages =
             self.messages.map(|Json(rows)| rows.into_iter().map(past).collect()).unwrap_or_default();
@@ -476,9 +477,9 @@ pub async fn id_of(pool: &sqlx::PgPool, ticket: TicketRef) -> Result<TicketId> {
 }
 
 fn past(row: MessageRow) -> PastMessage {
-    let body = if row.markup { html::to_text(&row.body) } else { row.body };
-    let content = if row.cut { format!("{body}\n[cut]") } else { body };
-    PastMessage { transaction_type: row.kind, creator: row.creator, created_at: row.at, content }
+    let MessageRow { kind, creator, at, body, cut, markup } = row;
+    let content = if markup { html::to_text(&body) } else { body };
+    PastMessage { transaction_type: kind, creator, created_at: at, content, is_cut: cut }
 }
 
 fn class(letter: i8) -> Result<StatusClass> {

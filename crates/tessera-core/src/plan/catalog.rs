@@ -1,5 +1,6 @@
 //! The catalog: the whole configuration, compiled, as one immutable value that is replaced when the configuration changes.
 
+use super::command::Command;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::models::delivery::{DeliveryKind, KindName};
@@ -9,14 +10,17 @@ use crate::models::{
     TransactionType, User, UserId,
 };
 use crate::query::{Fields, Purpose};
+use crate::scrip::action::Effect;
+use crate::scrip::action::ticket::{Column, Message};
 use crate::scrip::condition::Resolved;
 use crate::scrip::evaluation::Stage;
 use crate::scrip::kind::ConnectorKind;
 use crate::scrip::template::Template;
 use crate::scrip::{Scrip, State};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The most scrips of an installation.
 pub const SCRIPS_MAX: usize = 2_000;
@@ -84,7 +88,8 @@ pub struct Catalog {
     candidates: HashMap<(QueueId, Stage, TransactionType), Vec<Candidate>>,
     /// The resolved queries of the scrips whose condition has one.
     queries: HashMap<ScripId, Resolved>,
-    uses_messages: bool,
+    /// By queue, the types of the transactions after which a scrip may read the ticket's past messages.
+    message_readers: HashMap<QueueId, BTreeSet<TransactionType>>,
 }
 
 /// The parts of a catalog.
@@ -134,16 +139,14 @@ impl Catalog {
             .iter()
             .filter_map(|agent| agent.email.as_deref().map(|email| (fold(email), agent.id)))
             .collect();
-        let uses_messages = parts.templates.iter().any(|template| template.uses_messages())
-            || parts.scrips.iter().any(|scrip| scrip.action.texts().iter().any(|text| text.uses_messages()));
         let mut catalog = Self {
             version: parts.version,
             candidates: candidates(&parts.queues, &parts.scrips),
             template_names,
             agent_addresses,
             own_addresses,
-            uses_messages,
             queries: HashMap::new(),
+            message_readers: HashMap::new(),
             scrip_names: parts.scrips.iter().map(|scrip| (scrip.version_id, scrip.id)).collect(),
             queues: Named::new(parts.queues.into_iter().map(|queue| (queue.id, queue.name.clone(), queue))),
             lifecycles: Named::new(
@@ -157,6 +160,7 @@ impl Catalog {
             installation: parts.installation,
         };
         catalog.queries = catalog.resolve_queries();
+        catalog.message_readers = catalog.find_message_readers();
         catalog
     }
 
@@ -206,9 +210,60 @@ impl Catalog {
         self.queries.get(&scrip)
     }
 
-    /// Whether any template uses the ticket's past messages. They are loaded only then.
-    pub fn uses_messages(&self) -> bool {
-        self.uses_messages
+    /// Whether the words of a scrip in a queue use the ticket's past messages.
+    pub fn uses_messages(&self, scrip: &Scrip, queue: QueueId) -> bool {
+        let template = scrip.template.as_deref().and_then(|name| self.template(name, queue));
+        template.is_some_and(|template| template.uses_messages())
+            || scrip.action.texts().iter().any(|text| text.uses_messages())
+    }
+
+    /// Returns the queues whose tickets must be loaded with their past messages, because a scrip may read these after the
+    /// command.
+    pub fn message_queues(&self, command: &Command) -> Vec<Uuid> {
+        // A new ticket has no past messages.
+        let Command::Update(update) = command else { return Vec::new() };
+        let kinds = update.changes();
+        let is_read = |queue: QueueId| {
+            self.message_readers.get(&queue).is_some_and(|readers| !readers.is_disjoint(&kinds))
+        };
+        match update.queue.as_deref().and_then(|word| self.queues.find(word)) {
+            // The scrips of the new queue run.
+            Some(target) if is_read(target.id) => self.queues.iter().map(|queue| queue.id.0).collect(),
+            Some(_) => Vec::new(),
+            None => {
+                self.message_readers.keys().filter(|queue| is_read(**queue)).map(|queue| queue.0).collect()
+            }
+        }
+    }
+
+    /// Finds the transactions whose pass has a scrip that reads past messages, and those after which a scrip makes such a
+    /// transaction.
+    fn find_message_readers(&self) -> HashMap<QueueId, BTreeSet<TransactionType>> {
+        let mut readers: HashMap<QueueId, BTreeSet<TransactionType>> = HashMap::new();
+        for ((queue, _, kind), candidates) in &self.candidates {
+            if candidates.iter().any(|one| self.uses_messages(&one.scrip, *queue)) {
+                readers.entry(*queue).or_default().insert(*kind);
+            }
+        }
+        let mut is_growing = !readers.is_empty();
+        while is_growing {
+            is_growing = false;
+            for ((queue, _, kind), candidates) in &self.candidates {
+                let after = readers.get(queue);
+                let leads = |effect: &Effect| match effect {
+                    // Another queue's scrips run then.
+                    Effect::Set(Column::Queue, _) => true,
+                    effect => {
+                        changes(effect).is_some_and(|made| after.is_some_and(|after| after.contains(&made)))
+                    }
+                };
+                let is_known = after.is_some_and(|after| after.contains(kind));
+                if !is_known && candidates.iter().any(|one| leads(&one.scrip.action.effect)) {
+                    is_growing |= readers.entry(*queue).or_default().insert(*kind);
+                }
+            }
+        }
+        readers
     }
 
     /// Returns the names that queries can use.
@@ -262,6 +317,20 @@ impl Catalog {
             None => format!("there is no queue \"{word}\"; existing queues: {}", known()),
         };
         Err(Error::invalid_field("queue", message))
+    }
+}
+
+/// The type of the transactions that an effect adds; `None` if it only creates deliveries.
+fn changes(effect: &Effect) -> Option<TransactionType> {
+    match effect {
+        Effect::SendEmail(_) | Effect::Webhook(_) | Effect::Connector(_) => None,
+        Effect::SetCustomField(_) => Some(TransactionType::CustomField),
+        Effect::SetStatus(_) => Some(TransactionType::Status),
+        Effect::Set(..) => Some(TransactionType::Set),
+        Effect::AddMessage(Message::Comment, _) => Some(TransactionType::Comment),
+        Effect::AddMessage(Message::Correspondence, _) => Some(TransactionType::Correspond),
+        Effect::AddWatcher(..) => Some(TransactionType::AddWatcher),
+        Effect::RemoveWatcher(..) => Some(TransactionType::DelWatcher),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Commands: the changes that a request asks for, parsed but not yet validated.
 
-use crate::models::Role;
 use crate::models::text::address_in;
 use crate::models::transaction::Content;
-use std::collections::BTreeMap;
+use crate::models::{Role, TransactionType};
+use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
 /// The change that a request asks for.
@@ -76,6 +76,31 @@ pub struct UpdateTicket {
     pub comment: Option<Content>,
     /// A message to the requestors.
     pub reply: Option<Content>,
+}
+
+impl UpdateTicket {
+    /// Returns the types of the transactions that it may add.
+    pub fn changes(&self) -> BTreeSet<TransactionType> {
+        use TransactionType as Kind;
+        let moves = self.queue.is_some();
+        let sets = moves
+            || self.subject.is_some()
+            || self.owner.is_some()
+            || self.priority.is_some()
+            || self.due_at.is_some();
+        [
+            (sets, Kind::Set),
+            (moves || self.status.is_some(), Kind::Status),
+            (!self.watchers.is_empty(), Kind::AddWatcher),
+            (!self.watchers.is_empty(), Kind::DelWatcher),
+            (!self.custom_fields.is_empty(), Kind::CustomField),
+            (self.comment.is_some(), Kind::Comment),
+            (self.reply.is_some(), Kind::Correspond),
+        ]
+        .into_iter()
+        .filter_map(|(is_made, kind)| is_made.then_some(kind))
+        .collect()
+    }
 }
 
 /// Items to add and to remove.

@@ -4,8 +4,10 @@ use super::intent::{Intent, Message};
 use super::words::{Bench, Unready, Words};
 use crate::models::delivery::Custom;
 use crate::scrip::action::connector::Connector;
-use crate::scrip::template::OUTPUT_MAX;
 use serde_json::json;
+
+/// The longest rendered payload, in bytes.
+const PAYLOAD_MAX: usize = 256 * 1024;
 
 /// Prepares a connector message.
 pub(super) fn intend<'a>(bench: &mut Bench<'_, '_, 'a>, action: &Connector) -> Result<Intent<'a>, Unready> {
@@ -30,8 +32,8 @@ pub(super) fn intend<'a>(bench: &mut Bench<'_, '_, 'a>, action: &Connector) -> R
         ))
     })?;
     let bytes = json.to_string().len();
-    if bytes > OUTPUT_MAX {
-        let message = format!("rendered payload has {bytes} bytes; at most {OUTPUT_MAX} are allowed");
+    if bytes > PAYLOAD_MAX {
+        let message = format!("rendered payload has {bytes} bytes; at most {PAYLOAD_MAX} are allowed");
         return Err(Unready::Failed(message));
     }
     let depth = bench.snapshot.depth();

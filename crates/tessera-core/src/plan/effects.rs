@@ -108,7 +108,7 @@ fn set_column<'a>(
     column: Column,
     text: &Compiled,
 ) -> Result<Intent<'a>, Unready> {
-    let value = bench.value(text)?;
+    let value = bench.line(text)?;
     let would = json!({ "column": format!("{column:?}").to_lowercase(), "value": value });
     Ok(Intent::change(would, move |draft, cause| match column {
         Column::Owner => draft.set_owner(Some(value.as_str()).filter(|value| !value.is_empty()), cause),

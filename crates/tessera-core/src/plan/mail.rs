@@ -2,7 +2,7 @@
 
 use super::catalog::bare_address;
 use super::intent::{Intent, Mail, Message, host_part};
-use super::variables::{NEW_NUMBER, same_address};
+use super::variables::same_address;
 use super::words::{Bench, Unready, Words};
 use crate::models::delivery::{DEPTH_HEADER, Email, Recipient, RecipientOutcome};
 use crate::models::html;
@@ -10,7 +10,7 @@ use crate::models::template::ContentType;
 use crate::models::text::{fold, is_address};
 use crate::models::{Role, TransactionType, UserId, Watcher};
 use crate::scrip::action::mail::{Addressee, Header, MailRole, SendEmail};
-use crate::scrip::template::Template;
+use crate::scrip::template::{NEW_NUMBER, Template};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -57,8 +57,8 @@ pub const EXTERNAL_DEPTH_MAX: u32 = 5;
 pub const FIRED_MAX: usize = 200;
 /// Deliveries per request.
 pub const DELIVERIES_MAX: usize = 100;
-/// Bytes of text that all templates of a request may render to.
-pub const RENDERED_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of text that all templates of a request may render to: ten mails with a reply of 1 MiB, and their forms for the hash.
+pub const RENDERED_MAX: usize = 16 * 1024 * 1024;
 /// Scrips on trial evaluated per request.
 pub const SHADOWS_MAX: usize = 50;
 /// Items of a list that a template receives.

@@ -37,8 +37,10 @@ pub struct PastMessage {
     pub creator: UserId,
     /// The time at which it was written.
     pub created_at: OffsetDateTime,
-    /// The text, cut at 64 KiB with a mark.
+    /// The text, or its beginning.
     pub content: String,
+    /// Whether the text goes on.
+    pub is_cut: bool,
 }
 
 /// Users by id, username and address.

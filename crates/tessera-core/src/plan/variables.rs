@@ -3,9 +3,11 @@
 use super::LIST_MAX;
 use super::draft::{Draft, date};
 use crate::models::text;
+use crate::models::transaction::Content;
 use crate::models::user::NOBODY;
 use crate::models::{Change, Role, Transaction, TransactionType, User, UserId, Watcher};
 use crate::scrip::Scrip;
+use crate::scrip::template::{NEW_NUMBER, cut};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use time::OffsetDateTime;
@@ -53,8 +55,10 @@ impl Tense<'_> {
 
 /// The time that replaces the request's in [`Tense::Fixed`].
 pub(super) const FIXED_TIME: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-/// The placeholder for the number of a ticket that has none yet.
-pub(super) const NEW_NUMBER: &str = "new";
+/// The most of a message that a template gets, in bytes, except for the text of a mail, which has all of it.
+pub(super) const MESSAGE_MAX: usize = 64 * 1024;
+/// The newest messages in `messages`, besides the first.
+const NEWEST_MAX: usize = 5;
 
 /// Builds the values for one transaction.
 pub(super) struct Variables<'d, 'a> {
@@ -95,8 +99,7 @@ impl<'d, 'a> Variables<'d, 'a> {
 
     /// Returns the values that a template of HTML gets instead: its messages also have the HTML that they were sent as.
     pub fn of_html(&self, transaction: &Transaction) -> [(&'static str, Value); 2] {
-        let with_html = |one: &Transaction| {
-            let mut value = self.transaction(one);
+        let with_html = |one: &Transaction, mut value: Value| {
             if let Some(members) = value.as_object_mut() {
                 let html = one.content.as_ref().and_then(|content| content.html.as_deref());
                 members.insert("html".to_owned(), json!(html));
@@ -104,24 +107,65 @@ impl<'d, 'a> Variables<'d, 'a> {
             self.tense.fix(&mut value);
             value
         };
-        let batch = self.draft.transactions.iter().take(LIST_MAX).map(with_html).collect();
-        [("transaction", with_html(transaction)), ("batch", batch)]
+        let batch = self.draft.transactions.iter().take(LIST_MAX);
+        let batch = batch.map(|one| with_html(one, self.transaction(one))).collect();
+        [("transaction", with_html(transaction, self.whole(transaction))), ("batch", batch)]
     }
 
-    /// Returns the ticket's past messages; comments only for mail that is sent as a comment.
+    /// Returns the first of the ticket's messages and the newest, with those that the request has added so far; comments only
+    /// for mail that is sent as a comment.
     pub fn messages(&self, comments: bool) -> Value {
-        let shown = |kind: TransactionType| comments || kind != TransactionType::Comment;
-        let messages = self.draft.situation.messages.iter().filter(|message| shown(message.transaction_type));
-        messages
-            .map(|message| {
-                json!({
-                    "type": message.transaction_type.as_str(),
-                    "content": message.content,
-                    "creator": self.username(Some(message.creator)),
-                    "created_at": date(message.created_at),
-                })
-            })
-            .collect()
+        let past = self.draft.situation.messages.iter().map(|message| {
+            let shown = json!({
+                "type": message.transaction_type.as_str(),
+                "content": self.content(&message.content, message.is_cut),
+                "creator": self.username(Some(message.creator)),
+                "created_at": date(message.created_at),
+            });
+            (message.transaction_type, shown)
+        });
+        let added = self.draft.transactions.iter().filter_map(|transaction| {
+            let content = transaction.content.as_ref()?;
+            let shown = json!({
+                "type": transaction.transaction_type.as_str(),
+                "content": self.content(&content.body, false),
+                "creator": self.username(Some(transaction.creator)),
+                "created_at": self.time(transaction.created_at),
+            });
+            Some((transaction.transaction_type, shown))
+        });
+        let is_shown = |kind: TransactionType| comments || kind != TransactionType::Comment;
+        let mut messages: Vec<Value> =
+            past.chain(added).filter(|(kind, _)| is_shown(*kind)).map(|(_, shown)| shown).collect();
+        let newest = messages.len().saturating_sub(NEWEST_MAX).max(1);
+        messages.drain(1.min(messages.len())..newest.min(messages.len()));
+        Value::Array(messages)
+    }
+
+    /// The text of a message, cut at [`MESSAGE_MAX`] with a mark that says where the rest is.
+    fn content(&self, body: &str, is_cut: bool) -> Value {
+        let body = self.tense.fixed(Some(body)).unwrap_or(body);
+        if !is_cut && body.len() <= MESSAGE_MAX {
+            return json!(body);
+        }
+        let mark = format!("\n[{}]", rest_at("This message", &self.url()));
+        json!(cut(body, MESSAGE_MAX, &mark))
+    }
+
+    /// Returns `transaction` for a mail: with all of its text.
+    pub fn whole(&self, transaction: &Transaction) -> Value {
+        let mut value = self.transaction(transaction);
+        let body = |content: &Content| json!(self.tense.fixed(Some(&content.body)));
+        if let Some(members) = value.as_object_mut() {
+            members.insert("content".to_owned(), json!(transaction.content.as_ref().map(body)));
+        }
+        self.tense.fix(&mut value);
+        value
+    }
+
+    /// Returns the sentence at the end of a mail that is cut.
+    pub fn mail_mark(&self) -> String {
+        format!("[{}]", rest_at("This mail", &self.url()))
     }
 
     fn ticket(&self) -> Value {
@@ -193,7 +237,7 @@ impl<'d, 'a> Variables<'d, 'a> {
             "field": transaction.field,
             "old_value": transaction.old_value,
             "new_value": transaction.new_value,
-            "content": transaction.content.as_ref().map(|content| cut(&content.body)),
+            "content": transaction.content.as_ref().map(|content| self.content(&content.body, false)),
             "description": self.description(transaction),
             "created_at": self.time(transaction.created_at),
             "creator": self.person(Some(transaction.creator)),
@@ -264,14 +308,8 @@ fn person(user: &User) -> Value {
     json!({ "username": user.username, "name": user.display_name(), "email": user.email })
 }
 
-/// Cuts a message for templates at 64 KiB, between characters.
-fn cut(body: &str) -> &str {
-    const MESSAGE_MAX: usize = 64 * 1024;
-    let mut end = body.len().min(MESSAGE_MAX);
-    while !body.is_char_boundary(end) {
-        end -= 1;
-    }
-    body.get(..end).unwrap_or(body)
+fn rest_at(what: &str, url: &str) -> String {
+    format!("{what} is longer; read all of it at {url}")
 }
 
 /// Describes a transaction in words. RT: `RT::Transaction::BriefDescription`.

@@ -2,12 +2,12 @@
 
 use super::RENDERED_MAX;
 use super::draft::{Draft, date, parse_date};
-use super::variables::{FIXED_TIME, Tense, Variables};
+use super::variables::{FIXED_TIME, MESSAGE_MAX, Tense, Variables};
 use crate::models::template::ContentType;
 use crate::models::{ScripId, Transaction};
 use crate::scrip::Scrip;
 use crate::scrip::action::Effect;
-use crate::scrip::template::{Compiled, Failure, Rendered, Template};
+use crate::scrip::template::{Compiled, Failure, Rendered, Template, one_line};
 use serde_json::{Map, Value};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -139,11 +139,19 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     }
 
     fn with_scrip(mut self) -> Self {
-        let (scrip, draft) = (self.scrip, self.snapshot.draft);
+        let (scrip, Snapshot { draft, transaction, .. }) = (self.scrip, self.snapshot);
+        let variables = Variables::new(draft, self.tense);
         self.values.insert("scrip", &Variables::scrip(scrip));
-        if draft.catalog.uses_messages() {
-            let comments = matches!(&scrip.action.effect, Effect::SendEmail(send) if send.as_comment);
-            self.values.insert("messages", &Variables::new(draft, self.tense).messages(comments));
+        let mail = match &scrip.action.effect {
+            Effect::SendEmail(send) => Some(send),
+            _ => None,
+        };
+        if draft.catalog.uses_messages(scrip, draft.ticket.queue) {
+            self.values.insert("messages", &variables.messages(mail.is_some_and(|send| send.as_comment)));
+        }
+        let is_long = transaction.content.as_ref().is_some_and(|content| content.body.len() > MESSAGE_MAX);
+        if mail.is_some() && is_long {
+            self.values.insert("transaction", &variables.whole(transaction));
         }
         self
     }
@@ -167,7 +175,7 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
             }
         }
         let rendered = template
-            .render(&self.values)
+            .render(&self.values, &Variables::new(self.snapshot.draft, self.tense).mail_mark())
             .map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;
         self.spend(
             rendered.subject.len()
@@ -198,8 +206,17 @@ impl<'a> Bench<'_, '_, 'a> {
     /// Renders a value and trims it. If it depends on an id, a time or the number of a new ticket, the hash learns the text
     /// that replaces it.
     pub fn value(&mut self, text: &Compiled) -> Result<String, Unready> {
+        self.learned(text, str::to_owned)
+    }
+
+    /// As [`Self::value`], with blanks for line breaks.
+    pub fn line(&mut self, text: &Compiled) -> Result<String, Unready> {
+        self.learned(text, one_line)
+    }
+
+    fn learned(&mut self, text: &Compiled, form: fn(&str) -> String) -> Result<String, Unready> {
         let rendered =
-            |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| text.trim().to_owned());
+            |mut words: Words<'_, '_, '_>| words.render("value", text).map(|text| form(text.trim()));
         let real = rendered(self.real())?;
         if self.canonical.is_spread() || text.is_volatile(self.is_new()) {
             let fixed = rendered(self.fixed())?;

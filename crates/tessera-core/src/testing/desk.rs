@@ -149,17 +149,17 @@ impl Desk {
 
     /// Returns the situation that a load would return.
     pub fn situation(&self, ticket: Option<&Ticket>) -> Situation {
-        let ticket = match ticket {
-            None => Target::New { number: Some(42) },
-            Some(ticket) => Target::Existing(Box::new(ticket.clone())),
-        };
         let message = PastMessage {
             transaction_type: TransactionType::Create,
             creator: self.actor.id,
             created_at: NOW,
             content: "It burns.".to_owned(),
+            is_cut: false,
         };
-        let messages = vec![message; usize::from(self.catalog.uses_messages())];
+        let (ticket, messages) = match ticket {
+            None => (Target::New { number: Some(42) }, Vec::new()),
+            Some(ticket) => (Target::Existing(Box::new(ticket.clone())), vec![message]),
+        };
         Situation { ticket, people: self.people.clone(), messages }
     }
 

@@ -27,6 +27,17 @@ use std::sync::LazyLock;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+/// The stack of the smallest thread that runs any of this in production, in bytes: Tokio's default.
+const STACK: usize = 2 * 1024 * 1024;
+
+/// Tests a property on a thread with a stack of 2 MiB, so that a fuzzer finds what overflows it.
+pub fn on_small_stack(property: fn(&[u8]), data: &[u8]) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || property(data));
+        thread.unwrap().join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
 /// A property and its name.
 pub type Property = (&'static str, fn(&[u8]));
 

@@ -14,7 +14,7 @@ use sqlx::PgPool;
 pub async fn get(pool: &PgPool, ticket: TicketRef, actor: UserId) -> Result<(Ticket, People)> {
     let mut db = pool.acquire().await.map_err(error)?;
     let loaded =
-        tickets::load(&mut db, ticket, Load { actor, key: None, people: &[], messages: false }).await?;
+        tickets::load(&mut db, ticket, Load { actor, key: None, people: &[], messages: &[] }).await?;
     match loaded.situation.ticket {
         Target::Existing(ticket) => Ok((*ticket, loaded.situation.people)),
         Target::New { .. } => Err(Error::not_found("ticket", ticket)),

@@ -22,6 +22,7 @@ use crate::plan::command::{CreateTicket, UpdateTicket};
 use crate::plan::{Command, Context, PlanHash, Target};
 use sqlx::PgConnection;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The number of attempts without a lock. If the ticket or the configuration changes during each of them, the next attempts lock the
 /// row first.
@@ -222,7 +223,8 @@ impl Tessera {
 
     /// Loads everything that the plan needs, in one statement; for a create, also draws the ticket number.
     async fn load(&self, db: &mut PgConnection, change: &ChangeRequest<'_>) -> Result<Loaded> {
-        let load = change.load(self.catalog_cache.get().uses_messages());
+        let messages = self.catalog_cache.get().message_queues(&change.command);
+        let load = change.load(&messages);
         match change.ticket {
             None => tickets::load_new(db, load).await,
             Some(ticket) => tickets::load(db, ticket, load).await,
@@ -250,7 +252,10 @@ impl Tessera {
     /// Plans a change. Returns `None` if the current configuration needs more than was loaded.
     async fn plan(&self, change: &ChangeRequest<'_>, loaded: Loaded) -> Result<Option<Box<Prepared>>> {
         let catalog = self.catalog_cache.at_least(&self.pools.reserved, loaded.config_version).await?;
-        if catalog.uses_messages() && !loaded.with_messages {
+        if let Target::Existing(ticket) = &loaded.situation.ticket
+            && !loaded.with_messages
+            && catalog.message_queues(&change.command).contains(&ticket.queue.0)
+        {
             return Ok(None);
         }
         let now = match &loaded.situation.ticket {
@@ -270,7 +275,8 @@ impl Tessera {
         for _ in 0..OPTIMISTIC_ATTEMPTS {
             let loaded = {
                 let mut db = self.pools.previews.take().await?;
-                let load = change.load(self.catalog_cache.get().uses_messages());
+                let messages = self.catalog_cache.get().message_queues(&change.command);
+                let load = change.load(&messages);
                 let loaded = match change.ticket {
                     None => tickets::load_blank(&mut db, load).await,
                     Some(ticket) => tickets::load(&mut db, ticket, load).await,
@@ -354,7 +360,7 @@ impl<'c> ChangeRequest<'c> {
         Self { caller, ticket, command: Arc::new(command), people, conditions, failpoints }
     }
 
-    fn load(&self, messages: bool) -> Load<'_> {
+    fn load<'a>(&'a self, messages: &'a [Uuid]) -> Load<'a> {
         let key = self.conditions.key.as_ref().map(|key| key.key.as_str());
         Load { actor: self.caller.user.id, key, people: &self.people, messages }
     }

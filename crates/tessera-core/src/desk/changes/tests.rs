@@ -370,7 +370,7 @@ async fn what_is_loaded_again_is_what_was_written() {
     let plan = planned(&desk, ticket, to_status("resolved")).await;
     assert_eq!(write(&desk, &plan, None).await, Written::Yes);
     let mut conn = desk.pools.read.acquire().await.unwrap();
-    let load = Load { actor: caller.user.id, key: None, people: &[], messages: false };
+    let load = Load { actor: caller.user.id, key: None, people: &[], messages: &[] };
     let loaded = tickets::load(&mut conn, TicketRef::Id(TicketId(plan.ticket.id.0)), load).await.unwrap();
     let Target::Existing(found) = loaded.situation.ticket else { panic!("the ticket is there") };
     assert_eq!(*found, plan.ticket);

@@ -9,6 +9,7 @@ use crate::models::text::{fold, quote};
 use crate::models::{CustomField, CustomFieldId};
 use crate::plan::catalog::FIELDS_MAX;
 use crate::plan::documents::{CustomFieldDocument, Stored};
+use crate::scrip::template::is_field;
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -68,7 +69,7 @@ impl CustomFieldDocument {
         let scrips = change.scrips_naming(Thing::Field, &[&before.name]).await?;
         change.scrips_in_use(&what, &scrips)?;
         let reads = |template: &&std::sync::Arc<crate::scrip::template::Template>| {
-            template.custom_fields().iter().any(|field| fold(field) == fold(&before.name))
+            template.custom_fields().iter().any(|field| is_field(field, &before.name))
         };
         let templates: Vec<_> =
             change.catalog.templates.values().filter(reads).map(|one| one.source().name.clone()).collect();

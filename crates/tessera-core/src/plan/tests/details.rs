@@ -140,9 +140,36 @@ fn past_messages_are_loaded_where_any_text_speaks_of_them() {
         let action = ("SetSubject", json!({ "value": value }));
         Desk::new().scrip("Set", ("OnComment", json!({})), action, json!({})).open()
     };
-    assert!(!set("{{ ticket.subject }}").uses_messages());
-    assert!(set(ALL).uses_messages());
-    assert!(Desk::new().template("T", "s", ALL).open().uses_messages());
+    let comment = Command::Update(UpdateTicket { comment: Some(text("hm")), ..UpdateTicket::default() });
+    let queues = |catalog: &Catalog, command: &Command| catalog.message_queues(command).len();
+    assert_eq!(queues(&set("{{ ticket.subject }}"), &comment), 0);
+    assert_eq!(queues(&set(ALL), &comment), 2);
+    assert_eq!(queues(&set(ALL), &Command::Update(status("open"))), 0);
+    assert_eq!(queues(&set(ALL), &Command::Create(new_ticket())), 0, "a new ticket has none");
+
+    // A template that no scrip uses costs nothing, nor does one of a disabled scrip.
+    let mail = |more: Value| {
+        let action = ("SendEmail", json!({"to": ["x@example.net"]}));
+        let desk = Desk::new().template("T", "s", ALL).template("Plain", "s", "b");
+        desk.scrip("Mail", ("OnComment", json!({})), action, more)
+    };
+    assert_eq!(queues(&mail(json!({"template": "Plain"})).open(), &comment), 0);
+    assert_eq!(queues(&mail(json!({"template": "T", "state": "disabled"})).open(), &comment), 0);
+    assert_eq!(queues(&mail(json!({"template": "T", "state": "shadow"})).open(), &comment), 2);
+    assert_eq!(queues(&mail(json!({"template": "T", "stage": "TransactionBatch"})).open(), &comment), 2);
+
+    // A scrip may make the transaction that starts the pass; one that moves the ticket starts those of another queue.
+    let action = ("AddComment", json!({"content": "x"}));
+    let chain =
+        mail(json!({"template": "T"})).scrip("Note", ("OnStatusChange", json!({})), action, json!({}));
+    let chain = chain.open();
+    assert_eq!(queues(&chain, &Command::Update(status("open"))), 2);
+    assert_eq!(
+        queues(&chain, &Command::Update(UpdateTicket { priority: Some(1), ..UpdateTicket::default() })),
+        0
+    );
+    let moves = |to: &str| UpdateTicket { queue: Some(to.to_owned()), ..UpdateTicket::default() };
+    assert_eq!(queues(&chain, &Command::Update(moves("Billing"))), 2);
 }
 
 #[test]
@@ -203,11 +230,11 @@ fn rendering(scrips: usize, then: (&str, Value), headers: &[(&str, &str)], body:
 
 #[test]
 fn a_request_renders_so_many_bytes_and_not_one_more() {
-    const SCRIPS: usize = 16;
+    const SCRIPS: usize = 32;
     let each = RENDERED_MAX / SCRIPS;
     let of = |bytes: usize| {
-        let tail = "y".repeat(bytes % 1024);
-        format!("{{% for n in range(end={}) %}}{}{{% endfor %}}{tail}", bytes / 1024, "x".repeat(1024))
+        let (line, tail) = ("x".repeat(bytes / 128), "y".repeat(bytes % 128));
+        format!("{{% for n in range(end=128) %}}{line}{{% endfor %}}{tail}")
     };
     let fits = |bytes: usize| {
         let verdicts = rendering(SCRIPS, ("AddComment", json!({"content": of(bytes)})), &[], "");

@@ -1,5 +1,7 @@
 //! Aliases: the names of RT's Simple templates, with the paths that they stand for.
 
+use crate::models::text::fold;
+
 /// An RT name (`{$TicketSubject}`) and the path that it stands for. `TicketCF<Name>` is supported as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alias {
@@ -42,12 +44,28 @@ pub const ALIASES: &[Alias] = &[
     alias("Requestor", "ticket.requestor_addresses"),
 ];
 
-/// Returns the path that an RT name stands for. `TicketCFSeverity` is `ticket.cf.Severity`. RT strips characters other than
-/// letters and digits from the name; write `{$ticket.cf["First Name"]}` for a field that has any.
-pub(super) fn path_of(name: &str) -> Option<String> {
+/// The meaning of an RT name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The path that it stands for.
+    Path(&'static str),
+    /// The custom field of `TicketCF…`, written without the blanks and signs of its name.
+    Field(String),
+}
+
+/// Returns the meaning of an RT name.
+pub(super) fn meaning(name: &str) -> Option<Meaning> {
     if let Some(alias) = ALIASES.iter().find(|alias| alias.name == name) {
-        return Some(alias.path.to_owned());
+        return Some(Meaning::Path(alias.path));
     }
     let field = name.strip_prefix("TicketCF").filter(|field| !field.is_empty())?;
-    Some(format!("ticket.cf.{field}"))
+    Some(Meaning::Field(field.to_owned()))
+}
+
+/// Whether a name in a template is that of a custom field: case does not matter, and RT's names (`TicketCFFirstName`) lack
+/// the blanks and signs of the field's ("First Name").
+pub fn is_field(written: &str, field: &str) -> bool {
+    let bare =
+        |name: &str| fold(name).chars().filter(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    fold(written) == fold(field) || (!written.is_empty() && fold(written) == bare(field))
 }

@@ -171,6 +171,7 @@ pub(super) fn with_all_steps<T>(render: impl FnOnce() -> T) -> T {
     render()
 }
 
+/// Takes steps of the rendering on this thread.
 pub(super) fn spend(steps: u64) -> TeraResult<()> {
     let left = STEPS.get().checked_sub(steps);
     STEPS.set(left.unwrap_or(0));

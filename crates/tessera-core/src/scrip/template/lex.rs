@@ -1,6 +1,7 @@
 //! Splits a template into tokens as Tera does, including `{$ticket.id}`.
 
 use super::Place;
+use super::scan::SHORT;
 use std::ops::Range;
 
 /// The kind of a token.
@@ -99,8 +100,12 @@ impl<'s> Lexer<'s> {
                 Ok(())
             }
             Some(Kind::Short) => {
-                self.push(Kind::Short, 2);
-                self.expression(opened, "}")
+                self.push(Kind::Short, short(rest).unwrap_or(2));
+                let unreadable = |(at, message): Trouble| match at == opened {
+                    true => (opened, message),
+                    false => (opened, SHORT.to_owned()),
+                };
+                self.expression(opened, "}").map_err(unreadable)
             }
             Some(kind) => {
                 self.push(kind, opening(rest));
@@ -155,18 +160,22 @@ impl<'s> Lexer<'s> {
     }
 }
 
-/// Returns the opening mark that a text begins with. `{$` is one only before a letter, so that "${$1}" remains text.
+/// Returns the opening mark that a text begins with.
 fn mark(text: &str) -> Option<Kind> {
-    match text.get(..2)? {
+    match text.get(..2).unwrap_or("") {
         "{{" => Some(Kind::Print),
         "{%" => Some(Kind::Tag),
         "{#" => Some(Kind::Comment),
-        "{$" => {
-            let next = text.get(2..)?.chars().next()?;
-            (next.is_ascii_alphabetic() || next == '_').then_some(Kind::Short)
-        }
-        _ => None,
+        _ => short(text).map(|_| Kind::Short),
     }
+}
+
+/// Returns the length of `{$` with the blanks that RT allows between them. It is a mark only before a letter, so that "${$1}"
+/// remains text.
+fn short(text: &str) -> Option<usize> {
+    let inside = text.strip_prefix('{')?;
+    let name = inside.trim_ascii_start().strip_prefix('$')?;
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_').then_some(text.len() - name.len())
 }
 
 /// Returns the length of an opening mark, including its `-`.

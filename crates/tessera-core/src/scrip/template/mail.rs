@@ -89,13 +89,14 @@ impl Template {
         }
     }
 
-    /// Renders subject, body and headers.
+    /// Renders subject, body and headers. Each is cut if it is too long; `mark` is the sentence at the end of a body that is.
     ///
     /// # Errors
     /// The first failure, with its field.
-    pub fn render(&self, variables: &Context) -> Result<Rendered, Failure> {
+    pub fn render(&self, variables: &Context, mark: &str) -> Result<Rendered, Failure> {
         let render = |field: &str, text: &Compiled| {
-            text.render(variables).map_err(|failure| Failure { field: field.to_owned(), ..failure })
+            let rendered = text.render_cut(variables, mark);
+            rendered.map_err(|failure| Failure { field: field.to_owned(), ..failure })
         };
         let headers = self.headers.iter().map(|(name, value)| {
             render(&format!("headers.{name}"), value).map(|value| (name.clone(), value))

@@ -4,20 +4,22 @@
 //! therefore receives only what is supported here, and errors refer to the text that the user typed.
 
 mod aliases;
+mod braces;
 mod expression;
 mod filters;
 mod html;
 mod lex;
 mod mail;
+mod operators;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod variables;
 
-pub use aliases::{ALIASES, Alias};
+pub use aliases::{ALIASES, Alias, is_field};
 pub use filters::{FILTERS, FUNCTIONS, Offered, TESTS};
 pub use mail::{HEADERS_MAX, Rendered, Template};
-pub use variables::{VARIABLES, Variable, VariableKind};
+pub use variables::{NEW_NUMBER, VARIABLES, Variable, VariableKind};
 
 use crate::error::Fault;
 use scan::{Facts, Positions};
@@ -28,22 +30,29 @@ use tera::{Context, ErrorKind, Tera};
 
 /// The longest source of one text, in bytes.
 pub const SOURCE_MAX: usize = 64 * 1024;
-/// The longest rendered text, in bytes.
-pub const OUTPUT_MAX: usize = 256 * 1024;
+/// The longest rendered text, in bytes: that of a message of 1 MiB, and what a template adds to it.
+pub const OUTPUT_MAX: usize = 1536 * 1024;
 /// The longest rendered line (a subject, a header), in bytes.
 pub const LINE_MAX: usize = 2_000;
 /// The deepest nesting of loops.
 pub const LOOPS_MAX: usize = 2;
 /// The most blocks and branches open at once.
 pub const BLOCKS_MAX: usize = 32;
-/// The most brackets open at once.
-pub const BRACKETS_MAX: usize = 16;
-/// The most items of a loop or a `range`.
+/// The deepest nesting of an expression: brackets, arguments, and right sides of operators. Tera's own limit is 40.
+pub const DEPTH_MAX: usize = 32;
+/// The most values, parts, operators and filters of one expression. Tera's own limit is 256.
+pub const PARTS_MAX: usize = 200;
+/// The most names that a text, or one of its loops, sets.
+pub const NAMES_MAX: usize = 200;
+/// The most items of a loop, a `range` or a list literal.
 pub const LIST_MAX: usize = 200;
-/// The longest text that a filter returns, in bytes.
-pub const FILTERED_MAX: usize = 2 * 1024 * 1024;
+/// The longest text that a filter returns, in bytes: `quote` writes three for each line break of a message of 1 MiB.
+pub const FILTERED_MAX: usize = 4 * 1024 * 1024;
 /// The most steps of one rendering: tokens executed in loops, and quarter kilobytes read by filters.
 pub const STEPS_MAX: u64 = 1_000_000;
+/// The stack on which Tera compiles a text, in bytes. It recurses for each block, part and operator; unoptimized, the largest text
+/// that the limits above allow takes about 5 MiB.
+const COMPILE_STACK: usize = 16 * 1024 * 1024;
 /// The most errors reported for one text.
 pub const FAULTS_MAX: usize = 20;
 
@@ -59,7 +68,7 @@ pub enum Mode {
     Json,
     /// Path or query of a URL: values are percent-encoded, `/` too.
     UrlPart,
-    /// A subject or header: values as they are. The result must be one line without control characters.
+    /// A subject or header: values as they are. Line breaks and other control characters in the result become blanks.
     Line,
 }
 
@@ -127,7 +136,10 @@ impl Compiled {
         let scanned = scan::scan(source, mode)
             .map_err(|troubles| troubles.into_iter().map(fault).collect::<Vec<_>>())?;
         let mut tera = Box::new(engine(mode).clone());
-        if let Err(error) = tera.add_raw_template(TEXT_NAME, &scanned.tera) {
+        let added = on_large_stack(|| tera.add_raw_template(TEXT_NAME, &scanned.tera));
+        let added =
+            added.map_err(|error| vec![Fault::new("", format!("cannot be compiled now: {error}"))])?;
+        if let Err(error) = added {
             let (byte, message) = told(&error, &scanned.positions);
             return Err(vec![match byte {
                 Some(byte) => fault((byte, message)),
@@ -143,17 +155,57 @@ impl Compiled {
     /// # Errors
     /// An undefined value, an exceeded limit, U+0000, or a result that the mode does not allow.
     pub fn render(&self, variables: &Context) -> Result<String, Failure> {
-        let mut output = Output::default();
-        let outcome = filters::with_all_steps(|| self.tera.render_to(TEXT_NAME, variables, &mut output));
-        if output.overflowed {
+        let (text, is_whole) = self.rendered(variables)?;
+        if !is_whole {
             return Err(failure(format!("renders more than {OUTPUT_MAX} bytes (OUTPUT_MAX)")));
         }
-        outcome.map_err(|error| self.failure(&error))?;
-        let text =
-            String::from_utf8(output.bytes).map_err(|_| failure("renders invalid UTF-8".to_owned()))?;
+        if self.mode == Mode::Line && text.len() > LINE_MAX {
+            let length = text.len();
+            return Err(failure(format!("renders {length} bytes; a line has at most {LINE_MAX} (LINE_MAX)")));
+        }
+        Ok(text)
+    }
+
+    /// As [`Self::render`], for texts that are sent in part rather than not at all: cut at [`OUTPUT_MAX`], with `mark` at the end;
+    /// a line at [`LINE_MAX`], with "...".
+    ///
+    /// # Errors
+    /// Those of [`Self::render`], except for the length.
+    pub fn render_cut(&self, variables: &Context, mark: &str) -> Result<String, Failure> {
+        let (text, is_whole) = self.rendered(variables)?;
+        Ok(match self.mode {
+            Mode::Line if text.len() > LINE_MAX => cut(&text, LINE_MAX, "..."),
+            _ if is_whole => text,
+            Mode::Html => {
+                let mark = format!("<p>{}</p>", escaped(mark));
+                let room = text.floor_char_boundary(OUTPUT_MAX.saturating_sub(mark.len()));
+                outside_tag(text.get(..room).unwrap_or("")).to_owned() + &mark
+            }
+            _ => cut(&text, OUTPUT_MAX, &format!("\n\n{mark}\n")),
+        })
+    }
+
+    /// Renders the text up to [`OUTPUT_MAX`], and returns whether that is all of it.
+    fn rendered(&self, variables: &Context) -> Result<(String, bool), Failure> {
+        let mut output = Output::default();
+        let outcome = filters::with_all_steps(|| self.tera.render_to(TEXT_NAME, variables, &mut output));
+        if !output.overflowed {
+            outcome.map_err(|error| self.failure(&error))?;
+        }
+        let text = match String::from_utf8(output.bytes) {
+            Ok(text) => text,
+            Err(error) if output.overflowed => {
+                let whole = error.utf8_error().valid_up_to();
+                let mut bytes = error.into_bytes();
+                bytes.truncate(whole);
+                String::from_utf8(bytes).unwrap_or_default()
+            }
+            Err(_) => return Err(failure("renders invalid UTF-8".to_owned())),
+        };
+        let text = if self.mode == Mode::Line { one_line(&text) } else { text };
         match self.mode.refuses(&text) {
-            Some(reason) => Err(failure(reason)),
-            None => Ok(text),
+            Some(reason) if !output.overflowed || self.mode != Mode::Json => Err(failure(reason)),
+            _ => Ok((text, !output.overflowed)),
         }
     }
 
@@ -210,11 +262,8 @@ impl Mode {
         if text.contains('\0') {
             return Some("renders the character U+0000, which cannot be stored".to_owned());
         }
-        if self.is_one_line() && text.chars().any(char::is_control) {
+        if self == Self::UrlPart && text.chars().any(char::is_control) {
             return Some("renders a line break or another control character; it must be one line".to_owned());
-        }
-        if self == Self::Line && text.len() > LINE_MAX {
-            return Some(format!("renders {} bytes; a line has at most {LINE_MAX} (LINE_MAX)", text.len()));
         }
         if self == Self::Json && !text.trim().is_empty() {
             let checked = serde_json::from_str::<serde::de::IgnoredAny>(text);
@@ -232,6 +281,7 @@ fn engine(mode: Mode) -> &'static Tera {
     fn made(with: fn(&mut Tera)) -> Tera {
         let mut tera = Tera::new();
         filters::register(&mut tera);
+        operators::register(&mut tera);
         with(&mut tera);
         tera
     }
@@ -252,6 +302,14 @@ fn engine(mode: Mode) -> &'static Tera {
     }
 }
 
+/// Runs this on a thread of its own with [`COMPILE_STACK`].
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(COMPILE_STACK).spawn_scoped(scope, work)?;
+        thread.join().or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn write_plain(text: &str, output: &mut dyn Write) -> io::Result<()> {
     output.write_all(text.as_bytes())
 }
@@ -260,7 +318,7 @@ fn write_percent(text: &str, output: &mut dyn Write) -> io::Result<()> {
     output.write_all(filters::percent(text).as_bytes())
 }
 
-/// The output so far. A write beyond [`OUTPUT_MAX`] fails, which ends the rendering.
+/// The output so far. A write beyond [`OUTPUT_MAX`] takes what fits and fails, which ends the rendering.
 #[derive(Default)]
 struct Output {
     bytes: Vec<u8>,
@@ -269,17 +327,60 @@ struct Output {
 
 impl Write for Output {
     fn write(&mut self, more: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + more.len() > OUTPUT_MAX {
+        let room = OUTPUT_MAX - self.bytes.len();
+        self.bytes.extend_from_slice(more.get(..room).unwrap_or(more));
+        if more.len() > room {
             self.overflowed = true;
             return Err(io::Error::other("OUTPUT_MAX"));
         }
-        self.bytes.extend_from_slice(more);
         Ok(more.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Cuts a text between characters, so that it has at most `most` bytes with the mark that is appended.
+pub fn cut(text: &str, most: usize, mark: &str) -> String {
+    let room = text.floor_char_boundary(most.saturating_sub(mark.len()));
+    text.get(..room).unwrap_or("").to_owned() + mark
+}
+
+/// Replaces control characters and Unicode's line breaks by blanks, a run of them by one.
+pub fn one_line(text: &str) -> String {
+    let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let mut line = String::with_capacity(text.len());
+    let mut is_run = false;
+    for c in text.chars() {
+        if !is_break(c) {
+            line.push(c);
+        } else if !is_run {
+            line.push(' ');
+        }
+        is_run = is_break(c);
+    }
+    line
+}
+
+/// Returns HTML without the tag or the character reference that it ends in the middle of.
+fn outside_tag(html: &str) -> &str {
+    /// The longest character reference that escaping writes, in bytes.
+    const REFERENCE_MAX: usize = 8;
+    let tag = html.rfind('<').filter(|tag| html.rfind('>').is_none_or(|end| end < *tag));
+    let html = html.get(..tag.unwrap_or(html.len())).unwrap_or(html);
+    let is_open = |at: &usize| {
+        html.len() - at < REFERENCE_MAX && html.get(*at..).is_some_and(|rest| !rest.contains(';'))
+    };
+    let reference = html.rfind('&').filter(is_open);
+    html.get(..reference.unwrap_or(html.len())).unwrap_or(html)
+}
+
+fn escaped(text: &str) -> String {
+    let mut html = Vec::new();
+    // Writing to a vector does not fail.
+    tera::escape_html(text, &mut html).ok();
+    String::from_utf8(html).unwrap_or_default()
 }
 
 fn failure(message: String) -> Failure {

@@ -1,12 +1,19 @@
 //! Scans a template before Tera does: rejects unsupported constructs, records the variables used, and writes the text for Tera.
 
+use super::braces::Braces;
 use super::html::{self, Markup};
 use super::lex::{self, Kind, Token, Trouble};
-use super::{BLOCKS_MAX, FAULTS_MAX, LOOPS_MAX, Mode, aliases, filters, variables};
+use super::{BLOCKS_MAX, FAULTS_MAX, LOOPS_MAX, Mode, NAMES_MAX, aliases, filters, variables};
 use crate::models::text;
 use std::collections::BTreeSet;
 
 const TAGS: [&str; 9] = ["if", "elif", "else", "endif", "for", "endfor", "set", "break", "continue"];
+/// The message for other things than a name in `{$…}`.
+pub(super) const SHORT: &str = "{$...} can contain only a name, such as {$TicketSubject} or {$ticket.subject}; use {{ ... }} for \
+    anything else, as RT's Perl code is not supported";
+/// The message for Perl code that does not begin with `{$`.
+const PERL: &str = "RT's Perl code is not supported; write a name, such as {$TicketSubject}, or {{ ... }}; for a brace in the \
+    text, write {{ \"{\" }}";
 const KEYWORDS: [&str; 15] = [
     "and", "or", "not", "in", "is", "if", "else", "for", "true", "True", "false", "False", "none", "None",
     "null",
@@ -29,11 +36,11 @@ pub(super) struct Scanned {
     pub(super) facts: Facts,
 }
 
-/// Scans a whole text.
+/// Scans a whole text, up to [`FAULTS_MAX`] errors.
 pub(super) fn scan(source: &str, mode: Mode) -> Result<Scanned, Vec<Trouble>> {
     let tokens = lex::lex(source).map_err(|trouble| vec![trouble])?;
     let mut scan = Scan::new(source, mode, tokens);
-    while let Some(token) = scan.peek() {
+    while let Some(token) = scan.peek().filter(|_| scan.troubles.len() < FAULTS_MAX) {
         match token.kind {
             Kind::Print | Kind::Short => scan.print(token.kind),
             Kind::Tag => scan.tag(),
@@ -72,7 +79,7 @@ struct Block {
     opened: usize,
     is_loop: bool,
     branches: usize,
-    bound: Vec<String>,
+    bound: BTreeSet<String>,
     in_quotes: bool,
 }
 
@@ -101,6 +108,9 @@ pub(super) struct Scan<'s> {
     pub(super) source: &'s str,
     pub(super) at: usize,
     pub(super) facts: Facts,
+    /// The values, parts, operators and filters of the current expression so far, and how deep it is nested here.
+    pub(super) parts: usize,
+    pub(super) depth: usize,
     mode: Mode,
     tokens: Vec<Token>,
     tera: String,
@@ -109,9 +119,10 @@ pub(super) struct Scan<'s> {
     copied: usize,
     troubles: Vec<Trouble>,
     blocks: Vec<Block>,
-    bound: Vec<String>,
+    bound: BTreeSet<String>,
     quotes: Quotes,
     markup: Markup,
+    braces: Braces,
 }
 
 impl<'s> Scan<'s> {
@@ -120,6 +131,8 @@ impl<'s> Scan<'s> {
             source,
             at: 0,
             facts: Facts::default(),
+            parts: 0,
+            depth: 0,
             mode,
             tokens,
             tera: String::with_capacity(source.len() * 2),
@@ -127,14 +140,16 @@ impl<'s> Scan<'s> {
             copied: 0,
             troubles: Vec::new(),
             blocks: Vec::new(),
-            bound: Vec::new(),
+            bound: BTreeSet::new(),
             quotes: Quotes::default(),
             markup: Markup::default(),
+            braces: Braces::default(),
         }
     }
 
     fn finish(mut self) -> Result<Scanned, Vec<Trouble>> {
-        for block in std::mem::take(&mut self.blocks) {
+        let is_whole = self.at >= self.tokens.len();
+        for block in std::mem::take(&mut self.blocks).into_iter().filter(|_| is_whole) {
             let name = if block.is_loop { "for" } else { "if" };
             self.trouble(block.opened, format!("this {name} is never closed; add {{% end{name} %}}"));
         }
@@ -161,6 +176,9 @@ impl<'s> Scan<'s> {
         if token.kind == Kind::Text {
             self.quotes.read(text);
             self.markup.read(text);
+            for at in self.braces.read(text, token.range.start) {
+                self.trouble(at, PERL);
+            }
         }
         self.copy();
     }
@@ -170,7 +188,12 @@ impl<'s> Scan<'s> {
         let opened = self.here();
         if kind == Kind::Short {
             self.replace("{{ ");
-            self.only_a_path(opened);
+            if !self.is_only_a_path() {
+                let hint =
+                    self.rt_name().map_or_else(String::new, |name| format!("; write {{${name}}} here"));
+                self.trouble(opened, format!("{SHORT}{hint}"));
+                return self.copy_rest();
+            }
         } else {
             self.copy();
         }
@@ -194,18 +217,22 @@ impl<'s> Scan<'s> {
         if kind == Kind::Short { self.replace(" }}") } else { self.copy() }
     }
 
-    fn only_a_path(&mut self, opened: usize) {
-        let rest = self.tokens.iter().skip(self.at).take_while(|token| token.kind != Kind::Close);
-        let is_path = rest.clone().all(|token| match token.kind {
+    fn is_only_a_path(&self) -> bool {
+        let mut rest = self.tokens.iter().skip(self.at).take_while(|token| token.kind != Kind::Close);
+        rest.all(|token| match token.kind {
             Kind::Name | Kind::Quoted => true,
             _ => matches!(self.word(token), "." | "[" | "]"),
-        });
-        if !is_path {
-            self.trouble(
-                opened,
-                "{$...} can contain only a name such as ticket.id; use {{ ... }} for anything else",
-            );
-        }
+        })
+    }
+
+    /// Returns the name in RT's simple templates for code such as `$Ticket->Subject`.
+    fn rt_name(&self) -> Option<String> {
+        let words: Vec<_> = (0..4).filter_map(|index| Some(self.word(self.peek_after(index)?))).collect();
+        let [object, "-", ">", method] = words.as_slice() else { return None };
+        let mut letters = method.chars();
+        let first = letters.next()?.to_uppercase();
+        let name: String = object.chars().chain(first).chain(letters).collect();
+        aliases::meaning(&name).map(|_| name)
     }
 
     /// `{% ... %}`.
@@ -214,13 +241,16 @@ impl<'s> Scan<'s> {
         self.copy();
         let name = self.name().unwrap_or_default();
         if !TAGS.contains(&name.as_str()) {
-            self.trouble(opened, format!("unknown tag \"{name}\"; known tags: {}", text::list(TAGS)));
+            self.trouble(
+                opened,
+                format!("unknown tag {}; known tags: {}", text::quote(&name), text::list(TAGS)),
+            );
             return self.copy_rest();
         }
         self.copy();
         match name.as_str() {
             "if" => {
-                self.open(opened, false, Vec::new());
+                self.open(opened, false, BTreeSet::new());
                 self.expression();
             }
             "elif" => {
@@ -238,10 +268,10 @@ impl<'s> Scan<'s> {
 
     /// `x in list` or `key, x in fields`: adds the filter that counts iterations.
     fn for_each(&mut self, opened: usize) {
-        let mut bound = Vec::new();
+        let mut bound = BTreeSet::new();
         while let Some(name) = self.name().filter(|name| name != "in") {
             self.check_new_name(&name);
-            bound.push(name);
+            bound.insert(name);
             self.copy();
             if self.is_sign(",") {
                 self.copy();
@@ -269,18 +299,22 @@ impl<'s> Scan<'s> {
         self.copy();
         self.expression();
         let innermost = self.blocks.iter_mut().rev().find(|block| block.is_loop);
-        innermost.map_or(&mut self.bound, |block| &mut block.bound).push(name);
+        let bound = innermost.map_or(&mut self.bound, |block| &mut block.bound);
+        bound.insert(name);
+        if bound.len() > NAMES_MAX {
+            self.trouble(opened, format!("a text sets at most {NAMES_MAX} names (NAMES_MAX)"));
+        }
     }
 
     fn check_new_name(&mut self, name: &str) {
         let taken =
             variables::is_root(name) || KEYWORDS.contains(&name) || ["cf", "loop", "self"].contains(&name);
-        if taken || aliases::path_of(name).is_some() || name.starts_with("__") {
-            self.trouble(self.here(), format!("the name \"{name}\" is taken; choose another"));
+        if taken || aliases::meaning(name).is_some() || name.starts_with("__") {
+            self.trouble(self.here(), format!("the name {} is taken; choose another", text::quote(name)));
         }
     }
 
-    fn open(&mut self, opened: usize, is_loop: bool, bound: Vec<String>) {
+    fn open(&mut self, opened: usize, is_loop: bool, bound: BTreeSet<String>) {
         self.blocks.push(Block { opened, is_loop, branches: 1, bound, in_quotes: self.quotes.inside });
         self.check_depth(opened);
         if is_loop && self.blocks.iter().filter(|block| block.is_loop).count() > LOOPS_MAX {
@@ -376,18 +410,8 @@ impl<'s> Scan<'s> {
 
     pub(super) fn is_bound(&self, name: &str) -> bool {
         let in_loop = self.blocks.iter().any(|block| block.is_loop);
-        let mut names = self.blocks.iter().flat_map(|block| &block.bound).chain(&self.bound);
-        names.any(|bound| bound == name) || (name == "loop" && in_loop)
-    }
-
-    /// Returns the number of errors so far.
-    pub(super) fn troubles(&self) -> usize {
-        self.troubles.len()
-    }
-
-    /// Discards all but the first `count` errors.
-    pub(super) fn keep_troubles(&mut self, count: usize) {
-        self.troubles.truncate(count);
+        let is_set = self.bound.contains(name) || self.blocks.iter().any(|block| block.bound.contains(name));
+        is_set || (name == "loop" && in_loop)
     }
 
     pub(super) fn trouble(&mut self, at: usize, message: impl Into<String>) {
@@ -412,8 +436,15 @@ impl<'s> Scan<'s> {
         self.at += 1;
     }
 
+    /// Leaves out the next token.
+    pub(super) fn skip(&mut self) {
+        let Some(token) = self.peek() else { return };
+        self.copied = token.range.end;
+        self.at += 1;
+    }
+
     /// Inserts a text. Errors in it are reported at the byte `typed`.
-    fn insert(&mut self, text: &str, typed: usize) {
+    pub(super) fn insert(&mut self, text: &str, typed: usize) {
         self.positions.0.push(Stretch { tera: self.tera.len(), typed, copied: false });
         self.tera.push_str(text);
     }

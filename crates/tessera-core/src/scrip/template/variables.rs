@@ -49,6 +49,9 @@ const fn list(path: &'static str, doc: &'static str) -> Variable {
 
 const UUID: &str = "0195f0a2-5b1c-7d3e-8f00-3a9b5c7d9e01";
 
+/// The value of `ticket.number` for a ticket that has no number yet: in the preview of a create.
+pub const NEW_NUMBER: &str = "new";
+
 /// Every variable, in the order of the documentation.
 pub const VARIABLES: &[Variable] = &[
     text("ticket.id", UUID, "The ticket's id (a UUID). People use the number."),
@@ -97,7 +100,11 @@ pub const VARIABLES: &[Variable] = &[
     text("transaction.field", "Severity", "The field that changed."),
     text("transaction.old_value", "low", "The field's value before the change."),
     text("transaction.new_value", "high", "The field's value after the change."),
-    text("transaction.content", "It burns again.", "The text of a Create, Comment or Correspond."),
+    text(
+        "transaction.content",
+        "It burns again.",
+        "The text of a Create, Comment or Correspond: all of it in mail, elsewhere cut at 64 KiB with a mark.",
+    ),
     text("transaction.description", "Status changed from new to open", "The change in words."),
     time("transaction.created_at", "When the transaction was created."),
     text("transaction.creator.username", "bob", "The username of the transaction's creator."),
@@ -106,10 +113,14 @@ pub const VARIABLES: &[Variable] = &[
     list("batch", "All transactions of the request so far; each has the members of transaction."),
     list(
         "messages",
-        "The first message and the newest 5, oldest first; comments only in mail sent as a comment.",
+        "The first message and the newest 5, this one included, oldest first; comments only in mail sent as a comment.",
     ),
     text("messages[].type", "Correspond", "Create, Correspond or Comment."),
-    text("messages[].content", "It burns again.", "The text, cut at 64 KiB with a mark."),
+    text(
+        "messages[].content",
+        "It burns again.",
+        "The text, cut at 64 KiB with a mark that says where the rest is.",
+    ),
     text("messages[].creator", "eve", "The author's username."),
     time("messages[].created_at", "When the message was written."),
     text("queue.id", UUID, "The queue's id."),
@@ -147,49 +158,56 @@ pub(super) fn is_root(name: &str) -> bool {
 
 /// Returns the meaning of a path, or an error message with a suggestion.
 pub(super) fn meaning(path: &[String]) -> Result<Meaning, String> {
-    let joined = path.join(".");
-    let holder = path.split_last().map(|(_, holder)| holder.join(".")).unwrap_or_default();
     if let ["ticket", "cf", field, more @ ..] = path.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
     {
         return match more {
             [] => Ok(Meaning::Field((*field).to_owned())),
-            [part, ..] => Err(format!("a custom field has no part \"{part}\"; write ticket.cf[\"{field}\"]")),
+            [part, ..] => Err(format!(
+                "a custom field has no part {}; write ticket.cf[{}]",
+                text::quote(part),
+                text::quote(field)
+            )),
         };
     }
-    match VARIABLES.iter().find(|variable| variable.path == joined).map(|variable| variable.kind) {
-        Some(VariableKind::Fields) => {
-            return Ok(Meaning::Group("a field, as in ticket.cf[\"Severity\"]".to_owned()));
+    let Some((root, parts)) = path.split_first() else { return Err("a name is missing here".to_owned()) };
+    let mut known = root.clone();
+    if !is_root(root) {
+        return Err(unknown("", "variable", root, roots()));
+    }
+    for part in parts {
+        let longer = format!("{known}.{part}");
+        let below = parts_of(&known);
+        if kind_of(&longer).is_none() && parts_of(&longer).is_empty() {
+            return Err(match (kind_of(&known), below.is_empty()) {
+                (Some(VariableKind::List), _) => {
+                    format!("\"{known}\" is a list; loop over it: {{% for one in {known} %}}")
+                }
+                (_, true) => format!("\"{known}\" has no parts"),
+                (_, false) => unknown(&format!("{known}."), "variable", part, below),
+            });
         }
-        Some(_) => return Ok(Meaning::Value),
-        None => {}
+        known = longer;
     }
-    let parts = parts_of(&joined);
-    if !parts.is_empty() {
-        return Ok(Meaning::Group(text::list(parts)));
+    match kind_of(&known) {
+        Some(VariableKind::Fields) => Ok(Meaning::Group("a field, as in ticket.cf[\"Severity\"]".to_owned())),
+        Some(_) => Ok(Meaning::Value),
+        None => Ok(Meaning::Group(text::list(parts_of(&known)))),
     }
-    if path.len() < 2 {
-        return Err(unknown("", "variable", &joined, roots()));
-    }
-    if VARIABLES.iter().any(|v| v.path == holder && v.kind == VariableKind::List) {
-        return Err(format!("\"{holder}\" is a list; loop over it: {{% for one in {holder} %}}"));
-    }
-    match meaning(path.split_last().map_or(&[], |(_, holder)| holder)) {
-        Err(reason) => Err(reason),
-        Ok(_) if parts_of(&holder).is_empty() => Err(format!("\"{holder}\" has no parts")),
-        Ok(_) => {
-            let last = path.last().map_or("", String::as_str);
-            Err(unknown(&format!("{holder}."), "variable", last, parts_of(&holder)))
-        }
-    }
+}
+
+fn kind_of(path: &str) -> Option<VariableKind> {
+    VARIABLES.iter().find(|variable| variable.path == path).map(|variable| variable.kind)
 }
 
 /// Formats the message for an unknown name, with a suggestion or the known names. `holder` is the path before the name, with its
 /// dot.
 pub(super) fn unknown(holder: &str, what: &str, name: &str, known: Vec<&'static str>) -> String {
     let aliases = ALIASES.iter().map(|alias| alias.name).filter(|_| what == "variable" && holder.is_empty());
-    match text::nearest(name, known.iter().copied().chain(aliases)) {
-        Some(near) => format!("unknown {what} \"{holder}{name}\"; did you mean \"{holder}{near}\"?"),
-        None => format!("unknown {what} \"{holder}{name}\"; known {what}s: {}", text::list(known)),
+    let near = text::nearest(name, known.iter().copied().chain(aliases));
+    let name = text::quote(&format!("{holder}{name}"));
+    match near {
+        Some(near) => format!("unknown {what} {name}; did you mean \"{holder}{near}\"?"),
+        None => format!("unknown {what} {name}; known {what}s: {}", text::list(known)),
     }
 }
 

@@ -52,7 +52,7 @@ fn syntax_faults_have_their_place_in_what_was_typed() {
     "{$ticket.id"
       1:1 this is never closed; add "}"
     "{$ticket.id | upper}"
-      1:1 {$...} can contain only a name such as ticket.id; use {{ ... }} for anything else
+      1:1 {$...} can contain only a name, such as {$TicketSubject} or {$ticket.subject}; use {{ ... }} for anything else, as RT's Perl code is not supported
     "{# never"
       1:1 this comment is never closed; add "#}"
     "{{ 'never }}"
@@ -161,7 +161,7 @@ fn what_is_not_offered_is_refused_at_save() {
     "{{ [ticket.number] }}"
       1:5 a list literal can contain only texts and numbers
     "{{ [...batch] }}"
-      1:5 a dot must follow a name
+      1:5 a list literal can contain only texts and numbers
     "{{ ticket.subject | safe }}"
       1:21 unknown filter "safe"; did you mean "date"?
     "{{ ticket.subject | truncate(len=3) }}"
@@ -206,7 +206,7 @@ fn what_is_undefined_at_run_time_fails_with_its_place() {
     "{{ ticket.subject | date }}"
       "Prüfung <b>"fire"</b> & more" is not a time (line 1, column 21)
     "{{ ticket.number / 0 }}"
-      Cannot divide by 0 (line 1, column 20)
+      cannot divide by 0 (line 1, column 18)
     "{{ cf.Zero }}"
       renders the character U+0000, which cannot be stored
     "#);
