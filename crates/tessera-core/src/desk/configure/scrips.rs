@@ -284,7 +284,8 @@ impl ScripDocument {
         mentions.filter(|mention| mention.place != mentions::QUERY).filter_map(is_missing).collect()
     }
 
-    /// Checks that the template exists for a queue of the scrip, and renders JSON if it is the body of a webhook.
+    /// Checks that the template exists for the queues of the scrip, at least for one if it is for every queue, and renders JSON if
+    /// it is the body of a webhook.
     fn missing_template(&self, change: &mut Edit<'_>) -> Vec<Fault> {
         let Some(name) = &self.template else { return Vec::new() };
         let queues = queues_of(&change.catalog, self);
@@ -301,26 +302,28 @@ impl ScripDocument {
             .filter(|queue| change.catalog.template(name, **queue).is_none())
             .filter_map(|queue| change.catalog.queues.get(*queue).map(|queue| queue.name.clone()))
             .collect();
+        let mut faults = Vec::new();
         if !without.is_empty() {
-            let sentence = format!(
-                "Template {} does not exist for the queues {}; the scrip fails in these queues.",
-                quote(name),
-                list(&without)
-            );
-            change.warnings.push(sentence);
+            let (name, queues) = (quote(name), list(&without));
+            if self.places().iter().all(|place| place.queue.is_some()) {
+                let message = format!(
+                    "{name} does not exist for the queues {queues}, nor globally; create it there, or remove the queues"
+                );
+                faults.push(Fault::new("template", message));
+            } else {
+                change.warnings.push(format!(
+                    "Template {name} does not exist for the queues {queues}; the scrip fails in these queues."
+                ));
+            }
         }
         if !self.takes_json_from(name) {
-            return Vec::new();
+            return faults;
         }
         let wrong = found.values().filter_map(|template| template.json_body().err().map(str::to_owned));
-        wrong
-            .map(|reason| {
-                Fault::new(
-                    "template",
-                    format!("{} cannot be the JSON body of a webhook: {reason}", quote(name)),
-                )
-            })
-            .collect()
+        faults.extend(wrong.map(|reason| {
+            Fault::new("template", format!("{} cannot be the JSON body of a webhook: {reason}", quote(name)))
+        }));
+        faults
     }
 }
 
@@ -362,7 +365,7 @@ async fn check_query(change: &mut Edit<'_>, condition: &Condition) -> Result<Opt
 }
 
 /// Returns the queues to which a scrip applies: all queues if it names no existing one.
-fn queues_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<QueueId> {
+pub(super) fn queues_of(catalog: &Catalog, scrip: &ScripDocument) -> Vec<QueueId> {
     let words: Option<Vec<String>> = scrip.places().into_iter().map(|place| place.queue).collect();
     let found = words.into_iter().flatten().filter_map(|word| catalog.queues.find(&word));
     let found: Vec<QueueId> = found.map(|queue| queue.id).collect();

@@ -1,6 +1,7 @@
 //! Templates: compiled before they are stored; a template that scrips use cannot be removed.
 
 use super::mentions::Thing;
+use super::scrips::queues_of;
 use super::{Document, Edit, Versioned, limit};
 use crate::db::configuration::{Version, Which, templates};
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use crate::models::text::{fold, list, name_fault, quote};
 use crate::models::{QueueId, TemplateId, TemplateSource};
 use crate::plan::catalog::TEMPLATES_MAX;
 use crate::plan::documents::{ScripDocument, Stored, TemplateDocument};
-use crate::scrip::template::Template;
+use crate::scrip::template::{Template, is_field};
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -111,10 +112,9 @@ impl TemplateDocument {
             .into_iter()
             .filter(|scrip| scrip.document.template.as_ref() == Some(&old.name))
             .filter(|scrip| {
-                let places = scrip.document.places();
-                places
-                    .iter()
-                    .any(|place| place.queue.is_none() || old.queue.is_none() || place.queue == old.queue)
+                let queues = queues_of(&change.catalog, &scrip.document);
+                let mut found = queues.iter().filter_map(|queue| change.catalog.template(&old.name, *queue));
+                found.any(|template| template.source().id.0 == before.id)
             })
             .map(|scrip| scrip.document.name)
             .collect();
@@ -141,7 +141,7 @@ impl Edit<'_> {
             self.catalog
                 .fields
                 .iter()
-                .any(|field| fold(&field.name) == fold(name) && attached.contains(&field.id))
+                .any(|field| is_field(name, &field.name) && attached.contains(&field.id))
         };
         let unknown: Vec<_> = names.iter().copied().filter(|name| !is_had(name)).collect();
         if !unknown.is_empty() {

@@ -265,6 +265,20 @@ async fn a_template_of_one_queue_only_causes_a_warning_for_the_others() {
     );
     let told = refused(&desk, json!({ "name": "Other", "queue": "General", "template": "Invoice" })).await;
     assert_eq!(told.0, "template");
+    // A queue that is named must have it.
+    change::<ScripDocument>(&desk, "Tell", json!({ "queues": ["Billing"] })).await.unwrap();
+    let told =
+        fault(change::<ScripDocument>(&desk, "Tell", json!({ "queues": ["Billing", "General"] })).await);
+    assert!(told.1.contains("does not exist for the queues \"General\""), "{told:?}");
+
+    // A global template that the queue's own replaces for every scrip is not in use.
+    let global =
+        add::<TemplateDocument>(&desk, json!({ "name": "Invoice", "body_template": "y" })).await.unwrap();
+    let id = global.stored.id.to_string();
+    change::<TemplateDocument>(&desk, &id, json!({ "disabled": true })).await.unwrap();
+    change::<TemplateDocument>(&desk, &id, json!({ "disabled": false })).await.unwrap();
+    change::<ScripDocument>(&desk, "Tell", json!({ "queues": ["Billing", "General"] })).await.unwrap();
+    conflict(change::<TemplateDocument>(&desk, &id, json!({ "disabled": true })).await, Code::InUse);
 }
 
 #[tokio::test]
