@@ -174,3 +174,27 @@ async fn a_request_says_how_deep_it_is_and_its_preview_too() {
     let deep = request(Method::PATCH, "/api/tickets/1", Some(update), &[("Tessera-Depth", "x")]);
     desk.send(deep).await.problem(400, "malformed_header");
 }
+
+#[tokio::test]
+async fn the_ticket_in_the_default_body_of_a_webhook_is_the_one_that_the_api_returns() {
+    let desk = Desk::open().await;
+    let scrip = json!({"name": "Shape", "condition_type": "OnTransaction", "action_type": "Webhook",
+        "action_config": {"url": "https://shape.example/in"}});
+    desk.post("/api/scrips", scrip).await.expect(201);
+    desk.create(json!({ "requestors": ["eve"], "cc": ["kim@example.net"], "priority": 3 })).await;
+    desk.patch("/api/tickets/1", json!({ "status": "open" })).await.expect(200);
+    let read = desk.get("/api/tickets/1").await.expect(200);
+    let page = desk.get("/api/deliveries?kind=webhook").await.expect(200);
+    let mut versions = Vec::new();
+    for item in page["items"].as_array().unwrap() {
+        let seen = desk.get(&format!("/api/deliveries/{}", item["id"].as_str().unwrap())).await.expect(200);
+        if seen["url"] == "https://shape.example/in" {
+            let body: Value = serde_json::from_str(seen["body"].as_str().unwrap()).unwrap();
+            let ticket = &body["data"]["ticket"];
+            let version = ticket["version"].as_i64().unwrap();
+            assert_eq!(*ticket, desk.get(&format!("/api/tickets/1/at/{version}")).await.expect(200));
+            versions.push(version);
+        }
+    }
+    assert_eq!(versions.iter().max(), Some(&read["version"].as_i64().unwrap()));
+}

@@ -6,7 +6,7 @@ use super::retry::{TROUBLE_WAIT, retry_after};
 use super::sign::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
 use super::{Attempt, Health, Leased, Outcome};
 use crate::error::{Error, Result};
-use crate::models::delivery::{HeaderValue, Payload, Webhook};
+use crate::models::delivery::{DEPTH_HEADER, HeaderValue, Payload, Webhook, is_reserved_header};
 use crate::models::secret::Secret;
 use reqwest::dns::Resolve;
 use reqwest::header::{self, HeaderMap, HeaderName};
@@ -25,6 +25,11 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of a response body that is read, in bytes; the rest is not read.
 const READ_MAX: usize = 64 * 1024;
+/// The maximum number of headers of a response, and their maximum size in bytes. A receiver behind a proxy adds many, and only the
+/// status decides.
+const HEADERS_MAX: usize = 8_192;
+/// See [`HEADERS_MAX`]; the limit of HTTP/1 is the same.
+const HEADERS_SIZE_MAX: u32 = 400 * 1024;
 /// The maximum idle time of a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The maximum number of idle connections per host.
@@ -32,30 +37,8 @@ const IDLE_PER_HOST: usize = 4;
 /// The value of the `User-Agent` header.
 const USER_AGENT: &str = concat!("tessera/", env!("CARGO_PKG_VERSION"));
 
-/// Headers that the transport sets; a scrip cannot set them.
-const RESERVED: [&str; 13] = [
-    ID_HEADER,
-    TIMESTAMP_HEADER,
-    SIGNATURE_HEADER,
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// Secrets by name; they are read just before an attempt and dropped after it.
 pub type Secrets = BTreeMap<String, Secret>;
-
-/// Returns true if the transport sets this header, so that a scrip cannot set it.
-pub fn is_reserved_header(name: &str) -> bool {
-    RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
-}
 
 /// Returns the names of the secrets that an attempt needs.
 pub fn secret_names(webhook: &Webhook) -> BTreeSet<&str> {
@@ -92,6 +75,8 @@ impl WebhookTransport {
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .connect_timeout(CONNECT_TIMEOUT)
+                .http1_max_headers(HEADERS_MAX)
+                .http2_max_header_list_size(HEADERS_SIZE_MAX)
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .pool_max_idle_per_host(IDLE_PER_HOST)
                 .user_agent(USER_AGENT)
@@ -215,7 +200,7 @@ pub(super) fn headers(webhook: &Webhook, secrets: &Secrets) -> std::result::Resu
     for (name, value) in &webhook.headers {
         let key = HeaderName::from_bytes(name.as_bytes())
             .ok()
-            .filter(|_| !is_reserved_header(name))
+            .filter(|_| !is_reserved_header(name) || name.eq_ignore_ascii_case(DEPTH_HEADER))
             .ok_or_else(|| {
                 Attempt::new(Outcome::Permanent, format!("the header \"{name}\" cannot be set by a scrip"))
             })?;

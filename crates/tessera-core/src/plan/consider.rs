@@ -12,28 +12,31 @@ use crate::scrip::evaluation::Verdict;
 /// Prepares the action of a scrip whose condition holds, within the budgets of the request.
 pub(super) fn consider<'a>(progress: &mut Progress<'a>, one: &Try<'a>, known: &Known) -> Considered<'a> {
     let Tried { why, failure } = one.tried.clone();
-    if !one.tried.is_settled() {
+    let is_shadow = one.scrip.state == State::Shadow;
+    if !one.tried.is_settled() && !progress.steps_of(one.scrip).are_used_up() {
         return Considered { verdict: Verdict::NotApplicable, why, would: Vec::new(), act: None };
     }
-    let is_shadow = one.scrip.state == State::Shadow;
     if let Some(budget) = progress.exhausted(one, is_shadow) {
         return progress.stop(one, why, budget);
     }
     if is_shadow {
         return on_trial(progress, one, why, failure);
     }
-    let Progress { draft, mailed, rendered, canonical, .. } = &mut *progress;
+    let Progress { draft, mailed, rendered, steps, canonical, .. } = &mut *progress;
     let snapshot = Snapshot { draft, transaction: &one.transaction, mailed, known };
     let intent = match failure {
         Some(message) => Err(Unready::Unclear(message)),
-        None => intend(Bench { snapshot: &snapshot, scrip: one.scrip, spent: rendered, canonical }),
+        None => {
+            let (scrip, left) = (one.scrip, &*steps);
+            intend(Bench { snapshot: &snapshot, scrip, spent: rendered, left, canonical })
+        }
     };
     let (verdict, why, act) = match intent {
         Ok(intent) => {
             progress.fired += 1;
             (Verdict::Fired, why, Some(Act::CarryOut(intent)))
         }
-        Err(Unready::OverBudget) => return progress.stop(one, why, Budget::Rendered),
+        Err(Unready::OverBudget(budget)) => return progress.stop(one, why, budget),
         Err(unready) => {
             let report = match &unready {
                 Unready::Failed(message) | Unready::Unclear(message) => {
@@ -58,7 +61,7 @@ fn on_trial<'a>(
     failure: Option<String>,
 ) -> Considered<'a> {
     progress.shadows += 1;
-    let Progress { draft, mailed, .. } = progress;
+    let Progress { draft, mailed, trials, .. } = &mut *progress;
     let (mut spent, mut canonical) = (0, Canonical::new(draft.context.now));
     let snapshot = Snapshot { draft, transaction: &one.transaction, mailed, known: &Known::default() };
     let intent = match failure {
@@ -67,9 +70,13 @@ fn on_trial<'a>(
             snapshot: &snapshot,
             scrip: one.scrip,
             spent: &mut spent,
+            left: &*trials,
             canonical: &mut canonical,
         }),
     };
+    if progress.trials.are_used_up() {
+        return progress.stop(one, why, Budget::Trials);
+    }
     let (why, would) = match intent {
         Ok(intent) => (why, vec![intent.would()]),
         Err(unready) => (unready.explain(why), Vec::new()),
@@ -83,7 +90,7 @@ impl Unready {
             Self::Declined(..) => Verdict::Declined,
             Self::Refused(..) => Verdict::Refused,
             Self::Failed(_) | Self::Unclear(_) => Verdict::Failed,
-            Self::OverBudget => Verdict::Stopped,
+            Self::OverBudget(_) => Verdict::Stopped,
         }
     }
 
@@ -95,7 +102,7 @@ impl Unready {
             Self::Failed(message) => why.with_action("template", message),
             // The condition's own tree has the message.
             Self::Unclear(_) => why,
-            Self::OverBudget => why.with_action("budget", Budget::Rendered.sentence()),
+            Self::OverBudget(budget) => why.with_action("budget", budget.sentence()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Effects: turns the action of a scrip into an intent, against the snapshot of a pass. Nothing is applied here.
 
 use super::command::{Difference, FieldChange};
-use super::draft::{Draft, parse_date};
+use super::draft::Draft;
 use super::intent::Intent;
 use super::situation::Target;
 use super::words::{Bench, Snapshot, Unready};
@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::models::transaction::Content;
 use crate::models::{Transaction, TransactionType};
 use crate::scrip::action::Effect;
-use crate::scrip::action::ticket::{Column, Message, Mode, SetCustomField, SetStatusConfig};
+use crate::scrip::action::ticket::{
+    Column, Message, Mode, SetCustomField, SetStatusConfig, parse_due, parse_priority,
+};
 use crate::scrip::template::Compiled;
 use serde_json::json;
 
@@ -114,13 +116,16 @@ fn set_column<'a>(
         Column::Owner => draft.set_owner(Some(value.as_str()).filter(|value| !value.is_empty()), cause),
         Column::Subject => draft.set_subject(&value, cause),
         Column::Queue => draft.move_to_queue(&value, cause),
-        Column::Due => draft.set_due(parse_date(&value)?, cause),
-        Column::Priority => draft.set_priority(parse_priority(&value)?, cause),
+        Column::Due => {
+            let due = parse_due(&value).map_err(|reason| Error::invalid_field("due_at", reason))?;
+            draft.set_due(due, cause)
+        }
+        Column::Priority => {
+            let priority =
+                parse_priority(&value).map_err(|reason| Error::invalid_field("priority", reason))?;
+            draft.set_priority(priority, cause)
+        }
     }))
-}
-
-fn parse_priority(word: &str) -> Result<i32, Error> {
-    word.parse().map_err(|_| Error::invalid_field("priority", format!("\"{word}\" is not a whole number")))
 }
 
 fn add_message<'a>(

@@ -2,8 +2,8 @@
 
 use super::passes::Pass;
 use super::trial::Trial;
-use super::{Catalog, People};
-use crate::models::{Change, QueueId, Ticket, Transaction, TransactionId, TransactionType, User, Why};
+use super::{Catalog, People, WORK_MAX};
+use crate::models::{Change, QueueId, Steps, Ticket, Transaction, TransactionId, TransactionType, User, Why};
 use crate::scrip::condition::Tried;
 use crate::scrip::evaluation::{Evaluation, Stage};
 use crate::scrip::{Scrip, State};
@@ -47,12 +47,13 @@ pub struct Bystander<'c> {
 }
 
 /// Returns every scrip of the catalog without an evaluation, by id, with the reason. A scrip whose condition holds now is
-/// left out: its evaluation existed, but was not kept.
+/// left out: its evaluation existed, but was not kept. Conditions are tried until [`WORK_MAX`] steps are used up.
 pub fn bystanders<'c>(catalog: &'c Catalog, done: Done<'_>) -> Vec<Bystander<'c>> {
     let known: HashSet<_> = done.evaluations.iter().map(|evaluation| evaluation.scrip).collect();
     let looks = looks(done);
+    let left = Steps::new(WORK_MAX);
     let others = catalog.scrips.iter().filter(|scrip| !known.contains(&scrip.id));
-    others.filter_map(|scrip| explain(catalog, scrip, &looks)).collect()
+    others.filter_map(|scrip| explain(catalog, scrip, &looks, &left)).collect()
 }
 
 /// One transaction in one pass.
@@ -71,7 +72,7 @@ impl Look<'_> {
         self.ticket.queue
     }
 
-    fn tried(&self, catalog: &Catalog, scrip: &Scrip) -> Tried {
+    fn tried(&self, catalog: &Catalog, scrip: &Scrip, left: &Steps) -> Tried {
         let Self { done, ticket, .. } = self;
         let trial = Trial {
             catalog,
@@ -82,7 +83,7 @@ impl Look<'_> {
             channel: done.channel,
             now: done.now,
         };
-        trial.of(scrip, self.transaction, self.changes)
+        trial.of(scrip, self.transaction, self.changes, left)
     }
 }
 
@@ -139,7 +140,12 @@ impl Tickets<'_> {
     }
 }
 
-fn explain<'c>(catalog: &Catalog, scrip: &'c Scrip, looks: &[Look<'_>]) -> Option<Bystander<'c>> {
+fn explain<'c>(
+    catalog: &Catalog,
+    scrip: &'c Scrip,
+    looks: &[Look<'_>],
+    left: &Steps,
+) -> Option<Bystander<'c>> {
     let home = looks.iter().find_map(|look| scrip.attachment_in(look.queue()));
     let stage = home.or(scrip.attachments.first()).map(|attachment| attachment.stage).unwrap_or_default();
     let (is_open, gates) = gates(catalog, scrip, stage, looks);
@@ -158,8 +164,8 @@ fn explain<'c>(catalog: &Catalog, scrip: &'c Scrip, looks: &[Look<'_>]) -> Optio
         };
         return Some(Bystander { scrip, stage, transaction: None, why });
     };
-    let why = first.tried(catalog, scrip).why;
-    let is_met = why.result || tried.iter().skip(1).any(|look| look.tried(catalog, scrip).why.result);
+    let why = first.tried(catalog, scrip, left).why;
+    let is_met = why.result || tried.iter().skip(1).any(|look| look.tried(catalog, scrip, left).why.result);
     (!is_met).then_some(Bystander { scrip, stage, transaction: Some(first.transaction.id), why })
 }
 

@@ -6,6 +6,7 @@ use super::variables::same_address;
 use super::words::{Bench, Unready, Words};
 use crate::models::delivery::{DEPTH_HEADER, Email, Recipient, RecipientOutcome};
 use crate::models::html;
+use crate::models::steps::{READ, steps};
 use crate::models::template::ContentType;
 use crate::models::text::{fold, is_address};
 use crate::models::{Role, TransactionType, UserId, Watcher};
@@ -45,7 +46,10 @@ fn compose(words: &mut Words<'_, '_, '_>, send: &SendEmail, template: &Template)
         return Err(Unready::Declined("template", "template rendered nothing".to_owned()));
     }
     let (text, html) = match template.content_type() {
-        ContentType::Html => (html::to_text(&rendered.body), Some(rendered.body)),
+        ContentType::Html => {
+            words.work(steps(rendered.body.len(), READ))?;
+            (html::to_text(&rendered.body), Some(rendered.body))
+        }
         ContentType::Text => (rendered.body, None),
     };
     let draft = words.snapshot.draft;

@@ -59,6 +59,13 @@ pub const FIRED_MAX: usize = 200;
 pub const DELIVERIES_MAX: usize = 100;
 /// Bytes of text that all templates of a request may render to: ten mails with a reply of 1 MiB, and their forms for the hash.
 pub const RENDERED_MAX: usize = 16 * 1024 * 1024;
+/// Steps of work per request ([`crate::models::steps`]): conditions evaluated, variables built, and templates rendered. About a
+/// second of one core.
+pub const WORK_MAX: u64 = 10_000_000;
+/// Steps of work per request for scrips on trial, which therefore never take any from the others.
+pub const TRIALS_MAX: u64 = 2_000_000;
+/// Steps of a plan from which it counts as heavy: it would delay the requests that share its thread.
+pub const HEAVY: u64 = 200_000;
 /// Scrips on trial evaluated per request.
 pub const SHADOWS_MAX: usize = 50;
 /// Items of a list that a template receives.
@@ -91,6 +98,8 @@ pub struct Plan {
     pub passes: Vec<Pass>,
     /// The rows of people and values to insert and delete.
     pub rows: Rows,
+    /// The steps of work that it took.
+    pub steps: u64,
     /// The hash of all effects. Ids, times and a new ticket's number do not influence it.
     pub hash: PlanHash,
 }

@@ -56,19 +56,14 @@ impl<'a> Passes<'a> {
                 continue;
             };
             let depth = draft.depths.get(index).copied().unwrap_or_default();
-            let queue = draft.ticket.queue;
+            let (catalog, queue) = (draft.catalog, draft.ticket.queue);
             let candidates =
-                draft.catalog.candidates(queue, Stage::TransactionCreate, transaction.transaction_type);
-            let tries = candidates
-                .iter()
-                .map(|candidate| Try {
-                    scrip: &candidate.scrip,
-                    transaction: Rc::clone(&transaction),
-                    depth,
-                    tried: self.tried(&candidate.scrip, &transaction, std::slice::from_ref(&transaction)),
-                })
-                .collect();
-            self.pass(Stage::TransactionCreate, Some(transaction.id), tries);
+                catalog.candidates(queue, Stage::TransactionCreate, transaction.transaction_type);
+            let scrips = candidates.iter().map(|candidate| candidate.scrip.as_ref());
+            self.pass(Stage::TransactionCreate, Some(transaction.id), scrips, |this, scrip| {
+                let tried = this.tried(scrip, &transaction, std::slice::from_ref(&transaction));
+                Some(Try { scrip, transaction: Rc::clone(&transaction), depth, tried })
+            });
             self.enqueue();
         }
     }
@@ -90,28 +85,25 @@ impl<'a> Passes<'a> {
             .filter(|(transaction, _)| transaction.starts_pass())
             .map(|(transaction, depth)| (Rc::new(transaction.clone()), depth))
             .collect();
-        let tries = batch_candidates(draft.catalog, draft.ticket.queue, &batch)
-            .into_iter()
-            .filter_map(|scrip| {
-                let mut tried = batch
-                    .iter()
-                    .filter(|(transaction, _)| scrip.applicable.contains(&transaction.transaction_type));
-                let first = tried.next()?;
-                let try_on = |one: &Rc<Transaction>| self.tried(scrip, one, &draft.transactions);
-                let mut choice = (first, try_on(&first.0));
-                while !choice.1.is_settled()
-                    && let Some(next) = tried.next()
-                {
-                    let tried = try_on(&next.0);
-                    if tried.is_settled() {
-                        choice = (next, tried);
-                    }
+        let scrips = batch_candidates(draft.catalog, draft.ticket.queue, &batch);
+        self.pass(Stage::TransactionBatch, None, scrips, |this, scrip| {
+            let mut tried = batch
+                .iter()
+                .filter(|(transaction, _)| scrip.applicable.contains(&transaction.transaction_type));
+            let first = tried.next()?;
+            let try_on = |one: &Rc<Transaction>| this.tried(scrip, one, &this.progress.draft.transactions);
+            let mut choice = (first, try_on(&first.0));
+            while !choice.1.is_settled()
+                && let Some(next) = tried.next()
+            {
+                let tried = try_on(&next.0);
+                if tried.is_settled() {
+                    choice = (next, tried);
                 }
-                let ((transaction, depth), tried) = choice;
-                Some(Try { scrip, transaction: Rc::clone(transaction), depth: *depth, tried })
-            })
-            .collect();
-        self.pass(Stage::TransactionBatch, None, tries);
+            }
+            let ((transaction, depth), tried) = choice;
+            Some(Try { scrip, transaction: Rc::clone(transaction), depth: *depth, tried })
+        });
     }
 
     /// Tries a scrip's condition on a transaction and the current ticket. CHANGED refers to `changes`.
@@ -126,21 +118,32 @@ impl<'a> Passes<'a> {
             channel: context.channel,
             now: context.now,
         };
-        trial.of(scrip, transaction, changes)
+        trial.of(scrip, transaction, changes, self.progress.steps_of(scrip))
     }
 
-    /// Prepares all scrips of a pass against one snapshot, then commits them in the same order.
-    fn pass(&mut self, stage: Stage, transaction: Option<TransactionId>, tries: Vec<Try<'a>>) {
+    /// Prepares all scrips of a pass against one snapshot, then commits them in the same order. A scrip that uses up the steps of
+    /// the request is the last one that is considered; those on trial have steps of their own.
+    fn pass(
+        &mut self,
+        stage: Stage,
+        transaction: Option<TransactionId>,
+        scrips: impl IntoIterator<Item = &'a Scrip>,
+        try_on: impl Fn(&Self, &'a Scrip) -> Option<Try<'a>>,
+    ) {
         let transactions_before = self.progress.draft.transactions.len();
         self.record.push(Pass { stage, transaction, transactions_before });
         let mut acts = Vec::new();
         let (mut known, mut of) = (Known::default(), None);
-        for one in &tries {
+        for scrip in scrips {
+            if self.progress.steps_of(scrip).are_used_up() {
+                continue;
+            }
+            let Some(one) = try_on(self, scrip) else { continue };
             if of.replace(one.transaction.id) != Some(one.transaction.id) {
                 known = Known::default();
             }
             let index = self.progress.evaluations.len();
-            let Considered { verdict, why, would, act } = consider(&mut self.progress, one, &known);
+            let Considered { verdict, why, would, act } = consider(&mut self.progress, &one, &known);
             self.progress.evaluations.push(Evaluation {
                 scrip: one.scrip.id,
                 name: one.scrip.name.clone(),
@@ -158,7 +161,7 @@ impl<'a> Passes<'a> {
             acts.extend(act.map(|act| (index, one, act)));
         }
         for (index, one, act) in acts {
-            commit(&mut self.progress, index, one, act);
+            commit(&mut self.progress, index, &one, act);
         }
     }
 }

@@ -59,6 +59,7 @@ fn apply<'a>(
 
 /// Numbers the transactions, and puts the plan together.
 fn assemble(before: Option<Ticket>, progress: Progress<'_>, passes: Vec<Pass>) -> Plan {
+    let steps = progress.work();
     let Progress { draft, evaluations, deliveries, canonical, .. } = progress;
     let Draft { catalog, context, mut ids, mut ticket, mut transactions, .. } = draft;
     let base = before.as_ref().map_or(0, |ticket| ticket.version);
@@ -82,6 +83,7 @@ fn assemble(before: Option<Ticket>, progress: Progress<'_>, passes: Vec<Pass>) -
         evaluations,
         passes,
         rows,
+        steps,
         hash: PlanHash([0; 32]),
     };
     plan.hash = hash(&plan, &canonical);

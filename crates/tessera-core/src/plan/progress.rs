@@ -5,11 +5,11 @@ use super::budget::Budget;
 use super::draft::{Cause, Draft};
 use super::intent::Intent;
 use super::words::Canonical;
-use super::{DELIVERIES_MAX, EXTERNAL_DEPTH_MAX, FIRED_MAX, SHADOWS_MAX};
-use crate::models::{Delivery, ScripId, Transaction, Why};
-use crate::scrip::Scrip;
+use super::{DELIVERIES_MAX, EXTERNAL_DEPTH_MAX, FIRED_MAX, SHADOWS_MAX, TRIALS_MAX, WORK_MAX};
+use crate::models::{Delivery, ScripId, Steps, Transaction, Why};
 use crate::scrip::condition::Tried;
 use crate::scrip::evaluation::{Evaluation, Verdict};
+use crate::scrip::{Scrip, State};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
@@ -26,6 +26,10 @@ pub(super) struct Progress<'a> {
     pub shadows: usize,
     /// Bytes of rendered text.
     pub rendered: usize,
+    /// Steps of work that are left.
+    pub steps: Steps,
+    /// Steps of work that are left for scrips on trial.
+    pub trials: Steps,
     /// Budgets that have already been reported in the ticket's history.
     tripped: BTreeSet<Budget>,
 }
@@ -79,14 +83,27 @@ impl<'a> Progress<'a> {
             fired: 0,
             shadows: 0,
             rendered: 0,
+            steps: Steps::new(WORK_MAX),
+            trials: Steps::new(TRIALS_MAX),
             tripped: BTreeSet::new(),
         }
+    }
+
+    /// The steps that a scrip takes from.
+    pub fn steps_of(&self, scrip: &Scrip) -> &Steps {
+        if scrip.state == State::Shadow { &self.trials } else { &self.steps }
+    }
+
+    /// Returns the steps of work that the request has taken so far.
+    pub fn work(&self) -> u64 {
+        (WORK_MAX - self.steps.left()) + (TRIALS_MAX - self.trials.left())
     }
 
     /// Returns the budget that stops a scrip before its action is prepared, if one is used up.
     pub fn exhausted(&self, one: &Try<'_>, is_shadow: bool) -> Option<Budget> {
         let is_too_deep = self.draft.context.depth >= EXTERNAL_DEPTH_MAX;
         let budgets = [
+            (self.steps_of(one.scrip).are_used_up(), if is_shadow { Budget::Trials } else { Budget::Work }),
             (is_shadow && self.shadows >= SHADOWS_MAX, Budget::Shadows),
             (one.depth >= CASCADE_DEPTH_MAX, Budget::Depth),
             (is_too_deep && one.scrip.action.is_external(), Budget::External),

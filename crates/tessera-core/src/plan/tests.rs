@@ -9,7 +9,9 @@ mod hashed;
 mod hashing;
 mod mails;
 mod requests;
+mod webhooks;
 mod words;
+mod work;
 
 use super::catalog::{Installation, Parts};
 use super::command::{CreateTicket, FieldChange, UpdateTicket};

@@ -1,7 +1,7 @@
 //! Trials: tries the condition of a scrip on a transaction, in the same way for plans and for explanations.
 
 use super::{Catalog, People};
-use crate::models::{Ticket, Transaction, User};
+use crate::models::{Steps, Ticket, Transaction, User};
 use crate::query::{Occasion, Purpose, Scene, Zone};
 use crate::scrip::Scrip;
 use crate::scrip::condition::Tried;
@@ -26,8 +26,15 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Tries a scrip's condition on a transaction. CHANGED refers to `changes`.
-    pub fn of(&self, scrip: &Scrip, transaction: &Transaction, changes: &[Transaction]) -> Tried {
+    /// Tries a scrip's condition on a transaction, and takes the steps for it from those that are left. If they are used up, the
+    /// result means nothing. CHANGED refers to `changes`.
+    pub fn of(
+        &self,
+        scrip: &Scrip,
+        transaction: &Transaction,
+        changes: &[Transaction],
+        left: &Steps,
+    ) -> Tried {
         let scene = Scene {
             ticket: self.ticket,
             number: self.ticket.number.filter(|_| !self.is_new),
@@ -40,6 +47,6 @@ impl Trial<'_> {
             occasion: None,
         };
         let occasion = Occasion { transaction, changes, channel: self.channel };
-        scrip.condition.evaluate(self.catalog.query_of(scrip.id), &scene, occasion)
+        scrip.condition.evaluate(self.catalog.query_of(scrip.id), &scene, occasion, left)
     }
 }

@@ -31,7 +31,7 @@ impl Tense<'_> {
     }
 
     /// Replaces rendered texts by fixed ones, at any depth of a value.
-    fn fix(self, value: &mut Value) {
+    pub fn fix(self, value: &mut Value) {
         let Self::Fixed(fixes) = self else { return };
         match value {
             Value::String(text) => {

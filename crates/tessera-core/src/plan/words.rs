@@ -1,13 +1,16 @@
 //! Words: the templates of a scrip, rendered against the snapshot of a pass, within a budget, and prepared for the hash.
 
 use super::RENDERED_MAX;
-use super::draft::{Draft, date, parse_date};
+use super::budget::Budget;
+use super::draft::{Draft, date};
 use super::variables::{FIXED_TIME, MESSAGE_MAX, Tense, Variables};
+use crate::models::steps::steps;
 use crate::models::template::ContentType;
-use crate::models::{ScripId, Transaction};
+use crate::models::{ScripId, Steps, Transaction};
 use crate::scrip::Scrip;
 use crate::scrip::action::Effect;
-use crate::scrip::template::{Compiled, Failure, Rendered, Template, one_line};
+use crate::scrip::action::ticket::parse_due;
+use crate::scrip::template::{Compiled, Failure, Rendered, Template, one_line, within};
 use serde_json::{Map, Value};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -25,8 +28,8 @@ pub(super) enum Unready {
     Failed(String),
     /// The query of the condition names something unknown. The condition's own explanation has the details.
     Unclear(String),
-    /// The request's budget of rendered text is used up.
-    OverBudget,
+    /// A budget of the request is used up.
+    OverBudget(Budget),
 }
 
 /// The input of the plan's hash besides the plan: deliveries in canonical form, and replacements for rendered texts that
@@ -67,30 +70,56 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn real(&self, draft: &Draft<'_>, transaction: &Transaction) -> Values {
-        let build = || values(Variables::new(draft, Tense::Real).of(transaction));
+    fn real(&self, draft: &Draft<'_>, transaction: &Transaction, left: &Steps) -> Values {
+        let build = || values(Variables::new(draft, Tense::Real).of(transaction), left);
         self.real.get_or_init(build).clone()
     }
 
-    fn fixed(&self, draft: &Draft<'_>, transaction: &Transaction, canonical: &Canonical) -> Values {
+    fn fixed(
+        &self,
+        draft: &Draft<'_>,
+        transaction: &Transaction,
+        canonical: &Canonical,
+        left: &Steps,
+    ) -> Values {
         let mut known = self.fixed.borrow_mut();
         match known.as_ref() {
             Some((learned, values)) if *learned == canonical.learned => values.clone(),
             _ => {
                 let tense = Tense::Fixed(&canonical.fixed);
-                let built = values(Variables::new(draft, tense).of(transaction));
+                let built = values(Variables::new(draft, tense).of(transaction), left);
                 known.insert((canonical.learned, built)).1.clone()
             }
         }
     }
 }
 
-fn values(variables: Map<String, Value>) -> Values {
+fn values(variables: Map<String, Value>, left: &Steps) -> Values {
     let mut values = Values::new();
     for (name, value) in variables {
-        values.insert(name, &value);
+        insert(&mut values, &name, &value, left);
     }
     values
+}
+
+/// Adds a variable, and takes the steps for building it. If there were too few, none are left for rendering.
+fn insert(values: &mut Values, name: &str, value: &Value, left: &Steps) {
+    let _ = left.spend(cost(value));
+    values.insert(name.to_owned(), value);
+}
+
+/// Returns the steps for building a variable: it is built once, and converted once for the engine.
+fn cost(value: &Value) -> u64 {
+    /// Steps for a value, or for a member's name.
+    const NODE: u64 = 3;
+    /// Bytes of text for one step.
+    const BYTES: usize = 16;
+    match value {
+        Value::String(text) => NODE + steps(text.len(), BYTES),
+        Value::Array(items) => NODE + items.iter().map(cost).sum::<u64>(),
+        Value::Object(members) => NODE + members.values().map(|member| NODE + cost(member)).sum::<u64>(),
+        _ => NODE,
+    }
 }
 
 /// The input of all scrips of a pass: the ticket as it was when the pass began, and one transaction.
@@ -117,13 +146,15 @@ pub(super) struct Words<'s, 'd, 'a> {
     values: Values,
     /// Bytes rendered by the request so far.
     spent: &'s mut usize,
+    /// Steps that the request has left.
+    left: &'s Steps,
 }
 
 impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     /// The texts as they will be sent and stored.
-    fn real(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, spent: &'s mut usize) -> Self {
-        let values = snapshot.known.real(snapshot.draft, snapshot.transaction);
-        Self { snapshot, scrip, tense: Tense::Real, values, spent }.with_scrip()
+    fn real(snapshot: &'s Snapshot<'d, 'a>, scrip: &'a Scrip, spent: &'s mut usize, left: &'s Steps) -> Self {
+        let values = snapshot.known.real(snapshot.draft, snapshot.transaction, left);
+        Self { snapshot, scrip, tense: Tense::Real, values, spent, left }.with_scrip()
     }
 
     /// The texts that replace them in the hash.
@@ -131,11 +162,12 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
         snapshot: &'s Snapshot<'d, 'a>,
         scrip: &'a Scrip,
         spent: &'s mut usize,
+        left: &'s Steps,
         canonical: &'s Canonical,
     ) -> Self {
         let tense = Tense::Fixed(&canonical.fixed);
-        let values = snapshot.known.fixed(snapshot.draft, snapshot.transaction, canonical);
-        Self { snapshot, scrip, tense, values, spent }.with_scrip()
+        let values = snapshot.known.fixed(snapshot.draft, snapshot.transaction, canonical, left);
+        Self { snapshot, scrip, tense, values, spent, left }.with_scrip()
     }
 
     fn with_scrip(mut self) -> Self {
@@ -147,11 +179,12 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
             _ => None,
         };
         if draft.catalog.uses_messages(scrip, draft.ticket.queue) {
-            self.values.insert("messages", &variables.messages(mail.is_some_and(|send| send.as_comment)));
+            let messages = variables.messages(mail.is_some_and(|send| send.as_comment));
+            insert(&mut self.values, "messages", &messages, self.left);
         }
         let is_long = transaction.content.as_ref().is_some_and(|content| content.body.len() > MESSAGE_MAX);
         if mail.is_some() && is_long {
-            self.values.insert("transaction", &variables.whole(transaction));
+            insert(&mut self.values, "transaction", &variables.whole(transaction), self.left);
         }
         self
     }
@@ -160,7 +193,9 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     pub fn render(&mut self, name: &str, text: &Compiled) -> Result<String, Unready> {
         let named =
             |failure: Failure| Unready::Failed(Failure { field: name.to_owned(), ..failure }.to_string());
-        let rendered = text.render(&self.values).map_err(named)?;
+        let rendered = within(self.left, || text.render(&self.values));
+        self.check_steps()?;
+        let rendered = rendered.map_err(named)?;
         self.spend(rendered.len())?;
         Ok(rendered)
     }
@@ -168,15 +203,15 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     /// Renders subject, body and headers of a template.
     pub fn render_all(&mut self, template: &Template) -> Result<Rendered, Unready> {
         let name = &template.source().name;
+        let variables = Variables::new(self.snapshot.draft, self.tense);
         if template.content_type() == ContentType::Html {
-            let variables = Variables::new(self.snapshot.draft, self.tense);
             for (name, value) in variables.of_html(self.snapshot.transaction) {
-                self.values.insert(name, &value);
+                insert(&mut self.values, name, &value, self.left);
             }
         }
-        let rendered = template
-            .render(&self.values, &Variables::new(self.snapshot.draft, self.tense).mail_mark())
-            .map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;
+        let rendered = within(self.left, || template.render(&self.values, &variables.mail_mark()));
+        self.check_steps()?;
+        let rendered = rendered.map_err(|failure| Unready::Failed(format!("template {name}: {failure}")))?;
         self.spend(
             rendered.subject.len()
                 + rendered.body.len()
@@ -188,7 +223,17 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
     /// Counts rendered bytes against the budget of the request.
     pub fn spend(&mut self, bytes: usize) -> Result<(), Unready> {
         *self.spent = self.spent.saturating_add(bytes);
-        if *self.spent > RENDERED_MAX { Err(Unready::OverBudget) } else { Ok(()) }
+        if *self.spent > RENDERED_MAX { Err(Unready::OverBudget(Budget::Rendered)) } else { Ok(()) }
+    }
+
+    /// Takes steps for other work on the texts.
+    pub fn work(&self, steps: u64) -> Result<(), Unready> {
+        let _ = self.left.spend(steps);
+        self.check_steps()
+    }
+
+    fn check_steps(&self) -> Result<(), Unready> {
+        if self.left.are_used_up() { Err(Unready::OverBudget(Budget::Work)) } else { Ok(()) }
     }
 }
 
@@ -199,6 +244,8 @@ pub(super) struct Bench<'w, 'd, 'a> {
     pub scrip: &'a Scrip,
     /// Bytes rendered by the request so far.
     pub spent: &'w mut usize,
+    /// Steps that the request has left.
+    pub left: &'w Steps,
     pub canonical: &'w mut Canonical,
 }
 
@@ -220,7 +267,7 @@ impl<'a> Bench<'_, '_, 'a> {
         let real = rendered(self.real())?;
         if self.canonical.is_spread() || text.is_volatile(self.is_new()) {
             let fixed = rendered(self.fixed())?;
-            if let Ok(Some(due)) = parse_date(&real) {
+            if let Ok(Some(due)) = parse_due(&real) {
                 self.canonical.learn(date(due), fixed.clone());
             }
             self.canonical.learn(real.clone(), fixed);
@@ -239,11 +286,11 @@ impl<'a> Bench<'_, '_, 'a> {
     }
 
     pub fn real(&mut self) -> Words<'_, '_, 'a> {
-        Words::real(self.snapshot, self.scrip, self.spent)
+        Words::real(self.snapshot, self.scrip, self.spent, self.left)
     }
 
     pub fn fixed(&mut self) -> Words<'_, '_, 'a> {
-        Words::fixed(self.snapshot, self.scrip, self.spent, self.canonical)
+        Words::fixed(self.snapshot, self.scrip, self.spent, self.left, self.canonical)
     }
 
     fn is_new(&self) -> bool {

@@ -5,8 +5,9 @@ use super::date::Zone;
 use super::fields::{Date, Fields, People, Person, TextField, TransactionText};
 use super::meaning::{Changed, DateTest, Meaning, Number, NumberTest, PersonTest, Test, Who};
 use super::text;
-use crate::models::text::{caseless, fold};
-use crate::models::{Change, Ticket, Transaction, TransactionType, User, UserId, Watcher, Why};
+use crate::models::steps::{Exhausted, FOLDED, steps};
+use crate::models::text::{ADDRESS_MAX, caseless, fold};
+use crate::models::{Change, Steps, Ticket, Transaction, TransactionType, User, UserId, Watcher, Why};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use time::OffsetDateTime;
@@ -60,10 +61,11 @@ pub fn holds(query: &Query<Test>, scene: &Scene<'_>) -> bool {
     query.0.as_ref().is_none_or(|expr| scene.passes(expr))
 }
 
-/// Evaluates a query and returns a trace of all tests with the expected and the found values, up to [`TRACE_MAX`] nodes.
-pub fn why(query: &Query<Test>, scene: &Scene<'_>) -> Why {
+/// Evaluates a query and returns a trace of all tests with the expected and the found values, up to [`TRACE_MAX`] nodes. Takes the
+/// steps of each test from those that are left; a test that does not fit is not made, and the result means nothing.
+pub fn why(query: &Query<Test>, scene: &Scene<'_>, steps: &Steps) -> Why {
     let Some(expr) = &query.0 else { return Why::all(Vec::new()) };
-    let mut tracer = Tracer { scene, left: TRACE_MAX - 1, hidden: 0 };
+    let mut tracer = Tracer { scene, steps, left: TRACE_MAX - 1, hidden: 0 };
     let why = tracer.node(expr);
     match tracer.hidden {
         0 => why,
@@ -74,6 +76,7 @@ pub fn why(query: &Query<Test>, scene: &Scene<'_>) -> Why {
 
 struct Tracer<'s, 'a> {
     scene: &'s Scene<'a>,
+    steps: &'s Steps,
     /// The number of nodes that still fit.
     left: usize,
     /// The number of tests that did not fit.
@@ -83,7 +86,10 @@ struct Tracer<'s, 'a> {
 impl Tracer<'_, '_> {
     fn node(&mut self, expr: &Expr<Test>) -> Why {
         match expr {
-            Expr::Test(test) => self.scene.leaf(test),
+            Expr::Test(test) => match self.steps.spend(self.scene.cost(test)) {
+                Ok(()) => self.scene.leaf(test),
+                Err(Exhausted) => Why::leaf("budget", Value::Null, Value::Null, false),
+            },
             Expr::Not(inner) => match self.child(inner) {
                 (_, Some(child)) => Why::opposite(child),
                 (result, None) => Why::leaf("not", Value::Null, Value::Null, !result),
@@ -111,8 +117,10 @@ impl Tracer<'_, '_> {
                 (why.result, Some(why))
             }
             None => {
-                self.hidden += expr.tests().len();
-                (self.scene.passes(expr), None)
+                let tests = expr.tests();
+                self.hidden += tests.len();
+                let steps = tests.iter().map(|test| self.scene.cost(test)).sum();
+                (self.steps.spend(steps).is_ok() && self.scene.passes(expr), None)
             }
         }
     }
@@ -185,6 +193,61 @@ impl<'a> Scene<'a> {
                 self.changes(changed).any(|one| fits(from, true, one) && fits(to, false, one))
             }
         }
+    }
+
+    // Costs ---------------------------------------------------------------------------------------------------------
+
+    /// The steps that a test takes, with its line in the trace.
+    fn cost(&self, test: &Test) -> u64 {
+        /// Steps for a test of a single short value.
+        const TEST: u64 = 20;
+        /// Steps for looking up and folding the names of a person or of a change.
+        const NAMES: u64 = 4;
+        let somebody = |count: usize, test: &PersonTest| {
+            let each = match test {
+                PersonTest::Is(whos) => NAMES * whos.len() as u64,
+                PersonTest::Name(test) | PersonTest::Address(test) => NAMES + test.cost(ADDRESS_MAX),
+                PersonTest::Present | PersonTest::Field(_) => NAMES,
+                PersonTest::OneOf(people) => NAMES * self.people(*people).count() as u64,
+            };
+            count as u64 * (NAMES + each)
+        };
+        let asked = match &test.meaning {
+            Meaning::Ids(numbers, ids) => (numbers.len() + ids.len()) as u64,
+            Meaning::Number(_, NumberTest::Equal(numbers)) => numbers.len() as u64,
+            Meaning::Status(names, classes) => (names.len() + classes.len()) as u64,
+            Meaning::Queue(ids) => ids.len() as u64,
+            Meaning::Subject(test) => test.cost(self.ticket.subject.len()),
+            Meaning::Person(_, test) => somebody(1, test),
+            Meaning::People(people, test) => somebody(self.people(*people).count(), test),
+            Meaning::Custom(field, test) => {
+                self.ticket.values_of(*field).iter().map(|value| test.cost(value.len())).sum()
+            }
+            Meaning::Texts(own, _, other) => {
+                let (own, others) = (self.texts(*own), self.texts(*other));
+                let bytes = |texts: &[&str]| texts.iter().map(|text| text.len()).sum::<usize>();
+                let folded = own.len() * bytes(&others) + others.len() * bytes(&own);
+                (own.len() * others.len()) as u64 + steps(folded, FOLDED)
+            }
+            Meaning::Transaction(text, test) => test.cost(self.transaction_text(*text).map_or(0, str::len)),
+            Meaning::Channel(test) => test.cost(self.occasion.map_or(0, |one| one.channel.len())),
+            Meaning::Changed(changed, from, to) => {
+                let words = from.iter().chain(to).map(Vec::len).sum::<usize>() as u64;
+                let texts = |one: &Transaction| {
+                    [&one.old_value, &one.new_value].into_iter().flatten().map(String::len).sum::<usize>()
+                };
+                let change = |one| NAMES * (1 + words) + steps(texts(one), FOLDED);
+                let all = self.occasion.map_or(0, |occasion| occasion.changes.len()) as u64;
+                all + self.changes(changed).map(change).sum::<u64>()
+            }
+            Meaning::Number(..)
+            | Meaning::Date(..)
+            | Meaning::TransactionType(_)
+            | Meaning::Updated(_)
+            | Meaning::UpdatedBy(_)
+            | Meaning::Content(_) => 0,
+        };
+        TEST + asked
     }
 
     // Values --------------------------------------------------------------------------------------------------------

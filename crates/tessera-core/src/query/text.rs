@@ -2,6 +2,7 @@
 
 use super::ast::{Like, Order};
 use super::words::Matcher;
+use crate::models::steps::{COPIED, FOLDED, READ, steps};
 use crate::models::text::caseless;
 
 /// A test of a text.
@@ -44,6 +45,22 @@ impl TextTest {
                 Decimal::parse(text).is_some_and(|value| (low..=high).contains(&&value))
             }
             Self::Words(matcher) => matcher.matches(text),
+        }
+    }
+}
+
+impl TextTest {
+    /// Returns the steps for testing a text of this many bytes ([`crate::models::steps`]).
+    pub fn cost(&self, bytes: usize) -> u64 {
+        /// Bytes of which one step makes an index of words.
+        const INDEXED: usize = 1;
+        match self {
+            Self::Present => 0,
+            Self::Equal(words) => steps(bytes, FOLDED) + words.len() as u64,
+            Self::Like(pattern) => steps(bytes, FOLDED) + pattern.cost(bytes),
+            Self::Order(..) | Self::Between(..) => steps(bytes, FOLDED),
+            Self::Number(..) | Self::NumberBetween(..) => steps(bytes, READ),
+            Self::Words(matcher) => steps(bytes, INDEXED) + matcher.wanted().count() as u64,
         }
     }
 }
@@ -100,6 +117,21 @@ impl Pattern {
     pub fn sql(&self) -> String {
         let parts: Vec<String> = self.0.iter().map(Part::sql).collect();
         parts.join("%")
+    }
+
+    /// The steps for matching a folded text. A part with `_` is compared again at each character of the text.
+    fn cost(&self, bytes: usize) -> u64 {
+        let part = |part: &Part| match part.others.len() {
+            0 => steps(bytes, COPIED),
+            _ => {
+                bytes as u64
+                    * (1 + steps(
+                        part.first.len() + part.others.iter().map(|run| run.len() + 1).sum::<usize>(),
+                        READ,
+                    ))
+            }
+        };
+        self.0.iter().map(part).sum()
     }
 
     /// Returns true if a folded text matches. Each part between two `%` is matched at its first occurrence, so the time is linear

@@ -3,8 +3,9 @@
 
 use super::mention::{Mention, Thing};
 use crate::error::Fault;
+use crate::models::steps::{FOLDED, steps};
 use crate::models::text::{caseless, fold};
-use crate::models::{Change, StatusClass, Transaction, TransactionType, Why};
+use crate::models::{Change, StatusClass, Steps, Transaction, TransactionType, Why};
 use crate::query::ast::QUERY_MAX;
 use crate::query::{self, Dialect, Fields, Occasion, Predicate, Query, Scene, Test, eval};
 use schemars::{JsonSchema, Schema, schema_for};
@@ -236,12 +237,21 @@ impl Condition {
         self.event.natural_types()
     }
 
-    /// Tries the condition on a transaction of a type that it applies to. `query` is its resolved query.
-    pub fn evaluate(&self, query: Option<&Resolved>, scene: &Scene<'_>, occasion: Occasion<'_>) -> Tried {
+    /// Tries the condition on a transaction of a type that it applies to, and takes the steps for it from those that are left. If
+    /// they are used up, the result means nothing. `query` is its resolved query.
+    pub fn evaluate(
+        &self,
+        query: Option<&Resolved>,
+        scene: &Scene<'_>,
+        occasion: Occasion<'_>,
+        left: &Steps,
+    ) -> Tried {
+        // Whether there were enough shows in what is left.
+        let _ = left.spend(self.event.cost() + self.query.as_ref().map_or(0, Asked::cost));
         let event = self.event.evaluate(occasion.transaction);
         let (asked, failure) = match query {
             None => return Tried { why: event, failure: None },
-            Some(Ok(query)) => (eval::why(query, &Scene { occasion: Some(occasion), ..*scene }), None),
+            Some(Ok(query)) => (eval::why(query, &Scene { occasion: Some(occasion), ..*scene }, left), None),
             Some(Err(fault)) => {
                 let text = self.query.as_ref().map_or("", |asked| asked.text.as_str());
                 let sentence = told(fault);
@@ -258,7 +268,27 @@ impl Condition {
     }
 }
 
+impl Asked {
+    /// The steps for showing its tests in a trace.
+    fn cost(&self) -> u64 {
+        steps(self.text.len(), FOLDED)
+    }
+}
+
 impl Event {
+    /// The steps for trying it: a scrip that is considered, and the words of its configuration.
+    fn cost(&self) -> u64 {
+        /// Steps for considering a scrip.
+        const SCRIP: u64 = 40;
+        let words = |words: &[String]| words.iter().map(|word| 2 + steps(word.len(), FOLDED)).sum::<u64>();
+        SCRIP
+            + match self {
+                Self::OnStatusChange(config) => words(&config.from) + words(&config.to),
+                Self::OnCustomFieldChange(config) => words(&config.from) + words(&config.to),
+                _ => 0,
+            }
+    }
+
     fn parse(condition_type: &str, config: &Value) -> Result<Self, Vec<Fault>> {
         let plain = |event: Self| read::<NoConfig>(config).map(|_| event);
         match condition_type {

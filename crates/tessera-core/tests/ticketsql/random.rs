@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use tessera_core::db::search::{self, Count, Search};
 use tessera_core::db::tickets;
-use tessera_core::models::{Ticket, User, UserId};
+use tessera_core::models::{Steps, Ticket, User, UserId};
 use tessera_core::plan::Catalog;
 use tessera_core::query::eval::{self, Scene};
 use tessera_core::query::resolve::{DELETED, hides_deleted};
@@ -267,7 +267,7 @@ impl Lab {
             };
             let holds = eval::holds(&query, &scene);
             assert!(
-                !is_traced || eval::why(&query, &scene).result == holds,
+                !is_traced || eval::why(&query, &scene, &Steps::new(u64::MAX)).result == holds,
                 "{text} has another result in its trace"
             );
             holds && !(hides_deleted && ticket.status == DELETED)

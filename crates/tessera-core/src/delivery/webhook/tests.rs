@@ -430,3 +430,20 @@ async fn no_answer_is_the_endpoints_fault_and_what_was_not_sent_is_not() {
     let attempt = strict.send(&leased("http://h.example/", |_| {}), &Secrets::new(), NOW).await;
     assert_eq!(attempt.health, Health::Unknown, "the guard refused what it resolved to: {attempt:?}");
 }
+
+#[tokio::test]
+async fn a_response_with_many_headers_is_a_response() {
+    for (count, size) in [(150, 1), (3_000, 40)] {
+        let headers: String = (0..count).map(|n| format!("X-H{n}: {}\r\n", "v".repeat(size))).collect();
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n");
+        let (port, _) = answers(answer).await;
+        let leased = leased(&format!("http://127.0.0.1:{port}/"), |_| {});
+        let attempt = transport(DEADLINE).send(&leased, &Secrets::new(), NOW).await;
+        assert_eq!(
+            (attempt.outcome, attempt.status_code),
+            (Outcome::Delivered, Some(200)),
+            "{count}: {}",
+            attempt.detail
+        );
+    }
+}

@@ -1,26 +1,24 @@
-//! Runs `prepare` on the thread of the request, as long as plans are short and one thread of the server stays free. Otherwise, and
-//! for a while after a long plan, plans run on blocking threads, as many at a time as there are cores, behind a bounded queue.
+//! Runs `prepare` on the thread of the request, as long as its plans are light and one thread of the server stays free. The plans
+//! of a queue whose scrips are heavy run on blocking threads, behind places of their own, so that other queues do not wait for them.
+
+mod lanes;
 
 use crate::error::{Code, Error, Result};
 use crate::metrics::PREPARE_SECONDS;
-use crate::plan::{self, Catalog, Command, Context, Names, Plan, Situation};
+use crate::models::QueueId;
+use crate::plan::{self, Catalog, Command, Context, Names, Plan, Situation, Target};
+use lanes::Lanes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
 
-/// The maximum number of requests that wait to be planned; further ones are rejected with `busy`.
+/// The maximum number of requests of light queues that wait to be planned; further ones are rejected with `busy`.
 pub const WAITING_MAX: usize = 512;
-/// The time limit of a plan. Exceeding it fails the request; it never changes a plan.
+/// The time limit of a plan. Exceeding it fails the request; it never changes a plan. The steps of a plan are counted
+/// ([`plan::WORK_MAX`]), so that the work ends soon after, and its place is taken until then.
 pub const DEADLINE: Duration = Duration::from_secs(2);
-/// The duration above which a plan may delay the requests that share its thread, so that the next plans run on blocking threads.
-const SHORT: Duration = Duration::from_millis(20);
-/// The time for which they do. In each such period, templates written to be slow can occupy at most [`inline_max`] threads of the
-/// server, once.
-const OFFLOAD_FOR: Duration = Duration::from_secs(10);
 
 /// A plan with its inputs, which responses need for names.
 #[derive(Debug)]
@@ -45,31 +43,31 @@ impl Prepared {
 /// Runs `prepare`, and limits how many plans run at a time.
 #[derive(Debug)]
 pub struct Planner {
-    cores: Arc<Semaphore>,
-    /// Permits for plans on the threads of their requests.
+    /// Places for plans on the threads of their requests.
     inline: Semaphore,
+    /// Places for further light plans, on blocking threads.
+    light: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// The time until which all plans run on blocking threads.
-    offload_until: Mutex<Option<Instant>>,
+    /// Places for the plans of heavy queues, on blocking threads.
+    heavy: Arc<Lanes>,
 }
 
 impl Planner {
-    /// Creates a planner that runs as many plans on blocking threads as the machine has cores.
+    /// Creates a planner that runs as many light plans on blocking threads as the machine has cores, and half as many heavy ones.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
-            cores: Arc::new(Semaphore::new(cores)),
             inline: Semaphore::new(inline_max()),
+            light: Arc::new(Semaphore::new(cores)),
             waiting: AtomicUsize::new(0),
-            offload_until: Mutex::new(None),
+            heavy: Arc::new(Lanes::new((cores / 2).max(1))),
         }
     }
 
     /// Prepares a plan.
     ///
     /// # Errors
-    /// Those of [`plan::prepare`]; `busy` if more than [`WAITING_MAX`] requests wait; `plan_too_slow` if the plan takes longer than
-    /// [`DEADLINE`].
+    /// Those of [`plan::prepare`]; `busy` if too many requests wait; `plan_too_slow` if the plan takes longer than [`DEADLINE`].
     pub async fn run(
         &self,
         catalog: Arc<Catalog>,
@@ -77,65 +75,84 @@ impl Planner {
         command: &Arc<Command>,
         context: Context,
     ) -> Result<Box<Prepared>> {
-        let (prepared, took) = match self.inline_permit(Instant::now()) {
-            Some(_permit) => timed(catalog, situation, command, context),
-            None => self.offload(catalog, situation, Arc::clone(command), context).await?,
+        let queue = queue_of(&catalog, &situation, command);
+        let (heavy, command) = (Arc::clone(&self.heavy), Arc::clone(command));
+        let work = move || {
+            let (prepared, took) = timed(catalog, situation, &command, context);
+            if let Some((queue, prepared)) = queue.zip(prepared.as_ref().ok()) {
+                heavy.record(queue, prepared.plan.steps, Instant::now());
+            }
+            if took > DEADLINE { Err(too_slow()) } else { prepared }
         };
-        self.record(took, Instant::now());
-        if took > DEADLINE { Err(too_slow()) } else { prepared }
-    }
-
-    /// Returns a permit to run a plan on the thread of its request, unless it must run on a blocking thread.
-    fn inline_permit(&self, now: Instant) -> Option<SemaphorePermit<'_>> {
-        if self.is_offloading(now) { None } else { self.inline.try_acquire().ok() }
-    }
-
-    /// Runs a plan on a blocking thread.
-    async fn offload(
-        &self,
-        catalog: Arc<Catalog>,
-        situation: Situation,
-        command: Arc<Command>,
-        context: Context,
-    ) -> Result<Timed> {
-        let _waiting = Waiting::enter(&self.waiting)?;
-        let permit = Arc::clone(&self.cores).acquire_owned().await;
-        let task = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            timed(catalog, situation, &command, context)
-        });
-        match tokio::time::timeout(DEADLINE, task).await {
-            Ok(Ok(timed)) => Ok(timed),
-            Ok(Err(join)) => Err(Error::internal("The plan could not be prepared.", join)),
-            Err(_) => Ok((Err(too_slow()), DEADLINE)),
+        if !self.is_heavy(queue) {
+            if let Ok(_place) = self.inline.try_acquire() {
+                return work();
+            }
+            let _waiting = Waiting::enter(&self.waiting)?;
+            let place = Arc::clone(&self.light).acquire_owned().await;
+            // The queue may have turned out to be heavy in the meantime.
+            if !self.is_heavy(queue) {
+                return offload(place, DEADLINE, work).await;
+            }
+        }
+        match queue {
+            Some(queue) => offload(self.heavy.enter(queue).await?, DEADLINE, work).await,
+            None => work(),
         }
     }
 
-    /// Records the duration of a plan; after a long one, the next plans run on blocking threads.
-    fn record(&self, took: Duration, now: Instant) {
-        if took > SHORT {
-            *self.offload_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + OFFLOAD_FOR);
-        }
-    }
-
-    /// True while all plans run on blocking threads.
-    fn is_offloading(&self, now: Instant) -> bool {
-        let until = *self.offload_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| now < until)
+    fn is_heavy(&self, queue: Option<QueueId>) -> bool {
+        queue.is_some_and(|queue| self.heavy.is_heavy(queue, Instant::now()))
     }
 }
 
-/// Returns the number of plans that may run on the threads of the server at a time: all threads but one, and at least one. The
-/// duration of a plan is known only when it is finished, so without this limit, long plans could occupy all threads.
+/// Returns the queue whose scrips a request runs: the one that it names, otherwise the ticket's. `None` if there is no such queue,
+/// which fails the request.
+fn queue_of(catalog: &Catalog, situation: &Situation, command: &Command) -> Option<QueueId> {
+    let named = match command {
+        Command::Create(create) => Some(&create.queue),
+        Command::Update(update) => update.queue.as_ref(),
+    };
+    match (named, &situation.ticket) {
+        (Some(name), _) => catalog.queues.find(name).map(|queue| queue.id),
+        (None, Target::Existing(ticket)) => Some(ticket.queue),
+        (None, Target::New { .. }) => None,
+    }
+}
+
+/// Runs work on a blocking thread. Its place is free again when the work has ended, even if nobody waits for it any longer.
+///
+/// # Errors
+/// Those of the work; `plan_too_slow` if it has not ended after `deadline`.
+async fn offload<T: Send + 'static>(
+    place: impl Send + 'static,
+    deadline: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let task = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    match tokio::time::timeout(deadline, task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(join)) => Err(Error::internal("The plan could not be prepared.", join)),
+        Err(_) => Err(too_slow()),
+    }
+}
+
+/// Returns the number of plans that may run on the threads of the server at a time: all threads but one, and at least one. How
+/// heavy a plan is shows only when it is finished, so without this limit, heavy plans could occupy all threads.
 fn inline_max() -> usize {
     let threads = Handle::try_current().map_or(1, |server| server.metrics().num_workers());
     threads.saturating_sub(1).max(1)
 }
 
-/// The result of a plan, and its duration.
-type Timed = (Result<Box<Prepared>>, Duration);
-
-fn timed(catalog: Arc<Catalog>, situation: Situation, command: &Command, context: Context) -> Timed {
+fn timed(
+    catalog: Arc<Catalog>,
+    situation: Situation,
+    command: &Command,
+    context: Context,
+) -> (Result<Box<Prepared>>, Duration) {
     let started = Instant::now();
     let prepared = plan::prepare(&catalog, &situation, command, &context)
         .map(|plan| Box::new(Prepared { plan, catalog, situation, context }));
@@ -155,19 +172,13 @@ impl Default for Planner {
     }
 }
 
-/// A request that is in the queue of the planner or being planned on a blocking thread.
+/// A request that waits for a place.
 struct Waiting<'p>(&'p AtomicUsize);
 
 impl<'p> Waiting<'p> {
     fn enter(waiting: &'p AtomicUsize) -> Result<Self> {
         let entered = Self(waiting);
-        if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            return Err(Error::new(
-                Code::Busy,
-                "Too many requests are waiting to be planned. Retry the request in a moment.",
-            ));
-        }
-        Ok(entered)
+        if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX { Err(busy()) } else { Ok(entered) }
     }
 }
 
@@ -177,37 +188,9 @@ impl Drop for Waiting<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_plan_moves_the_next_ones_to_blocking_threads_for_a_while() {
-        let (planner, now) = (Planner::new(), Instant::now());
-        planner.record(SHORT, now);
-        assert!(!planner.is_offloading(now));
-
-        planner.record(SHORT * 2, now);
-        assert!(planner.is_offloading(now));
-        planner.record(SHORT, now);
-        assert!(
-            planner.is_offloading(now + OFFLOAD_FOR - Duration::from_nanos(1)),
-            "a short plan does not end it"
-        );
-        assert!(!planner.is_offloading(now + OFFLOAD_FOR));
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-    async fn plans_that_start_together_leave_one_thread_free() {
-        let (planner, now) = (Planner::new(), Instant::now());
-        let (first, second) = (planner.inline_permit(now), planner.inline_permit(now));
-        assert!(first.is_some() && second.is_some());
-        assert!(planner.inline_permit(now).is_none(), "the third thread stays free");
-        drop(first);
-        assert!(planner.inline_permit(now).is_some());
-
-        drop(second);
-        planner.record(SHORT * 2, now);
-        assert!(planner.inline_permit(now).is_none(), "after a long plan, all run on blocking threads");
-    }
+fn busy() -> Error {
+    Error::new(Code::Busy, "Too many requests are waiting to be planned. Retry the request in a moment.")
 }
+
+#[cfg(test)]
+mod tests;

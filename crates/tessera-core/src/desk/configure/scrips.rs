@@ -16,11 +16,11 @@ use crate::plan::Catalog;
 use crate::plan::catalog::SCRIPS_MAX;
 use crate::plan::documents::{PlaceAt, ScripDocument, Stored};
 use crate::query::{Purpose, Read, reads};
-use crate::scrip::action::{ACTIONS, Action, ActionType, Effect};
+use crate::scrip::action::{ACTIONS, Action, ActionType, Effect, ticket};
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
 use crate::scrip::kind::{ConnectorKind, Misfit, Schema};
-use crate::scrip::template::Template;
+use crate::scrip::template::{Compiled, Mode, Template};
 use crate::scrip::{Attachment, State};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -212,6 +212,23 @@ impl ScripDocument {
         {
             change.fault("action_config.url", reason);
         }
+        if let Effect::Webhook(webhook) = &action.effect
+            && webhook.body.is_none()
+            && self.template.is_none()
+            && webhook.escape != Mode::Json
+        {
+            let message =
+                "is missing; without it, the body is JSON, which the Content-Type header does not name";
+            change.fault("action_config.body", message);
+        }
+        if let Effect::SetCustomField(set) = &action.effect
+            && let Some(field) = change.catalog.fields.find(&set.field).cloned()
+            && matches!(set.mode, ticket::Mode::Set | ticket::Mode::Add)
+        {
+            for value in set.values.iter().filter_map(Compiled::literal).filter(|value| !value.is_empty()) {
+                change.fault_if("action_config.value", field.check_value(value).err());
+            }
+        }
         if let Effect::Connector(connector) = &action.effect
             && let Some(kind) = change.catalog.kinds.get(&connector.kind)
         {
@@ -284,8 +301,8 @@ impl ScripDocument {
         mentions.filter(|mention| mention.place != mentions::QUERY).filter_map(is_missing).collect()
     }
 
-    /// Checks that the template exists for the queues of the scrip, at least for one if it is for every queue, and renders JSON if
-    /// it is the body of a webhook.
+    /// Checks that the template exists for the queues of the scrip, at least for one if it is for every queue, and fits if it is
+    /// the body of a webhook.
     fn missing_template(&self, change: &mut Edit<'_>) -> Vec<Fault> {
         let Some(name) = &self.template else { return Vec::new() };
         let queues = queues_of(&change.catalog, self);
@@ -316,12 +333,11 @@ impl ScripDocument {
                 ));
             }
         }
-        if !self.takes_json_from(name) {
-            return faults;
-        }
-        let wrong = found.values().filter_map(|template| template.json_body().err().map(str::to_owned));
+        let Some(escape) = self.takes_body_from(name) else { return faults };
+        let wrong =
+            found.values().filter_map(|template| template.webhook_body(escape).err().map(str::to_owned));
         faults.extend(wrong.map(|reason| {
-            Fault::new("template", format!("{} cannot be the JSON body of a webhook: {reason}", quote(name)))
+            Fault::new("template", format!("{} cannot be the body of this webhook: {reason}", quote(name)))
         }));
         faults
     }

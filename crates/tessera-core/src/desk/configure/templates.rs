@@ -9,7 +9,8 @@ use crate::models::text::{fold, list, name_fault, quote};
 use crate::models::{QueueId, TemplateId, TemplateSource};
 use crate::plan::catalog::TEMPLATES_MAX;
 use crate::plan::documents::{ScripDocument, Stored, TemplateDocument};
-use crate::scrip::template::{Template, is_field};
+use crate::scrip::action::webhook::escape_of_body;
+use crate::scrip::template::{Mode, Template, is_field};
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -70,19 +71,16 @@ impl Versioned for TemplateDocument {
 }
 
 impl TemplateDocument {
-    /// Checks that a template that is the body of a webhook renders JSON.
+    /// Checks that a template can be the body of the webhooks that use it.
     async fn check_webhooks(&self, change: &mut Edit<'_>, template: &Template) -> Result<()> {
-        let Err(reason) = template.json_body() else { return Ok(()) };
-        let scrips: Vec<String> = change
-            .live_scrips()
-            .await?
-            .into_iter()
-            .filter(|scrip| scrip.document.takes_json_from(&self.name))
-            .map(|scrip| scrip.document.name)
-            .collect();
-        if !scrips.is_empty() {
-            let message = format!("is the JSON body of the webhooks of {}, but {reason}", list(&scrips));
-            change.fault("body_template", message);
+        for scrip in change.live_scrips().await? {
+            if let Some(escape) = scrip.document.takes_body_from(&self.name)
+                && let Err(reason) = template.webhook_body(escape)
+            {
+                let scrip = quote(&scrip.document.name);
+                change.fault("body_template", format!("is the body of the webhook of {scrip}, but {reason}"));
+                break;
+            }
         }
         Ok(())
     }
@@ -124,11 +122,12 @@ impl TemplateDocument {
 }
 
 impl ScripDocument {
-    /// True for a webhook whose JSON body is the template with this name.
-    pub(super) fn takes_json_from(&self, template: &str) -> bool {
-        self.action_type == "Webhook"
+    /// For a webhook whose body is the template with this name: how values in it are escaped.
+    pub(super) fn takes_body_from(&self, template: &str) -> Option<Mode> {
+        let takes = self.action_type == "Webhook"
             && self.template.as_deref() == Some(template)
-            && self.action_config.get("body").is_none_or(serde_json::Value::is_null)
+            && self.action_config.get("body").is_none_or(serde_json::Value::is_null);
+        if takes { escape_of_body(&self.action_config) } else { None }
     }
 }
 

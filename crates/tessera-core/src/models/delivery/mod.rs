@@ -9,7 +9,10 @@ mod state;
 pub use attempt::{Attempt, AttemptOutcome, DETAIL_MAX, EXCERPT_MAX, RecipientAnswer, excerpt, sentence};
 pub use endpoint::{EndpointState, Health};
 pub use kind::{DeliveryKind, KIND_MAX, KindName, MAIL_ENDPOINT};
-pub use payload::{Custom, DEPTH_HEADER, Email, HeaderValue, Payload, Recipient, RecipientOutcome, Webhook};
+pub use payload::{
+    Custom, DEPTH_HEADER, Email, HeaderValue, Payload, Recipient, RecipientOutcome, Webhook,
+    is_reserved_header,
+};
 pub use state::{DeliveryEvent, DeliveryState, HoldReason};
 
 use super::id::{DeliveryId, ScripVersionId, TicketId, TransactionId};

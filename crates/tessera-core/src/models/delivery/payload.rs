@@ -8,6 +8,33 @@ use std::collections::BTreeMap;
 /// than the request that created it.
 pub const DEPTH_HEADER: &str = "Tessera-Depth";
 
+/// The headers of a webhook that belong to Tessera or to the connection (RFC 9110, 7.6.1), so that a scrip cannot set them. The
+/// webhook connector has the same list.
+const RESERVED_HEADERS: [&str; 17] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "tessera-depth",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+/// Returns true for a header of a webhook that a scrip cannot set.
+pub fn is_reserved_header(name: &str) -> bool {
+    RESERVED_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
+
 /// The message of a delivery, as stored in `deliveries.payload`; the body of a webhook is stored as bytes in `deliveries.body`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]

@@ -6,10 +6,6 @@ use crate::models::text::{self, SUBJECT_MAX};
 use crate::models::{Change, TransactionType};
 use crate::plan::context::to_micros;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
-/// Bytes of a date that a template renders to.
-const DATE_MAX: usize = 64;
 
 impl Draft<'_> {
     pub fn set_subject(&mut self, new: &str, cause: Cause) -> Result<bool> {
@@ -63,16 +59,4 @@ pub(in crate::plan) fn checked_due(time: OffsetDateTime) -> Result<OffsetDateTim
     let time = time.checked_to_offset(time::UtcOffset::UTC).filter(|time| (1..=9_999).contains(&time.year()));
     let message = "is not within the years 1 to 9999 of UTC";
     time.map(to_micros).ok_or_else(|| Error::invalid_field("due_at", message))
-}
-
-/// Parses a date that a template rendered; `None`, which clears the date, for an empty text.
-pub(in crate::plan) fn parse_date(word: &str) -> Result<Option<OffsetDateTime>> {
-    let word = word.trim();
-    if word.is_empty() {
-        return Ok(None);
-    }
-    let parsed = if word.len() <= DATE_MAX { OffsetDateTime::parse(word, &Rfc3339).ok() } else { None };
-    parsed.map(Some).ok_or_else(|| {
-        Error::invalid_field("due_at", format!("\"{word}\" is not a time; write 2026-11-23T10:00:00Z"))
-    })
 }

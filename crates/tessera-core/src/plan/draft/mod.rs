@@ -8,7 +8,7 @@ mod fields;
 mod lifecycle;
 mod people;
 
-pub(super) use columns::{check_subject, checked_due, parse_date};
+pub(super) use columns::{check_subject, checked_due};
 pub(super) use fields::wanted_values;
 pub(super) use people::{WATCHERS_MAX, role_field};
 

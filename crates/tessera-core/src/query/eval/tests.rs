@@ -99,14 +99,19 @@ impl World {
     }
 }
 
+/// A trace with as many steps as it takes.
+fn traced(query: &Query<Test>, scene: &Scene<'_>) -> Why {
+    why(query, scene, &Steps::new(u64::MAX))
+}
+
 /// Asserts the result of a query on a scene, its trace, and the opposite result with NOT.
 #[track_caller]
 fn assert_holds(catalog: &Catalog, scene: &Scene<'_>, text: &str, expected: bool, found: Value) {
     let (asked, opposite) = (query(catalog, text), query(catalog, &format!("NOT ({text})")));
-    let why = why(&asked, scene);
+    let why = traced(&asked, scene);
     assert_eq!((holds(&asked, scene), why.result), (expected, expected), "{text}: {why:?}");
     assert_eq!(why.actual, found, "{text}");
-    let not = super::why(&opposite, scene);
+    let not = traced(&opposite, scene);
     assert_eq!((holds(&opposite, scene), not.result), (!expected, !expected), "NOT ({text})");
 }
 
@@ -312,7 +317,7 @@ fn a_test_of_what_is_not_there_is_false_and_its_negation_true() {
     for text in ["Owner = Nobody", "id != 42", "CF.Severity != high", "Due NOT IN ('2026-11-20')"] {
         assert!(holds(&query(&world.catalog, text), &scene), "{text}");
     }
-    assert!(holds(&Query(None), &scene) && why(&Query(None), &scene).result, "no test at all");
+    assert!(holds(&Query(None), &scene) && traced(&Query(None), &scene).result, "no test at all");
 }
 
 #[test]
@@ -332,13 +337,13 @@ fn and_or_and_not_join_and_a_trace_makes_every_test() {
         (format!("NOT NOT {no}"), false),
     ] {
         let asked = query(&world.catalog, &text);
-        assert_eq!((holds(&asked, &scene), why(&asked, &scene).result), (expected, expected), "{text}");
+        assert_eq!((holds(&asked, &scene), traced(&asked, &scene).result), (expected, expected), "{text}");
     }
     let asked = query(
         &world.catalog,
         "Status = new AND (CF.{Severity} != 'low' OR NOT (Owner IS NULL)) AND Subject NOT LIKE 'x'",
     );
-    insta::assert_snapshot!(serde_json::to_string_pretty(&why(&asked, &scene)).unwrap());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&traced(&asked, &scene)).unwrap());
 }
 
 #[test]
@@ -350,7 +355,7 @@ fn a_trace_keeps_so_many_nodes_and_counts_the_rest_which_count_all_the_same() {
     let scene = world.scene();
     let many = |join: &str, count: usize, last: &str| {
         let tests: Vec<&str> = std::iter::repeat_n("Priority = 10", count - 1).chain([last]).collect();
-        why(&query(&world.catalog, &tests.join(join)), &scene)
+        traced(&query(&world.catalog, &tests.join(join)), &scene)
     };
     let whole = many(" AND ", TRACE_MAX - 1, "id = 1");
     assert_eq!((nodes(&whole), whole.result, whole.reason), (TRACE_MAX, false, None));
@@ -373,10 +378,10 @@ fn what_a_trace_shows_of_a_text_and_a_list_has_an_end() {
     ticket.values.insert(CustomFieldId(id(301)), values);
     let world = World::of(ticket);
     let scene = world.scene();
-    let told = why(&query(&world.catalog, &format!("Subject = '{}'", "x".repeat(500))), &scene);
+    let told = traced(&query(&world.catalog, &format!("Subject = '{}'", "x".repeat(500))), &scene);
     assert_eq!(told.actual, json!("ü".repeat(TEXT_SHOWN) + "..."));
     assert_eq!(told.expected.as_str().unwrap().len(), TEXT_SHOWN + 3);
-    let told = why(&query(&world.catalog, "CF.Components IS NULL"), &scene);
+    let told = traced(&query(&world.catalog, "CF.Components IS NULL"), &scene);
     assert_eq!(told.actual.as_array().unwrap().len(), LIST_SHOWN + 1);
     assert_eq!(told.actual[LIST_SHOWN], "and 2 more");
 }
@@ -571,7 +576,7 @@ fn the_transaction_at_hand_who_made_it_and_through_what_can_be_asked() {
         ("Transaction.Content MATCHES 'burns'", false),
         ("Transaction.Content NOT MATCHES 'burns'", true),
     ] {
-        let why = why(&query(&world.catalog, text), &on(&long, "rest"));
+        let why = traced(&query(&world.catalog, text), &on(&long, "rest"));
         assert_eq!(why.result, expected, "{text}");
     }
     let scene = Scene { last_updated_by: Some(ADMIN_USER), ..on(&set, "rest") };

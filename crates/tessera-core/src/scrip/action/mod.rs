@@ -107,7 +107,7 @@ const fn set(
 }
 
 fn column(column: Column, config: &Value) -> Result<Effect, Vec<Fault>> {
-    Ok(Effect::Set(column, read::<SetConfig>(config)?.compile()?))
+    Ok(Effect::Set(column, read::<SetConfig>(config)?.compile(column)?))
 }
 
 fn message(message: Message, config: &Value) -> Result<Effect, Vec<Fault>> {

@@ -65,12 +65,37 @@ fn what_cannot_be_is_refused_with_its_place() {
         (hook("https://:pass@hooks.example/"), "url", "username or password"),
         (hook("https://hooks.example/#part"), "url", "fragment"),
         (headed("Bad Name"), "headers.Bad Name", "letters, digits and hyphens"),
-        (headed("HOST"), "headers.HOST", "set by Tessera"),
+        (headed("HOST"), "headers.HOST", "belongs to Tessera or to the connection"),
         (
             ("Webhook", json!({"url": "https://hooks.example", "headers": {"X-A": "1", "x-a": "2"}})),
             "headers.x-a",
             "listed twice, with different capitalization",
         ),
+        (
+            (
+                "Webhook",
+                json!({"url": "https://hooks.example", "headers": {"Content-Type": "{{ ticket.subject }}"}}),
+            ),
+            "headers.Content-Type",
+            "must be literal",
+        ),
+        (hook("https://hooks.example/a/../b"), "url", "leads to another path"),
+        (hook("https://hooks.example/a/%2e%2E?x"), "url", "leads to another path"),
+        (
+            ("Webhook", json!({"url": "https://hooks.example", "body": "{\"s\": }"})),
+            "body",
+            "cannot become valid JSON",
+        ),
+        (("SetDue", json!({"value": "tomorrow"})), "value", "is not a time"),
+        (("SetDue", json!({"value": "2026-12-24"})), "value", "is not a time"),
+        (("SetDue", json!({"value": "0000-12-24T00:00:00Z"})), "value", "years 1 to 9999"),
+        (("SetPriority", json!({"value": "high"})), "value", "is not a whole number"),
+        (("SetPriority", json!({"value": "80.5"})), "value", "is not a whole number"),
+        (("SetPriority", json!({"value": ""})), "value", "is not a whole number"),
+        (("SetPriority", json!({"value": "2147483648"})), "value", "is not a whole number"),
+        (("SetSubject", json!({"value": " "})), "value", "is empty"),
+        (("SetSubject", json!({"value": "a\nb"})), "value", "must be one line"),
+        (("SetSubject", json!({"value": "x".repeat(1001)})), "value", "at most 1000"),
         (("Webhook", json!({"url": "https://hooks.example", "method": "HEAD"})), "method", "POST, PUT"),
         (("SendEmail", json!({ "to": nobody })), "to", "is empty, as are cc and bcc"),
         (("SendEmail", json!({"cc": ["boss"]})), "cc[0]", "neither a mail address nor a role"),
@@ -109,6 +134,42 @@ fn what_cannot_be_is_refused_with_its_place() {
     }
     compile("Webhook", &json!({"url": "HTTP://hooks.example:8080/{# no fragment #}"}));
     compile("SetCustomField", &json!({"field": "F", "mode": "clear"}));
+    for (kind, value) in [
+        ("SetDue", ""),
+        ("SetDue", " 2026-12-24T18:00:00+01:00 "),
+        ("SetDue", "{{ now }}"),
+        ("SetPriority", "-5"),
+        ("SetPriority", "{{ ticket.priority + 1 }}"),
+    ] {
+        compile(kind, &json!({ "value": value }));
+    }
+}
+
+#[test]
+fn a_header_of_tessera_or_of_the_connection_is_refused_however_it_is_written() {
+    for name in [
+        "Upgrade",
+        "TE",
+        "Trailer",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "Keep-Alive",
+        "Expect",
+        "HTTP2-Settings",
+        "Connection",
+        "Transfer-Encoding",
+        "content-LENGTH",
+        "Host",
+        "Tessera-Depth",
+        "webhook-id",
+    ] {
+        let config = json!({"url": "https://hooks.example", "headers": {name: "v"}});
+        let faults = Action::compile("Webhook", &config).unwrap_err();
+        assert_eq!(faults[0].field, format!("action_config.headers.{name}"));
+    }
+    for name in ["Date", "User-Agent", "Range", "Accept-Encoding", "Accept", "Authorization", "X-Ok"] {
+        compile("Webhook", &json!({"url": "https://hooks.example", "headers": {name: "v"}}));
+    }
 }
 
 #[test]

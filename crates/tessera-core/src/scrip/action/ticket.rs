@@ -3,9 +3,12 @@
 use super::read::{bounded, template};
 use crate::error::Fault;
 use crate::models::Role;
+use crate::models::text::{SUBJECT_MAX, line_fault, quote};
 use crate::scrip::template::{Compiled, Mode as Escape};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 /// The columns that an action can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,51 @@ pub enum Column {
     Due,
 }
 
+impl Column {
+    /// Returns the reason why the column can never have a value that does not depend on the ticket.
+    fn fault(self, value: &str) -> Option<String> {
+        match self {
+            Self::Priority => parse_priority(value).err(),
+            Self::Due => match parse_due(value) {
+                Ok(None) => None,
+                Ok(Some(due)) => {
+                    let year = due.checked_to_offset(UtcOffset::UTC).map(OffsetDateTime::year);
+                    let is_known = year.is_some_and(|year| (1..=9_999).contains(&year));
+                    (!is_known).then(|| "is not within the years 1 to 9999 of UTC".to_owned())
+                }
+                Err(reason) => Some(reason),
+            },
+            Self::Subject if value.is_empty() => Some("is empty; a ticket has a subject".to_owned()),
+            Self::Subject => line_fault(value, SUBJECT_MAX),
+            // These name an object, which must exist.
+            Self::Owner | Self::Queue => None,
+        }
+    }
+}
+
+/// Reads a priority.
+///
+/// # Errors
+/// The reason if it is not a whole number of 32 bits.
+pub fn parse_priority(word: &str) -> Result<i32, String> {
+    word.trim().parse().map_err(|_| format!("{} is not a whole number", quote(word)))
+}
+
+/// Reads a due date; an empty text means no date.
+///
+/// # Errors
+/// The reason if it is not a time in RFC 3339.
+pub fn parse_due(word: &str) -> Result<Option<OffsetDateTime>, String> {
+    /// The longest time that is read, in bytes.
+    const DATE_MAX: usize = 64;
+    let word = word.trim();
+    if word.is_empty() {
+        return Ok(None);
+    }
+    let parsed = if word.len() <= DATE_MAX { OffsetDateTime::parse(word, &Rfc3339).ok() } else { None };
+    parsed.map(Some).ok_or_else(|| format!("{} is not a time; write 2026-11-23T10:00:00Z", quote(word)))
+}
+
 /// The configuration of the actions that set one column.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -31,8 +79,12 @@ pub struct SetConfig {
 }
 
 impl SetConfig {
-    pub(super) fn compile(self) -> Result<Compiled, Vec<Fault>> {
-        template("value", &self.value, Escape::Text)
+    pub(super) fn compile(self, column: Column) -> Result<Compiled, Vec<Fault>> {
+        let value = template("value", &self.value, Escape::Text)?;
+        match value.literal().and_then(|literal| column.fault(literal)) {
+            Some(reason) => Err(vec![Fault::new("action_config.value", reason)]),
+            None => Ok(value),
+        }
     }
 }
 

@@ -2,26 +2,17 @@
 
 use super::read::{bounded, template};
 use crate::error::Fault;
+use crate::models::delivery::is_reserved_header;
+use crate::scrip::mention::is_template;
 use crate::scrip::template::{Compiled, Mode as Escape};
+use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use url::Url;
 
 const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "DELETE", "GET"];
-/// Headers that the transport sets.
-const OWN_HEADERS: [&str; 9] = [
-    "tessera-depth",
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-    "user-agent",
-];
-
 /// The configuration of `Webhook`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,8 +25,9 @@ pub struct WebhookConfig {
     /// Headers by name. A value is a template, or `{"secret": name}`.
     #[serde(default)]
     pub headers: BTreeMap<String, HeaderConfig>,
-    /// A template. Values in it are escaped as JSON, unless a Content-Type header names another type. Default: the body of
-    /// the scrip's template, or without a template a document with the ticket and the transaction.
+    /// A template. Values in it are escaped as the Content-Type header requires: JSON (the default), forms, XML, HTML; for other
+    /// types they are not changed. Default: the body of the scrip's template, or without a template a JSON document with the
+    /// ticket and the transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// The name of the secret (`whsec_…`) that signs the request.
@@ -74,6 +66,8 @@ pub struct Webhook {
     pub headers: BTreeMap<String, WebhookHeader>,
     /// The body; `None` for that of the scrip's template, or the default document.
     pub body: Option<Compiled>,
+    /// How values in the body are escaped.
+    pub escape: Escape,
     /// The name of the secret that signs the request.
     pub secret: Option<String>,
 }
@@ -96,15 +90,13 @@ impl Webhook {
             return Err(vec![Fault::new("action_config.method", message)]);
         }
         bounded("headers", config.headers.len())?;
-        let json = config.headers.iter().all(|(name, value)| {
-            !name.eq_ignore_ascii_case("content-type")
-                || matches!(value, HeaderConfig::Text(text) if text.to_ascii_lowercase().contains("json"))
-        });
+        let escape = escape_of(&config.headers)?;
         let mut headers = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for (name, value) in config.headers {
             let place = format!("headers.{name}");
             check_header_name(&place, &name)?;
-            if headers.keys().any(|other: &String| other.eq_ignore_ascii_case(&name)) {
+            if !seen.insert(name.to_ascii_lowercase()) {
                 let message = "is listed twice, with different capitalization; keep one";
                 return Err(vec![Fault::new(format!("action_config.{place}"), message)]);
             }
@@ -114,7 +106,6 @@ impl Webhook {
             };
             headers.insert(name, value);
         }
-        let escape = if json { Escape::Json } else { Escape::Text };
         let body = config.body.map(|text| template("body", &text, escape)).transpose()?;
         Ok(Self {
             origin,
@@ -122,6 +113,7 @@ impl Webhook {
             method,
             headers,
             body,
+            escape,
             secret: config.secret,
         })
     }
@@ -149,10 +141,36 @@ fn check_header_name(place: &str, name: &str) -> Result<(), Vec<Fault>> {
     if reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
         return fault("is not a valid header name: use letters, digits and hyphens".to_owned());
     }
-    if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-        return fault(format!("{name} is set by Tessera; remove it"));
+    if is_reserved_header(name) {
+        return fault(format!("{name} belongs to Tessera or to the connection; remove it"));
     }
     Ok(())
+}
+
+/// Returns how values in the body are escaped, which the media type in the `Content-Type` header decides. It must be literal.
+fn escape_of(headers: &BTreeMap<String, HeaderConfig>) -> Result<Escape, Vec<Fault>> {
+    let header = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let Some((name, value)) = header else { return Ok(Escape::Json) };
+    let literal = match value {
+        HeaderConfig::Text(text) if !is_template(text) => text.to_ascii_lowercase(),
+        _ => {
+            let message = "must be literal, because it decides how values in the body are escaped";
+            return Err(vec![Fault::new(format!("action_config.headers.{name}"), message)]);
+        }
+    };
+    let media_type = literal.split(';').next().unwrap_or_default().trim();
+    Ok(match media_type {
+        "application/x-www-form-urlencoded" => Escape::Form,
+        "text/html" => Escape::Html,
+        xml if xml.ends_with("/xml") || xml.ends_with("+xml") => Escape::Xml,
+        json if json.contains("json") => Escape::Json,
+        _ => Escape::Text,
+    })
+}
+
+/// Returns how values in the body of a webhook with this configuration are escaped; `None` if the configuration is invalid.
+pub fn escape_of_body(config: &Value) -> Option<Escape> {
+    escape_of(&WebhookConfig::deserialize(config).ok()?.headers).ok()
 }
 
 /// Splits a URL at the start of its path. The part before must be literal.
@@ -182,5 +200,51 @@ fn split_url(url: &str) -> Result<(Url, String), Vec<Fault>> {
     if target.contains('#') && !target.contains("{#") {
         return Err(fault("must not have a fragment (#): it is never sent"));
     }
+    if !is_template(target)
+        && let Some(reason) = climbs(target)
+    {
+        return Err(fault(&reason));
+    }
     Ok((origin, target.to_owned()))
+}
+
+/// Returns the reason why the path of a target could lead to another resource of the receiver than it names: a segment `.` or `..`,
+/// in whatever encoding a receiver may read it.
+pub fn climbs(target: &str) -> Option<String> {
+    path_of(target).split(['/', '\\']).find(|segment| is_climbing(segment)).map(|segment| {
+        format!("the path contains the segment \"{segment}\", which leads to another path; remove it")
+    })
+}
+
+/// Returns the reason why a rendered target does not name the resource that its template names: see [`climbs`], or a segment whose
+/// value is empty, which receivers skip.
+pub fn leads_elsewhere(rendered: &str, template: &str) -> Option<String> {
+    let empty =
+        |path: &str| path.trim_start_matches('/').split('/').filter(|segment| segment.is_empty()).count();
+    let (path, pattern) = (path_of(rendered), path_of(template));
+    let is_empty = !path.is_empty() && empty(path) > empty(pattern) && !pattern.ends_with("%}");
+    climbs(rendered)
+        .or_else(|| is_empty.then(|| "a value in the path is empty, which names another path".to_owned()))
+}
+
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
+}
+
+/// Whether a receiver that decodes a segment, as often as it likes, finds `.` or `..` in it.
+fn is_climbing(segment: &str) -> bool {
+    /// The most encodings within each other that are looked through. What is nested deeper is refused.
+    const DECODED: usize = 8;
+    let mut decoded = segment.to_owned();
+    for _ in 0..DECODED {
+        let parts = decoded.split(['/', '\\']).map(|part| part.trim_matches(|c: char| c.is_ascii_control()));
+        if parts.into_iter().any(|part| matches!(part, "." | "..")) {
+            return true;
+        }
+        match percent_decode_str(&decoded).decode_utf8_lossy() {
+            next if next == decoded.as_str() => return false,
+            next => decoded = next.into_owned(),
+        }
+    }
+    true
 }

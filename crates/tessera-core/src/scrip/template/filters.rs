@@ -1,8 +1,9 @@
-//! Filters, functions and tests: a closed set, each with a limit on what it returns.
+//! Filters, functions and tests: a closed set, each with a limit on what it returns, and charged for what it reads.
 
-use super::{FILTERED_MAX, LIST_MAX, STEPS_MAX};
+use super::costs::{self, spend};
+use super::{FILTERED_MAX, LIST_MAX};
+use crate::models::steps::{COPIED, steps};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use std::cell::Cell;
 use tera::{Error, Kwargs, State, Tera, TeraResult, Value};
 use time::OffsetDateTime;
 use time::format_description::{parse_strftime_owned, well_known::Rfc3339};
@@ -70,7 +71,12 @@ pub const FILTERS: &[Offered] = &[
         "Cuts a text after the given number of characters (255) and marks the cut with \"...\" or \"end\".",
     ),
     offer("upper", &[], "ticket.status | upper", "Converts to upper case."),
-    offer("urlencode", &[], "ticket.subject | urlencode", "Percent-encodes for a URL, including /."),
+    offer(
+        "urlencode",
+        &[],
+        "ticket.subject | urlencode",
+        "Percent-encodes for a URL, including /. Values in the URL of a webhook and in forms are encoded without it, and never twice.",
+    ),
 ];
 
 /// Every function.
@@ -159,26 +165,6 @@ pub(super) fn unquoted(quoted: &str) -> String {
     text
 }
 
-thread_local! {
-    /// Steps left in the rendering on this thread. Filters receive nothing that could hold a counter, and a rendering stays on
-    /// its thread.
-    static STEPS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Runs a rendering with the full number of steps.
-pub(super) fn with_all_steps<T>(render: impl FnOnce() -> T) -> T {
-    STEPS.set(STEPS_MAX);
-    render()
-}
-
-/// Takes steps of the rendering on this thread.
-pub(super) fn spend(steps: u64) -> TeraResult<()> {
-    let left = STEPS.get().checked_sub(steps);
-    STEPS.set(left.unwrap_or(0));
-    left.map(drop)
-        .ok_or_else(|| Error::message(format!("this template takes more than {STEPS_MAX} steps (STEPS_MAX)")))
-}
-
 /// Registers everything above, and the filters that the scan inserts.
 pub(super) fn register(tera: &mut Tera) {
     tera.register_filter("append", append);
@@ -212,6 +198,14 @@ pub(super) fn register_for_json(tera: &mut Tera) {
     });
 }
 
+/// Makes the filter `urlencode` return text that is printed without encoding it again, for URLs and forms.
+pub(super) fn register_for_urls(tera: &mut Tera) {
+    tera.register_filter("urlencode", |value: &Value, _: Kwargs, _: &State| {
+        let encoded = text(value, percent)?;
+        Ok::<_, Error>(encoded.as_str().map(Value::safe_string).unwrap_or(encoded.clone()))
+    });
+}
+
 /// Returns a value as Tera prints it. Lists and maps are errors.
 fn plain(value: &Value) -> TeraResult<String> {
     if value.is_undefined() {
@@ -220,7 +214,7 @@ fn plain(value: &Value) -> TeraResult<String> {
     if value.is_array() || value.is_map() {
         return Err(Error::message("this is a list or has parts, but a text is required"));
     }
-    spend(1 + value.as_str().map_or(0, |text| text.len() as u64 / 256))?;
+    costs::copying(value.as_str().unwrap_or_default())?;
     Ok(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
@@ -240,7 +234,9 @@ fn text(value: &Value, change: impl FnOnce(&str) -> String) -> TeraResult<Value>
     if value.is_none() {
         return Ok(Value::none());
     }
-    bounded(change(&plain(value)?)).map(Value::from)
+    let text = plain(value)?;
+    costs::reading(&text)?;
+    bounded(change(&text)).map(Value::from)
 }
 
 fn append(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
@@ -257,6 +253,9 @@ fn date(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
         return Err(Error::message("dates are in UTC; no other time zone is supported"));
     }
     let written = plain(value)?;
+    // A code such as %c writes several parts.
+    costs::reading(format)?;
+    spend(format.len() as u64)?;
     let time = OffsetDateTime::parse(&written, &Rfc3339)
         .map_err(|_| Error::message(format!("\"{}\" is not a time", short(&written))))?;
     let format = parse_strftime_owned(format)
@@ -296,6 +295,7 @@ fn join(list: &Value, kwargs: Kwargs, _: &State) -> TeraResult<String> {
     let mut joined = String::new();
     for (index, item) in items(list)?.iter().enumerate() {
         if index > 0 {
+            costs::copying(separator)?;
             joined.push_str(separator);
         }
         joined.push_str(&plain(item)?);
@@ -312,7 +312,11 @@ fn length(value: &Value, _: Kwargs, _: &State) -> TeraResult<usize> {
     }
     match value.as_array() {
         Some(list) => Ok(list.len()),
-        None => plain(value).map(|text| text.chars().count()),
+        None => {
+            let text = plain(value)?;
+            costs::reading(&text)?;
+            Ok(text.chars().count())
+        }
     }
 }
 
@@ -326,10 +330,13 @@ fn replace(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
         return Ok(value.clone());
     }
     let text = plain(value)?;
+    costs::reading(&text)?;
+    costs::copying(from)?;
     let grown = text.matches(from).count().saturating_mul(to.len());
     if grown > FILTERED_MAX {
         return Err(too_long());
     }
+    spend(steps(grown, COPIED))?;
     bounded(text.replace(from, to)).map(Value::from)
 }
 
@@ -350,6 +357,7 @@ fn range(kwargs: Kwargs, _: &State) -> TeraResult<Vec<i64>> {
             "range returns {length} numbers; at most {LIST_MAX} are allowed (LIST_MAX)"
         )));
     }
+    spend(length.max(0) as u64 / 8)?;
     Ok((start..end).collect())
 }
 
@@ -377,14 +385,16 @@ pub(super) fn show(value: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value
     let Some(list) = value.as_array() else {
         return match value.as_map() {
             Some(_) => Err(Error::message(format!("{of} has parts; name one of them"))),
-            None => Ok(value.clone()),
+            None => costs::printing(value.as_str().unwrap_or_default()).map(|()| value.clone()),
         };
     };
     if list.iter().any(|item| item.is_map() || item.is_array()) {
         return Err(Error::message(format!("{of} is a list of objects; loop over it")));
     }
     let texts = list.iter().map(plain).collect::<TeraResult<Vec<_>>>()?;
-    bounded(texts.join(", ")).map(Value::from)
+    let joined = bounded(texts.join(", "))?;
+    costs::printing(&joined)?;
+    Ok(Value::from(joined))
 }
 
 /// Inserted by the scan around a value printed inside a JSON string.
@@ -409,6 +419,6 @@ fn json(value: &Value) -> TeraResult<String> {
     }
     let json = serde_json::to_string(value)
         .map_err(|reason| Error::message(format!("this cannot be written as JSON: {reason}")))?;
-    spend(1 + json.len() as u64 / 256)?;
+    costs::reading(&json)?;
     bounded(json)
 }

@@ -1,6 +1,7 @@
 //! Values in HTML: escaped, with their lines. A message that was sent as HTML is printed as HTML, cleaned.
 
-use super::filters::{show, spend};
+use super::costs::spend;
+use super::filters::show;
 use crate::models::html;
 use tera::{Kwargs, State, Tera, TeraResult, Value};
 

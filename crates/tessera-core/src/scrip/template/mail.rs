@@ -40,8 +40,8 @@ pub struct Template {
     source: TemplateSource,
     subject: Compiled,
     body: Compiled,
-    /// The body compiled as JSON, for webhooks; compiled at first use.
-    json_body: OnceLock<Result<Compiled, Vec<Fault>>>,
+    /// The body compiled for webhooks, by the [`Mode`] of their content type; each compiled at first use.
+    webhook_bodies: [OnceLock<Result<Compiled, Vec<Fault>>>; Mode::COUNT],
     headers: BTreeMap<String, Compiled>,
 }
 
@@ -82,9 +82,13 @@ impl Template {
             headers.extend(header.map(|header| (name.clone(), header)));
         }
         match (subject, body) {
-            (Some(subject), Some(body)) if faults.is_empty() => {
-                Ok(Self { source: source.clone(), subject, body, json_body: OnceLock::new(), headers })
-            }
+            (Some(subject), Some(body)) if faults.is_empty() => Ok(Self {
+                source: source.clone(),
+                subject,
+                body,
+                webhook_bodies: Default::default(),
+                headers,
+            }),
             _ => Err(faults),
         }
     }
@@ -123,12 +127,13 @@ impl Template {
         &self.body
     }
 
-    /// Returns the body compiled as JSON for a webhook: values are escaped as JSON.
+    /// Returns the body compiled for a webhook whose values are escaped in this way.
     ///
     /// # Errors
-    /// The first error in it as JSON.
-    pub fn json_body(&self) -> Result<&Compiled, &str> {
-        let compiled = self.json_body.get_or_init(|| Compiled::compile(&self.source.body, Mode::Json));
+    /// The first error in it.
+    pub fn webhook_body(&self, mode: Mode) -> Result<&Compiled, &str> {
+        let Some(body) = self.webhook_bodies.get(mode as usize) else { return Ok(&self.body) };
+        let compiled = body.get_or_init(|| Compiled::compile(&self.source.body, mode));
         compiled.as_ref().map_err(|faults| faults.first().map_or("", |fault| fault.message.as_str()))
     }
 

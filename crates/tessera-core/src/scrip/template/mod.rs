@@ -5,9 +5,11 @@
 
 mod aliases;
 mod braces;
+mod costs;
 mod expression;
 mod filters;
 mod html;
+mod json;
 mod lex;
 mod mail;
 mod operators;
@@ -17,10 +19,12 @@ mod tests;
 mod variables;
 
 pub use aliases::{ALIASES, Alias, is_field};
+pub use costs::within;
 pub use filters::{FILTERS, FUNCTIONS, Offered, TESTS};
 pub use mail::{HEADERS_MAX, Rendered, Template};
 pub use variables::{NEW_NUMBER, VARIABLES, Variable, VariableKind};
 
+use super::mention::is_template;
 use crate::error::Fault;
 use scan::{Facts, Positions};
 use std::collections::BTreeSet;
@@ -48,7 +52,7 @@ pub const NAMES_MAX: usize = 200;
 pub const LIST_MAX: usize = 200;
 /// The longest text that a filter returns, in bytes: `quote` writes three for each line break of a message of 1 MiB.
 pub const FILTERED_MAX: usize = 4 * 1024 * 1024;
-/// The most steps of one rendering: tokens executed in loops, and quarter kilobytes read by filters.
+/// The most steps of one rendering: tokens executed in loops, and what filters and tests read ([`crate::models::steps`]).
 pub const STEPS_MAX: u64 = 1_000_000;
 /// The stack on which Tera compiles a text, in bytes. It recurses for each block, part and operator; unoptimized, the largest text
 /// that the limits above allow takes about 5 MiB.
@@ -68,11 +72,18 @@ pub enum Mode {
     Json,
     /// Path or query of a URL: values are percent-encoded, `/` too.
     UrlPart,
+    /// A form (`application/x-www-form-urlencoded`): values are percent-encoded.
+    Form,
+    /// XML: values are escaped for text and attributes.
+    Xml,
     /// A subject or header: values as they are. Line breaks and other control characters in the result become blanks.
     Line,
 }
 
 impl Mode {
+    /// The number of modes.
+    const COUNT: usize = Self::Line as usize + 1;
+
     fn is_one_line(self) -> bool {
         matches!(self, Self::UrlPart | Self::Line)
     }
@@ -135,6 +146,11 @@ impl Compiled {
         };
         let scanned = scan::scan(source, mode)
             .map_err(|troubles| troubles.into_iter().map(fault).collect::<Vec<_>>())?;
+        if mode == Mode::Json
+            && let Some(trouble) = json::trouble(source)
+        {
+            return Err(vec![fault(trouble)]);
+        }
         let mut tera = Box::new(engine(mode).clone());
         let added = on_large_stack(|| tera.add_raw_template(TEXT_NAME, &scanned.tera));
         let added =
@@ -188,7 +204,7 @@ impl Compiled {
     /// Renders the text up to [`OUTPUT_MAX`], and returns whether that is all of it.
     fn rendered(&self, variables: &Context) -> Result<(String, bool), Failure> {
         let mut output = Output::default();
-        let outcome = filters::with_all_steps(|| self.tera.render_to(TEXT_NAME, variables, &mut output));
+        let outcome = costs::counted(&self.source, || self.tera.render_to(TEXT_NAME, variables, &mut output));
         if !output.overflowed {
             outcome.map_err(|error| self.failure(&error))?;
         }
@@ -207,6 +223,16 @@ impl Compiled {
             Some(reason) if !output.overflowed || self.mode != Mode::Json => Err(failure(reason)),
             _ => Ok((text, !output.overflowed)),
         }
+    }
+
+    /// Returns the trimmed text if it contains no template syntax, so that it is known before it is rendered.
+    pub fn literal(&self) -> Option<&str> {
+        (!is_template(&self.source)).then(|| self.source.trim())
+    }
+
+    /// Returns the text as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Returns the names of the custom fields that it uses.
@@ -287,7 +313,13 @@ fn engine(mode: Mode) -> &'static Tera {
     }
     static PLAIN: LazyLock<Tera> = LazyLock::new(|| made(|tera| tera.set_escape_fn(write_plain)));
     static HTML: LazyLock<Tera> = LazyLock::new(|| made(html::register));
-    static URL: LazyLock<Tera> = LazyLock::new(|| made(|tera| tera.set_escape_fn(write_percent)));
+    static XML: LazyLock<Tera> = LazyLock::new(|| made(|tera| tera.set_escape_fn(write_xml)));
+    static PERCENT: LazyLock<Tera> = LazyLock::new(|| {
+        made(|tera| {
+            tera.set_escape_fn(write_percent);
+            filters::register_for_urls(tera);
+        })
+    });
     static JSON: LazyLock<Tera> = LazyLock::new(|| {
         made(|tera| {
             tera.set_escape_fn(write_plain);
@@ -297,7 +329,8 @@ fn engine(mode: Mode) -> &'static Tera {
     match mode {
         Mode::Text | Mode::Line => &PLAIN,
         Mode::Html => &HTML,
-        Mode::UrlPart => &URL,
+        Mode::Xml => &XML,
+        Mode::UrlPart | Mode::Form => &PERCENT,
         Mode::Json => &JSON,
     }
 }
@@ -316,6 +349,25 @@ fn write_plain(text: &str, output: &mut dyn Write) -> io::Result<()> {
 
 fn write_percent(text: &str, output: &mut dyn Write) -> io::Result<()> {
     output.write_all(filters::percent(text).as_bytes())
+}
+
+/// Writes a value for a text or an attribute of XML 1.0. Line breaks and tabs are written as references, because parsers change them
+/// in attributes; characters that XML cannot contain are replaced.
+fn write_xml(text: &str, output: &mut dyn Write) -> io::Result<()> {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\t' | '\n' | '\r' => escaped.push_str(&format!("&#{};", u32::from(c))),
+            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
+            _ => escaped.push(c),
+        }
+    }
+    output.write_all(escaped.as_bytes())
 }
 
 /// The output so far. A write beyond [`OUTPUT_MAX`] takes what fits and fails, which ends the rendering.

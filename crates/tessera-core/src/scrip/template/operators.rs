@@ -3,7 +3,7 @@
 //! Tera's own operators fail for null. Here null is neither less nor greater than anything, is contained in nothing, and a
 //! calculation with null is null, as is a part of null. Every operator is charged for what it reads.
 
-use super::filters::spend;
+use super::costs::{cost, spend};
 use super::variables::NEW_NUMBER;
 use crate::models::text::fold;
 use std::cmp::Ordering;
@@ -65,17 +65,6 @@ pub(super) fn register(tera: &mut Tera) {
     tera.register_test("ending_with", |value: &Value, kwargs: Kwargs, _: &State| {
         ends(value, kwargs.must_get("pat")?, |text, end| text.ends_with(end))
     });
-}
-
-/// Returns the steps that reading a value to its end costs: one, one for each item, and one for each quarter kilobyte of text.
-fn cost(value: &Value) -> u64 {
-    if let Some(text) = value.as_str() {
-        return 1 + text.len() as u64 / 256;
-    }
-    if let Some(items) = value.as_array() {
-        return 1 + items.iter().map(cost).sum::<u64>();
-    }
-    1 + value.as_map().map_or(0, |parts| parts.values().map(cost).sum())
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -175,7 +164,7 @@ fn fractional(name: &str, left: f64, right: f64) -> f64 {
 }
 
 fn compared(name: &str, left: &Value, right: &Value) -> TeraResult<bool> {
-    spend(cost(left).min(cost(right)))?;
+    spend(cost(left) + cost(right))?;
     match name {
         "equal" => return Ok(left == right),
         "different" => return Ok(left != right),
@@ -247,7 +236,7 @@ fn ends(value: &Value, end: &Value, has: fn(&str, &str) -> bool) -> TeraResult<b
     if value.is_undefined() || end.is_undefined() {
         return Err(Error::message("a value that this test needs is not defined"));
     }
-    spend(cost(value).min(cost(end)))?;
+    spend(cost(value) + cost(end))?;
     Ok(value.as_str().zip(end.as_str()).is_some_and(|(text, end)| has(text, end)))
 }
 

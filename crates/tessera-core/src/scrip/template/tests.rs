@@ -1,6 +1,8 @@
 //! Tests of templates: rendered values, escaping and limits.
 
+mod costs;
 mod hostile;
+mod json;
 mod limits;
 mod operators;
 mod refusals;
