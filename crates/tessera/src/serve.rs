@@ -134,13 +134,13 @@ async fn serve(
         }
     }
     maintenance.abort();
-    if let Some(workers) = workers {
-        if tokio::time::timeout(WORKERS_MAX, workers.stop()).await.is_err() {
-            tracing::warn!(
-                "the workers did not end within {} s; their deliveries are repeated",
-                WORKERS_MAX.as_secs()
-            );
-        }
+    if let Some(workers) = workers
+        && tokio::time::timeout(WORKERS_MAX, workers.stop()).await.is_err()
+    {
+        tracing::warn!(
+            "the workers did not end within {} s; their deliveries are repeated",
+            WORKERS_MAX.as_secs()
+        );
     }
     if tokio::time::timeout(CLOSE_MAX, pools.close()).await.is_err() {
         tracing::warn!("the database did not close its connections within {} s", CLOSE_MAX.as_secs());

@@ -154,7 +154,7 @@ impl Judge {
         };
         let own = of(field).unwrap();
         if let Some(others) = test.values.first().and_then(|word| people_named(word, row))
-            && !test.values[0].name().is_some_and(|name| of(&name[0]).is_some())
+            && test.values[0].name().is_none_or(|name| of(&name[0]).is_none())
         {
             return !own.is_null() && others.iter().any(|other| is_same(&somebody(own), other));
         }

@@ -179,7 +179,7 @@ impl<'s> Scan<'s> {
             (Kind::Name, "and") if power::AND >= least => self.logic(power::AND + 1),
             (Kind::Name, "or") if power::OR >= least => self.logic(power::OR + 1),
             (Kind::Name, "is") if power::TEST >= least => self.test(),
-            (Kind::Name, "if") if power::IF >= least => self.choice(),
+            (Kind::Name, "if") if least == power::IF => self.choice(),
             (Kind::Sign, "|") if power::FILTER >= least => {
                 self.count(1)?;
                 self.copy();

@@ -64,8 +64,7 @@ impl Sample {
         }
         let is_beside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.');
         let joins_before = self.text.chars().next_back().is_some_and(is_beside);
-        let joins_after =
-            after.starts_with(|c| is_beside(c)) || after.starts_with("{{") || after.starts_with("{$");
+        let joins_after = after.starts_with(is_beside) || after.starts_with("{{") || after.starts_with("{$");
         if joins_before || joins_after { "1" } else { "\"x\"" }
     }
 
