@@ -205,7 +205,8 @@ async fn an_export_whose_first_tickets_take_longer_than_a_search_begins_without_
 /// Takes the connections of exports under way from them; answers how many.
 async fn kill(desk: &Desk) -> i64 {
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+                WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+                    AND backend_type = 'client backend'";
     sqlx::query_scalar(kill).fetch_one(desk.pool()).await.unwrap()
 }
 

@@ -208,7 +208,7 @@ pub(super) fn blank(
     Ticket {
         id: ids.draw(),
         number,
-        version: 1,
+        version: 0,
         subject: String::new(),
         queue: draft_queue.id,
         status: String::new(),

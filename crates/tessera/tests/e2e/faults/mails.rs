@@ -98,7 +98,8 @@ async fn turn(server: &Server, mail: &MailServer, ticket: &Value) {
         assert_eq!(records.len(), 1, "{records:#?}");
         let record = if state == "completed" { "EmailRecord" } else { "DeliveryFailed" };
         assert_eq!(records[0]["transaction_type"], record);
-        let had = copies_by_recipient(mail, delivery["headers"]["Message-ID"].as_str().unwrap());
+        let whole = server.read(&format!("/api/deliveries/{}", delivery["id"].as_str().unwrap())).await;
+        let had = copies_by_recipient(mail, whole["headers"]["Message-ID"].as_str().unwrap());
         for (recipient, copies) in to.iter().zip(copies) {
             assert_eq!(
                 had.get(*recipient).copied().unwrap_or_default(),
