@@ -133,7 +133,7 @@ async fn a_template_that_fills_a_webhook_is_json() {
     let webhook = json!({ "action_type": "Webhook", "template": "Body", "action_config": { "url": "https://crm.example/x" } });
     let told = refused(&desk, webhook.clone()).await;
     assert!(
-        told.0 == "template" && told.1.starts_with("\"Body\" cannot be the JSON body of a webhook:"),
+        told.0 == "template" && told.1.starts_with("\"Body\" cannot be the body of this webhook:"),
         "{told:?}"
     );
     let closed = json!({ "body_template": "{ \"s\": \"{{ ticket.subject }}\" }" });
@@ -148,7 +148,7 @@ async fn a_template_that_fills_a_webhook_is_json() {
         .await,
     );
     assert!(
-        field == "body_template" && message.starts_with("is the JSON body of the webhooks of \"Tell\", but "),
+        field == "body_template" && message.starts_with("is the body of the webhook of \"Tell\", but "),
         "{message}"
     );
 }

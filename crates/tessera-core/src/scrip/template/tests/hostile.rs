@@ -24,11 +24,11 @@ fn bombs_stop_at_a_counted_limit() {
     insta::assert_snapshot!(all.join("\n"), @r#"
     renders more than 1572864 bytes (OUTPUT_MAX)
     this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 42)
-    this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 42)
+    this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 92)
     range returns 201 numbers; at most 200 are allowed (LIST_MAX) (line 1, column 13)
     a filter returns more than 4194304 bytes (FILTERED_MAX) (line 1, column 204)
     a filter returns more than 4194304 bytes (FILTERED_MAX) (line 1, column 621)
-    a filter returns more than 4194304 bytes (FILTERED_MAX) (line 1, column 150)
+    this template takes more than 1000000 steps (STEPS_MAX) (line 1, column 150)
     "#);
 }
 

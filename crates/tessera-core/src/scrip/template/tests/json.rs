@@ -18,7 +18,7 @@ fn what_can_never_be_json_is_refused_with_its_place() {
         (r#"{% set x = 1 %}{"s": }"#, "1:22"),
         (r#"{"n": 0{{ ticket.number }}}"#, "1:8"),
         ("{s: 1}", "1:2"),
-        ("{\"s\": \"a\tb\"}", "1:9"),
+        ("{\"s\": \"a\tb\"}", "1:8"),
         (r#"{"s": "\x"}"#, "1:9"),
         ("// a note\n{}", "1:1"),
     ] {

@@ -51,8 +51,9 @@ fn a_text_that_is_sent_in_part_ends_with_a_mark() {
     // Neither a character nor a tag nor a character reference is cut in the middle.
     let text = cut(&long("東"), Mode::Text);
     assert!(text.len() > OUTPUT_MAX - 4 && text.ends_with("東\n\n[read <all> of it]\n"));
-    for unit in ["<b>x</b>", "{{ '<<<<' }}", "{{ '\"\"' }}"] {
-        let html = cut(&long(unit), Mode::Html);
+    let printed = |letter: &str| format!("{{{{ '{}' }}}}", letter.repeat(64));
+    for unit in ["<b>x</b>".to_owned(), printed("<"), printed("\"")] {
+        let html = cut(&long(&unit), Mode::Html);
         assert!(html.len() <= OUTPUT_MAX && html.len() > OUTPUT_MAX - 16, "{unit}");
         let before = html.strip_suffix("<p>[read &lt;all&gt; of it]</p>").unwrap();
         assert!(before.ends_with(['>', ';', 'x']), "{unit}: {}", &before[before.len() - 20..]);
