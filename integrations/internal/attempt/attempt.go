@@ -56,6 +56,16 @@ func New(outcome tesserav1.Outcome, detail string) Attempt {
 	return Attempt{Outcome: outcome, Detail: Sentence(detail)}
 }
 
+// Masked returns the attempt with all of its texts masked and then truncated. mask replaces secrets, which the receiver may have
+// sent back.
+func (made Attempt) Masked(mask func(string) string) Attempt {
+	made.Detail, made.Response = Sentence(mask(made.Detail)), Excerpt(mask(made.Response))
+	for _, recipient := range made.Recipients {
+		recipient.Answer = Sentence(mask(recipient.Answer))
+	}
+	return made
+}
+
 // Sentence returns text as one line of at most DetailMax characters.
 func Sentence(text string) string {
 	line := strings.TrimSpace(strings.Map(func(r rune) rune {

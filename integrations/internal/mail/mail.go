@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"tessera.dev/integrations/internal/attempt"
+	"tessera.dev/integrations/pkg/tessera"
 	"tessera.dev/integrations/pkg/tessera/tesserav1"
 )
 
@@ -49,6 +50,7 @@ const (
 // A Transport sends mail through one mail server. It keeps connections open between mails, so a process should have only one.
 type Transport struct {
 	server   server
+	mask     *tessera.Mask
 	dialogue time.Duration
 
 	mutex sync.Mutex
@@ -72,7 +74,9 @@ func New(url string) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{server: server, dialogue: dialogueTimeout}, nil
+	// The mask names the setting of the email connector.
+	mask := tessera.NewMask(map[string]string{"TESSERA_SMTP_URL": server.password})
+	return &Transport{server: server, mask: mask, dialogue: dialogueTimeout}, nil
 }
 
 // String returns the address of the server and the mode of encryption.
@@ -108,6 +112,10 @@ func (t *Transport) Close() {
 // Send makes one attempt to send a mail to its recipients. A new connection sends hello in EHLO: the name of the machine, or the
 // domain that sends the mail. Every failure is part of the returned attempt.
 func (t *Transport) Send(ctx context.Context, hello string, mail *tesserav1.EmailMessage) attempt.Attempt {
+	return t.attempt(ctx, hello, mail).Masked(t.mask.Text)
+}
+
+func (t *Transport) attempt(ctx context.Context, hello string, mail *tesserav1.EmailMessage) attempt.Attempt {
 	if len(mail.GetRecipients()) == 0 {
 		return attempt.New(attempt.Permanent, "the mail has no recipient")
 	}

@@ -578,6 +578,19 @@ func TestAPasswordNeedsNoEscapingAndIsNeverShown(t *testing.T) {
 	}
 }
 
+func TestAServerThatSendsThePasswordBackDoesNotRevealIt(t *testing.T) {
+	server := serve(t, func(line string) string {
+		if response, found := strings.CutPrefix(line, "AUTH PLAIN "); found {
+			return "535 5.7.8 not " + response + " and not CANARY-PASSWORD"
+		}
+		return but("EHLO", "250-mx\r\n250 AUTH PLAIN")(line)
+	})
+	made := server.transportWith(t, "smtp://user:canary-password@%s").Send(t.Context(), hello, mail())
+	if made.Outcome != attempt.Retry || made.Detail != "535 5.7.8 not AHVzZX(secret TESSERA_SMTP_URL) and not (secret TESSERA_SMTP_URL)" {
+		t.Errorf("%+v", made)
+	}
+}
+
 func TestARepeatedEnhancedCodeIsShownOnce(t *testing.T) {
 	for _, c := range []struct {
 		code  int

@@ -81,7 +81,7 @@ func (t *Transport) Send(ctx context.Context, id string, webhook *tesserav1.Webh
 	if request != nil {
 		made = t.exchange(ctx, request, now)
 	}
-	return withoutSecrets(made, webhook.GetSecrets())
+	return made.Masked(tessera.NewMask(webhook.GetSecrets()).Text)
 }
 
 // request returns the request, or the failed attempt if the request is invalid.
@@ -223,13 +223,6 @@ func read(ctx context.Context, body io.Reader) (string, string) {
 		cut = "; the response body is incomplete"
 	}
 	return attempt.Text(got), cut
-}
-
-// withoutSecrets returns the attempt with its texts truncated and without secrets, which the receiver may have sent back.
-func withoutSecrets(made attempt.Attempt, secrets map[string]string) attempt.Attempt {
-	mask := tessera.NewMask(secrets)
-	made.Detail, made.Response = attempt.Sentence(mask.Text(made.Detail)), attempt.Excerpt(mask.Text(made.Response))
-	return made
 }
 
 // retryAfter returns the delay from a Retry-After header (RFC 9110, 10.2.3), which is a number of seconds or a date. It
