@@ -1,7 +1,7 @@
 //! HTML: its text, which people search and read in plain mails, and its cleaned form, which HTML mails carry.
 //!
-//! The text is made from the tokens of the HTML alone, in time that grows with its length; no tree is built. Cleaning builds a
-//! tree, so what it takes is bounded by [`Shape`].
+//! The text is made from the tokens of the HTML alone, in time that grows with its length, except for the attributes of a tag, which
+//! [`PAIRS_MAX`] bounds; no tree is built. Cleaning builds a tree, so what it takes is bounded by [`Shape`].
 
 mod text;
 
@@ -9,7 +9,7 @@ pub use text::to_text;
 
 use super::text::CONTENT_MAX;
 use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -23,6 +23,11 @@ const TAGS_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 500;
 /// The most formatting tags, such as `<b>`, that are open at once: a parser repeats each of them in each paragraph that follows.
 const FORMATS_MAX: usize = 20;
+
+/// The most pairs of attributes that a reader of tokens compares: it compares each attribute of a tag with those before it.
+const PAIRS_MAX: usize = 400_000_000;
+/// The bytes that the reader of tokens gets at a time.
+const PIECE: usize = 1024;
 
 /// Returns HTML without scripts, forms and everything else that could act or hide, as a complete fragment: every tag in it is
 /// closed. Returns `None` for HTML that exceeds a limit; its text is still readable.
@@ -122,15 +127,20 @@ struct Shape {
     deepest: usize,
     formats: HashMap<String, usize>,
     most_formats: usize,
+    is_whole: bool,
 }
 
 impl Shape {
     fn of(html: &str) -> Self {
-        tokenize(html, Self::default(), Self::read)
+        let (shape, is_whole) = tokenize(html, Self::default(), Self::read);
+        Self { is_whole, ..shape }
     }
 
     fn is_bounded(&self) -> bool {
-        self.tags <= TAGS_MAX && self.deepest <= DEPTH_MAX && self.most_formats <= FORMATS_MAX
+        self.is_whole
+            && self.tags <= TAGS_MAX
+            && self.deepest <= DEPTH_MAX
+            && self.most_formats <= FORMATS_MAX
     }
 
     fn read(&mut self, token: Token) {
@@ -190,21 +200,39 @@ fn is_format(name: &str) -> bool {
     FORMATS.contains(&name)
 }
 
-/// Passes the tokens of HTML to a reader, and returns the reader.
-fn tokenize<R>(html: &str, reader: R, read: fn(&mut R, Token)) -> R {
-    let sink = Sink { reader: RefCell::new(reader), read };
+/// Passes the tokens of HTML to a reader, and returns the reader and whether it got all of them.
+fn tokenize<R>(html: &str, reader: R, read: fn(&mut R, Token)) -> (R, bool) {
+    let sink = Sink { reader: RefCell::new(reader), read, tokens: Cell::new(0) };
     let input = BufferQueue::default();
-    input.push_back(html.into());
     let tokenizer = Tokenizer::new(sink, Default::default());
-    // A script stops the tokenizer, which goes on where it stopped; this sink lets none stop it.
-    let _ = tokenizer.feed(&input);
-    tokenizer.end();
-    tokenizer.sink.reader.into_inner()
+    let (mut rest, mut gaps, mut pairs) = (html, 0, 0_usize);
+    while !rest.is_empty() && pairs <= PAIRS_MAX {
+        let (piece, others) = rest.split_at(rest.floor_char_boundary(PIECE));
+        rest = others;
+        let before = tokenizer.sink.tokens.get();
+        input.push_back(piece.into());
+        // A script stops the tokenizer, which goes on where it stopped; this sink lets none stop it.
+        let _ = tokenizer.feed(&input);
+        if tokenizer.sink.tokens.get() > before {
+            gaps = 0;
+            continue;
+        }
+        // No token has ended, so all of this may be attributes of one tag.
+        let more = piece.bytes().filter(|byte| byte.is_ascii_whitespace() || b"/\"'".contains(byte)).count();
+        gaps += more;
+        pairs = pairs.saturating_add(gaps * more);
+    }
+    let is_whole = pairs <= PAIRS_MAX;
+    if is_whole {
+        tokenizer.end();
+    }
+    (tokenizer.sink.reader.into_inner(), is_whole)
 }
 
 struct Sink<R> {
     reader: RefCell<R>,
     read: fn(&mut R, Token),
+    tokens: Cell<usize>,
 }
 
 impl<R> TokenSink for Sink<R> {
@@ -215,6 +243,9 @@ impl<R> TokenSink for Sink<R> {
             Token::TagToken(tag) => raw_kind(tag),
             _ => TokenSinkResult::Continue,
         };
+        if !matches!(token, Token::ParseError(_)) {
+            self.tokens.set(self.tokens.get() + 1);
+        }
         (self.read)(&mut self.reader.borrow_mut(), token);
         next
     }

@@ -88,16 +88,21 @@ fn html_that_would_take_long_to_clean_is_left_as_text() {
         (0..FORMATS_MAX + 1).map(|n| format!("<p><b id={n}></p>")).collect(),
         "<b><i><u><p>".repeat(100),
         "x".repeat(CLEANED_MAX + 1),
+        "a<p ".to_owned() + &(0..CONTENT_MAX / 8).map(|n| format!("{n} ")).collect::<String>() + ">b",
+        "a<p ".to_owned() + &(0..CONTENT_MAX / 12).map(|n| format!("a{n}=''")).collect::<String>() + ">b",
     ];
     for html in &hostile {
         assert_eq!(clean(html), None, "{}", html.get(..40).unwrap_or(html));
         assert!(to_text(html).len() <= CONTENT_MAX);
     }
+    assert_eq!(to_text(&hostile[6]), "a\n[cut]");
     for html in [
         "<div>".repeat(DEPTH_MAX),
         "<p>x".repeat(5_000),
         "<ul><li>x<li>y</ul>".repeat(5_000),
         "<tr><td>x<td>y".repeat(6_000),
+        // A picture in an attribute, with as many blanks as in a large drawing.
+        format!("<img src='{}'>x", "1 2 ".repeat(5_000)),
     ] {
         assert!(clean(&html).is_some(), "{}", html.get(..40).unwrap_or(&html));
     }
@@ -119,6 +124,9 @@ fn any_html_of_full_size_has_a_text_on_a_small_stack() {
         whole("<a href='"),
         whole("<script>"),
         "<pre>".to_owned() + &whole("\n"),
+        "<p ".to_owned() + &whole("a "),
+        "<p ".to_owned() + &whole("a=''"),
+        whole(&format!("<p {}>", "a ".repeat(700))),
         whole("é"),
     ];
     let small = std::thread::Builder::new().stack_size(256 * 1024);

@@ -17,8 +17,9 @@ const PICTURE: &str = "[image]";
 /// text. Tags, attributes, comments, styles and scripts are left out, entities are their characters. At most [`CONTENT_MAX`]
 /// bytes; a longer text is cut, with a mark.
 pub fn to_text(html: &str) -> String {
-    let mut writer = tokenize(html, Writer::default(), Writer::read);
+    let (mut writer, is_whole) = tokenize(html, Writer::default(), Writer::read);
     writer.end_link();
+    writer.is_full |= !is_whole;
     if writer.text.is_empty() && writer.has_pictures {
         writer.text.push_str(PICTURE);
     }
