@@ -6,6 +6,7 @@ use super::id::{RequestId, ScripVersionId, TicketId, TransactionId, UserId};
 use super::text::{self, CONTENT_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use time::OffsetDateTime;
 
 /// The type of a transaction, with RT's names.
@@ -127,17 +128,32 @@ pub struct Content {
     /// The HTML as it was sent, not cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
+    #[serde(skip)]
+    cleaned: Cleaned,
 }
+
+/// The cleaned HTML of a message, made at the first use. Clones share it, and it says nothing that the HTML does not.
+#[derive(Debug, Clone, Default)]
+struct Cleaned(Arc<OnceLock<Option<String>>>);
+
+impl PartialEq for Cleaned {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Cleaned {}
 
 impl Content {
     /// A message of plain text.
     pub fn plain(body: String) -> Self {
-        Self { content_type: PLAIN.to_owned(), body, html: None }
+        Self { content_type: PLAIN.to_owned(), body, html: None, cleaned: Cleaned::default() }
     }
 
     /// A message of HTML. Its text is made here, once.
     pub fn html(source: String) -> Self {
-        Self { content_type: HTML.to_owned(), body: html::to_text(&source), html: Some(source) }
+        let body = html::to_text(&source);
+        Self { content_type: HTML.to_owned(), body, html: Some(source), cleaned: Cleaned::default() }
     }
 
     /// Creates a message of this type, or of plain text.
@@ -156,7 +172,22 @@ impl Content {
     /// marks such a row.
     pub fn stored(content_type: String, body: String, is_markup: bool) -> Self {
         let body = if is_markup { html::to_text(&body) } else { body };
-        Self { content_type, body, html: None }
+        Self { content_type, body, html: None, cleaned: Cleaned::default() }
+    }
+
+    /// Returns the HTML as [`html::clean`] cleans it; `None` for a plain message, and for HTML that exceeds a limit.
+    pub fn cleaned_html(&self) -> Option<&str> {
+        self.cleaned.0.get_or_init(|| self.html.as_deref().and_then(html::clean)).as_deref()
+    }
+
+    /// Returns the steps ([`crate::models::steps`]) that [`Self::cleaned_html`] takes now: none if it was called before.
+    pub fn cleaning(&self) -> u64 {
+        /// The steps for cleaning a byte.
+        const BYTE: u64 = 3;
+        match (self.cleaned.0.get(), &self.html) {
+            (None, Some(html)) => BYTE * html.len() as u64,
+            _ => 0,
+        }
     }
 
     /// Returns the reason why the message cannot be stored, if there is one: its size, or a character.

@@ -166,6 +166,10 @@ fn explain<'c>(
     };
     let why = first.tried(catalog, scrip, left).why;
     let is_met = why.result || tried.iter().skip(1).any(|look| look.tried(catalog, scrip, left).why.result);
+    if left.are_used_up() {
+        let why = Why::leaf("budget", WORK_MAX, "used up", false);
+        return Some(Bystander { scrip, stage, transaction: Some(first.transaction.id), why });
+    }
     (!is_met).then_some(Bystander { scrip, stage, transaction: Some(first.transaction.id), why })
 }
 

@@ -13,7 +13,7 @@ use crate::models::{Role, TransactionType, UserId, Watcher};
 use crate::scrip::action::mail::{Addressee, Header, MailRole, SendEmail};
 use crate::scrip::template::{NEW_NUMBER, Template};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The most addresses considered for one mail.
 const RECIPIENTS_MAX: usize = 1_000;
@@ -146,6 +146,8 @@ fn canonical(mail: &Mail, template: &Template) -> Value {
 /// The recipients of a mail: To, Cc and Bcc, and every address considered, with the reason.
 struct Chosen {
     lists: [Vec<String>; 3],
+    /// The header of each address that is in one, by the address as it is compared.
+    headers: HashMap<String, Header>,
     considered: Vec<Recipient>,
 }
 
@@ -155,6 +157,9 @@ impl Chosen {
     }
 }
 
+/// The steps for considering a person: addresses are compared, and the reason is written.
+const RECIPIENT: u64 = 40;
+
 /// A possible recipient.
 struct Person {
     user: Option<UserId>,
@@ -162,7 +167,7 @@ struct Person {
 }
 
 fn choose(words: &mut Words<'_, '_, '_>, send: &SendEmail) -> Result<Chosen, Unready> {
-    let mut chosen = Chosen { lists: Default::default(), considered: Vec::new() };
+    let mut chosen = Chosen { lists: Default::default(), headers: HashMap::new(), considered: Vec::new() };
     for (index, (header, addressees)) in send.lists.iter().enumerate() {
         for addressee in addressees {
             let (role, people) = expand(words, addressee)?;
@@ -170,6 +175,7 @@ fn choose(words: &mut Words<'_, '_, '_>, send: &SendEmail) -> Result<Chosen, Unr
                 if chosen.considered.len() >= RECIPIENTS_MAX {
                     return Err(Unready::Failed(format!("more than {RECIPIENTS_MAX} recipients")));
                 }
+                words.work(RECIPIENT)?;
                 let (outcome, reason) = match objection(words, send, &chosen, &person) {
                     Some(reason) => (RecipientOutcome::Dropped, reason),
                     None => (RecipientOutcome::Included, header.as_str().to_owned()),
@@ -177,6 +183,7 @@ fn choose(words: &mut Words<'_, '_, '_>, send: &SendEmail) -> Result<Chosen, Unr
                 let address = person.address.unwrap_or_default();
                 if let (RecipientOutcome::Included, Some(list)) = (outcome, chosen.lists.get_mut(index)) {
                     list.push(address.clone());
+                    chosen.headers.insert(fold(&address), *header);
                 }
                 chosen.considered.push(Recipient { address, role: role.to_owned(), outcome, reason });
             }
@@ -261,12 +268,7 @@ fn objection(
     if snapshot.mailed.contains(&(words.scrip.id, fold(address))) {
         return Some("was already mailed by this scrip in this request".to_owned());
     }
-    let headers = [Header::To, Header::Cc, Header::Bcc];
-    let there = headers
-        .into_iter()
-        .zip(&chosen.lists)
-        .find(|(_, list)| list.iter().any(|one| same_address(one, address)));
-    there.map(|(header, _)| format!("is already in {}", header.as_str()))
+    chosen.headers.get(&fold(address)).map(|header| format!("is already in {}", header.as_str()))
 }
 
 impl Recipient {

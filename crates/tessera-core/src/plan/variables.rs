@@ -97,11 +97,19 @@ impl<'d, 'a> Variables<'d, 'a> {
         json!({ "id": scrip.id, "name": scrip.name, "version": scrip.version, "description": scrip.description })
     }
 
-    /// Returns the values that a template of HTML gets instead: its messages also have the HTML that they were sent as.
+    /// Returns the steps for cleaning the HTML that [`Self::of_html`] contains.
+    pub fn cleaning(&self, transaction: &Transaction) -> u64 {
+        let batch = self.draft.transactions.iter().take(LIST_MAX);
+        let others = batch.filter(|one| one.id != transaction.id);
+        let contents = others.chain([transaction]).filter_map(|one| one.content.as_ref());
+        contents.map(Content::cleaning).sum()
+    }
+
+    /// Returns the values that a template of HTML gets instead: its messages also have their cleaned HTML.
     pub fn of_html(&self, transaction: &Transaction) -> [(&'static str, Value); 2] {
         let with_html = |one: &Transaction, mut value: Value| {
             if let Some(members) = value.as_object_mut() {
-                let html = one.content.as_ref().and_then(|content| content.html.as_deref());
+                let html = one.content.as_ref().and_then(|content| content.cleaned_html());
                 members.insert("html".to_owned(), json!(html));
             }
             self.tense.fix(&mut value);

@@ -4,7 +4,7 @@ use super::Names;
 use super::draft::{Draft, date};
 use super::intent::{Intent, Message};
 use super::variables::{FIXED_TIME, Tense, Variables};
-use super::words::{Bench, Unready, Words};
+use super::words::{Bench, Unready, Words, cost};
 use crate::models::delivery::{DEPTH_HEADER, HeaderValue, Webhook};
 use crate::models::{CustomField, Role, UserId, Watcher};
 use crate::scrip::action::webhook::{Webhook as Action, WebhookHeader, leads_elsewhere};
@@ -84,6 +84,7 @@ fn default_body(words: &mut Words<'_, '_, '_>) -> Result<String, Unready> {
     let snapshot = words.snapshot;
     let variables = Variables::new(snapshot.draft, words.tense);
     let mut values = variables.of(snapshot.transaction);
+    words.work(values.values().map(cost).sum())?;
     let mut take = |name: &str| values.remove(name).unwrap_or_default();
     let kind = snapshot.transaction.transaction_type.as_str().to_lowercase();
     let document = json!({

@@ -109,7 +109,7 @@ fn insert(values: &mut Values, name: &str, value: &Value, left: &Steps) {
 }
 
 /// Returns the steps for building a variable: it is built once, and converted once for the engine.
-fn cost(value: &Value) -> u64 {
+pub(super) fn cost(value: &Value) -> u64 {
     /// Steps for a value, or for a member's name.
     const NODE: u64 = 3;
     /// Bytes of text for one step.
@@ -205,6 +205,7 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
         let name = &template.source().name;
         let variables = Variables::new(self.snapshot.draft, self.tense);
         if template.content_type() == ContentType::Html {
+            self.work(variables.cleaning(self.snapshot.transaction))?;
             for (name, value) in variables.of_html(self.snapshot.transaction) {
                 insert(&mut self.values, name, &value, self.left);
             }
