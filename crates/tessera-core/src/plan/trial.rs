@@ -47,6 +47,7 @@ impl Trial<'_> {
             occasion: None,
         };
         let occasion = Occasion { transaction, changes, channel: self.channel };
-        scrip.condition.evaluate(self.catalog.query_of(scrip.id), &scene, occasion, left)
+        let lifecycle = self.catalog.lifecycle_of(self.ticket.queue).map(AsRef::as_ref);
+        scrip.condition.evaluate(self.catalog.query_of(scrip.id), lifecycle, &scene, occasion, left)
     }
 }

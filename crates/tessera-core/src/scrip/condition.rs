@@ -3,6 +3,7 @@
 
 use super::mention::{Mention, Thing};
 use crate::error::Fault;
+use crate::lifecycle::Lifecycle;
 use crate::models::steps::{FOLDED, steps};
 use crate::models::text::{caseless, fold};
 use crate::models::{Change, StatusClass, Steps, Transaction, TransactionType, Why};
@@ -238,17 +239,19 @@ impl Condition {
     }
 
     /// Tries the condition on a transaction of a type that it applies to, and takes the steps for it from those that are left. If
-    /// they are used up, the result means nothing. `query` is its resolved query.
+    /// they are used up, the result means nothing. `query` is its resolved query, and `lifecycle` that of the ticket.
     pub fn evaluate(
         &self,
         query: Option<&Resolved>,
+        lifecycle: Option<&Lifecycle>,
         scene: &Scene<'_>,
         occasion: Occasion<'_>,
         left: &Steps,
     ) -> Tried {
         // Whether there were enough shows in what is left.
-        let _ = left.spend(self.event.cost() + self.query.as_ref().map_or(0, Asked::cost));
-        let event = self.event.evaluate(occasion.transaction);
+        let _ =
+            left.spend(self.event.cost(occasion.transaction) + self.query.as_ref().map_or(0, Asked::cost));
+        let event = self.event.evaluate(occasion.transaction, lifecycle);
         let (asked, failure) = match query {
             None => return Tried { why: event, failure: None },
             Some(Ok(query)) => (eval::why(query, &Scene { occasion: Some(occasion), ..*scene }, left), None),
@@ -277,14 +280,18 @@ impl Asked {
 
 impl Event {
     /// The steps for trying it: a scrip that is considered, and the words of its configuration.
-    fn cost(&self) -> u64 {
+    fn cost(&self, transaction: &Transaction) -> u64 {
         /// Steps for considering a scrip.
         const SCRIP: u64 = 40;
         let words = |words: &[String]| words.iter().map(|word| 2 + steps(word.len(), FOLDED)).sum::<u64>();
         SCRIP
             + match self {
                 Self::OnStatusChange(config) => words(&config.from) + words(&config.to),
-                Self::OnCustomFieldChange(config) => words(&config.from) + words(&config.to),
+                Self::OnCustomFieldChange(config) => {
+                    let values = [&transaction.old_value, &transaction.new_value];
+                    let bytes = values.into_iter().flatten().map(String::len).sum();
+                    words(&config.from) + words(&config.to) + steps(bytes, FOLDED)
+                }
                 _ => 0,
             }
     }
@@ -354,7 +361,7 @@ impl Event {
         }
     }
 
-    fn evaluate(&self, transaction: &Transaction) -> Why {
+    fn evaluate(&self, transaction: &Transaction, lifecycle: Option<&Lifecycle>) -> Why {
         match self {
             Self::OnCreate => of_type(transaction, TransactionType::Create),
             Self::OnComment => of_type(transaction, TransactionType::Comment),
@@ -362,15 +369,25 @@ impl Event {
             Self::OnTransaction | Self::UserDefined => {
                 Why::leaf("transaction.type", "any", transaction.transaction_type.as_str(), true)
             }
-            Self::OnStatusChange(config) => status(transaction, &config.from, &config.to),
-            Self::OnResolve => status(transaction, &[], &["resolved"]),
-            Self::OnReject => status(transaction, &[], &["rejected"]),
-            Self::OnClose => {
-                status(transaction, &[StatusClass::Active.as_str()], &[StatusClass::Inactive.as_str()])
+            Self::OnStatusChange(config) => {
+                let is_list =
+                    |word: &str| lifecycle.is_none_or(|lifecycle| lifecycle.list_of(word).is_some());
+                status(transaction, &config.from, &config.to, is_list)
             }
-            Self::OnReopen => {
-                status(transaction, &[StatusClass::Inactive.as_str()], &[StatusClass::Active.as_str()])
-            }
+            Self::OnResolve => status(transaction, &[], &["resolved"], |_| false),
+            Self::OnReject => status(transaction, &[], &["rejected"], |_| false),
+            Self::OnClose => status(
+                transaction,
+                &[StatusClass::Active.as_str()],
+                &[StatusClass::Inactive.as_str()],
+                |_| true,
+            ),
+            Self::OnReopen => status(
+                transaction,
+                &[StatusClass::Inactive.as_str()],
+                &[StatusClass::Active.as_str()],
+                |_| true,
+            ),
             Self::OnOwnerChange => set_of(transaction, "Owner"),
             Self::OnQueueChange => set_of(transaction, "Queue"),
             Self::OnPriorityChange => set_of(transaction, "Priority"),
@@ -396,15 +413,27 @@ fn set_of(transaction: &Transaction, column: &'static str) -> Why {
     Why::leaf("transaction.field", column, found, holds)
 }
 
-fn status<W: AsRef<str>>(transaction: &Transaction, from: &[W], to: &[W]) -> Why {
+/// Tests the statuses before and after. `is_list` returns whether a word means a list of statuses, and not a status of that name.
+fn status<W: AsRef<str>>(
+    transaction: &Transaction,
+    from: &[W],
+    to: &[W],
+    is_list: impl Fn(&str) -> bool,
+) -> Why {
     let Change::Status { old, new, old_class, class, .. } = &transaction.change else {
         return of_type(transaction, TransactionType::Status);
     };
     let side = |predicate, words: &[W], status: &str, class: StatusClass| {
-        let holds = words.is_empty()
-            || words
-                .iter()
-                .any(|word| fold(word.as_ref()) == fold(status) || fold(word.as_ref()) == class.as_str());
+        let status_folded = fold(status);
+        let means = |word: &str| {
+            let folded = fold(word);
+            if is_list(word) && StatusClass::parse(word).is_some() {
+                folded == class.as_str()
+            } else {
+                folded == status_folded
+            }
+        };
+        let holds = words.is_empty() || words.iter().any(|word| means(word.as_ref()));
         Why::leaf(predicate, any_of(words), format!("{status} ({class})"), holds)
     };
     Why::all(vec![side("status.from", from, old, *old_class), side("status.to", to, new, *class)])
@@ -413,8 +442,9 @@ fn status<W: AsRef<str>>(transaction: &Transaction, from: &[W], to: &[W]) -> Why
 fn custom_field(transaction: &Transaction, config: &CustomFieldChangeConfig) -> Why {
     let name = transaction.field.as_deref();
     let side = |predicate, words: &[String], value: Option<&str>| {
-        let holds = words.is_empty()
-            || value.is_some_and(|value| words.iter().any(|word| caseless(word) == caseless(value)));
+        let folded = value.map(caseless);
+        let holds =
+            words.is_empty() || folded.is_some_and(|value| words.iter().any(|word| caseless(word) == value));
         Why::leaf(predicate, any_of(words), value, holds)
     };
     Why::all(vec![

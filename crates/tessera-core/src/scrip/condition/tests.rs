@@ -1,6 +1,10 @@
-//! Configurations of conditions: which are accepted, and the errors for the others. The tests of plans cover when they hold.
+//! Configurations of conditions: which are accepted, and the errors for the others. The tests of plans cover when they hold; here are names that a
+//! lifecycle gives to statuses.
 
 use super::*;
+use crate::models::{LifecycleVersionId, RequestId, TicketId, TransactionId, UserId};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 fn words(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("s{n}")).collect()
@@ -99,4 +103,49 @@ fn a_query_that_cannot_be_read_is_refused_with_its_place_and_what_to_write() {
     let both = refused(json!({ "query": "x", "colour": "red" }));
     let fields: Vec<&str> = both.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["condition_config", "condition_config.query"], "every fault at once");
+}
+
+#[test]
+fn a_word_that_is_a_status_of_the_lifecycle_means_no_list() {
+    let change = Change::Status {
+        old: "draft".to_owned(),
+        new: "trial".to_owned(),
+        old_class: StatusClass::Initial,
+        class: StatusClass::Active,
+        lifecycle_version: LifecycleVersionId(Uuid::nil()),
+        mapped: false,
+    };
+    let transaction = Transaction {
+        id: TransactionId(Uuid::nil()),
+        ticket: TicketId(Uuid::nil()),
+        seq: Some(2),
+        transaction_type: TransactionType::Status,
+        field: None,
+        old_value: Some("draft".to_owned()),
+        new_value: Some("trial".to_owned()),
+        change,
+        content: None,
+        creator: UserId(Uuid::nil()),
+        created_at: OffsetDateTime::UNIX_EPOCH,
+        derived: false,
+        caused_by: None,
+        scrip_version: None,
+        request: RequestId(Uuid::nil()),
+        batch_seq: 0,
+    };
+    let event = |to: &str| Event::parse("OnStatusChange", &json!({ "to": [to] })).unwrap();
+    let holds = |event: &Event, lifecycle| event.evaluate(&transaction, Some(lifecycle)).result;
+    let lifecycle = |active: &[&str]| {
+        let graph = json!({
+            "initial": ["draft"], "active": active, "inactive": ["expired"],
+            "transitions": {"": ["draft"], "draft": active},
+        });
+        let (id, version) = (Uuid::nil().into(), Uuid::nil().into());
+        Lifecycle::compile(id, version, "contract", serde_json::from_value(graph).unwrap()).unwrap()
+    };
+    let (plain, named) = (lifecycle(&["trial"]), lifecycle(&["trial", "Active"]));
+    assert!(holds(&event("active"), &plain) && !holds(&event("active"), &named));
+    assert!(holds(&event("Trial"), &plain) && holds(&event("Trial"), &named));
+    let close = Event::parse("OnClose", &json!({})).unwrap();
+    assert!(!holds(&close, &plain) && !holds(&close, &named));
 }
