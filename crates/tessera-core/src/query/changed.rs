@@ -4,8 +4,8 @@ use super::ast::Value;
 use super::error::Result;
 use super::fields::{Date, Field, Part, Person, Purpose};
 use super::meaning::{Changed, Meaning};
-use super::resolve::{Resolver, caseless_word, word_of};
-use crate::models::text::caseless;
+use super::resolve::{Resolver, caseless_word, folded_word, word_of};
+use crate::models::text::fold;
 
 impl Resolver<'_> {
     pub(super) fn changed(&self, field: Field, from: Option<&Value>, to: Option<&Value>) -> Result<Meaning> {
@@ -39,9 +39,8 @@ impl Resolver<'_> {
         Ok(Meaning::Changed(changed, side(from)?, side(to)?))
     }
 
-    /// The folded readable values that one side of a change can have.
+    /// The readable values that one side of a change can have: names in the form in which names are compared, others caseless.
     fn changed_value(&self, field: Field, value: &Value) -> Result<Vec<String>> {
-        let word = caseless_word(value);
         match field {
             Field::Status => {
                 let all = self.fields.statuses();
@@ -52,17 +51,18 @@ impl Resolver<'_> {
                     })
                 };
                 names.extend(all.iter().filter(of_class).map(|status| (*status).to_owned()));
-                Ok(names.iter().map(|status| caseless(status)).collect())
+                Ok(names.iter().map(|status| fold(status)).collect())
             }
-            Field::Queue => match self.fields.queues.find(&word) {
-                Some(queue) => Ok(vec![caseless(&queue.name)]),
+            Field::Queue => match self.fields.queues.find(&word_of(value)) {
+                Some(queue) => Ok(vec![fold(&queue.name)]),
                 None => Err(self.fields.unknown_queue(value.span, &word_of(value))),
             },
             Field::Person(Person::Owner, _) => {
                 self.who(value, Some(Person::Owner), Part::Whole)?;
-                Ok(vec![word])
+                Ok(vec![folded_word(value)])
             }
-            _ => Ok(vec![word]),
+            Field::Person(..) | Field::People(..) => Ok(vec![folded_word(value)]),
+            _ => Ok(vec![caseless_word(value)]),
         }
     }
 }

@@ -343,11 +343,15 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// The folded names of one side of a change: its readable value, which is empty for no value, and for users also the address
-    /// and the id.
+    /// The names of one side of a change, as names are compared: its readable value, which is empty for no value, and for users also
+    /// the address and the id. A subject and a value of a custom field are caseless.
     fn sides(&self, change: &Transaction, is_old: bool) -> Vec<String> {
         let readable = if is_old { &change.old_value } else { &change.new_value };
-        let mut sides = vec![caseless(readable.as_deref().unwrap_or_default())];
+        let readable = readable.as_deref().unwrap_or_default();
+        let mut sides = match &change.change {
+            Change::Subject { .. } | Change::CustomField { .. } => vec![caseless(readable)],
+            _ => vec![fold(readable)],
+        };
         let person = match &change.change {
             Change::Owner { old, new } => {
                 if is_old {
@@ -362,7 +366,7 @@ impl<'a> Scene<'a> {
         };
         if let Some(id) = person {
             sides.push(id.to_string());
-            sides.extend(self.address_of(Somebody { id: Some(id), address: None }).map(caseless));
+            sides.extend(self.address_of(Somebody { id: Some(id), address: None }).map(fold));
             sides.extend((self.current_id() == Some(id)).then(|| "__currentuser__".to_owned()));
         }
         sides
