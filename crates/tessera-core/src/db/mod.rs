@@ -34,7 +34,8 @@ use std::time::Duration;
 /// Each read says which it uses.
 #[derive(Debug, Clone)]
 pub struct Pools {
-    /// All writes except changes of tickets: the configuration, deliveries, imports, maintenance.
+    /// All writes except changes of tickets: the configuration, deliveries, imports, maintenance. Also a change that locks its ticket,
+    /// because others kept changing it.
     pub write: PgPool,
     /// Reads of one object or of a page that an index provides.
     pub read: PgPool,

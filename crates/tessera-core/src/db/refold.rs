@@ -12,7 +12,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 /// Rows of a step whose texts are short: subjects and values.
-const SHORT_AT_ONCE: i64 = 1_000;
+const SHORT_AT_ONCE: i64 = 100;
 /// Messages of a step; each may have 1 MiB.
 const MESSAGES_AT_ONCE: i64 = 20;
 /// For this long after the migration, a server of the older version may still be writing, so that the end of a table is not its end.
@@ -113,9 +113,16 @@ async fn tickets(db: &mut PgConnection, after: Uuid) -> Result<Option<Looked>> {
     }
     let changed = sqlx::query!(
         r#"
-        UPDATE tickets t SET subject_folded = p.folded, subject_words = p.words::tsvector
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS p (id, subject, folded, words)
-        WHERE t.id = p.id AND t.subject = p.subject
+        WITH held AS MATERIALIZED (
+          SELECT t.id, p.folded, p.words
+          FROM tickets t
+          JOIN unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS p (id, subject, folded, words)
+            ON t.id = p.id AND t.subject = p.subject
+          ORDER BY t.id
+          FOR NO KEY UPDATE OF t
+        )
+        UPDATE tickets t SET subject_folded = held.folded, subject_words = held.words::tsvector
+        FROM held WHERE t.id = held.id
         "#,
         &ids,
         &subjects,

@@ -25,11 +25,16 @@ pub const TOKEN_PREFIX: &str = "tsc_";
 /// The longest time that a lease waits for due deliveries.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The number of connectors that query the queue at the same time. A wakeup wakes all that wait, and requests need the database too.
-pub(super) const LEASING_MAX: usize = 4;
-/// The number of tokens that are looked up at the same time. Anybody who can connect may send tokens, and writes need the same
-/// connections.
-pub(super) const LOOKUPS_MAX: usize = 2;
+/// Returns the number of connectors that query the queue at the same time, of a number of connections for writes. A wakeup wakes all
+/// that wait, and other writes need connections too.
+pub(super) fn leasing_max(writes: usize) -> usize {
+    (writes / 2).max(1)
+}
+
+/// Returns the number of tokens that are looked up at the same time. Anybody who can connect may send tokens.
+pub(super) fn lookups_max(writes: usize) -> usize {
+    (writes / 3).max(1)
+}
 
 /// The ticket of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -91,6 +91,7 @@ impl Tessera {
     pub async fn open(pools: Pools, installation: Installation, guard: Arc<Guard>) -> Result<Self> {
         configure::seed(&pools.write, &installation, &guard).await?;
         let catalog_cache = CatalogCache::read(&pools.reserved, installation).await?;
+        let writes = usize::try_from(pools.write.options().get_max_connections()).unwrap_or(1);
         Ok(Self {
             pools,
             catalog_cache,
@@ -98,8 +99,8 @@ impl Tessera {
             planner: Planner::new(),
             guard,
             wakeup: Arc::default(),
-            leasing: Arc::new(Semaphore::new(connectors::LEASING_MAX)),
-            lookups: Semaphore::new(connectors::LOOKUPS_MAX),
+            leasing: Arc::new(Semaphore::new(connectors::leasing_max(writes))),
+            lookups: Semaphore::new(connectors::lookups_max(writes)),
             ticket_counts: TicketCounts::default(),
         })
     }

@@ -166,7 +166,7 @@ codes! {
         user: "change them first; `?force=true` overrides the use by scrips, templates and maps, but not by tickets",
         operator: "";
     LimitReached: "limit_reached", Conflict, "Limit reached",
-        meaning: "the maximum number of these objects is reached, or an edit would move too many tickets at once",
+        meaning: "the maximum number of these objects is reached, an edit would move too many tickets at once, or a ticket has too many transactions for a view of an earlier time",
         user: "reuse one that is no longer needed, or do what `detail` says",
         operator: "";
     Busy: "busy", Busy, "Service busy",
@@ -182,7 +182,7 @@ codes! {
         user: "send it again after `Retry-After`",
         operator: "check `tessera_http_shed_total`; the machine is overloaded";
     BodyTooSlow: "body_too_slow", Malformed, "Request timed out",
-        meaning: "the body did not arrive within the 15 s of the request; the connection is closed",
+        meaning: "the body did not arrive within 15 s; the connection is closed",
         user: "send it again over a better connection",
         operator: "";
     Timeout: "timeout", Busy, "Request timed out",

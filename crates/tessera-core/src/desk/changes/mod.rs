@@ -22,6 +22,8 @@ use crate::plan::command::{CreateTicket, UpdateTicket};
 use crate::plan::{Command, Context, PlanHash, Target};
 use sqlx::PgConnection;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The number of attempts without a lock. If the ticket or the configuration changes during each of them, the next attempts lock the
@@ -209,7 +211,8 @@ impl Tessera {
         tickets::lock(&mut db, ticket).await?;
         Failpoint::LockTaken.pass();
         let loaded = self.load(&mut db, change).await?;
-        let ready = match self.decide(change, loaded).await? {
+        let decided = timeout(LOCKED_MAX, self.decide(change, loaded)).await.map_err(|_| kept_changing())?;
+        let ready = match decided? {
             Step::Write(ready) => ready,
             Step::Done(outcome) => return Ok(Some(outcome)),
             Step::Retry => return Ok(None),
@@ -431,6 +434,10 @@ async fn write(db: &mut PgConnection, change: &ChangeRequest<'_>, ready: &ReadyP
     };
     Ok(written == Written::Yes)
 }
+
+/// The longest time that a plan may take or wait while its ticket is locked: below the time after which PostgreSQL ends an idle
+/// database transaction.
+const LOCKED_MAX: Duration = Duration::from_secs(5);
 
 fn kept_changing() -> Error {
     let detail = "The ticket or the configuration kept changing during the request. Retry the request.";

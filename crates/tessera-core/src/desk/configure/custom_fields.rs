@@ -5,7 +5,7 @@ use super::{Document, Edit, limit, naming};
 use crate::db::configuration::{Which, custom_fields, tickets};
 use crate::error::{Code, Error, Result};
 use crate::models::custom_field::{COUNT_MAX, Definition};
-use crate::models::text::{fold, quote};
+use crate::models::text::{caseless, fold, quote};
 use crate::models::{CustomField, CustomFieldId};
 use crate::plan::catalog::FIELDS_MAX;
 use crate::plan::documents::{CustomFieldDocument, Stored};
@@ -88,7 +88,7 @@ impl CustomFieldDocument {
         max_values: u32,
     ) -> Result<()> {
         let is_listed =
-            |values: &[String], value: &str| values.iter().any(|listed| fold(listed) == fold(value));
+            |values: &[String], value: &str| values.iter().any(|listed| caseless(listed) == caseless(value));
         let other_type = self.field_type != before.document.field_type;
         let fewer = before.document.values.iter().any(|value| !is_listed(&self.values, value));
         let limit = |most: u32| if most == 0 { COUNT_MAX } else { most };

@@ -132,11 +132,10 @@ pub(super) fn percent(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// Returns a text as a Tera literal, cut to 80 characters, for the argument `of` of the filters that print.
+/// Returns a text as a Tera literal.
 pub(super) fn literal(text: &str) -> String {
-    const SHOWN: usize = 80;
     let mut quoted = String::from("\"");
-    for c in text.chars().take(SHOWN) {
+    for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             _ if c.is_control() => quoted.push(' '),

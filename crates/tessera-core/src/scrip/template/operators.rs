@@ -311,6 +311,7 @@ fn field(fields: &Value, kwargs: Kwargs, _: &State) -> TeraResult<Value> {
     if !exact.is_undefined() {
         return Ok(exact);
     }
+    spend(4 * parts.len() as u64)?;
     let mut bare =
         parts.iter().filter(|(key, _)| key.as_str().is_some_and(|key| super::aliases::is_field(name, key)));
     Ok(bare.next().map_or_else(Value::undefined, |(_, part)| part.clone()))

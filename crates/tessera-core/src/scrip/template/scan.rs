@@ -7,6 +7,8 @@ use super::{BLOCKS_MAX, FAULTS_MAX, LOOPS_MAX, Mode, NAMES_MAX, aliases, filters
 use crate::models::text;
 use std::collections::BTreeSet;
 
+/// The bytes of an expression that the message of a failure repeats.
+const SHOWN: usize = 80;
 const TAGS: [&str; 9] = ["if", "elif", "else", "endif", "for", "endfor", "set", "break", "continue"];
 /// The message for other things than a name in `{$…}`.
 pub(super) const SHORT: &str = "{$...} can contain only a name, such as {$TicketSubject} or {$ticket.subject}; use {{ ... }} for \
@@ -201,7 +203,7 @@ impl<'s> Scan<'s> {
         self.insert("(", start);
         self.expression();
         let shown = self.source.get(start..self.here()).unwrap_or("").trim();
-        let mut of = filters::literal(shown);
+        let mut of = filters::literal(shown.get(..shown.floor_char_boundary(SHOWN)).unwrap_or(shown));
         let filter = match self.mode {
             Mode::Json if self.quotes.inside => "json_inside",
             Mode::Json => "json_value",
