@@ -183,7 +183,9 @@ async fn a_full_disk_is_reported_and_recovers_when_it_is_freed() {
         load.goes_on(20).await;
         let told = load.answers("503 database_unavailable");
         let filler = disk.fill();
+        // A checkpoint of PostgreSQL removes files, so the disk must be filled again.
         eventually("a full disk is reported", SOON, async || {
+            disk.fill();
             (load.answers("503 database_unavailable") > told + 5).then_some(())
         })
         .await;
@@ -215,10 +217,10 @@ impl Disk {
         tempfile::Builder::new().permissions(open).tempdir_in(self.0.path()).unwrap()
     }
 
-    /// Fills the disk, and returns the file that does so.
+    /// Fills the rest of the disk, and returns the file that does so.
     fn fill(&self) -> std::path::PathBuf {
         let path = self.0.path().join("filler");
-        let mut file = std::fs::File::create(&path).unwrap();
+        let mut file = std::fs::File::options().create(true).append(true).open(&path).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
         path
     }

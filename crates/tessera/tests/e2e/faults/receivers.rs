@@ -40,7 +40,6 @@ async fn bad_receivers(by: By) {
     let (mut server, _sidecars) = by.desk(&mail).await;
     let load = Load::begin(&[&server], &receiver, STEADY).await;
     let elsewhere = Receiver::start().await;
-    server.done("POST", "/api/queues", &json!({"name": "Bad", "lifecycle": "default"})).await;
     let mut turns = 0;
     for round in rounds((1, 2)) {
         turn(&server, &load, &receiver, &elsewhere, round).await;
@@ -56,12 +55,15 @@ async fn bad_receivers(by: By) {
 
 async fn turn(server: &Server, load: &Load, good: &Receiver, elsewhere: &Receiver, round: usize) {
     let mut all = receivers(elsewhere).await;
+    // Each round has its own queue, so that its ticket reaches only its own receivers.
+    let queue = format!("Bad {round}");
+    server.done("POST", "/api/queues", &json!({"name": queue, "lifecycle": "default"})).await;
     for bad in &all {
-        let scrip = json!({"name": format!("{} {round}", bad.name), "queue": "Bad", "condition_type": "OnCreate",
+        let scrip = json!({"name": format!("{} {round}", bad.name), "queue": queue, "condition_type": "OnCreate",
             "action_type": "Webhook", "action_config": {"url": format!("{}/bad", bad.receiver.url), "body": "{\"a\": 1}"}});
         server.done("POST", "/api/scrips", &scrip).await;
     }
-    let ticket = json!({"queue": "Bad", "subject": "To all who cannot receive"});
+    let ticket = json!({"queue": queue, "subject": "To all who cannot receive"});
     let made = server.done("POST", "/api/tickets", &ticket).await["ticket"]["number"].clone();
 
     // Some receivers do not respond now, and other webhooks are still sent.
