@@ -47,7 +47,7 @@ pub struct ExportParams {
     fields: Option<String>,
     /// The time zone in which days begin and end, such as `Europe/Berlin`; `UTC` by default.
     timezone: Option<String>,
-    /// `rt` parses AND and OR on one level as RT does.
+    /// `rt` reads the query as RT does.
     #[param(inline)]
     dialect: Option<DialectName>,
     /// For CSV: `true` writes text unchanged, even where a spreadsheet would run it as a formula.

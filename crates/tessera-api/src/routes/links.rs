@@ -44,8 +44,8 @@ fn of_ticket(number: i64) -> String {
             "<p>This link names ticket #{number} of this help desk. Tickets cannot be read in a browser here yet, so there is \
              nothing more to see on this page.</p>\n\
              <ul>\n\
-             <li><strong>If you asked for help:</strong> reply to the mail that contains this link, and keep its subject. Your \
-             reply is added to the ticket, and the people who work on it get it.</li>\n\
+             <li><strong>If you asked for help:</strong> reply to the mail that contains this link, and keep its subject, so that \
+             the people who work on the ticket recognize it.</li>\n\
              <li><strong>If you work here:</strong> ask your administrator how to read tickets. Programs read this one at \
              <code>/api/tickets/{number}</code>, with a token.</li>\n\
              </ul>\n\
@@ -58,8 +58,7 @@ fn of_nothing() -> String {
     page(
         "This link is not complete",
         "<p>A link to a ticket ends with the number of the ticket, such as <code>/t/42</code>; this one does not.</p>\n\
-         <p>Your mail program may have cut it. Copy the whole link from the mail, or reply to the mail: your reply is added to \
-         the ticket.</p>",
+         <p>Your mail program may have cut it. Copy the whole link from the mail.</p>",
     )
 }
 

@@ -37,7 +37,7 @@ pub struct SearchBody {
     #[serde(default)]
     #[schema(value_type = Option<FilterInput>)]
     pub filter: Option<Value>,
-    /// How AND and OR on one level of `query` are parsed; `tessera` by default.
+    /// How `query` is read; `tessera` by default.
     #[serde(default)]
     pub dialect: Option<DialectName>,
     /// The order; newest tickets first by default.
@@ -64,13 +64,13 @@ pub struct SearchBody {
     pub timezone: Option<String>,
 }
 
-/// How a query is parsed.
+/// How a query is read.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DialectName {
-    /// AND binds tighter than OR.
+    /// As the page on TicketSQL describes.
     Tessera,
-    /// As in RT: the last AND or OR on a level applies to the whole level.
+    /// As in RT: AND and OR, dates, patterns, names of priorities, and the place of unset values in an order.
     Rt,
 }
 
@@ -92,7 +92,7 @@ pub enum CountName {
 pub struct OrderTerm {
     /// The field, as in a query.
     pub field: String,
-    /// `asc` by default. Tickets without a value come last in both directions.
+    /// `asc` by default. Tickets without a value come last in both directions; with the dialect `rt`, first or last as in RT.
     #[serde(default)]
     pub direction: Option<Direction>,
 }
@@ -120,7 +120,7 @@ pub struct ListParams {
     status: Option<String>,
     /// Instead of `query`: a username, or `Nobody`.
     owner: Option<String>,
-    /// `rt` parses AND and OR on one level as RT does.
+    /// `rt` reads the query as RT does.
     #[param(inline)]
     dialect: Option<DialectName>,
     /// Comma-separated fields to order by; `-` reverses one: `-LastUpdated,id`.
