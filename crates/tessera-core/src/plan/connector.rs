@@ -21,6 +21,7 @@ pub(super) fn intend<'a>(bench: &mut Bench<'_, '_, 'a>, action: &Connector) -> R
     };
     let real = render(&mut bench.real())?;
     let fixed = if bench.texts_differ() { Some(render(&mut bench.fixed())?) } else { None };
+    bench.work(kind.schema.as_ref().map_or(0, |schema| schema.cost(&real)))?;
     // A ticket that is only previewed has no number yet. Whether the number fits is checked when the ticket is created.
     let has_number = bench.snapshot.draft.ticket.number.is_some();
     let json = action.fit(kind, real, |text| !has_number && text.is_volatile(true)).map_err(|misfits| {

@@ -229,13 +229,17 @@ impl<'s, 'd, 'a> Words<'s, 'd, 'a> {
 
     /// Takes steps for other work on the texts.
     pub fn work(&self, steps: u64) -> Result<(), Unready> {
-        let _ = self.left.spend(steps);
-        self.check_steps()
+        work(self.left, steps)
     }
 
     fn check_steps(&self) -> Result<(), Unready> {
-        if self.left.are_used_up() { Err(Unready::OverBudget(Budget::Work)) } else { Ok(()) }
+        work(self.left, 0)
     }
+}
+
+fn work(left: &Steps, steps: u64) -> Result<(), Unready> {
+    let _ = left.spend(steps);
+    if left.are_used_up() { Err(Unready::OverBudget(Budget::Work)) } else { Ok(()) }
 }
 
 /// Everything that the action of one scrip is prepared with: the snapshot, the request's budget of text, and the texts that
@@ -284,6 +288,11 @@ impl<'a> Bench<'_, '_, 'a> {
         found
             .map(|template| Some(template.as_ref()))
             .ok_or_else(|| Unready::Failed(format!("there is no template \"{name}\"")))
+    }
+
+    /// Takes steps for work that is not on a text.
+    pub fn work(&self, steps: u64) -> Result<(), Unready> {
+        work(self.left, steps)
     }
 
     pub fn real(&mut self) -> Words<'_, '_, 'a> {

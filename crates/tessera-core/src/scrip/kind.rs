@@ -103,6 +103,13 @@ impl Schema {
         &self.source
     }
 
+    /// Returns the steps ([`crate::models::steps`]) that checking a payload takes. A step of [`Costs`] is a check of about a
+    /// microsecond.
+    pub fn cost(&self, payload: &Value) -> u64 {
+        const CHECK: u64 = 10;
+        CHECK * self.costs.count(&self.source, payload).unwrap_or(STEPS_MAX)
+    }
+
     /// Returns the values of a payload that do not match, at most 20. A payload whose check takes too many steps is not checked,
     /// and does not match.
     pub fn misfits(&self, payload: &Value) -> Vec<Misfit> {
