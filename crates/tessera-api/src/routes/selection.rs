@@ -55,8 +55,9 @@ impl Member {
             ));
         };
         let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
-        let field = catalog.fields.find(name).ok_or_else(|| {
-            let known = list(catalog.fields.iter().map(|field| &field.name));
+        let field = catalog.fields.find(name).filter(|field| !field.disabled).ok_or_else(|| {
+            let enabled = catalog.fields.iter().filter(|field| !field.disabled);
+            let known = list(enabled.map(|field| &field.name));
             format!("there is no custom field {}; existing custom fields: {known}", quote(name))
         })?;
         Ok(Self::Custom(field.name.clone()))
