@@ -227,7 +227,10 @@ fn fields(message: &[u8]) -> Vec<(String, String)> {
     let message = std::str::from_utf8(message).unwrap();
     let (head, _) = message.split_once("\r\n\r\n").unwrap();
     let head = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-    let split = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+    // The value of a field may be empty, as that of a mail without a subject.
+    let split = |line: &str| {
+        line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim_start_matches(' ').to_owned()))
+    };
     head.split("\r\n").map(|line| split(line).unwrap_or_else(|| panic!("{line:?} is no header"))).collect()
 }
 

@@ -341,3 +341,8 @@ async fn without_a_mail_server_a_mail_is_a_file_that_is_there_whole() {
     assert_eq!(attempt.outcome, Outcome::Retry);
     assert!(attempt.detail.contains("cannot be written"), "{}", attempt.detail);
 }
+
+#[test]
+fn a_mail_without_a_subject_is_sound() {
+    crate::testing::properties::addresses(b"");
+}
