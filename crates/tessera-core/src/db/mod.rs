@@ -25,7 +25,8 @@ use crate::error::{Code, Error};
 use crate::failpoint::Failpoint;
 use connections::Connections;
 use session::{PREVIEW, READ, Session, SettingMissing, WRITE};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 use sqlx::{PgPool, Postgres, Transaction};
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,11 +186,18 @@ pub fn error(source: sqlx::Error) -> Error {
             ),
             READ_ONLY | SESSION_ENDED => unavailable(),
             code if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => unavailable(),
+            // It ended the session, whatever its code: on a full disk, PostgreSQL reports some files as internal errors.
+            _ if ends_session(&**fault) => unavailable(),
             _ => Error::new(Code::Internal, "The database rejected a statement."),
         },
         _ => Error::new(Code::Internal, "The database returned an unexpected response."),
     }
     .with_source(source)
+}
+
+fn ends_session(fault: &dyn DatabaseError) -> bool {
+    let fault = fault.try_downcast_ref::<PgDatabaseError>();
+    fault.is_some_and(|fault| matches!(fault.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 fn unavailable() -> Error {

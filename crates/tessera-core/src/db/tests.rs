@@ -23,9 +23,16 @@ async fn proxy(answer: &'static [u8]) -> PgConnectOptions {
 
 #[tokio::test]
 async fn a_proxy_that_accepts_and_closes_is_a_database_that_is_unavailable() {
-    for answer in
-        [&b""[..], b"N", b"S", b"E\0\0", b"HTTP/1.0 503 Service Unavailable\r\n\r\n", b"R\0\0\0\x08\0\0\0\0"]
-    {
+    for answer in [
+        &b""[..],
+        b"N",
+        b"S",
+        b"E\0\0",
+        b"HTTP/1.0 503 Service Unavailable\r\n\r\n",
+        b"R\0\0\0\x08\0\0\0\0",
+        // PostgreSQL itself, on a full disk.
+        b"E\0\0\0\x35SFATAL\0VFATAL\0CXX000\0Mcould not write init file\0\0",
+    ] {
         let options = proxy(answer).await;
         for mode in [PgSslMode::Disable, PgSslMode::Prefer, PgSslMode::Require] {
             let pools = Pools::new(&options.clone().ssl_mode(mode), PoolSizes::DEFAULT);
