@@ -1,7 +1,7 @@
 //! HTML: its text, which people search and read in plain mails, and its cleaned form, which HTML mails carry.
 //!
 //! The text is made from the tokens of the HTML alone, in time that grows with its length, except for the attributes of a tag, which
-//! [`PAIRS_MAX`] bounds; no tree is built. Cleaning builds a tree, so what it takes is bounded by [`Shape`].
+//! `PAIRS_MAX` bounds; no tree is built. Cleaning builds a tree, so what it takes is bounded by `Shape`.
 
 mod text;
 

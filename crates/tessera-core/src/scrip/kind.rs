@@ -76,7 +76,7 @@ fn is_at_or_below(pointer: &str, above: &str) -> bool {
 
 impl Schema {
     /// Compiles a schema. References to other documents are rejected, patterns are matched in linear time, and no check takes
-    /// more than [`STEPS_MAX`] steps.
+    /// more than `STEPS_MAX` steps.
     ///
     /// # Errors
     /// A message that describes the first problem.
@@ -103,7 +103,7 @@ impl Schema {
         &self.source
     }
 
-    /// Returns the steps ([`crate::models::steps`]) that checking a payload takes. A step of [`Costs`] is a check of about a
+    /// Returns the steps ([`crate::models::steps`]) that checking a payload takes. A step of `Costs` is a check of about a
     /// microsecond.
     pub fn cost(&self, payload: &Value) -> u64 {
         const CHECK: u64 = 10;
