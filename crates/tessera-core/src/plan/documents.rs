@@ -12,8 +12,8 @@ use crate::scrip::action::ACTIONS;
 use crate::scrip::condition::Condition;
 use crate::scrip::evaluation::Stage;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -258,12 +258,14 @@ pub struct PlaceAt {
     pub sort_order: Option<i32>,
 }
 
-/// Reads a document from the members of a JSON object. Members that are `null` are ignored.
+/// Reads a document from the members of a JSON object. Members of the document that are `null` are ignored.
 ///
 /// # Errors
 /// `422 invalid`, with the member that is unknown, missing or of the wrong type, or every text that contains U+0000.
 pub fn read<D: DeserializeOwned>(members: Map<String, Value>) -> Result<D> {
-    let given = Value::Object(members.into_iter().filter(|(_, value)| !value.is_null()).collect());
+    let known = members_of::<D>();
+    let is_given = |name: &str, value: &Value| !value.is_null() || !known.contains(&name);
+    let given = Value::Object(members.into_iter().filter(|(name, value)| is_given(name, value)).collect());
     let mut faults = Vec::new();
     find_nul(String::new(), &given, &mut faults);
     if !faults.is_empty() {
@@ -276,6 +278,40 @@ pub fn read<D: DeserializeOwned>(members: Map<String, Value>) -> Result<D> {
         let named = message.split('`').nth(1).filter(|_| path == ".").unwrap_or(&path).to_owned();
         Error::invalid(vec![Fault::new(named, message)])
     })
+}
+
+/// Returns the names of the members of a struct.
+fn members_of<D: DeserializeOwned>() -> &'static [&'static str] {
+    /// A deserializer that only notes which members it is asked for.
+    struct Asked<'m>(&'m mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Asked<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            members: &'static [&'static str],
+            visitor: V,
+        ) -> std::result::Result<V::Value, Self::Error> {
+            *self.0 = members;
+            self.deserialize_any(visitor)
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> std::result::Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("nothing is read"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut members: &'static [&'static str] = &[];
+    // It fails for every type.
+    let _ = D::deserialize(Asked(&mut members));
+    members
 }
 
 /// Finds texts that contain U+0000, which PostgreSQL cannot store, not even in JSON.

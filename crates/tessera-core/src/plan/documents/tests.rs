@@ -79,3 +79,21 @@ fn short_forms_may_repeat_the_long_ones_and_not_contradict_them() {
         assert_eq!(settled(more.clone()).unwrap_err()[0].field, field, "{more}");
     }
 }
+
+#[test]
+fn a_member_that_is_null_is_ignored_only_if_it_exists() {
+    fn read_with<D: serde::de::DeserializeOwned>(members: Value, name: &str) -> Result<D> {
+        let Value::Object(mut members) = members else { panic!("not an object") };
+        members.insert(name.to_owned(), Value::Null);
+        super::read(members)
+    }
+    let queue = || json!({ "name": "Support", "lifecycle": "default" });
+    assert!(read_with::<QueueDocument>(queue(), "description").is_ok());
+    for name in ["", "descriptoin", "Name"] {
+        let refused = read_with::<QueueDocument>(queue(), name).unwrap_err();
+        assert!(refused.to_string().contains("unknown field"), "{name}: {refused}");
+    }
+    let field = || json!({ "name": "Severity", "field_type": "Freeform" });
+    assert!(read_with::<CustomFieldDocument>(field(), "pattern").is_ok());
+    assert!(read_with::<CustomFieldDocument>(field(), "queues").is_err());
+}
