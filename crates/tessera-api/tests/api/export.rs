@@ -216,7 +216,8 @@ async fn an_export_that_cannot_go_on_breaks_off_packed_or_not() {
     fill(&desk, MANY).await;
     for headers in [&[][..], &[("accept-encoding", "gzip")]] {
         let response = begin(&desk, "/api/tickets/export?format=jsonl", headers).await;
-        assert_eq!(kill(&desk).await, 1);
+        // Another connection may be working for a moment.
+        assert!(kill(&desk).await >= 1);
         let parts: Vec<_> = response.into_body().into_data_stream().collect().await;
         assert!(parts.iter().any(Result::is_err), "{headers:?}: {} parts", parts.len());
     }
