@@ -238,7 +238,7 @@ async fn a_client_on_the_line_sees_that_an_export_broke_off() {
     let mut heard = vec![0; 1_024];
     stream.read_exact(&mut heard).await.unwrap();
     assert!(heard.starts_with(b"HTTP/1.1 200"));
-    assert_eq!(kill(&desk).await, 1);
+    assert!(kill(&desk).await >= 1);
     let end = stream.read_to_end(&mut heard).await;
     assert!(end.is_err() || !heard.ends_with(b"\r\n0\r\n\r\n"), "it ends as if it were whole");
 }
