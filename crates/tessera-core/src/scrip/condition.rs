@@ -370,23 +370,25 @@ impl Event {
                 Why::leaf("transaction.type", "any", transaction.transaction_type.as_str(), true)
             }
             Self::OnStatusChange(config) => {
-                let is_list =
-                    |word: &str| lifecycle.is_none_or(|lifecycle| lifecycle.list_of(word).is_some());
-                status(transaction, &config.from, &config.to, is_list)
+                let list_of = |word: &str| match lifecycle {
+                    Some(lifecycle) => lifecycle.list_of(word),
+                    None => StatusClass::parse(word),
+                };
+                status(transaction, &config.from, &config.to, list_of)
             }
-            Self::OnResolve => status(transaction, &[], &["resolved"], |_| false),
-            Self::OnReject => status(transaction, &[], &["rejected"], |_| false),
+            Self::OnResolve => status(transaction, &[], &["resolved"], |_| None),
+            Self::OnReject => status(transaction, &[], &["rejected"], |_| None),
             Self::OnClose => status(
                 transaction,
                 &[StatusClass::Active.as_str()],
                 &[StatusClass::Inactive.as_str()],
-                |_| true,
+                StatusClass::parse,
             ),
             Self::OnReopen => status(
                 transaction,
                 &[StatusClass::Inactive.as_str()],
                 &[StatusClass::Active.as_str()],
-                |_| true,
+                StatusClass::parse,
             ),
             Self::OnOwnerChange => set_of(transaction, "Owner"),
             Self::OnQueueChange => set_of(transaction, "Queue"),
@@ -413,26 +415,20 @@ fn set_of(transaction: &Transaction, column: &'static str) -> Why {
     Why::leaf("transaction.field", column, found, holds)
 }
 
-/// Tests the statuses before and after. `is_list` returns whether a word means a list of statuses, and not a status of that name.
+/// Tests the statuses before and after. `list_of` returns the list that a word means, if it means no status of that name.
 fn status<W: AsRef<str>>(
     transaction: &Transaction,
     from: &[W],
     to: &[W],
-    is_list: impl Fn(&str) -> bool,
+    list_of: impl Fn(&str) -> Option<StatusClass>,
 ) -> Why {
     let Change::Status { old, new, old_class, class, .. } = &transaction.change else {
         return of_type(transaction, TransactionType::Status);
     };
     let side = |predicate, words: &[W], status: &str, class: StatusClass| {
         let status_folded = fold(status);
-        let means = |word: &str| {
-            let folded = fold(word);
-            if is_list(word) && StatusClass::parse(word).is_some() {
-                folded == class.as_str()
-            } else {
-                folded == status_folded
-            }
-        };
+        let means =
+            |word: &str| list_of(word).map_or_else(|| fold(word) == status_folded, |list| list == class);
         let holds = words.is_empty() || words.iter().any(|word| means(word.as_ref()));
         Why::leaf(predicate, any_of(words), format!("{status} ({class})"), holds)
     };
