@@ -1,6 +1,7 @@
 //! JSON: finds texts that no values can make valid JSON.
 
 use super::lex::{self, Kind, Trouble};
+use super::scan::Quotes;
 
 /// Returns the place and reason if a text cannot render JSON, whatever its values are. A text with blocks is checked up to the first
 /// one, because what follows depends on values.
@@ -24,8 +25,7 @@ struct Sample {
     text: String,
     /// The beginnings of its parts: in the sample, and in the source.
     parts: Vec<(usize, usize)>,
-    /// Whether it ends inside a string.
-    inside: bool,
+    quotes: Quotes,
 }
 
 impl Sample {
@@ -59,7 +59,7 @@ impl Sample {
     /// Returns a value that fits between what is before it and what comes after it: a number beside digits and other values, as the
     /// key of an object and elsewhere a text.
     fn example(&self, after: &str) -> &'static str {
-        if self.inside {
+        if self.quotes.inside {
             return "x";
         }
         let is_beside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.');
@@ -71,15 +71,7 @@ impl Sample {
     fn push(&mut self, part: &str, typed: usize) {
         self.parts.push((self.text.len(), typed));
         self.text.push_str(part);
-        let mut escaped = false;
-        for byte in part.bytes() {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if self.inside => escaped = true,
-                b'"' => self.inside = !self.inside,
-                _ => {}
-            }
-        }
+        self.quotes.read(part);
     }
 
     /// Returns the byte of the source for a line and column of the sample, both from 1; the column counts bytes.

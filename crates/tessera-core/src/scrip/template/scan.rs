@@ -87,13 +87,13 @@ struct Block {
 
 /// Tracks whether the text is inside a JSON string.
 #[derive(Default)]
-struct Quotes {
-    inside: bool,
+pub(super) struct Quotes {
+    pub(super) inside: bool,
     escaped: bool,
 }
 
 impl Quotes {
-    fn read(&mut self, text: &str) {
+    pub(super) fn read(&mut self, text: &str) {
         for c in text.chars() {
             match c {
                 _ if self.escaped => self.escaped = false,
