@@ -391,7 +391,7 @@ struct HistoryRow {
     scrip_id: Option<Uuid>,
     scrip_name: Option<String>,
     scrip_version: Option<i32>,
-    /// The number of rows that were found for a page, of which these fit.
+    /// The number of rows that the page could contain by its count; the rows that were read are those that fit into its bytes.
     found: i64,
 }
 
